@@ -1,0 +1,47 @@
+"""How the objectives of a candidate become its score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import BadInput
+
+FLOOR: Final = 1e-6
+"""Objective values are kept at or above it, so that the logarithm is finite."""
+
+F32 = npt.NDArray[np.float32]
+
+
+def fuse(values: Mapping[str, F32], weights: Mapping[str, float]) -> tuple[F32, dict[str, F32]]:
+    """Log-linear fusion: the weighted geometric mean of the objectives.
+
+        score = exp( Σ_o ω_o log v_o / Σ_o |ω_o| )
+
+    A negative weight makes an objective count against a candidate. A weight of 0 leaves it out.
+
+    Args:
+        values: per objective one value in [0, 1] a candidate, all `[N]`.
+        weights: per objective its ω; an objective without one counts 0.
+
+    Returns:
+        The score `[N]`, and per objective its part `ω_o log v_o / Σ|ω|` of the score's logarithm.
+
+    Raises:
+        BadInput: a weight names no objective, is not finite, or all of them are 0.
+    """
+    unknown = sorted(set(weights) - set(values))
+    if unknown:
+        raise BadInput(f"`weights` names {unknown[0]!r}; this bundle has {sorted(values)}.")
+    total = sum(abs(w) for w in weights.values())
+    if not 0 < total < float("inf"):
+        raise BadInput(f"`weights` must be finite and not all 0, found {dict(weights)}.")
+    parts = {
+        name: (np.log(np.maximum(v, FLOOR)) * np.float32(weights.get(name, 0.0) / total)).astype(np.float32)
+        for name, v in values.items()
+    }
+    score: F32 = np.exp(sum(parts.values())).astype(np.float32)
+    return score, parts

@@ -1,0 +1,201 @@
+"""What travels beside the two graphs: the contract they were exported under, and how well they did.
+
+`manifest.json` names every file of the bundle with its checksum, the tensors of both graphs with their
+units, the golden rows that a loader must reproduce before it serves, and the metrics of the recipe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from models.errors import BundleNotFound, ContractMismatch, CorruptBundle, SelfTestFailed
+from models.features import Array, columns_digest
+
+MANIFEST: Final = "manifest.json"
+LABELER: Final = "labeler.onnx"
+RANKER: Final = "ranker.onnx"
+VOCABULARY: Final = "vocabulary.json"
+
+Dim = int | Literal["B", "N", "L"]
+"""A fixed size, or a free axis: B users, N rows or candidates, L sequence steps."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Version = Annotated[str, Field(pattern=r"^\d{8}-[0-9a-f]{8}$")]
+
+
+class Part(BaseModel):
+    """Base of everything in a manifest: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class TensorSpec(Part):
+    """One input or output of a graph."""
+
+    name: str
+    dtype: Literal["float32", "int64"]
+    shape: tuple[Dim, ...]
+    unit: Literal["s", "ratio", "probability", "value", "row", "raw"]
+    """`row` is a row of the vocabulary; `value` an objective in [0, 1]; `raw` a column mix, see
+    `models.features`."""
+
+
+class Tensor(Part):
+    """An array with its shape, because axes may be empty."""
+
+    dtype: Literal["float32", "int64"]
+    shape: tuple[int, ...]
+    data: tuple[float, ...]
+
+    @classmethod
+    def of(cls, array: np.ndarray[Any, Any]) -> Tensor:
+        """`array` flattened, float32 or int64."""
+        return cls(dtype=str(array.dtype), shape=array.shape, data=tuple(array.ravel().tolist()))
+
+    def array(self) -> Array:
+        """The array again."""
+        out: Array = np.array(self.data, np.dtype(self.dtype)).reshape(self.shape)
+        return out
+
+
+class GoldenRows(Part):
+    """Rows that the trainer's torch modules answered. They are made up: no row of a log is in a bundle."""
+
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    atol: Annotated[float, Field(gt=0)] = 1e-4
+    rtol: Annotated[float, Field(ge=0)] = 1e-4
+
+    def check(self, graph: str, run: Callable[[Mapping[str, Array]], Mapping[str, Array]]) -> None:
+        """Replay the rows.
+
+        Raises:
+            SelfTestFailed: an output is missing, of another shape, or off by more than
+                `atol + rtol·|want|`; NaN counts as off.
+        """
+        got = run({name: t.array() for name, t in self.inputs.items()})
+        for name, tensor in self.outputs.items():
+            want = tensor.array()
+            have = got.get(name)
+            if have is None or have.shape != want.shape:
+                found = "no such output" if have is None else f"shape {have.shape}"
+                raise SelfTestFailed(
+                    f"{graph}: output {name!r} should have shape {want.shape}, found {found}."
+                )
+            off = np.abs(have - want) - self.rtol * np.abs(want)
+            worst = float(off.max()) if off.size else 0.0
+            if not worst <= self.atol:  # so written, NaN fails too
+                raise SelfTestFailed(
+                    f"{graph}: output {name!r} is off by {worst:.2e}, allowed {self.atol:.0e}. "
+                    "Another runtime version or a damaged graph; export the bundle again."
+                )
+
+
+class Graph(Part):
+    """One ONNX file: its tensors and its golden rows."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    golden: GoldenRows
+
+
+class Training(Part):
+    """Where the weights come from."""
+
+    recipe: str
+    seed: int
+    dataset: str
+    source: str
+    licence: str
+    rows: int
+    users: int
+    watermark_ms: int
+    """Timestamp of the newest row that the weights or tables have seen. `evaluate` refuses earlier windows."""
+    git_commit: str
+    machine: str
+
+
+class Evaluation(Part):
+    """How the figures in `metrics` were made: by the same recipe, fitted on the days before `from_ms`."""
+
+    fitted_before_ms: int
+    from_ms: int
+    to_ms: int
+    metrics: dict[str, float | int | None]
+    by_tab: dict[str, dict[str, float | int | None]] = {}
+    baselines: dict[str, dict[str, float | int | None]] = {}
+    """The same figures of what anybody has for nothing, e.g. `median`."""
+
+
+class Manifest(Part):
+    """The whole of `manifest.json`."""
+
+    schema_version: Literal[1] = 1
+    version: Version
+    created_at: AwareDatetime
+    files: dict[str, Sha256]
+    """Every other file of the bundle."""
+    columns_digest: str
+    vocabulary_digest: str
+    labeler: Graph
+    ranker: Graph
+    labels: tuple[str, ...]
+    """Outputs of the labeler, each a label in [0, 1]; the first is the default of POST /label."""
+    objectives: tuple[str, ...]
+    """Outputs of the ranker with values in [0, 1] that the score is fused from."""
+    weights: dict[str, float]
+    """Default fusion weights, chosen on the early-stop split."""
+    sequence_length: Annotated[int, Field(gt=0)]
+    """Most steps of a sequence the ranker was trained on; the newest are kept."""
+    profile_numbers: tuple[str, ...] = ()
+    profile_categories: tuple[str, ...] = ()
+    default_tab: str | None = None
+    """Taken for the slate's tab when a request names none."""
+    training: Training
+    evaluation: Evaluation | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read one version and check what can be checked without running it.
+
+        Raises:
+            BundleNotFound: the folder or its manifest does not exist.
+            CorruptBundle: the manifest is not one, or a file is missing or differs from its checksum.
+            ContractMismatch: it was fitted on another column order.
+        """
+        path = folder / MANIFEST
+        try:
+            manifest = cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            raise BundleNotFound(f"{path} does not exist; name a bundle's folder.") from None
+        except (OSError, ValidationError) as e:
+            first = str(e).splitlines()[0]
+            raise CorruptBundle(f"{path} cannot be read as a manifest: {first}") from e
+        if missing := {LABELER, RANKER, VOCABULARY} - set(manifest.files):
+            raise CorruptBundle(f"{path} names no {sorted(missing)[0]}; export the bundle again.")
+        for name, want in manifest.files.items():
+            if Path(name).name != name:
+                raise CorruptBundle(f"{path} names {name!r}, which is not a plain file name.")
+            try:
+                found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            except OSError as e:
+                raise CorruptBundle(
+                    f"{folder / name} cannot be read: {e.strerror}. Copy the bundle again."
+                ) from e
+            if found != want:
+                raise CorruptBundle(
+                    f"{folder / name} has sha256 {found[:12]}…, the manifest says {want[:12]}…. "
+                    "The file is damaged or of another version; copy the bundle again."
+                )
+        if manifest.columns_digest != columns_digest():
+            raise ContractMismatch(
+                f"{manifest.version} was fitted on columns {manifest.columns_digest}, this build lays "
+                f"out {columns_digest()}. Export it again, or deploy the build it was made with."
+            )
+        return manifest

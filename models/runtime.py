@@ -1,0 +1,105 @@
+"""A bundle that runs: both graphs in ONNX Runtime, checked and self-tested before anybody may use it.
+
+The service answers from it and `python -m training evaluate --bundle` judges it, so both run the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnxruntime as ort
+
+from models.errors import ContractMismatch, CorruptBundle
+from models.features import Array
+from models.manifest import LABELER, RANKER, VOCABULARY, Graph, Manifest, TensorSpec
+from models.vocabulary import Vocabulary
+
+Device = Literal["cpu", "cuda", "auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Immutable, so that a request which holds one is never affected by a reload."""
+
+    manifest: Manifest
+    vocabulary: Vocabulary
+    labeler: ort.InferenceSession
+    ranker: ort.InferenceSession
+    provider: str
+    """`CPUExecutionProvider` or `CUDAExecutionProvider`: where the graphs really run."""
+
+    @classmethod
+    def load(cls, folder: Path, *, device: Device = "cpu", threads: int = 1) -> Bundle:
+        """Read, check and self-test one version.
+
+        Args:
+            folder: the version's folder.
+            device: `cuda` fails if the graphs would not really run there; `auto` takes it if it can.
+            threads: ONNX Runtime's threads within one call. One a process serves best on a shared machine.
+
+        Raises:
+            BundleNotFound, CorruptBundle, ContractMismatch: see `Manifest.read`.
+            SelfTestFailed: the golden rows come out differently here.
+        """
+        manifest = Manifest.read(folder)
+        vocabulary = Vocabulary.read(folder / VOCABULARY)
+        if vocabulary.digest() != manifest.vocabulary_digest:
+            raise ContractMismatch(f"{folder}: the vocabulary is not the one the graphs were fitted with.")
+        labeler = _session(folder / LABELER, manifest.labeler, device, threads)
+        ranker = _session(folder / RANKER, manifest.ranker, device, threads)
+        bundle = cls(manifest, vocabulary, labeler, ranker, ranker.get_providers()[0])
+        manifest.labeler.golden.check(LABELER, bundle.run_labeler)
+        manifest.ranker.golden.check(RANKER, bundle.run_ranker)
+        return bundle
+
+    def run_labeler(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """`{"feedback": [N, 8]}` -> each label `[N]`."""
+        return _run(self.labeler, inputs, None)
+
+    def run_ranker(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """The arrays of `models.features` -> the named outputs, or all of them."""
+        return _run(self.ranker, inputs, outputs)
+
+
+def _run(
+    session: ort.InferenceSession, inputs: Mapping[str, Array], outputs: Sequence[str] | None
+) -> dict[str, Array]:
+    names = outputs if outputs is not None else [o.name for o in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+
+def _session(path: Path, graph: Graph, device: Device, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Idle spinning threads slow every other process on the machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    providers = ["CPUExecutionProvider"]
+    if device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers():
+        providers.insert(0, "CUDAExecutionProvider")
+    try:
+        session = ort.InferenceSession(str(path), options, providers=providers)
+    except Exception as e:  # onnxruntime raises a class of its own per status code, without a common base
+        raise CorruptBundle(f"{path} cannot be loaded as an ONNX graph: {str(e).splitlines()[0]}") from e
+    # onnxruntime falls back to the CPU without an error; only the session knows.
+    if device == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
+        raise ContractMismatch(
+            f"device `cuda` was asked for, but {path.name} runs on {session.get_providers()[0]}. "
+            "Install the `gpu` extra, CUDA 13 and cuDNN 9, or set REELRANK_DEVICE=cpu."
+        )
+    _check(path, "input", [(i.name, i.type) for i in session.get_inputs()], graph.inputs)
+    _check(path, "output", [(o.name, o.type) for o in session.get_outputs()], graph.outputs)
+    return session
+
+
+def _check(path: Path, kind: str, found: list[tuple[str, str]], specs: Sequence[TensorSpec]) -> None:
+    types = {"float32": "tensor(float)", "int64": "tensor(int64)"}
+    want = {s.name: types[s.dtype] for s in specs}
+    if dict(found) != want:
+        raise ContractMismatch(f"{path}: {kind}s are {dict(found)}, the manifest says {want}.")

@@ -1,0 +1,132 @@
+"""What an exposure, a candidate and their descriptions look like, in the units every module uses.
+
+One definition for the wire, the store, and the data sets. Times are Unix milliseconds, durations are
+seconds. Ids are opaque strings; on the wire a JSON integer is accepted and means its decimal string.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    Id = str
+else:
+    Id = str | int  # what the wire may hold; `__post_init__` makes a string of it
+
+FLAGS: Final = ("like", "follow", "comment", "forward", "hate", "profile_enter")
+"""What a user may do with a video besides watching it, in the order of every bit field and column."""
+
+EXPLICIT: Final = ("like", "follow", "comment", "forward")
+"""The flags that count as explicit (positive) feedback: δ(Σ y_e) of LabelCraft."""
+
+MAX_ID_BYTES: Final = 256
+MAX_DURATION_S: Final = 86_400.0
+"""A day. Longer than any short video; shorter than the same video in milliseconds by mistake."""
+MAX_WATCH_TIME_S: Final = 7 * 86_400.0
+"""A week of looping. Above it the clock or the unit is wrong."""
+MAX_TIMESTAMP_MS: Final = 253_402_300_799_999
+"""End of the year 9999."""
+
+
+def _id(value: object, member: str) -> str:
+    """A checked id: 1 to 256 bytes of UTF-8 without control characters."""
+    text = value if isinstance(value, str) else str(value)
+    # isprintable() is the fast path of the common case; the slow path tells why it failed.
+    if text and len(text) <= 64 and text.isascii() and text.isprintable():
+        return text
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"`{member}` holds a lone surrogate, which is not UTF-8") from None
+    if not 1 <= size <= MAX_ID_BYTES:
+        raise ValueError(f"`{member}` must be 1 to {MAX_ID_BYTES} bytes, found {size}")
+    if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text):
+        raise ValueError(f"`{member}` holds a control character")
+    return text
+
+
+def _seconds(value: float, member: str, low_open: bool, high: float) -> None:
+    if not (value > 0 if low_open else value >= 0) or value > high:
+        bound = "above 0" if low_open else "0 or more"
+        hint = "; is it in milliseconds?" if math.isfinite(value) and value > high else ""
+        raise ValueError(f"`{member}` must be {bound} and at most {high:g} s, found {value:g}{hint}")
+
+
+class FeedbackEvent(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """One exposure of one video to one user, and everything the user did with it so far.
+
+    `watch_time_s` may exceed `duration_s`: short videos loop. It is never clipped here; a label maker
+    that needs a clipped value clips it itself and says so. `duration_s` may be missing on the wire when
+    the catalogue knows the video; it is present in everything that is stored or computed on.
+    """
+
+    event_id: Id
+    user_id: Id
+    video_id: Id
+    timestamp_ms: int
+    watch_time_s: float
+    duration_s: float | None = None
+    like: bool = False
+    follow: bool = False
+    comment: bool = False
+    forward: bool = False
+    hate: bool = False
+    profile_enter: bool = False
+    session_id: Id | None = None
+    tab: Id | None = None
+    device: Id | None = None
+    author_id: Id | None = None
+    tag: Id | None = None
+
+    def __post_init__(self) -> None:
+        for member in (
+            "event_id",
+            "user_id",
+            "video_id",
+            "session_id",
+            "tab",
+            "device",
+            "author_id",
+            "tag",
+        ):
+            value = getattr(self, member)
+            if value is not None:
+                checked = _id(value, member)
+                if checked is not value:
+                    msgspec.structs.force_setattr(self, member, checked)
+        if not 0 <= self.timestamp_ms <= MAX_TIMESTAMP_MS:
+            raise ValueError(f"`timestamp_ms` must be 0 to {MAX_TIMESTAMP_MS}, found {self.timestamp_ms}")
+        _seconds(self.watch_time_s, "watch_time_s", False, MAX_WATCH_TIME_S)
+        if self.duration_s is not None:
+            _seconds(self.duration_s, "duration_s", True, MAX_DURATION_S)
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A video that may be ranked. What is left out is looked up in the catalogue, then unknown."""
+
+    video_id: Id
+    duration_s: float | None = None
+    author_id: Id | None = None
+    tag: Id | None = None
+
+    def __post_init__(self) -> None:
+        for member in ("video_id", "author_id", "tag"):
+            value = getattr(self, member)
+            if value is not None:
+                checked = _id(value, member)
+                if checked is not value:
+                    msgspec.structs.force_setattr(self, member, checked)
+        if self.duration_s is not None:
+            _seconds(self.duration_s, "duration_s", True, MAX_DURATION_S)
+
+
+Video = Candidate
+"""A catalogue entry has the same members as a candidate."""
+
+Profile = dict[str, float | str]
+"""A user's profile features by name, as declared by a bundle's manifest; a missing name is unknown."""

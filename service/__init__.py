@@ -1,0 +1,1 @@
+"""Online: feedback in, labels and slates out. Imports `models`, never `training`."""

@@ -1,0 +1,1 @@
+"""Offline: logs in, bundles out. Imports `models`, never `service`."""

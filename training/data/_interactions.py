@@ -1,0 +1,133 @@
+"""A log in memory: one row an exposure, in the columns and order that everything after it relies on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.features import FEEDBACK_COLUMNS
+from models.schema import EXPLICIT
+from models.vocabulary import PADDING
+
+# Shape suffixes: N rows of the log, B rows picked from it, L steps of history, F feedback columns.
+
+I64 = npt.NDArray[np.int64]
+F32 = npt.NDArray[np.float32]
+
+_EXPLICIT_COLUMNS = [FEEDBACK_COLUMNS.index(name) for name in EXPLICIT]
+
+
+class History(NamedTuple):
+    """The exposures of a user before a moment, oldest first, padded on the left with row 0.
+
+    The arrays are the ranker's inputs of the same names, see `models.features`.
+    """
+
+    sequence_ids: I64
+    """`[B, L, 4]`"""
+    sequence_feedback: F32
+    """`[B, L, 8]`"""
+    sequence_age_s: F32
+    """`[B, L]`"""
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """N exposures, sorted by (user, timestamp, video).
+
+    Times of the log are milliseconds (`timestamp_ms`); every duration is in seconds.
+    """
+
+    user: I64
+    """`[N]` 0 … number of users - 1: row of `user_ids` and of the profile arrays."""
+    ids: I64
+    """`[N, 4]` rows of the vocabulary, columns as `SEQUENCE_ID_COLUMNS`: video, author, tag, tab."""
+    timestamp_ms: I64
+    """`[N]`"""
+    feedback: F32
+    """`[N, 8]` columns as `FEEDBACK_COLUMNS`: watch_time_s, duration_s, then the flags."""
+    user_ids: tuple[str, ...]
+    """The users' own ids."""
+    profile: F32
+    """`[users, P]` numeric profile features, NaN where unknown."""
+    profile_ids: I64
+    """`[users, Q]` rows of the categorical ones."""
+
+    def __post_init__(self) -> None:
+        key = (self.ids[:, 0], self.timestamp_ms, self.user)
+        if len(self) and not (np.lexsort(key) == np.arange(len(self))).all():
+            raise ValueError("rows must be sorted by (user, timestamp_ms, video)")
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def watch_time_s(self) -> F32:
+        """`[N]` seconds watched; may exceed the duration."""
+        return self.feedback[:, 0]
+
+    @property
+    def duration_s(self) -> F32:
+        """`[N]` length of the video in seconds, > 0."""
+        return self.feedback[:, 1]
+
+    @property
+    def explicit(self) -> F32:
+        """`[N]` 1.0 where the user gave any explicit feedback, δ(Σ y_e) of LabelCraft."""
+        out: F32 = (self.feedback[:, _EXPLICIT_COLUMNS].sum(axis=1) > 0).astype(np.float32)
+        return out
+
+    def rows_between(self, from_ms: int, to_ms: int) -> I64:
+        """Indices of the rows with `from_ms <= timestamp_ms < to_ms`."""
+        inside = (self.timestamp_ms >= from_ms) & (self.timestamp_ms < to_ms)
+        return np.flatnonzero(inside).astype(np.int64)
+
+    def take(self, rows: I64) -> Interactions:
+        """A log of those rows alone (indices in ascending order). Histories are cut with it."""
+        return replace(
+            self,
+            user=self.user[rows],
+            ids=self.ids[rows],
+            timestamp_ms=self.timestamp_ms[rows],
+            feedback=self.feedback[rows],
+        )
+
+    def first_row(self) -> I64:
+        """`[N]` index of the first row of each row's user."""
+        return np.searchsorted(self.user, self.user, side="left").astype(np.int64)
+
+    def history(self, rows: I64, length: int, first: I64 | None = None) -> History:
+        """What each row's user did strictly before it.
+
+        Rows of the same user and the same millisecond are left out: their order is unknown, and one of
+        them may be the row itself.
+
+        Args:
+            rows: `[B]` indices.
+            length: most steps kept, the newest. The result is as long as the longest history needs.
+            first: `first_row()`, for callers that ask many times.
+
+        Returns:
+            Arrays with L = the longest history among `rows`, at most `length`; L may be 0.
+        """
+        first = self.first_row() if first is None else first
+        start = first[rows]
+        end = rows.copy()  # exclusive
+        now = self.timestamp_ms[rows]
+        while True:
+            tied = (end > start) & (self.timestamp_ms[np.maximum(end - 1, 0)] >= now)
+            if not tied.any():
+                break
+            end[tied] -= 1
+        start = np.maximum(start, end - length)
+        steps = int((end - start).max(initial=0))
+        index_BL = end[:, None] - steps + np.arange(steps)
+        valid_BL = index_BL >= start[:, None]
+        index_BL = np.where(valid_BL, index_BL, 0)
+        ids = np.where(valid_BL[:, :, None], self.ids[index_BL], PADDING)
+        feedback = np.where(valid_BL[:, :, None], self.feedback[index_BL], np.float32(0))
+        age = np.where(valid_BL, (now[:, None] - self.timestamp_ms[index_BL]) / 1000.0, 0.0)
+        return History(ids, feedback.astype(np.float32), age.astype(np.float32))
