@@ -116,7 +116,7 @@ class Training(Part):
     rows: int
     users: int
     watermark_ms: int
-    """Timestamp of the newest row that the weights or tables have seen. `evaluate` refuses earlier windows."""
+    """The newest row that weights or tables have seen; `evaluate` refuses a window before it."""
     git_commit: str
     machine: str
 

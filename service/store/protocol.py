@@ -1,0 +1,78 @@
+"""What the service asks of a store, whichever one it is.
+
+Two implementations: `memory` (the reference, for tests) and `redis` (Redis or Valkey, embedded or by URL).
+Both pass the same contract suite in `tests/contract/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from models.schema import FeedbackEvent, Profile, Video
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one event."""
+
+    kind: Literal["accepted", "duplicate", "merged", "conflict"]
+    event: FeedbackEvent
+    """The exposure as the store now holds it: after a merge, the merged one. On a conflict, the one refused."""
+    detail: str = ""
+    """On a conflict: what contradicts what."""
+
+
+class UserState(msgspec.Struct, frozen=True):
+    """Everything held on one user."""
+
+    events: list[FeedbackEvent]
+    """Oldest first: sorted by (timestamp_ms, event_id), at most the store's sequence length, the newest."""
+    profile: Profile
+
+
+class Store(Protocol):
+    """User sequences, profiles and the catalogue. Every method raises `StoreUnavailable` when the store
+    does not answer in time, and then nothing of the call may be taken as done."""
+
+    async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        """Write one user's events in one atomic step; when it returns they are stored.
+
+        An `event_id` known within the idempotency window is a `duplicate` if it changes nothing, and is
+        `merged` (longest watch time, OR of the flags) if it does; one that names another user or video is
+        a `conflict`. Any order and any repetition of the same events leaves the same state.
+
+        Returns:
+            One outcome an event, in the same order. A duplicate's or merge's `event` is the merged exposure,
+            also when it has already left the sequence.
+        """
+        ...
+
+    async def read(self, user_id: str) -> UserState | None:
+        """One round trip. `None` for a user the store does not know."""
+        ...
+
+    async def put_profile(self, user_id: str, profile: Profile) -> None:
+        """Replace a user's profile features."""
+        ...
+
+    async def forget(self, user_id: str) -> bool:
+        """Remove sequence, profile and idempotency records at once. False if there was nothing."""
+        ...
+
+    async def put_videos(self, videos: Sequence[Video]) -> None:
+        """Upsert catalogue entries."""
+        ...
+
+    async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
+        """Catalogue entries that changed after `cursor` (`""` = all of them), and the cursor to ask with next."""
+        ...
+
+    async def ping(self) -> None:
+        """Answer, or raise `StoreUnavailable`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
