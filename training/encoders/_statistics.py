@@ -1,0 +1,118 @@
+"""How videos, authors and tags have fared: tables frozen on train, and their causal form for training.
+
+A row of the training log must not see its own outcome, nor a later one. So while fitting, each row reads
+the running statistics of its video as they stood before it; in the graph the same columns come from the
+table as it stood at the end of the training rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.data import Interactions
+from training.data._interactions import F32, I64
+
+KEYS = 3
+"""Statistics are kept by video, by author and by tag: the columns of `candidate_ids`."""
+COLUMNS = ("log_exposures", "long_view", "skip", "log_watch_time", "watch_ratio")
+SHRINKAGE = 10.0
+"""Exposures' worth of the overall mean that every entry starts from."""
+
+
+def outcomes(watch_time_s: F32, duration_s: F32) -> F32:
+    """`[N, 4]` long view, skip, log(1 + watch time), watch ratio clipped at 3: KuaiRand's definitions.
+
+    long view: w ≥ d up to 18 s, w ≥ 18 s above; skip: w < min(3 s, d).
+    """
+    w, d = watch_time_s, duration_s
+    columns = (w >= np.minimum(d, 18.0), w < np.minimum(d, 3.0), np.log1p(w), np.minimum(w / d, 3.0))
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+class VideoStatistics(nn.Module):
+    """Shrunk means of `outcomes` by video, author and tag.
+
+        mean_k = (Σ outcome + c·overall) / (n_k + c),   c = SHRINKAGE
+
+    Only exposures in feeds that play by themselves count: in two-column feeds nearly every exposure has
+    0 s without having been judged. Those are the tabs where over half of the train rows have none.
+
+    Buffers: one table a key, `[rows of the vocabulary, 5]`, columns as `COLUMNS`.
+    """
+
+    def __init__(self, sizes: tuple[int, int, int]) -> None:
+        super().__init__()
+        for key, size in enumerate(sizes):
+            self.register_buffer(f"table_{key}", torch.zeros(size, len(COLUMNS)))
+
+    @property
+    def width(self) -> int:
+        """Columns that `forward` returns."""
+        return KEYS * len(COLUMNS)
+
+    def fit(self, log: Interactions, rows: I64) -> F32:
+        """Fit the tables on `rows` and return what each of them may see while fitting.
+
+        Returns:
+            `[len(rows), 15]` the running statistics before each row, unknown keys included.
+        """
+        rows = np.asarray(rows)
+        counted = _plays_by_itself(log, rows)
+        value_N4 = outcomes(log.watch_time_s[rows], log.duration_s[rows])
+        overall_4 = value_N4[counted].mean(axis=0) if counted.any() else np.zeros(4, np.float32)
+        order = np.argsort(log.timestamp_ms[rows], kind="stable")
+        causal = np.empty((len(rows), self.width), np.float32)
+        for key in range(KEYS):
+            entry = log.ids[rows, key]
+            before = _running(entry[order], log.timestamp_ms[rows][order], value_N4[order], counted[order])
+            start = key * len(COLUMNS)
+            causal[order, start : start + len(COLUMNS)] = _shrink(before, overall_4)
+            table: Tensor = getattr(self, f"table_{key}")
+            total = np.zeros((len(table), 5), np.float64)
+            np.add.at(total, entry[counted], np.c_[np.ones(counted.sum()), value_N4[counted]])
+            table.copy_(torch.from_numpy(_shrink(total, overall_4)))
+        return causal
+
+    def forward(self, candidate_ids_BN3: Tensor) -> Tensor:
+        """`[B, N, 3]` rows of video, author, tag -> `[B, N, 15]`."""
+        parts = [getattr(self, f"table_{key}")[candidate_ids_BN3[..., key]] for key in range(KEYS)]
+        return torch.cat(parts, dim=-1)
+
+
+def _plays_by_itself(log: Interactions, rows: I64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    tab = log.ids[rows, 3]
+    watched = np.bincount(tab, log.watch_time_s[rows] > 0)
+    exposed = np.bincount(tab)
+    keep: np.ndarray[tuple[int], np.dtype[np.bool_]] = (watched > 0.5 * exposed)[tab]
+    return keep
+
+
+def _running(
+    entry: I64, timestamp_ms: I64, value_N4: F32, counted: np.ndarray[tuple[int], np.dtype[np.bool_]]
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """`[N, 5]` count and sums over the earlier rows of the same entry; rows are in time order.
+
+    Rows of one entry in one millisecond do not see each other.
+    """
+    weighted = np.c_[np.ones(len(entry)), value_N4] * counted[:, None]
+    by_entry = np.lexsort((timestamp_ms, entry))
+    sums = np.cumsum(weighted[by_entry], axis=0)
+    # first row of each (entry, millisecond): what came before it is common to the whole tie
+    e, t = entry[by_entry], timestamp_ms[by_entry]
+    new_entry = np.r_[True, e[1:] != e[:-1]][: len(e)]
+    new_tie = new_entry | np.r_[True, t[1:] != t[:-1]][: len(e)]
+    before = np.zeros_like(sums)
+    before[1:] = sums[:-1]
+    base = before[np.maximum.accumulate(np.where(new_entry, np.arange(len(e)), 0))]
+    at_tie = before[np.maximum.accumulate(np.where(new_tie, np.arange(len(e)), 0))]
+    out = np.empty_like(sums)
+    out[by_entry] = at_tie - base
+    return out
+
+
+def _shrink(sums: np.ndarray[tuple[int, int], np.dtype[np.float64]], overall_4: F32) -> F32:
+    count = sums[:, :1]
+    mean = (sums[:, 1:] + SHRINKAGE * overall_4) / (count + SHRINKAGE)
+    return np.c_[np.log1p(count), mean].astype(np.float32)
