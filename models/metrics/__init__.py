@@ -1,0 +1,32 @@
+"""How good predicted seconds and a ranking are: pure numpy functions, one definition for both sides.
+
+An undefined figure (no rows, no pair that differs, no user with enough rows) is `None`, never NaN, so that
+it reads as JSON `null` and cannot pass a comparison by accident.
+"""
+
+from models.metrics._at_k import PerUser, ds_at_k, neg_at_k, nwtg_at_k
+from models.metrics._auc import auc, gauc
+from models.metrics._labels import LONG_VIEW_S, long_view
+from models.metrics._pointwise import mae_s, rmse_s
+from models.metrics._report import CUTS, Figures, report
+from models.metrics._xauc import Pairs, Ties, count_pairs, xauc
+
+__all__ = [
+    "CUTS",
+    "LONG_VIEW_S",
+    "Figures",
+    "Pairs",
+    "PerUser",
+    "Ties",
+    "auc",
+    "count_pairs",
+    "ds_at_k",
+    "gauc",
+    "long_view",
+    "mae_s",
+    "neg_at_k",
+    "nwtg_at_k",
+    "report",
+    "rmse_s",
+    "xauc",
+]

@@ -1,0 +1,30 @@
+"""How far predicted seconds are from watched seconds, row by row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.metrics._rows import Column, numbers
+
+
+def mae_s(predicted_s: Column, watch_time_s: Column) -> float | None:
+    """Mean absolute error in seconds, mean |ŵ - w|; neither side is clipped.
+
+    Args:
+        predicted_s: `[N]` predicted watch time in seconds.
+        watch_time_s: `[N]` what was watched, in seconds.
+
+    Returns:
+        Seconds; `None` for N = 0.
+
+    Raises:
+        BadInput: a value is not finite.
+    """
+    predicted, watched = numbers(predicted_s=predicted_s, watch_time_s=watch_time_s)
+    return float(np.abs(predicted - watched).mean()) if predicted.size else None
+
+
+def rmse_s(predicted_s: Column, watch_time_s: Column) -> float | None:
+    """Root of the mean squared error in seconds, sqrt(mean (ŵ - w)²). Arguments as for `mae_s`."""
+    predicted, watched = numbers(predicted_s=predicted_s, watch_time_s=watch_time_s)
+    return float(np.sqrt(np.square(predicted - watched).mean())) if predicted.size else None
