@@ -1,5 +1,28 @@
 """Logs in, columns out: the readers, the synthetic world, and the splits by time."""
 
+from training.data._dataset import Dataset
 from training.data._interactions import History, Interactions
+from training.data._load import load
+from training.data._split import Boundaries, Split, day_to_ms, ms_to_day, split_by_time
+from training.data._synthetic import SyntheticConfig, World, planted_utility, synthetic_world
+from training.data._tables import Info, ProfileSchema, RowCounts, Tables
 
-__all__ = ["History", "Interactions"]
+__all__ = [
+    "Boundaries",
+    "Dataset",
+    "History",
+    "Info",
+    "Interactions",
+    "ProfileSchema",
+    "RowCounts",
+    "Split",
+    "SyntheticConfig",
+    "Tables",
+    "World",
+    "day_to_ms",
+    "load",
+    "ms_to_day",
+    "planted_utility",
+    "split_by_time",
+    "synthetic_world",
+]

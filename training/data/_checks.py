@@ -1,0 +1,109 @@
+"""Rules that every log must keep, whoever wrote it. A breach names the first row that breaks it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from models.errors import BadInput
+from models.schema import MAX_DURATION_S, MAX_TIMESTAMP_MS, MAX_WATCH_TIME_S
+from training.data._tables import INTERACTION_SCHEMA, NULLABLE
+
+EARLIEST_MS: Final = 946_684_800_000
+"""2000-01-01. A timestamp before it is in seconds, or no clock at all."""
+
+LONG_MEDIAN_S: Final = 3_600.0
+"""An hour. No feed of short videos has a median above it; the same feed in milliseconds has."""
+
+UNIT_GAP: Final = 200.0
+"""A median watch ratio beyond this, up or down, means two units: a real one lies between 0.05 and 2,
+and a mistake of seconds for milliseconds moves it by 1,000."""
+
+
+def check_interactions(log: pl.DataFrame, where: str) -> None:
+    """Refuse a log that cannot be trained on.
+
+    Args:
+        log: at least the columns of `INTERACTION_SCHEMA`, in its types.
+        where: the file's name, for the message.
+
+    Raises:
+        BadInput: no rows, a missing id, or a value outside its range or unit.
+    """
+    if log.is_empty():
+        raise BadInput(f"{where} has no rows; nothing can be learned from it.")
+    for name in INTERACTION_SCHEMA:
+        if name not in NULLABLE:
+            refuse_first(log, pl.col(name).is_null(), where, name, "is empty, and must not be")
+    for name in ("user_id", "video_id"):
+        refuse_first(log, pl.col(name).str.len_bytes() == 0, where, name, "is an empty id")
+    check_timestamps(log, "timestamp_ms", where)
+    check_amounts(log, "watch_time_s", where, high=MAX_WATCH_TIME_S, unit="s")
+    check_amounts(log, "duration_s", where, high=MAX_DURATION_S, unit="s")
+    refuse_first(log, pl.col("duration_s") <= 0, where, "duration_s", "must be above 0 s; leave the row out")
+    median = _median(log["duration_s"])
+    if median > LONG_MEDIAN_S:
+        raise BadInput(
+            f"{where}: `duration_s` looks like milliseconds: the median is {median:,.0f}; give seconds."
+        )
+    check_same_unit(log, "watch_time_s", "duration_s", where)
+
+
+def check_timestamps(log: pl.DataFrame, name: str, where: str) -> None:
+    """Refuse timestamps that are not Unix milliseconds.
+
+    Raises:
+        BadInput: before 2000 (probably seconds) or after 9999 (probably microseconds).
+    """
+    for bad, unit in (
+        (pl.col(name) < EARLIEST_MS, "seconds"),
+        (pl.col(name) > MAX_TIMESTAMP_MS, "microseconds"),
+    ):
+        refuse_first(log, bad, where, name, f"is no time in Unix milliseconds; is it in {unit}?")
+
+
+def check_amounts(log: pl.DataFrame, name: str, where: str, *, high: float, unit: str) -> None:
+    """Refuse a column with negative, non-finite or absurdly large amounts.
+
+    Raises:
+        BadInput: the first such row is named.
+    """
+    column = pl.col(name).cast(pl.Float64)
+    refuse_first(log, ~column.is_finite(), where, name, "is not a finite number")
+    refuse_first(log, column < 0, where, name, "is negative")
+    refuse_first(log, column > high, where, name, f"is above {high:,.0f} {unit}; is the unit wrong?")
+
+
+def check_same_unit(log: pl.DataFrame, watch: str, duration: str, where: str) -> None:
+    """Refuse a log whose watch times and durations are in two units.
+
+    Raises:
+        BadInput: the median watch ratio of the rows with any watching is beyond `UNIT_GAP`.
+    """
+    seen = log.filter((pl.col(watch) > 0) & (pl.col(duration) > 0))
+    ratio = _median(seen[watch].cast(pl.Float64) / seen[duration])
+    if not seen.is_empty() and not 1 / UNIT_GAP <= ratio <= UNIT_GAP:
+        raise BadInput(
+            f"{where}: `{watch}` and `{duration}` are in two units: the median watch ratio is {ratio:.2g}."
+        )
+
+
+def refuse_first(log: pl.DataFrame, bad: pl.Expr, where: str, name: str, rule: str) -> None:
+    """Raise for the first row where `bad` is true (null is not).
+
+    Raises:
+        BadInput: `<file>, row <n>: `<column>` <rule>, found <value>.` Rows count from 1, header excluded.
+    """
+    flags = log.select(bad.fill_null(False).alias("bad"))["bad"]
+    row = flags.arg_max()
+    if row is not None and flags[row]:
+        found = log[name][row]
+        count = int(flags.sum())
+        more = f" ({count:,} such rows)" if count > 1 else ""
+        raise BadInput(f"{where}, row {row + 1:,}: `{name}` {rule}; found {found!r}{more}.")
+
+
+def _median(values: pl.Series) -> float:
+    median = values.median()
+    return float(median) if isinstance(median, int | float) else float("nan")

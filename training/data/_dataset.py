@@ -1,0 +1,150 @@
+"""A prepared data set: the vocabulary is fitted here, and string ids become its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS, category_of
+from models.vocabulary import UNKNOWN, Vocabulary
+from training.data._interactions import F32, I64, Interactions
+from training.data._tables import Info, Tables
+
+# Shape suffixes: N rows of the log, U users in it, P and Q profile features.
+
+I32 = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set in memory. `load` reads it from a folder; the synthetic world makes one directly."""
+
+    tables: Tables
+
+    @property
+    def info(self) -> Info:
+        """`dataset.json`."""
+        return self.tables.info
+
+    @property
+    def log(self) -> pl.DataFrame:
+        """`interactions.parquet`, oldest first: ids are strings, times of the log milliseconds."""
+        return self.tables.interactions
+
+    @property
+    def profile_numbers(self) -> tuple[str, ...]:
+        """Names of the numeric profile features, in the order of `Interactions.profile`."""
+        return self.info.profile.numbers
+
+    @property
+    def profile_categories(self) -> tuple[str, ...]:
+        """Names of the categorical ones, in the order of `Interactions.profile_ids`."""
+        return self.info.profile.categories
+
+    def vocabulary(self, before_ms: int | None = None, min_count: int = 1) -> Vocabulary:
+        """The ids seen before a moment, the most frequent first (ties by id).
+
+        Args:
+            before_ms: rows from this time on are not looked at, so that nothing of the days a model is
+                judged on is in its tables; `None` takes every row.
+            min_count: ids on fewer rows than this are left out (users, for a profile category).
+
+        Returns:
+            Fields `video_id`, `author_id`, `tag`, `tab`, and `profile.<name>` for every categorical
+            profile feature, fitted on the users who have such a row.
+        """
+        seen = self.log if before_ms is None else self.log.filter(pl.col("timestamp_ms") < before_ms)
+        fields = {name: _by_count(seen[name], min_count) for name in SEQUENCE_ID_COLUMNS}
+        users = self.tables.users.join(seen.select("user_id").unique(), on="user_id", how="semi")
+        for name in self.profile_categories:
+            fields[f"profile.{name}"] = _by_count(_spelled(users[name]), min_count)
+        return Vocabulary(fields)
+
+    def interactions(self, vocabulary: Vocabulary) -> Interactions:
+        """The whole log as columns, sorted by (user, timestamp, video).
+
+        Ids outside the vocabulary, and missing ones, become `UNKNOWN`. Users are those of the log, in
+        the order of their ids; what `users.parquet` does not tell of them is NaN or `UNKNOWN`.
+        """
+        ids = np.stack([self._codes[name].rows(name, vocabulary) for name in SEQUENCE_ID_COLUMNS], axis=1)
+        user = self._codes["user_id"].code.astype(np.int64)
+        time = self.log["timestamp_ms"].to_numpy()
+        order = np.lexsort((ids[:, 0], time, user))
+        feedback = np.stack([self.log[name].cast(pl.Float32).to_numpy() for name in FEEDBACK_COLUMNS], axis=1)
+        return Interactions(
+            user=user[order],
+            ids=ids[order],
+            timestamp_ms=time[order],
+            feedback=feedback[order],
+            user_ids=tuple(self._codes["user_id"].values),
+            profile=self._profile(),
+            profile_ids=self._profile_ids(vocabulary),
+        )
+
+    @cached_property
+    def _codes(self) -> dict[str, _Codes]:
+        return {name: _Codes.of(self.log[name]) for name in ("user_id", *SEQUENCE_ID_COLUMNS)}
+
+    @cached_property
+    def _users(self) -> pl.DataFrame:
+        """`users.parquet`, one row per user of the log, in the log's order of users."""
+        ids = pl.DataFrame({"user_id": self._codes["user_id"].values}, schema={"user_id": pl.String})
+        return ids.join(self.tables.users, on="user_id", how="left", maintain_order="left")
+
+    def _profile(self) -> F32:
+        """`[U, P]`"""
+        columns = [
+            self._users[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+            for name in self.profile_numbers
+        ]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(self._users), 0), np.float32)
+
+    def _profile_ids(self, vocabulary: Vocabulary) -> I64:
+        """`[U, Q]`"""
+        columns = [
+            vocabulary.encode(f"profile.{name}", _spelled(self._users[name]))
+            for name in self.profile_categories
+        ]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(self._users), 0), np.int64)
+
+
+@dataclass(frozen=True)
+class _Codes:
+    """A column of strings as small integers: each distinct id is looked up once, not once per row."""
+
+    values: list[str]
+    """Ascending."""
+    code: I32
+    """`[N]` index into `values`; `len(values)` where the id is missing."""
+
+    @classmethod
+    def of(cls, column: pl.Series) -> _Codes:
+        values = column.drop_nulls().unique().sort()
+        code = column.replace_strict(
+            values, pl.int_range(len(values), eager=True, dtype=pl.Int32), default=len(values),
+            return_dtype=pl.Int32,
+        )  # fmt: skip
+        return cls(values.to_list(), code.to_numpy())
+
+    def rows(self, field: str, vocabulary: Vocabulary) -> I64:
+        table = np.append(vocabulary.encode(field, self.values), UNKNOWN)
+        out: I64 = table[self.code]
+        return out
+
+
+def _by_count(values: pl.Series, min_count: int) -> list[str]:
+    counts = values.drop_nulls().alias("id").value_counts(name="n").filter(pl.col("n") >= min_count)
+    return counts.sort("n", "id", descending=[True, False])["id"].to_list()
+
+
+def _spelled(values: pl.Series) -> pl.Series:
+    """Categories as the vocabulary spells them; null stays null."""
+    if values.dtype == pl.String:
+        return values
+    whole = values.cast(pl.Int8) if values.dtype == pl.Boolean else values
+    spelled = [None if v is None or v != v else category_of(v) for v in whole.to_list()]
+    return pl.Series(values.name, spelled, dtype=pl.String)

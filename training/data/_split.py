@@ -1,0 +1,113 @@
+"""Splits by time: what is learned from lies before what is judged on, always."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from models.errors import BadInput
+from training.data._interactions import I64
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class Boundaries:
+    """Three moments that cut a log into four half-open windows, in Unix milliseconds.
+
+        train = (-∞, meta_ms)   meta = [meta_ms, early_stop_ms)
+        early_stop = [early_stop_ms, test_ms)   test = [test_ms, ∞)
+
+    Raises:
+        BadInput: they are not in this order. Equal ones are allowed and make a window empty.
+    """
+
+    meta_ms: int
+    early_stop_ms: int
+    test_ms: int
+
+    def __post_init__(self) -> None:
+        if not self.meta_ms <= self.early_stop_ms <= self.test_ms:
+            raise BadInput(
+                "the windows must follow each other: train, meta, early stop, test; found "
+                f"meta {self.meta_ms}, early stop {self.early_stop_ms}, test {self.test_ms}."
+            )
+
+    @classmethod
+    def at_days(cls, meta: str, early_stop: str, test: str, *, utc_offset_hours: float) -> Boundaries:
+        """Windows that begin at midnight of the given dates, in the data set's time zone."""
+        return cls(*(day_to_ms(day, utc_offset_hours) for day in (meta, early_stop, test)))
+
+    @classmethod
+    def at_shares(cls, timestamp_ms: I64, *, meta: float, early_stop: float, test: float) -> Boundaries:
+        """Windows that hold about these shares of the rows, from the end; train gets the rest.
+
+        Rows of the same millisecond stay together, so a share may come out a little larger.
+
+        Raises:
+            BadInput: the shares are negative or leave nothing to train on, or there are no rows.
+        """
+        if min(meta, early_stop, test) < 0 or meta + early_stop + test >= 1 or not len(timestamp_ms):
+            raise BadInput(
+                "the shares of meta, early stop and test must be 0 or more and sum to less than 1, of a log "
+                f"with rows; found {meta}, {early_stop}, {test} of {len(timestamp_ms)} rows."
+            )
+        ordered = np.sort(timestamp_ms)
+        after_last = int(ordered[-1]) + 1
+        moments = []
+        for share in (meta + early_stop + test, early_stop + test, test):
+            row = round((1 - share) * len(ordered))
+            moments.append(int(ordered[row]) if row < len(ordered) else after_last)
+        return cls(*moments)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of each window, ascending. Together they are every row, each once."""
+
+    train: I64
+    """What is fitted on."""
+    meta: I64
+    """LabelCraft's outer level: the platform's objectives are measured here."""
+    early_stop: I64
+    """When to stop."""
+    test: I64
+    """What the reported figures come from; nothing is chosen by it."""
+
+
+def split_by_time(timestamp_ms: I64, boundaries: Boundaries) -> Split:
+    """Cut rows into the four windows of `boundaries`.
+
+    Args:
+        timestamp_ms: `[N]` in any order.
+        boundaries: the three moments.
+    """
+    moments = (boundaries.meta_ms, boundaries.early_stop_ms, boundaries.test_ms)
+    window = np.searchsorted(np.array(moments), timestamp_ms, side="right")
+    train, meta, early_stop, test = (np.flatnonzero(window == w).astype(np.int64) for w in range(4))
+    return Split(train, meta, early_stop, test)
+
+
+def day_to_ms(date: str, utc_offset_hours: float) -> int:
+    """Midnight at the start of a date, in Unix milliseconds.
+
+    Args:
+        date: `YYYY-MM-DD` in the data set's time zone.
+        utc_offset_hours: how far that zone is ahead of UTC (KuaiRand: 8, China), as in `dataset.json`.
+
+    Raises:
+        BadInput: no such date.
+    """
+    try:
+        midnight = datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError as e:
+        raise BadInput(f"{date!r} is not a date; write it as YYYY-MM-DD.") from e
+    return int(midnight.timestamp()) * 1000 - round(utc_offset_hours * 3_600_000)
+
+
+def ms_to_day(timestamp_ms: int, utc_offset_hours: float) -> str:
+    """The date of a moment in the data set's time zone: the inverse of `day_to_ms`."""
+    local_s = (timestamp_ms + round(utc_offset_hours * 3_600_000)) / 1000
+    return datetime.fromtimestamp(local_s, tz=UTC).strftime("%Y-%m-%d")
