@@ -3,11 +3,13 @@
 from training.data._dataset import Dataset
 from training.data._interactions import History, Interactions
 from training.data._load import load
+from training.data._prepare import READERS, Summary, prepare
 from training.data._split import Boundaries, Split, day_to_ms, ms_to_day, split_by_time
 from training.data._synthetic import SyntheticConfig, World, planted_utility, synthetic_world
 from training.data._tables import Info, ProfileSchema, RowCounts, Tables
 
 __all__ = [
+    "READERS",
     "Boundaries",
     "Dataset",
     "History",
@@ -16,6 +18,7 @@ __all__ = [
     "ProfileSchema",
     "RowCounts",
     "Split",
+    "Summary",
     "SyntheticConfig",
     "Tables",
     "World",
@@ -23,6 +26,7 @@ __all__ = [
     "load",
     "ms_to_day",
     "planted_utility",
+    "prepare",
     "split_by_time",
     "synthetic_world",
 ]

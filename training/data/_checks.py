@@ -16,9 +16,9 @@ EARLIEST_MS: Final = 946_684_800_000
 LONG_MEDIAN_S: Final = 3_600.0
 """An hour. No feed of short videos has a median above it; the same feed in milliseconds has."""
 
-UNIT_GAP: Final = 200.0
-"""A median watch ratio beyond this, up or down, means two units: a real one lies between 0.05 and 2,
-and a mistake of seconds for milliseconds moves it by 1,000."""
+ONE_UNIT: Final = (0.005, 20.0)
+"""A median watch ratio outside means two units: a real one lies between 0.05 and 2, and a mistake of
+seconds for milliseconds moves it by 1,000."""
 
 
 def check_interactions(log: pl.DataFrame, where: str) -> None:
@@ -79,11 +79,11 @@ def check_same_unit(log: pl.DataFrame, watch: str, duration: str, where: str) ->
     """Refuse a log whose watch times and durations are in two units.
 
     Raises:
-        BadInput: the median watch ratio of the rows with any watching is beyond `UNIT_GAP`.
+        BadInput: the median watch ratio of the rows with any watching is outside `ONE_UNIT`.
     """
     seen = log.filter((pl.col(watch) > 0) & (pl.col(duration) > 0))
     ratio = _median(seen[watch].cast(pl.Float64) / seen[duration])
-    if not seen.is_empty() and not 1 / UNIT_GAP <= ratio <= UNIT_GAP:
+    if not seen.is_empty() and not ONE_UNIT[0] <= ratio <= ONE_UNIT[1]:
         raise BadInput(
             f"{where}: `{watch}` and `{duration}` are in two units: the median watch ratio is {ratio:.2g}."
         )

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from models.errors import BadInput
 from training.data._checks import check_interactions
 from training.data._dataset import Dataset
+from training.data._source import first_line
 from training.data._tables import (
     HISTORY,
     INFO,
@@ -61,7 +62,7 @@ def _info(data: Path, log: pl.DataFrame, users: pl.DataFrame, videos: pl.DataFra
     try:
         info = Info.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as e:
-        raise BadInput(f"{path} cannot be read: {_first_line(e)}; prepare the data again.") from e
+        raise BadInput(f"{path} cannot be read: {first_line(e)}; prepare the data again.") from e
     declared = (*info.profile.numbers, *info.profile.categories)
     if users.is_empty() and declared:
         return info.model_copy(update={"profile": ProfileSchema()})
@@ -98,7 +99,7 @@ def _read(path: Path) -> pl.DataFrame:
     try:
         return pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as e:
-        raise BadInput(f"{path} is not a readable parquet file: {_first_line(e)}.") from e
+        raise BadInput(f"{path} is not a readable parquet file: {first_line(e)}.") from e
 
 
 def _optional(path: Path, key: str) -> pl.DataFrame:
@@ -122,7 +123,7 @@ def _typed(table: pl.DataFrame, schema: dict[str, pl.DataType], where: str) -> p
     try:
         return table.with_columns(pl.col(name).cast(kind) for name, kind in schema.items())
     except pl.exceptions.PolarsError as e:
-        raise BadInput(f"{where} has a value of a wrong type: {_first_line(e)}.") from e
+        raise BadInput(f"{where} has a value of a wrong type: {first_line(e)}.") from e
 
 
 def _casts(found: pl.DataType, wanted: pl.DataType) -> bool:
@@ -134,7 +135,3 @@ def _casts(found: pl.DataType, wanted: pl.DataType) -> bool:
     if wanted == pl.Int64:
         return found.is_integer()
     return found.is_numeric()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

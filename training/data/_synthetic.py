@@ -105,7 +105,7 @@ class World:
 
     config: SyntheticConfig
     user: I64
-    """`[N]` ascending; `Interactions.user` counts only users with rows, so it is smaller after an empty one."""
+    """`[N]` ascending. `Interactions.user` numbers only the users who have rows."""
     video: I64
     """`[N]`"""
     timestamp_ms: I64

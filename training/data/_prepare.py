@@ -1,0 +1,117 @@
+"""`python -m training prepare`: a published data set -> a `DATA` folder, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from models.errors import BadInput
+from training.data._checks import check_interactions
+from training.data._kuairand import read_kuairand_pure
+from training.data._synthetic import read_synthetic
+from training.data._tables import HISTORY, INFO, INTERACTIONS, USERS, VIDEOS, Info, Tables
+
+READERS: Final[Mapping[str, Callable[[Path | None, int], Tables]]] = {
+    "kuairand-pure": read_kuairand_pure,
+    "synthetic": read_synthetic,
+}
+"""Name -> `(source, seed) -> Tables`. One more data set is one file and one line here."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `prepare` wrote."""
+
+    out: Path
+    info: Info
+    files: tuple[str, ...]
+
+
+def prepare(dataset: str, source: Path | None, out: Path, *, seed: int = 0, progress: bool = True) -> Summary:
+    """Read a data set and write `out`: `interactions.parquet`, `users.parquet`, `videos.parquet`,
+    `dataset.json`, and `history.parquet` where the source has one.
+
+    Times become Unix milliseconds and seconds, ids strings. Everything is written to a folder beside `out`
+    that takes its name at the end, so an interrupted run leaves nothing behind.
+
+    Args:
+        dataset: a name in `READERS`.
+        source: the data set's files; the synthetic world takes none, or a JSON file with its config.
+        out: a new folder, or an empty one.
+        seed: of the synthetic world.
+        progress: tell on stderr what is being done.
+
+    Raises:
+        BadInput: an unknown data set, an `out` with something in it, a missing or unreadable file, a
+            missing column, a value of a wrong type, range or unit, an empty log, or a user's clock that
+            runs backwards.
+    """
+    if dataset not in READERS:
+        raise BadInput(f"unknown data set {dataset!r}; choose one of {', '.join(READERS)}.")
+    _refuse_occupied(out)
+    console = Console(stderr=True, quiet=not progress)
+    with console.status(f"reading {dataset}") as status, _all_or_nothing(out) as folder:
+        tables = READERS[dataset](source, seed)
+        status.update("checking")
+        check_interactions(tables.interactions, dataset)
+        status.update(f"writing {len(tables.interactions):,} rows")
+        _write(tables, folder)
+        files = tuple(sorted(path.name for path in folder.iterdir()))
+    console.print(_told(tables.info, out), highlight=False, soft_wrap=True)
+    return Summary(out, tables.info, files)
+
+
+def _refuse_occupied(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{out} is a file; give a new folder.")
+    if out.is_dir() and any(out.iterdir()):
+        raise BadInput(f"{out} is not empty; give a new folder, or delete this one first.")
+
+
+def _write(tables: Tables, folder: Path) -> None:
+    tables.interactions.write_parquet(folder / INTERACTIONS)
+    tables.users.write_parquet(folder / USERS)
+    tables.videos.write_parquet(folder / VIDEOS)
+    if tables.history is not None:
+        tables.history.write_parquet(folder / HISTORY)
+    (folder / INFO).write_text(tables.info.model_dump_json(indent=2) + "\n")
+
+
+def _told(info: Info, out: Path) -> str:
+    dropped = ", ".join(f"{n:,} {reason}" for reason, n in info.rows.dropped.items() if n)
+    return (
+        f"{out}: {info.rows.kept:,} of {info.rows.read:,} rows"
+        f"{f' (dropped: {dropped})' if dropped else ''}, {info.users:,} users, {info.videos:,} videos, "
+        f"{info.days[0]} to {info.days[-1]}"
+    )
+
+
+@contextmanager
+def _all_or_nothing(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that becomes `out` when the block ends well, and is removed when it does not.
+
+    Raises:
+        BadInput: the folder that `out` should lie in cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as e:
+        raise BadInput(f"cannot write beside {out}: {e.strerror}; give another folder.") from e
+    try:
+        yield folder
+        umask = os.umask(0)  # the only way to read it; mkdtemp made the folder for its owner alone
+        os.umask(umask)
+        folder.chmod(0o777 & ~umask)
+        folder.replace(out)
+    except BaseException:  # Ctrl-C as well
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

@@ -1,0 +1,88 @@
+"""Tables of a published data set, CSV or parquet, read so that a bad file ends in one clear line."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+import polars as pl
+
+from models.errors import BadInput
+from training.data._checks import refuse_first
+
+
+class Kind(Enum):
+    """What a column must hold."""
+
+    ID = "an id"
+    """Read as text: `12` in one file and `"12"` in another are the same id."""
+    WHOLE = "a whole number"
+    NUMBER = "a number"
+    TEXT = "text"
+
+
+_TYPES = {Kind.ID: pl.String, Kind.WHOLE: pl.Int64, Kind.NUMBER: pl.Float64, Kind.TEXT: pl.String}
+
+
+def find(folder: Path, pattern: str) -> list[Path]:
+    """CSV and parquet files whose name without suffix matches, by name."""
+    return sorted(p for p in folder.glob(f"{pattern}.*") if p.suffix in (".csv", ".parquet"))
+
+
+def find_one(folder: Path, pattern: str) -> Path:
+    """The one such file.
+
+    Raises:
+        BadInput: there is none, or more than one.
+    """
+    found = find(folder, pattern)
+    if len(found) != 1:
+        what = "no" if not found else "more than one"
+        names = f" ({', '.join(p.name for p in found)})" if found else ""
+        raise BadInput(
+            f"{folder} holds {what} {pattern}.csv or .parquet{names}; "
+            "give the folder of the unpacked archive."
+        )
+    return found[0]
+
+
+def read_columns(path: Path, kinds: dict[str, Kind]) -> pl.DataFrame:
+    """Read some columns, each cast to what it must hold. Missing values stay null.
+
+    Raises:
+        BadInput: the file cannot be read, a column is missing, or a value is not of its kind (the first
+            such row is named; rows count from 1, header excluded).
+    """
+    try:
+        scan = pl.scan_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.scan_parquet(path)
+        names = scan.collect_schema().names()
+        for name in kinds:
+            if name not in names:
+                raise BadInput(f"{path.name} lacks the column `{name}`; it has {', '.join(names)}.")
+        raw = scan.select(list(kinds)).collect()
+    except (OSError, pl.exceptions.PolarsError) as e:
+        kind = path.suffix.removeprefix(".")
+        raise BadInput(f"{path} is not a readable {kind} file: {first_line(e)}.") from e
+    return pl.DataFrame([_cast(raw, name, kind, path.name) for name, kind in kinds.items()])
+
+
+def _cast(raw: pl.DataFrame, name: str, kind: Kind, where: str) -> pl.Series:
+    found, wanted = raw[name].dtype, _TYPES[kind]
+    fits = {
+        Kind.ID: found.is_integer() or found == pl.String,
+        Kind.TEXT: found == pl.String,
+        Kind.WHOLE: found.is_integer() or found in (pl.String, pl.Boolean),
+        Kind.NUMBER: found.is_numeric() or found == pl.String,
+    }
+    if not (fits[kind] or found == pl.Null):
+        raise BadInput(f"{where}: `{name}` must hold {kind.value}, found the type {found}.")
+    cast = raw[name].cast(wanted, strict=False)
+    lost = pl.lit(cast).is_null() & pl.col(name).is_not_null()
+    refuse_first(raw, lost, where, name, f"is not {kind.value}")
+    return cast
+
+
+def first_line(error: Exception) -> str:
+    """The part of an error that fits into one line."""
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
