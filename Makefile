@@ -1,0 +1,47 @@
+# make serve | test | demo | bench | lint | bundle
+PYTHON ?= python3
+PORT ?= 8000
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q install
+
+.PHONY: serve test demo bench lint bundle clean
+
+serve: .venv/.serve  ## labels and slates on http://127.0.0.1:$(PORT)
+	$(BIN)/python -m service serve --port $(PORT)
+
+test: .venv/.test  ## every test
+	$(BIN)/python -m pytest $(ARGS)
+
+demo: .venv/.serve  ## with a running service: events in, labels out, a slate before and after
+	$(BIN)/python -m service demo --port $(PORT)
+
+bench: .venv/.serve  ## speed and memory of the service on this machine, as JSON
+	$(BIN)/python -m loadtests.bench
+
+lint: .venv/.test  ## formatting, rules, types, and who may import whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bundle: .venv/.test  ## remake the released bundle from KUAIRAND=<folder with the data set>, see models/README.md
+	$(BIN)/python -m training prepare --dataset kuairand-pure --source $(KUAIRAND) --out runs/data
+	$(BIN)/python -m training fit kuairand_pure --data runs/data --out runs/kuairand_pure
+	$(BIN)/python -m training export runs/kuairand_pure
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# Serving needs no torch. `make test` adds to the same environment.
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+	  { echo "reelrank needs Python 3.11 to 3.13, $(PYTHON) is $$($(PYTHON) --version); try make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/.serve: pyproject.toml | .venv/bin/python
+	$(PIP) -e '.[cpu]'
+	@touch $@
+
+.venv/.test: pyproject.toml | .venv/bin/python
+	$(PIP) -e '.[cpu,train,dev]'
+	@touch .venv/.serve $@
