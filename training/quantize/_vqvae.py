@@ -1,0 +1,131 @@
+"""A VQ-VAE per group, all groups in one batched network."""
+
+# Shape suffixes: G groups, L sequences of a group, S steps, C code dimensions, K codes.
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+
+class Quantised(NamedTuple):
+    """What one pass gives."""
+
+    decoded: Tensor
+    """`[G, L, S]` reconstruction; its gradient reaches the encoder as if there were no quantiser."""
+    code: Tensor
+    """`[G, L]` index of the nearest code."""
+    encoded: Tensor
+    """`[G, L, C]` z_e, before the quantiser."""
+    quantised: Tensor
+    """`[G, L, C]` the nearest code itself."""
+
+
+class VQVAE(nn.Module):
+    """G independent vector-quantised auto-encoders for sequences of S numbers.
+
+        z_e = E(s)      z = argmin_k ‖z_e - a_k‖      L = ‖s - Dec(z)‖² + ‖sg[z_e] - z‖² + β ‖z_e - sg[z]‖²
+
+    E is an MLP S-2S-C with ReLU, Dec its mirror, both `[G, in, out]` weights in one `baddbmm`, so that
+    ten groups cost one. Every group starts from the same weights: the groups' code spaces then stay
+    comparable, which is what lets LDA map all of them by one φ. Gradient codebook, no moving averages.
+
+    Args:
+        groups: G.
+        steps: S.
+        codes: K.
+        code_dim: C.
+        commitment: β.
+        generator: of the initial weights.
+
+    Source: van den Oord et al., "Neural Discrete Representation Learning", NIPS 2017; one per duration
+    group as in Xu et al., LDA.
+    """
+
+    def __init__(
+        self,
+        groups: int,
+        steps: int,
+        codes: int,
+        code_dim: int,
+        *,
+        commitment: float = 0.25,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.commitment = commitment
+        sizes = (steps, 2 * steps, code_dim, 2 * steps, steps)
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for fan_in, fan_out in pairwise(sizes):
+            weight = torch.randn(1, fan_in, fan_out, generator=generator) * (2 / fan_in) ** 0.5
+            self.weights.append(nn.Parameter(weight.repeat(groups, 1, 1)))
+            self.biases.append(nn.Parameter(torch.zeros(groups, 1, fan_out)))
+        code = torch.randn(1, codes, code_dim, generator=generator)
+        self.codebook = nn.Parameter(code.repeat(groups, 1, 1))
+
+    def encode(self, sequence_GLS: Tensor) -> Tensor:
+        """`[G, L, S]` -> `[G, L, C]`."""
+        return self._mlp(sequence_GLS, 0)
+
+    def decode(self, code_GLC: Tensor) -> Tensor:
+        """`[G, L, C]` -> `[G, L, S]`."""
+        return self._mlp(code_GLC, 2)
+
+    def _mlp(self, x: Tensor, layer: int) -> Tensor:
+        hidden = torch.baddbmm(self.biases[layer], x, self.weights[layer]).relu()
+        return torch.baddbmm(self.biases[layer + 1], hidden, self.weights[layer + 1])
+
+    def nearest(self, encoded_GLC: Tensor) -> Tensor:
+        """`[G, L]` index of each vector's nearest code."""
+        book = self.codebook.detach()
+        dots_GLK = torch.baddbmm((book**2).sum(-1)[:, None, :], encoded_GLC.detach(), book.mT, alpha=-2)
+        return dots_GLK.argmin(-1)
+
+    def forward(self, sequence_GLS: Tensor) -> Quantised:
+        """Encode, quantise and decode `[G, L, S]`, straight through."""
+        encoded = self.encode(sequence_GLS)
+        code = self.nearest(encoded)
+        index = code[..., None].expand_as(encoded)
+        quantised = self.codebook.gather(1, index)
+        decoded = self.decode(encoded + (quantised - encoded).detach())
+        return Quantised(decoded, code, encoded, quantised)
+
+    def loss(self, sequence_GLS: Tensor) -> tuple[Tensor, Quantised]:
+        """Mean over steps (reconstruction) and code dimensions (codebook, commitment), and the pass."""
+        out = self(sequence_GLS)
+        reconstruction = (sequence_GLS - out.decoded).square().mean()
+        codebook = (out.encoded.detach() - out.quantised).square().mean()
+        commitment = (out.encoded - out.quantised.detach()).square().mean()
+        return reconstruction + codebook + self.commitment * commitment, out
+
+    @torch.no_grad()
+    def initialise_codes(self, sequence_GLS: Tensor, *, rounds: int, generator: torch.Generator) -> None:
+        """Put the codes where the encodings are: Lloyd's k-means from random encodings."""
+        encoded = self.encode(sequence_GLS)
+        self._restart(torch.ones_like(self.codebook[..., 0]).bool(), encoded, generator)
+        for _ in range(rounds):
+            member_GLK = one_hot(self.nearest(encoded), self.codebook.shape[1]).to(encoded.dtype)
+            count_GK1 = member_GLK.sum(1)[..., None]
+            mean_GKC = member_GLK.mT @ encoded / count_GK1.clamp(min=1)
+            self.codebook.copy_(torch.where(count_GK1 > 0, mean_GKC, self.codebook))
+
+    @torch.no_grad()
+    def restart_dead_codes(self, count_GK: Tensor, sequence_GLS: Tensor, generator: torch.Generator) -> int:
+        """Move the codes with less than a tenth of an even share of `count_GK` onto random encodings.
+
+        Returns:
+            How many were moved.
+        """
+        dead_GK = count_GK < 0.1 * count_GK.mean(-1, keepdim=True)
+        self._restart(dead_GK, self.encode(sequence_GLS), generator)
+        return int(dead_GK.sum())
+
+    def _restart(self, which_GK: Tensor, encoded_GLC: Tensor, generator: torch.Generator) -> None:
+        pick_GK = torch.randint(encoded_GLC.shape[1], which_GK.shape, generator=generator)
+        fresh = encoded_GLC.gather(1, pick_GK[..., None].expand_as(self.codebook))
+        self.codebook.copy_(torch.where(which_GK[..., None], fresh, self.codebook))

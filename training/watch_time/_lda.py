@@ -1,0 +1,258 @@
+"""LDA: label distributions as anchors."""
+
+# Shape suffixes: N exposures, D state, G duration groups, K anchors of a group, C code, H the space of φ.
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn.functional import embedding, normalize, softplus
+
+from training.config import Config
+from training.data import Interactions
+from training.quantize import AnchorsConfig, fit_anchors
+from training.watch_time._alignment import transport_labels
+from training.watch_time._base import QUANTILES
+from training.watch_time._groups import DurationGroups
+from training.watch_time._losses import Regression, regression_loss
+from training.watch_time._mixture import anchor_edges, mixture_quantiles, mixture_rank
+
+
+class LDAConfig(Config):
+    """Knobs of `LDA`. Defaults marked (poster) are printed there; the others are ours, see algorithms §4."""
+
+    groups: PositiveInt = 10
+    """D duration groups of equal size."""
+
+    anchors: AnchorsConfig = AnchorsConfig()
+    """Stage 1."""
+
+    random_anchors: bool = False
+    """Ablation: replace the learned anchor vectors by random ones of the same size."""
+
+    dim: PositiveInt = 64
+    """Width of the space that φ maps states and anchors into."""
+
+    weights: Literal["cosine", "raw_dot"] = "cosine"
+    """β from cos(h, p) / `temperature`, or from h·p as printed (poster)."""
+
+    temperature: PositiveFloat = 0.1
+    """τ_β."""
+
+    epsilon: PositiveFloat = 0.05
+    """Entropy of the transport plan."""
+
+    kappa: NonNegativeFloat = 0.1
+    """Price of giving an anchor more or less than its even share. Large is balanced transport, which
+    misplaces rows when modes have unequal sizes."""
+
+    iterations: PositiveInt = 50
+    """Most Sinkhorn rounds a step."""
+
+    label_cost: NonNegativeFloat = 4.0
+    """Weight of the distance between the label's rank and the anchor's in the transport cost; 0 is the
+    poster's cost, which never sees the label."""
+
+    alignment: NonNegativeFloat = 0.1
+    """λ_a, weight of the cross-entropy to the pseudo-labels."""
+
+    compactness: NonNegativeFloat = 0.0
+    """λ_c, weight of 1 - cos(h, Σ β p). A loss of LDA's sibling ProWTP; not on the poster."""
+
+    target: Literal["ratio", "time"] = "ratio"
+    """What g's output stands for: a share of the duration, or of the mean watch time."""
+
+    point: Literal["regressor", "median"] = "regressor"
+    """What `seconds` answers: g (poster), or the median of the distribution over anchors."""
+
+    loss: Regression = "l1"
+    """On watch time in units of its mean."""
+
+    delta: PositiveFloat = 1.0
+    """Where Huber turns linear, in those units."""
+
+
+class Attended(NamedTuple):
+    """N exposures beside the K anchors of their groups."""
+
+    group: Tensor
+    """`[N]`"""
+    cosine: Tensor
+    """`[N, K]` cos(h, p_k)."""
+    log_weight: Tensor
+    """`[N, K]` log β."""
+    state: Tensor
+    """`[N, H]` h, of length 1 unless `raw_dot`."""
+    pooled: Tensor
+    """`[N, H]` Σ_k β_k p_k."""
+
+
+class LDA(nn.Module):
+    """Watch time from the anchors a state is close to.
+
+        h = φ(A_x x)      p_k = φ(A_a a_k)      β = softmax_k( cos(h, p_k) / τ )
+        ŵ = d · softplus( g(Σ_k β_k p_k) )
+        L = ℓ(ŵ, w) + λ_a · mean( -Σ_k Q̃_k log β_k )
+
+    a_k are the anchors of the row's duration group, learned by a VQ-VAE and frozen; Q̃ is the plan that
+    carries the rows to them (`pseudo_labels`), a constant for the gradient. One φ serves states and
+    anchors; a linear map before it brings each to its width.
+
+    Inference needs neither the plan nor the VQ-VAE: p_k is kept as a buffer, refreshed whenever the head
+    is put in eval mode (`freeze_anchors`), and a prediction costs O(K · H).
+
+    Source: Xu et al., "Leveraging Label Distributions as Anchors to Enhance Video Recommendation"; no
+    public code. Ours, with reasons:
+        `label_cost`: the poster's transport sees h and p only, so nothing ties an anchor's weight to the
+        ratios it stands for, and β is no distribution of the watch time. The rank distance between label
+        and anchor in the cost does tie it; β then has quantiles worth serving.
+        L1 by default: judged by MAE, which the median minimises.
+        cosine with a temperature for β, as in the cost (`raw_dot` is the printed form).
+
+    Args:
+        state_dim: D.
+        config: see there.
+    """
+
+    anchor_code: Tensor
+    anchor_ratio: Tensor
+    anchor_edge: Tensor
+    anchor_share: Tensor
+    anchor_rank: Tensor
+    anchor_key: Tensor
+    scale: Tensor
+
+    def __init__(self, state_dim: int, config: LDAConfig | None = None) -> None:
+        super().__init__()
+        c = self.config = config or LDAConfig()
+        shape = (c.groups, c.anchors.anchors)
+        self.groups = DurationGroups(c.groups)
+        self.from_state = nn.Linear(state_dim, c.dim)
+        self.from_anchor = nn.Linear(c.anchors.code_dim, c.dim)
+        self.phi = nn.Sequential(nn.GELU(), nn.Linear(c.dim, c.dim), nn.GELU(), nn.Linear(c.dim, c.dim))
+        self.g_out = nn.Linear(c.dim, 1)
+        self.g = nn.Sequential(nn.Linear(c.dim, c.dim), nn.GELU(), self.g_out)
+        self.register_buffer("anchor_code", torch.zeros(*shape, c.anchors.code_dim))
+        self.register_buffer("anchor_ratio", torch.zeros(shape))
+        self.register_buffer("anchor_edge", torch.zeros(shape[0], shape[1] + 1))
+        self.register_buffer("anchor_share", torch.zeros(shape))
+        self.register_buffer("anchor_rank", torch.zeros(shape))
+        self.register_buffer("anchor_key", torch.zeros(*shape, c.dim))
+        self.register_buffer("scale", torch.tensor(torch.nan))
+
+    def fit_tables(self, train: Interactions, *, seed: int) -> Self:
+        if not len(train):
+            raise ValueError("`train` has no rows to fit LDA's groups and anchors on.")
+        c = self.config
+        ratio = train.watch_time_s / train.duration_s
+        group = self.groups.fit(train.duration_s)(torch.from_numpy(train.duration_s)).numpy()
+        # A group that merged edges left empty is never asked for; it gets everybody's anchors.
+        of_group = [ratio[group == g] if (group == g).any() else ratio for g in range(c.groups)]
+        anchors = fit_anchors(of_group, c.anchors, seed=seed)
+        self.anchor_code.copy_(_standard(anchors.code))
+        if c.random_anchors:
+            self.anchor_code.normal_(generator=torch.Generator().manual_seed(seed))
+        self.anchor_ratio.copy_(anchors.mean)
+        self.anchor_edge.copy_(anchor_edges(anchors.ratio))
+        for g, values in enumerate(of_group):
+            inside = torch.from_numpy(
+                np.searchsorted(np.sort(values), self.anchor_edge[g].numpy(), side="right")
+            )
+            inside[0], inside[-1] = 0, len(values)
+            self.anchor_share[g] = inside.diff() / len(values)
+        self.anchor_rank.copy_(self.anchor_share.cumsum(-1) - self.anchor_share / 2)
+        self.scale.fill_(max(float(train.watch_time_s.mean()), 1e-3))
+        with torch.no_grad():  # start at the typical prediction
+            unit = 1.0 if c.target == "time" else float(np.median(ratio))
+            self.g_out.bias.fill_(float(np.log(np.expm1(max(unit, 1e-3)))))
+        self.freeze_anchors()
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if not mode:
+            self.freeze_anchors()
+        return self
+
+    @torch.no_grad()
+    def freeze_anchors(self) -> None:
+        """Compute p_k once, for inference."""
+        self.anchor_key.copy_(self._keys())
+
+    def _keys(self) -> Tensor:
+        return self._unit(self.phi(self.from_anchor(self.anchor_code)))
+
+    def _unit(self, x: Tensor) -> Tensor:
+        return x if self.config.weights == "raw_dot" else normalize(x, dim=-1)
+
+    def attend(self, state_ND: Tensor, duration_N: Tensor) -> Attended:
+        """Place each row beside its group's anchors, `[..., D]` and `[...]`. Other groups' have no part."""
+        key_GKH = self._keys() if self.training else self.anchor_key
+        group_N = self.groups(duration_N)
+        key_NKH = embedding(group_N, key_GKH.flatten(1)).reshape(*group_N.shape, *key_GKH.shape[1:])
+        state_NH = self._unit(self.phi(self.from_state(state_ND)))
+        dot_NK = (key_NKH @ state_NH[..., None]).squeeze(-1)
+        if self.config.weights == "raw_dot":
+            norm_NK = key_NKH.norm(dim=-1) * state_NH.norm(dim=-1, keepdim=True)
+            cosine_NK, logit_NK = dot_NK / norm_NK.clamp(min=1e-12), dot_NK
+        else:
+            cosine_NK, logit_NK = dot_NK, dot_NK / self.config.temperature
+        log_weight_NK = logit_NK.log_softmax(-1)
+        pooled_NH = (log_weight_NK.exp()[..., None, :] @ key_NKH).squeeze(-2)
+        return Attended(group_N, cosine_NK, log_weight_NK, state_NH, pooled_NH)
+
+    def pseudo_labels(self, at: Attended, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
+        """`[N, K]` Q̃: the anchors of its group each row is carried to, without a gradient."""
+        c = self.config
+        rank_N = mixture_rank(
+            watch_time_N / duration_N, self.anchor_edge[at.group], self.anchor_share[at.group]
+        )
+        away_NK = (rank_N[:, None] - self.anchor_rank[at.group]).abs()
+        cost_NK = 1 - at.cosine + c.label_cost * away_NK
+        return transport_labels(
+            cost_NK, at.group, c.groups, epsilon=c.epsilon, kappa=c.kappa, iterations=c.iterations
+        )
+
+    def loss(self, state_ND: Tensor, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
+        if bool(self.scale.isnan()):
+            raise ValueError("LDA has no anchors yet, call `fit_tables` first.")
+        c = self.config
+        at = self.attend(state_ND, duration_N)
+        loss = regression_loss(
+            c.loss, self._point_s(at, duration_N) / self.scale, watch_time_N / self.scale, delta=c.delta
+        )
+        if c.alignment:
+            label_NK = self.pseudo_labels(at, duration_N, watch_time_N)
+            loss = loss - c.alignment * (label_NK * at.log_weight).sum(-1).mean()
+        if c.compactness:
+            away_N = 1 - torch.cosine_similarity(at.state, at.pooled, dim=-1)
+            loss = loss + c.compactness * away_N.mean()
+        return loss
+
+    def _point_s(self, at: Attended, duration_N: Tensor) -> Tensor:
+        if self.config.point == "median":
+            ratio_N1 = mixture_quantiles(at.log_weight.exp(), self.anchor_edge[at.group], (0.5,))
+            return duration_N * ratio_N1.squeeze(-1)
+        share_N = softplus(self.g(at.pooled)).squeeze(-1)
+        return share_N * (duration_N if self.config.target == "ratio" else self.scale)
+
+    def seconds(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
+        return self._point_s(self.attend(state_ND, duration_N), duration_N)
+
+    def distribution(self, state_ND: Tensor, duration_N: Tensor) -> tuple[Tensor, Tensor]:
+        at = self.attend(state_ND, duration_N)
+        return at.log_weight.exp(), self.anchor_ratio[at.group]
+
+    def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
+        at = self.attend(state_ND, duration_N)
+        ratio = mixture_quantiles(at.log_weight.exp(), self.anchor_edge[at.group], QUANTILES)
+        return ratio * duration_N[..., None]
+
+
+def _standard(code_GKC: Tensor) -> Tensor:
+    """Codes at mean 0 and deviation 1 over everything: φ should not depend on the VQ-VAE's scale."""
+    return (code_GKC - code_GKC.mean()) / code_GKC.std().clamp(min=1e-6)

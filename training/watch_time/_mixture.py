@@ -1,0 +1,61 @@
+"""A distribution over anchors as a cumulative distribution of the watch ratio."""
+
+# Shape suffixes: ... exposures, G groups, K anchors, Q quantiles.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def anchor_edges(ratio_GKS: Tensor) -> Tensor:
+    """Where one anchor's part of the ratio axis ends and the next begins.
+
+    Halfway between neighbouring anchor means; the outermost edges are the least ratio of the first
+    anchor and the greatest of the last.
+
+    Args:
+        ratio_GKS: `[G, K, S]` ratios each anchor decodes to, anchors ascending by mean.
+
+    Returns:
+        `[G, K + 1]`, ascending, ≥ 0.
+    """
+    mean_GK = ratio_GKS.mean(-1)
+    inner = (mean_GK[:, 1:] + mean_GK[:, :-1]) / 2
+    low = torch.minimum(ratio_GKS[:, 0].amin(-1), mean_GK[:, 0])[:, None]
+    high = torch.maximum(ratio_GKS[:, -1].amax(-1), mean_GK[:, -1])[:, None]
+    return torch.cat([low.clamp(min=0), inner, high], -1)
+
+
+def mixture_quantiles(weight_K: Tensor, edge_K1: Tensor, levels: Sequence[float]) -> Tensor:
+    """Quantiles of the law that spreads each anchor's weight evenly over its part of the ratio axis.
+
+        x(q) = e_0 + Σ_k clip( (q - Σ_{j<k} β_j) / β_k, 0, 1 ) (e_k - e_{k-1})
+
+    Continuous in the weights, non-decreasing in q, without a search: every term is 0 below the quantile,
+    1 above it, and a fraction in the one part that holds it.
+
+    Args:
+        weight_K: `[..., K]` β, each row summing to 1.
+        edge_K1: `[..., K + 1]` ascending, see `anchor_edges`.
+        levels: Q levels in (0, 1).
+
+    Returns:
+        `[..., Q]` watch ratios.
+    """
+    below_K = weight_K.cumsum(-1) - weight_K
+    width_K = edge_K1[..., 1:] - edge_K1[..., :-1]
+    share = weight_K.clamp(min=1e-7)
+    parts = [
+        edge_K1[..., 0] + (((level - below_K) / share).clamp(0, 1) * width_K).sum(-1) for level in levels
+    ]
+    return torch.stack(parts, -1)
+
+
+def mixture_rank(ratio: Tensor, edge_K1: Tensor, share_K: Tensor) -> Tensor:
+    """The inverse: where a watch ratio stands, 0 … 1, when the anchors have the weights `share_K`."""
+    width_K = (edge_K1[..., 1:] - edge_K1[..., :-1]).clamp(min=1e-7)
+    inside = ((ratio[..., None] - edge_K1[..., :-1]) / width_K).clamp(0, 1)
+    return (inside * share_K).sum(-1)
