@@ -271,6 +271,11 @@ def _done(feedback: Tensor) -> Tensor:
 
 
 def _mean(done_BLF: Tensor, weight_BNL: Tensor) -> Tensor:
-    """Weighted mean of the steps, shrunk towards 0 by one step, and the log of the count: `[B, N, F+1]`."""
-    count = weight_BNL.sum(dim=-1, keepdim=True)
-    return torch.cat([weight_BNL @ done_BLF / (count + 1.0), torch.log1p(count) / 4.0], dim=-1)
+    """Weighted mean of the steps, shrunk towards 0 by one step, and the log of the count: `[B, N, F+1]`.
+
+    The count is a matrix product with ones, not a sum: ONNX Runtime's ReduceSum loses the axis when the
+    sequence is empty.
+    """
+    total = weight_BNL @ torch.cat([done_BLF, torch.ones_like(done_BLF[..., :1])], dim=-1)
+    count = total[..., -1:]
+    return torch.cat([total[..., :-1] / (count + 1.0), torch.log1p(count) / 4.0], dim=-1)

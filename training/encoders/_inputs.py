@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,7 +50,9 @@ def inputs_for(log: Interactions, rows: I64, length: int, first: I64 | None = No
     history = log.history(rows, length, first)
     user = log.user[rows]
     return RankerInputs(
-        *(torch.from_numpy(np.ascontiguousarray(a)) for a in history),
+        sequence_ids=torch.from_numpy(history.sequence_ids),
+        sequence_feedback=torch.from_numpy(history.sequence_feedback),
+        sequence_age_s=torch.from_numpy(history.sequence_age_s),
         candidate_ids=torch.from_numpy(log.ids[rows, None, :3]),
         candidate_duration_s=torch.from_numpy(log.duration_s[rows, None].copy()),
         context_ids=torch.from_numpy(log.ids[rows, 3:4].copy()),

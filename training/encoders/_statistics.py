@@ -8,6 +8,7 @@ table as it stood at the end of the training rows.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -81,17 +82,17 @@ class VideoStatistics(nn.Module):
         return torch.cat(parts, dim=-1)
 
 
-def _plays_by_itself(log: Interactions, rows: I64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _plays_by_itself(log: Interactions, rows: I64) -> npt.NDArray[np.bool_]:
     tab = log.ids[rows, 3]
     watched = np.bincount(tab, log.watch_time_s[rows] > 0)
     exposed = np.bincount(tab)
-    keep: np.ndarray[tuple[int], np.dtype[np.bool_]] = (watched > 0.5 * exposed)[tab]
+    keep: npt.NDArray[np.bool_] = (watched > 0.5 * exposed)[tab]
     return keep
 
 
 def _running(
-    entry: I64, timestamp_ms: I64, value_N4: F32, counted: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    entry: I64, timestamp_ms: I64, value_N4: F32, counted: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
     """`[N, 5]` count and sums over the earlier rows of the same entry; rows are in time order.
 
     Rows of one entry in one millisecond do not see each other.
@@ -112,7 +113,7 @@ def _running(
     return out
 
 
-def _shrink(sums: np.ndarray[tuple[int, int], np.dtype[np.float64]], overall_4: F32) -> F32:
+def _shrink(sums: npt.NDArray[np.float64], overall_4: F32) -> F32:
     count = sums[:, :1]
     mean = (sums[:, 1:] + SHRINKAGE * overall_4) / (count + SHRINKAGE)
-    return np.c_[np.log1p(count), mean].astype(np.float32)
+    return np.concatenate([np.log1p(count), mean], axis=1).astype(np.float32)

@@ -1,0 +1,127 @@
+"""The encoder: what it may look at, and what must not matter to it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.vocabulary import PADDING, UNKNOWN
+from tests.training.test_interactions import log_of
+from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, RankerInputs, inputs_for
+
+SIZES = (9, 5, 4, 4)
+
+
+@pytest.fixture
+def encoder() -> FeedbackEncoder:
+    torch.manual_seed(3)
+    made = FeedbackEncoder(SIZES, 2, (4,), FeedbackEncoderConfig(width=8, token=16, heads=2, hidden=16))
+    made.fit_tables(log_of([0, 0, 1, 1, 1], [1, 2, 1, 2, 3]), np.arange(5))
+    for embedding in (made.video, made.author, made.tag):
+        torch.nn.init.normal_(embedding.weight)
+    with torch.no_grad():
+        made.null.normal_()
+    return made.eval()
+
+
+def request(users: int, candidates: int, steps: int, seed: int = 0) -> RankerInputs:
+    random = torch.Generator().manual_seed(seed)
+
+    def rows(size: int, *shape: int) -> Tensor:
+        return torch.randint(UNKNOWN, size, shape, generator=random)
+
+    def between(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(shape, generator=random)
+
+    def ids(*shape: int) -> list[Tensor]:
+        return [rows(size, *shape) for size in SIZES]
+
+    feedback = between(0, 60, users, steps, 8)
+    feedback[..., 2:] = (feedback[..., 2:] > 50).float()
+    return RankerInputs(
+        torch.stack(ids(users, steps), dim=-1),
+        feedback,
+        between(0, 1e5, users, steps),
+        torch.stack(ids(users, candidates)[:3], dim=-1),
+        between(3, 300, users, candidates),
+        rows(SIZES[3], users, 1),
+        between(0, 1000, users, 2),
+        rows(4, users, 1),
+    )
+
+
+def test_a_candidates_state_does_not_depend_on_the_other_candidates(encoder: FeedbackEncoder) -> None:
+    x = request(1, 7, 5)
+    together, _ = encoder(x)
+    for n in range(7):
+        one = x._replace(
+            candidate_ids=x.candidate_ids[:, n : n + 1],
+            candidate_duration_s=x.candidate_duration_s[:, n : n + 1],
+        )
+        torch.testing.assert_close(encoder(one)[0][:, 0], together[:, n], atol=1e-5, rtol=1e-5)
+
+
+def test_a_users_state_does_not_depend_on_the_other_users(encoder: FeedbackEncoder) -> None:
+    x = request(4, 3, 5)
+    together, _ = encoder(x)
+    for u in range(4):
+        alone, _ = encoder(RankerInputs(*(t[u : u + 1] for t in x)))
+        torch.testing.assert_close(alone[0], together[u], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pads", [1, 4, 50])
+def test_padding_on_the_left_changes_nothing(encoder: FeedbackEncoder, pads: int) -> None:
+    x = request(2, 3, 5)
+    padded = x._replace(
+        sequence_ids=torch.nn.functional.pad(x.sequence_ids, (0, 0, pads, 0), value=PADDING),
+        sequence_feedback=torch.nn.functional.pad(x.sequence_feedback, (0, 0, pads, 0)),
+        sequence_age_s=torch.nn.functional.pad(x.sequence_age_s, (pads, 0)),
+    )
+    torch.testing.assert_close(encoder(padded)[0], encoder(x)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_an_empty_history_and_unknown_ids_are_a_defined_answer(encoder: FeedbackEncoder) -> None:
+    x = request(1, 3, 0)
+    x = x._replace(
+        candidate_ids=torch.full_like(x.candidate_ids, UNKNOWN),
+        candidate_duration_s=torch.full_like(x.candidate_duration_s, torch.nan),
+        profile=torch.full_like(x.profile, torch.nan),
+        profile_ids=torch.full_like(x.profile_ids, UNKNOWN),
+    )
+    state, duration = encoder(x)
+    assert torch.isfinite(state).all()
+    assert (duration == encoder.typical_duration_s).all()
+
+
+def test_what_was_done_with_a_video_matters_not_only_which_video(encoder: FeedbackEncoder) -> None:
+    x = request(1, 3, 5)
+    skipped = x.sequence_feedback.clone()
+    skipped[:, 2, 0] = 0.0
+    assert not torch.allclose(encoder(x._replace(sequence_feedback=skipped))[0], encoder(x)[0])
+
+
+@pytest.mark.parametrize("name", RankerInputs._fields)
+def test_every_input_is_read(encoder: FeedbackEncoder, name: str) -> None:
+    x, other = request(1, 3, 5), request(1, 3, 5, seed=1)
+    changed = x._replace(**{name: getattr(other, name)})
+    assert not torch.allclose(encoder(changed)[0], encoder(x)[0], atol=1e-6)
+
+
+def test_ids_are_dropped_while_fitting_only(encoder: FeedbackEncoder) -> None:
+    x = request(2, 3, 5)
+    torch.testing.assert_close(encoder(x)[0], encoder(x)[0], atol=0, rtol=0)
+    encoder.train()
+    encoder.dropout.p = 0.0
+    assert not torch.allclose(encoder(x)[0], encoder(x)[0])
+
+
+def test_a_row_of_the_log_is_a_request_with_its_history() -> None:
+    log = log_of([0, 0, 0, 1], [1, 2, 3, 2])
+    x = inputs_for(log, np.array([2, 3]), 10)
+    assert x.sequence_ids.shape == (2, 2, 4)
+    assert (x.sequence_ids[1] == PADDING).all()
+    assert x.candidate_ids[0, 0].tolist() == log.ids[2, :3].tolist()
+    assert x.candidate_duration_s[0, 0] == log.duration_s[2]
+    assert x.context_ids[0, 0] == log.ids[2, 3]

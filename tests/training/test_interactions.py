@@ -1,0 +1,97 @@
+"""Histories are what a user did strictly before, no more and no less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.vocabulary import PADDING
+from training.data import Interactions
+from training.data._interactions import I64
+
+
+def log_of(user: list[int], time: list[int], seed: int = 0) -> Interactions:
+    """A small log: made-up ids and feedback, real users and times."""
+    random = np.random.default_rng(seed)
+    n = len(user)
+    ids = np.stack([random.integers(2, 9, n), random.integers(1, 5, n), random.integers(1, 4, n)], 1)
+    ids = np.c_[ids, random.integers(2, 4, n)].astype(np.int64)
+    u, t = np.array(user, np.int64), np.array(time, np.int64)
+    order = np.lexsort((ids[:, 0], t, u))
+    feedback = np.zeros((n, 8), np.float32)
+    feedback[:, 1] = random.uniform(3, 200, n)
+    feedback[:, 0] = feedback[:, 1] * random.choice([0.0, 0.02, 0.5, 1.0, 2.0], n)
+    feedback[:, 2:] = random.random((n, 6)) < 0.2
+    users = max(user, default=-1) + 1
+    return Interactions(
+        user=u[order],
+        ids=ids[order],
+        timestamp_ms=t[order],
+        feedback=feedback,
+        user_ids=tuple(f"u{i}" for i in range(users)),
+        profile=random.uniform(0, 100, (users, 2)).astype(np.float32),
+        profile_ids=random.integers(1, 4, (users, 1)).astype(np.int64),
+    )
+
+
+logs = st.integers(1, 40).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.integers(0, 4), min_size=n, max_size=n),
+        st.lists(st.integers(0, 30), min_size=n, max_size=n),
+        st.integers(0, 100),
+    )
+)
+
+
+@given(logs, st.integers(0, 6))
+@settings(max_examples=150, deadline=None)
+def test_a_history_is_the_newest_rows_of_the_user_strictly_before(
+    made: tuple[list[int], list[int], int], length: int
+) -> None:
+    log = log_of(*made)
+    rows: I64 = np.arange(len(log), dtype=np.int64)
+    got = log.history(rows, length)
+    for row in rows:
+        mine = (log.user == log.user[row]) & (log.timestamp_ms < log.timestamp_ms[row])
+        before = np.flatnonzero(mine)[::-1][:length][::-1]
+        steps = len(before)
+        ids = got.sequence_ids[row]
+        assert (ids[: len(ids) - steps] == PADDING).all()
+        np.testing.assert_array_equal(ids[len(ids) - steps :], log.ids[before])
+        kept = slice(len(ids) - steps, None)
+        np.testing.assert_array_equal(got.sequence_feedback[row][kept], log.feedback[before])
+        age = (log.timestamp_ms[row] - log.timestamp_ms[before]) / 1000
+        np.testing.assert_allclose(got.sequence_age_s[row][kept], age, rtol=1e-6)
+
+
+def test_a_row_never_sees_its_own_feedback() -> None:
+    log = log_of([0, 0, 0, 1], [1, 2, 3, 2])
+    row = np.array([1], np.int64)
+    before = log.history(row, 10)
+    changed = log.feedback.copy()
+    changed[1] += 1
+    after = replace(log, feedback=changed).history(row, 10)
+    np.testing.assert_array_equal(before.sequence_feedback, after.sequence_feedback)
+
+
+def test_no_row_asks_for_no_history() -> None:
+    log = log_of([0, 0], [1, 2])
+    assert log.history(np.zeros(0, np.int64), 10).sequence_ids.shape == (0, 0, 4)
+
+
+def test_explicit_feedback_is_like_follow_comment_or_forward_alone() -> None:
+    log = log_of([0] * 6, list(range(6)))
+    only = np.zeros((6, 8), np.float32)
+    only[:, 1] = 10
+    only[np.arange(6), 2 + np.arange(6)] = 1
+    assert replace(log, feedback=only).explicit.tolist() == [1, 1, 1, 1, 0, 0]
+
+
+def test_rows_out_of_order_are_refused() -> None:
+    log = log_of([0, 0], [1, 2])
+    with pytest.raises(ValueError, match="sorted by"):
+        replace(log, timestamp_ms=log.timestamp_ms[::-1])

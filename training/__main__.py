@@ -1,0 +1,238 @@
+"""`python -m training`: logs in, bundles out. One verb, one command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from models.errors import BadInput, ReelrankError
+from models.store import BundleStore
+from training import data as datasets
+from training import evaluate as judging
+from training import recipes, run
+from training.export import export as write_bundle
+from training.loop import predict
+from training.provenance import command, commit, machine
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+BUNDLES = Path(__file__).parents[1] / "models" / "bundles"
+
+Data = Annotated[Path, typer.Option(help="a folder that `prepare` wrote, or one's own log in that layout")]
+Json = Annotated[Path | None, typer.Option("--json", help="write the figures here for machines")]
+Seed = Annotated[int, typer.Option(help="decides everything that is drawn")]
+Bundles = Annotated[Path, typer.Option(help="the folder of versions")]
+
+
+@app.command()
+def fetch(
+    dataset: Annotated[str, typer.Argument(help="kuairand-pure")],
+    out: Annotated[Path, typer.Option(help="where the files go")] = Path("downloads"),
+    url: Annotated[str | None, typer.Option(help="another address of the same archive")] = None,
+) -> None:
+    """Download a data set from its authors, resuming what is there already."""
+    typer.echo(f"wrote {datasets.fetch(dataset, out, url=url)}")
+
+
+@app.command()
+def prepare(
+    dataset: Annotated[str, typer.Option(help="kuairand-pure or synthetic")],
+    out: Annotated[Path, typer.Option(help="a new folder")],
+    source: Annotated[Path | None, typer.Option(help="the data set's files")] = None,
+    seed: Seed = 0,
+    figures: Json = None,
+) -> None:
+    """Turn a data set's files into DATA: checked, in seconds, without duplicates."""
+    summary = datasets.prepare(dataset, source, out, seed=seed)
+    _figures(figures, json.loads(summary.model_dump_json()))
+    typer.echo(str(summary))
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
+def fit(
+    recipe: Annotated[str, typer.Argument(help=", ".join(recipes.__all__))],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="a new folder for the run")],
+    seed: Seed = 0,
+    threads: Annotated[int, typer.Option(help="of torch; 0 leaves it to torch")] = 0,
+    figures: Json = None,
+) -> None:
+    """Fit a recipe, judge it on the days it has not seen, and fit it again on all days."""
+    if recipe not in recipes.__all__:
+        raise BadInput(f"there is no recipe {recipe!r}; there are {', '.join(recipes.__all__)}.")
+    if threads:
+        torch.set_num_threads(threads)
+    config = getattr(recipes, recipe)().model_copy(update={"seed": seed})
+    with _progress() as report:
+        evaluation = run.fit(datasets.load(data), recipe, config, out, report)
+    _figures(figures, {**_provenance(), **evaluation.model_dump()})
+    _table(evaluation.metrics, evaluation.by_tab, evaluation.baselines)
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    bundle: Annotated[Path | None, typer.Option(help="a version's folder, or the folder of versions")] = None,
+    run_folder: Annotated[
+        Path | None, typer.Option("--run", help="a run: its fit before the test days")
+    ] = None,
+    start: Annotated[str | None, typer.Option("--from", help="first day, YYYY-MM-DD")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="last day, inclusive")] = None,
+    tab: Annotated[str | None, typer.Option(help="judge this tab alone; by default all rows")] = None,
+    allow_seen: Annotated[bool, typer.Option(help="judge rows the weights have seen, and say so")] = False,
+    figures: Json = None,
+) -> None:
+    """Judge a bundle or a run on a window: rows before it are history only, rows in it are scored."""
+    if (bundle is None) == (run_folder is None):
+        raise BadInput("give one of --bundle and --run.")
+    dataset = datasets.load(data)
+    with _progress() as report:
+        if bundle is not None:
+            loaded = judging.open_bundle(bundle)
+            name, watermark = loaded.manifest.version, loaded.manifest.training.watermark_ms
+            window = judging.window_of(dataset, watermark, start, end, allow_seen=allow_seen)
+            log = dataset.interactions(loaded.vocabulary, loaded.manifest.profile_numbers)
+            found = judging.evaluate(
+                dataset,
+                log,
+                lambda rows: judging.predict_with(loaded, log, rows, lambda share: report("score", share)),
+                tabs=loaded.vocabulary.fields["tab"],
+                weights=loaded.manifest.weights,
+                window=window,
+                tab=tab,
+            )
+        else:
+            assert run_folder is not None
+            saved = run.read(run_folder, "judged")
+            name, watermark = str(run_folder), saved.watermark_ms
+            window = judging.window_of(dataset, watermark, start, end, allow_seen=allow_seen)
+            log = dataset.interactions(saved.fitted.vocabulary)
+            length = saved.config.loop.sequence_length
+            found = judging.evaluate(
+                dataset,
+                log,
+                lambda rows: predict(saved.fitted.ranker, log, rows, length),
+                tabs=saved.fitted.vocabulary.fields["tab"],
+                weights=saved.fitted.weights,
+                window=window,
+                tab=tab,
+            )
+    found = {**_provenance(), "judged": name, "seen": window[0] <= watermark, **found}
+    _figures(figures, found)
+    flat = {k: v for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    _table(flat, found["by_tab"], found["baselines"])
+    if found["seen"]:
+        typer.echo("the weights have SEEN rows of this window: these figures say nothing about new days.")
+    if figures:
+        typer.echo(f"wrote {figures}")
+
+
+@app.command()
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="what `fit` wrote")],
+    to: Bundles = BUNDLES,
+    which: Annotated[str, typer.Option(help="`final`, or `judged`: the fit before the test days")] = "final",
+    figures: Json = None,
+) -> None:
+    """Write a run's weights as one immutable bundle. `promote` makes it the active one."""
+    if which not in ("final", "judged"):
+        raise BadInput(f"--which must be final or judged, found {which!r}.")
+    saved = run.read(run_folder, "final" if which == "final" else "judged")
+    fitted = saved.fitted
+    folder = write_bundle(
+        fitted.labeler,
+        fitted.ranker,
+        fitted.vocabulary,
+        to,
+        training=saved.training.model_copy(update={"watermark_ms": saved.watermark_ms}),
+        weights=fitted.weights,
+        sequence_length=saved.config.loop.sequence_length,
+        profile_numbers=saved.profile_numbers,
+        profile_categories=saved.profile_categories,
+        default_tab=saved.default_tab,
+        evaluation=saved.evaluation,
+    )
+    size = sum(f.stat().st_size for f in folder.iterdir())
+    _figures(figures, {"version": folder.name, "folder": str(folder), "bytes": size})
+    typer.echo(f"wrote {folder} ({size / 1e6:.1f} MB)")
+
+
+@app.command()
+def promote(version: str, bundles: Bundles = BUNDLES) -> None:
+    """Make a version the active one. Running services take it over."""
+    BundleStore(bundles).promote(version)
+    typer.echo(f"{bundles / 'CURRENT'} names {version}")
+
+
+@app.command()
+def rollback(
+    version: Annotated[str | None, typer.Argument(help="which; by default the one active before")] = None,
+    bundles: Bundles = BUNDLES,
+) -> None:
+    """Make the version that was active before the active one again."""
+    store = BundleStore(bundles)
+    if version is None:
+        version = store.rollback()
+    else:
+        store.promote(version)
+    typer.echo(f"{bundles / 'CURRENT'} names {version}")
+
+
+def _provenance() -> dict[str, str]:
+    return {"command": command(), "commit": commit(), "machine": machine()}
+
+
+def _figures(path: Path | None, figures: dict[str, Any]) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _table(metrics: dict[str, Any], by_tab: dict[str, Any], baselines: dict[str, Any]) -> None:
+    for name, value in metrics.items():
+        typer.echo(f"{name:24} {value:.4f}" if isinstance(value, float) else f"{name:24} {value}")
+    for tab, found in by_tab.items():
+        typer.echo(f"tab {tab}: mae_s {found['mae_s']:.3f}, xauc {found['xauc']:.4f}, rows {found['rows']}")
+    for name, found in baselines.items():
+        typer.echo(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items() if v is not None))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    """A bar a stage on stderr, so that stdout stays clean."""
+    columns = (TextColumn("{task.description:>14}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, share: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=1.0)
+            bars.update(tasks[stage], completed=share)
+
+        yield report
+
+
+def main() -> None:
+    """Run a command; what is wrong ends in one line and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except ReelrankError as e:
+        typer.echo(f"error: {e}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("stopped; nothing half-written was left", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

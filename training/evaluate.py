@@ -1,0 +1,161 @@
+"""Judge a bundle, or a run, on a window of a log that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from models.errors import BadInput
+from models.fusion import fuse
+from models.metrics import Figures, long_view, mae_s, report
+from models.runtime import Bundle
+from models.store import BundleStore
+from training.data import Dataset, Interactions, day_to_ms
+from training.data._interactions import F32, I64
+from training.encoders import inputs_for
+from training.loop import Predictions
+
+DAY_MS: Final = 86_400_000
+BY_TAB_ROWS: Final = 100
+"""Tabs with fewer rows in the window get no figures of their own."""
+
+
+def judge(log: Interactions, rows: I64, out: Predictions, weights: Mapping[str, float]) -> Figures:
+    """Every figure of `models.metrics.report` on `rows`, for the outputs of a ranker on them."""
+    score, _ = fuse({"watch_time": out.watch_time, "interest": out.interest}, weights)
+    return report(
+        user=log.user[rows],
+        watch_time_s=log.watch_time_s[rows],
+        duration_s=log.duration_s[rows],
+        explicit=log.explicit[rows],
+        long_view=long_view(log.watch_time_s[rows], log.duration_s[rows]),
+        predicted_s=out.watch_time_s,
+        score=score,
+    )
+
+
+def judge_by_tab(
+    log: Interactions, rows: I64, out: Predictions, weights: Mapping[str, float], tabs: list[str]
+) -> dict[str, Figures]:
+    """The same for each tab with at least `BY_TAB_ROWS` rows; `tabs` as the vocabulary lists them."""
+    found: dict[str, Figures] = {}
+    for row, name in enumerate(tabs, 2):
+        mine = np.flatnonzero(log.ids[rows, 3] == row)
+        if len(mine) >= BY_TAB_ROWS:
+            picked = Predictions(*(column[mine] for column in out))
+            found[name] = judge(log, rows[mine], picked, weights)
+    return found
+
+
+def median_baseline(
+    log: Interactions, rows: I64, before: I64, tabs: list[str]
+) -> dict[str, float | int | None]:
+    """MAE of what anybody has for nothing: the median watch time of the rows before, over all and by tab."""
+
+    def error(judged: I64, known: I64) -> float | None:
+        if not len(known) or not len(judged):
+            return None
+        median = np.full(len(judged), np.median(log.watch_time_s[known]), np.float32)
+        return mae_s(median, log.watch_time_s[judged])
+
+    found: dict[str, float | int | None] = {"mae_s": error(rows, before)}
+    for row, name in enumerate(tabs, 2):
+        mine, known = rows[log.ids[rows, 3] == row], before[log.ids[before, 3] == row]
+        if len(mine) >= BY_TAB_ROWS:
+            found[f"mae_s.tab_{name}"] = error(mine, known)
+    return found
+
+
+def predict_with(
+    bundle: Bundle, log: Interactions, rows: I64, on_step: Callable[[float], None] = lambda _: None
+) -> Predictions:
+    """The exported graph's answers on rows of a log, each with its own causal history."""
+    first = log.first_row()
+    names = list(Predictions._fields)
+    parts: list[list[F32]] = []
+    for start in range(0, len(rows), 1024):
+        x = inputs_for(log, rows[start : start + 1024], bundle.manifest.sequence_length, first)
+        out = bundle.run_ranker({n: t.numpy() for n, t in x._asdict().items()}, names)
+        parts.append([out[n][:, 0] for n in names])  # type: ignore[misc]
+        on_step(min(1.0, (start + 1024) / len(rows)))
+    empty = np.zeros(0, np.float32)
+    return Predictions(*(np.concatenate([empty, *column]) for column in zip(*parts, strict=True)))
+
+
+def window_of(
+    dataset: Dataset, watermark_ms: int, start: str | None, end: str | None, *, allow_seen: bool
+) -> tuple[int, int]:
+    """The half-open window in milliseconds for two dates of the data set's time zone, both inclusive.
+
+    Without `start` it begins right after the watermark; without `end` it reaches to the log's last row.
+
+    Raises:
+        BadInput: not a date, an empty window, or one that begins before the watermark.
+    """
+    offset = dataset.info.utc_offset_hours
+    from_ms = day_to_ms(start, offset) if start else watermark_ms + 1
+    to_ms = day_to_ms(end, offset) + DAY_MS if end else dataset.info.last_timestamp_ms + 1
+    if from_ms <= watermark_ms and not allow_seen:
+        seen = datetime.fromtimestamp(watermark_ms / 1000, UTC)
+        raise BadInput(
+            f"the window begins before the data watermark, {seen:%Y-%m-%d %H:%M:%S} UTC: the weights "
+            "have seen those rows. Begin later, or give --allow-seen to judge it all the same."
+        )
+    if from_ms >= to_ms or from_ms > dataset.info.last_timestamp_ms:
+        raise BadInput(
+            f"the window is empty: the log ends at {dataset.info.last_timestamp_ms}, the window would be "
+            f"{from_ms} to {to_ms}. Give --from and --to within the log, or --allow-seen."
+        )
+    return from_ms, to_ms
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """A version's folder, or a folder of versions: then the active one."""
+    if (folder / "manifest.json").exists():
+        return Bundle.load(folder, threads=2)
+    store = BundleStore(folder)
+    return Bundle.load(store.path(store.current()), threads=2)
+
+
+def evaluate(
+    dataset: Dataset,
+    log: Interactions,
+    predictions: Callable[[I64], Predictions],
+    *,
+    tabs: list[str],
+    weights: Mapping[str, float],
+    window: tuple[int, int],
+    tab: str | None = None,
+) -> dict[str, Any]:
+    """Every figure on the rows of a window.
+
+    Args:
+        dataset: where `log` comes from.
+        log: its exposures; everything before the window is history only.
+        predictions: rows -> outputs of a ranker.
+        tabs: the vocabulary's tabs.
+        weights: for the fusion.
+        window: half-open, milliseconds.
+        tab: judge the rows of this tab alone.
+
+    Raises:
+        BadInput: no row is left.
+    """
+    rows = log.rows_between(*window)
+    if tab is not None:
+        if tab not in tabs:
+            raise BadInput(f"--tab {tab!r} is not in the vocabulary, which has {', '.join(tabs)}.")
+        rows = rows[log.ids[rows, 3] == tabs.index(tab) + 2]
+    if not len(rows):
+        raise BadInput("no exposures lie in the window; give other dates.")
+    out = predictions(rows)
+    before = log.rows_between(0, window[0])
+    figures: dict[str, Any] = dict(judge(log, rows, out, weights))
+    figures["by_tab"] = judge_by_tab(log, rows, out, weights, tabs)
+    figures["baselines"] = {"median": median_baseline(log, rows, before, tabs)}
+    figures["window"] = {"from_ms": window[0], "to_ms": window[1], "tab": tab}
+    return figures

@@ -1,0 +1,306 @@
+"""Torch modules -> one immutable bundle. The only writer of bundles."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from models.features import FEEDBACK_COLUMNS, Array, columns_digest
+from models.manifest import (
+    LABELER,
+    MANIFEST,
+    RANKER,
+    VOCABULARY,
+    Evaluation,
+    GoldenRows,
+    Graph,
+    Manifest,
+    TensorSpec,
+    Training,
+)
+from models.manifest import Tensor as TensorRows
+from models.runtime import Bundle
+from models.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
+from training.labels import LabelMaker
+from training.ranker import OBJECTIVES, Ranker, RankerOutputs
+
+OPSET: Final = 18
+"""Pinned, so that a newer torch does not change the shipped graphs by itself."""
+
+CANDIDATES: Final = (0, 1, 2, 500)
+STEPS: Final = (0, 1, 50, 100)
+"""Shapes at which a fresh export is compared with torch before anybody sees it."""
+PARITY: Final = 1e-4
+"""Largest difference allowed there, relative to 1 + |value|."""
+
+Unit = Literal["s", "ratio", "probability", "value", "row", "raw"]
+
+RANKER_INPUTS: Final[dict[str, tuple[tuple[str | int, ...], Unit]]] = {
+    "sequence_ids": (("B", "L", 4), "row"),
+    "sequence_feedback": (("B", "L", len(FEEDBACK_COLUMNS)), "raw"),
+    "sequence_age_s": (("B", "L"), "s"),
+    "candidate_ids": (("B", "N", 3), "row"),
+    "candidate_duration_s": (("B", "N"), "s"),
+    "context_ids": (("B", 1), "row"),
+    "profile": (("B", -1), "raw"),
+    "profile_ids": (("B", -1), "row"),
+}
+"""Axes and units; -1 stands for however many profile features the data set has."""
+
+RANKER_UNITS: Final[dict[str, Unit]] = {
+    "watch_time_s": "s",
+    "watch_ratio": "ratio",
+    "watch_time": "value",
+    "interest": "value",
+    "anchor_weights": "probability",
+    "anchor_ratio": "ratio",
+    "quantiles_s": "s",
+}
+
+
+class Labeler(nn.Module):
+    """Several label makers as one graph: `[N, 8]` raw feedback -> one `[N]` label each."""
+
+    def __init__(self, makers: Sequence[LabelMaker]) -> None:
+        super().__init__()
+        self.makers = nn.ModuleList(makers)  # type: ignore[arg-type]  # every LabelMaker is an nn.Module
+        self.names = tuple(maker.name for maker in makers)
+
+    def forward(self, feedback: Tensor) -> tuple[Tensor, ...]:
+        return tuple(maker(feedback) for maker in self.makers)
+
+
+def export(
+    labeler: Labeler,
+    ranker: Ranker,
+    vocabulary: Vocabulary,
+    destination: Path,
+    *,
+    training: Training,
+    weights: Mapping[str, float],
+    sequence_length: int,
+    profile_numbers: Sequence[str] = (),
+    profile_categories: Sequence[str] = (),
+    default_tab: str | None = None,
+    evaluation: Evaluation | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write one version of the bundle into `destination/<version>`.
+
+    The version is the day and a digest of both graphs, the vocabulary and where they come from. The golden
+    rows are made up from `seed`, with the edge cases in: a 0 s watch, a loop, unknown ids and durations, an
+    empty history. Both graphs are compared with torch at every shape of `CANDIDATES` x `STEPS`, and the
+    folder is loaded as the service would before it gets its name.
+
+    Raises:
+        FileExistsError: this version is there already; versions are immutable.
+        RuntimeError: onnxruntime's answers differ from torch's by more than `PARITY`.
+    """
+    destination.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".export-", dir=destination))
+    try:
+        rows = MadeUp(vocabulary, len(profile_numbers), profile_categories, np.random.default_rng(seed))
+        labeler.eval()
+        ranker.eval()
+        names = list(RankerOutputs._fields)
+        _write(labeler, {"feedback": rows.feedback(5)}, staging / LABELER, list(labeler.names))
+        _write(ranker, rows.request(2, 3, 4), staging / RANKER, names)
+        (staging / VOCABULARY).write_bytes(vocabulary.to_bytes())
+        files = {
+            name: hashlib.sha256((staging / name).read_bytes()).hexdigest()
+            for name in (LABELER, RANKER, VOCABULARY)
+        }
+        now = datetime.now(UTC)
+        identity = "".join(files.values()) + training.model_dump_json()
+        version = f"{now:%Y%m%d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+        feedback, request = {"feedback": rows.feedback(16)}, rows.request(2, 8, 12)
+        manifest = Manifest(
+            version=version,
+            created_at=now,
+            files=files,
+            columns_digest=columns_digest(),
+            vocabulary_digest=vocabulary.digest(),
+            labeler=Graph(
+                inputs=(
+                    TensorSpec(
+                        name="feedback", dtype="float32", shape=("N", len(FEEDBACK_COLUMNS)), unit="raw"
+                    ),
+                ),
+                outputs=tuple(
+                    TensorSpec(name=n, dtype="float32", shape=("N",), unit="value") for n in labeler.names
+                ),
+                golden=_golden(feedback, dict(zip(labeler.names, _torch(labeler, feedback), strict=True))),
+            ),
+            ranker=Graph(
+                inputs=_ranker_inputs(request),
+                outputs=_ranker_outputs(ranker, request),
+                golden=_golden(request, dict(zip(names, _torch(ranker, request), strict=True))),
+            ),
+            labels=labeler.names,
+            objectives=OBJECTIVES,
+            weights=dict(weights),
+            sequence_length=sequence_length,
+            profile_numbers=tuple(profile_numbers),
+            profile_categories=tuple(profile_categories),
+            default_tab=default_tab,
+            training=training,
+            evaluation=evaluation,
+        )
+        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        bundle = Bundle.load(staging)
+        for n in CANDIDATES:
+            _compare(labeler, {"feedback": rows.feedback(n)}, bundle.run_labeler, list(labeler.names))
+            for steps in STEPS:
+                _compare(ranker, rows.request(1, n, steps), bundle.run_ranker, names)
+        target = destination / version
+        if target.exists():
+            raise FileExistsError(f"{target} exists already; a version is never changed.")
+        staging.chmod(0o755)  # mkdtemp's 0700 would hide the bundle from a service of another user
+        staging.rename(target)
+        return target
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+class MadeUp:
+    """Requests that nobody made, covering what real ones may hold. No row of a log travels in a bundle."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, numbers: int, categories: Sequence[str], random: np.random.Generator
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._numbers = numbers
+        self._categories = categories
+        self._random = random
+
+    def feedback(self, n: int) -> Array:
+        """`[n, 8]`: 0 s watches, loops, flags, short and long videos."""
+        out = np.zeros((n, len(FEEDBACK_COLUMNS)), np.float32)
+        out[:, 1] = np.exp(self._random.uniform(np.log(3), np.log(600), n))
+        out[:, 0] = out[:, 1] * self._random.choice([0.0, 0.05, 0.5, 1.0, 2.5], n)
+        out[:, 2:] = self._random.random((n, len(FEEDBACK_COLUMNS) - 2)) < 0.2
+        return out
+
+    def request(self, users: int, candidates: int, steps: int) -> dict[str, Array]:
+        """Inputs of the ranker; the second user's sequence is shorter, padded on the left."""
+        feedback = self.feedback(users * steps).reshape(users, steps, len(FEEDBACK_COLUMNS))
+        ids = np.stack(
+            [self._ids(f, (users, steps)) for f in ("video_id", "author_id", "tag", "tab")], axis=-1
+        )
+        age = np.sort(np.exp(self._random.uniform(0, np.log(1e6), (users, steps))), axis=1)[:, ::-1]
+        for user in range(1, users):
+            ids[user, : steps // 2] = PADDING
+            feedback[user, : steps // 2] = 0
+        duration = np.exp(self._random.uniform(np.log(3), np.log(600), (users, candidates)))
+        duration[self._random.random(duration.shape) < 0.1] = np.nan
+        profile = np.exp(self._random.uniform(0, 8, (users, self._numbers)))
+        profile[self._random.random(profile.shape) < 0.2] = np.nan
+        profile_ids = [self._ids(f"profile.{name}", (users,)) for name in self._categories]
+        return {
+            "sequence_ids": ids,
+            "sequence_feedback": feedback,
+            "sequence_age_s": age.astype(np.float32),
+            "candidate_ids": np.stack(
+                [self._ids(f, (users, candidates)) for f in ("video_id", "author_id", "tag")], axis=-1
+            ),
+            "candidate_duration_s": duration.astype(np.float32),
+            "context_ids": self._ids("tab", (users, 1)),
+            "profile": profile.astype(np.float32),
+            "profile_ids": np.array(profile_ids, np.int64).reshape(len(self._categories), users).T.copy(),
+        }
+
+    def _ids(self, field: str, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        rows = self._random.integers(FIRST, max(self._vocabulary.size(field), FIRST + 1), shape)
+        known = (self._random.random(shape) > 0.1) & (rows < self._vocabulary.size(field))
+        return np.where(known, rows, UNKNOWN)
+
+
+def _torch(module: nn.Module, inputs: Mapping[str, Array]) -> list[Array]:
+    with torch.no_grad():
+        return [t.numpy() for t in module(*(torch.from_numpy(a) for a in inputs.values()))]
+
+
+def _write(module: nn.Module, example: Mapping[str, Array], path: Path, outputs: list[str]) -> None:
+    """Export with the axes B, N and L free wherever the example's inputs have them."""
+    axes = {"feedback": ("N",)} | {name: shape for name, (shape, _) in RANKER_INPUTS.items()}
+    dynamic = tuple(
+        {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(axes[name]) if isinstance(axis, str)}
+        for name in example
+    )
+    program = torch.onnx.export(
+        module,
+        tuple(torch.from_numpy(a) for a in example.values()),
+        input_names=list(example),
+        output_names=outputs,
+        opset_version=OPSET,
+        dynamic_shapes=dynamic,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    for value in model.graph.input:
+        for dim, axis in zip(value.type.tensor_type.shape.dim, axes[value.name], strict=True):
+            if isinstance(axis, str):
+                dim.dim_param = axis
+    for value in model.graph.output:
+        for dim, axis in zip(value.type.tensor_type.shape.dim, ("B", "N"), strict=False):
+            dim.dim_param = axis if "sequence_ids" in example else "N"
+    # Tensors in between still use the exporter's names for the axes; onnxruntime infers its own.
+    del model.graph.value_info[:]
+    # What the exporter noted about our source files would put paths of a machine into the bundle.
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def _golden(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> GoldenRows:
+    return GoldenRows(
+        inputs={n: TensorRows.of(a) for n, a in inputs.items()},
+        outputs={n: TensorRows.of(a) for n, a in outputs.items()},
+    )
+
+
+def _compare(module: nn.Module, inputs: Mapping[str, Array], run: object, names: list[str]) -> None:
+    got: Mapping[str, Array] = run(inputs)  # type: ignore[operator]
+    for name, want in zip(names, _torch(module, inputs), strict=True):
+        off = np.abs(got[name] - want) / (1.0 + np.abs(want))
+        worst = float(off.max(initial=0.0))
+        if got[name].shape != want.shape or not worst <= PARITY:
+            shapes = {n: a.shape for n, a in inputs.items()}
+            raise RuntimeError(
+                f"output {name!r} differs from torch's by {worst:.1e} (allowed {PARITY:.0e}) at {shapes}"
+            )
+
+
+def _ranker_inputs(request: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            name=name,
+            dtype=str(request[name].dtype),  # type: ignore[arg-type]
+            shape=tuple(request[name].shape[i] if a == -1 else a for i, a in enumerate(shape)),  # type: ignore[arg-type]
+            unit=unit,
+        )
+        for name, (shape, unit) in RANKER_INPUTS.items()
+    )
+
+
+def _ranker_outputs(ranker: Ranker, request: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
+    outputs = zip(RankerOutputs._fields, _torch(ranker, request), strict=True)
+    return tuple(
+        TensorSpec(name=n, dtype="float32", shape=("B", "N", *a.shape[2:]), unit=RANKER_UNITS[n])
+        for n, a in outputs
+    )

@@ -1,0 +1,230 @@
+"""One recipe, from a data set to a run folder: label maker, ranker, and the figures they are judged by.
+
+The recipe is fitted twice. First on the days before the test days, where early stopping decides how long,
+and judged once on the test days: those are the figures of the manifest. Then, with the lengths found, on all
+days: those are the weights that are released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from pydantic import PositiveFloat, PositiveInt
+
+from models.errors import BadInput
+from models.features import SEQUENCE_ID_COLUMNS
+from models.manifest import Evaluation
+from models.vocabulary import Vocabulary
+from training.config import Config
+from training.data import Dataset, Interactions
+from training.data._interactions import I64
+from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
+from training.evaluate import judge, judge_by_tab, median_baseline
+from training.export import Labeler
+from training.labels import (
+    D2Q,
+    EF,
+    PC,
+    PCR,
+    WT,
+    LabelCraftConfig,
+    LabelMaker,
+    Scale,
+    fit_labelcraft,
+)
+from training.loop import LoopConfig, fit_ranker, predict
+from training.ranker import Ranker
+from training.watch_time import LDA, LDAConfig
+
+DAY_MS: Final = 86_400_000
+Progress = Callable[[str, float], None]
+"""Called with the name of a stage and the share of it that is done."""
+
+
+class RunConfig(Config):
+    """A whole run. `training/recipes.py` holds functions that return one of these."""
+
+    test_days: PositiveInt = 2
+    """The last days of the log, looked at once."""
+    stop_days: PositiveInt = 1
+    """The days before them: when to stop, and the fusion weights."""
+    meta_days: PositiveInt = 2
+    """The days before those: LabelCraft's hold-out, apart from early stopping."""
+    min_count: PositiveInt = 2
+    """Ids on fewer exposures share the unknown row."""
+    labelcraft: LabelCraftConfig = LabelCraftConfig()
+    encoder: FeedbackEncoderConfig = FeedbackEncoderConfig()
+    lda: LDAConfig = LDAConfig()
+    loop: LoopConfig = LoopConfig()
+    fusion_grid: tuple[PositiveFloat, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    """Weights of `interest` beside a `watch_time` of 1 that are tried on the early-stop days."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Half-open windows of the log: `[start, meta)` train, `[meta, stop)` meta hold-out, `[stop, end)`
+    early stop. What lies at or after `end` is not looked at."""
+
+    meta_ms: int
+    stop_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What one fit leaves: everything a bundle is exported from."""
+
+    vocabulary: Vocabulary
+    labeler: Labeler
+    ranker: Ranker
+    weights: dict[str, float]
+    label_epochs: int
+    ranker_epochs: int
+    curves: dict[str, list[dict[str, Any]]]
+
+
+def windows(dataset: Dataset, config: RunConfig, *, judged: bool) -> Windows:
+    """The windows of the judged fit (before the test days), or of the final fit (all days).
+
+    Raises:
+        BadInput: the log has too few days.
+    """
+    info = dataset.info
+    offset = round(info.utc_offset_hours * 3_600_000)
+    last = (info.last_timestamp_ms + offset) // DAY_MS
+    first = (info.first_timestamp_ms + offset) // DAY_MS
+    need = config.test_days + config.stop_days + config.meta_days + 1
+    if last - first + 1 < need:
+        raise BadInput(
+            f"the log spans {last - first + 1} days, this recipe needs {need}: {config.test_days} to test, "
+            f"{config.stop_days} to stop early, {config.meta_days} for the meta hold-out, 1 to train."
+        )
+    end = last + 1 - (config.test_days if judged else 0)
+    stop = end - (config.stop_days if judged else 0)
+    days = (stop - config.meta_days, stop, end)
+    return Windows(*(int(day * DAY_MS - offset) for day in days))
+
+
+def fit_once(
+    dataset: Dataset, config: RunConfig, window: Windows, progress: Progress, like: Fitted | None = None
+) -> Fitted:
+    """Fit label makers and ranker on what lies before `window.end_ms`.
+
+    Args:
+        dataset: the data set.
+        config: the recipe.
+        window: see `Windows`. Without early-stop rows `like` must be given.
+        progress: told how far each stage is.
+        like: an earlier fit whose numbers of epochs and fusion weights are taken over.
+    """
+    vocabulary = dataset.vocabulary(window.stop_ms, config.min_count)
+    log = dataset.interactions(vocabulary)
+    seen = log.rows_between(0, window.stop_ms)
+    train = log.rows_between(0, window.meta_ms)
+    meta = log.rows_between(window.meta_ms, window.stop_ms)
+    stop = log.rows_between(window.stop_ms, window.end_ms)
+    if not len(train):
+        raise BadInput("no exposures are left to train on before the meta hold-out; use a longer log.")
+
+    labeler, ranker = networks(config, vocabulary, dataset.profile_numbers, dataset.profile_categories)
+    crafted = fit_labelcraft(
+        log,
+        train,
+        meta,
+        stop if like is None else None,
+        config.labelcraft
+        if like is None
+        else config.labelcraft.model_copy(update={"epochs": like.label_epochs}),
+        seed=config.seed,
+        on_progress=lambda share: progress("labels", share),
+    )
+    known = log.take(seen)
+    labeler = Labeler([crafted.labeler, *(rule.fit(known) for rule in rules())])
+    with torch.no_grad():
+        label = crafted.labeler(torch.from_numpy(known.feedback)).numpy()
+    progress("anchors", 0.0)
+    ranker.head.fit_tables(known, seed=config.seed)
+    ranker.scale.fit(torch.from_numpy(known.watch_time_s))
+    progress("anchors", 1.0)
+    epochs = fit_ranker(
+        ranker,
+        log,
+        seen,
+        label,
+        config.loop,
+        seed=config.seed,
+        stop_after=like.ranker_epochs if like else None,
+        stop_rows=None if like else in_main_tab(dataset, log, stop, vocabulary),
+        on_step=lambda share: progress("ranker", share),
+    )
+    return Fitted(
+        vocabulary,
+        labeler,
+        ranker,
+        like.weights if like else choose_weights(ranker, log, stop, config),
+        crafted.best_epoch + 1,
+        len(epochs) if like else 1 + min(range(len(epochs)), key=lambda i: epochs[i].stop_mae_s or 0.0),
+        {"labels": crafted.curves, "ranker": [e._asdict() for e in epochs]},
+    )
+
+
+def rules() -> list[LabelMaker]:
+    """The hand-made label makers that every bundle serves next to LabelCraft."""
+    return [WT(), EF(), PC(), PCR(), D2Q()]
+
+
+def networks(
+    config: RunConfig, vocabulary: Vocabulary, numbers: tuple[str, ...], categories: tuple[str, ...]
+) -> tuple[Labeler, Ranker]:
+    """Fresh, unfitted networks of the shapes that a config and a vocabulary call for."""
+    torch.manual_seed(config.seed)
+    video, author, tag, tab = (vocabulary.size(f) for f in SEQUENCE_ID_COLUMNS)
+    encoder = FeedbackEncoder(
+        (video, author, tag, tab),
+        len(numbers),
+        tuple(vocabulary.size(f"profile.{name}") for name in categories),
+        config.encoder,
+    )
+    ranker = Ranker(encoder, LDA(config.encoder.width, config.lda), Scale())
+    return Labeler([LabelCraft(config.labelcraft), *rules()]), ranker
+
+
+def choose_weights(ranker: Ranker, log: Interactions, rows: I64, config: RunConfig) -> dict[str, float]:
+    """The fusion weights with the highest NWTG@10 + NEG@10 on the early-stop rows."""
+    out = predict(ranker, log, rows, config.loop.sequence_length)
+    best, best_weights = -np.inf, {"watch_time": 1.0, "interest": 1.0}
+    for interest in config.fusion_grid:
+        weights = {"watch_time": 1.0, "interest": interest}
+        figures = judge(log, rows, out, weights)
+        value = sum(figures[name] or 0.0 for name in ("nwtg@10", "neg@10"))
+        if value > best:
+            best, best_weights = value, weights
+    return best_weights
+
+
+def in_main_tab(dataset: Dataset, log: Interactions, rows: I64, vocabulary: Vocabulary) -> I64:
+    """The rows of the feed where watch time is judged; all of them where the data set names none."""
+    main = dataset.info.main_tab
+    return rows if main is None else rows[log.ids[rows, 3] == vocabulary.row("tab", main)]
+
+
+def judge_once(dataset: Dataset, config: RunConfig, fitted: Fitted, window: Windows) -> Evaluation:
+    """The figures of a fit on the days after it, which nothing of it has seen."""
+    log = dataset.interactions(fitted.vocabulary)
+    to_ms = dataset.info.last_timestamp_ms + 1
+    rows = log.rows_between(window.end_ms, to_ms)
+    out = predict(fitted.ranker, log, rows, config.loop.sequence_length)
+    tabs = fitted.vocabulary.fields["tab"]
+    return Evaluation(
+        fitted_before_ms=window.end_ms,
+        from_ms=window.end_ms,
+        to_ms=to_ms,
+        metrics=judge(log, rows, out, fitted.weights),
+        by_tab=judge_by_tab(log, rows, out, fitted.weights, tabs),
+        baselines={"median": median_baseline(log, rows, log.rows_between(0, window.end_ms), tabs)},
+    )

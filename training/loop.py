@@ -1,0 +1,147 @@
+"""The one loop that fits a ranker."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import nn
+
+from models.metrics import mae_s, xauc
+from training.config import Config
+from training.data import Interactions
+from training.data._interactions import F32, I64
+from training.encoders import inputs_for
+from training.ranker import Ranker, RankerOutputs
+
+
+class LoopConfig(Config):
+    """Knobs of the fit. No source gives them: chosen on the early-stop split."""
+
+    epochs: PositiveInt = 6
+    """At most so many passes over the training rows."""
+    patience: PositiveInt = 2
+    """Epochs without a lower early-stop MAE before stopping."""
+    batch_size: PositiveInt = 512
+    learning_rate: PositiveFloat = 1e-3
+    """AdamW's, falling to a tenth of it along a cosine over `epochs`."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-3
+    interest: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the interest loss beside the watch-time loss."""
+    sequence_length: PositiveInt = 100
+    """Most steps of history, the newest."""
+
+
+class Epoch(NamedTuple):
+    """What one pass left behind."""
+
+    epoch: int
+    watch_loss: float
+    interest_loss: float
+    stop_mae_s: float | None
+    stop_xauc: float | None
+
+
+def fit_ranker(
+    ranker: Ranker,
+    log: Interactions,
+    rows: I64,
+    label: F32,
+    config: LoopConfig,
+    *,
+    seed: int,
+    stop_rows: I64 | None = None,
+    stop_after: int | None = None,
+    on_step: Callable[[float], None] = lambda _: None,
+) -> list[Epoch]:
+    """Fit `ranker` in place.
+
+    Args:
+        ranker: its head's tables are fitted; its encoder's are fitted here, on `rows`.
+        log: every exposure; histories reach back over all of it.
+        rows: `[R]` what is learned from.
+        label: `[R]` LabelCraft's label of each of `rows`.
+        config: see there.
+        seed: decides the order of the rows, dropout and id dropout.
+        stop_rows: early-stop rows. With them the parameters of the epoch with the lowest MAE are restored;
+            without them all epochs are made.
+        stop_after: make this many of `config.epochs`, on the same schedule: how a fit on all days repeats
+            the length that early stopping found.
+        on_step: called with the share of the work that is done.
+
+    Returns:
+        One entry an epoch.
+    """
+    torch.manual_seed(seed)
+    random = np.random.default_rng(seed)
+    first = log.first_row()
+    statistics = torch.from_numpy(ranker.encoder.fit_tables(log, rows))
+    watch_time, target = torch.from_numpy(log.watch_time_s), torch.from_numpy(label)
+    parameters = [p for p in ranker.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    steps = max(1, -(-len(rows) // config.batch_size))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimiser, config.epochs * steps, eta_min=config.learning_rate / 10
+    )
+    epochs: list[Epoch] = []
+    best, best_state = np.inf, copy.deepcopy(ranker.state_dict())
+    for epoch in range(stop_after or config.epochs):
+        ranker.train()
+        losses = np.zeros(2)
+        for step, pick in enumerate(np.array_split(random.permutation(len(rows)), steps)):
+            batch = rows[pick]
+            watch, interest = ranker.loss(
+                inputs_for(log, batch, config.sequence_length, first),
+                statistics[pick][:, None],
+                watch_time[batch][:, None],
+                target[pick][:, None],
+            )
+            optimiser.zero_grad()
+            (watch + config.interest * interest).backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            schedule.step()
+            losses += (float(watch.detach()), float(interest.detach()))
+            on_step((epoch * steps + step + 1) / (config.epochs * steps))
+        if stop_rows is None:
+            epochs.append(Epoch(epoch, losses[0] / steps, losses[1] / steps, None, None))
+            continue
+        seconds = predict(ranker, log, stop_rows, config.sequence_length, first).watch_time_s
+        actual = log.watch_time_s[stop_rows]
+        mae = mae_s(seconds, actual)
+        epochs.append(Epoch(epoch, losses[0] / steps, losses[1] / steps, mae, xauc(seconds, actual)))
+        if mae < best:
+            best, best_state = mae, copy.deepcopy(ranker.state_dict())
+        elif epoch - min(epochs, key=lambda e: e.stop_mae_s or np.inf).epoch >= config.patience:
+            break
+    if stop_rows is not None:
+        ranker.load_state_dict(best_state)
+    ranker.eval()
+    return epochs
+
+
+class Predictions(NamedTuple):
+    """`[R]` arrays: the outputs of the ranker that the metrics need."""
+
+    watch_time_s: F32
+    watch_time: F32
+    interest: F32
+
+
+def predict(
+    ranker: Ranker, log: Interactions, rows: I64, length: int, first: I64 | None = None, batch: int = 2048
+) -> Predictions:
+    """Run the served path of the torch modules over rows of a log, each with its own causal history."""
+    first = log.first_row() if first is None else first
+    ranker.eval()
+    parts: list[tuple[F32, F32, F32]] = []
+    with torch.no_grad():
+        for start in range(0, len(rows), batch):
+            out: RankerOutputs = ranker(*inputs_for(log, rows[start : start + batch], length, first))
+            parts.append(tuple(t[:, 0].numpy() for t in (out.watch_time_s, out.watch_time, out.interest)))  # type: ignore[arg-type]
+    empty = np.zeros(0, np.float32)
+    return Predictions(*(np.concatenate([empty, *column]) for column in zip(*parts, strict=True)))

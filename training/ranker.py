@@ -1,0 +1,112 @@
+"""The network that `ranker.onnx` is exported from: one encoder, a watch-time head, an interest head."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.encoders import FeedbackEncoder, RankerInputs
+from training.labels import Scale
+from training.watch_time import DistributionHead
+
+# Shape suffixes: B users, N candidates, S statistics of a candidate, D state width, K anchors.
+
+
+class RankerOutputs(NamedTuple):
+    """Named and ordered as the outputs of `ranker.onnx`."""
+
+    watch_time_s: Tensor
+    """`[B, N]` seconds"""
+    watch_ratio: Tensor
+    """`[B, N]` the same over the duration"""
+    watch_time: Tensor
+    """`[B, N]` the objective in [0, 1]: `scale(watch_time_s)` of LabelCraft"""
+    interest: Tensor
+    """`[B, N]` the objective in [0, 1]: the label that the labeler would give"""
+    anchor_weights: Tensor
+    """`[B, N, K]` weight of each label-distribution anchor; sums to 1"""
+    anchor_ratio: Tensor
+    """`[B, N, K]` the watch ratio each anchor stands for, ascending"""
+    quantiles_s: Tensor
+    """`[B, N, 3]` p10, p50 and p90 of watch time in seconds"""
+
+
+OBJECTIVES = ("watch_time", "interest")
+"""The outputs that the score is fused from."""
+
+
+class Ranker(nn.Module):
+    """Encoder, watch-time head and interest head.
+
+    Args:
+        encoder: inputs -> states.
+        head: state -> watch time, with a distribution.
+        scale: seconds -> [0, 1], fitted on train.
+    """
+
+    def __init__(self, encoder: FeedbackEncoder, head: DistributionHead, scale: Scale) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.scale = scale
+        self.interest = nn.Linear(encoder.config.width, 1)
+
+    def loss(
+        self, x: RankerInputs, statistics_BNS: Tensor, watch_time_BN: Tensor, label_BN: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Both losses on rows with a known outcome.
+
+        Args:
+            x: inputs with known durations.
+            statistics_BNS: what each row may see of its video's statistics.
+            watch_time_BN: seconds watched.
+            label_BN: LabelCraft's label in [0, 1], a constant here: the label maker is trained already, so
+                the labels are decoupled from this network (the paper's future work).
+
+        Returns:
+            The head's loss, and the binary cross-entropy of interest against the soft label.
+        """
+        state_BND, duration_BN = self.encoder(x, statistics_BNS)
+        state_RD = state_BND.flatten(0, 1)
+        watch = self.head.loss(state_RD, duration_BN.flatten(), watch_time_BN.flatten())
+        interest = F.binary_cross_entropy_with_logits(self.interest(state_BND)[..., 0], label_BN)
+        return watch, interest
+
+    def forward(
+        self,
+        sequence_ids: Tensor,
+        sequence_feedback: Tensor,
+        sequence_age_s: Tensor,
+        candidate_ids: Tensor,
+        candidate_duration_s: Tensor,
+        context_ids: Tensor,
+        profile: Tensor,
+        profile_ids: Tensor,
+    ) -> RankerOutputs:
+        """The served path; arguments as in `RankerInputs`. No OT, no VQ encoder, no batch statistics."""
+        state_BND, duration_BN = self.encoder(
+            RankerInputs(
+                sequence_ids,
+                sequence_feedback,
+                sequence_age_s,
+                candidate_ids,
+                candidate_duration_s,
+                context_ids,
+                profile,
+                profile_ids,
+            )
+        )
+        seconds_BN = self.head.seconds(state_BND, duration_BN)
+        weights_BNK, ratio_BNK = self.head.distribution(state_BND, duration_BN)
+        return RankerOutputs(
+            watch_time_s=seconds_BN,
+            watch_ratio=seconds_BN / duration_BN,
+            watch_time=self.scale(seconds_BN),
+            interest=torch.sigmoid(self.interest(state_BND)[..., 0]),
+            anchor_weights=weights_BNK,
+            anchor_ratio=ratio_BNK,
+            quantiles_s=self.head.quantiles_s(state_BND, duration_BN),
+        )
