@@ -1,0 +1,135 @@
+"""The meta-gradient, three ways: closed form, double backward, finite differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.training.test_din import din, ids
+from training.bilevel import (
+    InnerLoss,
+    Params,
+    call,
+    inner_gradient,
+    label_gradient,
+    outer_gradient,
+    parameters_of,
+    step,
+)
+from training.ot import soft_top_k
+
+RATE = 0.7
+K = 2
+
+
+class Setting:
+    """A DIN, a labeller, six training rows and three hold-out users of five candidates."""
+
+    def __init__(self, loss: InnerLoss) -> None:
+        self.loss: InnerLoss = loss
+        self.model = din()
+        torch.manual_seed(1)
+        self.labeller = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1), nn.Sigmoid()).double()
+        self.feedback = torch.rand(6, 3, dtype=torch.float64)
+        self.params = parameters_of(self.model)
+        self.lr = {n: RATE * (3.0 if n.startswith("item") else 1.0) for n in self.params}
+        self.train = (torch.arange(6) % 5, ids(6, 1, seed=2), ids(6, 4, seed=3))
+        self.hold = (torch.arange(3), ids(3, 5, seed=4), ids(3, 4, seed=5))
+        self.watch = torch.rand(3, 5, dtype=torch.float64)
+
+    def predict(self, params: Params) -> Tensor:
+        z_B = call(self.model, params, *self.train)[:, 0]
+        return torch.sigmoid(z_B) if self.loss == "mse" else z_B
+
+    def objective(self, params: Params) -> Tensor:
+        s = torch.sigmoid(call(self.model, params, *self.hold))
+        mask = torch.ones_like(s, dtype=torch.bool)
+        return (soft_top_k(s, mask, K, temperature=0.05) / K * self.watch).sum(-1).mean()
+
+    def labels(self) -> Tensor:
+        out: Tensor = self.labeller(self.feedback)[:, 0]
+        return out
+
+    def value(self) -> Tensor:
+        """M(θ - η ∇L(θ, φ)), the whole thing."""
+        inner = inner_gradient(self.predict, self.params, self.labels(), loss=self.loss)
+        return self.objective(step(self.params, inner.gradient, self.lr))
+
+    def gradient(self) -> list[Tensor]:
+        """∇_φ M by the closed form."""
+        labels = self.labels()
+        inner = inner_gradient(self.predict, self.params, labels, loss=self.loss)
+        ahead = step(self.params, inner.gradient, self.lr)
+        _, v = outer_gradient(self.objective, ahead)
+        cotangent = label_gradient(self.predict, self.params, v, lr=self.lr, loss=self.loss)
+        return list(torch.autograd.grad(labels, list(self.labeller.parameters()), cotangent))
+
+
+LOSSES: list[InnerLoss] = ["mse", "bce"]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_equals_central_finite_differences(loss: InnerLoss) -> None:
+    setting, h = Setting(loss), 1e-5
+    for p, got in zip(setting.labeller.parameters(), setting.gradient(), strict=True):
+        want = torch.zeros_like(p)
+        with torch.no_grad():
+            for i in range(p.numel()):
+                flat, at = p.view(-1), float(p.view(-1)[i])
+                flat[i] = at + h
+                up = float(setting.value())
+                flat[i] = at - h
+                down = float(setting.value())
+                flat[i] = at
+                want.view(-1)[i] = (up - down) / (2 * h)
+        assert float((got - want).norm() / want.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_equals_differentiating_twice(loss: InnerLoss) -> None:
+    setting = Setting(loss)
+    attached = {n: p.clone().requires_grad_() for n, p in setting.params.items()}
+    losses: dict[InnerLoss, Callable[[Tensor, Tensor], Tensor]] = {
+        "mse": nn.functional.mse_loss,
+        "bce": nn.functional.binary_cross_entropy_with_logits,
+    }
+    value = losses[loss](setting.predict(attached), setting.labels())
+    grads = torch.autograd.grad(value, list(attached.values()), create_graph=True)
+    ahead = {n: p - setting.lr[n] * g for (n, p), g in zip(attached.items(), grads, strict=True)}
+    want = torch.autograd.grad(setting.objective(ahead), list(setting.labeller.parameters()))
+    for got, w in zip(setting.gradient(), want, strict=True):
+        assert float((got - w).norm() / w.norm()) < 1e-9
+
+
+def test_one_row_by_hand() -> None:
+    """f = w x, M = w': ∂M/∂y = 2 η x / B."""
+    x = torch.tensor([3.0, -1.0], dtype=torch.float64)
+    params = {"w": torch.tensor(0.5, dtype=torch.float64)}
+    one = {"w": torch.tensor(1.0, dtype=torch.float64)}
+    got = label_gradient(lambda p: p["w"] * x, params, one, lr={"w": 0.1}, loss="mse")
+    torch.testing.assert_close(got, 2 * 0.1 * x / 2)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_small_step_of_the_labeller_does_not_lower_the_objective(loss: InnerLoss) -> None:
+    setting = Setting(loss)
+    before, gradient = float(setting.value()), setting.gradient()
+    with torch.no_grad():
+        for p, g in zip(setting.labeller.parameters(), gradient, strict=True):
+            p.add_(g, alpha=1e-2)
+    gained = float(setting.value()) - before
+    promised = 1e-2 * sum(float(g.square().sum()) for g in gradient)
+    assert gained > 0
+    assert gained == pytest.approx(promised, rel=0.05)
+
+
+def test_an_unused_parameter_neither_moves_nor_breaks() -> None:
+    params = {"w": torch.tensor(1.0), "idle": torch.tensor(2.0)}
+    x, label = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0])
+    inner = inner_gradient(lambda p: p["w"] * x, params, label, loss="mse")
+    moved = step(params, inner.gradient, {"w": 0.1, "idle": 0.1})
+    assert float(moved["idle"]) == 2.0
+    assert float(moved["w"]) != 1.0

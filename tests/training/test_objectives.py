@@ -1,0 +1,67 @@
+"""The three objectives, by hand and by what they must reward."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from training.labels._objectives import OBJECTIVES, Candidates, duration_spread, engagement, usage_time
+
+
+def candidates(duration_UC: Tensor) -> Candidates:
+    g = torch.Generator().manual_seed(0)
+    return Candidates(
+        watch_time=torch.rand(duration_UC.shape, generator=g, dtype=duration_UC.dtype),
+        duration=duration_UC,
+        explicit=(torch.rand(duration_UC.shape, generator=g) < 0.3).to(duration_UC.dtype),
+        feedback=torch.zeros(*duration_UC.shape, 8),
+        mask=torch.ones_like(duration_UC, dtype=torch.bool),
+    )
+
+
+def hard(chosen: list[int], of: int) -> Tensor:
+    place = torch.zeros(1, of, dtype=torch.float64)
+    place[0, chosen] = 1 / len(chosen)
+    return place
+
+
+def test_on_a_hard_choice_they_are_mean_and_standard_deviation_of_the_slate() -> None:
+    of = candidates(torch.rand(1, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    chosen = [0, 2, 5]
+    place = hard(chosen, 6)
+    torch.testing.assert_close(usage_time(place, of)[0], of.watch_time[0, chosen].mean())
+    torch.testing.assert_close(engagement(place, of)[0], of.explicit[0, chosen].mean())
+    torch.testing.assert_close(duration_spread(place, of)[0], of.duration[0, chosen].std(correction=0))
+
+
+def test_the_spread_rewards_different_durations_not_long_ones() -> None:
+    """The released expression prefers the k longest."""
+    of = candidates(torch.tensor([[0.9] * 5 + [1.0] * 5 + [0.1] * 5], dtype=torch.float64))
+    longest, mixed = hard(list(range(10)), 15), hard([*range(5, 10), *range(10, 15)], 15)
+    assert float(duration_spread(longest, of)) == pytest.approx(0.05)
+    assert float(duration_spread(mixed, of)) == pytest.approx(0.45)
+
+
+def test_a_slate_of_one_duration_has_no_spread_and_a_finite_gradient() -> None:
+    of = candidates(torch.full((2, 4), 0.3, dtype=torch.float64))
+    place = torch.full((2, 4), 0.25, dtype=torch.float64, requires_grad=True)
+    out = duration_spread(place, of)
+    (grad,) = torch.autograd.grad(out.sum(), place)
+    assert out.tolist() == [0.0, 0.0]
+    assert float(grad.abs().max()) == 0.0
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_gradients_are_right(name: str) -> None:
+    of = candidates(torch.rand(3, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64))
+    place = torch.full((3, 5), 0.2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda p: OBJECTIVES[name](p, of), (place,))
+
+
+def test_padding_is_not_read() -> None:
+    of = candidates(torch.rand(1, 4, dtype=torch.float64))
+    place = torch.tensor([[0.5, 0.5, 0.0, 0.0]], dtype=torch.float64)
+    changed = of._replace(duration=of.duration + torch.tensor([0.0, 0.0, 9.0, 9.0]))
+    for objective in OBJECTIVES.values():
+        torch.testing.assert_close(objective(place, of), objective(place, changed))
