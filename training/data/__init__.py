@@ -1,14 +1,17 @@
 """Logs in, columns out: the readers, the synthetic world, and the splits by time."""
 
 from training.data._dataset import Dataset
+from training.data._fetch import ARCHIVES, fetch
 from training.data._interactions import History, Interactions
 from training.data._load import load
 from training.data._prepare import READERS, Summary, prepare
 from training.data._split import Boundaries, Split, day_to_ms, ms_to_day, split_by_time
-from training.data._synthetic import SyntheticConfig, World, planted_utility, synthetic_world
+from training.data._synthetic import World, planted_utility, synthetic_world
+from training.data._synthetic_config import SyntheticConfig
 from training.data._tables import Info, ProfileSchema, RowCounts, Tables
 
 __all__ = [
+    "ARCHIVES",
     "READERS",
     "Boundaries",
     "Dataset",
@@ -23,6 +26,7 @@ __all__ = [
     "Tables",
     "World",
     "day_to_ms",
+    "fetch",
     "load",
     "ms_to_day",
     "planted_utility",
