@@ -1,0 +1,212 @@
+"""Exposures, videos and profiles as the bytes a store keeps. Integers are big-endian.
+
+One exposure is one *record* (33 bytes with two raw 8-byte ids and no context); records follow each other
+without separators, and the user is not in them: the key says whose they are.
+
+    flags          1   bits 0-5 are `FLAGS` in order, bit 7 says that context follows the video
+    timestamp_ms   6
+    watch_time_s   4   float32
+    duration_s     4   float32; 0 is unknown (a known one is above 0)
+    event_id       id
+    video_id       id
+    [context       1   bit i says that the i-th of `CONTEXT` follows
+     ...           id  each]
+
+An *id* is one byte that says what follows, then that:
+
+    0-239    text of 1-240 bytes (one more than the byte says)
+    240-246  a decimal number below 10^15 in 1-7 bytes; numbers are what most ids are, at half the bytes
+    255      a second byte, then text of 1-256 bytes (one more than the second byte says)
+
+Equal ids have equal bytes. `sequence.lua` reads and merges the same records; `tests/contract` holds
+both to the same answers. A change of this layout needs a new `FORMAT`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import product
+from typing import Final
+
+import msgspec
+
+from models.schema import FLAGS, FeedbackEvent, Profile, Video
+
+FORMAT: Final = b"\x01"
+"""First byte of a stored sequence."""
+
+CONTEXT: Final = ("session_id", "tab", "device", "author_id", "tag")
+"""Optional members of an event, in the order of the bits that say which are there."""
+
+_HEAD: Final = struct.Struct(">BHIff")  # flags, timestamp_ms as 16 + 32 bits, watch_time_s, duration_s
+_VIDEO: Final = struct.Struct(">Bf")
+_FLOAT: Final = struct.Struct(">f")
+_HAS_CONTEXT: Final = 0x80
+_SMALLEST: Final = 2.0**-126
+
+_set = msgspec.structs.force_setattr
+
+_BLANK: Final = FeedbackEvent(event_id="0", user_id="0", video_id="0", timestamp_ms=0, watch_time_s=0.0)
+
+_TEMPLATES: Final = [
+    msgspec.structs.replace(_BLANK, **dict(zip(FLAGS, reversed(bits), strict=True)))
+    for bits in product((False, True), repeat=len(FLAGS))
+]
+"""An event for each of the 64 combinations of flags, at the index that `flags` has."""
+
+
+@lru_cache(maxsize=1 << 15)
+def seconds(value: float) -> float:
+    """The shortest decimal that is the same float32: 48.4 for 48.4 and for 48.400001525878906.
+
+    Seconds that went through a store come back as they were sent, up to 7 digits. A positive value too
+    small for float32 becomes the smallest one, so that a known duration stays known.
+    """
+    if 0.0 < value < _SMALLEST:
+        value = _SMALLEST
+    raw = _FLOAT.pack(value)
+    for digits in (6, 7, 8):
+        short = float(f"{value:.{digits}g}")
+        if _FLOAT.pack(short) == raw:
+            return short
+    return float(f"{_FLOAT.unpack(raw)[0]:.9g}")
+
+
+def normalised(event: FeedbackEvent) -> FeedbackEvent:
+    """The event as every store hands it back: seconds in float32 precision."""
+    watch, duration = seconds(event.watch_time_s), event.duration_s
+    short = None if duration is None else seconds(duration)
+    if watch == event.watch_time_s and short == duration:
+        return event
+    return msgspec.structs.replace(event, watch_time_s=watch, duration_s=short)
+
+
+def pack_id(text: str) -> bytes:
+    """One id, as the module's docstring lays it out."""
+    if len(text) <= 15 and text.isascii() and text.isdigit() and (text[0] != "0" or text == "0"):
+        number = int(text)
+        size = max(1, (number.bit_length() + 7) // 8)
+        return bytes((239 + size,)) + number.to_bytes(size)
+    raw = text.encode()
+    head = (len(raw) - 1,) if len(raw) <= 240 else (255, len(raw) - 1)
+    return bytes(head) + raw
+
+
+def unpack_id(data: bytes, at: int) -> tuple[str, int]:
+    """The id at `at`, and where the next thing begins."""
+    kind = data[at]
+    at += 1
+    if kind < 240:
+        end = at + kind + 1
+    elif kind < 247:
+        end = at + kind - 239
+        return str(int.from_bytes(data[at:end])), end
+    elif kind == 255:
+        end = at + 2 + data[at]
+        at += 1
+    else:
+        raise ValueError(f"no id begins with byte {kind}")
+    return data[at:end].decode(), end
+
+
+def encode_event(event: FeedbackEvent) -> bytes:
+    """One record."""
+    flags = 0
+    for bit, name in enumerate(FLAGS):
+        flags |= getattr(event, name) << bit
+    mask, context = _encode_optional(getattr(event, name) for name in CONTEXT)
+    if mask:
+        flags |= _HAS_CONTEXT
+        context = bytes((mask,)) + context
+    high, low = divmod(event.timestamp_ms, 1 << 32)
+    head = _HEAD.pack(flags, high, low, event.watch_time_s, event.duration_s or 0.0)
+    return head + pack_id(event.event_id) + pack_id(event.video_id) + context
+
+
+def decode_events(user_id: str, data: bytes, at: int = 0) -> list[FeedbackEvent]:
+    """Every record of `data` from `at` on, as events of `user_id`.
+
+    Raises:
+        ValueError: these bytes are not whole records.
+    """
+    # Copying a template and setting what differs skips the checks of the constructor: they were made
+    # when the event came in, and would take most of the time of a read.
+    unpack, size = _HEAD.unpack_from, len(data)
+    events = []
+    try:
+        while at < size:
+            flags, high, low, watch, duration = unpack(data, at)
+            event = _TEMPLATES[flags & 0x3F].__copy__()
+            event_id, at = unpack_id(data, at + _HEAD.size)
+            video_id, at = unpack_id(data, at)
+            _set(event, "user_id", user_id)
+            _set(event, "event_id", event_id)
+            _set(event, "video_id", video_id)
+            _set(event, "timestamp_ms", (high << 32) | low)
+            _set(event, "watch_time_s", seconds(watch))
+            if duration:
+                _set(event, "duration_s", seconds(duration))
+            if flags & _HAS_CONTEXT:
+                mask = data[at]
+                at += 1
+                for bit, name in enumerate(CONTEXT):
+                    if mask >> bit & 1:
+                        value, at = unpack_id(data, at)
+                        _set(event, name, value)
+            events.append(event)
+    except (struct.error, IndexError, UnicodeDecodeError) as e:
+        raise ValueError(f"a record breaks off or is damaged at byte {at} of {size}: {e}") from e
+    if at != size:
+        raise ValueError(f"the last record needs {at - size} bytes more than the {size} there are")
+    return events
+
+
+def encode_video(video: Video) -> bytes:
+    """A catalogue entry without its id: presence of author and tag, duration, those ids."""
+    mask, ids = _encode_optional((video.author_id, video.tag))
+    return _VIDEO.pack(mask, video.duration_s or 0.0) + ids
+
+
+def decode_video(video_id: str, data: bytes) -> Video:
+    """The inverse of `encode_video`.
+
+    Raises:
+        ValueError: these bytes are no catalogue entry.
+    """
+    try:
+        mask, duration = _VIDEO.unpack_from(data)
+        at = _VIDEO.size
+        author_id = tag = None
+        if mask & 1:
+            author_id, at = unpack_id(data, at)
+        if mask & 2:
+            tag, at = unpack_id(data, at)
+    except (struct.error, IndexError) as e:
+        raise ValueError(f"the entry of video {video_id!r} is damaged: {e}") from e
+    known = seconds(duration) if duration else None
+    return Video(video_id=video_id, duration_s=known, author_id=author_id, tag=tag)
+
+
+def encode_profile(profile: Profile) -> bytes:
+    """MessagePack: names are the bundle's to choose, so they travel with the values."""
+    return msgspec.msgpack.encode(profile)
+
+
+def decode_profile(data: bytes) -> Profile:
+    """The inverse of `encode_profile`.
+
+    Raises:
+        ValueError: these bytes are no profile.
+    """
+    return msgspec.msgpack.decode(data, type=Profile)  # msgspec's DecodeError is a ValueError
+
+
+def _encode_optional(values: Iterable[str | None]) -> tuple[int, bytes]:
+    mask, packed = 0, b""
+    for bit, value in enumerate(values):
+        if value is not None:
+            mask |= 1 << bit
+            packed += pack_id(value)
+    return mask, packed

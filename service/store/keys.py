@@ -1,0 +1,63 @@
+"""Where things lie in Redis. Every key of a user has the same hash tag, so that one script may touch them
+all on a cluster; a video or an event id is never in a slot that a user's script needs.
+
+    rr:s:{user}     string   the sequence: format byte, records                     TTL: sequence_ttl_s after a write
+    rr:p:{user}     string   the profile, MessagePack                               the same
+    rr:d:{user}     hash     what left the sequence, in pages (see sequence.lua)    window to 2 x window
+    rr:e:{user}     hash     the generation of `rr:d` before                        window
+    rr:c:{00..63}   hash     event digest -> user digest, by the event's digest     window to 2 x window
+    rr:o:{00..63}   hash     the generation of `rr:c` before                        window
+    rr:m:{videos}   hash     epoch and version of the catalogue                     sequence_ttl_s after write or use
+    rr:v:{videos}   hash     video id -> entry                                      the same
+    rr:l:{videos}   zset     video id by the version that last changed it           the same
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final
+
+SHARDS: Final = 64
+"""Hashes that the claims on event ids are spread over: one round trip for a batch stays few commands,
+and each holds few enough fields to be let go without a pause."""
+
+
+class Keys:
+    """The names above, for one prefix."""
+
+    def __init__(self, prefix: str = "rr") -> None:
+        self._prefix = prefix
+        self.catalogue: Final = [f"{prefix}:{kind}:{{videos}}" for kind in "mvl"]
+
+    def sequence(self, user_id: str) -> str:
+        return self._user("s", user_id)
+
+    def profile(self, user_id: str) -> str:
+        return self._user("p", user_id)
+
+    def user(self, user_id: str) -> list[str]:
+        """Every key of a user, in the order the scripts take them."""
+        return [self._user(kind, user_id) for kind in "sdep"]
+
+    def claims(self, shard: int) -> list[str]:
+        return [f"{self._prefix}:{kind}:{{{shard:02d}}}" for kind in "co"]
+
+    def _user(self, kind: str, user_id: str) -> str:
+        # A tag ends at the first brace: without this, `}x` would have an empty one, and its keys many slots.
+        tag = user_id.replace("%", "%25").replace("}", "%7D") if "}" in user_id or "%" in user_id else user_id
+        return f"{self._prefix}:{kind}:{{{tag}}}"
+
+
+def claim(user_tag: bytes, event_id: str) -> tuple[int, bytes]:
+    """The shard an event id is claimed in, and the claim: 8 bytes of its digest, 4 of the user's.
+
+    Two ids of a billion in a window share 64 bits with probability 3%, and then one event is refused as a
+    conflict; two users share 32 bits one time in four billion, and then a conflict between them is missed.
+    """
+    digest = blake2b(event_id.encode(), digest_size=8).digest()
+    return digest[0] % SHARDS, digest + user_tag
+
+
+def user_tag(user_id: str) -> bytes:
+    """What a claim says of the user."""
+    return blake2b(user_id.encode(), digest_size=4).digest()

@@ -1,0 +1,283 @@
+"""User sequences, profiles and the catalogue in Redis 7.0 or later, or Valkey. See `keys.py` for what lies where.
+
+Writing a batch is two steps, because an event id must be compared across users and a cluster runs a script
+in one slot only: (1) *claim* the ids for the user, (2) write the user's batch, one script. A crash between
+them leaves claims without events: nothing was acknowledged, and the same user's retry passes step 1 and
+completes step 2. Another user's attempt at the same id is refused for up to two windows.
+
+A command is sent a second time when the connection breaks or the first does not answer: scripts here may
+be repeated. An event whose first answer was lost is then reported as `duplicate` instead of `accepted`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Self, cast
+from urllib.parse import urlsplit
+
+from redis import asyncio as aioredis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from models.errors import BadInput, StoreUnavailable
+from models.schema import FeedbackEvent, Profile, Video
+from service.store import codec
+from service.store.keys import Keys, claim, user_tag
+from service.store.memory import SEQUENCE_TTL_S, other_user, other_video
+from service.store.protocol import Outcome, UserState
+from service.store.scripts import CATALOGUE_PUT, CATALOGUE_SINCE, CLAIMS, FORGET, SEQUENCE, Script
+
+KINDS: Final = {"a": "accepted", "d": "duplicate", "m": "merged", "c": "conflict"}
+
+PAGE: Final = 1000
+"""Catalogue entries a command: a few milliseconds of the server's time."""
+
+
+class RedisStore:
+    """Implements `Store` on a Redis server. Use `open`.
+
+    Args:
+        client: connections, with the time-outs and retries that the service can afford.
+        where: what to call the server in messages; no secrets.
+        sequence_length: exposures kept a user, the newest.
+        idempotency_window_s: for how long at least an accepted event is known. At most twice as long.
+        sequence_ttl_s: for how long sequence, profile and catalogue are kept after the last write; the
+            catalogue also after the last `videos_since`, so it stays while any service runs.
+        read_timeout_s: for one `read` as a whole: a late history is worth less than none.
+        prefix: of every key.
+        now_ms: the clock by which events are remembered; `None` is the server's own, the same for all
+            workers. TTLs always go by the server's.
+    """
+
+    def __init__(
+        self,
+        client: aioredis.Redis,
+        *,
+        where: str,
+        sequence_length: int = 100,
+        idempotency_window_s: float = 86_400,
+        sequence_ttl_s: float = SEQUENCE_TTL_S,
+        read_timeout_s: float = 0.1,
+        prefix: str = "rr",
+        now_ms: Callable[[], int] | None = None,
+    ) -> None:
+        self._client = client
+        self._where = where
+        self._length = sequence_length
+        self._window_ms = round(idempotency_window_s * 1000)
+        self._ttl_ms = round(sequence_ttl_s * 1000)
+        self._read_timeout_s = read_timeout_s
+        self._keys = Keys(prefix)
+        self._now_ms = now_ms
+
+    @classmethod
+    def open(
+        cls, url: str, *, timeout_s: float = 0.25, max_connections: int = 64, **options: Any
+    ) -> Self:
+        """A store on the server at `url`. Connects at first use.
+
+        Args:
+            url: `redis://[user:password@]host[:port][/db]`, `rediss://…` (TLS) or `unix://[user:password@]/path[?db=…]`.
+            timeout_s: to connect, to answer one command, and to wait for a free connection.
+            max_connections: of this process.
+            options: as for the class.
+
+        Raises:
+            BadInput: this is no such URL.
+        """
+        where = _where(url)
+        try:
+            pool = aioredis.BlockingConnectionPool.from_url(
+                url,
+                max_connections=max_connections,
+                timeout=timeout_s,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                # The defaults are ten retries with back-off and five seconds each: a minute on a frozen server.
+                retry=Retry(NoBackoff(), 1),
+                protocol=2,  # nothing here needs RESP3, and some proxies only have this
+                driver_info=None,  # saves two commands a connection
+            )
+        except ValueError:  # its text may hold a part of the password
+            raise BadInput(
+                f"The store's URL ({where}) cannot be used. Write redis://[user:password@]host:port/db, "
+                "rediss://… or unix:///path, with special characters of the password percent-encoded."
+            ) from None
+        return cls(aioredis.Redis(connection_pool=pool), where=where, **options)
+
+    async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        batch = [codec.normalised(event) for event in events]
+        if not batch:
+            return []
+        with self._unavailable("keep these events"):
+            own = await self._claim(user_id, [event.event_id for event in batch])
+            kept = [event for event, mine in zip(batch, own, strict=True) if mine]
+            answers = iter(await self._write(user_id, kept) if kept else [])
+            return [
+                next(answers) if mine else Outcome("conflict", event, other_user(event))
+                for event, mine in zip(batch, own, strict=True)
+            ]
+
+    async def read(self, user_id: str) -> UserState | None:
+        with self._unavailable("read a user"):
+            async with asyncio.timeout(self._read_timeout_s):
+                sequence, profile = await self._client.mget(
+                    self._keys.sequence(user_id), self._keys.profile(user_id)
+                )
+            if sequence is None and profile is None:
+                return None
+            return UserState(
+                [] if sequence is None else _sequence(user_id, sequence),
+                {} if profile is None else codec.decode_profile(profile),
+            )
+
+    async def put_profile(self, user_id: str, profile: Profile) -> None:
+        with self._unavailable("keep a profile"):
+            await self._client.set(
+                self._keys.profile(user_id), codec.encode_profile(profile), px=self._ttl_ms
+            )
+
+    async def forget(self, user_id: str) -> bool:
+        with self._unavailable("forget a user"):
+            keys, sequence, *pages = await self._run(FORGET, self._keys.user(user_id))
+            events = _sequence(user_id, sequence) if sequence else []
+            events += codec.decode_events(user_id, b"".join(pages))
+            await self._claims(b"release", user_id, [event.event_id for event in events])
+            return bool(keys)
+
+    async def put_videos(self, videos: Sequence[Video]) -> None:
+        epoch = uuid.uuid4().hex
+        with self._unavailable("keep these videos"):
+            for at in range(0, len(videos), PAGE):
+                args: list[bytes | str | int] = [self._ttl_ms, epoch]
+                for video in videos[at : at + PAGE]:
+                    args += (video.video_id, codec.encode_video(video))
+                await self._run(CATALOGUE_PUT, self._keys.catalogue, *args)
+
+    async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
+        epoch, _, version = cursor.partition(":")
+        found: dict[str, Video] = {}
+        with self._unavailable("read the catalogue"):
+            while True:
+                args = (self._ttl_ms, epoch, version or "0", PAGE)
+                new_epoch, new_version, *page = await self._run(
+                    CATALOGUE_SINCE, self._keys.catalogue, *args
+                )
+                epoch, version = new_epoch.decode(), new_version.decode()
+                for id_, entry in zip(page[::2], page[1::2], strict=True):
+                    video_id = id_.decode()
+                    found[video_id] = codec.decode_video(video_id, entry)
+                if len(page) < 2 * PAGE:
+                    return f"{epoch}:{version}", list(found.values())
+
+    async def ping(self) -> None:
+        with self._unavailable("answer"):
+            await cast(Awaitable[bool], self._client.ping())
+
+    async def close(self) -> None:
+        await self._client.aclose()
+        await self._client.connection_pool.disconnect()
+
+    async def _write(self, user_id: str, batch: list[FeedbackEvent]) -> list[Outcome]:
+        kinds, *records = await self._run(
+            SEQUENCE,
+            self._keys.user(user_id),
+            self._length,
+            self._ttl_ms,
+            self._window_ms,
+            self._now(),
+            codec.FORMAT,
+            b"".join(map(codec.encode_event, batch)),
+        )
+        held = iter(codec.decode_events(user_id, b"".join(records)))
+        outcomes = []
+        for event, letter in zip(batch, kinds.decode(), strict=True):
+            if letter == "a":
+                outcomes.append(Outcome("accepted", event))
+            elif letter == "c":
+                outcomes.append(Outcome("conflict", event, other_video(event, next(held))))
+            else:
+                outcomes.append(Outcome("merged" if letter == "m" else "duplicate", next(held)))
+        return outcomes
+
+    async def _claim(self, user_id: str, event_ids: list[str]) -> list[bool]:
+        return await self._claims(b"claim", user_id, event_ids)
+
+    async def _claims(self, what: bytes, user_id: str, event_ids: list[str]) -> list[bool]:
+        """Claim or release event ids, in one round trip. Returns whether each is this user's."""
+        tag = user_tag(user_id)
+        shards: dict[int, list[int]] = {}
+        claims = []
+        for index, event_id in enumerate(event_ids):
+            shard, entry = claim(tag, event_id)
+            shards.setdefault(shard, []).append(index)
+            claims.append(entry)
+        calls = [
+            (self._keys.claims(shard), (what, self._window_ms, self._now(), b"".join(claims[i] for i in at)))
+            for shard, at in shards.items()
+        ]
+        own = [False] * len(event_ids)
+        for at, answer in zip(shards.values(), await self._run_all(CLAIMS, calls), strict=True):
+            for index, letter in zip(at, answer, strict=True):
+                own[index] = letter == ord("y")
+        return own
+
+    def _now(self) -> str | int:
+        return "" if self._now_ms is None else self._now_ms()
+
+    async def _run(self, script: Script, keys: list[str], *args: bytes | str | int) -> Any:
+        """Run a script by its digest, or by its text where the server does not have it yet."""
+        try:
+            return await cast(Awaitable[Any], self._client.evalsha(script.sha, len(keys), *keys, *args))
+        except NoScriptError:
+            return await cast(Awaitable[Any], self._client.eval(script.text, len(keys), *keys, *args))
+
+    async def _run_all(
+        self, script: Script, calls: list[tuple[list[str], tuple[bytes | str | int, ...]]]
+    ) -> list[Any]:
+        """Run a script on several slots at once."""
+        if len(calls) == 1:
+            return [await self._run(script, calls[0][0], *calls[0][1])]
+        pipeline = self._client.pipeline(transaction=False)
+        for keys, args in calls:
+            pipeline.evalsha(script.sha, len(keys), *keys, *args)
+        answers = await pipeline.execute(raise_on_error=False)
+        for index, answer in enumerate(answers):
+            if isinstance(answer, NoScriptError):
+                answers[index] = await self._run(script, calls[index][0], *calls[index][1])
+            elif isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    @contextmanager
+    def _unavailable(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (RedisError, OSError, TimeoutError) as e:
+            said = str(e) or type(e).__name__
+            raise StoreUnavailable(f"The store at {self._where} could not {what}: {said}") from e
+        except ValueError as e:
+            raise StoreUnavailable(f"The store at {self._where} holds what this build cannot read: {e}") from e
+
+
+def _sequence(user_id: str, stored: bytes) -> list[FeedbackEvent]:
+    if stored[:1] != codec.FORMAT:
+        raise ValueError(f"a sequence in format {stored[0]}, this build knows {codec.FORMAT[0]}")
+    return codec.decode_events(user_id, stored, 1)
+
+
+def _where(url: str) -> str:
+    """The URL without user, password and options, for messages."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == "unix":
+            return f"unix://{parts.path}"
+        if parts.scheme in ("redis", "rediss") and parts.hostname:
+            return f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}"
+    except ValueError:
+        pass
+    return "an unreadable URL"
