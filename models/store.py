@@ -82,8 +82,9 @@ class BundleStore:
         It is the one that was active before the current one. Versions whose folders were removed since
         are passed over.
         """
-        earlier = self._history()[:-1]
-        return next((v for v in reversed(earlier) if (self.root / v / MANIFEST).is_file()), None)
+        *earlier, current = self._history() or [""]
+        there = (v for v in reversed(earlier) if v != current and (self.root / v / MANIFEST).is_file())
+        return next(there, None)
 
     def publish(self, staging: Path) -> str:
         """Move a finished folder into the store. It does not become active.
@@ -102,9 +103,9 @@ class BundleStore:
             BadInput: the version exists already (versions are immutable), the folder holds something that no
                 checksum covers, or the store cannot be written.
         """
-        with self._writing():
-            manifest = _checked(staging)
-            target = self.root / manifest.version
+        manifest = _checked(staging)
+        target = self.root / manifest.version
+        with self._writing(make=True):
             if target.exists():
                 raise BadInput(f"{target} exists, and a version never changes; export a new one.")
             _sync_tree(staging)
@@ -124,10 +125,11 @@ class BundleStore:
             BadInput: not the name of a version, or the store cannot be written.
             BundleNotFound, CorruptBundle, ContractMismatch: see `Manifest.read`. The active one stays.
         """
+        self.path(version)
         with self._writing():
             self._check(version)
             history = self._history()
-            if self._pointer() == version:
+            if history[-1:] == [version]:
                 return
             self._write(HISTORY, [*history, version])
             self._write(CURRENT, [version])
@@ -143,10 +145,12 @@ class BundleStore:
             BadInput: the store cannot be written.
             CorruptBundle, ContractMismatch: the earlier one is damaged. The active one stays.
         """
+        if self.previous() is None:
+            raise BundleNotFound(f"{self.root} has no version to go back to; {self._there_is()}.")
         with self._writing():
             version = self.previous()
             if version is None:
-                raise BundleNotFound(f"{self.root} has no version to go back to; {self._there_is()}.")
+                raise BundleNotFound(f"{self.root} was rolled back to its first version by somebody else.")
             self._check(version)
             history = self._history()[:-1]
             while history[-1] != version:  # passed over: its folder is gone
@@ -184,6 +188,8 @@ class BundleStore:
             return (self.root / name).read_text("ascii", "replace").splitlines()
         except FileNotFoundError:
             return []
+        except OSError as e:
+            raise CorruptBundle(f"{self.root / name} cannot be read: {e.strerror}. Repair the folder.") from e
 
     def _check(self, version: str) -> None:
         found = Manifest.read(self.path(version)).version
@@ -193,7 +199,7 @@ class BundleStore:
             )
 
     def _publish_copy(self, staging: Path, target: Path) -> None:
-        copy = target.with_name(f".{target.name}.copy")
+        copy = self.root / ".incoming"
         shutil.rmtree(copy, ignore_errors=True)  # of a writer that died
         shutil.copytree(staging, copy)
         _checked(copy)
@@ -211,10 +217,12 @@ class BundleStore:
         _sync(self.root)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, *, make: bool = False) -> Iterator[None]:
         """Hold the store's lock, which the kernel lets go of when its holder dies."""
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            if make and not self.root.is_dir():
+                self.root.mkdir(parents=True, exist_ok=True)
+                _sync(self.root.parent)
             folder = os.open(self.root, os.O_RDONLY)
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX)
@@ -223,13 +231,13 @@ class BundleStore:
                 os.close(folder)
         except OSError as e:
             raise BadInput(
-                f"{e.filename or self.root} cannot be written: {e.strerror}. "
+                f"{e.filename or self.root} cannot be written: {e.strerror or e}. "
                 "The store needs a folder that this user may write to, with space left."
             ) from e
 
     def _there_is(self) -> str:
         versions = self.versions()
-        return f"there is {', '.join(versions[-5:])}" if versions else "it is empty, so export a bundle first"
+        return f"it holds {', '.join(versions[-5:])}" if versions else "it is empty, so export a bundle first"
 
 
 def _is_version(name: str) -> bool:
