@@ -43,4 +43,5 @@ class DurationGroups(nn.Module):
 
     def forward(self, duration: Tensor) -> Tensor:
         """`[...]` seconds -> `[...]` int64, 0 … G - 1."""
-        return (duration[..., None] >= self.edges).sum(-1)
+        # dim(), not -1: onnxruntime 1.31 reduces no rows wrongly along a negative axis.
+        return (duration[..., None] >= self.edges).sum(duration.dim())

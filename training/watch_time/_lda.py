@@ -120,7 +120,8 @@ class LDA(nn.Module):
 
     anchor_code: Tensor
     anchor_ratio: Tensor
-    anchor_edge: Tensor
+    anchor_start: Tensor
+    anchor_width: Tensor
     anchor_share: Tensor
     anchor_rank: Tensor
     anchor_key: Tensor
@@ -138,7 +139,8 @@ class LDA(nn.Module):
         self.g = nn.Sequential(nn.Linear(c.dim, c.dim), nn.GELU(), self.g_out)
         self.register_buffer("anchor_code", torch.zeros(*shape, c.anchors.code_dim))
         self.register_buffer("anchor_ratio", torch.zeros(shape))
-        self.register_buffer("anchor_edge", torch.zeros(shape[0], shape[1] + 1))
+        self.register_buffer("anchor_start", torch.zeros(c.groups, 1))
+        self.register_buffer("anchor_width", torch.zeros(shape))
         self.register_buffer("anchor_share", torch.zeros(shape))
         self.register_buffer("anchor_rank", torch.zeros(shape))
         self.register_buffer("anchor_key", torch.zeros(*shape, c.dim))
@@ -157,11 +159,11 @@ class LDA(nn.Module):
         if c.random_anchors:
             self.anchor_code.normal_(generator=torch.Generator().manual_seed(seed))
         self.anchor_ratio.copy_(anchors.mean)
-        self.anchor_edge.copy_(anchor_edges(anchors.ratio))
+        edge_GK1 = anchor_edges(anchors.ratio)
+        self.anchor_start.copy_(edge_GK1[:, :1])
+        self.anchor_width.copy_(edge_GK1.diff())
         for g, values in enumerate(of_group):
-            inside = torch.from_numpy(
-                np.searchsorted(np.sort(values), self.anchor_edge[g].numpy(), side="right")
-            )
+            inside = torch.from_numpy(np.searchsorted(np.sort(values), edge_GK1[g].numpy(), side="right"))
             inside[0], inside[-1] = 0, len(values)
             self.anchor_share[g] = inside.diff() / len(values)
         self.anchor_rank.copy_(self.anchor_share.cumsum(-1) - self.anchor_share / 2)
@@ -187,7 +189,8 @@ class LDA(nn.Module):
         return self._unit(self.phi(self.from_anchor(self.anchor_code)))
 
     def _unit(self, x: Tensor) -> Tensor:
-        return x if self.config.weights == "raw_dot" else normalize(x, dim=-1)
+        # dim() - 1, not -1: onnxruntime 1.31 reduces no rows wrongly along a negative axis.
+        return x if self.config.weights == "raw_dot" else normalize(x, dim=x.dim() - 1)
 
     def attend(self, state_ND: Tensor, duration_N: Tensor) -> Attended:
         """Place each row beside its group's anchors, `[..., D]` and `[...]`. Other groups' have no part."""
@@ -197,7 +200,9 @@ class LDA(nn.Module):
         state_NH = self._unit(self.phi(self.from_state(state_ND)))
         dot_NK = (key_NKH @ state_NH[..., None]).squeeze(-1)
         if self.config.weights == "raw_dot":
-            norm_NK = key_NKH.norm(dim=-1) * state_NH.norm(dim=-1, keepdim=True)
+            norm_NK = key_NKH.norm(dim=key_NKH.dim() - 1) * state_NH.norm(
+                dim=state_NH.dim() - 1, keepdim=True
+            )
             cosine_NK, logit_NK = dot_NK / norm_NK.clamp(min=1e-12), dot_NK
         else:
             cosine_NK, logit_NK = dot_NK, dot_NK / self.config.temperature
@@ -209,7 +214,10 @@ class LDA(nn.Module):
         """`[N, K]` Q̃: the anchors of its group each row is carried to, without a gradient."""
         c = self.config
         rank_N = mixture_rank(
-            watch_time_N / duration_N, self.anchor_edge[at.group], self.anchor_share[at.group]
+            watch_time_N / duration_N,
+            self.anchor_start[at.group],
+            self.anchor_width[at.group],
+            self.anchor_share[at.group],
         )
         away_NK = (rank_N[:, None] - self.anchor_rank[at.group]).abs()
         cost_NK = 1 - at.cosine + c.label_cost * away_NK
@@ -235,22 +243,24 @@ class LDA(nn.Module):
 
     def _point_s(self, at: Attended, duration_N: Tensor) -> Tensor:
         if self.config.point == "median":
-            ratio_N1 = mixture_quantiles(at.log_weight.exp(), self.anchor_edge[at.group], (0.5,))
-            return duration_N * ratio_N1.squeeze(-1)
+            return duration_N * self._quantiles(at, (0.5,)).squeeze(-1)
         share_N = softplus(self.g(at.pooled)).squeeze(-1)
         return share_N * (duration_N if self.config.target == "ratio" else self.scale)
+
+    def _quantiles(self, at: Attended, levels: tuple[float, ...]) -> Tensor:
+        start_N1, width_NK = (embedding(at.group, table) for table in (self.anchor_start, self.anchor_width))
+        return mixture_quantiles(at.log_weight.exp(), start_N1, width_NK, levels)
 
     def seconds(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
         return self._point_s(self.attend(state_ND, duration_N), duration_N)
 
     def distribution(self, state_ND: Tensor, duration_N: Tensor) -> tuple[Tensor, Tensor]:
         at = self.attend(state_ND, duration_N)
-        return at.log_weight.exp(), self.anchor_ratio[at.group]
+        return at.log_weight.exp(), embedding(at.group, self.anchor_ratio)
 
     def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
         at = self.attend(state_ND, duration_N)
-        ratio = mixture_quantiles(at.log_weight.exp(), self.anchor_edge[at.group], QUANTILES)
-        return ratio * duration_N[..., None]
+        return self._quantiles(at, QUANTILES) * duration_N[..., None]
 
 
 def _standard(code_GKC: Tensor) -> Tensor:

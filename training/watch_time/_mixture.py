@@ -29,33 +29,35 @@ def anchor_edges(ratio_GKS: Tensor) -> Tensor:
     return torch.cat([low.clamp(min=0), inner, high], -1)
 
 
-def mixture_quantiles(weight_K: Tensor, edge_K1: Tensor, levels: Sequence[float]) -> Tensor:
+def mixture_quantiles(weight_K: Tensor, start_1: Tensor, width_K: Tensor, levels: Sequence[float]) -> Tensor:
     """Quantiles of the law that spreads each anchor's weight evenly over its part of the ratio axis.
 
-        x(q) = e_0 + Σ_k clip( (q - Σ_{j<k} β_j) / β_k, 0, 1 ) (e_k - e_{k-1})
+        x(q) = start + Σ_k clip( (q - Σ_{j<k} β_j) / β_k, 0, 1 ) width_k
 
-    Continuous in the weights, non-decreasing in q, without a search: every term is 0 below the quantile,
-    1 above it, and a fraction in the one part that holds it.
+    Continuous in the weights, non-decreasing in q, and without a search: a term is 0 above the quantile,
+    the whole width below it, and a fraction in the one part that holds it.
 
     Args:
         weight_K: `[..., K]` β, each row summing to 1.
-        edge_K1: `[..., K + 1]` ascending, see `anchor_edges`.
+        start_1: `[..., 1]` where the first part begins.
+        width_K: `[..., K]` widths of the parts, ≥ 0: differences of `anchor_edges`.
         levels: Q levels in (0, 1).
 
     Returns:
         `[..., Q]` watch ratios.
     """
+    last = weight_K.dim() - 1  # onnxruntime 1.31 reduces no rows wrongly along axis -1, rightly along this
     below_K = weight_K.cumsum(-1) - weight_K
-    width_K = edge_K1[..., 1:] - edge_K1[..., :-1]
-    share = weight_K.clamp(min=1e-7)
+    share_K = weight_K.clamp(min=1e-7)
     parts = [
-        edge_K1[..., 0] + (((level - below_K) / share).clamp(0, 1) * width_K).sum(-1) for level in levels
+        start_1 + (((level - below_K) / share_K).clamp(0, 1) * width_K).sum(last, keepdim=True)
+        for level in levels
     ]
-    return torch.stack(parts, -1)
+    return torch.cat(parts, -1)
 
 
-def mixture_rank(ratio: Tensor, edge_K1: Tensor, share_K: Tensor) -> Tensor:
-    """The inverse: where a watch ratio stands, 0 … 1, when the anchors have the weights `share_K`."""
-    width_K = (edge_K1[..., 1:] - edge_K1[..., :-1]).clamp(min=1e-7)
-    inside = ((ratio[..., None] - edge_K1[..., :-1]) / width_K).clamp(0, 1)
-    return (inside * share_K).sum(-1)
+def mixture_rank(ratio: Tensor, start_1: Tensor, width_K: Tensor, share_K: Tensor) -> Tensor:
+    """The inverse: where a watch ratio `[...]` stands, 0 … 1, when the anchors have the weights `share_K`."""
+    low_K = start_1 + width_K.cumsum(-1) - width_K
+    inside_K = ((ratio[..., None] - low_K) / width_K.clamp(min=1e-7)).clamp(0, 1)
+    return (inside_K * share_K).sum(-1)
