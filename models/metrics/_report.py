@@ -9,7 +9,7 @@ import numpy as np
 from models.metrics._at_k import PerUser, ds_at_k, neg_at_k, nwtg_at_k
 from models.metrics._auc import gauc
 from models.metrics._pointwise import mae_s, rmse_s
-from models.metrics._rows import Column
+from models.metrics._rows import Column, numbers, same_length
 from models.metrics._xauc import count_pairs
 
 CUTS: Final = (5, 10)
@@ -61,6 +61,15 @@ def report(
         ValueError: columns of different lengths.
         BadInput: a value is not finite, or a watch time is negative.
     """
+    same_length(user=user, score=score)
+    watch_time_s, duration_s, explicit, long_view, predicted_s, score = numbers(
+        watch_time_s=watch_time_s,
+        duration_s=duration_s,
+        explicit=explicit,
+        long_view=long_view,
+        predicted_s=predicted_s,
+        score=score,
+    )
     # Rows are grouped seven times below, and numbers are grouped faster than ids.
     ids, user = np.unique(user, return_inverse=True)
     pairs = count_pairs(predicted_s, watch_time_s)
