@@ -1,13 +1,14 @@
 """Where things lie in Redis. Every key of a user has the same hash tag, so that one script may touch them
 all on a cluster; a video or an event id is never in a slot that a user's script needs.
 
-    rr:s:{user}     string   the sequence: format byte, records                     TTL: sequence_ttl_s after a write
-    rr:p:{user}     string   the profile, MessagePack                               the same
-    rr:d:{user}     hash     what left the sequence, in pages (see sequence.lua)    window to 2 x window
-    rr:e:{user}     hash     the generation of `rr:d` before                        window
-    rr:c:{00..63}   hash     event digest -> user digest, by the event's digest     window to 2 x window
-    rr:o:{00..63}   hash     the generation of `rr:c` before                        window
-    rr:m:{videos}   hash     epoch and version of the catalogue                     sequence_ttl_s after write or use
+                             what                                                   time to live
+    rr:s:{user}     string   the sequence: format byte, records                     from the last `record`
+    rr:p:{user}     string   the profile, MessagePack                               from the last write
+    rr:d:{user}     hash     what left the sequence, in pages (see sequence.lua)    1 to 2 windows
+    rr:e:{user}     hash     the generation of `rr:d` before                        1 window
+    rr:c:{00..63}   hash     event digest -> user digest, by the event's digest     1 to 2 windows
+    rr:o:{00..63}   hash     the generation of `rr:c` before                        1 window
+    rr:m:{videos}   hash     epoch and version of the catalogue                     from the last write or use
     rr:v:{videos}   hash     video id -> entry                                      the same
     rr:l:{videos}   zset     video id by the version that last changed it           the same
 """

@@ -98,19 +98,20 @@ class MemoryStore:
         self._let_go()
         seen = [key for key in self._seen if key[0] == user_id]
         events = [*self._sequence(user_id), *(event_id for _, event_id in seen)]
-        found = [self._sequences.pop(user_id, None), self._profiles.pop(user_id, None)]
-        found += [self._seen.pop(key) for key in seen]
+        found = bool(seen) or user_id in self._sequences or user_id in self._profiles
+        self._sequences.pop(user_id, None)
+        self._profiles.pop(user_id, None)
+        for key in seen:
+            del self._seen[key]
         for event_id in events:
             if self._claims.get(event_id, ("", 0))[0] == user_id:
                 del self._claims[event_id]
-        return any(found)
+        return found
 
     async def put_videos(self, videos: Sequence[Video]) -> None:
         for video in videos:
             known = None if video.duration_s is None else seconds(video.duration_s)
-            kept = Video(
-                video_id=video.video_id, duration_s=known, author_id=video.author_id, tag=video.tag
-            )
+            kept = Video(video_id=video.video_id, duration_s=known, author_id=video.author_id, tag=video.tag)
             if self._videos.get(video.video_id, (None, 0))[0] != kept:
                 self._version += 1
                 self._videos[video.video_id] = (kept, self._version)

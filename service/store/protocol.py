@@ -19,7 +19,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     kind: Literal["accepted", "duplicate", "merged", "conflict"]
     event: FeedbackEvent
-    """The exposure as the store now holds it: after a merge, the merged one. On a conflict, the one refused."""
+    """The exposure as the store now holds it: after a merge, the merged one. On a conflict, the refused."""
     detail: str = ""
     """On a conflict: what contradicts what."""
 
@@ -66,7 +66,7 @@ class Store(Protocol):
         ...
 
     async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
-        """Catalogue entries that changed after `cursor` (`""` = all of them), and the cursor to ask with next."""
+        """Catalogue entries that changed after `cursor` (`""`: all), and the cursor to ask with next."""
         ...
 
     async def ping(self) -> None:

