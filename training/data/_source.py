@@ -46,8 +46,13 @@ def find_one(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
-def read_columns(path: Path, kinds: dict[str, Kind]) -> pl.DataFrame:
+def read_columns(path: Path, kinds: dict[str, Kind], optional: dict[str, Kind] | None = None) -> pl.DataFrame:
     """Read some columns, each cast to what it must hold. Missing values stay null.
+
+    Args:
+        path: a `.csv` or `.parquet` file.
+        kinds: the columns that must be there, in the order they come out.
+        optional: columns that follow if they are there.
 
     Raises:
         BadInput: the file cannot be read, a column is missing, or a value is not of its kind (the first
@@ -59,6 +64,7 @@ def read_columns(path: Path, kinds: dict[str, Kind]) -> pl.DataFrame:
         for name in kinds:
             if name not in names:
                 raise BadInput(f"{path.name} lacks the column `{name}`; it has {', '.join(names)}.")
+        kinds = kinds | {name: kind for name, kind in (optional or {}).items() if name in names}
         raw = scan.select(list(kinds)).collect()
     except (OSError, pl.exceptions.PolarsError) as e:
         kind = path.suffix.removeprefix(".")
@@ -70,7 +76,7 @@ def _cast(raw: pl.DataFrame, name: str, kind: Kind, where: str) -> pl.Series:
     found, wanted = raw[name].dtype, _TYPES[kind]
     fits = {
         Kind.ID: found.is_integer() or found == pl.String,
-        Kind.TEXT: found == pl.String,
+        Kind.TEXT: not found.is_nested(),
         Kind.WHOLE: found.is_integer() or found in (pl.String, pl.Boolean),
         Kind.NUMBER: found.is_numeric() or found == pl.String,
     }
