@@ -1,0 +1,83 @@
+"""`python -m service`: serve, replay, demo."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from models.errors import ReelrankError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+Port = Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")]
+Url = Annotated[str | None, typer.Option(help="Where the service is; http://127.0.0.1:PORT if left out.")]
+Key = Annotated[str, typer.Option(envvar="REELRANK_API_KEY", help="An API key with the right `label`.")]
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address; loopback only without API keys.")] = "127.0.0.1",
+    port: Port = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    bundle: Annotated[
+        Path | None, typer.Option(help="A folder of versions with CURRENT, or one version's folder.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="redis://… or unix://…; without it an own server is started.")
+    ] = None,
+) -> None:
+    """Answer requests until Ctrl-C."""
+    from service.serve import serve as run
+    from service.settings import Settings
+
+    run(Settings.read(bundle=bundle, store=store), host=host, port=port, workers=workers)
+
+
+@app.command()
+def replay(
+    source: Annotated[str, typer.Argument(metavar="FILE|-", help="NDJSON or .parquet; - is standard input.")],
+    port: Port = 8000,
+    url: Url = None,
+    rate: Annotated[float, typer.Option(min=0, help="Events a second; 0 is flat out.")] = 0.0,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Events a request.")] = 500,
+    progress: Annotated[
+        Path | None, typer.Option(help="Remembers how far it came; the next call goes on from there.")
+    ] = None,
+    key: Key = "",
+) -> None:
+    """Send events from a file through a running service."""
+    from service.replay import replay as run
+
+    run(source, url or f"http://127.0.0.1:{port}", rate=rate, batch=batch, progress=progress, key=key)
+
+
+@app.command()
+def demo(port: Port = 8000, url: Url = None, key: Key = "") -> None:
+    """Show a running service at work: a slate, some feedback, its labels, and the slate again."""
+    from service.demo import demo as run
+
+    run(url or f"http://127.0.0.1:{port}", key=key)
+
+
+def main() -> None:
+    """Run a command. What is wrong is one line on standard error and exit code 2, never a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except ReelrankError as e:
+        print(f"reelrank: {e}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

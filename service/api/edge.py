@@ -1,0 +1,67 @@
+"""The outermost layer: what every request gets and every response carries. Plain ASGI, because it is hot."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.services import Services
+from service.telemetry import Trace
+
+MAX_REQUEST_ID: Final = 128
+UNMATCHED: Final = "unmatched"
+
+
+class Edge:
+    """Gives a request its id and its trace; adds `X-Request-Id` and `Server-Timing`; counts and times.
+
+    Args:
+        app: everything else.
+        services: for the metrics.
+    """
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self._app = app
+        self._metrics = services.metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        trace = Trace(_request_id(scope))
+        scope["reelrank.trace"] = trace
+
+        async def timed_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", trace.request_id.encode()),
+                    (b"server-timing", trace.server_timing()),
+                ]
+                self._observe(scope, message["status"], trace)
+            await send(message)
+
+        await self._app(scope, receive, timed_send)
+
+    def _observe(self, scope: Scope, status: int, trace: Trace) -> None:
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        # An unknown method is a caller's text, and must not become a label of its own.
+        method = scope["method"] if route != UNMATCHED else "any"
+        self._metrics.requests.labels(route, method, status).inc()
+        seconds = self._metrics.seconds
+        for stage, took in trace.stages.items():
+            seconds.labels(route, stage).observe(took)
+        seconds.labels(route, "total").observe(trace.elapsed_s())
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's, if it is short and printable: it comes back in a header and goes to logs."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text: str = value.decode("latin-1")
+            if 0 < len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable():
+                return text
+            break
+    return os.urandom(8).hex()

@@ -1,0 +1,166 @@
+"""The one table that turns an error into a status, and the one writer of problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from models import errors
+from service.api.auth import Forbidden, Unauthorized
+from service.api.wire import Problem
+from service.core.events import Rejected
+
+log = logging.getLogger("reelrank.api")
+
+PROBLEM_JSON: Final = "application/problem+json"
+RETRY_AFTER_S: Final = "1"
+
+
+class NotJson(errors.BadInput):
+    """The body is not JSON, or not UTF-8."""
+
+
+class UnknownUser(errors.ReelrankError):
+    """The service holds nothing on this user."""
+
+
+class BodyTooLarge(errors.BadInput):
+    """More bytes than `REELRANK_MAX_BODY_BYTES`."""
+
+
+class WrongContentType(errors.BadInput):
+    """A content type or encoding that this path does not read."""
+
+
+class Invalid(errors.BadInput):
+    """A member of the body breaks its rule.
+
+    Attributes:
+        loc: which one, e.g. `candidates[3].duration_s`; empty when the body as a whole is meant.
+    """
+
+    def __init__(self, detail: str, *, loc: str = "") -> None:
+        super().__init__(detail)
+        self.loc = loc
+
+
+class NothingAccepted(errors.BadInput):
+    """No event of a body went through.
+
+    Attributes:
+        rejected: why, event by event.
+    """
+
+    def __init__(self, rejected: Sequence[Rejected]) -> None:
+        super().__init__(f"None of the {len(rejected)} events was accepted.")
+        self.rejected = rejected
+
+
+STATUS: Final[dict[type[errors.ReelrankError], HTTPStatus]] = {
+    NotJson: HTTPStatus.BAD_REQUEST,
+    Unauthorized: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    UnknownUser: HTTPStatus.NOT_FOUND,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    WrongContentType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.BadInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.BundleNotFound: HTTPStatus.NOT_FOUND,
+    errors.BundleError: HTTPStatus.CONFLICT,
+    errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DeadlineExceeded: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ReelrankError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+HEADERS: Final[dict[HTTPStatus, dict[str, str]]] = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
+    # The rest of the body is not read, so the connection cannot be used again.
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {"Connection": "close"},
+    HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": RETRY_AFTER_S},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": RETRY_AFTER_S},
+}
+
+
+def status_of(error: errors.ReelrankError) -> HTTPStatus:
+    """The entry of the nearest class in the error's own tree."""
+    if isinstance(error, NothingAccepted) and all(r.code == "conflict" for r in error.rejected):
+        return HTTPStatus.CONFLICT
+    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
+def document_of(error: errors.ReelrankError) -> Problem:
+    """What the caller is told."""
+    status = status_of(error)
+    located: list[dict[str, str]] = []
+    rejected: list[Rejected] = []
+    if isinstance(error, NothingAccepted):
+        rejected = [plain(r) for r in error.rejected]
+        located = [
+            {"loc": f"events[{r.index}]" + (f".{r.loc}" if r.loc else ""), "msg": r.detail} for r in rejected
+        ]
+    elif isinstance(error, Invalid):
+        located = [{"loc": utf8(error.loc), "msg": utf8(str(error))}]
+    return Problem(
+        title=status.phrase, status=status, detail=utf8(str(error)), errors=located, rejected=rejected
+    )
+
+
+def response_of(error: errors.ReelrankError) -> Response:
+    """The whole answer."""
+    return _response(document_of(error), HEADERS.get(status_of(error)))
+
+
+def utf8(text: str) -> str:
+    """Text that can be sent: a message may quote a lone surrogate of the input, which no UTF-8 can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def plain(rejected: Rejected) -> Rejected:
+    """The same with every text sendable."""
+    event_id = None if rejected.event_id is None else utf8(rejected.event_id)
+    return msgspec.structs.replace(
+        rejected, detail=utf8(rejected.detail), event_id=event_id, loc=utf8(rejected.loc)
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the app, the framework's own too, a problem document."""
+
+    @app.exception_handler(errors.ReelrankError)
+    async def _(request: Request, error: errors.ReelrankError) -> Response:
+        if status_of(error) is HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
+        return response_of(error)
+
+    @app.exception_handler(HTTPException)
+    async def _(request: Request, error: HTTPException) -> Response:
+        status = HTTPStatus(error.status_code)
+        detail = {
+            HTTPStatus.NOT_FOUND: "There is nothing at this path; GET /docs lists what there is.",
+            HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not take {request.method}.",
+        }.get(status, error.detail)
+        return _response(Problem(title=status.phrase, status=status, detail=detail), error.headers)
+
+    @app.exception_handler(Exception)
+    async def _(request: Request, error: Exception) -> Response:
+        status = HTTPStatus.INTERNAL_SERVER_ERROR
+        detail = "The service has a fault; its log has the details under this X-Request-Id."
+        return _response(Problem(title=status.phrase, status=status, detail=detail), None)
+
+
+def _response(problem: Problem, headers: Mapping[str, str] | None) -> Response:
+    return Response(
+        msgspec.json.encode(problem),
+        status_code=problem.status,
+        media_type=PROBLEM_JSON,
+        headers=dict(headers) if headers else None,
+    )

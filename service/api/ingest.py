@@ -1,0 +1,146 @@
+"""From read events to outcomes: admit, write, label. One JSON body and one batch of an NDJSON stream alike."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from models.runtime import Bundle
+from models.schema import FeedbackEvent
+from service.api.errors import plain
+from service.api.services import Services
+from service.api.wire import Label
+from service.core.events import Admitted, Rejected, admit, by_user, late
+from service.core.labeler import label
+from service.runtime import compute
+from service.store.protocol import Outcome
+from service.telemetry import Trace
+
+CONCURRENT_USERS: Final = 32
+"""Users of one body written at the same time. More would only wait in the client's connections."""
+
+
+@dataclass(slots=True)
+class Ingested:
+    """What became of a body's events. Each list is in the order of the body."""
+
+    labels: list[tuple[int, Label]] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    accepted: int = 0
+    duplicates: int = 0
+    merged: int = 0
+
+
+async def ingest(
+    services: Services,
+    bundle: Bundle,
+    events: Sequence[FeedbackEvent | Rejected],
+    names: Sequence[str],
+    *,
+    store: bool,
+    trace: Trace,
+    first: int = 0,
+) -> Ingested:
+    """Write what is admitted, then label the exposures as they are held now.
+
+    The write comes first: a label that was answered is of an event that is stored.
+
+    Raises:
+        StoreUnavailable: some of the events may have been written and none is acknowledged; sending all of
+            them again is safe.
+    """
+    settings = services.settings
+    admitted = admit(
+        events, services.catalogue, now_ms=int(time.time() * 1000), late_s=settings.late_s, first=first
+    )
+    out = Ingested(rejected=admitted.rejected)
+    if store:
+        outcomes = await _record(services, admitted)
+    else:
+        outcomes = [(index, Outcome("accepted", event)) for index, event in admitted.stored]
+    trace.mark("state")
+    held = _sorted_out(outcomes, admitted, out, settings.late_s)
+    inline = len(held) <= settings.inline_events
+    exposures = [event for _, event, _ in held]
+    labels = await compute.run(inline, label, bundle, exposures, names)
+    for name in labels.nonfinite:
+        services.metrics.nonfinite.labels(name).inc()
+    columns = [labels.by_name[name] for name in names]
+    for (index, event, duplicate), *values in zip(held, *columns, strict=True):
+        of_event = dict(zip(names, values, strict=True))
+        out.labels.append(
+            (index, Label(event.event_id, event.user_id, event.video_id, values[0], of_event, duplicate))
+        )
+    trace.mark("inference")
+    _count(services, out)
+    return out
+
+
+async def _record(services: Services, admitted: Admitted) -> list[tuple[int, Outcome]]:
+    """Write one group a user, several at a time; all of them end before an error is raised."""
+    groups = by_user(admitted.stored)
+    places = asyncio.Semaphore(CONCURRENT_USERS)
+
+    async def write(user_id: str, events: list[tuple[int, FeedbackEvent]]) -> list[tuple[int, Outcome]]:
+        async with places:
+            outcomes = await services.store.record(user_id, [event for _, event in events])
+        return [(index, outcome) for (index, _), outcome in zip(events, outcomes, strict=True)]
+
+    if len(groups) == 1:
+        return await write(*next(iter(groups.items())))
+    done = await asyncio.gather(*(write(*group) for group in groups.items()), return_exceptions=True)
+    written: list[tuple[int, Outcome]] = []
+    for result in done:
+        if isinstance(result, BaseException):
+            raise result
+        written.extend(result)
+    return written
+
+
+def _sorted_out(
+    outcomes: Sequence[tuple[int, Outcome]], admitted: Admitted, out: Ingested, late_s: float
+) -> list[tuple[int, FeedbackEvent, bool]]:
+    """Count outcomes; returns position, exposure and whether it is a duplicate, of all that get a label."""
+    held: list[tuple[int, FeedbackEvent, bool]] = []
+    for index, outcome in outcomes:
+        match outcome.kind:
+            case "conflict":
+                out.rejected.append(
+                    Rejected(
+                        index=index,
+                        code="conflict",
+                        detail=outcome.detail or "This event_id is another exposure's.",
+                        event_id=outcome.event.event_id,
+                        loc="event_id",
+                    )
+                )
+                continue
+            case "accepted":
+                out.accepted += 1
+            case "duplicate":
+                out.duplicates += 1
+            case "merged":
+                out.merged += 1
+        held.append((index, outcome.event, outcome.kind == "duplicate"))
+    for index, event in admitted.late:
+        out.rejected.append(late(index, event, late_s))
+        held.append((index, event, False))
+    held.sort(key=lambda item: item[0])
+    out.rejected = [plain(r) for r in sorted(out.rejected, key=lambda r: r.index)]
+    return held
+
+
+def _count(services: Services, out: Ingested) -> None:
+    events = services.metrics.events
+    for outcome, count in (
+        ("accepted", out.accepted),
+        ("duplicate", out.duplicates),
+        ("merged", out.merged),
+    ):
+        if count:
+            events.labels(outcome).inc(count)
+    for rejected in out.rejected:
+        events.labels(rejected.code).inc()

@@ -1,0 +1,44 @@
+"""What the handlers are given: one object a process, made in `service.app`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from service.api.auth import Keys
+from service.runtime.bundles import Bundles
+from service.runtime.catalogue import Catalogue
+from service.runtime.ledger import Ledger
+from service.runtime.slot import Slot
+from service.settings import Settings
+from service.store.protocol import Store
+from service.telemetry import Metrics, Trace
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything a request may need."""
+
+    settings: Settings
+    store: Store
+    ledger: Ledger
+    slot: Slot
+    bundles: Bundles
+    keys: Keys
+    metrics: Metrics
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    draining: bool = False
+    """Set at once on SIGTERM: not ready any more, streams end after what they have read."""
+
+
+def services_of(request: Request) -> Services:
+    """The process' services."""
+    services: Services = request.app.state.services
+    return services
+
+
+def trace_of(request: Request) -> Trace:
+    """The request's stage times; `service.api.edge` has put them there."""
+    trace: Trace = request.scope["reelrank.trace"]
+    return trace

@@ -1,0 +1,58 @@
+"""Events -> labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.errors import BadInput
+from models.features import feedback_matrix
+from models.runtime import Bundle
+from models.schema import FeedbackEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The labels of N events."""
+
+    by_name: dict[str, list[float]]
+    """Per label its N values in [0, 1], in the order of the events."""
+    nonfinite: tuple[str, ...]
+    """Labels of which a value was not finite; it became 0."""
+
+
+def choose(bundle: Bundle, names: Sequence[str]) -> tuple[str, ...]:
+    """The labels to compute: those asked for, each once, or the bundle's first.
+
+    Raises:
+        BadInput: the bundle does not serve one of them.
+    """
+    served = bundle.manifest.labels
+    for name in names:
+        if name not in served:
+            raise BadInput(f"`labels` names {name!r}; this bundle serves {', '.join(served)}.")
+    return tuple(dict.fromkeys(names)) or served[:1]
+
+
+def label(bundle: Bundle, events: Sequence[FeedbackEvent], names: Sequence[str]) -> Labels:
+    """What each event is worth as a training target.
+
+    Args:
+        bundle: taken once by the caller: a reload must not mix two versions.
+        events: N events with known durations. N may be 0.
+        names: outputs of the labeler.
+    """
+    if not events:
+        return Labels({name: [] for name in names}, ())
+    out = bundle.run_labeler({"feedback": feedback_matrix(events)})
+    values: dict[str, list[float]] = {}
+    nonfinite = []
+    for name in names:
+        raw = out[name]
+        if not np.isfinite(raw).all():
+            nonfinite.append(name)
+        clean = np.clip(np.nan_to_num(raw.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
+        values[name] = np.round(clean, 6).tolist()
+    return Labels(values, tuple(nonfinite))

@@ -1,0 +1,77 @@
+"""`REELRANK_*`: every setting of the service, its default and its meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+import models
+from models.errors import BadInput
+
+Count = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """Read from the environment; `serve`'s options override. Immutable, so that every worker sees the same."""
+
+    model_config = SettingsConfigDict(env_prefix="REELRANK_", frozen=True, extra="forbid")
+
+    store: str | None = None
+    """`redis://…`, `rediss://…` or `unix://…`. Without it the program starts a Valkey server of its own."""
+    data_dir: Path = Path("~/.local/share/reelrank")
+    """Everything that must survive a restart: the embedded store and the unlearning ledger."""
+    bundle: Path = Path(next(iter(models.__path__))) / "bundles"
+    """A folder of versions with a `CURRENT`, which is followed, or one version's folder, which is not."""
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    """Where the graphs run. `cuda` fails at start if they would not really run there."""
+
+    sequence_length: Count = 100
+    """Exposures kept a user, the newest."""
+    idempotency_window_s: Count = 86_400
+    """For how long a repeated `event_id` is known to be one."""
+    late_s: Seconds = 0.0
+    """Events older than this are labelled and not stored. 0: no limit, history is welcome."""
+
+    max_body_bytes: Count = 2 * 1024 * 1024
+    """Of a JSON body; an NDJSON body has no limit, each of its lines has."""
+    max_events: Count = 10_000
+    """Of one JSON body, and entries of one PUT."""
+    max_candidates: Count = 2_000
+    """Of one slate."""
+    deadline_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 200.0
+    """Time POST /rerank may take when the request has no `X-Deadline-Ms`."""
+
+    api_keys: SecretStr = SecretStr("")
+    """`KEY:right+right, …` with rights out of label, rerank, read, admin."""
+    api_keys_file: Path | None = None
+    """The same, one a line; `#` starts a comment."""
+
+    inline_candidates: Count = 500
+    """Slates up to this size are computed on the event loop; larger ones in a thread."""
+    inline_events: Count = 2_000
+    """The same for labels."""
+    poll_s: Annotated[float, Field(gt=0)] = 1.0
+    """How often `CURRENT` and the catalogue are looked at."""
+    drain_s: Seconds = 0.0
+    """After SIGTERM: how long to go on serving, not ready, until the balancer has looked away."""
+    grace_s: Annotated[float, Field(gt=0)] = 10.0
+    """After that: how long requests in flight may take to finish."""
+
+    @classmethod
+    def read(cls, **options: Any) -> Settings:
+        """The environment, overridden by the options that are not `None`.
+
+        Raises:
+            BadInput: a variable has a value its setting cannot take.
+        """
+        try:
+            settings = cls(**{name: value for name, value in options.items() if value is not None})
+        except ValidationError as e:
+            first = e.errors(include_input=False)[0]
+            name = "REELRANK_" + "_".join(str(part) for part in first["loc"]).upper()
+            raise BadInput(f"{name}: {first['msg']}.") from None
+        return settings.model_copy(update={"data_dir": settings.data_dir.expanduser()})

@@ -1,0 +1,125 @@
+"""What is counted and timed: Prometheus metrics `reelrank_*`, and the stage times of one request."""
+
+from __future__ import annotations
+
+import os
+from time import perf_counter
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+MULTIPROCESS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""With several workers each writes its counts into this folder, and any of them can answer for all."""
+
+STAGES: Final = ("parse", "state", "inference", "encode")
+"""Reading and decoding the body · the store · the graphs and what feeds them · making the answer's bytes."""
+
+BUCKETS_S: Final = (
+    0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0,
+)  # fmt: skip
+
+
+class Metrics:
+    """One process' metrics, in a registry of their own, so that two apps in one test do not share counts."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._serving: tuple[str, str] | None = None
+        registry = self._registry
+        self.requests = Counter(
+            "reelrank_requests", "Requests answered.", ["route", "method", "status"], registry=registry
+        )
+        self.seconds = Histogram(
+            "reelrank_request_seconds",
+            "Time from the request's first byte to the answer's, and its stages.",
+            ["route", "stage"],
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self.events = Counter(
+            "reelrank_events",
+            "Events of POST /label by outcome; rejected ones by their code.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.candidates = Counter("reelrank_candidates", "Candidates ranked.", registry=registry)
+        self.degraded = Counter(
+            "reelrank_degraded", "Answers that are less than they could be.", ["what"], registry=registry
+        )
+        self.nonfinite = Counter(
+            "reelrank_nonfinite",
+            "Values of a graph that were not finite and were replaced.",
+            ["output"],
+            registry=registry,
+        )
+        self.reloads = Counter(
+            "reelrank_bundle_reloads", "Bundles loaded to be swapped in.", ["outcome"], registry=registry
+        )
+        self.bundle = Gauge(
+            "reelrank_bundle_info",
+            "1 for the bundle that answers.",
+            ["version", "provider"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.videos = Gauge(
+            "reelrank_catalogue_videos",
+            "Entries of the in-process catalogue.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+
+    def serving(self, version: str, provider: str) -> None:
+        """This bundle answers from now on. The one before is set to 0: removing it is not possible with
+        several workers."""
+        if self._serving is not None:
+            self.bundle.labels(*self._serving).set(0)
+        self._serving = version, provider
+        self.bundle.labels(*self._serving).set(1)
+
+    def render(self) -> bytes:
+        """The Prometheus text of this process, or of all workers."""
+        if MULTIPROCESS_DIR not in os.environ:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+
+class Trace:
+    """The stage times of one request, in seconds. Stages follow each other: a mark ends the one before.
+
+    Attributes:
+        request_id: the caller's, or a new one.
+        stages: seconds by stage; a stage that the request did not have is missing.
+    """
+
+    __slots__ = ("_last", "request_id", "stages", "started")
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.started = self._last = perf_counter()
+        self.stages: dict[str, float] = {}
+
+    def mark(self, stage: str) -> None:
+        """What happened since the last mark was `stage`."""
+        now = perf_counter()
+        self.stages[stage] = self.stages.get(stage, 0.0) + now - self._last
+        self._last = now
+
+    def elapsed_s(self) -> float:
+        """Seconds since the request's first byte was read."""
+        return perf_counter() - self.started
+
+    def took_ms(self) -> float:
+        """For `took_ms` of a reply."""
+        return round(self.elapsed_s() * 1e3, 3)
+
+    def server_timing(self) -> bytes:
+        """The `Server-Timing` header, in milliseconds."""
+        stages = self.stages
+        return (
+            f"parse;dur={stages.get('parse', 0.0) * 1e3:.3f}, state;dur={stages.get('state', 0.0) * 1e3:.3f}, "
+            f"inference;dur={stages.get('inference', 0.0) * 1e3:.3f}, total;dur={self.elapsed_s() * 1e3:.3f}"
+        ).encode()
