@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from models.errors import BadInput
-from training.data._checks import check_interactions
+from training.data._checks import check_interactions, refuse_first
 from training.data._dataset import Dataset
 from training.data._source import first_line
 from training.data._tables import (
@@ -120,6 +120,8 @@ def _typed(table: pl.DataFrame, schema: dict[str, pl.DataType], where: str) -> p
         found = table[name].dtype
         if not _casts(found, kind):
             raise BadInput(f"{where}: `{name}` must be {kind}, found {found}.")
+        if kind == pl.Boolean and found != kind:
+            refuse_first(table, ~pl.col(name).is_in([0, 1]), where, name, "must be 0 or 1")
     try:
         return table.with_columns(pl.col(name).cast(kind) for name, kind in schema.items())
     except pl.exceptions.PolarsError as e:
