@@ -7,12 +7,13 @@ units, the golden rows that a loader must reproduce before it serves, and the me
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.errors import BundleNotFound, ContractMismatch, CorruptBundle, SelfTestFailed
 from models.features import Array, columns_digest
@@ -26,7 +27,7 @@ Dim = int | Literal["B", "N", "L"]
 """A fixed size, or a free axis: B users, N rows or candidates, L sequence steps."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Version = Annotated[str, Field(pattern=r"^\d{8}-[0-9a-f]{8}$")]
+Version = Annotated[str, Field(pattern=r"^[0-9]{8}-[0-9a-f]{8}$")]
 
 
 class Part(BaseModel):
@@ -50,8 +51,16 @@ class Tensor(Part):
     """An array with its shape, because axes may be empty."""
 
     dtype: Literal["float32", "int64"]
-    shape: tuple[int, ...]
+    shape: tuple[Annotated[int, Field(ge=0)], ...]
     data: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _is_an_array(self) -> Tensor:
+        if math.prod(self.shape) != len(self.data):
+            raise ValueError(f"shape {self.shape} does not hold {len(self.data)} values")
+        if self.dtype == "int64" and not all(x.is_integer() for x in self.data):
+            raise ValueError("int64 holds something else than whole numbers")
+        return self
 
     @classmethod
     def of(cls, array: np.ndarray[Any, Any]) -> Tensor:
@@ -76,10 +85,13 @@ class GoldenRows(Part):
         """Replay the rows.
 
         Raises:
-            SelfTestFailed: an output is missing, of another shape, or off by more than
-                `atol + rtol·|want|`; NaN counts as off.
+            SelfTestFailed: the graph cannot run them, or an output is missing, of another shape, or off by
+                more than `atol + rtol·|want|`; NaN counts as off.
         """
-        got = run({name: t.array() for name, t in self.inputs.items()})
+        try:
+            got = run({name: t.array() for name, t in self.inputs.items()})
+        except Exception as e:  # onnxruntime raises a class of its own per status code, without a common base
+            raise SelfTestFailed(f"{graph}: its golden rows cannot be run: {str(e).splitlines()[0]}") from e
         for name, tensor in self.outputs.items():
             want = tensor.array()
             have = got.get(name)
@@ -103,6 +115,13 @@ class Graph(Part):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     golden: GoldenRows
+
+    @model_validator(mode="after")
+    def _golden_rows_cover_every_tensor(self) -> Graph:
+        for specs, rows in ((self.inputs, self.golden.inputs), (self.outputs, self.golden.outputs)):
+            if {s.name for s in specs} != set(rows):
+                raise ValueError(f"golden rows hold {sorted(rows)}, not {sorted(s.name for s in specs)}")
+        return self
 
 
 class Training(Part):
@@ -160,6 +179,18 @@ class Manifest(Part):
     training: Training
     evaluation: Evaluation | None = None
 
+    @model_validator(mode="after")
+    def _names_are_of_outputs(self) -> Manifest:
+        labels, outputs = ({t.name for t in graph.outputs} for graph in (self.labeler, self.ranker))
+        for member, names, among in (
+            ("labels", self.labels, labels),
+            ("objectives", self.objectives, outputs),
+            ("weights", self.weights, set(self.objectives)),
+        ):
+            if not names or not set(names) <= among:
+                raise ValueError(f"`{member}` must be some of {sorted(among)}, found {sorted(names)}")
+        return self
+
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """Read one version and check what can be checked without running it.
@@ -174,13 +205,16 @@ class Manifest(Part):
             manifest = cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             raise BundleNotFound(f"{path} does not exist; name a bundle's folder.") from None
-        except (OSError, ValidationError) as e:
-            first = str(e).splitlines()[0]
-            raise CorruptBundle(f"{path} cannot be read as a manifest: {first}") from e
+        except OSError as e:
+            raise CorruptBundle(f"{path} cannot be read: {e.strerror}. Copy the bundle again.") from e
+        except ValidationError as e:
+            first = e.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the whole"
+            raise CorruptBundle(f"{path} is not a manifest of this build: {where}: {first['msg']}.") from e
         if missing := {LABELER, RANKER, VOCABULARY} - set(manifest.files):
             raise CorruptBundle(f"{path} names no {sorted(missing)[0]}; export the bundle again.")
         for name, want in manifest.files.items():
-            if Path(name).name != name:
+            if Path(name).name != name or "\0" in name:
                 raise CorruptBundle(f"{path} names {name!r}, which is not a plain file name.")
             try:
                 found = hashlib.sha256((folder / name).read_bytes()).hexdigest()

@@ -13,7 +13,7 @@ from typing import Literal
 import onnxruntime as ort
 
 from models.errors import ContractMismatch, CorruptBundle
-from models.features import Array
+from models.features import SEQUENCE_ID_COLUMNS, Array
 from models.manifest import LABELER, RANKER, VOCABULARY, Graph, Manifest, TensorSpec
 from models.vocabulary import Vocabulary
 
@@ -41,13 +41,17 @@ class Bundle:
             threads: ONNX Runtime's threads within one call. One a process serves best on a shared machine.
 
         Raises:
-            BundleNotFound, CorruptBundle, ContractMismatch: see `Manifest.read`.
+            BundleNotFound, CorruptBundle, ContractMismatch: see `Manifest.read`; also for a file that is not
+                what its name says, and for graphs or a vocabulary that are not those of the manifest.
             SelfTestFailed: the golden rows come out differently here.
         """
         manifest = Manifest.read(folder)
         vocabulary = Vocabulary.read(folder / VOCABULARY)
         if vocabulary.digest() != manifest.vocabulary_digest:
             raise ContractMismatch(f"{folder}: the vocabulary is not the one the graphs were fitted with.")
+        needed = {*SEQUENCE_ID_COLUMNS, *(f"profile.{name}" for name in manifest.profile_categories)}
+        if missing := sorted(needed - set(vocabulary.fields)):
+            raise ContractMismatch(f"{folder}: the vocabulary has no field {missing[0]!r}; export it again.")
         labeler = _session(folder / LABELER, manifest.labeler, device, threads)
         ranker = _session(folder / RANKER, manifest.ranker, device, threads)
         bundle = cls(manifest, vocabulary, labeler, ranker, ranker.get_providers()[0])
