@@ -23,7 +23,6 @@ from models.errors import BadInput
 
 ATTEMPTS: Final = 5
 """Failures in a row, without a byte gained between them, before giving up."""
-_CHUNK: Final = 1 << 16
 _TIMEOUT: Final = httpx2.Timeout(30.0, connect=10.0)
 
 
@@ -114,7 +113,7 @@ def _attempt(client: httpx2.Client, url: str, part: Path, note: Path, shown: Pro
             note.write_text(now.model_dump_json())
         shown.update(task, total=now.size, completed=start)
         with part.open("ab") as file:
-            for chunk in answer.iter_raw(_CHUNK):
+            for chunk in answer.iter_raw():  # as they come: a chunk size would hold bytes back
                 file.write(chunk)
                 shown.advance(task, len(chunk))
         if now.size is not None and _size(part) != now.size:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from models.errors import BadInput
 from training.data._download import download
+from training.data._source import first_line
 
 
 class Archive(NamedTuple):
@@ -113,6 +114,8 @@ def _unpack(archive: Path, folder: Path) -> None:
         with tarfile.open(archive, "r:*") as tar:
             for member in tar:
                 _unpack_one(tar, member, work)
+            while tar.fileobj is not None and tar.fileobj.read(1 << 20):
+                pass  # to the end of the stream: only there is gzip's own checksum compared
         top = work / folder.name
         if not top.is_dir():
             raise BadInput(f"{archive.name} holds no folder {folder.name}; is it the right archive?")
@@ -121,7 +124,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         if isinstance(e, OSError) and e.errno is not None:  # the disk's fault, not the archive's
             raise BadInput(f"cannot unpack {archive.name} in {folder.parent}: {e.strerror}.") from e
         archive.unlink(missing_ok=True)
-        raise BadInput(f"{archive.name} is damaged: {e}; it was deleted, fetch it again.") from e
+        raise BadInput(f"{archive.name} is damaged: {first_line(e)}; it was deleted, fetch it again.") from e
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
