@@ -33,6 +33,8 @@ CANDIDATE_ID_COLUMNS: Final = ("video_id", "author_id", "tag")
 CONTEXT_ID_COLUMNS: Final = ("tab",)
 """Columns of `context_ids` `[B, 1]`."""
 
+_FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
+
 
 def feedback_matrix(events: Sequence[FeedbackEvent]) -> npt.NDArray[np.float32]:
     """Lay events out as rows.
@@ -133,8 +135,8 @@ def context_arrays(
         categories: names of the categorical ones, in the manifest's order.
 
     Returns:
-        `context_ids` `[1, 1]` int64, `profile` `[1, P]` float32 (unknown is NaN) and
-        `profile_ids` `[1, Q]` int64.
+        `context_ids` `[1, 1]` int64, `profile` `[1, P]` float32 (NaN is unknown: missing, text, or beyond
+        a float32) and `profile_ids` `[1, Q]` int64.
     """
     return {
         "context_ids": np.array([[vocabulary.row("tab", tab)]], np.int64),
@@ -146,7 +148,8 @@ def context_arrays(
 
 
 def _number(value: float | str | None) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+    """NaN for what no float32 can hold: an infinity would go through the whole graph."""
+    return float(value) if isinstance(value, int | float) and abs(value) < _FLOAT32_MAX else float("nan")
 
 
 def _category(profile: Mapping[str, float | str], name: str, vocabulary: Vocabulary) -> int:

@@ -23,6 +23,8 @@ EXPLICIT: Final = ("like", "follow", "comment", "forward")
 """The flags that count as explicit (positive) feedback: δ(Σ y_e) of LabelCraft."""
 
 MAX_ID_BYTES: Final = 256
+MIN_DURATION_S: Final = 0.001
+"""A millisecond, what logs resolve. Far below it, float32 columns would hold 0 and ratios infinity."""
 MAX_DURATION_S: Final = 86_400.0
 """A day. Longer than any short video; shorter than the same video in milliseconds by mistake."""
 MAX_WATCH_TIME_S: Final = 7 * 86_400.0
@@ -48,11 +50,10 @@ def _id(value: object, member: str) -> str:
     return text
 
 
-def _seconds(value: float, member: str, low_open: bool, high: float) -> None:
-    if not (value > 0 if low_open else value >= 0) or value > high:
-        bound = "above 0" if low_open else "0 or more"
+def _seconds(value: float, member: str, low: float, high: float) -> None:
+    if not low <= value <= high:  # so written, NaN is refused too
         hint = "; is it in milliseconds?" if math.isfinite(value) and value > high else ""
-        raise ValueError(f"`{member}` must be {bound} and at most {high:g} s, found {value:g}{hint}")
+        raise ValueError(f"`{member}` must be {low:g} to {high:g} s, found {value:g}{hint}")
 
 
 class FeedbackEvent(
@@ -101,9 +102,9 @@ class FeedbackEvent(
                     msgspec.structs.force_setattr(self, member, checked)
         if not 0 <= self.timestamp_ms <= MAX_TIMESTAMP_MS:
             raise ValueError(f"`timestamp_ms` must be 0 to {MAX_TIMESTAMP_MS}, found {self.timestamp_ms}")
-        _seconds(self.watch_time_s, "watch_time_s", False, MAX_WATCH_TIME_S)
+        _seconds(self.watch_time_s, "watch_time_s", 0.0, MAX_WATCH_TIME_S)
         if self.duration_s is not None:
-            _seconds(self.duration_s, "duration_s", True, MAX_DURATION_S)
+            _seconds(self.duration_s, "duration_s", MIN_DURATION_S, MAX_DURATION_S)
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -122,7 +123,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 if checked is not value:
                     msgspec.structs.force_setattr(self, member, checked)
         if self.duration_s is not None:
-            _seconds(self.duration_s, "duration_s", True, MAX_DURATION_S)
+            _seconds(self.duration_s, "duration_s", MIN_DURATION_S, MAX_DURATION_S)
 
 
 Video = Candidate
