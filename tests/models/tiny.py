@@ -128,11 +128,16 @@ def _golden(inputs: dict[str, Array], outputs: dict[str, Array]) -> GoldenRows:
 
 def _labeler(bias: float) -> bytes:
     nodes = [
-        helper.make_node("MatMul", ["feedback", "weights"], ["sum"]),
+        helper.make_node("MatMul", ["feedback", "weights"], ["column"]),  # a vector would refuse N = 0
+        helper.make_node("Squeeze", ["column", "last"], ["sum"]),
         helper.make_node("Add", ["sum", "bias"], ["logit"]),
         helper.make_node("Sigmoid", ["logit"], ["labelcraft"]),
     ]
-    constants = {"weights": _WEIGHTS, "bias": np.array(bias, np.float32)}
+    constants: dict[str, Array] = {
+        "weights": _WEIGHTS[:, None],
+        "last": np.array([1], np.int64),
+        "bias": np.array(bias, np.float32),
+    }
     return _model(nodes, constants, _LABELER_INPUTS, _LABELER_OUTPUTS)
 
 
