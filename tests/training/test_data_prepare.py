@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from models.errors import BadInput
-from tests.training.kuairand_csv import write_kuairand
+from tests.training.kuairand_csv import default_log, write_kuairand
 from training.data import READERS, SyntheticConfig, load, prepare
 from training.data._tables import INTERACTION_SCHEMA
 
@@ -89,11 +89,18 @@ def test_a_bad_config_of_the_world_is_one_line(tmp_path: Path, text: str) -> Non
     assert not (tmp_path / "out").exists()
 
 
-def test_progress_goes_to_stderr_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_progress_leaves_stdout_to_the_caller(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     prepare("kuairand-pure", write_kuairand(tmp_path / "k"), tmp_path / "out")
-    told = capfd.readouterr()
-    assert told.out == ""
-    assert "10 of 10 rows" in told.err
+    assert capfd.readouterr().out == ""
+
+
+def test_the_summary_is_one_line_for_people_and_json_for_machines(tmp_path: Path) -> None:
+    log = [*default_log(), default_log()[-1]]
+    summary = prepare("kuairand-pure", write_kuairand(tmp_path / "k", log), tmp_path / "out", progress=False)
+    assert str(summary) == (
+        "10 of 11 rows (dropped: 1 exact_duplicate), 2 users, 3 videos, 2022-04-20 to 2022-04-20"
+    )
+    assert json.loads(summary.model_dump_json())["info"]["rows"]["kept"] == 10
 
 
 def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ ARCHIVES: Final = {
 }
 """The authors' own addresses, linked from https://kuairand.com. Zenodo publishes MD5 sums; this one was
 not read there by us: several independent projects state it as the one they checked the download against.
-If it should be wrong, `fetch` refuses the archive and says what it found; `--md5` overrides it."""
+If it should be wrong, `fetch` refuses the archive and says what it found; `md5` overrides it."""
 
 
 def fetch(
@@ -102,8 +102,8 @@ def _check(archive: Path, kind: str, wanted: str) -> None:
     if found != wanted.lower():
         archive.unlink()  # nothing to resume: the bytes are complete, and wrong
         raise BadInput(
-            f"{archive.name} has the {kind} {found}, not {wanted}; it was deleted. Fetch it again, or give "
-            f"--{kind} if the authors published a new version."
+            f"{archive.name} has the {kind} {found}, not {wanted}; it was deleted. Fetch it again; if the "
+            f"authors published a new version, give its {kind}."
         )
 
 

@@ -24,7 +24,7 @@ from models.errors import BadInput
 from models.schema import FLAGS, MAX_DURATION_S, MAX_WATCH_TIME_S
 from training.data._checks import check_amounts, check_same_unit, check_timestamps, refuse_first
 from training.data._kuairand_order import check_order
-from training.data._source import Kind, find, find_one, first_line, read_columns
+from training.data._source import UNREADABLE, Kind, find, find_one, first_line, read_columns
 from training.data._split import DAY_MS
 from training.data._tables import (
     CensoredHistory,
@@ -256,7 +256,7 @@ def _exploded(path: Path) -> pl.DataFrame:
     """`watch_seq`, oldest first, as one row per exposure: nothing is known of what the user did."""
     try:
         seqs = pl.read_parquet(path, columns=["user_id", "watch_seq"])
-    except (OSError, pl.exceptions.PolarsError) as e:
+    except UNREADABLE as e:
         raise BadInput(f"{path} cannot be read as user histories: {first_line(e)}.") from e
     rows = seqs.filter(pl.col("watch_seq").list.len() > 0).select(
         pl.col("user_id").cast(pl.String),

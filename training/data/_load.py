@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from models.errors import BadInput
 from training.data._checks import check_interactions, refuse_first
 from training.data._dataset import Dataset
-from training.data._source import first_line
+from training.data._source import UNREADABLE, first_line
 from training.data._tables import (
     HISTORY,
     INFO,
@@ -98,7 +98,7 @@ def _inferred(data: Path, log: pl.DataFrame, users: pl.DataFrame, videos: pl.Dat
 def _read(path: Path) -> pl.DataFrame:
     try:
         return pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as e:
+    except UNREADABLE as e:
         raise BadInput(f"{path} is not a readable parquet file: {first_line(e)}.") from e
 
 

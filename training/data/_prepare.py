@@ -7,10 +7,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from models.errors import BadInput
@@ -26,13 +26,23 @@ READERS: Final[Mapping[str, Callable[[Path | None, int], Tables]]] = {
 """Name -> `(source, seed) -> Tables`. One more data set is one file and one line here."""
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What `prepare` wrote."""
+class Summary(BaseModel):
+    """What `prepare` wrote; as text, one line for people."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     out: Path
     info: Info
     files: tuple[str, ...]
+
+    def __str__(self) -> str:
+        rows = self.info.rows
+        dropped = ", ".join(f"{n:,} {reason}" for reason, n in rows.dropped.items() if n)
+        return (
+            f"{rows.kept:,} of {rows.read:,} rows{f' (dropped: {dropped})' if dropped else ''}, "
+            f"{self.info.users:,} users, {self.info.videos:,} videos, "
+            f"{self.info.days[0]} to {self.info.days[-1]}"
+        )
 
 
 def prepare(dataset: str, source: Path | None, out: Path, *, seed: int = 0, progress: bool = True) -> Summary:
@@ -65,8 +75,7 @@ def prepare(dataset: str, source: Path | None, out: Path, *, seed: int = 0, prog
         status.update(f"writing {len(tables.interactions):,} rows")
         _write(tables, folder)
         files = tuple(sorted(path.name for path in folder.iterdir()))
-    console.print(_told(tables.info, out), highlight=False, soft_wrap=True)
-    return Summary(out, tables.info, files)
+    return Summary(out=out, info=tables.info, files=files)
 
 
 def _refuse_occupied(out: Path) -> None:
@@ -83,15 +92,6 @@ def _write(tables: Tables, folder: Path) -> None:
     if tables.history is not None:
         tables.history.write_parquet(folder / HISTORY)
     (folder / INFO).write_text(tables.info.model_dump_json(indent=2) + "\n")
-
-
-def _told(info: Info, out: Path) -> str:
-    dropped = ", ".join(f"{n:,} {reason}" for reason, n in info.rows.dropped.items() if n)
-    return (
-        f"{out}: {info.rows.kept:,} of {info.rows.read:,} rows"
-        f"{f' (dropped: {dropped})' if dropped else ''}, {info.users:,} users, {info.videos:,} videos, "
-        f"{info.days[0]} to {info.days[-1]}"
-    )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
@@ -22,6 +23,11 @@ class Kind(Enum):
 
 
 _TYPES = {Kind.ID: pl.String, Kind.WHOLE: pl.Int64, Kind.NUMBER: pl.Float64, Kind.TEXT: pl.String}
+
+
+UNREADABLE: Final = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What polars raises on a damaged file. A few damages of parquet make its decoder panic, which is no
+`Exception`, and which prints a trace of its own before our line."""
 
 
 def find(folder: Path, pattern: str) -> list[Path]:
@@ -66,7 +72,7 @@ def read_columns(path: Path, kinds: dict[str, Kind], optional: dict[str, Kind] |
                 raise BadInput(f"{path.name} lacks the column `{name}`; it has {', '.join(names)}.")
         kinds = kinds | {name: kind for name, kind in (optional or {}).items() if name in names}
         raw = scan.select(list(kinds)).collect()
-    except (OSError, pl.exceptions.PolarsError) as e:
+    except UNREADABLE as e:
         kind = path.suffix.removeprefix(".")
         raise BadInput(f"{path} is not a readable {kind} file: {first_line(e)}.") from e
     return pl.DataFrame([_cast(raw, name, kind, path.name) for name, kind in kinds.items()])
@@ -88,7 +94,7 @@ def _cast(raw: pl.DataFrame, name: str, kind: Kind, where: str) -> pl.Series:
     return cast
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The part of an error that fits into one line."""
     text = str(error).strip()
     return text.splitlines()[0].rstrip(".") if text else type(error).__name__
