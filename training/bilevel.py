@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,36 +24,75 @@ InnerLoss = Literal["mse", "bce"]
 """`mse`: predictions are probabilities, mean squared error. `bce`: predictions are logits, cross entropy."""
 
 
-class Inner(NamedTuple):
-    """One inner gradient."""
+class Inner:
+    """The inner level on one batch: L(θ, y) as a function of the labels, at fixed parameters.
 
-    loss: Tensor
-    """scalar"""
-    gradient: dict[str, Tensor]
-    """∇_θ L, of the names and shapes of the parameters"""
-
-
-def inner_gradient(
-    predict: Callable[[Params], Tensor], params: Params, label_B: Tensor, *, loss: InnerLoss
-) -> Inner:
-    """L and ∇_θ L on one batch with the labels as they are (detached).
+    The batch is run once; gradients for other labels reuse its graph, because θ stays and ∇_θ L is the
+    pullback of ∂L/∂f, which alone depends on the labels. LabelCraft needs two: with the old labels for the
+    look-ahead, with the new ones for the step that counts.
 
     Args:
         predict: parameters -> predictions `[B]` on the batch, probabilities or logits as `loss` says.
-        params: where.
-        label_B: `[B]` targets in [0, 1].
+        params: θ. Not modified.
         loss: which.
     """
-    attached = {n: p.detach().requires_grad_() for n, p in params.items()}
-    with torch.enable_grad():
-        out_B = predict(attached)
-        value = (
-            nn.functional.mse_loss(out_B, label_B.detach())
-            if loss == "mse"
-            else nn.functional.binary_cross_entropy_with_logits(out_B, label_B.detach())
+
+    def __init__(
+        self, predict: Callable[[Params], Tensor], params: Params, *, loss: InnerLoss = "mse"
+    ) -> None:
+        self._predict = predict
+        self._kind: InnerLoss = loss
+        self._params = {n: p.detach().requires_grad_() for n, p in params.items()}
+        with torch.enable_grad():
+            self._out_B = predict(self._params)
+
+    def loss(self, label_B: Tensor) -> Tensor:
+        """L(θ, y), a scalar without gradient, for labels `[B]` in [0, 1]."""
+        out_B, label_B = self._out_B.detach(), label_B.detach()
+        if self._kind == "mse":
+            return nn.functional.mse_loss(out_B, label_B)
+        return nn.functional.binary_cross_entropy_with_logits(out_B, label_B)
+
+    def gradient(self, label_B: Tensor) -> dict[str, Tensor]:
+        """∇_θ L(θ, y) for labels `[B]`, detached: one backward."""
+        out_B, label_B = self._out_B.detach(), label_B.detach()
+        miss_B = 2 * (out_B - label_B) if self._kind == "mse" else torch.sigmoid(out_B) - label_B
+        grads = torch.autograd.grad(
+            self._out_B,
+            list(self._params.values()),
+            miss_B / max(len(miss_B), 1),
+            retain_graph=True,
+            allow_unused=True,
         )
-        grads = torch.autograd.grad(value, list(attached.values()), allow_unused=True)
-    return Inner(value.detach(), _by_name(attached, grads))
+        return _by_name(self._params, grads)
+
+    def label_gradient(self, direction: Params, lr: Mapping[str, float]) -> Tensor:
+        """∂M/∂y_b: had row b been labelled higher, how much better would the recommender do after one step?
+
+        The inner gradient is linear in the labels, so θ'(y) = θ - η ∇L is too, and with v = ∇_θ' M
+
+            mse:   ∂M/∂y_b = (2/B) ⟨∇_θ f(x_b), η v⟩          f = probabilities
+            bce:   ∂M/∂y_b = (1/B) ⟨∇_θ z(x_b), η v⟩          z = logits
+
+        for all b at once: the derivative of the predictions along η v, one forward-mode pass. Exact, and
+        no graph of the inner step is kept. A rate for each parameter (any fixed diagonal preconditioner) is
+        as exact as one for all; a rate that depends on the current gradient (Adam) would not be.
+
+        Args:
+            direction: v, from `outer_gradient` at θ'.
+            lr: η of each parameter, as given to `step`.
+
+        Returns:
+            `[B]`. As the gradient of `label_B` it gives φ its own: `autograd.grad(label_B, φ, this)`.
+
+        Source: LabelCraft, WSDM 2024; the authors differentiate twice through a copy of the model. Equal to
+        that and to finite differences, see the tests.
+        """
+        primals = {n: p.detach() for n, p in self._params.items()}
+        tangents = {n: lr[n] * direction[n] for n in primals}
+        products = jvp(self._predict, (primals,), (tangents,))
+        along_B: Tensor = products[1]
+        return along_B.detach() * ((2.0 if self._kind == "mse" else 1.0) / max(len(along_B), 1))
 
 
 def step(params: Params, gradient: Params, lr: Mapping[str, float]) -> dict[str, Tensor]:
@@ -73,45 +112,6 @@ def outer_gradient(objective: Callable[[Params], Tensor], params: Params) -> tup
         value = objective(attached)
         grads = torch.autograd.grad(value, list(attached.values()), allow_unused=True)
     return value.detach(), _by_name(attached, grads)
-
-
-def label_gradient(
-    predict: Callable[[Params], Tensor],
-    params: Params,
-    direction: Params,
-    *,
-    lr: Mapping[str, float],
-    loss: InnerLoss,
-) -> Tensor:
-    """∂M/∂y_b: had row b been labelled higher, how much better would the recommender do after one step?
-
-    The inner gradient is linear in the labels, so θ'(y) = θ - η ∇L is too, and with v = ∇_θ' M
-
-        mse:   ∂M/∂y_b = (2/B) ⟨∇_θ f(x_b), η v⟩          f = probabilities
-        bce:   ∂M/∂y_b = (1/B) ⟨∇_θ z(x_b), η v⟩          z = logits
-
-    for all b at once: the derivative of the predictions along η v, one forward-mode pass. Exact, and no
-    graph of the inner step is kept. A rate for each parameter (any fixed diagonal preconditioner) is as
-    exact as one for all; a rate that depends on the current gradient (Adam) would not be.
-
-    Args:
-        predict: parameters -> `[B]` on the inner batch, as given to `inner_gradient`.
-        params: θ, before the inner step.
-        direction: v, from `outer_gradient` at θ'.
-        lr: η of each parameter, as given to `step`.
-        loss: as given to `inner_gradient`.
-
-    Returns:
-        `[B]`. Give it to `label_B.backward(...)` with the sign of an ascent, and φ has its gradient.
-
-    Source: LabelCraft, WSDM 2024, §1.5; the authors differentiate twice through a copy of the model. Equal
-    to that and to finite differences, see the tests.
-    """
-    primals = {n: p.detach() for n, p in params.items()}
-    tangents = {n: lr[n] * direction[n] for n in primals}
-    products = jvp(predict, (primals,), (tangents,))
-    along_B: Tensor = products[1]
-    return along_B.detach() * ((2.0 if loss == "mse" else 1.0) / max(len(along_B), 1))
 
 
 def parameters_of(model: nn.Module) -> dict[str, Tensor]:

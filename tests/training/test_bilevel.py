@@ -9,16 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.test_din import din, ids
-from training.bilevel import (
-    InnerLoss,
-    Params,
-    call,
-    inner_gradient,
-    label_gradient,
-    outer_gradient,
-    parameters_of,
-    step,
-)
+from training.bilevel import Inner, InnerLoss, Params, call, outer_gradient, parameters_of, step
 from training.ot import soft_top_k
 
 RATE = 0.7
@@ -55,16 +46,16 @@ class Setting:
 
     def value(self) -> Tensor:
         """M(θ - η ∇L(θ, φ)), the whole thing."""
-        inner = inner_gradient(self.predict, self.params, self.labels(), loss=self.loss)
-        return self.objective(step(self.params, inner.gradient, self.lr))
+        inner = Inner(self.predict, self.params, loss=self.loss)
+        return self.objective(step(self.params, inner.gradient(self.labels()), self.lr))
 
     def gradient(self) -> list[Tensor]:
         """∇_φ M by the closed form."""
         labels = self.labels()
-        inner = inner_gradient(self.predict, self.params, labels, loss=self.loss)
-        ahead = step(self.params, inner.gradient, self.lr)
+        inner = Inner(self.predict, self.params, loss=self.loss)
+        ahead = step(self.params, inner.gradient(labels), self.lr)
         _, v = outer_gradient(self.objective, ahead)
-        cotangent = label_gradient(self.predict, self.params, v, lr=self.lr, loss=self.loss)
+        cotangent = inner.label_gradient(v, self.lr)
         return list(torch.autograd.grad(labels, list(self.labeller.parameters()), cotangent))
 
 
@@ -97,6 +88,8 @@ def test_equals_differentiating_twice(loss: InnerLoss) -> None:
         "bce": nn.functional.binary_cross_entropy_with_logits,
     }
     value = losses[loss](setting.predict(attached), setting.labels())
+    inner = Inner(setting.predict, setting.params, loss=loss)
+    torch.testing.assert_close(inner.loss(setting.labels()), value.detach())
     grads = torch.autograd.grad(value, list(attached.values()), create_graph=True)
     ahead = {n: p - setting.lr[n] * g for (n, p), g in zip(attached.items(), grads, strict=True)}
     want = torch.autograd.grad(setting.objective(ahead), list(setting.labeller.parameters()))
@@ -109,7 +102,7 @@ def test_one_row_by_hand() -> None:
     x = torch.tensor([3.0, -1.0], dtype=torch.float64)
     params = {"w": torch.tensor(0.5, dtype=torch.float64)}
     one = {"w": torch.tensor(1.0, dtype=torch.float64)}
-    got = label_gradient(lambda p: p["w"] * x, params, one, lr={"w": 0.1}, loss="mse")
+    got = Inner(lambda p: p["w"] * x, params).label_gradient(one, {"w": 0.1})
     torch.testing.assert_close(got, 2 * 0.1 * x / 2)
 
 
@@ -129,7 +122,7 @@ def test_a_small_step_of_the_labeller_does_not_lower_the_objective(loss: InnerLo
 def test_an_unused_parameter_neither_moves_nor_breaks() -> None:
     params = {"w": torch.tensor(1.0), "idle": torch.tensor(2.0)}
     x, label = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0])
-    inner = inner_gradient(lambda p: p["w"] * x, params, label, loss="mse")
-    moved = step(params, inner.gradient, {"w": 0.1, "idle": 0.1})
+    inner = Inner(lambda p: p["w"] * x, params)
+    moved = step(params, inner.gradient(label), {"w": 0.1, "idle": 0.1})
     assert float(moved["idle"]) == 2.0
     assert float(moved["w"]) != 1.0

@@ -10,9 +10,30 @@ tensor([0.5000])
 from training.labels._base import LabelMaker
 from training.labels._d2q import D2Q
 from training.labels._ef import EF
+from training.labels._fit_labelcraft import Checkpoint, FittedLabels, fit_labelcraft, fit_recommender
 from training.labels._labelcraft import LabelCraft
+from training.labels._labelcraft_config import LabelCraftConfig
+from training.labels._objectives import OBJECTIVES, Candidates, Objective
 from training.labels._pc import PC
 from training.labels._pcr import PCR
+from training.labels._scale import Scale
 from training.labels._wt import WT
 
-__all__ = ["D2Q", "EF", "PC", "PCR", "WT", "LabelCraft", "LabelMaker"]
+__all__ = [
+    "D2Q",
+    "EF",
+    "OBJECTIVES",
+    "PC",
+    "PCR",
+    "WT",
+    "Candidates",
+    "Checkpoint",
+    "FittedLabels",
+    "LabelCraft",
+    "LabelCraftConfig",
+    "LabelMaker",
+    "Objective",
+    "Scale",
+    "fit_labelcraft",
+    "fit_recommender",
+]

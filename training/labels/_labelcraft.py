@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from training.data import Interactions
 from training.labels._base import duration_s, explicit, watch_time_s
+from training.labels._labelcraft_config import LabelCraftConfig
 from training.labels._scale import Scale
 
 
@@ -25,16 +26,16 @@ class LabelCraft(nn.Module):
     they are scaled as in the objectives, and there are biases; `raw_inputs` and `bias` switch back.
 
     Args:
-        hidden: width of both hidden layers.
-        raw_inputs: seconds as they are.
-        bias: whether layers have biases.
+        config: `hidden`, `raw_inputs` and `bias` are read; the rest belongs to `fit_labelcraft`.
     """
 
     name = "labelcraft"
 
-    def __init__(self, hidden: int = 256, *, raw_inputs: bool = False, bias: bool = True) -> None:
+    def __init__(self, config: LabelCraftConfig | None = None) -> None:
         super().__init__()
-        self.raw_inputs = raw_inputs
+        config = config or LabelCraftConfig()
+        hidden, bias = config.hidden, config.bias
+        self.raw_inputs = config.raw_inputs
         self.watch_scale = Scale(name="watch time")
         self.duration_scale = Scale(name="duration")
         self.mlp = nn.Sequential(

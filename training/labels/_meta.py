@@ -1,0 +1,227 @@
+"""One mini-batch of LabelCraft: look ahead, ask the platform, move the labels, train on them."""
+
+# Shape suffixes: B rows of the inner batch, U users, C candidates (padded), F feedback columns, T objectives.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.bilevel import Inner, Params, call, outer_gradient, parameters_of, step
+from training.data import Interactions
+from training.data._interactions import F32, I64
+from training.encoders._din import DIN, DinInputs
+from training.encoders._din_rows import DinRows, Slates, slates
+from training.labels._balance import objective_weights
+from training.labels._base import LabelMaker, duration_s, explicit, watch_time_s
+from training.labels._labelcraft_config import LabelCraftConfig
+from training.labels._objectives import OBJECTIVES, Candidates, Objective
+from training.labels._scale import Scale
+from training.ot import relative_temperature, soft_top_k
+
+
+class HoldOut:
+    """The exposures the platform's objectives are measured on, a user's at a time.
+
+    Users with k candidates or fewer are left out: any order shows all of them.
+
+    Args:
+        log: the log.
+        rows: hold-out rows, ascending.
+        prepared: the same log as DIN reads it.
+        watch_scale, duration_scale: fitted on train.
+        k: places of the slate.
+    """
+
+    def __init__(
+        self,
+        log: Interactions,
+        rows: I64,
+        prepared: DinRows,
+        *,
+        watch_scale: Scale,
+        duration_scale: Scale,
+        k: int,
+    ) -> None:
+        self._slates = slates(log, rows, more_than=k)
+        self._prepared = prepared
+        self._feedback = torch.from_numpy(log.feedback)
+        self._watch_scale, self._duration_scale = watch_scale, duration_scale
+
+    def __len__(self) -> int:
+        """Users."""
+        return len(self._slates.rows)
+
+    def of(self, users: I64) -> tuple[DinInputs, Candidates]:
+        """One padded batch of the users at these places, `[U]` of 0 … len - 1."""
+        mask = self._slates.mask[torch.from_numpy(users)]
+        longest = int(mask.sum(-1).max()) if len(users) else 0
+        picked = Slates(self._slates.rows[users, :longest], mask[:, :longest])
+        feedback_UCF = self._feedback[torch.from_numpy(picked.rows)]
+        return self._prepared.together(picked), Candidates(
+            watch_time=self._watch_scale(watch_time_s(feedback_UCF)),
+            duration=self._duration_scale(duration_s(feedback_UCF)),
+            explicit=explicit(feedback_UCF),
+            feedback=feedback_UCF,
+            mask=picked.mask,
+        )
+
+
+class MetaStep(NamedTuple):
+    """What one mini-batch saw."""
+
+    loss: float
+    """L(θ, y) before the step."""
+    objectives: list[float]
+    """M_1 … M_T at the look-ahead θ'; empty if the outer level is frozen."""
+    weights: list[float]
+    """ω"""
+    gradient_norm: float
+    """‖∇_φ M‖"""
+
+
+class MetaLearner:
+    """Both levels of LabelCraft and the step that moves them.
+
+        θ' = θ - η1 ∇_θ L(θ, φ; B)           look ahead
+        φ  ← φ + η2 ∇_φ Σ_i ω_i M_i(θ')      ask the platform, ω constant
+        θ  ← θ - η1 ∇_θ L(θ, φ; B)           train on the new labels
+
+    With `config.freeze`, or a label maker without parameters, the first two lines fall away and it is plain
+    training on fixed labels.
+
+    Args:
+        recommender: f_θ, changed in place.
+        labeler: g_φ, changed in place.
+        config: rates and the rest.
+        objectives: by name; weighed in this order.
+
+    Raises:
+        ValueError: `config.disable` names no objective.
+
+    Source: LabelCraft, WSDM 2024, algorithm of the released code (train_one_epoch).
+    """
+
+    def __init__(
+        self,
+        recommender: DIN,
+        labeler: LabelMaker,
+        config: LabelCraftConfig,
+        objectives: Mapping[str, Objective] = OBJECTIVES,
+    ) -> None:
+        assert isinstance(labeler, nn.Module)
+        self.recommender, self.labeler, self.config = recommender, labeler, config
+        self.objectives = dict(objectives)
+        names = list(self.objectives)
+        if config.disable is not None and config.disable not in names:
+            raise ValueError(f"`disable` must be one of {names}, got {config.disable!r}.")
+        self._disabled = None if config.disable is None else names.index(config.disable)
+        embeddings = config.lr_embeddings or config.lr_recommender
+        self._lr = {
+            name: embeddings if name.startswith(("user.", "item.")) else config.lr_recommender
+            for name, _ in recommender.named_parameters()
+        }
+        self._phi = [p for p in labeler.parameters() if p.requires_grad]
+        self.frozen = config.freeze or not self._phi
+        if not self.frozen:
+            kind = torch.optim.SGD if config.outer_optimiser == "sgd" else torch.optim.Adam
+            self.optimiser = kind(self._phi, lr=config.lr_labels, maximize=True)
+
+    def step(
+        self,
+        batch: DinInputs,
+        feedback_BF: Tensor,
+        held: tuple[DinInputs, Candidates] | None,
+        on_stage: Callable[[str], None] = lambda _: None,
+    ) -> MetaStep:
+        """Move φ and θ by one mini-batch.
+
+        Args:
+            batch: B training rows, one candidate each.
+            feedback_BF: what their users did, raw.
+            held: hold-out users of this step, from `HoldOut.of`; may be `None` when frozen.
+            on_stage: told the name of each stage as it ends, for the benchmark.
+        """
+        params = parameters_of(self.recommender)
+        inner = Inner(lambda p: self._scores(p, batch)[:, 0], params, loss=self.config.loss)
+        on_stage("inner_forward")
+        with torch.set_grad_enabled(not self.frozen):
+            label_B = self.labeler(feedback_BF)
+        seen = MetaStep(float(inner.loss(label_B)), [], [], 0.0)
+        if not self.frozen:
+            assert held is not None
+            seen = self._outer(inner, params, label_B, held, seen, on_stage)
+            with torch.no_grad():
+                label_B = self.labeler(feedback_BF)
+        gradient = inner.gradient(label_B)
+        for name, p in params.items():
+            p.add_(gradient[name], alpha=-self._lr[name])
+        on_stage("inner_step")
+        return seen
+
+    def measure(self, params: Params, held: DinInputs, of: Candidates) -> Tensor:
+        """`[T]` objectives as means over users, of the recommender with these parameters."""
+        config = self.config
+        score_UC = torch.sigmoid(call(self.recommender, params, *held))
+        temperature_U = (
+            relative_temperature(score_UC, of.mask, share=config.temperature)
+            if config.epsilon is None
+            else torch.full((len(score_UC),), config.epsilon * config.k**2 / 2)
+        )
+        place_UC = soft_top_k(score_UC, of.mask, config.k, temperature=temperature_U) / config.k
+        return torch.stack([objective(place_UC, of).mean() for objective in self.objectives.values()])
+
+    def _outer(
+        self,
+        inner: Inner,
+        params: Params,
+        label_B: Tensor,
+        held: tuple[DinInputs, Candidates],
+        seen: MetaStep,
+        on_stage: Callable[[str], None],
+    ) -> MetaStep:
+        ahead = step(params, inner.gradient(label_B), self._lr)
+        on_stage("look_ahead")
+        values_T = torch.zeros(0)
+        weights_T = torch.zeros(0)
+
+        def total(at: Params) -> Tensor:
+            nonlocal values_T, weights_T
+            values_T = self.measure(at, *held)
+            weights_T = objective_weights(
+                values_T, tau=self.config.tau, mode=self.config.balance, disable=self._disabled
+            )
+            return (weights_T * values_T).sum()
+
+        _, direction = outer_gradient(total, ahead)
+        on_stage("hold_out")
+        cotangent_B = inner.label_gradient(direction, self._lr)
+        on_stage("label_gradient")
+        grads = torch.autograd.grad(label_B, self._phi, cotangent_B)
+        for p, g in zip(self._phi, grads, strict=True):
+            p.grad = g
+        self.optimiser.step()
+        norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in grads]))
+        on_stage("labels")
+        return seen._replace(
+            objectives=values_T.detach().tolist(), weights=weights_T.tolist(), gradient_norm=float(norm)
+        )
+
+    def _scores(self, params: Params, inputs: DinInputs) -> Tensor:
+        """`[U, C]` predictions as the inner loss wants them."""
+        z_UC = call(self.recommender, params, *inputs)
+        return torch.sigmoid(z_UC) if self.config.loss == "mse" else z_UC
+
+
+def predict(recommender: DIN, prepared: DinRows, rows: I64, batch: int = 4096) -> F32:
+    """`[R]` float32 probabilities of rows of a log, each with its own history."""
+    parts = [np.zeros(0, np.float32)]
+    with torch.no_grad():
+        for start in range(0, len(rows), batch):
+            z_B1 = recommender(*prepared.alone(rows[start : start + batch]))
+            parts.append(torch.sigmoid(z_B1[:, 0]).numpy())
+    return np.concatenate(parts)
