@@ -138,6 +138,25 @@ class TestInteractions:
             np.testing.assert_array_equal(rows.profile[u : u + 1], served["profile"])
             np.testing.assert_array_equal(rows.profile_ids[u : u + 1], served["profile_ids"])
 
+    def test_a_bundle_reads_another_data_set_in_its_own_layout(self, tmp_path: Path) -> None:
+        folder = own_log(tmp_path / "d")
+        pl.DataFrame({"user_id": ["a"], "age": [3.0], "plan": ["free"]}).write_parquet(
+            folder / "users.parquet"
+        )
+        theirs = Vocabulary(
+            {
+                "video_id": [],
+                "author_id": [],
+                "tag": [],
+                "tab": [],
+                "profile.city": ["x"],
+                "profile.plan": ["free"],
+            }
+        )
+        rows = load(folder).interactions(theirs, ["height", "age"])
+        np.testing.assert_array_equal(rows.profile, [[np.nan, 3.0], [np.nan, np.nan]])
+        assert rows.profile_ids.tolist() == [[UNKNOWN, 2], [UNKNOWN, UNKNOWN]]
+
     def test_a_log_without_users_has_empty_profiles(self, tmp_path: Path) -> None:
         data = load(own_log(tmp_path / "d"))
         rows = data.interactions(data.vocabulary())

@@ -93,15 +93,16 @@ def refuse_first(log: pl.DataFrame, bad: pl.Expr, where: str, name: str, rule: s
     """Raise for the first row where `bad` is true (null is not).
 
     Raises:
-        BadInput: `<file>, row <n>: `<column>` <rule>, found <value>.` Rows count from 1, header excluded.
+        BadInput: "<file>, row <n>: `<column>` <rule> (found <value>, <count> such rows)."; rows count
+            from 1, header excluded.
     """
     flags = log.select(bad.fill_null(False).alias("bad"))["bad"]
     row = flags.arg_max()
     if row is not None and flags[row]:
         found = log[name][row]
         count = int(flags.sum())
-        more = f" ({count:,} such rows)" if count > 1 else ""
-        raise BadInput(f"{where}, row {row + 1:,}: `{name}` {rule}; found {found!r}{more}.")
+        more = f", {count:,} such rows" if count > 1 else ""
+        raise BadInput(f"{where}, row {row + 1:,}: `{name}` {rule} (found {found!r}{more}).")
 
 
 def _median(values: pl.Series) -> float:

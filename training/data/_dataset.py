@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,9 @@ from training.data._tables import Info, Tables
 # Shape suffixes: N rows of the log, U users in it, P and Q profile features.
 
 I32 = npt.NDArray[np.int32]
+
+_PROFILE: Final = "profile."
+"""Fields of the vocabulary that hold a categorical profile feature begin with this."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +66,19 @@ class Dataset:
         fields = {name: _by_count(seen[name], min_count) for name in SEQUENCE_ID_COLUMNS}
         users = self.tables.users.join(seen.select("user_id").unique(), on="user_id", how="semi")
         for name in self.profile_categories:
-            fields[f"profile.{name}"] = _by_count(_spelled(users[name]), min_count)
+            fields[_PROFILE + name] = _by_count(_spelled(users[name]), min_count)
         return Vocabulary(fields)
 
-    def interactions(self, vocabulary: Vocabulary) -> Interactions:
+    def interactions(self, vocabulary: Vocabulary, numbers: Sequence[str] | None = None) -> Interactions:
         """The whole log as columns, sorted by (user, timestamp, video).
 
         Ids outside the vocabulary, and missing ones, become `UNKNOWN`. Users are those of the log, in
         the order of their ids; what `users.parquet` does not tell of them is NaN or `UNKNOWN`.
+
+        Args:
+            vocabulary: its `profile.<name>` fields say which categorical features there are, in which
+                order: a bundle reads another data set's log in the layout it was fitted on.
+            numbers: names of the numeric features, as in a bundle's manifest; `None` takes the data set's.
         """
         ids = np.stack([self._codes[name].rows(name, vocabulary) for name in SEQUENCE_ID_COLUMNS], axis=1)
         user = self._codes["user_id"].code.astype(np.int64)
@@ -81,7 +91,7 @@ class Dataset:
             timestamp_ms=time[order],
             feedback=feedback[order],
             user_ids=tuple(self._codes["user_id"].values),
-            profile=self._profile(),
+            profile=self._profile(self.profile_numbers if numbers is None else numbers),
             profile_ids=self._profile_ids(vocabulary),
         )
 
@@ -95,21 +105,28 @@ class Dataset:
         ids = pl.DataFrame({"user_id": self._codes["user_id"].values}, schema={"user_id": pl.String})
         return ids.join(self.tables.users, on="user_id", how="left", maintain_order="left")
 
-    def _profile(self) -> F32:
+    def _profile(self, names: Sequence[str]) -> F32:
         """`[U, P]`"""
         columns = [
-            self._users[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-            for name in self.profile_numbers
+            self._feature(name).cast(pl.Float32, strict=False).fill_null(float("nan")).to_numpy()
+            for name in names
         ]
         return np.stack(columns, axis=1) if columns else np.zeros((len(self._users), 0), np.float32)
 
     def _profile_ids(self, vocabulary: Vocabulary) -> I64:
         """`[U, Q]`"""
+        fields = [field for field in vocabulary.fields if field.startswith(_PROFILE)]
         columns = [
-            vocabulary.encode(f"profile.{name}", _spelled(self._users[name]))
-            for name in self.profile_categories
+            vocabulary.encode(field, _spelled(self._feature(field.removeprefix(_PROFILE))))
+            for field in fields
         ]
         return np.stack(columns, axis=1) if columns else np.zeros((len(self._users), 0), np.int64)
+
+    def _feature(self, name: str) -> pl.Series:
+        """`[U]` one profile feature; null throughout if this data set does not have it."""
+        if name in self._users.columns:
+            return self._users[name]
+        return pl.Series(name, [None] * len(self._users), dtype=pl.String)
 
 
 @dataclass(frozen=True)
