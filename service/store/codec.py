@@ -44,7 +44,7 @@ _HEAD: Final = struct.Struct(">BHIff")  # flags, timestamp_ms as 16 + 32 bits, w
 _VIDEO: Final = struct.Struct(">Bf")
 _FLOAT: Final = struct.Struct(">f")
 _HAS_CONTEXT: Final = 0x80
-_SMALLEST: Final = 2.0**-126
+_SMALLEST: Final = 2.0**-126  # below it, float32 has fewer digits
 
 _set = msgspec.structs.force_setattr
 
@@ -61,17 +61,18 @@ _TEMPLATES: Final = [
 def seconds(value: float) -> float:
     """The shortest decimal that is the same float32: 48.4 for 48.4 and for 48.400001525878906.
 
-    Seconds that went through a store come back as they were sent, up to 7 digits. A positive value too
-    small for float32 becomes the smallest one, so that a known duration stays known.
+    Seconds that went through a store come back as they were sent, up to 7 digits. What is too small for
+    float32 is 0; no duration is.
     """
-    if 0.0 < value < _SMALLEST:
-        value = _SMALLEST
+    if value < _SMALLEST:
+        return 0.0
     raw = _FLOAT.pack(value)
+    (value,) = _FLOAT.unpack(raw)
     for digits in (6, 7, 8):
         short = float(f"{value:.{digits}g}")
         if _FLOAT.pack(short) == raw:
             return short
-    return float(f"{_FLOAT.unpack(raw)[0]:.9g}")
+    return float(f"{value:.9g}")
 
 
 def normalised(event: FeedbackEvent) -> FeedbackEvent:

@@ -42,6 +42,7 @@ class EmbeddedServer:
             one disk flush a write.
         max_memory: in bytes; by default half of the machine's. When it is full, writes fail and nothing is
             evicted: the promise that a repeated event is known would be broken in silence.
+        program: the server's binary; by default what `server_binary` finds.
         start_timeout_s: for reading the append-only file, which takes about a second per GiB.
 
     Attributes:
@@ -54,11 +55,13 @@ class EmbeddedServer:
         appendfsync: Literal["everysec", "always"] = "everysec",
         *,
         max_memory: int | None = None,
+        program: Path | None = None,
         start_timeout_s: float = 60.0,
     ) -> None:
         self._data = Path(os.path.abspath(data_dir))
         self._appendfsync = appendfsync
         self._max_memory = max_memory or _half_of_memory()
+        self._program = program
         self._start_timeout_s = start_timeout_s
         self._lock: int | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -90,7 +93,7 @@ class EmbeddedServer:
             BadInput: the folder is in use by another start, or cannot be written.
             StoreUnavailable: there is no server binary, or it did not come up; the message has its last word.
         """
-        program = server_binary()
+        program = self._program or server_binary()
         try:
             self._data.mkdir(parents=True, exist_ok=True)
             self._data.chmod(0o700)

@@ -1,0 +1,273 @@
+"""What every store promises. A store's test is a subclass with a `store` fixture that keeps `LENGTH`
+exposures a user, remembers events for `WINDOW_S` and goes by `clock`."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from models.schema import FeedbackEvent, Video
+from service.store import Outcome, Store
+from tests.service.stores import WINDOW_S, Clock, event
+
+FULL = {
+    "session_id": "s 1",
+    "tab": "1",
+    "device": "phone",
+    "author_id": "007",
+    "tag": "39",
+    "like": True,
+    "hate": True,
+}
+
+
+def kinds(outcomes: list[Outcome]) -> list[str]:
+    return [outcome.kind for outcome in outcomes]
+
+
+async def events_of(store: Store, user_id: str = "alice") -> list[FeedbackEvent]:
+    state = await store.read(user_id)
+    assert state is not None
+    return state.events
+
+
+async def ids_of(store: Store, user_id: str = "alice") -> list[str]:
+    return [e.event_id for e in await events_of(store, user_id)]
+
+
+@pytest.mark.anyio
+class StoreContract:
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture
+    def store(self, clock: Clock) -> Store:
+        raise AssertionError("a subclass provides its store")
+
+    async def test_an_unknown_user_is_none(self, store: Store) -> None:
+        assert await store.read("alice") is None
+
+    async def test_it_answers(self, store: Store) -> None:
+        await store.ping()
+
+    async def test_an_empty_batch_changes_nothing(self, store: Store) -> None:
+        assert await store.record("alice", []) == []
+        assert await store.read("alice") is None
+
+    @pytest.mark.parametrize("members", [{}, FULL, {"duration_s": None}, {"tag": "0"}, {"device": "é" * 128}])
+    async def test_an_event_comes_back_as_it_was_sent(self, store: Store, members: dict[str, object]) -> None:
+        sent = event(**members)
+        assert await store.record("alice", [sent]) == [Outcome("accepted", sent)]
+        assert await events_of(store) == [sent]
+
+    @pytest.mark.parametrize("watch", [0.0, 0.001, 48.4, 59.999, 123.456, 604_800.0])
+    async def test_seconds_come_back_as_the_decimals_that_were_sent(self, store: Store, watch: float) -> None:
+        await store.record("alice", [event(watch_time_s=watch)])
+        assert [e.watch_time_s for e in await events_of(store)] == [watch]
+
+    async def test_finer_seconds_than_are_kept_are_still_a_duplicate(self, store: Store) -> None:
+        for name, watch in (("e1", 48.400000123), ("e2", 1e-300), ("e3", 1 / 3)):
+            sent = event(name, watch_time_s=watch, duration_s=0.001)
+            [first] = await store.record("alice", [sent])
+            assert await store.record("alice", [sent]) == [Outcome("duplicate", first.event)]
+            assert first.event == (await events_of(store))[-1]
+
+    async def test_events_lie_by_time_then_by_the_bytes_of_their_ids(self, store: Store) -> None:
+        batch = [event(i, at=0) for i in ("é", "9", "10")]
+        await store.record("alice", batch)
+        assert await ids_of(store) == ["10", "9", "é"]
+        await store.record("alice", [event("0", at=1), event("Z", at=1), event("a", at=1)])
+        assert await ids_of(store) == ["0", "Z", "a"]
+
+    async def test_the_newest_are_kept_whatever_order_they_came_in(self, store: Store) -> None:
+        for i in (3, 5, 1, 4, 2):
+            await store.record("alice", [event(f"e{i}", at=i)])
+        assert await ids_of(store) == ["e3", "e4", "e5"]
+
+    async def test_a_batch_longer_than_the_sequence_keeps_the_newest(self, store: Store) -> None:
+        outcomes = await store.record("alice", [event(f"e{i}", at=i) for i in range(9)])
+        assert kinds(outcomes) == ["accepted"] * 9
+        assert await ids_of(store) == ["e6", "e7", "e8"]
+
+    async def test_users_do_not_see_each_other(self, store: Store) -> None:
+        await store.record("alice", [event("e1")])
+        await store.record("bob", [event("e2", "bob")])
+        assert await ids_of(store, "alice") == ["e1"]
+        assert await ids_of(store, "bob") == ["e2"]
+
+    @pytest.mark.parametrize("user_id", ["a}b", "}", "{", "{}x", "%7D", "*", "é" * 128, "7"])
+    async def test_any_user_id_will_do(self, store: Store, user_id: str) -> None:
+        await store.record(user_id, [event("e1", user_id), event("e2", user_id)])
+        await store.put_profile(user_id, {"age": 3.0})
+        state = await store.read(user_id)
+        assert state is not None
+        assert [e.user_id for e in state.events] == [user_id, user_id]
+        assert await store.forget(user_id)
+        assert await store.read(user_id) is None
+
+    async def test_the_same_event_again_changes_nothing_and_gets_the_same_answer(self, store: Store) -> None:
+        [first] = await store.record("alice", [event(**FULL)])
+        before = await store.read("alice")
+        assert await store.record("alice", [event(**FULL)]) == [Outcome("duplicate", first.event)]
+        assert await store.read("alice") == before
+
+    async def test_a_repeat_within_the_batch_is_a_duplicate(self, store: Store) -> None:
+        assert kinds(await store.record("alice", [event(), event(like=True), event()])) == [
+            "accepted",
+            "merged",
+            "duplicate",
+        ]
+
+    async def test_more_feedback_merges(self, store: Store) -> None:
+        await store.record("alice", [event(watch_time_s=10.0, duration_s=None, like=True, tab="1")])
+        [outcome] = await store.record("alice", [event(watch_time_s=9.0, follow=True, tag="39")])
+        merged = event(watch_time_s=10.0, like=True, follow=True, tab="1", tag="39")
+        assert outcome == Outcome("merged", merged)
+        assert await events_of(store) == [merged]
+
+    async def test_an_event_that_left_the_sequence_is_still_known(self, store: Store) -> None:
+        await store.record("alice", [event("old", **FULL), *(event(f"e{i}", at=i) for i in range(1, 4))])
+        assert await ids_of(store) == ["e1", "e2", "e3"]
+        [again] = await store.record("alice", [event("old", **FULL)])
+        assert again == Outcome("duplicate", event("old", **FULL))
+        [more] = await store.record("alice", [event("old", watch_time_s=99.0, **FULL)])
+        assert more == Outcome("merged", event("old", watch_time_s=99.0, **FULL))
+        [less] = await store.record("alice", [event("old", watch_time_s=1.0)])
+        assert less == Outcome("duplicate", event("old", watch_time_s=99.0, **FULL))
+        assert await ids_of(store) == ["e1", "e2", "e3"]
+
+    async def test_an_event_known_to_be_newer_than_thought_returns(self, store: Store) -> None:
+        await store.record("alice", [event(f"e{i}", at=i) for i in range(4)])
+        assert await ids_of(store) == ["e1", "e2", "e3"]
+        assert kinds(await store.record("alice", [event("e0", at=9)])) == ["merged"]
+        assert await ids_of(store) == ["e2", "e3", "e0"]
+        assert kinds(await store.record("alice", [event("e1", at=1), event("e0", at=9)])) == ["duplicate"] * 2
+
+    async def test_another_video_under_the_same_id_is_a_conflict(self, store: Store) -> None:
+        await store.record("alice", [event(f"e{i}", at=i) for i in range(4)])
+        before = await store.read("alice")
+        for name in ("e0", "e3"):  # one that left the sequence, one that is in it
+            wrong = event(name, video_id="other", like=True)
+            [outcome] = await store.record("alice", [wrong])
+            assert (outcome.kind, outcome.event) == ("conflict", wrong)
+            assert f"v-{name}" in outcome.detail
+            assert "other" in outcome.detail
+        assert await store.read("alice") == before
+
+    async def test_another_user_under_the_same_id_is_a_conflict(self, store: Store) -> None:
+        await store.record("alice", [event("e1")])
+        stolen = event("e1", "bob")
+        outcomes = await store.record("bob", [stolen, event("e2", "bob"), stolen])
+        assert kinds(outcomes) == ["conflict", "accepted", "conflict"]
+        assert outcomes[0].event == stolen
+        assert "alice" not in outcomes[0].detail
+        assert await ids_of(store, "bob") == ["e2"]
+
+    async def test_a_user_with_nothing_but_conflicts_stays_unknown(self, store: Store) -> None:
+        await store.record("alice", [event("e1")])
+        await store.record("bob", [event("e1", "bob")])
+        assert await store.read("bob") is None
+
+    async def test_any_order_and_repetition_leaves_the_same_sequence(self, store: Store) -> None:
+        versions = [
+            event("e1", at=1, watch_time_s=5.0, tab="1"),
+            event("e1", at=4, watch_time_s=3.0, like=True, tab="2"),
+            event("e2", at=2, duration_s=None),
+            event("e3", at=3),
+            event("e4", at=3, tag="x"),
+        ]
+        states = []
+        for number, order in enumerate(itertools.permutations(versions)):
+            if number % 7:
+                continue
+            user = f"u{number}"
+            mine = [
+                event(
+                    f"{v.event_id}-{number}",
+                    user,
+                    v.timestamp_ms - event().timestamp_ms,
+                    video_id=v.video_id,
+                    watch_time_s=v.watch_time_s,
+                    duration_s=v.duration_s,
+                    like=v.like,
+                    tab=v.tab,
+                    tag=v.tag,
+                )
+                for v in (*order, *order[:2])
+            ]
+            await store.record(user, mine[:3])
+            await store.record(user, mine[3:])
+            states.append([(e.video_id, e.timestamp_ms, e.like, e.tab) for e in await events_of(store, user)])
+        assert states == [states[0]] * len(states)
+        assert [s[0] for s in states[0]] == ["v-e3", "v-e4", "v-e1"]
+
+    async def test_an_event_is_known_for_the_window(self, store: Store, clock: Clock) -> None:
+        await store.record("alice", [event(f"e{i}", at=i) for i in range(4)])
+        clock.forward(WINDOW_S - 1)
+        assert kinds(await store.record("alice", [event("e0"), event("e1", at=1)])) == ["duplicate"] * 2
+        assert kinds(await store.record("bob", [event("e0", "bob")])) == ["conflict"]
+
+    async def test_after_the_window_its_id_is_free(self, store: Store, clock: Clock) -> None:
+        await store.record("alice", [event(f"e{i}", at=i) for i in range(4)])
+        clock.forward(2 * WINDOW_S)
+        assert kinds(await store.record("bob", [event("e0", "bob")])) == ["accepted"]
+
+    async def test_what_is_in_the_sequence_is_known_for_as_long_as_it_is(
+        self, store: Store, clock: Clock
+    ) -> None:
+        await store.record("alice", [event()])
+        clock.forward(9 * WINDOW_S)
+        assert kinds(await store.record("alice", [event()])) == ["duplicate"]
+
+    async def test_a_profile_comes_with_the_sequence(self, store: Store) -> None:
+        await store.put_profile("alice", {"age": 31.5, "city": "Köln"})
+        state = await store.read("alice")
+        assert state is not None
+        assert (state.events, state.profile) == ([], {"age": 31.5, "city": "Köln"})
+        await store.record("alice", [event()])
+        await store.put_profile("alice", {"city": "Bonn"})
+        state = await store.read("alice")
+        assert state is not None
+        assert (state.events, state.profile) == ([event()], {"city": "Bonn"})
+
+    async def test_a_forgotten_user_is_new(self, store: Store) -> None:
+        batch = [event(f"e{i}", at=i) for i in range(6)]
+        await store.record("alice", batch)
+        await store.put_profile("alice", {"age": 3.0})
+        assert await store.forget("alice") is True
+        assert await store.read("alice") is None
+        assert await store.forget("alice") is False
+        assert kinds(await store.record("alice", batch[1:])) == ["accepted"] * 5
+        assert kinds(await store.record("bob", [event("e0", "bob")])) == ["accepted"]
+
+    async def test_forgetting_one_user_leaves_the_other(self, store: Store) -> None:
+        await store.record("alice", [event("e1")])
+        await store.record("bob", [event("e2", "bob")])
+        await store.forget("alice")
+        assert await ids_of(store, "bob") == ["e2"]
+        assert kinds(await store.record("alice", [event("e2")])) == ["conflict"]
+
+    async def test_the_catalogue_can_be_followed(self, store: Store) -> None:
+        one = Video(video_id="v1", duration_s=24.1, author_id="7", tag="39")
+        two, changed = Video(video_id="v2"), Video(video_id="v1", duration_s=25.0)
+        cursor, videos = await store.videos_since("")
+        assert videos == []
+        await store.put_videos([one, two])
+        cursor, videos = await store.videos_since(cursor)
+        assert videos == [one, two]
+        assert await store.videos_since(cursor) == (cursor, [])
+        await store.put_videos([changed, two])
+        cursor, videos = await store.videos_since(cursor)
+        assert videos == [changed]
+        assert sorted((await store.videos_since(""))[1], key=lambda v: v.video_id) == [changed, two]
+
+    async def test_the_last_of_two_entries_for_a_video_holds(self, store: Store) -> None:
+        await store.put_videos([Video(video_id="v1", tag="a"), Video(video_id="v1", tag="b")])
+        assert (await store.videos_since(""))[1] == [Video(video_id="v1", tag="b")]
+        await store.put_videos([])

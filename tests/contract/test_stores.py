@@ -1,0 +1,58 @@
+"""The stores, held to the contract."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.store import MemoryStore, RedisStore
+from service.store.embedded import server_binary
+from tests.contract.store import StoreContract
+from tests.service.stores import Clock, cluster, debian, embedded, memory_store, small_redis_store
+
+
+@pytest.fixture(scope="module")
+def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with embedded(tmp_path_factory.mktemp("embedded")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def debian_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with debian(tmp_path_factory.mktemp("debian")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with cluster(Path(tmp_path_factory.mktemp("cluster")), server_binary()) as url:
+        yield url
+
+
+class TestMemory(StoreContract):
+    @pytest.fixture
+    def store(self, clock: Clock) -> MemoryStore:
+        return memory_store(clock)
+
+
+class TestEmbeddedValkey(StoreContract):
+    @pytest.fixture
+    async def store(self, clock: Clock, embedded_url: str) -> AsyncIterator[RedisStore]:
+        async with small_redis_store(embedded_url, clock) as store:
+            yield store
+
+
+class TestDebianRedis(StoreContract):
+    @pytest.fixture
+    async def store(self, clock: Clock, debian_url: str) -> AsyncIterator[RedisStore]:
+        async with small_redis_store(debian_url, clock) as store:
+            yield store
+
+
+class TestCluster(StoreContract):
+    @pytest.fixture
+    async def store(self, clock: Clock, cluster_url: str) -> AsyncIterator[RedisStore]:
+        async with small_redis_store(cluster_url, clock) as store:
+            yield store

@@ -1,0 +1,125 @@
+"""Real stores for tests: functions and context managers, to make fixtures of."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from models.schema import FeedbackEvent
+from service.store import EmbeddedServer, MemoryStore, RedisStore, _guard
+
+LENGTH = 3
+WINDOW_S = 1000
+START_MS = 1_651_330_969_569
+
+
+class Clock:
+    """A clock that moves when told to."""
+
+    def __init__(self) -> None:
+        self.now_ms = START_MS
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+    def forward(self, seconds: float) -> None:
+        self.now_ms += round(seconds * 1000)
+
+
+def event(event_id: str = "e1", user_id: str = "alice", at: int = 0, **members: Any) -> FeedbackEvent:
+    """An exposure `at` milliseconds after the start, of a video named after the event."""
+    given = {"video_id": f"v-{event_id}", "watch_time_s": 48.4, "duration_s": 24.0, **members}
+    return FeedbackEvent(event_id=event_id, user_id=user_id, timestamp_ms=START_MS + at, **given)
+
+
+def memory_store(clock: Clock) -> MemoryStore:
+    return MemoryStore(sequence_length=LENGTH, idempotency_window_s=WINDOW_S, now_ms=clock)
+
+
+@asynccontextmanager
+async def redis_store(url: str, **options: Any) -> AsyncIterator[RedisStore]:
+    """A store with keys of its own on a server that others use too."""
+    store = RedisStore.open(url, **{"prefix": f"test-{uuid.uuid4().hex}", "timeout_s": 5, **options})
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def small_redis_store(url: str, clock: Clock) -> Any:
+    """The like of `memory_store`, on a server. A generous `read` for a busy machine."""
+    return redis_store(
+        url, sequence_length=LENGTH, idempotency_window_s=WINDOW_S, now_ms=clock, read_timeout_s=5
+    )
+
+
+@contextmanager
+def embedded(data_dir: Path) -> Iterator[str]:
+    """The URL of a running Valkey."""
+    with EmbeddedServer(data_dir) as server:
+        yield server.url
+
+
+@contextmanager
+def debian(data_dir: Path) -> Iterator[str]:
+    """The URL of a running redis-server of the system, or the test is skipped."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("no redis-server on the PATH (apt-get install redis-server)")
+    with EmbeddedServer(data_dir, program=Path(program)) as server:
+        yield server.url
+
+
+@contextmanager
+def cluster(data_dir: Path, program: Path) -> Iterator[str]:
+    """The URL of a cluster of one node: it has every slot, and refuses a command or script over two."""
+    port, bus = _free_port(), _free_port()
+    command = [str(program), "--port", str(port), "--cluster-enabled", "yes", "--cluster-port", str(bus)]
+    command += ["--bind", "127.0.0.1", "--dir", str(data_dir), "--save", "", "--logfile", "server.log"]
+    guard = [sys.executable, "-I", "-S", _guard.__file__, "follow", str(os.getpid())]
+    with subprocess.Popen([*guard, *command], start_new_session=True) as server:
+        try:
+            with Redis(port=port) as client:
+                until(lambda: client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383))
+                until(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+            yield f"redis://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def until(done: Any, timeout_s: float = 20.0) -> None:
+    """Wait until `done()` is true and raises no connection error."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            if done():
+                return
+        except (RedisError, OSError):
+            pass
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.01)
+
+
+def run(coroutine: Any) -> Any:
+    return asyncio.run(coroutine)
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
