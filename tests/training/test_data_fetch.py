@@ -26,6 +26,7 @@ class Origin:
     body: bytes
     etag: str | None = '"v1"'
     ranges: bool = True
+    heeds_if_range: bool = True
     drop_after: list[int] = field(default_factory=list)
     """Bytes of the body after which each of the next answers breaks off."""
     statuses: list[int] = field(default_factory=list)
@@ -56,7 +57,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             return
         start = 0
-        if wanted and origin.ranges and self.headers.get("If-Range") == origin.etag:
+        unchanged = not origin.heeds_if_range or self.headers.get("If-Range") == origin.etag
+        if wanted and origin.ranges and unchanged:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
             if start >= len(origin.body):
                 self.send_error(416)
@@ -173,7 +175,11 @@ class TestABrokenConnection:
         assert log_of(get(origin, tmp_path)) == LOG
         assert origin.asked == ["bytes=100000-"]
 
-    def test_a_file_that_changed_meanwhile_is_fetched_anew(self, origin: Origin, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("heeds_if_range", [True, False])
+    def test_a_file_that_changed_meanwhile_is_fetched_anew(
+        self, origin: Origin, tmp_path: Path, heeds_if_range: bool
+    ) -> None:
+        origin.heeds_if_range = heeds_if_range
         origin.drop_after = [100_000, 0, 0, 0, 0, 0]
         refusal(origin, tmp_path)
         changed = LOG[::-1]
