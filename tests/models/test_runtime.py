@@ -10,7 +10,7 @@ import pytest
 
 from models.errors import BundleNotFound, ContractMismatch, CorruptBundle, SelfTestFailed
 from models.features import Array
-from models.manifest import LABELER, RANKER, VOCABULARY, Graph, Manifest, TensorSpec
+from models.manifest import LABELER, RANKER, VOCABULARY, Graph, Manifest, Tensor, TensorSpec
 from models.runtime import Bundle
 from models.vocabulary import Vocabulary
 from tests.models import tiny
@@ -114,14 +114,30 @@ def test_swapped_graphs_are_refused(folder: Path) -> None:
         Bundle.load(folder)
 
 
-def test_a_tensor_of_another_type_is_refused(folder: Path) -> None:
-    manifest = manifest_of(folder)
+@pytest.mark.parametrize("graph", ["labeler", "ranker"])
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+def test_a_tensor_of_another_type_is_refused(folder: Path, graph: str, side: str) -> None:
+    part: Graph = getattr(manifest_of(folder), graph)
     specs = tuple(
-        TensorSpec(name=t.name, dtype="float32", shape=t.shape, unit=t.unit) for t in manifest.ranker.inputs
+        TensorSpec(
+            name=t.name, dtype="int64" if t.dtype == "float32" else "float32", shape=t.shape, unit=t.unit
+        )
+        for t in getattr(part, side)
     )
-    ranker: Graph = manifest.ranker.model_copy(update={"inputs": specs})
-    tiny.rewrite(folder, manifest.model_copy(update={"ranker": ranker}))
-    with pytest.raises(ContractMismatch, match=r"ranker\.onnx: inputs are"):
+    changed = {graph: part.model_copy(update={side: specs})}
+    tiny.rewrite(folder, manifest_of(folder).model_copy(update=changed))
+    with pytest.raises(ContractMismatch, match=rf"{graph}\.onnx: {side} are .* the manifest says"):
+        Bundle.load(folder)
+
+
+@pytest.mark.parametrize(("graph", "output"), [("labeler", "labelcraft"), ("ranker", "watch_time_s")])
+def test_each_graph_must_reproduce_its_own_golden_rows(folder: Path, graph: str, output: str) -> None:
+    part: Graph = getattr(manifest_of(folder), graph)
+    wrong = Tensor.of(part.golden.outputs[output].array() + np.float32(0.01))
+    golden = part.golden.model_copy(update={"outputs": part.golden.outputs | {output: wrong}})
+    changed = {graph: part.model_copy(update={"golden": golden})}
+    tiny.rewrite(folder, manifest_of(folder).model_copy(update=changed))
+    with pytest.raises(SelfTestFailed, match=rf"{graph}\.onnx: output '{output}' is off by"):
         Bundle.load(folder)
 
 

@@ -194,7 +194,10 @@ def test_a_promotion_after_a_rollback_forgets_what_was_rolled_back(store: Bundle
 
 
 def test_promoting_the_active_version_again_does_not_make_it_its_own_predecessor(store: BundleStore) -> None:
-    promote(store, A, B, B, B)
+    promote(store, A, B)
+    before = {name: (store.root / name).stat().st_ino for name in (CURRENT, HISTORY)}
+    promote(store, B, B)
+    assert {name: (store.root / name).stat().st_ino for name in (CURRENT, HISTORY)} == before
     assert store.rollback() == A
 
 
