@@ -263,7 +263,7 @@ class RedisStore:
 
 def _sequence(user_id: str, stored: bytes) -> list[FeedbackEvent]:
     if stored[:1] != codec.FORMAT:
-        raise ValueError(f"a sequence in format {stored[0]}, this build knows {codec.FORMAT[0]}")
+        raise ValueError(f"a sequence that begins with {stored[:1]!r}, not {codec.FORMAT!r}")
     return codec.decode_events(user_id, stored, 1)
 
 

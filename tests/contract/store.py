@@ -4,6 +4,7 @@ exposures a user, remembers events for `WINDOW_S` and goes by `clock`."""
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from models.schema import FeedbackEvent, Video
 from service.store import Outcome, Store
 from tests.service.stores import WINDOW_S, Clock, event
 
-FULL = {
+FULL: dict[str, Any] = {
     "session_id": "s 1",
     "tab": "1",
     "device": "phone",
@@ -61,7 +62,7 @@ class StoreContract:
         assert await store.read("alice") is None
 
     @pytest.mark.parametrize("members", [{}, FULL, {"duration_s": None}, {"tag": "0"}, {"device": "é" * 128}])
-    async def test_an_event_comes_back_as_it_was_sent(self, store: Store, members: dict[str, object]) -> None:
+    async def test_an_event_comes_back_as_it_was_sent(self, store: Store, members: dict[str, Any]) -> None:
         sent = event(**members)
         assert await store.record("alice", [sent]) == [Outcome("accepted", sent)]
         assert await events_of(store) == [sent]

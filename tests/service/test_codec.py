@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ some_seconds = st.one_of(st.integers(1, 600_000).map(lambda ms: ms / 1000), st.f
 
 @st.composite
 def events(draw: st.DrawFn, *, event_id: str | None = None, video_id: str | None = None) -> FeedbackEvent:
+    optional: dict[str, Any] = {name: draw(st.booleans()) for name in FLAGS}
+    optional |= {name: draw(st.none() | ids) for name in codec.CONTEXT}
     return FeedbackEvent(
         event_id=event_id or draw(ids),
         user_id="alice",
@@ -31,8 +34,7 @@ def events(draw: st.DrawFn, *, event_id: str | None = None, video_id: str | None
         timestamp_ms=draw(st.integers(0, MAX_TIMESTAMP_MS)),
         watch_time_s=draw(st.one_of(st.just(0.0), some_seconds)),
         duration_s=draw(st.none() | some_seconds),
-        **{name: draw(st.booleans()) for name in FLAGS},
-        **{name: draw(st.none() | ids) for name in codec.CONTEXT},
+        **optional,
     )
 
 
@@ -106,7 +108,9 @@ def test_a_damaged_video_is_refused() -> None:
             codec.decode_video("v", data[:cut])
 
 
-@given(st.dictionaries(st.text(), st.floats(allow_nan=False) | st.text(st.characters(exclude_categories=["Cs"]))))
+@given(
+    st.dictionaries(st.text(), st.floats(allow_nan=False) | st.text(st.characters(exclude_categories=["Cs"])))
+)
 def test_a_profile_comes_back(profile: dict[str, float | str]) -> None:
     try:
         data = codec.encode_profile(profile)

@@ -101,7 +101,8 @@ async def _do(store: Store, step: Record | Forget | Profile) -> object:
         return await store.record(step.user_id, step.events), await store.read(step.user_id)
     if isinstance(step, Forget):
         return await store.forget(step.user_id)
-    return await store.put_profile(step.user_id, {"age": step.age})
+    await store.put_profile(step.user_id, {"age": step.age})
+    return None
 
 
 async def _same_users(store: RedisStore, model: MemoryStore) -> None:

@@ -1,0 +1,270 @@
+"""What only a real server can show: sizes, lifetimes, crashes between steps, a server that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from models.errors import BadInput, StoreUnavailable
+from models.schema import FeedbackEvent, Video
+from service.store import EmbeddedServer, RedisStore
+from tests.service.stores import Clock, debian, embedded, event, redis_store
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module", params=["embedded", "debian"])
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    start = {"embedded": embedded, "debian": debian}[request.param]
+    with start(tmp_path_factory.mktemp("store")) as url:
+        yield url
+
+
+@pytest.fixture
+async def client(url: str) -> AsyncIterator[Redis]:
+    """The server itself, empty."""
+    async with Redis.from_url(url) as client:
+        await client.flushall()
+        yield client
+
+
+@pytest.fixture
+async def store(url: str, client: Redis) -> AsyncIterator[RedisStore]:
+    async with redis_store(url, prefix="rr", read_timeout_s=5) as store:
+        yield store
+
+
+def exposures(user_id: str, count: int, first: int = 0) -> list[FeedbackEvent]:
+    """With ids of 8 bytes."""
+    span = range(first, first + count)
+    return [event(f"e{i:07d}", user_id, at=i, video_id=f"v{i:07d}", watch_time_s=i / 8) for i in span]
+
+
+async def bytes_of(client: Redis, pattern: str) -> int:
+    sizes = [await client.memory_usage(key, samples=0) async for key in client.scan_iter(pattern)]
+    return sum(size or 0 for size in sizes)
+
+
+@pytest.mark.parametrize(("count", "most"), [(50, 2400), (100, 4600)])
+async def test_a_user_takes_few_bytes(store: RedisStore, client: Redis, count: int, most: int) -> None:
+    await store.record("u2345678", exposures("u2345678", count))
+    size = await bytes_of(client, "rr:s:*")
+    assert 33 * count < size <= most
+
+
+@pytest.mark.parametrize("users", [1, 20])
+async def test_remembering_an_event_takes_few_bytes(store: RedisStore, client: Redis, users: int) -> None:
+    for user in range(users):
+        name = f"u{user:07d}"
+        await store.record(name, exposures(name, 100 + 2000 // users, first=10_000 * user))
+    beyond = sum([await bytes_of(client, f"rr:{kind}:*") for kind in "deco"])
+    assert 33 < beyond / 2000 <= 110
+
+
+async def test_every_key_has_a_ttl(url: str, client: Redis) -> None:
+    clock = Clock()
+    async with redis_store(url, prefix="rr", now_ms=clock) as store:
+        for turn in range(4):
+            await store.record("alice", exposures("alice", 300, first=1000 * turn))
+            await store.put_profile("alice", {"age": 3.0})
+            await store.put_videos([Video(video_id="v1")])
+            clock.forward(50_000)  # more than half a window
+    kinds = set()
+    async for key in client.scan_iter():
+        assert await client.pttl(key) > 0, key
+        kinds.add(key.split(b":")[1].decode())
+    assert kinds == set("sdepcomvl")
+
+
+async def test_lifetimes_are_the_documented_ones(store: RedisStore, client: Redis) -> None:
+    await store.put_profile("alice", {"age": 3.0})
+    await store.record("alice", exposures("alice", 101))
+    day = 86_400_000
+    lifetimes = {kind: await client.pttl(f"rr:{kind}:{{alice}}") for kind in "spd"}
+    for kind, most in {"s": 90 * day, "p": 90 * day, "d": day}.items():
+        assert most - 60_000 < lifetimes[kind] <= most
+    await client.pexpire("rr:p:{alice}", 1000)
+    await store.record("alice", exposures("alice", 1))  # a duplicate is a sign of life too
+    assert await client.pttl("rr:p:{alice}") > 60_000
+
+
+async def test_following_the_catalogue_keeps_it_alive(store: RedisStore, client: Redis) -> None:
+    await store.put_videos([Video(video_id="v1")])
+    keys = [key async for key in client.scan_iter("rr:?:{videos}")]
+    for key in keys:
+        await client.pexpire(key, 10_000)
+    await store.videos_since("")
+    assert len(keys) == 3
+    for key in keys:
+        assert await client.pttl(key) > 60_000
+
+
+async def test_sequences_are_let_go_after_their_ttl(url: str, client: Redis) -> None:
+    async with redis_store(url, sequence_ttl_s=0.05, idempotency_window_s=0.05) as store:
+        await store.record("alice", exposures("alice", 101))
+        await store.put_profile("alice", {"age": 3.0})
+        for _ in range(200):
+            if not await client.dbsize():
+                break
+            await asyncio.sleep(0.02)
+        assert await store.read("alice") is None
+    assert await client.dbsize() == 0
+
+
+async def test_forgetting_removes_every_key_of_the_user(store: RedisStore, client: Redis) -> None:
+    await store.record("alice", exposures("alice", 250))
+    await store.put_profile("alice", {"age": 3.0})
+    await store.forget("alice")
+    left = [key async for key in client.scan_iter() if b"alice" in key]
+    claims = set()
+    async for key in client.scan_iter("rr:[co]:*"):
+        claims |= set(await client.hkeys(key))
+    assert left == []
+    assert claims == {b"at"}
+
+
+async def test_a_crash_between_the_two_steps_is_healed_by_a_retry(store: RedisStore) -> None:
+    batch = exposures("alice", 3)
+    assert await store._claim("alice", [e.event_id for e in batch]) == [True] * 3
+    assert await store.read("alice") is None  # nothing was acknowledged, nothing is there
+    assert [o.kind for o in await store.record("alice", batch)] == ["accepted"] * 3
+
+
+async def test_two_users_racing_for_an_id_do_not_both_get_it(url: str, store: RedisStore) -> None:
+    async with redis_store(url, prefix="rr") as other:
+        for number in range(20):
+            name = f"race{number}"
+            a, b = await asyncio.gather(
+                store.record("alice", [event(name, "alice")]), other.record("bob", [event(name, "bob")])
+            )
+            assert sorted((a[0].kind, b[0].kind)) == ["accepted", "conflict"]
+
+
+async def test_one_users_events_over_many_connections_are_all_kept(url: str) -> None:
+    async with redis_store(url, max_connections=8) as store:
+        batches = [exposures("alice", 5, first=3 * i) for i in range(30)]  # overlapping
+        outcomes = await asyncio.gather(*(store.record("alice", batch) for batch in batches))
+        state = await store.read("alice")
+    assert state is not None
+    assert [e.event_id for e in state.events] == [f"e{i:07d}" for i in range(92)]
+    assert sum(o.kind == "accepted" for batch in outcomes for o in batch) == 92
+
+
+async def test_a_server_that_lost_its_scripts_is_given_them_again(store: RedisStore, client: Redis) -> None:
+    for size in (1, 40):
+        await client.script_flush()
+        outcomes = await store.record("alice", exposures("alice", size, first=100 * size))
+        assert [o.kind for o in outcomes] == ["accepted"] * size
+
+
+async def test_a_follower_of_a_store_that_was_emptied_starts_over(store: RedisStore, client: Redis) -> None:
+    await store.put_videos([Video(video_id=f"v{i}") for i in range(5)])
+    cursor, _ = await store.videos_since("")
+    await client.flushall()
+    await store.put_videos([Video(video_id="new")])
+    assert (await store.videos_since(cursor))[1] == [Video(video_id="new")]
+
+
+async def test_a_catalogue_of_many_pages_arrives_whole(store: RedisStore) -> None:
+    videos = [Video(video_id=str(i), duration_s=1 + i / 8) for i in range(2500)]
+    await store.put_videos(videos)
+    _, found = await store.videos_since("")
+    assert found == videos
+
+
+@pytest.mark.parametrize("cursor", ["", ":", "nonsense", "gone:7", "0:0"])
+async def test_any_cursor_gets_an_answer(store: RedisStore, cursor: str) -> None:
+    await store.put_videos([Video(video_id="v")])
+    assert (await store.videos_since(cursor))[1] == [Video(video_id="v")]
+
+
+@pytest.mark.parametrize("stored", [b"", b"\x02", b"\x01nonsense"])
+async def test_a_sequence_of_another_build_is_refused_and_left_alone(
+    store: RedisStore, client: Redis, stored: bytes
+) -> None:
+    await client.set("rr:s:{alice}", stored)
+    with pytest.raises(StoreUnavailable, match="cannot read"):
+        await store.read("alice")
+    with pytest.raises(StoreUnavailable):
+        await store.record("alice", [event()])
+    assert await client.get("rr:s:{alice}") == stored
+
+
+async def test_ten_thousand_events_in_one_batch(url: str) -> None:
+    async with redis_store(url, read_timeout_s=5) as store:
+        batch = exposures("alice", 10_000)
+        assert {o.kind for o in await store.record("alice", batch[::-1])} == {"accepted"}
+        assert {o.kind for o in await store.record("alice", batch)} == {"duplicate"}
+        state = await store.read("alice")
+    assert state is not None
+    assert state.events == batch[-100:]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["redis://user:secret@127.0.0.1:1/0", "unix://user:secret@/nowhere/valkey.sock?password=secret"],
+)
+async def test_a_refusing_server_is_named_without_its_password(address: str) -> None:
+    async with redis_store(address, timeout_s=0.25) as store:
+        for call in (store.ping, lambda: store.read("alice"), lambda: store.record("alice", [event()])):
+            with pytest.raises(StoreUnavailable) as caught:
+                await call()
+            assert "secret" not in str(caught.value)
+            assert "127.0.0.1:1" in str(caught.value) or "/nowhere/valkey.sock" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "secret", "http://secret", "redis://:se/cret@host", "redis://:secret@host:x", "redis://[secret"],
+)
+def test_a_url_that_is_none_is_refused_without_its_password(address: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        RedisStore.open(address)
+    assert "cret" not in str(caught.value)
+    assert "secret" not in repr(caught.value.__cause__)
+
+
+async def test_a_frozen_server_is_given_up_and_taken_up_again(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server:
+        assert server.pid is not None
+        async with redis_store(server.url, timeout_s=0.1, read_timeout_s=0.05) as store:
+            await store.record("alice", [event("e1")])
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                with pytest.raises(StoreUnavailable):
+                    await store.read("alice")
+                with pytest.raises(StoreUnavailable):
+                    await store.record("alice", [event("e2", at=1)])
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+        async with redis_store(server.url, prefix=store._keys.catalogue[0].split(":")[0]) as again:
+            # The server may have done what it was asked before it froze: a repeat is safe either way.
+            assert (await again.record("alice", [event("e2", at=1)]))[0].kind in ("accepted", "duplicate")
+            state = await again.read("alice")
+    assert state is not None
+    assert [e.event_id for e in state.events] == ["e1", "e2"]
+
+
+async def test_a_restarted_server_is_found_again_by_the_same_store(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path)
+    with server:
+        store = RedisStore.open(server.url, timeout_s=5, read_timeout_s=5)
+        await store.record("alice", [event()])
+    with pytest.raises(StoreUnavailable):
+        await store.read("alice")
+    with server:
+        state = await store.read("alice")
+        assert state is not None
+        assert state.events == [event()]
+        await store.close()
