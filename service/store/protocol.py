@@ -37,7 +37,8 @@ class Store(Protocol):
     does not answer in time, and then nothing of the call may be taken as done."""
 
     async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
-        """Write one user's events in one atomic step; when it returns they are stored.
+        """Write one user's events in one atomic step (an import of hundreds may take several); when it
+        returns they are stored.
 
         An `event_id` known within the idempotency window is a `duplicate` if it changes nothing, and is
         `merged` (longest watch time, OR of the flags) if it does; one that names another user or video is

@@ -33,6 +33,10 @@ from service.store.scripts import CATALOGUE_PUT, CATALOGUE_SINCE, CLAIMS, FORGET
 
 KINDS: Final = {"a": "accepted", "d": "duplicate", "m": "merged", "c": "conflict"}
 
+STEP: Final = 500
+"""Events an atomic step. The server does nothing else meanwhile (some 10 ms), and the answer must come within
+the time-out; more events of one user, which only an import has, go in several steps."""
+
 PAGE: Final = 1000
 """Catalogue entries a command: a few milliseconds of the server's time."""
 
@@ -108,17 +112,18 @@ class RedisStore:
         return cls(aioredis.Redis(connection_pool=pool), where=where, **options)
 
     async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
-        batch = [codec.normalised(event) for event in events]
-        if not batch:
-            return []
+        outcomes: list[Outcome] = []
         with self._unavailable("keep these events"):
-            own = await self._claim(user_id, [event.event_id for event in batch])
-            kept = [event for event, mine in zip(batch, own, strict=True) if mine]
-            answers = iter(await self._write(user_id, kept) if kept else [])
-            return [
-                next(answers) if mine else Outcome("conflict", event, other_user(event))
-                for event, mine in zip(batch, own, strict=True)
-            ]
+            for at in range(0, len(events), STEP):
+                batch = [codec.normalised(event) for event in events[at : at + STEP]]
+                own = await self._claim(user_id, [event.event_id for event in batch])
+                kept = [event for event, mine in zip(batch, own, strict=True) if mine]
+                answers = iter(await self._write(user_id, kept) if kept else [])
+                outcomes += (
+                    next(answers) if mine else Outcome("conflict", event, other_user(event))
+                    for event, mine in zip(batch, own, strict=True)
+                )
+        return outcomes
 
     async def read(self, user_id: str) -> UserState | None:
         with self._unavailable("read a user"):

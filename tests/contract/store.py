@@ -143,6 +143,14 @@ class StoreContract:
         assert less == Outcome("duplicate", event("old", watch_time_s=99.0, **FULL))
         assert await ids_of(store) == ["e1", "e2", "e3"]
 
+    async def test_an_id_that_occurs_within_other_records_is_still_new(self, store: Store) -> None:
+        looks_alike = [event("a", video_id="b", tag="b"), event("ab", at=1, video_id="b", author_id="b")]
+        await store.record("alice", [*looks_alike, *(event(f"e{i}", at=9 + i) for i in range(3))])
+        assert kinds(await store.record("alice", [event("b", at=2), event("ab", at=1, video_id="b")])) == [
+            "accepted",
+            "duplicate",
+        ]
+
     async def test_an_event_known_to_be_newer_than_thought_returns(self, store: Store) -> None:
         await store.record("alice", [event(f"e{i}", at=i) for i in range(4)])
         assert await ids_of(store) == ["e1", "e2", "e3"]

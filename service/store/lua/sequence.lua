@@ -54,21 +54,28 @@ local function earlier(a, b)
   return a.id ~= b.id and less(text(a.id), text(b.id))
 end
 
+local function past_context(s, at)
+  local mask = byte(s, at)
+  at = at + 1
+  for i = 0, 4 do
+    if band(mask, 2 ^ i) ~= 0 then
+      at = past_id(s, at)
+    end
+  end
+  return at
+end
+
+local function past_record(s, at)
+  local after = past_id(s, past_id(s, at + 15))
+  return byte(s, at) >= 128 and past_context(s, after) or after
+end
+
 -- The record at `at` of `s`, and where the next one begins. What is cheap to find again is not cut out.
 local function parse(s, at)
   local flags, timestamp = struct.unpack(">BI6", s, at)
   local video_at = past_id(s, at + 15)
-  local after = past_id(s, video_at)
-  local context_at = after
-  if flags >= 128 then
-    local mask = byte(s, after)
-    after = after + 1
-    for i = 0, 4 do
-      if band(mask, 2 ^ i) ~= 0 then
-        after = past_id(s, after)
-      end
-    end
-  end
+  local context_at = past_id(s, video_at)
+  local after = flags >= 128 and past_context(s, context_at) or context_at
   return {
     id = sub(s, at + 15, video_at - 1),
     timestamp = timestamp,
@@ -172,21 +179,20 @@ local function page(key, field)
   return pages[key][field]
 end
 
--- The record of this event in a page, or nil. Rarely is there anything to parse.
+-- The record of this event in a page, or nil. Where the bytes of the id are is quickly found; whether a
+-- record is there is seen by walking up to it.
 local function seek(found, id)
-  if not found.index then
-    if not string.find(found.data, id, 1, true) then
-      return nil
+  local data, at = found.data, 1
+  local hit = string.find(data, id, 16, true)
+  while hit do
+    while at < hit - 15 do
+      at = past_record(data, at)
     end
-    found.index = {}
-    local at = 1
-    while at <= #found.data do
-      local e
-      e, at = parse(found.data, at)
-      found.index[e.id] = e
+    if at == hit - 15 then
+      return parse(data, at)
     end
+    hit = string.find(data, id, hit + 1, true)
   end
-  return found.index[id]
 end
 
 local function remembered(id)
@@ -250,22 +256,14 @@ if changed then
       local found = page(KEYS[2], field)
       local former = seek(found, e.id)
       if former then
-        found.index[e.id] = nil
-        found.replaced = true
+        found.data = sub(found.data, 1, former.at - 1) .. sub(found.data, former.after)
       end
       found.added[#found.added + 1] = raw(e)
       touched[field] = found
     end
   end
   for field, found in pairs(touched) do
-    local data = { found.data }
-    if found.replaced then
-      data = {}
-      for _, e in pairs(found.index) do
-        data[#data + 1] = raw(e)
-      end
-    end
-    redis.call("HSET", KEYS[2], field, table.concat(data) .. table.concat(found.added))
+    redis.call("HSET", KEYS[2], field, found.data .. table.concat(found.added))
   end
   if next(touched) then
     written(KEYS[2], begun, now, window)
