@@ -80,16 +80,16 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         await follow_catalogue()
         gc.collect()
         gc.freeze()  # what is loaded stays: collections need not look at it again
+        closing = asyncio.Event()
         polls = [
-            asyncio.create_task(_every(settings.poll_s, bundles.follow)),
-            asyncio.create_task(_every(settings.poll_s, follow_catalogue)),
+            asyncio.create_task(_every(settings.poll_s, step, closing))
+            for step in (bundles.follow, follow_catalogue)
         ]
         try:
             yield services
         finally:
-            for poll in polls:
-                poll.cancel()
-            await asyncio.gather(*polls, return_exceptions=True)
+            closing.set()
+            await asyncio.gather(*polls)
     finally:
         await store.close()
 
@@ -105,9 +105,14 @@ def create_app(services: Services) -> ASGIApp:
     return Edge(app, services)
 
 
-async def _every(seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+async def _every(seconds: float, step: Callable[[], Awaitable[None]], closing: asyncio.Event) -> None:
+    """Steps have time-outs of their own and are let finish: a cancellation in the middle of a command is
+    now and then swallowed by the Redis client, and the process would never end."""
     while True:
-        await asyncio.sleep(seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await closing.wait()
+                return
         try:
             await step()
         except Exception:  # a fault in one look must not end all later ones

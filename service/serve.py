@@ -22,7 +22,7 @@ from service.workers import Workers
 
 
 def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
-    """Serve until SIGTERM or Ctrl-C; then: not ready at once, requests in flight finish, the store stops last.
+    """Serve until SIGTERM or Ctrl-C; then not ready at once, requests in flight finish, the store stops last.
 
     Args:
         settings: without a store URL a Valkey server of our own is started under the data folder.

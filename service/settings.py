@@ -16,7 +16,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
-    """Read from the environment; `serve`'s options override. Immutable, so that every worker sees the same."""
+    """Read from the environment; `serve`'s options override. Immutable, so every worker sees the same."""
 
     model_config = SettingsConfigDict(env_prefix="REELRANK_", frozen=True, extra="forbid")
 

@@ -16,6 +16,7 @@ import uvicorn
 import uvloop
 
 from service.api.services import Services
+from service.api.unreadable import Protocol
 from service.app import create_app, open_services
 from service.settings import Settings
 from service.store import RedisStore
@@ -86,7 +87,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 create_app(services),
-                http="httptools",
+                http=Protocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,

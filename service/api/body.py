@@ -73,10 +73,10 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, *, root: str = "") -> 
     """
     try:
         return decoder.decode(body)
-    except (ValueError, RecursionError) as e:
+    except (ValueError, RecursionError):
         # The decoder stops at the first fault, be it of the schema or of the JSON; which of them matters.
-        convert(parse(body), decoder.type, root=root)
-        raise _invalid(str(e), root) from None
+        # It also takes no integer above 64 bits, which may well be an id.
+        return convert(parse(body), decoder.type, root=root)
 
 
 def parse(body: bytes) -> Any:

@@ -17,6 +17,7 @@ from models.schema import (
     MAX_ID_BYTES,
     MAX_TIMESTAMP_MS,
     MAX_WATCH_TIME_S,
+    MIN_DURATION_S,
     Candidate,
     FeedbackEvent,
 )
@@ -61,7 +62,7 @@ _ID: Final[Json] = {
             "maxLength": MAX_ID_BYTES,
             "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$",
         },
-        {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+        {"type": "integer"},
     ],
     "description": f"1 to {MAX_ID_BYTES} bytes of UTF-8 without control characters; an integer means its "
     "decimal string.",
@@ -69,7 +70,7 @@ _ID: Final[Json] = {
 _OPTIONAL_ID: Final[Json] = _ID | {"anyOf": [*_ID["anyOf"], {"type": "null"}]}
 _TIME: Final[Json] = {"type": "integer", "minimum": 0, "maximum": MAX_TIMESTAMP_MS}
 _DURATION: Final[Json] = {
-    "anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DURATION_S}, {"type": "null"}],
+    "anyOf": [{"type": "number", "minimum": MIN_DURATION_S, "maximum": MAX_DURATION_S}, {"type": "null"}],
     "description": "Length of the video in seconds.",
 }
 

@@ -46,7 +46,7 @@ class Edge:
         await self._app(scope, receive, timed_send)
 
     def _observe(self, scope: Scope, status: int, trace: Trace) -> None:
-        route = getattr(scope.get("route"), "path", UNMATCHED)
+        route = getattr(scope.get("route"), "path", UNMATCHED).replace(":path}", "}")
         # An unknown method is a caller's text, and must not become a label of its own.
         method = scope["method"] if route != UNMATCHED else "any"
         self._metrics.requests.labels(route, method, status).inc()
@@ -64,4 +64,9 @@ def _request_id(scope: Scope) -> str:
             if 0 < len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable():
                 return text
             break
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """For a request that brought none."""
     return os.urandom(8).hex()

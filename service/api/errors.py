@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI
@@ -109,9 +109,7 @@ def document_of(error: errors.ReelrankError) -> Problem:
         ]
     elif isinstance(error, Invalid):
         located = [{"loc": utf8(error.loc), "msg": utf8(str(error))}]
-    return Problem(
-        title=status.phrase, status=status, detail=utf8(str(error)), errors=located, rejected=rejected
-    )
+    return _problem(status, str(error), errors=located, rejected=rejected)
 
 
 def response_of(error: errors.ReelrankError) -> Response:
@@ -144,17 +142,17 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> Response:
         status = HTTPStatus(error.status_code)
-        detail = {
+        detail: str = {
             HTTPStatus.NOT_FOUND: "There is nothing at this path; GET /docs lists what there is.",
             HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not take {request.method}.",
         }.get(status, error.detail)
-        return _response(Problem(title=status.phrase, status=status, detail=detail), error.headers)
+        return _response(_problem(status, detail), error.headers)
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> Response:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         detail = "The service has a fault; its log has the details under this X-Request-Id."
-        return _response(Problem(title=status.phrase, status=status, detail=detail), None)
+        return _response(_problem(status, detail), None)
 
 
 def _response(problem: Problem, headers: Mapping[str, str] | None) -> Response:
@@ -164,3 +162,7 @@ def _response(problem: Problem, headers: Mapping[str, str] | None) -> Response:
         media_type=PROBLEM_JSON,
         headers=dict(headers) if headers else None,
     )
+
+
+def _problem(status: HTTPStatus, detail: str, **more: Any) -> Problem:
+    return Problem(type="about:blank", title=status.phrase, status=status, detail=utf8(detail), **more)

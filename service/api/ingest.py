@@ -1,4 +1,4 @@
-"""From read events to outcomes: admit, write, label. One JSON body and one batch of an NDJSON stream alike."""
+"""From read events to outcomes: admit, write, label. A JSON body and a batch of an NDJSON stream alike."""
 
 from __future__ import annotations
 

@@ -37,8 +37,10 @@ async def get_models(request: Request) -> Response:
 
 @router.post("/v1/models/{version}:activate", tags=["models"], openapi_extra=docs.ACTIVATE)
 async def post_activate(request: Request) -> Response:
-    """Load, self-test and warm a version, make it the current one and answer from it. If any of that fails the
-    version of before goes on. This worker changes before the reply, the others within a second.
+    """Load, self-test and warm a version, make it the current one and answer from it.
+
+    If any of that fails the version of before goes on. This worker changes before the reply, the others
+    within a second.
     """
     services = services_of(request)
     allow(request, services.keys, "admin")

@@ -23,11 +23,9 @@ def items(candidates: Sequence[Candidate], slate: Slate, top_k: int | None) -> l
     """The best `top_k` candidates, best first; all of them without a `top_k`."""
     order = slate.order[:top_k]
     ids = [candidates[i].video_id for i in order]
-    score, seconds, ratio = (
-        _rounded(x[order]) for x in (slate.score_N, slate.watch_time_s_N, slate.watch_ratio_N)
-    )
-    names = tuple(slate.objectives_N)
-    values = zip(*(_rounded(x[order]) for x in slate.objectives_N.values()), strict=True)
+    score, seconds, ratio = (_rounded(x[order]) for x in (slate.score, slate.watch_time_s, slate.watch_ratio))
+    names = tuple(slate.objectives)
+    values = zip(*(_rounded(x[order]) for x in slate.objectives.values()), strict=True)
     of_items = [dict(zip(names, value, strict=True)) for value in values]
     if slate.explanation is None:
         return list(map(Item, ids, range(1, len(ids) + 1), score, seconds, ratio, of_items))
@@ -36,13 +34,13 @@ def items(candidates: Sequence[Candidate], slate: Slate, top_k: int | None) -> l
 
 
 def _explanations(explanation: Explanation, order: list[int]) -> list[ItemExplanation]:
-    names = tuple(explanation.parts_N)
-    parts = zip(*(_rounded(x[order]) for x in explanation.parts_N.values()), strict=True)
+    names = tuple(explanation.parts)
+    parts = zip(*(_rounded(x[order]) for x in explanation.parts.values()), strict=True)
     rows = zip(
         parts,
-        _rounded(explanation.anchor_ratio_NK[order]),
-        _rounded(explanation.anchor_weights_NK[order]),
-        _rounded(explanation.quantiles_s_N3[order]),
+        _rounded(explanation.anchor_ratio[order]),
+        _rounded(explanation.anchor_weights[order]),
+        _rounded(explanation.quantiles_s[order]),
         strict=True,
     )
     return [

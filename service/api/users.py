@@ -43,7 +43,7 @@ async def delete_user(request: Request) -> Response:
     """Forget a user: sequence, profile and idempotency records go at once, the id goes to the unlearning
     ledger, from which training learns whose exposures to leave out.
 
-    A user the store does not know goes to the ledger too: they may have been in the logs that were trained on.
+    A user the store does not know goes to the ledger too: the logs that were trained on may have had them.
     """
     services, trace = services_of(request), trace_of(request)
     allow(request, services.keys, "admin")
@@ -57,8 +57,10 @@ async def delete_user(request: Request) -> Response:
 
 @router.put("/users", tags=["users"], openapi_extra=docs.PROFILES)
 async def put_users(request: Request) -> Response:
-    """Give profile features of users, by the names that the bundle declares (GET /v1/models). All or nothing
-    is checked before anything is written; a missing name means unknown; the last one sent replaces the one before.
+    """Give profile features of users, by the names that the bundle declares (GET /v1/models).
+
+    Everything is checked before anything is written. A profile replaces the one before; a missing name means
+    unknown.
     """
     services, trace = services_of(request), trace_of(request)
     allow(request, services.keys, "label")

@@ -37,7 +37,7 @@ class Label(msgspec.Struct, frozen=True):
 
 
 class LabelReply(msgspec.Struct, frozen=True):
-    """`accepted + duplicates + merged + rejected` is the number of events sent; late ones have a label too."""
+    """`accepted + duplicates + merged + rejected` is the number of events; late ones have a label too."""
 
     status: str
     accepted: int
@@ -187,13 +187,14 @@ class Health(msgspec.Struct, frozen=True):
     degraded: list[str] = []
 
 
-class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An RFC 9457 problem document."""
 
+    type: str
+    """`about:blank`: the status says it all."""
     title: str
     status: int
     detail: str
-    type: str = "about:blank"
     errors: list[dict[str, str]] = []
     """`loc` and `msg` of each wrong value."""
     rejected: list[Rejected] = []

@@ -14,16 +14,16 @@ MAX_AHEAD_MS: Final = 300_000
 """How far an event may lie in the future: clocks of phones differ, but not by more than that."""
 
 
-class Rejected(msgspec.Struct, frozen=True, omit_defaults=True):
+class Rejected(msgspec.Struct, frozen=True, kw_only=True):
     """Why one event did not go through."""
 
     index: int
     """Position in the body, from 0."""
+    event_id: str | None = None
+    """If it could be read."""
     code: str
     """malformed, invalid, duration_unknown, clock_skew, late, conflict."""
     detail: str
-    event_id: str | None = None
-    """If it could be read."""
     loc: str = ""
     """The member that is wrong, if it is one."""
 
@@ -81,7 +81,7 @@ def admit(
                 Rejected(
                     index=index,
                     code="duration_unknown",
-                    detail=f"`duration_s` is missing and the catalogue does not know video {event.video_id!r}; "
+                    detail=f"`duration_s` is missing and the catalogue does not know {event.video_id!r}; "
                     "send it with the event, or PUT /videos first.",
                     event_id=event.event_id,
                     loc="duration_s",

@@ -27,26 +27,26 @@ EXPLAINED = ("anchor_weights", "anchor_ratio", "quantiles_s")
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Where the scores come from."""
+    """Where the scores come from. Shapes `[N]`, `[N, K]` and, for the quantiles, `[N, 3]`."""
 
-    parts_N: dict[str, F32]
+    parts: dict[str, F32]
     """Per objective its part of the logarithm of the score; they add up to it."""
-    anchor_weights_NK: F32
-    anchor_ratio_NK: F32
-    quantiles_s_N3: F32
+    anchor_weights: F32
+    anchor_ratio: F32
+    quantiles_s: F32
     """p10, p50, p90 of the watch time, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slate:
-    """Everything in the order of the candidates; `order` sorts."""
+    """Every array is `[N]`, in the order of the candidates; `order` sorts."""
 
     order: list[int]
     """Positions of the candidates, best first; equal scores keep the caller's order."""
-    score_N: F32
-    watch_time_s_N: F32
-    watch_ratio_N: F32
-    objectives_N: dict[str, F32]
+    score: F32
+    watch_time_s: F32
+    watch_ratio: F32
+    objectives: dict[str, F32]
     explanation: Explanation | None
     history_length: int
     """Exposures the ranker has seen: at most the bundle's sequence length."""
@@ -125,15 +125,16 @@ def rerank(
     out = bundle.run_ranker(inputs, [*wanted, *(EXPLAINED if explain else ())])
     nonfinite = [name for name, x in out.items() if not np.isfinite(x).all()]
     for name in nonfinite:  # e.g. a duration below what float32 can hold
-        out[name] = np.nan_to_num(out[name], nan=0.0, posinf=MAX_WATCH_TIME_S, neginf=0.0)
+        finite: F32 = np.nan_to_num(out[name], nan=0.0, posinf=MAX_WATCH_TIME_S, neginf=0.0)
+        out[name] = finite
     objectives = {name: _row(out[name]) for name in manifest.objectives}
     score_N, parts = fuse(objectives, weights)
     return Slate(
         order=np.argsort(-score_N, kind="stable").tolist(),
-        score_N=score_N,
-        watch_time_s_N=_row(out["watch_time_s"]),
-        watch_ratio_N=_row(out["watch_ratio"]),
-        objectives_N=objectives,
+        score=score_N,
+        watch_time_s=_row(out["watch_time_s"]),
+        watch_ratio=_row(out["watch_ratio"]),
+        objectives=objectives,
         explanation=Explanation(
             parts, _row(out["anchor_weights"]), _row(out["anchor_ratio"]), _row(out["quantiles_s"])
         )

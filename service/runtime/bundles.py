@@ -65,7 +65,7 @@ class Bundles:
                 await self._load(self._store.path(version))
 
     async def follow(self) -> None:
-        """One look at `CURRENT`: if it names another version, load and swap. Never raises for a bad bundle."""
+        """One look at `CURRENT`: if it names another version, load and swap. A bad bundle is logged, once."""
         if self._fixed:
             return
         async with self._lock:

@@ -1,9 +1,10 @@
-"""The first calls of a graph are slow; they are made here, before anybody waits for one."""
+"""What a bundle must pass, beyond its own self-test, before anybody waits for it."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from models.errors import ContractMismatch
 from models.features import candidate_arrays, context_arrays, feedback_matrix, sequence_arrays
 from models.runtime import Bundle
 from models.schema import Candidate, FeedbackEvent
@@ -11,10 +12,21 @@ from models.schema import Candidate, FeedbackEvent
 SLATES: Final = (1, 50, 200, 500)
 """Candidates of the warm-up slates."""
 
+PREDICTIONS: Final = {"watch_time_s", "watch_ratio", "anchor_weights", "anchor_ratio", "quantiles_s"}
+"""What every slate, or its explanation, is made of, besides the objectives."""
+
 
 def warm(bundle: Bundle) -> None:
-    """Run both graphs over made-up requests of common shapes, with and without a sequence."""
+    """Run both graphs over made-up requests of common shapes: the first calls of a graph are slow.
+
+    Raises:
+        ContractMismatch: the ranker does not take or give what this service asks of one.
+    """
     manifest = bundle.manifest
+    if missing := sorted(PREDICTIONS - {spec.name for spec in manifest.ranker.outputs}):
+        raise ContractMismatch(
+            f"{manifest.version}: the ranker has no output {missing[0]!r}; export the bundle again."
+        )
     events = [
         FeedbackEvent(
             event_id=f"w{i}",
@@ -35,11 +47,17 @@ def warm(bundle: Bundle) -> None:
         manifest.profile_numbers,
         manifest.profile_categories,
     )
+    takes = {spec.name for spec in manifest.ranker.inputs}
     for size in SLATES:
         slate = [Candidate(video_id=f"w{i}", duration_s=20.0) for i in range(size)]
         for length in (0, len(events) // 2, len(events)):
-            bundle.run_ranker(
+            inputs = (
                 sequence_arrays(events[:length], bundle.vocabulary, now_ms=10**7)
                 | candidate_arrays(slate, bundle.vocabulary)
                 | context
             )
+            if takes != set(inputs):
+                raise ContractMismatch(
+                    f"{manifest.version}: the ranker takes {sorted(takes)}, we give {sorted(inputs)}."
+                )
+            bundle.run_ranker(inputs)

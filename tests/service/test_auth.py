@@ -1,0 +1,93 @@
+"""API keys: who gets in, and where to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from models.errors import BadInput
+from service.api.auth import RIGHTS, Forbidden, Keys, Unauthorized
+from service.store import MemoryStore
+from tests.service import tiny_bundle
+from tests.service.running import event, served
+
+KEYS = "l:label, r:rerank, d:read, a:admin, all:label+rerank+read+admin"
+
+NEEDS = [
+    ("POST", "/label", "label"),
+    ("PUT", "/videos", "label"),
+    ("PUT", "/users", "label"),
+    ("POST", "/rerank", "rerank"),
+    ("GET", "/users/u/sequence", "read"),
+    ("GET", "/v1/models", "read"),
+    ("GET", "/metrics", "read"),
+    ("DELETE", "/users/u", "admin"),
+    ("POST", f"/v1/models/{tiny_bundle.FIRST}:activate", "admin"),
+    ("POST", "/v1/models:rollback", "admin"),
+]
+
+
+def test_each_path_needs_its_right(bundles: Path, tmp_path: Path) -> None:
+    root = tmp_path / "bundles"
+    tiny_bundle.write_root(root, tiny_bundle.FIRST)
+    with served(root, MemoryStore(), tmp_path, api_keys=KEYS) as client:
+        for method, path, right in NEEDS:
+            assert client.request(method, path).status_code == 401
+            for key, of_key in (("l", "label"), ("r", "rerank"), ("d", "read"), ("a", "admin")):
+                status = client.request(method, path, headers={"authorization": f"Bearer {key}"}).status_code
+                assert (status == 403) == (of_key != right), (method, path, key, status)
+                assert status != 401
+        for path in ("/health/live", "/health/ready", "/openapi.json", "/docs"):
+            assert client.get(path).status_code == 200
+
+
+def test_a_key_that_is_right_lets_pass(bundles: Path, tmp_path: Path) -> None:
+    with served(bundles, MemoryStore(), tmp_path, api_keys=KEYS) as client:
+        headers = {"authorization": "bearer all"}
+        assert client.post("/label", json=event(), headers=headers).status_code == 200
+        refused = client.post("/label", json=event())
+        assert refused.headers["www-authenticate"] == "Bearer"
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert client.get("/openapi.json").json()["security"] == [{"key": []}]
+
+
+@pytest.mark.parametrize("header", [None, b"", b"Bearer", b"Bearer ", b"Bearer nope", b"Basic all", b"all"])
+def test_anything_but_a_known_key_is_nobody(header: bytes | None) -> None:
+    with pytest.raises(Unauthorized):
+        Keys.read(KEYS, None).check(header, "label")
+
+
+def test_a_key_may_hold_colons_and_has_exactly_its_rights() -> None:
+    keys = Keys.read("a:b:c:label+read", None)
+    keys.check(b"Bearer a:b:c", "label")
+    for right in set(RIGHTS) - {"label", "read"}:
+        with pytest.raises(Forbidden):
+            keys.check(b"Bearer a:b:c", right)
+
+
+def test_keys_may_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# ours\nsecret:label  # the importer\n\nother:read+admin\n")
+    keys = Keys.read("", file)
+    keys.check(b"Bearer secret", "label")
+    keys.check(b"Bearer other", "admin")
+    assert bool(keys)
+    assert not Keys.read("", None)
+
+
+@pytest.mark.parametrize("text", ["secret", "secret:", ":label", "secret:label+root", "ok:read,secret:all"])
+def test_an_entry_that_is_none_is_refused_without_telling_it(text: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        Keys.read(text, None)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_missing_file_of_keys_is_not_no_keys(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be read"):
+        Keys.read("", tmp_path / "nope")
+
+
+def test_without_keys_everybody_may(client: httpx2.Client) -> None:
+    assert client.get("/metrics").status_code == 200

@@ -1,0 +1,190 @@
+"""What every path has in common: problem documents, limits, headers, and no 500 from any bytes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.store import MemoryStore
+from tests.service.running import Service, event, served
+
+JSON = {"content-type": "application/json"}
+PATHS = ["/label", "/rerank"]
+
+
+def is_problem(reply: httpx2.Response, status: int) -> bool:
+    """Whether it is the RFC 9457 document of this status."""
+    if reply.headers["content-type"] != "application/problem+json":
+        return False
+    document = reply.json()
+    named = {"type", "title", "status", "detail"} <= set(document) and document["detail"]
+    return bool(named and document["status"] == reply.status_code == status)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"nope", 400),
+        (b'{"user_id": "\xff"}', 400),
+        (b"\xef\xbb\xbf{}", 400),
+        (b"[" * 200_000, 400),
+        (b'{"events":' * 50_000, 400),
+        (b"9" * 6000, 400),
+        (b"[" * 500 + b"]" * 500, 422),
+        (b'"\\ud800"', 422),
+        (b'{"\\ud800": "\\ud800"}', 422),
+        (b'{"user_id": "\\ud800", "candidates": [{"video_id": "\\udfff"}]}', 422),
+        (b'{"weights": {"\\ud800": 1}, "user_id": "u", "candidates": [{"video_id": "v"}]}', 422),
+        (b'[{"event_id": "\\ud800", "\\udc00": NaN}]', 422),
+        (b"NaN", 422),
+        (b"-Infinity", 422),
+        (b"1e999", 422),
+        (b"[[]]", 422),
+        (b'{"user_id": 1e999}', 422),
+        (b'{"user_id": ' + b"9" * 4000 + b"}", 422),
+    ],
+)
+def test_bytes_that_make_no_sense_are_told_so(
+    client: httpx2.Client, path: str, body: bytes, status: int
+) -> None:
+    assert is_problem(client.post(path, content=body, headers=JSON), status)
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/videos", "/users"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"content-type": "text/plain"},
+        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": "application/json; charset=utf-16"},
+        {"content-type": "application/json", "content-encoding": "gzip"},
+        {"content-type": "application/json", "content-encoding": "br"},
+    ],
+)
+def test_other_content_types_and_encodings_are_not_read(
+    client: httpx2.Client, path: str, headers: dict[str, str]
+) -> None:
+    method = "POST" if path in PATHS else "PUT"
+    body = gzip.compress(b"{}") if "content-encoding" in headers else b"{}"
+    assert is_problem(client.request(method, path, content=body, headers=headers), 415)
+
+
+@pytest.mark.parametrize("charset", ["", "; charset=utf-8", '; charset="UTF-8"', ";  Charset=utf8"])
+def test_json_in_utf_8_may_say_so(client: httpx2.Client, user: str, charset: str) -> None:
+    headers = {"content-type": "application/JSON" + charset}
+    body = json.dumps(event(f"{user}-1", user))
+    assert client.post("/label", content=body, headers=headers).status_code == 200
+
+
+def chunks(size: int) -> Iterator[bytes]:
+    for _ in range(0, size, 1000):
+        yield b" " * 1000
+
+
+@pytest.mark.parametrize(("path", "method"), [("/label", "POST"), ("/rerank", "POST"), ("/videos", "PUT")])
+def test_a_body_over_the_limit_is_refused_announced_or_not(
+    bundles: Path, tmp_path: Path, path: str, method: str
+) -> None:
+    with served(bundles, MemoryStore(), tmp_path, max_body_bytes=5000) as client:
+        assert is_problem(client.request(method, path, content=b" " * 5001, headers=JSON), 413)
+        assert is_problem(client.request(method, path, content=chunks(6000), headers=JSON), 413)
+        assert is_problem(client.request(method, path, content=chunks(5000), headers=JSON), 400)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nope", 404),
+        ("GET", "/users/nobody-at-all/sequence", 404),
+        ("GET", "/label", 405),
+        ("DELETE", "/rerank", 405),
+        ("POST", "/v1/models/20990101-00000000:activate", 404),
+        ("POST", "/v1/models/..:activate", 404),
+        ("POST", "/v1/models/nope:activate", 404),
+        ("GET", "/users/%ff/sequence", 422),
+        ("GET", "/users/%00/sequence", 422),
+        ("GET", f"/users/{'x' * 257}/sequence", 422),
+        ("DELETE", "/users/%ff", 422),
+        ("BREW", "/label", 400),
+    ],
+)
+def test_refusals_of_paths_are_problem_documents_too(
+    client: httpx2.Client, method: str, path: str, status: int
+) -> None:
+    assert is_problem(client.request(method, path), status)
+
+
+@pytest.mark.parametrize("path", ["/label", "/nope", "/health/live", "/openapi.json"])
+def test_every_answer_carries_its_request_id_and_its_timing(client: httpx2.Client, path: str) -> None:
+    first, second = client.get(path), client.get(path)
+    assert first.headers["x-request-id"] != second.headers["x-request-id"]
+    named = [part.split(";")[0].strip() for part in first.headers["server-timing"].split(",")]
+    assert named == ["parse", "state", "inference", "total"]
+    assert client.get(path, headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
+
+
+@pytest.mark.parametrize("bad", [b"", b"x" * 129, b"a\tb", b"\xe4"])
+def test_a_request_id_that_could_harm_a_log_is_replaced(client: httpx2.Client, bad: bytes) -> None:
+    got = client.get("/health/live", headers=[(b"x-request-id", bad)]).headers["x-request-id"]
+    assert len(got) == 16
+
+
+@pytest.mark.parametrize("user_id", ["a/b", "x/sequence", "ä ö?#%", "..", "名前"])
+def test_any_id_can_be_in_a_path(client: httpx2.Client, user: str, user_id: str) -> None:
+    whole = f"{user}-{user_id}"
+    client.post("/label", json=event(f"{user}-1", whole)).raise_for_status()
+    path = f"/users/{quote(whole, safe='')}"
+    assert client.get(f"{path}/sequence").json()["user_id"] == whole
+    assert client.delete(path).json()["known"] is True
+    assert client.get(f"{path}/sequence").status_code == 404
+
+
+EVENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+        for name in event()
+    },
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | EVENTS,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["events", "user_id", "candidates", "weights", "top_k"]) | st.text(max_size=5),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+BODIES = st.binary(max_size=200) | VALUES.map(lambda value: json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
+@pytest.mark.parametrize("path", [*PATHS, "/videos", "/users"])
+def test_no_bytes_make_a_500(service: Service, path: str, kind: str) -> None:
+    method = "POST" if path in PATHS else "PUT"
+    with service.client() as client:
+
+        @settings(max_examples=60, deadline=None, derandomize=True)
+        @given(body=BODIES)
+        def no_500(body: bytes) -> None:
+            reply = client.request(method, path, content=body, headers={"content-type": kind})
+            assert reply.status_code in (200, 400, 409, 415, 422)
+            if reply.status_code != 200:
+                assert is_problem(reply, reply.status_code)
+
+        no_500()

@@ -1,0 +1,233 @@
+"""A bundle of a few nodes whose answers can be worked out by hand; made without torch, in milliseconds.
+
+Labeler, w watched and d duration: `labelcraft` = clip(w/d, 0, 1), `pcr` = min(w/d, 2)/2.
+
+Ranker, over the sequence's sums W of watched and D of duration, candidate duration d (20 s if unknown),
+tab row t, profile number `age` a (0 if unknown), author row u:
+
+    watch_ratio  = (W + 10)/(D + 20) · 30/(30 + d) · (1 + t/100) · (1 + a/1000)
+    watch_time_s = watch_ratio · d         watch_time = watch_time_s/(watch_time_s + 10)
+    interest     = sigmoid(u/10)           anchors: weights ¼ ½ ¼ at ½, 1, 1½ times the watch_ratio
+    quantiles_s  = ½, 1, 1½ times watch_time_s
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+from models.features import columns_digest
+from models.manifest import (
+    LABELER,
+    MANIFEST,
+    RANKER,
+    VOCABULARY,
+    GoldenRows,
+    Graph,
+    Manifest,
+    Tensor,
+    TensorSpec,
+    Training,
+)
+from models.store import BundleStore
+from models.vocabulary import Vocabulary
+
+FIRST: Final = "20260101-00000001"
+SECOND: Final = "20260102-00000002"
+SEQUENCE_LENGTH: Final = 50
+
+_TYPES: Final = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
+_FIELDS: Final = Vocabulary(
+    {
+        "video_id": [f"v{i}" for i in range(100)],
+        "author_id": [f"a{i}" for i in range(20)],
+        "tag": ["t1", "t2"],
+        "tab": ["0", "1"],
+        "profile.city": ["1", "2"],
+    }
+)
+
+
+def watch_ratio(
+    watched_s: float = 0.0, durations_s: float = 0.0, d: float = 20.0, tab_row: int = 3, age: float = 0.0
+) -> float:
+    """The ranker's, for sums over the sequence. Row 3 is tab `1`, the bundle's default."""
+    ratio = (watched_s + 10) / (durations_s + 20)
+    return ratio * 30 / (30 + d) * (1 + tab_row / 100) * (1 + age / 1000)
+
+
+def write(folder: Path, version: str = FIRST, *, scale: float = 1.0) -> Path:
+    """Make `folder` a complete version. Another `scale` of `labelcraft` makes other weights."""
+    folder.mkdir(parents=True)
+    (folder / LABELER).write_bytes(_labeler(scale))
+    (folder / RANKER).write_bytes(_ranker())
+    (folder / VOCABULARY).write_bytes(_FIELDS.to_bytes())
+    manifest = Manifest(
+        version=version,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        files={name: sha256(folder / name) for name in (LABELER, RANKER, VOCABULARY)},
+        columns_digest=columns_digest(),
+        vocabulary_digest=_FIELDS.digest(),
+        labeler=_graph(folder / LABELER, _LABELER_IN, _LABELER_OUT),
+        ranker=_graph(folder / RANKER, _RANKER_IN, _RANKER_OUT),
+        labels=("labelcraft", "pcr"),
+        objectives=("watch_time", "interest"),
+        weights={"watch_time": 1.0, "interest": 1.0},
+        sequence_length=SEQUENCE_LENGTH,
+        profile_numbers=("age",),
+        profile_categories=("city",),
+        default_tab="1",
+        training=Training(
+            recipe="tiny",
+            seed=0,
+            dataset="none",
+            source="tests",
+            licence="Apache-2.0",
+            rows=0,
+            users=0,
+            watermark_ms=0,
+            git_commit="0" * 40,
+            machine="any",
+        ),
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+    return folder
+
+
+def write_root(root: Path, *versions: str) -> BundleStore:
+    """A folder of versions, the first promoted, each with a scale of its own."""
+    for number, version in enumerate(versions):
+        write(root / version, version, scale=1.0 - number / 4)
+    store = BundleStore(root)
+    store.promote(versions[0])
+    return store
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _specs(*rows: tuple[str, str, tuple[int | str, ...]]) -> tuple[TensorSpec, ...]:
+    unit = {"int64": "row", "float32": "raw"}
+    return tuple(
+        TensorSpec.model_validate({"name": n, "dtype": t, "shape": s, "unit": unit[t]}) for n, t, s in rows
+    )
+
+
+_LABELER_IN: Final = _specs(("feedback", "float32", ("N", 8)))
+_LABELER_OUT: Final = _specs(("labelcraft", "float32", ("N",)), ("pcr", "float32", ("N",)))
+_RANKER_IN: Final = _specs(
+    ("sequence_ids", "int64", ("B", "L", 4)),
+    ("sequence_feedback", "float32", ("B", "L", 8)),
+    ("sequence_age_s", "float32", ("B", "L")),
+    ("candidate_ids", "int64", ("B", "N", 3)),
+    ("candidate_duration_s", "float32", ("B", "N")),
+    ("context_ids", "int64", ("B", 1)),
+    ("profile", "float32", ("B", 1)),
+    ("profile_ids", "int64", ("B", 1)),
+)
+_RANKER_OUT: Final = _specs(
+    *((name, "float32", ("B", "N")) for name in ("watch_time_s", "watch_ratio", "interest", "watch_time")),
+    *((name, "float32", ("B", "N", 3)) for name in ("anchor_weights", "anchor_ratio", "quantiles_s")),
+)
+
+
+class _Net:
+    """Nodes by name; constants are made where they are used."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def const(self, value: Any, dtype: type = np.float32) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def op(self, kind: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
+        name = out or f"n{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+    def column(self, x: str, index: int, axis: int) -> str:
+        return self.op("Gather", x, self.const(index, np.int64), axis=axis)
+
+    def model(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bytes:
+        graph = helper.make_graph(
+            self.nodes, "tiny", [_info(s) for s in inputs], [_info(s) for s in outputs], self.constants
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        onnx.checker.check_model(model)
+        return bytes(model.SerializeToString())
+
+
+def _info(spec: TensorSpec) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(spec.name, _TYPES[spec.dtype], list(spec.shape))
+
+
+def _labeler(scale: float) -> bytes:
+    net = _Net()
+    ratio = net.op("Div", net.column("feedback", 0, 1), net.column("feedback", 1, 1))
+    net.op("Mul", net.op("Clip", ratio, net.const(0), net.const(1)), net.const(scale), out="labelcraft")
+    net.op("Div", net.op("Clip", ratio, net.const(0), net.const(2)), net.const(2), out="pcr")
+    return net.model(_LABELER_IN, _LABELER_OUT)
+
+
+def _ranker() -> bytes:
+    net = _Net()
+    rows = net.const([1], np.int64)
+    sums = net.op("ReduceSum", "sequence_feedback", rows, keepdims=0)  # [B, 8]
+    watched = net.op("Add", net.op("Slice", sums, *_slice(net, 0)), net.const(10))
+    lengths = net.op("Add", net.op("Slice", sums, *_slice(net, 1)), net.const(20))
+    tab = net.op("Cast", "context_ids", to=TensorProto.FLOAT)
+    age = net.op("Where", net.op("IsNaN", "profile"), net.const(0), "profile")
+    user = net.op("Div", watched, lengths)  # [B, 1]
+    user = net.op("Mul", user, net.op("Add", net.op("Div", tab, net.const(100)), net.const(1)))
+    user = net.op("Mul", user, net.op("Add", net.op("Div", age, net.const(1000)), net.const(1)))
+    unknown = net.op("IsNaN", "candidate_duration_s")
+    d = net.op("Where", unknown, net.const(20), "candidate_duration_s")
+    ratio = net.op("Mul", user, net.op("Div", net.const(30), net.op("Add", d, net.const(30))))
+    net.op("Identity", ratio, out="watch_ratio")
+    seconds = net.op("Mul", ratio, d, out="watch_time_s")
+    net.op("Div", seconds, net.op("Add", seconds, net.const(10)), out="watch_time")
+    author = net.op("Cast", net.column("candidate_ids", 1, 2), to=TensorProto.FLOAT)
+    net.op("Sigmoid", net.op("Div", author, net.const(10)), out="interest")
+    last = net.const([2], np.int64)
+    thirds = net.const([[[0.5, 1.0, 1.5]]])
+    ratio3 = net.op("Mul", net.op("Unsqueeze", ratio, last), thirds, out="anchor_ratio")
+    net.op("Mul", net.op("Unsqueeze", seconds, last), thirds, out="quantiles_s")
+    zeros = net.op("Mul", ratio3, net.const(0))
+    net.op("Add", zeros, net.const([[[0.25, 0.5, 0.25]]]), out="anchor_weights")
+    return net.model(_RANKER_IN, _RANKER_OUT)
+
+
+def _slice(net: _Net, start: int) -> tuple[str, str, str]:
+    return net.const([start], np.int64), net.const([start + 1], np.int64), net.const([1], np.int64)
+
+
+def _graph(path: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Graph:
+    """Golden rows are what the graph answers to made-up numbers."""
+    rng = np.random.default_rng(0)
+    sizes = {"B": 1, "N": 3, "L": 2}
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for spec in inputs:
+        shape = [sizes[dim] if isinstance(dim, str) else dim for dim in spec.shape]
+        numbers = rng.integers(1, 4, shape)
+        arrays[spec.name] = numbers.astype(spec.dtype)
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    answers: Mapping[str, Any] = dict(
+        zip([s.name for s in outputs], session.run([s.name for s in outputs], arrays), strict=True)
+    )
+    golden = GoldenRows(
+        inputs={name: Tensor.of(array) for name, array in arrays.items()},
+        outputs={name: Tensor.of(array) for name, array in answers.items()},
+    )
+    return Graph(inputs=inputs, outputs=outputs, golden=golden)
