@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -49,6 +50,9 @@ class AnchorsConfig(Config):
 
     learning_rate: PositiveFloat = 1e-3
     """Adam."""
+
+    code_rate: float = Field(default=0.1, gt=0, le=1)
+    """How far a code moves to the mean of its encodings in one step."""
 
     max_ratio: float = Field(default=3.0, gt=0)
     """Watch ratios are clipped at this, or at the group's 99.5th percentile when that is lower."""
@@ -114,7 +118,7 @@ def fit_anchors(ratios: Sequence[F32], config: AnchorsConfig, *, seed: int) -> A
     Source: Xu et al., "Leveraging Label Distributions as Anchors to Enhance Video Recommendation" (LDA),
     stage 1. Ours: the sequences (`sample_sequences`), the logarithm, k-means start and restart of dead codes.
     """
-    clipped = [np.minimum(r, min(config.max_ratio, float(np.quantile(r, 0.995)))) for r in ratios]
+    clipped = [_clip(r, config) for r in ratios]
     deviation_G = torch.tensor([float(r.std()) for r in clipped])
     drawn = [
         sample_sequences(
@@ -151,10 +155,38 @@ def fit_anchors(ratios: Sequence[F32], config: AnchorsConfig, *, seed: int) -> A
     return _ascending(anchors)
 
 
+def random_anchors(ratios: Sequence[F32], config: AnchorsConfig, *, seed: int) -> Anchors:
+    """What learned anchors must beat: normal vectors that stand for uniformly drawn ratios.
+
+    Args and errors as `fit_anchors`. Every anchor of a group decodes to one ratio between 0 and the group's
+    greatest clipped one; shares are even, the loss is NaN.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(ratios), config.anchors)
+    clipped = [_clip(r, config) for r in ratios]
+    high_G = torch.tensor([float(r.max()) for r in clipped])
+    deviation_G = torch.tensor([float(r.std()) for r in clipped])
+    mean_GK = (torch.rand(shape, generator=generator) * high_G[:, None]).sort(-1).values
+    return Anchors(
+        code=torch.randn(*shape, config.code_dim, generator=generator),
+        ratio=mean_GK[..., None].repeat(1, 1, config.steps),
+        share=torch.full(shape, 1 / config.anchors),
+        deviation=deviation_G,
+        loss=math.nan,
+    )
+
+
+def _clip(ratio: F32, config: AnchorsConfig) -> F32:
+    if not len(ratio):
+        raise ValueError("a group has no watch ratio to learn anchors from.")
+    out: F32 = np.minimum(ratio, min(config.max_ratio, float(np.quantile(ratio, 0.995)))).astype(np.float32)
+    return out
+
+
 def _train(net: VQVAE, sequence_GLS: Tensor, config: AnchorsConfig, generator: torch.Generator) -> float:
-    """Adam over shuffled batches; codes hardly used in an epoch are restarted, except after the last."""
+    """Adam over shuffled batches; codes hardly used in an epoch are restarted, but not towards the end."""
     net.initialise_codes(sequence_GLS, rounds=10, generator=generator)
-    adam = torch.optim.Adam(net.parameters(), lr=config.learning_rate)
+    adam = torch.optim.Adam([*net.weights, *net.biases], lr=config.learning_rate)
     count = sequence_GLS.shape[1]
     mean = 0.0
     for epoch in range(config.epochs):
@@ -166,13 +198,11 @@ def _train(net: VQVAE, sequence_GLS: Tensor, config: AnchorsConfig, generator: t
             adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
+            net.move_codes(out.encoded.detach(), out.code, rate=config.code_rate)
             used_GK += _counts(out.code, config.anchors)
             total += loss.item() * len(rows)
         mean = total / count
-        if epoch == config.epochs // 2:
-            # By now the encoder has spread the sequences out: a second k-means uses all codes again.
-            net.initialise_codes(sequence_GLS, rounds=10, generator=generator)
-        elif epoch < config.epochs - 1:
+        if epoch < 0.8 * config.epochs:
             net.restart_dead_codes(used_GK, batch_GLS, generator)
     return mean
 

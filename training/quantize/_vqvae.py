@@ -32,7 +32,8 @@ class VQVAE(nn.Module):
 
     E is an MLP S-2S-C with ReLU, Dec its mirror, both `[G, in, out]` weights in one `baddbmm`, so that
     ten groups cost one. Every group starts from the same weights: the groups' code spaces then stay
-    comparable, which is what lets LDA map all of them by one φ. Gradient codebook, no moving averages.
+    comparable, which is what lets LDA map all of them by one φ. The
+    codebook term is stepped on by `move_codes`, everything else by the optimiser.
 
     Args:
         groups: G.
@@ -105,23 +106,33 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def initialise_codes(self, sequence_GLS: Tensor, *, rounds: int, generator: torch.Generator) -> None:
-        """Put the codes where the encodings are: Lloyd's k-means from random encodings."""
+        """Put the codes where the encodings are: k-means from random encodings."""
         encoded = self.encode(sequence_GLS)
         self._restart(torch.ones_like(self.codebook[..., 0]).bool(), encoded, generator)
         for _ in range(rounds):
-            member_GLK = one_hot(self.nearest(encoded), self.codebook.shape[1]).to(encoded.dtype)
-            count_GK1 = member_GLK.sum(1)[..., None]
-            mean_GKC = member_GLK.mT @ encoded / count_GK1.clamp(min=1)
-            self.codebook.copy_(torch.where(count_GK1 > 0, mean_GKC, self.codebook))
+            self.move_codes(encoded, self.nearest(encoded), rate=1.0)
+
+    @torch.no_grad()
+    def move_codes(self, encoded_GLC: Tensor, code_GL: Tensor, *, rate: float) -> None:
+        """Step on the codebook term: each code moves by `rate` of the way to the mean of its encodings.
+
+        That is the term's gradient step, with a length of its own for each code (1 is Lloyd's, less is the
+        usual moving average). Adam's steps have the same length however close the encodings lie; where a
+        mode is narrow it would throw the codes out of it, and leave one.
+        """
+        member_GLK = one_hot(code_GL, self.codebook.shape[1]).to(encoded_GLC.dtype)
+        count_GK1 = member_GLK.sum(1)[..., None]
+        mean_GKC = member_GLK.mT @ encoded_GLC / count_GK1.clamp(min=1)
+        self.codebook.add_(torch.where(count_GK1 > 0, rate * (mean_GKC - self.codebook), 0.0))
 
     @torch.no_grad()
     def restart_dead_codes(self, count_GK: Tensor, sequence_GLS: Tensor, generator: torch.Generator) -> int:
-        """Move the codes with less than a tenth of an even share of `count_GK` onto random encodings.
+        """Move the codes with less than 0.3 of an even share of `count_GK` onto random encodings.
 
         Returns:
             How many were moved.
         """
-        dead_GK = count_GK < 0.1 * count_GK.mean(-1, keepdim=True)
+        dead_GK = count_GK < 0.3 * count_GK.mean(-1, keepdim=True)
         self._restart(dead_GK, self.encode(sequence_GLS), generator)
         return int(dead_GK.sum())
 

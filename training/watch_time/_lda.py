@@ -14,7 +14,7 @@ from torch.nn.functional import embedding, normalize, softplus
 
 from training.config import Config
 from training.data import Interactions
-from training.quantize import AnchorsConfig, fit_anchors
+from training.quantize import AnchorsConfig, fit_anchors, random_anchors
 from training.watch_time._alignment import transport_labels
 from training.watch_time._base import QUANTILES
 from training.watch_time._groups import DurationGroups
@@ -32,7 +32,7 @@ class LDAConfig(Config):
     """Stage 1."""
 
     random_anchors: bool = False
-    """Ablation: replace the learned anchor vectors by random ones of the same size."""
+    """Ablation: as many anchors that know nothing of the labels, random vectors for random ratios."""
 
     dim: PositiveInt = 64
     """Width of the space that φ maps states and anchors into."""
@@ -154,10 +154,9 @@ class LDA(nn.Module):
         group = self.groups.fit(train.duration_s)(torch.from_numpy(train.duration_s)).numpy()
         # A group that merged edges left empty is never asked for; it gets everybody's anchors.
         of_group = [ratio[group == g] if (group == g).any() else ratio for g in range(c.groups)]
-        anchors = fit_anchors(of_group, c.anchors, seed=seed)
+        make = random_anchors if c.random_anchors else fit_anchors
+        anchors = make(of_group, c.anchors, seed=seed)
         self.anchor_code.copy_(_standard(anchors.code))
-        if c.random_anchors:
-            self.anchor_code.normal_(generator=torch.Generator().manual_seed(seed))
         self.anchor_ratio.copy_(anchors.mean)
         edge_GK1 = anchor_edges(anchors.ratio)
         self.anchor_start.copy_(edge_GK1[:, :1])

@@ -1,0 +1,260 @@
+"""LDA: the shared properties, what inference must not touch, and a planted world with several peaks."""
+
+# Shape suffixes: N exposures, D state.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.training import _watch_time_asserts as wt
+from training.quantize import VQVAE, AnchorsConfig
+from training.watch_time import LDA, VR, DistributionHead, LDAConfig, VRConfig, _alignment, _lda
+
+TINY = LDAConfig(groups=3, dim=16, anchors=AnchorsConfig(anchors=8, code_dim=8, sequences=256, epochs=4))
+
+
+def fitted(config: LDAConfig = TINY) -> LDA:
+    torch.manual_seed(0)
+    return LDA(wt.STATE, config).fit_tables(wt.heavy_tailed_log(), seed=0)
+
+
+@pytest.fixture(scope="module")
+def head() -> LDA:
+    return fitted()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small only wait for each other on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+OPTIONS = [
+    {},
+    {"point": "median"},
+    {"target": "time"},
+    {"weights": "raw_dot"},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_is_a_head_with_a_distribution(options: dict[str, str]) -> None:
+    head = fitted(LDAConfig.model_validate({**TINY.model_dump(), **options}))
+    assert isinstance(head, DistributionHead)
+    wt.assert_answers_finite_seconds(head)
+    wt.assert_is_a_distribution(head)
+    state, duration = wt.states(20)
+    assert head.train().loss(state, duration, duration / 2).isfinite()
+
+
+def test_depends_on_the_row_alone(head: LDA) -> None:
+    wt.assert_rows_do_not_see_each_other(head)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_exports(options: dict[str, str], tmp_path: Path) -> None:
+    wt.assert_onnx_agrees_with_torch(
+        fitted(LDAConfig.model_validate({**TINY.model_dump(), **options})), tmp_path
+    )
+
+
+def test_is_saved_whole(head: LDA) -> None:
+    wt.assert_survives_a_round_trip(head, LDA(wt.STATE, TINY))
+
+
+def test_refuses_without_tables() -> None:
+    wt.assert_refuses_to_learn_before_its_tables(LDA(wt.STATE, TINY))
+
+
+def test_inference_calls_neither_transport_nor_vqvae(head: LDA, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def tripwire(name: str) -> Callable[..., Tensor]:
+        def called(*_: object, **__: object) -> Tensor:
+            calls.append(name)
+            raise AssertionError(f"{name} was called")
+
+        return called
+
+    monkeypatch.setattr(_alignment, "sinkhorn", tripwire("sinkhorn"))
+    monkeypatch.setattr(_lda, "transport_labels", tripwire("transport"))
+    monkeypatch.setattr(VQVAE, "encode", tripwire("encode"))
+    wt.served(head, *wt.states(10))
+    assert calls == []
+    state, duration = wt.states(10)
+    with pytest.raises(AssertionError, match="transport was called"):  # the wire is live
+        head.train().loss(state, duration, duration)
+    head.eval()
+
+
+def test_inference_reads_the_frozen_anchors_alone(head: LDA) -> None:
+    """p_k is a buffer when serving: changing what it was computed from changes nothing until refrozen."""
+    copy = LDA(wt.STATE, TINY)
+    copy.load_state_dict(head.state_dict())
+    copy.eval()
+    before = wt.served(copy, *wt.states(10))
+    with torch.no_grad():
+        copy.from_anchor.weight.mul_(-1)
+    kept = copy.seconds(*wt.states(10))
+    torch.testing.assert_close(kept, before[0], rtol=0, atol=0)
+    copy.freeze_anchors()
+    assert not torch.allclose(copy.seconds(*wt.states(10)), before[0])
+
+
+def test_eval_mode_refreezes_what_training_moved() -> None:
+    head = fitted().train()
+    with torch.no_grad():
+        head.from_anchor.weight.mul_(-1)
+    live = head.seconds(*wt.states(10))
+    torch.testing.assert_close(head.eval().seconds(*wt.states(10)), live)
+
+
+def test_other_groups_anchors_have_no_weight(head: LDA) -> None:
+    """Whatever happens to another group's anchors, a row of this one does not move."""
+    copy = LDA(wt.STATE, TINY)
+    copy.load_state_dict(head.state_dict())
+    copy.eval()
+    state, duration = wt.states(300)
+    group = copy.groups(duration)
+    before = [copy.seconds(state, duration), *copy.distribution(state, duration)]
+    for table in (copy.anchor_key, copy.anchor_ratio, copy.anchor_width):
+        table[1] = 77.0
+    after = [copy.seconds(state, duration), *copy.distribution(state, duration)]
+    assert 0 < (group == 1).sum() < 300
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a[group != 1], b[group != 1], rtol=0, atol=0)
+    assert not torch.allclose(before[0][group == 1], after[0][group == 1])
+
+
+def test_pseudo_labels_carry_no_gradient_and_lie_near_the_label() -> None:
+    head = fitted().train()
+    state, duration = wt.states(200)
+    duration = duration.clamp(5, 300)
+    watch = duration * torch.rand(200, generator=torch.Generator().manual_seed(1))
+    label = head.pseudo_labels(head.attend(state, duration), duration, watch)
+    assert not label.requires_grad
+    torch.testing.assert_close(label.sum(-1), torch.ones(200))
+    stands_for = (label * head.distribution(state, duration)[1]).sum(-1)
+    assert np.corrcoef(stands_for.numpy(), (watch / duration).numpy())[0, 1] > 0.8
+
+
+def test_alignment_draws_states_to_their_anchors() -> None:
+    state, duration = wt.states(200)
+    duration = duration.clamp(5, 300)
+    watch = duration * state[:, 0].sigmoid()
+
+    def distance(alignment: float, steps: int) -> float:
+        """Mean of Σ Q̃ (1 - cos) after so many steps."""
+        head = fitted(TINY.model_copy(update={"alignment": alignment})).train()
+        adam = torch.optim.Adam(head.parameters(), lr=3e-3)
+        for _ in range(steps):
+            adam.zero_grad()
+            head.loss(state, duration, watch).backward()  # type: ignore[no-untyped-call]
+            adam.step()
+        with torch.no_grad():
+            at = head.attend(state, duration)
+            return float((head.pseudo_labels(at, duration, watch) * (1 - at.cosine)).sum(-1).mean())
+
+    assert distance(1.0, 40) < 0.9 * distance(1.0, 0)
+    assert distance(1.0, 40) < distance(0.0, 40)
+
+
+def test_compactness_adds_to_the_loss(head: LDA) -> None:
+    state, duration = wt.states(50)
+    compact = LDA(wt.STATE, TINY.model_copy(update={"compactness": 1.0}))
+    compact.load_state_dict(head.state_dict())
+    assert compact.loss(state, duration, duration) > head.loss(state, duration, duration)
+
+
+# --- A planted world: each group of durations has its own three peaks, and x decides which one a row is at.
+
+PEAKS = np.array([[0.03, 0.5, 1.0], [0.02, 0.35, 1.0], [0.05, 0.6, 1.5], [0.02, 0.2, 0.9]])
+PLANTED = LDAConfig(
+    groups=4, dim=32, anchors=AnchorsConfig(anchors=8, code_dim=16, sequences=1024, epochs=20)
+)
+SEEDS = range(5)
+
+
+class Planted(NamedTuple):
+    feature: Tensor
+    """`[N, 9]`"""
+    duration: Tensor
+    """`[N]` seconds"""
+    watch_time: Tensor
+    """`[N]` seconds"""
+
+
+def planted(n: int, seed: int) -> Planted:
+    rng = np.random.default_rng(seed)
+    taste_a, taste_b = (np.random.default_rng(s).normal(size=(8, 3)) for s in (7, 8))
+    x = rng.normal(size=(n, 8))
+    bend = np.abs(x @ taste_b)
+    logit = 4 * (np.tanh(x @ taste_a) + bend - bend.mean(0))
+    peak = (logit + rng.gumbel(size=logit.shape)).argmax(1)
+    duration = np.exp(rng.normal(3.5, 0.8, n)).clip(5, 300)
+    group = np.searchsorted(np.quantile(duration, [0.25, 0.5, 0.75]), duration)
+    ratio = np.maximum(PEAKS[group, peak] + 0.02 * rng.normal(size=n), 0)
+    columns = (np.c_[x, np.log(duration) - 3.5], duration, ratio * duration)
+    return Planted(*(torch.from_numpy(c.astype(np.float32)) for c in columns))
+
+
+class Score(NamedTuple):
+    mae_s: float
+    pinball_s: float
+
+
+def score(make: Callable[[], LDA | VR], seed: int) -> Score:
+    """Fit a one-layer backbone and the head for 12 passes over 2000 rows; judge on 4000 others."""
+    train, test = planted(2000, seed), planted(4000, seed + 1000)
+    torch.manual_seed(seed)
+    backbone = nn.Sequential(nn.Linear(9, 32), nn.GELU())
+    head = make().fit_tables(wt.log_of(train.watch_time.numpy(), train.duration.numpy()), seed=seed)
+    adam = torch.optim.Adam([*backbone.parameters(), *head.parameters()], lr=3e-3)
+    head.train()
+    for _ in range(12):
+        for rows in torch.split(torch.randperm(2000), 256):
+            state = backbone(train.feature[rows])
+            adam.zero_grad()
+            head.loss(state, train.duration[rows], train.watch_time[rows]).backward()  # type: ignore[no-untyped-call]
+            adam.step()
+    head.eval()
+    with torch.no_grad():
+        state = backbone(test.feature)
+        mae = float((head.seconds(state, test.duration) - test.watch_time).abs().mean())
+        if isinstance(head, VR):
+            return Score(mae, float("nan"))
+        over = test.watch_time[:, None] - head.quantiles_s(state, test.duration)
+        level = torch.tensor([0.1, 0.5, 0.9])
+        return Score(mae, float(torch.maximum(level * over, (level - 1) * over).mean()))
+
+
+def median_score(make: Callable[[], LDA | VR]) -> Score:
+    return Score(*np.median([score(make, seed) for seed in SEEDS], axis=0).tolist())
+
+
+@pytest.fixture(scope="module")
+def full() -> Score:
+    return median_score(lambda: LDA(32, PLANTED))
+
+
+@pytest.mark.parametrize("loss", ["mse", "l1"])
+def test_errs_less_than_value_regression_on_the_same_backbone_and_budget(full: Score, loss: str) -> None:
+    config = VRConfig.model_validate({"loss": loss})
+    assert full.mae_s < 0.8 * median_score(lambda: VR(32, config)).mae_s
+
+
+@pytest.mark.parametrize("ablation", [{"alignment": 0.0}, {"random_anchors": True}], ids=str)
+def test_is_better_than_without_its_parts(full: Score, ablation: dict[str, float]) -> None:
+    without = median_score(lambda: LDA(32, PLANTED.model_copy(update=ablation)))
+    assert full.mae_s < without.mae_s
+    assert full.pinball_s < 0.8 * without.pinball_s
