@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -78,8 +77,6 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
     try:
         await bundles.start()
         await follow_catalogue()
-        gc.collect()
-        gc.freeze()  # what is loaded stays: collections need not look at it again
         closing = asyncio.Event()
         polls = [
             asyncio.create_task(_every(settings.poll_s, step, closing))

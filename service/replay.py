@@ -51,7 +51,7 @@ def replay(source: str, url: str, *, rate: float, batch: int, progress: Path | N
 
     Raises:
         BadInput: the file cannot be read, the service is not there or refuses the requests as such.
-        StoreUnavailable: the service could not store the events, for longer than we wait.
+        StoreUnavailable: the service went away or could not store the events, for longer than we wait.
     """
     done = _resume(progress, source)
     events = itertools.islice(_events(source), done, None)
@@ -68,6 +68,7 @@ def replay(source: str, url: str, *, rate: float, batch: int, progress: Path | N
         httpx2.Client(base_url=url, headers=headers, timeout=30.0) as client,
         Progress(*columns, console=Console(stderr=True)) as bar,
     ):
+        _reach(client)
         task = bar.add_task("events", total=None, completed=done)
         started, sent = time.monotonic(), 0
         for lines in _batched(events, batch):
@@ -83,6 +84,14 @@ def replay(source: str, url: str, *, rate: float, batch: int, progress: Path | N
     took = time.monotonic() - started
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     print(f"{sent} events in {took:.1f} s ({sent / max(took, 1e-9):.0f}/s): {told}")
+
+
+def _reach(client: httpx2.Client) -> None:
+    """A service that goes away is waited for; one that was never there is a wrong address."""
+    try:
+        client.get("/health/live")
+    except (httpx2.TransportError, httpx2.InvalidURL) as e:
+        raise BadInput(f"No service answers at {client.base_url}: {e}. Start one: make serve.") from e
 
 
 def _send(client: httpx2.Client, lines: list[bytes]) -> dict[str, int]:

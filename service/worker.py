@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import math
 import os
 import socket
@@ -27,6 +28,10 @@ PARENT_POLL_S: Final = 0.5
 
 KEEP_ALIVE_S: Final = 75
 """Longer than clients keep idle connections, so that it is they who close them."""
+
+
+GC_THRESHOLD: Final = (20_000, 10, 10)
+"""A slate of 200 makes about a thousand objects and no cycles; the default would look for some at each."""
 
 
 def run_worker(
@@ -67,6 +72,9 @@ async def _serve(
         idempotency_window_s=settings.idempotency_window_s,
     )
     async with open_services(settings, store) as services:
+        gc.collect()
+        gc.freeze()  # what is loaded stays: collections need not look at it again
+        gc.set_threshold(*GC_THRESHOLD)
         server = Server(services, ready, signals)
         watch = asyncio.create_task(_follow_parent(server, parent))
         try:

@@ -23,7 +23,7 @@ class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events: list[FeedbackEvent]
 
 
-class Label(msgspec.Struct, frozen=True):
+class Label(msgspec.Struct, frozen=True, gc=False):
     """The labels of one exposure."""
 
     event_id: str
@@ -87,14 +87,14 @@ class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ValueError("`candidates` must name at least one video")
 
 
-class Anchor(msgspec.Struct, frozen=True):
+class Anchor(msgspec.Struct, frozen=True, gc=False):
     """One anchor of the label distribution."""
 
     watch_ratio: float
     weight: float
 
 
-class ItemExplanation(msgspec.Struct, frozen=True):
+class ItemExplanation(msgspec.Struct, frozen=True, gc=False):
     """Where an item's score comes from."""
 
     parts: dict[str, float]
@@ -105,7 +105,7 @@ class ItemExplanation(msgspec.Struct, frozen=True):
     """Quantiles p10, p50, p90 in seconds."""
 
 
-class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+class Item(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One video of the slate."""
 
     video_id: str
