@@ -68,10 +68,11 @@ def replay(source: str, url: str, *, rate: float, batch: int, progress: Path | N
         httpx2.Client(base_url=url, headers=headers, timeout=30.0) as client,
         Progress(*columns, console=Console(stderr=True)) as bar,
     ):
-        _reach(client)
         task = bar.add_task("events", total=None, completed=done)
         started, sent = time.monotonic(), 0
         for lines in _batched(events, batch):
+            if not sent:
+                _reach(client)
             if rate:
                 time.sleep(max(0.0, started + sent / rate - time.monotonic()))
             for outcome, count in _send(client, lines).items():
@@ -103,7 +104,7 @@ def _send(client: httpx2.Client, lines: list[bytes]) -> dict[str, int]:
             reply = client.post("/label", content=body, headers={"content-type": "application/json"})
         except httpx2.TransportError as e:
             if attempt == TRIES:
-                raise BadInput(f"No service answers at {client.base_url}: {e}. Start one: make serve.") from e
+                raise StoreUnavailable(f"The service at {client.base_url} is gone: {e}.") from e
         else:
             if reply.status_code in (200, 409, 422):
                 return _counted(reply.json(), len(lines))

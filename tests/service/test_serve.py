@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from models.store import BundleStore
+from service.store import EmbeddedServer
 from tests.service import tiny_bundle
 from tests.service.running import START_S, command, event, eventually, running
 from tests.service.test_label_stream import Dialogue, line
@@ -208,6 +209,25 @@ def test_workers_share_port_state_metrics_and_versions(tmp_path: Path) -> None:
             return versions == {tiny_bundle.SECOND}
 
         assert eventually(everywhere)
+
+
+def test_services_with_a_store_of_their_own_share_what_is_in_it(bundles: Path, tmp_path: Path) -> None:
+    with (
+        EmbeddedServer(tmp_path / "store") as store,
+        running(bundles, tmp_path / "a", "--store", store.url) as first,
+        running(bundles, tmp_path / "b", REELRANK_STORE=store.url) as second,
+        first.client() as one,
+        second.client() as other,
+    ):
+        one.post("/label", json=event("e1")).raise_for_status()
+        assert other.post("/rerank", json=SLATE).json()["history_length"] == 1
+        assert other.post("/label", json=event("e1")).json()["duplicates"] == 1
+        store.stop()
+        assert one.post("/rerank", json=SLATE).json()["degraded"] == ["history"]
+        assert one.post("/label", json=event("e2")).status_code == 503
+        store.start()
+        assert eventually(lambda: one.post("/label", json=event("e2")).status_code == 200)
+        assert other.post("/rerank", json=SLATE).json()["history_length"] == 2
 
 
 def test_a_worker_that_dies_is_replaced(bundles: Path, tmp_path: Path) -> None:
