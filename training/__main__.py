@@ -36,17 +36,21 @@ Bundles = Annotated[Path, typer.Option(help="the folder of versions")]
 def fetch(
     dataset: Annotated[str, typer.Argument(help="kuairand-pure")],
     out: Annotated[Path, typer.Option(help="where the files go")] = Path("downloads"),
-    url: Annotated[str | None, typer.Option(help="another address of the same archive")] = None,
+    url: Annotated[str | None, typer.Option(help="another address; give the archive's checksum too")] = None,
+    md5: Annotated[str | None, typer.Option(help="of the archive")] = None,
+    sha256: Annotated[str | None, typer.Option(help="of the archive")] = None,
 ) -> None:
     """Download a data set from its authors, resuming what is there already."""
-    typer.echo(f"wrote {datasets.fetch(dataset, out, url=url)}")
+    typer.echo(f"wrote {datasets.fetch(dataset, out, url=url, md5=md5, sha256=sha256)}")
 
 
 @app.command()
 def prepare(
     dataset: Annotated[str, typer.Option(help="kuairand-pure or synthetic")],
     out: Annotated[Path, typer.Option(help="a new folder")],
-    source: Annotated[Path | None, typer.Option(help="the data set's files")] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="the data set's files; for synthetic a config.json, or nothing")
+    ] = None,
     seed: Seed = 0,
     figures: Json = None,
 ) -> None:

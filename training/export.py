@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ from models.manifest import (
 )
 from models.manifest import Tensor as TensorRows
 from models.runtime import Bundle
+from models.store import BundleStore
 from models.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
 from training.labels import LabelMaker
 from training.ranker import OBJECTIVES, Ranker, RankerOutputs
@@ -103,11 +105,10 @@ def export(
     folder is loaded as the service would before it gets its name.
 
     Raises:
-        FileExistsError: this version is there already; versions are immutable.
+        BadInput: this version is there already (versions are immutable), or the folder cannot be written.
         RuntimeError: onnxruntime's answers differ from torch's by more than `PARITY`.
     """
-    destination.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".export-", dir=destination))
+    staging = Path(tempfile.mkdtemp(prefix="reelrank-export-"))
     try:
         rows = MadeUp(vocabulary, len(profile_numbers), profile_categories, np.random.default_rng(seed))
         labeler.eval()
@@ -162,12 +163,9 @@ def export(
             _compare(labeler, {"feedback": rows.feedback(n)}, bundle.run_labeler, list(labeler.names))
             for steps in STEPS:
                 _compare(ranker, rows.request(1, n, steps), bundle.run_ranker, names)
-        target = destination / version
-        if target.exists():
-            raise FileExistsError(f"{target} exists already; a version is never changed.")
         staging.chmod(0o755)  # mkdtemp's 0700 would hide the bundle from a service of another user
-        staging.rename(target)
-        return target
+        store = BundleStore(destination)
+        return store.path(store.publish(staging))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -232,22 +230,26 @@ def _torch(module: nn.Module, inputs: Mapping[str, Array]) -> list[Array]:
 
 def _write(module: nn.Module, example: Mapping[str, Array], path: Path, outputs: list[str]) -> None:
     """Export with the axes B, N and L free wherever the example's inputs have them."""
-    axes = {"feedback": ("N",)} | {name: shape for name, (shape, _) in RANKER_INPUTS.items()}
+    axes: dict[str, tuple[str | int, ...]] = {"feedback": ("N", len(FEEDBACK_COLUMNS))}
+    axes |= {name: shape for name, (shape, _) in RANKER_INPUTS.items()}
     dynamic = tuple(
         {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(axes[name]) if isinstance(axis, str)}
         for name in example
     )
-    program = torch.onnx.export(
-        module,
-        tuple(torch.from_numpy(a) for a in example.values()),
-        input_names=list(example),
-        output_names=outputs,
-        opset_version=OPSET,
-        dynamic_shapes=dynamic,
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # torch 2.13's exporter calls a deprecated part of torch itself.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        program = torch.onnx.export(
+            module,
+            tuple(torch.from_numpy(a) for a in example.values()),
+            input_names=list(example),
+            output_names=outputs,
+            opset_version=OPSET,
+            dynamic_shapes=dynamic,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     assert program is not None
     model = program.model_proto
     for value in model.graph.input:
@@ -290,8 +292,8 @@ def _ranker_inputs(request: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
     return tuple(
         TensorSpec(
             name=name,
-            dtype=str(request[name].dtype),  # type: ignore[arg-type]
-            shape=tuple(request[name].shape[i] if a == -1 else a for i, a in enumerate(shape)),  # type: ignore[arg-type]
+            dtype=str(request[name].dtype),
+            shape=tuple(request[name].shape[i] if a == -1 else a for i, a in enumerate(shape)),
             unit=unit,
         )
         for name, (shape, unit) in RANKER_INPUTS.items()

@@ -20,7 +20,7 @@ from models.features import SEQUENCE_ID_COLUMNS
 from models.manifest import Evaluation
 from models.vocabulary import Vocabulary
 from training.config import Config
-from training.data import Dataset, Interactions
+from training.data import Boundaries, Dataset, Interactions, split_by_time
 from training.data._interactions import I64
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
 from training.evaluate import judge, judge_by_tab, median_baseline
@@ -31,6 +31,7 @@ from training.labels import (
     PC,
     PCR,
     WT,
+    LabelCraft,
     LabelCraftConfig,
     LabelMaker,
     Scale,
@@ -66,16 +67,6 @@ class RunConfig(Config):
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Half-open windows of the log: `[start, meta)` train, `[meta, stop)` meta hold-out, `[stop, end)`
-    early stop. What lies at or after `end` is not looked at."""
-
-    meta_ms: int
-    stop_ms: int
-    end_ms: int
-
-
-@dataclass(frozen=True)
 class Fitted:
     """What one fit leaves: everything a bundle is exported from."""
 
@@ -88,8 +79,10 @@ class Fitted:
     curves: dict[str, list[dict[str, Any]]]
 
 
-def windows(dataset: Dataset, config: RunConfig, *, judged: bool) -> Windows:
+def boundaries(dataset: Dataset, config: RunConfig, *, judged: bool) -> Boundaries:
     """The windows of the judged fit (before the test days), or of the final fit (all days).
+
+    The final fit has no early-stop days: it repeats what the judged one found.
 
     Raises:
         BadInput: the log has too few days.
@@ -104,30 +97,28 @@ def windows(dataset: Dataset, config: RunConfig, *, judged: bool) -> Windows:
             f"the log spans {last - first + 1} days, this recipe needs {need}: {config.test_days} to test, "
             f"{config.stop_days} to stop early, {config.meta_days} for the meta hold-out, 1 to train."
         )
-    end = last + 1 - (config.test_days if judged else 0)
-    stop = end - (config.stop_days if judged else 0)
-    days = (stop - config.meta_days, stop, end)
-    return Windows(*(int(day * DAY_MS - offset) for day in days))
+    test = last + 1 - (config.test_days if judged else 0)
+    stop = test - (config.stop_days if judged else 0)
+    return Boundaries(*(int(day * DAY_MS - offset) for day in (stop - config.meta_days, stop, test)))
 
 
 def fit_once(
-    dataset: Dataset, config: RunConfig, window: Windows, progress: Progress, like: Fitted | None = None
+    dataset: Dataset, config: RunConfig, at: Boundaries, progress: Progress, like: Fitted | None = None
 ) -> Fitted:
-    """Fit label makers and ranker on what lies before `window.end_ms`.
+    """Fit label makers and ranker on what lies before the test window.
 
     Args:
         dataset: the data set.
         config: the recipe.
-        window: see `Windows`. Without early-stop rows `like` must be given.
+        at: the windows. Without early-stop rows `like` must be given.
         progress: told how far each stage is.
         like: an earlier fit whose numbers of epochs and fusion weights are taken over.
     """
-    vocabulary = dataset.vocabulary(window.stop_ms, config.min_count)
+    vocabulary = dataset.vocabulary(at.early_stop_ms, config.min_count)
     log = dataset.interactions(vocabulary)
-    seen = log.rows_between(0, window.stop_ms)
-    train = log.rows_between(0, window.meta_ms)
-    meta = log.rows_between(window.meta_ms, window.stop_ms)
-    stop = log.rows_between(window.stop_ms, window.end_ms)
+    split = split_by_time(log.timestamp_ms, at)
+    train, meta, stop = split.train, split.meta, split.early_stop
+    seen = np.union1d(train, meta)
     if not len(train):
         raise BadInput("no exposures are left to train on before the meta hold-out; use a longer log.")
 
@@ -149,7 +140,7 @@ def fit_once(
         label = crafted.labeler(torch.from_numpy(known.feedback)).numpy()
     progress("anchors", 0.0)
     ranker.head.fit_tables(known, seed=config.seed)
-    ranker.scale.fit(torch.from_numpy(known.watch_time_s))
+    ranker.scale.fit(known.watch_time_s)
     progress("anchors", 1.0)
     epochs = fit_ranker(
         ranker,
@@ -159,6 +150,7 @@ def fit_once(
         config.loop,
         seed=config.seed,
         stop_after=like.ranker_epochs if like else None,
+        censored=dataset.censored(vocabulary),
         stop_rows=None if like else in_main_tab(dataset, log, stop, vocabulary),
         on_step=lambda share: progress("ranker", share),
     )
@@ -213,18 +205,18 @@ def in_main_tab(dataset: Dataset, log: Interactions, rows: I64, vocabulary: Voca
     return rows if main is None else rows[log.ids[rows, 3] == vocabulary.row("tab", main)]
 
 
-def judge_once(dataset: Dataset, config: RunConfig, fitted: Fitted, window: Windows) -> Evaluation:
+def judge_once(dataset: Dataset, config: RunConfig, fitted: Fitted, at: Boundaries) -> Evaluation:
     """The figures of a fit on the days after it, which nothing of it has seen."""
     log = dataset.interactions(fitted.vocabulary)
     to_ms = dataset.info.last_timestamp_ms + 1
-    rows = log.rows_between(window.end_ms, to_ms)
+    rows = split_by_time(log.timestamp_ms, at).test
     out = predict(fitted.ranker, log, rows, config.loop.sequence_length)
     tabs = fitted.vocabulary.fields["tab"]
     return Evaluation(
-        fitted_before_ms=window.end_ms,
-        from_ms=window.end_ms,
+        fitted_before_ms=at.test_ms,
+        from_ms=at.test_ms,
         to_ms=to_ms,
         metrics=judge(log, rows, out, fitted.weights),
         by_tab=judge_by_tab(log, rows, out, fitted.weights, tabs),
-        baselines={"median": median_baseline(log, rows, log.rows_between(0, window.end_ms), tabs)},
+        baselines={"median": median_baseline(log, rows, log.rows_between(0, at.test_ms), tabs)},
     )

@@ -16,6 +16,7 @@ from training.config import Config
 from training.data import Interactions
 from training.data._interactions import F32, I64
 from training.encoders import inputs_for
+from training.encoders._statistics import F64
 from training.ranker import Ranker, RankerOutputs
 
 
@@ -56,6 +57,7 @@ def fit_ranker(
     seed: int,
     stop_rows: I64 | None = None,
     stop_after: int | None = None,
+    censored: tuple[F64, F64, F64] | None = None,
     on_step: Callable[[float], None] = lambda _: None,
 ) -> list[Epoch]:
     """Fit `ranker` in place.
@@ -71,6 +73,7 @@ def fit_ranker(
             without them all epochs are made.
         stop_after: make this many of `config.epochs`, on the same schedule: how a fit on all days repeats
             the length that early stopping found.
+        censored: what is known of videos before the log, see `Dataset.censored`.
         on_step: called with the share of the work that is done.
 
     Returns:
@@ -79,7 +82,7 @@ def fit_ranker(
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     first = log.first_row()
-    statistics = torch.from_numpy(ranker.encoder.fit_tables(log, rows))
+    statistics = torch.from_numpy(ranker.encoder.fit_tables(log, rows, censored))
     watch_time, target = torch.from_numpy(log.watch_time_s), torch.from_numpy(label)
     parameters = [p for p in ranker.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -113,6 +116,7 @@ def fit_ranker(
         seconds = predict(ranker, log, stop_rows, config.sequence_length, first).watch_time_s
         actual = log.watch_time_s[stop_rows]
         mae = mae_s(seconds, actual)
+        assert mae is not None
         epochs.append(Epoch(epoch, losses[0] / steps, losses[1] / steps, mae, xauc(seconds, actual)))
         if mae < best:
             best, best_state = mae, copy.deepcopy(ranker.state_dict())

@@ -6,6 +6,7 @@ from training.encoders import FeedbackEncoderConfig
 from training.fit import RunConfig
 from training.labels import LabelCraftConfig
 from training.loop import LoopConfig
+from training.quantize import AnchorsConfig
 from training.watch_time import LDAConfig
 
 __all__ = ["any_log", "kuairand_pure", "smoke"]
@@ -30,6 +31,6 @@ def smoke() -> RunConfig:
         min_count=1,
         labelcraft=LabelCraftConfig(epochs=2, batch_size=1024),
         encoder=FeedbackEncoderConfig(width=16, token=16, heads=2, hidden=32),
-        lda=LDAConfig(),
+        lda=LDAConfig(anchors=AnchorsConfig(sequences=512, epochs=10)),
         loop=LoopConfig(epochs=1, sequence_length=50),
     )

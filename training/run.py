@@ -27,7 +27,7 @@ from models.errors import BadInput
 from models.manifest import Evaluation, Training
 from models.vocabulary import Vocabulary
 from training.data import Dataset
-from training.fit import Fitted, Progress, RunConfig, fit_once, judge_once, networks, windows
+from training.fit import Fitted, Progress, RunConfig, boundaries, fit_once, judge_once, networks
 from training.provenance import command, commit, machine
 
 Which = Literal["judged", "final"]
@@ -78,10 +78,10 @@ def fit(dataset: Dataset, recipe: str, config: RunConfig, out: Path, progress: P
         BadInput: `out` exists, or the log is too short for the recipe.
     """
     with whole_folder(out) as folder:
-        before = windows(dataset, config, judged=True)
+        before = boundaries(dataset, config, judged=True)
         judged = fit_once(dataset, config, before, lambda stage, share: progress(f"1/2 {stage}", share))
         evaluation = judge_once(dataset, config, judged, before)
-        everything = windows(dataset, config, judged=False)
+        everything = boundaries(dataset, config, judged=False)
         final = fit_once(
             dataset, config, everything, lambda stage, share: progress(f"2/2 {stage}", share), like=judged
         )
@@ -89,7 +89,7 @@ def fit(dataset: Dataset, recipe: str, config: RunConfig, out: Path, progress: P
         (folder / CONFIG).write_text(config.model_dump_json(indent=1) + "\n")
         times = dataset.log["timestamp_ms"]
         watermark = {
-            "judged": int(times.filter(times < before.end_ms).to_numpy().max()),
+            "judged": int(times.filter(times < before.test_ms).to_numpy().max()),
             "final": info.last_timestamp_ms,
         }
         training = Training(

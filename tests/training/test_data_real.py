@@ -11,6 +11,8 @@ import pytest
 from models.errors import BadInput
 from tests.training.real_data import KUAIRAND, needs_kuairand
 from training.data import Boundaries, Dataset, day_to_ms, load, ms_to_day, prepare, split_by_time
+from training.data._kuairand import NUMBERS
+from training.data._kuairand_before import NUMBERS_BEFORE
 
 LOG = KUAIRAND / "log_standard_4_25_to_5_05_pure.parquet"
 OFFSET = 8.0
@@ -75,11 +77,33 @@ class TestTheSlice:
         assert (rows.duration_s > 0).all()
         assert 0.014 < rows.feedback[:, 2].mean() < 0.02  # likes
         assert rows.profile.shape == (data.info.users, len(data.profile_numbers))
-        assert np.isfinite(rows.profile).all()
+        published = [data.profile_numbers.index(name) for name in NUMBERS]
+        assert np.isfinite(rows.profile[:, published]).all()
         per_category = (rows.profile_ids >= 2).mean(axis=0)
         streamer = data.profile_categories.index("is_live_streamer")
         assert per_category[streamer] < 0.5  # -124 is missing
         assert np.delete(per_category, streamer).min() > 0.9
+
+    def test_what_users_did_before_the_log_is_known_of_nearly_all(self, data: Dataset) -> None:
+        rows = data.interactions(data.vocabulary())
+        before = [data.profile_numbers.index(name) for name in NUMBERS_BEFORE]
+        assert 0.97 < np.isfinite(rows.profile[:, before]).mean() < 1
+        exposures, long_view, like = np.nanmean(rows.profile[:, before], axis=0)
+        assert exposures > 40
+        assert 0.3 < long_view < 0.45
+        assert 0.01 < like < 0.03
+
+    def test_it_tells_long_views_apart_that_the_log_alone_does_not(self, data: Dataset) -> None:
+        vocabulary = data.vocabulary()
+        censored = data.censored(vocabulary)
+        assert censored is not None
+        assert [len(table) for table in censored] == [
+            vocabulary.size(name) for name in ("video_id", "author_id", "tag")
+        ]
+        exposures, long_views = censored[0].T
+        assert (long_views <= exposures).all()
+        assert 600_000 < exposures.sum() < 817_187
+        assert (censored[0][:2] == 0).all()
 
     def test_the_windows_of_the_released_recipe_are_whole_days(self, data: Dataset) -> None:
         cut = Boundaries.at_days("2022-05-02", "2022-05-03", "2022-05-04", utc_offset_hours=OFFSET)
@@ -106,7 +130,8 @@ class TestTheSlice:
         prepare("kuairand-pure", tmp_path, tmp_path / "out", progress=False)
         again = load(tmp_path / "out")
         assert again.log.equals(data.log)
-        assert again.tables.users.equals(data.tables.users)
+        # The published archive has no histories before the log: those three columns come from them.
+        assert again.tables.users.equals(data.tables.users.drop(NUMBERS_BEFORE))
         assert again.tables.videos.equals(data.tables.videos)
 
     @pytest.mark.parametrize("spoil", ["shuffled", "reversed", "one row"])

@@ -71,3 +71,17 @@ def test_the_future_does_not_change_what_a_row_sees() -> None:
     _, after = fitted(replace(log, feedback=feedback))
     # Counts do not move at all; the means only through the overall mean that they are shrunk to.
     np.testing.assert_array_equal(before[~late][:, ::5], after[~late][:, ::5])
+
+
+def test_exposures_before_the_log_count_as_exposures_and_long_views_from_the_start() -> None:
+    log = log_of([0, 1, 2], [1, 2, 3])
+    censored = tuple(np.zeros((size, 2)) for size in (9, 5, 4))
+    video = int(log.ids[0, 0])
+    censored[0][video] = (100, 80)
+    statistics = VideoStatistics((9, 5, 4))
+    causal = statistics.fit(log, np.arange(3), (censored[0], censored[1], censored[2]))
+    overall = outcomes(log.watch_time_s, log.duration_s)[counted(log)].mean(axis=0)
+    earlier = causal[0, : len(COLUMNS)]
+    assert earlier[0] == np.float32(np.log1p(100))
+    np.testing.assert_allclose(earlier[1], (80 + SHRINKAGE * overall[0]) / (100 + SHRINKAGE), rtol=1e-5)
+    np.testing.assert_allclose(earlier[2:], overall[1:], rtol=1e-5)

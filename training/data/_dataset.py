@@ -19,6 +19,7 @@ from training.data._tables import Info, Tables
 # Shape suffixes: N rows of the log, U users in it, P and Q profile features.
 
 I32 = npt.NDArray[np.int32]
+F64 = npt.NDArray[np.float64]
 
 _PROFILE: Final = "profile."
 """Fields of the vocabulary that hold a categorical profile feature begin with this."""
@@ -94,6 +95,32 @@ class Dataset:
             profile=self._profile(self.profile_numbers if numbers is None else numbers),
             profile_ids=self._profile_ids(vocabulary),
         )
+
+    def censored(self, vocabulary: Vocabulary) -> tuple[F64, F64, F64] | None:
+        """What is known of videos from exposures before the log, whose watch times are not known.
+
+        Returns:
+            For video, author and tag `[rows of the vocabulary, 2]`: exposures of which it is known whether
+            the view was long, and how many were. `None` without `history.parquet`.
+        """
+        history = self.tables.history
+        if history is None:
+            return None
+        known = history.filter(pl.col("long_view").is_not_null())
+        if {"author_id", "tag"} <= set(self.tables.videos.columns):
+            catalogue = self.tables.videos.select("video_id", "author_id", "tag")
+            known = known.join(catalogue, on="video_id", how="left")
+        tables = []
+        for name in ("video_id", "author_id", "tag"):
+            table = np.zeros((vocabulary.size(name), 2))
+            if name in known.columns:
+                code = _Codes.of(known[name]).rows(name, vocabulary)
+                long_view = known["long_view"].to_numpy().astype(np.float64)
+                table[:, 0] = np.bincount(code, minlength=len(table))
+                table[:, 1] = np.bincount(code, long_view, minlength=len(table))
+                table[UNKNOWN] = 0.0  # of all unknown ids together, which says nothing of one of them
+            tables.append(table)
+        return tables[0], tables[1], tables[2]
 
     @cached_property
     def _codes(self) -> dict[str, _Codes]:

@@ -23,6 +23,7 @@ import polars as pl
 from models.errors import BadInput
 from models.schema import FLAGS, MAX_DURATION_S, MAX_WATCH_TIME_S
 from training.data._checks import check_amounts, check_same_unit, check_timestamps, refuse_first
+from training.data._kuairand_before import NUMBERS_BEFORE, before_the_log
 from training.data._kuairand_order import check_order
 from training.data._source import UNREADABLE, Kind, find, find_one, first_line, read_columns
 from training.data._split import DAY_MS
@@ -88,6 +89,9 @@ def read_kuairand_pure(source: Path | None, seed: int) -> Tables:
     if log.is_empty():
         raise BadInput(f"{folder}: no row of {files[0].name} can be used; dropped {dropped}.")
     history = _history(folder)
+    before = before_the_log(folder, log)
+    if before is not None:
+        users = users.join(before, on="user_id", how="left")
     time = log["timestamp_ms"]
     info = Info(
         dataset="kuairand-pure",
@@ -105,7 +109,9 @@ def read_kuairand_pure(source: Path | None, seed: int) -> Tables:
         utc_offset_hours=UTC_OFFSET_HOURS,
         days=local_days(time, UTC_OFFSET_HOURS),
         main_tab=MAIN_TAB,
-        profile=ProfileSchema(numbers=NUMBERS, categories=CATEGORIES),
+        profile=ProfileSchema(
+            numbers=NUMBERS if before is None else (*NUMBERS, *NUMBERS_BEFORE), categories=CATEGORIES
+        ),
         history=None if history is None else _counts(history),
         notes=("The pool of videos is closed: exposures of other videos are missing from the sequences.",),
     )

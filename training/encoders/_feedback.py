@@ -17,7 +17,7 @@ from training.config import Config
 from training.data import Interactions
 from training.data._interactions import F32, I64
 from training.encoders._inputs import RankerInputs
-from training.encoders._statistics import VideoStatistics
+from training.encoders._statistics import F64, VideoStatistics
 
 # Shape suffixes: B users, L sequence steps, N candidates, H heads, E token width, D state width.
 
@@ -108,7 +108,7 @@ class FeedbackEncoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.state = nn.Linear(h, config.width)
 
-    def fit_tables(self, log: Interactions, rows: I64) -> F32:
+    def fit_tables(self, log: Interactions, rows: I64, censored: tuple[F64, F64, F64] | None = None) -> F32:
         """Freeze every table on the training rows.
 
         Returns:
@@ -120,7 +120,7 @@ class FeedbackEncoder(nn.Module):
         self.number_mean.copy_(squashed.nanmean(dim=0).nan_to_num())
         spread = (squashed - self.number_mean).square().nanmean(dim=0).sqrt().nan_to_num(1.0)
         self.number_std.copy_(torch.where(spread > 1e-3, spread, torch.ones_like(spread)))
-        return self.statistics.fit(log, rows)
+        return self.statistics.fit(log, rows, censored)
 
     def forward(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode.
@@ -241,8 +241,13 @@ class FeedbackEncoder(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def _profile(self, x: RankerInputs) -> list[Tensor]:
-        """Standardised numbers, which of them are missing, and the categories' embeddings."""
+        """Standardised numbers, which of them are missing, and the categories' embeddings.
+
+        While fitting, some profiles are unknown, so that a user without one is a trained case.
+        """
         missing = torch.isnan(x.profile)
+        if self.training and self.config.id_dropout > 0:
+            missing = missing | (torch.rand(len(x.profile), 1) < self.config.id_dropout)
         number = (_squash(x.profile) - self.number_mean) / self.number_std
         number = torch.where(missing, torch.zeros_like(number), number).clamp(-4.0, 4.0)
         return [

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from training.data import Interactions
 from training.data._interactions import F32, I64
 
+F64 = npt.NDArray[np.float64]
+
 KEYS = 3
 """Statistics are kept by video, by author and by tag: the columns of `candidate_ids`."""
 COLUMNS = ("log_exposures", "long_view", "skip", "log_watch_time", "watch_ratio")
@@ -37,6 +39,9 @@ class VideoStatistics(nn.Module):
 
         mean_k = (Σ outcome + c·overall) / (n_k + c),   c = SHRINKAGE
 
+    Exposures before the log of which only the long view is known (`censored`) count towards the exposures
+    and the long views from the start.
+
     Only exposures in feeds that play by themselves count: in two-column feeds nearly every exposure has
     0 s without having been judged. Those are the tabs where over half of the train rows have none.
 
@@ -53,11 +58,16 @@ class VideoStatistics(nn.Module):
         """Columns that `forward` returns."""
         return KEYS * len(COLUMNS)
 
-    def fit(self, log: Interactions, rows: I64) -> F32:
+    def fit(self, log: Interactions, rows: I64, censored: tuple[F64, F64, F64] | None = None) -> F32:
         """Fit the tables on `rows` and return what each of them may see while fitting.
 
+        Args:
+            log: the exposures.
+            rows: `[R]` indices of those to learn from.
+            censored: see `Dataset.censored`.
+
         Returns:
-            `[len(rows), 15]` the running statistics before each row, unknown keys included.
+            `[R, 15]` the running statistics before each row, unknown keys included.
         """
         rows = np.asarray(rows)
         counted = _plays_by_itself(log, rows)
@@ -68,12 +78,13 @@ class VideoStatistics(nn.Module):
         for key in range(KEYS):
             entry = log.ids[rows, key]
             before = _running(entry[order], log.timestamp_ms[rows][order], value_N4[order], counted[order])
-            start = key * len(COLUMNS)
-            causal[order, start : start + len(COLUMNS)] = _shrink(before, overall_4)
             table: Tensor = getattr(self, f"table_{key}")
+            earlier = np.zeros((len(table), 2)) if censored is None else censored[key]
+            start = key * len(COLUMNS)
+            causal[order, start : start + len(COLUMNS)] = _shrink(before, earlier[entry[order]], overall_4)
             total = np.zeros((len(table), 5), np.float64)
             np.add.at(total, entry[counted], np.c_[np.ones(counted.sum()), value_N4[counted]])
-            table.copy_(torch.from_numpy(_shrink(total, overall_4)))
+            table.copy_(torch.from_numpy(_shrink(total, earlier, overall_4)))
         return causal
 
     def forward(self, candidate_ids_BN3: Tensor) -> Tensor:
@@ -90,9 +101,7 @@ def _plays_by_itself(log: Interactions, rows: I64) -> npt.NDArray[np.bool_]:
     return keep
 
 
-def _running(
-    entry: I64, timestamp_ms: I64, value_N4: F32, counted: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float64]:
+def _running(entry: I64, timestamp_ms: I64, value_N4: F32, counted: npt.NDArray[np.bool_]) -> F64:
     """`[N, 5]` count and sums over the earlier rows of the same entry; rows are in time order.
 
     Rows of one entry in one millisecond do not see each other.
@@ -113,7 +122,10 @@ def _running(
     return out
 
 
-def _shrink(sums: npt.NDArray[np.float64], overall_4: F32) -> F32:
-    count = sums[:, :1]
-    mean = (sums[:, 1:] + SHRINKAGE * overall_4) / (count + SHRINKAGE)
-    return np.concatenate([np.log1p(count), mean], axis=1).astype(np.float32)
+def _shrink(sums_N5: F64, earlier_N2: F64, overall_4: F32) -> F32:
+    """Counts and sums -> `COLUMNS`; `earlier` holds censored exposures and their long views."""
+    count, earlier = sums_N5[:, :1], earlier_N2[:, :1]
+    mean = (sums_N5[:, 1:] + SHRINKAGE * overall_4) / (count + SHRINKAGE)
+    known = count + earlier + SHRINKAGE
+    mean[:, :1] = (sums_N5[:, 1:2] + earlier_N2[:, 1:] + SHRINKAGE * overall_4[0]) / known
+    return np.concatenate([np.log1p(count + earlier), mean], axis=1).astype(np.float32)

@@ -54,4 +54,5 @@ def duration_s(feedback: Tensor) -> Tensor:
 
 def explicit(feedback: Tensor) -> Tensor:
     """`[..., 8]` -> `[...]` 1.0 where there is any explicit feedback, δ(Σ y_e)."""
-    return (feedback[..., _EXPLICIT].sum(-1) > 0).to(feedback.dtype)
+    # dim() - 1, not -1: onnxruntime 1.31 reduces no rows wrongly along a negative axis.
+    return (feedback[..., _EXPLICIT].sum(feedback.dim() - 1) > 0).to(feedback.dtype)

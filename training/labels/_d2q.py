@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from models.errors import BadInput
 from training.data import Interactions
@@ -67,8 +68,8 @@ class D2Q(nn.Module):
         table_NQ = self._table(duration_s(feedback_NF))
         last = self.points - 1
         # Comparisons and sums, because the ONNX exporter has no searchsorted.
-        below_N1 = (table_NQ < w_N1).sum(-1, keepdim=True)
-        reached_N1 = (table_NQ <= w_N1).sum(-1, keepdim=True)
+        below_N1 = (table_NQ < w_N1).sum(1, keepdim=True)
+        reached_N1 = (table_NQ <= w_N1).sum(1, keepdim=True)
         at_N1 = (below_N1 - 1).clamp(0, last - 1)
         low_N1, high_N1 = table_NQ.gather(1, at_N1), table_NQ.gather(1, at_N1 + 1)
         share_N1 = (w_N1 - low_N1) / (high_N1 - low_N1).clamp_min(torch.finfo(torch.float32).tiny)
@@ -86,4 +87,6 @@ class D2Q(nn.Module):
         return (low_N1 + (position_N1 - at_N1) * (high_N1 - low_N1))[:, 0]
 
     def _table(self, duration_N: Tensor) -> Tensor:
-        return self.table[(duration_N[:, None] >= self.edges).sum(-1)]
+        # Along axis 1, not -1, and by `embedding`, not by indexing: onnxruntime 1.31 reduces no rows wrongly
+        # along a negative axis, and fails to index with them.
+        return embedding((duration_N[:, None] >= self.edges).sum(1), self.table)

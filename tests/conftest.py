@@ -1,0 +1,58 @@
+"""What many tests need and is slow to make: a small world, one run of the smoke recipe, its bundle."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def cli(
+    *arguments: str | Path, program: str = "training", cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """`python -m training …`, as somebody types it."""
+    return subprocess.run(
+        [sys.executable, "-m", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=280,
+    )
+
+
+def done(*arguments: str | Path) -> str:
+    """Standard output of a command that must succeed."""
+    result = cli(*arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="session")
+def synthetic_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DATA of the synthetic world."""
+    out = tmp_path_factory.mktemp("data") / "synthetic"
+    done("prepare", "--dataset", "synthetic", "--out", out, "--seed", "1")
+    return out
+
+
+@pytest.fixture(scope="session")
+def smoke_run(synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of the smoke recipe."""
+    out = tmp_path_factory.mktemp("run") / "smoke"
+    done("fit", "smoke", "--data", synthetic_data, "--out", out, "--json", out.parent / "fit.json")
+    return out
+
+
+@pytest.fixture(scope="session")
+def smoke_bundles(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of versions whose one version is that run's, promoted."""
+    root = tmp_path_factory.mktemp("bundles")
+    note = root.parent / f"{root.name}.json"
+    done("export", smoke_run, "--to", root, "--json", note)
+    done("promote", json.loads(note.read_text())["version"], "--bundles", root)
+    return root

@@ -1,0 +1,169 @@
+"""The commands as somebody types them: what they write, and how they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from models.store import BundleStore
+from tests.conftest import ROOT, cli, done
+from training.data import load
+
+KEYS = {
+    "mae_s",
+    "rmse_s",
+    "xauc",
+    "gauc_long_view",
+    "nwtg@10",
+    "neg@10",
+    "ds@10",
+    "nwtg@5",
+    "neg@5",
+    "ds@5",
+    "users@10",
+    "users@5",
+    "rows",
+}
+
+
+def refused(*arguments: str | Path) -> str:
+    """The one line of a command that must be refused."""
+    result = cli(*arguments)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def test_evaluate_prints_every_figure_of_the_public_surface(
+    smoke_run: Path, synthetic_data: Path, tmp_path: Path
+) -> None:
+    figures = tmp_path / "figures.json"
+    done("evaluate", "--run", smoke_run, "--data", synthetic_data, "--json", figures)
+    found = json.loads(figures.read_text())
+    assert set(found) >= KEYS | {"command", "commit", "machine", "by_tab", "baselines"}
+    assert found["seen"] is False
+    assert "evaluate" in found["command"]
+
+
+def test_evaluating_the_run_gives_the_figures_of_the_manifest(
+    smoke_run: Path, synthetic_data: Path, smoke_bundles: Path, tmp_path: Path
+) -> None:
+    figures = tmp_path / "figures.json"
+    done("evaluate", "--run", smoke_run, "--data", synthetic_data, "--json", figures)
+    found = json.loads(figures.read_text())
+    store = BundleStore(smoke_bundles)
+    manifest = json.loads((store.path(store.current()) / "manifest.json").read_text())
+    assert found["rows"] > 0
+    for name, value in manifest["evaluation"]["metrics"].items():
+        assert found[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_a_window_that_the_weights_have_seen_is_refused_and_allowed_only_with_a_word(
+    smoke_bundles: Path, synthetic_data: Path, tmp_path: Path
+) -> None:
+    last = load(synthetic_data).info.days[-1]
+    line = refused("evaluate", "--bundle", smoke_bundles, "--data", synthetic_data, "--from", last)
+    assert "watermark" in line
+    assert "--allow-seen" in line
+    figures = tmp_path / "figures.json"
+    out = done(
+        *("evaluate", "--bundle", smoke_bundles, "--data", synthetic_data, "--from", last),
+        *("--allow-seen", "--json", figures),
+    )
+    assert "SEEN" in out
+    assert json.loads(figures.read_text())["seen"] is True
+
+
+def test_rows_before_the_window_are_history_and_not_scored(
+    smoke_run: Path, synthetic_data: Path, tmp_path: Path
+) -> None:
+    dataset = load(synthetic_data)
+    last = dataset.info.days[-1]
+    figures = tmp_path / "figures.json"
+    done("evaluate", "--run", smoke_run, "--data", synthetic_data, "--from", last, "--json", figures)
+    day = pl.from_epoch(dataset.log["timestamp_ms"], "ms").dt.strftime("%Y-%m-%d")
+    assert json.loads(figures.read_text())["rows"] == int((day == last).sum())
+
+
+def test_an_export_is_immutable_and_reproducible_in_what_it_answers(smoke_run: Path, tmp_path: Path) -> None:
+    note = tmp_path / "note.json"
+    done("export", smoke_run, "--to", tmp_path / "bundles", "--which", "judged", "--json", note)
+    version = json.loads(note.read_text())["version"]
+    assert BundleStore(tmp_path / "bundles").versions() == [version]
+    line = refused("export", smoke_run, "--to", tmp_path / "bundles", "--which", "judged")
+    assert version in line
+    assert BundleStore(tmp_path / "bundles").versions() == [version]
+
+
+def test_promote_and_rollback_move_current(smoke_run: Path, smoke_bundles: Path, tmp_path: Path) -> None:
+    root, note = tmp_path / "bundles", tmp_path / "note.json"
+    versions = []
+    for which in ("judged", "final"):
+        done("export", smoke_run, "--to", root, "--which", which, "--json", note)
+        versions.append(json.loads(note.read_text())["version"])
+        done("promote", versions[-1], "--bundles", root)
+        assert (root / "CURRENT").read_text().strip() == versions[-1]
+    done("rollback", "--bundles", root)
+    assert (root / "CURRENT").read_text().strip() == versions[0]
+    assert "20990101-00000000" in refused("promote", "20990101-00000000", "--bundles", root)
+    assert (root / "CURRENT").read_text().strip() == versions[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("fit", "nonsense", "--data", ".", "--out", "x"), "no recipe 'nonsense'"),
+        (("fit", "smoke", "--data", "no-such-folder", "--out", "x"), "interactions.parquet"),
+        (("evaluate", "--data", "."), "one of --bundle and --run"),
+        (("export", "no-such-run"), "not a run"),
+        (("prepare", "--dataset", "nonsense", "--out", "x"), "nonsense"),
+        (("rollback", "--bundles", "no-such-folder"), "no-such-folder"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_code_2(arguments: tuple[str, ...], says: str) -> None:
+    assert says in refused(*arguments)
+
+
+def test_a_run_is_not_overwritten(smoke_run: Path, synthetic_data: Path) -> None:
+    before = sorted(p.name for p in smoke_run.iterdir())
+    assert "exists already" in refused("fit", "smoke", "--data", synthetic_data, "--out", smoke_run)
+    assert sorted(p.name for p in smoke_run.iterdir()) == before
+
+
+def test_ctrl_c_leaves_nothing_half_written(synthetic_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs" / "stopped"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", "fit", "smoke", "--data", synthetic_data, "--out", out],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while not (out.parent.exists() and list(out.parent.iterdir())):  # it has begun to write
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert list(out.parent.iterdir()) == []
+
+
+def test_the_same_seed_fits_the_same_weights(smoke_run: Path, synthetic_data: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    done("fit", "smoke", "--data", synthetic_data, "--out", again)
+    metrics = [
+        json.loads((r / "metrics.json").read_text())["evaluation"]["metrics"] for r in (smoke_run, again)
+    ]
+    assert metrics[0]["mae_s"] == pytest.approx(metrics[1]["mae_s"], rel=1e-4)
+    assert metrics[0]["xauc"] == pytest.approx(metrics[1]["xauc"], rel=1e-4)

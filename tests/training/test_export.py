@@ -1,0 +1,171 @@
+"""A bundle answers as torch does, at every shape, and holds no row of a log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from models.errors import SelfTestFailed
+from models.features import feedback_matrix
+from models.manifest import LABELER, MANIFEST, RANKER, Manifest
+from models.runtime import Bundle
+from models.schema import FeedbackEvent
+from models.store import BundleStore
+from training import run
+from training.data import load
+from training.evaluate import predict_with
+from training.export import MadeUp
+from training.loop import predict
+
+
+@pytest.fixture(scope="module")
+def folder(smoke_bundles: Path) -> Path:
+    store = BundleStore(smoke_bundles)
+    return store.path(store.current())
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: Path) -> Bundle:
+    return Bundle.load(folder)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 50, 100])
+@pytest.mark.parametrize("candidates", [0, 1, 2, 500])
+def test_the_ranker_answers_as_torch_at_every_shape(
+    bundle: Bundle, smoke_run: Path, candidates: int, steps: int
+) -> None:
+    saved = run.read(smoke_run, "final")
+    random = np.random.default_rng([candidates, steps])
+    made = MadeUp(bundle.vocabulary, len(saved.profile_numbers), saved.profile_categories, random)
+    request = made.request(1, candidates, steps)
+    got = bundle.run_ranker(request)
+    with torch.no_grad():
+        want = saved.fitted.ranker(*(torch.from_numpy(a) for a in request.values()))
+    for name, tensor in want._asdict().items():
+        np.testing.assert_allclose(got[name], tensor.numpy(), rtol=1e-4, atol=1e-4, err_msg=name)
+        assert np.isfinite(got[name]).all()
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 1024])
+def test_the_labeler_answers_as_torch_for_any_number_of_events(
+    bundle: Bundle, smoke_run: Path, n: int
+) -> None:
+    saved = run.read(smoke_run, "final")
+    feedback = MadeUp(bundle.vocabulary, 0, (), np.random.default_rng(n)).feedback(n)
+    got = bundle.run_labeler({"feedback": feedback})
+    with torch.no_grad():
+        want = saved.fitted.labeler(torch.from_numpy(feedback))
+    assert tuple(got) == bundle.manifest.labels
+    for values, tensor in zip(got.values(), want, strict=True):
+        np.testing.assert_allclose(values, tensor.numpy(), atol=1e-5)
+        assert ((values >= 0) & (values <= 1)).all()
+
+
+def test_a_users_answer_does_not_depend_on_who_else_is_in_the_call(bundle: Bundle) -> None:
+    made = MadeUp(
+        bundle.vocabulary,
+        len(bundle.manifest.profile_numbers),
+        bundle.manifest.profile_categories,
+        np.random.default_rng(0),
+    )
+    request = made.request(3, 5, 8)
+    together = bundle.run_ranker(request)
+    for user in range(3):
+        alone = bundle.run_ranker({name: a[user : user + 1] for name, a in request.items()})
+        for name in together:
+            np.testing.assert_allclose(alone[name][0], together[name][user], rtol=1e-4, atol=1e-4)
+
+
+def test_the_graph_and_the_run_predict_the_same_on_a_log(
+    bundle: Bundle, smoke_run: Path, synthetic_data: Path
+) -> None:
+    saved = run.read(smoke_run, "final")
+    log = load(synthetic_data).interactions(bundle.vocabulary)
+    rows = np.arange(0, len(log), 97, dtype=np.int64)
+    graph = predict_with(bundle, log, rows)
+    modules = predict(saved.fitted.ranker, log, rows, saved.config.loop.sequence_length)
+    for got, want in zip(graph, modules, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_a_weight_that_was_changed_fails_the_self_test(folder: Path, tmp_path: Path) -> None:
+    model = onnx.load(folder / RANKER)
+    weights = [
+        t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2
+    ]
+    largest = max(weights, key=lambda t: len(t.raw_data))
+    changed = onnx.numpy_helper.to_array(largest) + np.float32(0.5)
+    largest.CopyFrom(onnx.numpy_helper.from_array(changed, largest.name))
+    damaged = tmp_path / folder.name
+    damaged.mkdir()
+    for file in folder.iterdir():
+        (damaged / file.name).write_bytes(file.read_bytes())
+    (damaged / RANKER).write_bytes(model.SerializeToString())
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][RANKER] = hashlib.sha256((damaged / RANKER).read_bytes()).hexdigest()
+    (damaged / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(SelfTestFailed, match=RANKER):
+        Bundle.load(damaged)
+
+
+def test_the_manifest_says_what_was_fitted_and_how_it_was_judged(folder: Path, synthetic_data: Path) -> None:
+    manifest = Manifest.read(folder)
+    info = load(synthetic_data).info
+    assert manifest.training.recipe == "smoke"
+    assert manifest.training.watermark_ms == info.last_timestamp_ms
+    assert manifest.evaluation is not None
+    assert manifest.evaluation.fitted_before_ms <= manifest.evaluation.from_ms
+    assert manifest.evaluation.metrics["rows"] == len(
+        load(synthetic_data)
+        .interactions(run.Vocabulary({f: [] for f in _fields(folder)}))
+        .rows_between(manifest.evaluation.from_ms, manifest.evaluation.to_ms)
+    )
+    assert manifest.labels[0] == "labelcraft"
+    assert {"pcr", "d2q"} <= set(manifest.labels)
+
+
+def _fields(folder: Path) -> list[str]:
+    return list(json.loads((folder / "vocabulary.json").read_text()))
+
+
+def test_no_path_of_a_machine_is_in_the_graphs(folder: Path) -> None:
+    for name in (LABELER, RANKER):
+        content = (folder / name).read_bytes()
+        assert b"site-packages" not in content
+        assert str(Path(__file__).parents[2]).encode() not in content
+
+
+def test_only_standard_operators_are_used(folder: Path) -> None:
+    for name in (LABELER, RANKER):
+        model = onnx.load(folder / name)
+        assert {o.domain for o in model.opset_import} == {""}
+        assert not model.functions
+
+
+def test_free_axes_are_named_as_in_the_manifest(folder: Path) -> None:
+    manifest = Manifest.read(folder)
+    for name, graph in ((LABELER, manifest.labeler), (RANKER, manifest.ranker)):
+        model = onnx.load(folder / name)
+        for value, spec in zip(
+            (*model.graph.input, *model.graph.output), (*graph.inputs, *graph.outputs), strict=True
+        ):
+            dims = value.type.tensor_type.shape.dim
+            assert value.name == spec.name
+            assert tuple(d.dim_param or d.dim_value for d in dims) == spec.shape
+
+
+def test_the_same_event_gets_the_label_of_the_torch_module(bundle: Bundle, smoke_run: Path) -> None:
+    event = FeedbackEvent(
+        event_id="e", user_id="u", video_id="v", timestamp_ms=1, watch_time_s=48.4, duration_s=24.0, like=True
+    )
+    feedback = feedback_matrix([event])
+    maker = run.read(smoke_run, "final").fitted.labeler.makers[0]
+    with torch.no_grad():
+        want = float(maker(torch.from_numpy(feedback))[0])
+    assert float(bundle.run_labeler({"feedback": feedback})["labelcraft"][0]) == pytest.approx(want, abs=1e-5)
