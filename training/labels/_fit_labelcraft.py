@@ -26,6 +26,7 @@ from training.labels._labelcraft_config import LabelCraftConfig
 from training.labels._meta import HoldOut, MetaLearner, MetaStep, predict
 from training.labels._objectives import OBJECTIVES, Objective
 from training.labels._scale import Scale
+from training.labels._warm_start import warm_start
 
 Maker = TypeVar("Maker", bound=LabelMaker)
 Curve = list[dict[str, Any]]
@@ -104,6 +105,9 @@ def fit_labelcraft(
     config = config or LabelCraftConfig()
     torch.manual_seed(seed)
     labeler = LabelCraft(config)
+    if config.warm_start and len(train):
+        learned_on = log.take(train)
+        warm_start(labeler.fit(learned_on), learned_on, seed=seed)
     return fit_recommender(
         labeler,
         log,
@@ -155,7 +159,9 @@ def fit_recommender(
         tags=int(log.ids[:, 2].max(initial=1)) + 1,
         config=config.recommender,
     )
-    learner = MetaLearner(recommender, labeler, config, objectives)
+    with torch.no_grad():
+        level = float(labeler(torch.from_numpy(learned_on.feedback)).mean()) if config.hold_level else None
+    learner = MetaLearner(recommender, labeler, config, objectives, level)
     held = _held_out(learner, log, learned_on, meta, prepared)
     return _Loop(learner, labeler, log, train, held, stop, prepared, seed).run(on_progress, on_epoch, resume)
 
@@ -251,6 +257,12 @@ class _Loop(Generic[Maker]):
             on_progress((epoch * steps + i + 1) / (self.config.epochs * steps))
         with torch.no_grad():
             label_N = self.labeler(self.feedback[torch.from_numpy(self.train)])
+        if not all(bool(p.isfinite().all()) for m in self.modules for p in m.parameters()):
+            raise BadInput(
+                f"the fit diverged in epoch {epoch} at lr_recommender = {self.config.lr_recommender:g}, "
+                f"lr_embeddings = {self.config.lr_embeddings or self.config.lr_recommender:g} and lr_labels = "
+                f"{self.config.lr_labels:g}; lower them, or raise batch_size."
+            )
         entry: dict[str, Any] = {
             "epoch": epoch,
             "loss": float(np.mean([s.loss for s in seen])),

@@ -14,6 +14,8 @@ from training.labels._base import duration_s, explicit, watch_time_s
 from training.labels._labelcraft_config import LabelCraftConfig
 from training.labels._scale import Scale
 
+_RELEVEL_ROUNDS = 3
+
 
 class LabelCraft(nn.Module):
     """`y = σ(MLP([scale(w), scale(d), e]))`: a label that was learned, not chosen.
@@ -35,6 +37,7 @@ class LabelCraft(nn.Module):
         super().__init__()
         config = config or LabelCraftConfig()
         hidden, bias = config.hidden, config.bias
+        self.bias = bias
         self.raw_inputs = config.raw_inputs
         self.watch_scale = Scale(name="watch time")
         self.duration_scale = Scale(name="duration")
@@ -55,6 +58,22 @@ class LabelCraft(nn.Module):
         self.watch_scale.fit(train.watch_time_s)
         self.duration_scale.fit(train.duration_s)
         return self
+
+    @torch.no_grad()
+    def relevel(self, feedback_NF: Tensor, mean: float) -> Tensor:
+        """Move the output's bias until these rows' mean label is `mean`; returns their labels `[N]`.
+
+        Newton on one number, a few rounds; without biases it changes nothing.
+        """
+        label_N: Tensor = self(feedback_NF)
+        if not self.bias:
+            return label_N
+        for _ in range(_RELEVEL_ROUNDS):
+            slope = float((label_N * (1 - label_N)).mean())
+            shift = (mean - float(label_N.mean())) / max(slope, 1e-3)
+            self.get_parameter("mlp.4.bias").add_(max(-1.0, min(1.0, shift)))
+            label_N = self(feedback_NF)
+        return label_N
 
     def forward(self, feedback_NF: Tensor) -> Tensor:
         watch_N, duration_N = watch_time_s(feedback_NF), duration_s(feedback_NF)

@@ -64,6 +64,16 @@ class LabelCraftConfig(Config):
     outer_optimiser: Literal["sgd", "adam"] = "sgd"
     """How the label maker ascends. Adam is ours: the size of its step does not depend on η1 and the batch."""
 
+    warm_start: bool = True
+    """Start the label maker at a row's own share of the objectives, see `warm_start`; otherwise at random
+    weights, as the authors do. Ours."""
+
+    hold_level: bool = True
+    """Keep the mean label where it starts. A slate does not change when all scores rise together, yet the
+    exact gradient mostly points there (what train shows often, the hold-out shows often), and the labels end
+    at one constant. The gradient loses its part along the mean label, and what a finite step still moves is
+    taken back by the output's bias. Ours; the authors let it drift."""
+
     user_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """ρ: share of the hold-out users that an outer step sees."""
 

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from training.encoders._din import DIN, DinInputs
 from training.encoders._din_rows import DinRows, Slates, slates
 from training.labels._balance import objective_weights
 from training.labels._base import LabelMaker, duration_s, explicit, watch_time_s
+from training.labels._labelcraft import LabelCraft
 from training.labels._labelcraft_config import LabelCraftConfig
 from training.labels._objectives import OBJECTIVES, Candidates, Objective
 from training.labels._scale import Scale
@@ -99,6 +100,7 @@ class MetaLearner:
         labeler: g_φ, changed in place.
         config: rates and the rest.
         objectives: by name; weighed in this order.
+        level: the mean label to hold, if the label maker can (`LabelCraft`); `None` lets it drift.
 
     Raises:
         ValueError: `config.disable` names no objective.
@@ -112,10 +114,11 @@ class MetaLearner:
         labeler: LabelMaker,
         config: LabelCraftConfig,
         objectives: Mapping[str, Objective] = OBJECTIVES,
+        level: float | None = None,
     ) -> None:
-        assert isinstance(labeler, nn.Module)
         self.recommender, self.labeler, self.config = recommender, labeler, config
         self.objectives = dict(objectives)
+        self._level = level
         names = list(self.objectives)
         if config.disable is not None and config.disable not in names:
             raise ValueError(f"`disable` must be one of {names}, got {config.disable!r}.")
@@ -125,7 +128,7 @@ class MetaLearner:
             name: embeddings if name.startswith(("user.", "item.")) else config.lr_recommender
             for name, _ in recommender.named_parameters()
         }
-        self._phi = [p for p in labeler.parameters() if p.requires_grad]
+        self._phi = [p for p in cast(nn.Module, labeler).parameters() if p.requires_grad]
         self.frozen = config.freeze or not self._phi
         if not self.frozen:
             kind = torch.optim.SGD if config.outer_optimiser == "sgd" else torch.optim.Adam
@@ -156,7 +159,11 @@ class MetaLearner:
             assert held is not None
             seen = self._outer(inner, params, label_B, held, seen, on_stage)
             with torch.no_grad():
-                label_B = self.labeler(feedback_BF)
+                label_B = (
+                    self.labeler.relevel(feedback_BF, self._level)
+                    if self._level is not None and isinstance(self.labeler, LabelCraft)
+                    else self.labeler(feedback_BF)
+                )
         gradient = inner.gradient(label_B)
         for name, p in params.items():
             p.add_(gradient[name], alpha=-self._lr[name])
@@ -201,7 +208,10 @@ class MetaLearner:
         on_stage("hold_out")
         cotangent_B = inner.label_gradient(direction, self._lr)
         on_stage("label_gradient")
-        grads = torch.autograd.grad(label_B, self._phi, cotangent_B)
+        grads = torch.autograd.grad(label_B, self._phi, cotangent_B, retain_graph=self._level is not None)
+        if self._level is not None:
+            level = torch.autograd.grad(label_B.mean(), self._phi)
+            grads = _without(grads, level)
         for p, g in zip(self._phi, grads, strict=True):
             p.grad = g
         self.optimiser.step()
@@ -215,6 +225,14 @@ class MetaLearner:
         """`[U, C]` predictions as the inner loss wants them."""
         z_UC = call(self.recommender, params, *inputs)
         return torch.sigmoid(z_UC) if self.config.loss == "mse" else z_UC
+
+
+def _without(vector: Sequence[Tensor], direction: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """`vector` without its component along `direction`; both are a tensor for each parameter."""
+    dot = sum(float((v * d).sum()) for v, d in zip(vector, direction, strict=True))
+    norm = sum(float((d * d).sum()) for d in direction)
+    share = dot / norm if norm > 0 else 0.0
+    return tuple(v - share * d for v, d in zip(vector, direction, strict=True))
 
 
 def predict(recommender: DIN, prepared: DinRows, rows: I64, batch: int = 4096) -> F32:
