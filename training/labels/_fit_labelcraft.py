@@ -260,8 +260,8 @@ class _Loop(Generic[Maker]):
         if not all(bool(p.isfinite().all()) for m in self.modules for p in m.parameters()):
             raise BadInput(
                 f"the fit diverged in epoch {epoch} at lr_recommender = {self.config.lr_recommender:g}, "
-                f"lr_embeddings = {self.config.lr_embeddings or self.config.lr_recommender:g} and lr_labels = "
-                f"{self.config.lr_labels:g}; lower them, or raise batch_size."
+                f"lr_embeddings = {self.config.lr_embeddings or self.config.lr_recommender:g}, "
+                f"lr_labels = {self.config.lr_labels:g}; lower them, or raise batch_size."
             )
         entry: dict[str, Any] = {
             "epoch": epoch,

@@ -1,0 +1,87 @@
+"""Properties that label makers share, by name."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from training.data import Interactions
+from training.labels import LabelMaker
+
+
+def assert_is_label(maker: LabelMaker, feedback_NF: Tensor) -> None:
+    """`[N]` of the input's dtype, finite, within [0, 1]; and no rows are an answer."""
+    label = maker(feedback_NF)
+    assert label.shape == (len(feedback_NF),)
+    assert label.dtype == feedback_NF.dtype
+    assert bool(label.isfinite().all())
+    assert bool(((label >= 0) & (label <= 1)).all())
+    assert maker(feedback_NF[:0]).shape == (0,)
+
+
+def assert_row_wise(maker: LabelMaker, feedback_NF: Tensor) -> None:
+    """A row's label does not depend on which rows come with it, or in what order."""
+    whole = maker(feedback_NF)
+    order = torch.randperm(len(feedback_NF), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(maker(feedback_NF[order]), whole[order], rtol=0, atol=1e-6)
+    torch.testing.assert_close(maker(feedback_NF[:1]), whole[:1], rtol=0, atol=1e-6)
+
+
+def assert_does_not_fall_with_watch_time(maker: LabelMaker, duration_s: float) -> None:
+    """Longer watched, other things equal, is never labelled lower."""
+    feedback = torch.zeros(200, 8)
+    feedback[:, 0] = torch.linspace(0, 3 * duration_s, 200)
+    feedback[:, 1] = duration_s
+    assert bool((maker(feedback).diff() >= -1e-6).all())
+
+
+def assert_exports(maker: LabelMaker, feedback_NF: Tensor, folder: Path) -> None:
+    """The ONNX graph labels 0, 1 and 7 rows as torch does, to 1e-6."""
+    path = folder / f"{maker.name}.onnx"
+    module = cast(nn.Module, maker).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, of its dependencies
+        torch.onnx.export(
+            module,
+            (feedback_NF[:5],),
+            path,
+            input_names=["feedback"],
+            output_names=[maker.name],
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            opset_version=18,
+            dynamo=True,
+            verbose=False,
+        )
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for rows in (0, 1, 7):
+        (got,) = session.run([maker.name], {"feedback": feedback_NF[:rows].numpy()})
+        with torch.no_grad():
+            want = maker(feedback_NF[:rows]).numpy()
+        assert got.shape == (rows,)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+
+
+def log_of(
+    watch_time_s: list[float], duration_s: list[float], explicit: list[int] | None = None
+) -> Interactions:
+    """One user's exposures, a second apart."""
+    rows = len(watch_time_s)
+    feedback = np.zeros((rows, 8), np.float32)
+    feedback[:, 0], feedback[:, 1] = watch_time_s, duration_s
+    feedback[:, 2] = explicit or 0
+    ids = np.ones((rows, 4), np.int64)
+    return Interactions(
+        user=np.zeros(rows, np.int64),
+        ids=ids,
+        timestamp_ms=np.arange(rows, dtype=np.int64) * 1000,
+        feedback=feedback,
+        user_ids=("u",),
+        profile=np.zeros((1, 0), np.float32),
+        profile_ids=np.zeros((1, 0), np.int64),
+    )
