@@ -29,7 +29,7 @@ def smoke() -> RunConfig:
         stop_days=1,
         meta_days=2,
         min_count=1,
-        labelcraft=LabelCraftConfig(epochs=2, batch_size=1024),
+        labelcraft=LabelCraftConfig(epochs=1, batch_size=2048, history=20),
         encoder=FeedbackEncoderConfig(width=16, token=16, heads=2, hidden=32),
         lda=LDAConfig(anchors=AnchorsConfig(sequences=512, epochs=10)),
         loop=LoopConfig(epochs=1, sequence_length=50),

@@ -95,28 +95,36 @@ def test_rows_before_the_window_are_history_and_not_scored(
     assert json.loads(figures.read_text())["rows"] == int((day == last).sum())
 
 
-def test_an_export_is_immutable_and_reproducible_in_what_it_answers(smoke_run: Path, tmp_path: Path) -> None:
-    note = tmp_path / "note.json"
-    done("export", smoke_run, "--to", tmp_path / "bundles", "--which", "judged", "--json", note)
-    version = json.loads(note.read_text())["version"]
-    assert BundleStore(tmp_path / "bundles").versions() == [version]
-    line = refused("export", smoke_run, "--to", tmp_path / "bundles", "--which", "judged")
-    assert version in line
-    assert BundleStore(tmp_path / "bundles").versions() == [version]
-
-
-def test_promote_and_rollback_move_current(smoke_run: Path, smoke_bundles: Path, tmp_path: Path) -> None:
-    root, note = tmp_path / "bundles", tmp_path / "note.json"
+@pytest.fixture(scope="module")
+def exported(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A folder with both fits of a run as versions: the one before the test days, and the final one."""
+    root = tmp_path_factory.mktemp("exported")
     versions = []
     for which in ("judged", "final"):
+        note = root.parent / f"{root.name}-{which}.json"
         done("export", smoke_run, "--to", root, "--which", which, "--json", note)
         versions.append(json.loads(note.read_text())["version"])
-        done("promote", versions[-1], "--bundles", root)
-        assert (root / "CURRENT").read_text().strip() == versions[-1]
+    return root, versions[0], versions[1]
+
+
+def test_an_export_is_never_overwritten(smoke_run: Path, exported: tuple[Path, str, str]) -> None:
+    root, judged, final = exported
+    before = (root / judged / "manifest.json").read_bytes()
+    line = refused("export", smoke_run, "--to", root, "--which", "judged")
+    assert judged in line
+    assert (root / judged / "manifest.json").read_bytes() == before
+    assert BundleStore(root).versions() == sorted([judged, final])
+
+
+def test_promote_and_rollback_move_current(exported: tuple[Path, str, str]) -> None:
+    root, judged, final = exported
+    for version in (judged, final):
+        done("promote", version, "--bundles", root)
+        assert (root / "CURRENT").read_text().strip() == version
     done("rollback", "--bundles", root)
-    assert (root / "CURRENT").read_text().strip() == versions[0]
+    assert (root / "CURRENT").read_text().strip() == judged
     assert "20990101-00000000" in refused("promote", "20990101-00000000", "--bundles", root)
-    assert (root / "CURRENT").read_text().strip() == versions[0]
+    assert (root / "CURRENT").read_text().strip() == judged
 
 
 @pytest.mark.parametrize(
