@@ -77,6 +77,7 @@ def fit(dataset: Dataset, recipe: str, config: RunConfig, out: Path, progress: P
     Raises:
         BadInput: `out` exists, or the log is too short for the recipe.
     """
+    at_commit = commit()  # now: a long fit may see the next one
     with whole_folder(out) as folder:
         before = boundaries(dataset, config, judged=True)
         judged = fit_once(dataset, config, before, lambda stage, share: progress(f"1/2 {stage}", share))
@@ -101,7 +102,7 @@ def fit(dataset: Dataset, recipe: str, config: RunConfig, out: Path, progress: P
             rows=len(dataset.log),
             users=dataset.log["user_id"].n_unique(),
             watermark_ms=info.last_timestamp_ms,
-            git_commit=commit(),
+            git_commit=at_commit,
             machine=machine(),
         )
         note = {
