@@ -13,11 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.encoders._din import DIN, DinInputs
-from training.labels._labelcraft import LabelCraft
-from training.labels._labelcraft_config import LabelCraftConfig
-from training.labels._meta import MetaLearner
-from training.labels._objectives import Candidates
+from training.encoders import DIN, DinInputs
+from training.labels import Candidates, LabelCraft, LabelCraftConfig, MetaLearner
 from training.ot import soft_top_k
 
 _TABLES = {"users": 989, "videos": 46_629, "groups": 93, "tags": 786}

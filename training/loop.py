@@ -14,9 +14,8 @@ from torch import nn
 from models.metrics import mae_s, xauc
 from training.config import Config
 from training.data import Interactions
-from training.data._interactions import F32, I64
+from training.data._interactions import F32, F64, I64
 from training.encoders import inputs_for
-from training.encoders._statistics import F64
 from training.ranker import Ranker, RankerOutputs
 
 

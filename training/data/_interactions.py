@@ -16,6 +16,7 @@ from models.vocabulary import PADDING
 
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 
 _EXPLICIT_COLUMNS = [FEEDBACK_COLUMNS.index(name) for name in EXPLICIT]
 

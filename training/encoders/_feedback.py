@@ -15,9 +15,9 @@ from models.features import FEEDBACK_COLUMNS
 from models.vocabulary import PADDING, UNKNOWN
 from training.config import Config
 from training.data import Interactions
-from training.data._interactions import F32, I64
+from training.data._interactions import F32, F64, I64
 from training.encoders._inputs import RankerInputs
-from training.encoders._statistics import F64, VideoStatistics
+from training.encoders._statistics import VideoStatistics
 
 # Shape suffixes: B users, L sequence steps, N candidates, H heads, E token width, D state width.
 

@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from training.data import Interactions
-from training.data._interactions import F32, I64
-
-F64 = npt.NDArray[np.float64]
+from training.data._interactions import F32, F64, I64
 
 KEYS = 3
 """Statistics are kept by video, by author and by tag: the columns of `candidate_ids`."""

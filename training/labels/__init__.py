@@ -13,6 +13,7 @@ from training.labels._ef import EF
 from training.labels._fit_labelcraft import Checkpoint, FittedLabels, fit_labelcraft, fit_recommender
 from training.labels._labelcraft import LabelCraft
 from training.labels._labelcraft_config import LabelCraftConfig
+from training.labels._meta import MetaLearner
 from training.labels._objectives import OBJECTIVES, Candidates, Objective
 from training.labels._pc import PC
 from training.labels._pcr import PCR
@@ -32,6 +33,7 @@ __all__ = [
     "LabelCraft",
     "LabelCraftConfig",
     "LabelMaker",
+    "MetaLearner",
     "Objective",
     "Scale",
     "fit_labelcraft",

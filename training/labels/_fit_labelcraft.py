@@ -18,8 +18,7 @@ from models.errors import BadInput
 from models.metrics import nwtg_at_k
 from training.data import Interactions
 from training.data._interactions import F32, I64
-from training.encoders._din import DIN
-from training.encoders._din_rows import DinRows
+from training.encoders import DIN, DinRows
 from training.labels._base import LabelMaker
 from training.labels._labelcraft import LabelCraft
 from training.labels._labelcraft_config import LabelCraftConfig

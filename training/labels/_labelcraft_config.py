@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from training.bilevel import InnerLoss
 from training.config import Config
-from training.encoders._din import DinConfig
+from training.encoders import DinConfig
 from training.labels._balance import BalanceMode
 
 

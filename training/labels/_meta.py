@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from training.bilevel import Inner, Params, call, outer_gradient, parameters_of, step
 from training.data import Interactions
 from training.data._interactions import F32, I64
-from training.encoders._din import DIN, DinInputs
-from training.encoders._din_rows import DinRows, Slates, slates
+from training.encoders import DIN, DinInputs, DinRows, Slates, slates
 from training.labels._balance import objective_weights
 from training.labels._base import LabelMaker, duration_s, explicit, watch_time_s
 from training.labels._labelcraft import LabelCraft
