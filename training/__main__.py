@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from models.errors import BadInput, ReelrankError
 from models.store import BundleStore
+from training import bench as benchmarks
 from training import data as datasets
 from training import evaluate as judging
 from training import recipes, run
@@ -24,11 +25,14 @@ from training.loop import predict
 from training.provenance import command, commit, machine
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+bench_app = typer.Typer(no_args_is_help=True, help="What the expensive steps cost, as JSON.")
+app.add_typer(bench_app, name="bench")
 BUNDLES = Path(__file__).parents[1] / "models" / "bundles"
 
 Data = Annotated[Path, typer.Option(help="a folder that `prepare` wrote, or one's own log in that layout")]
 Json = Annotated[Path | None, typer.Option("--json", help="write the figures here for machines")]
 Seed = Annotated[int, typer.Option(help="decides everything that is drawn")]
+Repeats = Annotated[int, typer.Option(min=1, help="timed runs; the median is shown")]
 Bundles = Annotated[Path, typer.Option(help="the folder of versions")]
 
 
@@ -190,6 +194,49 @@ def rollback(
     else:
         store.promote(version)
     typer.echo(f"{bundles / 'CURRENT'} names {version}")
+
+
+@bench_app.command("meta-step")
+def bench_meta_step(
+    batch: Annotated[int, typer.Option(min=1, help="rows of the inner step")] = 4096,
+    history: Annotated[int, typer.Option(min=1, help="steps of each row")] = 100,
+    users: Annotated[int, typer.Option(min=1, help="hold-out users of the outer step")] = 494,
+    candidates: Annotated[int, typer.Option(min=11, help="of each")] = 60,
+    repeats: Repeats = 5,
+    seed: Seed = 0,
+) -> None:
+    """One mini-batch of LabelCraft's two levels, on made-up ids."""
+    _print(benchmarks.bench_meta_step(batch, history, users, candidates, repeats, seed))
+
+
+@bench_app.command("soft-topk")
+def bench_soft_topk(
+    users: Annotated[int, typer.Option(min=1)] = 494,
+    candidates: Annotated[int, typer.Option(min=2)] = 60,
+    k: Annotated[int, typer.Option(min=1, help="places of the slate; below the candidates")] = 10,
+    repeats: Repeats = 10,
+    seed: Seed = 0,
+) -> None:
+    """SOFT top-k of one padded batch of users, forward and backward."""
+    if k >= candidates:
+        raise BadInput(f"--k must be below --candidates, found {k} and {candidates}.")
+    _print(benchmarks.bench_soft_topk(users, candidates, k, repeats, seed))
+
+
+@bench_app.command("encoder")
+def bench_encoder(
+    batch: Annotated[int, typer.Option(min=1, help="users")] = 1,
+    candidates: Annotated[int, typer.Option(min=1, help="of each")] = 200,
+    history: Annotated[int, typer.Option(min=0, help="steps of each")] = 50,
+    repeats: Repeats = 20,
+    seed: Seed = 0,
+) -> None:
+    """The served encoder in torch, forward alone."""
+    _print(benchmarks.bench_encoder(batch, candidates, history, repeats, seed))
+
+
+def _print(found: dict[str, Any]) -> None:
+    typer.echo(json.dumps({**_provenance(), **found}, indent=1))
 
 
 def _provenance() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What the expensive steps cost: `python -m training bench meta-step | soft-topk`, figures as JSON."""
+"""What the expensive steps cost: `python -m training bench meta-step | soft-topk | encoder`, as JSON."""
 
 # Shape suffixes: B rows of the inner batch, U hold-out users, C candidates, L history steps.
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.encoders import DIN, DinInputs
+from training.encoders import DIN, DinInputs, FeedbackEncoder, FeedbackEncoderConfig, RankerInputs
 from training.labels import Candidates, LabelCraft, LabelCraftConfig, MetaLearner
 from training.ot import soft_top_k
 
@@ -123,6 +123,41 @@ def bench_soft_topk(
         "users": users,
         "candidates": candidates,
         "k": k,
+        "repeats": repeats,
+    }
+
+
+def bench_encoder(
+    batch: int = 1, candidates: int = 200, history: int = 50, repeats: int = 20, seed: int = 0
+) -> dict[str, Any]:
+    """The served encoder in torch, forward alone: `batch` users, each with so many candidates and steps.
+
+    Returns:
+        `seconds` (median), `stages` (`forward`), `peak_mib`, the shapes.
+    """
+    torch.manual_seed(seed)
+    sizes = (_TABLES["videos"], _TABLES["videos"], _TABLES["tags"], 17)
+    encoder = FeedbackEncoder(sizes, 7, (8,) * 20, FeedbackEncoderConfig()).eval()
+    inputs = RankerInputs(
+        torch.stack([_below(size, batch, history) for size in sizes], -1),
+        torch.rand(batch, history, 8) * 30,
+        torch.rand(batch, history) * 1e5,
+        torch.stack([_below(size, batch, candidates) for size in sizes[:3]], -1),
+        torch.rand(batch, candidates) * 100 + 3,
+        _below(17, batch, 1),
+        torch.rand(batch, 7) * 100,
+        _below(8, batch, 20),
+    )
+    with torch.no_grad():
+        seconds = _median_seconds(lambda: encoder(inputs), repeats)
+    return {
+        "seconds": seconds,
+        "stages": {"forward": seconds},
+        "peak_mib": _peak_mib(),
+        "threads": torch.get_num_threads(),
+        "batch": batch,
+        "candidates": candidates,
+        "history": history,
         "repeats": repeats,
     }
 
