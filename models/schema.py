@@ -33,8 +33,12 @@ MAX_TIMESTAMP_MS: Final = 253_402_300_799_999
 """End of the year 9999."""
 
 
-def _id(value: object, member: str) -> str:
-    """A checked id: 1 to 256 bytes of UTF-8 without control characters."""
+def checked_id(value: object, member: str) -> str:
+    """An id of the wire as a string.
+
+    Raises:
+        ValueError: not 1 to 256 bytes of UTF-8 without control characters.
+    """
     text = value if isinstance(value, str) else str(value)
     # isprintable() is the fast path of the common case; the slow path tells why it failed.
     if text and len(text) <= 64 and text.isascii() and text.isprintable():
@@ -97,7 +101,7 @@ class FeedbackEvent(
         ):
             value = getattr(self, member)
             if value is not None:
-                checked = _id(value, member)
+                checked = checked_id(value, member)
                 if checked is not value:
                     msgspec.structs.force_setattr(self, member, checked)
         if not 0 <= self.timestamp_ms <= MAX_TIMESTAMP_MS:
@@ -119,7 +123,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         for member in ("video_id", "author_id", "tag"):
             value = getattr(self, member)
             if value is not None:
-                checked = _id(value, member)
+                checked = checked_id(value, member)
                 if checked is not value:
                     msgspec.structs.force_setattr(self, member, checked)
         if self.duration_s is not None:

@@ -20,6 +20,7 @@ from training import bench as benchmarks
 from training import data as datasets
 from training import evaluate as judging
 from training import recipes, run
+from training.card import card
 from training.export import export as write_bundle
 from training.loop import predict
 from training.provenance import command, commit, machine
@@ -194,6 +195,12 @@ def rollback(
     else:
         store.promote(version)
     typer.echo(f"{bundles / 'CURRENT'} names {version}")
+
+
+@app.command("card")
+def show_card(bundles: Bundles = BUNDLES) -> None:
+    """The active bundle's figures as Markdown, for a README."""
+    typer.echo(card(bundles), nl=False)
 
 
 @bench_app.command("meta-step")

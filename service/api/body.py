@@ -11,8 +11,8 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from starlette.requests import Request
 
+from models.schema import checked_id
 from service.api.errors import BodyTooLarge, Invalid, NotJson, WrongContentType
-from service.core.ids import checked_id
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"

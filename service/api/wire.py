@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from models.schema import MAX_TIMESTAMP_MS, Candidate, FeedbackEvent, Profile
+from models.schema import MAX_TIMESTAMP_MS, Candidate, FeedbackEvent, Profile, checked_id
 from service.core.events import Rejected
-from service.core.ids import checked_id
 
 if TYPE_CHECKING:
     Id = str

@@ -1,0 +1,101 @@
+"""The README's commands run, and answer what it says they answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.conftest import ROOT
+from training.card import card
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+VOLATILE = ("took_ms", "request_id")
+"""Members of an answer that differ each time."""
+
+
+def blocks(language: str) -> list[str]:
+    return [text for name, text in BLOCKS if name == language]
+
+
+def environment(home: Path) -> dict[str, str]:
+    """As a new user has it: nothing in the home, and this Python first."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("REELRANK_")}
+    return kept | {"HOME": str(home), "PATH": path}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """`make serve` on the README's port, in a home of its own."""
+    if not (ROOT / ".venv" / ".serve").exists():
+        pytest.skip("no .venv here: `make test` makes the one that `make serve` uses")
+    env = environment(tmp_path_factory.mktemp("home"))
+    process = subprocess.Popen(["make", "serve"], cwd=ROOT, env=env, start_new_session=True)
+    try:
+        for _ in range(600):
+            try:
+                if httpx2.get("http://127.0.0.1:8000/health/ready").status_code == 200:
+                    break
+            except httpx2.TransportError:
+                assert process.poll() is None, "make serve ended; is port 8000 taken?"
+            time.sleep(0.1)
+        yield env
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(30)
+
+
+def test_each_curl_answers_what_it_says(served: dict[str, str]) -> None:
+    shown = [text for text in blocks("console") if "curl" in text]
+    assert len(shown) >= 2
+    for text in shown:
+        command, answer = re.split(r"^(?=\{)", text, maxsplit=1, flags=re.MULTILINE)
+        got = subprocess.run(
+            ["bash", "-c", command.removeprefix("$ ")], capture_output=True, text=True, env=served, check=True
+        )
+        want, found = json.loads(answer), json.loads(got.stdout)
+        for name in VOLATILE:
+            assert (name in want) == (name in found), got.stdout
+            want.pop(name, None), found.pop(name, None)
+        assert json.dumps(found) == json.dumps(want)
+
+
+def test_the_demo_shows_two_slates(served: dict[str, str]) -> None:
+    got = subprocess.run(["make", "demo"], cwd=ROOT, env=served, capture_output=True, text=True, check=True)
+    assert got.stdout.count("POST /rerank") == 2
+    assert "history 0 → 12" in got.stdout
+
+
+def test_the_commands_for_ones_own_log_run(tmp_path: Path) -> None:
+    (text,) = (block for block in blocks("sh") if "training fit" in block)
+    env = environment(tmp_path) | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-euc", text], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "bundles" / "CURRENT").exists()
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    assert shutil.which("make")
+    for target in set(re.findall(r"make (\w+)", README)):
+        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("path", ["README.md", "models/README.md"])
+def test_the_figures_are_those_of_the_released_manifest(path: str) -> None:
+    """`python -m training card` writes the block; nobody types it."""
+    text = (ROOT / path).read_text()
+    found = re.search(r"<!-- card -->\n(.*?)<!-- /card -->", text, re.DOTALL)
+    assert found is not None
+    assert found[1] == card(ROOT / "models" / "bundles")
