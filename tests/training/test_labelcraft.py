@@ -1,0 +1,322 @@
+"""LabelCraft on a world whose truth is known: labels move towards it, and slates get better for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.errors import BadInput
+from models.metrics import nwtg_at_k
+from training.data import Boundaries, Interactions, Split, SyntheticConfig, split_by_time, synthetic_world
+from training.encoders._din import DinConfig
+from training.labels import (
+    EF,
+    OBJECTIVES,
+    PC,
+    PCR,
+    WT,
+    Checkpoint,
+    FittedLabels,
+    LabelCraft,
+    LabelCraftConfig,
+    LabelMaker,
+    Scale,
+    fit_labelcraft,
+    fit_recommender,
+)
+from training.labels._meta import HoldOut, MetaLearner
+
+K = 5
+WORLD = SyntheticConfig(
+    users=150,
+    videos=200,
+    exposures=8000,
+    days=8,
+    policy=0.2,
+    hurried_sessions=0.05,
+    rates={
+        "like": 0.06,
+        "follow": 0.03,
+        "comment": 0.03,
+        "forward": 0.02,
+        "hate": 0.005,
+        "profile_enter": 0.02,
+    },
+)
+PLANTED = LabelCraftConfig(
+    batch_size=256,
+    history=20,
+    epochs=6,
+    lr_recommender=0.3,
+    lr_embeddings=5.0,
+    outer_optimiser="adam",
+    lr_labels=3e-3,
+    balance="poster",
+    user_share=0.3,
+    k=K,
+    warm_start=False,
+)
+TINY = LabelCraftConfig(
+    batch_size=256,
+    history=5,
+    epochs=2,
+    k=2,
+    hidden=8,
+    recommender=DinConfig(embedding=2, attention=4, tower=(8, 4)),
+    outer_optimiser="adam",
+    lr_labels=1e-2,
+    lr_recommender=0.3,
+    warm_start=False,
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Thousands of tiny operations: on a busy machine two threads wait for each other at every one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Planted(NamedTuple):
+    log: Interactions
+    split: Split
+    utility: Tensor
+
+
+@cache
+def planted() -> Planted:
+    world = synthetic_world(WORLD, seed=0)
+    dataset = world.dataset()
+    log = dataset.interactions(dataset.vocabulary())
+    at = Boundaries.at_shares(log.timestamp_ms, meta=0.25, early_stop=0.25, test=0.0)
+    return Planted(log, split_by_time(log.timestamp_ms, at), torch.from_numpy(world.utility).float())
+
+
+@cache
+def learned(**changes: Any) -> FittedLabels[LabelCraft]:
+    log, split, _ = planted()
+    return fit_labelcraft(log, split.train, split.meta, None, PLANTED.model_copy(update=changes))
+
+
+def objectives(fitted: FittedLabels[Any], rows: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, float]:
+    """M1 … M3 of the hard slates of a fitted recommender."""
+    log, split, _ = planted()
+    train = log.take(split.train)
+    held = HoldOut(
+        log,
+        rows,
+        fitted.prepared,
+        watch_scale=Scale().fit(train.watch_time_s),
+        duration_scale=Scale().fit(train.duration_s),
+        k=K,
+    )
+    inputs, of = held.of(np.arange(len(held)))
+    with torch.no_grad():
+        score = torch.where(of.mask, fitted.recommender(*inputs), -torch.inf)
+    place = torch.zeros_like(score).scatter(1, score.topk(K).indices, 1 / K)
+    return {name: float(objective(place, of).mean()) for name, objective in OBJECTIVES.items()}
+
+
+def correlation(maker: LabelMaker) -> float:
+    log, _, utility = planted()
+    with torch.no_grad():
+        return float(torch.corrcoef(torch.stack([maker(torch.from_numpy(log.feedback)), utility]))[0, 1])
+
+
+def test_labels_move_towards_the_planted_utility() -> None:
+    assert correlation(learned().labeler) > correlation(learned(freeze=True).labeler) + 0.3
+    assert correlation(learned().labeler) > 0.5
+
+
+@pytest.mark.parametrize("rule", [PC, PCR, WT, EF])
+def test_slates_on_days_it_has_not_seen_beat_those_of_every_fixed_rule(rule: type[LabelMaker]) -> None:
+    log, split, _ = planted()
+    fixed = fit_recommender(rule(), log, split.train, split.meta, None, PLANTED)
+    ours = sum(objectives(learned(), split.early_stop).values())
+    assert ours > 1.2 * sum(objectives(fixed, split.early_stop).values())
+
+
+def test_a_frozen_label_maker_is_worse() -> None:
+    """What kills a fake that skips the outer step."""
+    rows = planted().split.early_stop
+    assert sum(objectives(learned(), rows).values()) > 1.2 * sum(
+        objectives(learned(freeze=True), rows).values()
+    )
+
+
+@pytest.mark.parametrize("name", ["engagement", "duration_spread"])
+def test_without_an_objective_less_of_it_comes_out(name: str) -> None:
+    rows = planted().split.meta
+    assert objectives(learned(disable=name), rows)[name] < objectives(learned(), rows)[name]
+
+
+def test_the_warm_start_knows_the_rows_own_share_of_the_objectives() -> None:
+    """Longer watched and explicit feedback are labelled higher from the first step on."""
+    fitted = learned(warm_start=True, freeze=True, epochs=1)
+    feedback = torch.zeros(3, 8)
+    feedback[:, 0] = torch.tensor([1.0, 90.0, 1.0])
+    feedback[:, 1] = 60.0
+    feedback[2, 2] = 1.0
+    skipped, watched, liked = fitted.labeler(feedback).tolist()
+    assert skipped < watched
+    assert skipped < liked
+    assert skipped == pytest.approx(0.2, abs=0.05)
+
+
+def tiny(**changes: Any) -> LabelCraftConfig:
+    return TINY.model_copy(update=changes)
+
+
+def test_the_mean_label_stays_where_it_started_and_without_that_labels_end_at_a_constant() -> None:
+    log, split, _ = planted()
+
+    def mean(**change: Any) -> float:
+        config = tiny(epochs=3, lr_labels=0.3, **change)
+        return float(fit_labelcraft(log, split.train, split.meta, None, config).curves[-1]["label_mean"])
+
+    assert mean() == pytest.approx(mean(freeze=True), abs=0.05)
+    assert not 0.05 < mean(hold_level=False) < 0.95
+
+
+def test_the_same_seed_gives_the_same_fit_and_another_one_another() -> None:
+    log, split, _ = planted()
+
+    def label(seed: int) -> Tensor:
+        fitted = fit_labelcraft(log, split.train, split.meta, split.early_stop, TINY, seed=seed)
+        out: Tensor = fitted.labeler(torch.from_numpy(log.feedback[:50])).detach()
+        return out
+
+    torch.testing.assert_close(label(1), label(1), rtol=0, atol=0)
+    assert float((label(1) - label(2)).abs().max()) > 1e-3
+
+
+def test_a_fit_resumed_from_a_checkpoint_is_the_fit_that_was_not_stopped() -> None:
+    log, split, _ = planted()
+    kept: list[Checkpoint] = []
+    whole = fit_labelcraft(
+        log, split.train, split.meta, split.early_stop, tiny(epochs=4), on_epoch=kept.append
+    )
+    resumed = fit_labelcraft(log, split.train, split.meta, split.early_stop, tiny(epochs=4), resume=kept[1])
+    assert [c.next_epoch for c in kept] == [1, 2, 3, 4]
+    rows = split.early_stop
+    np.testing.assert_array_equal(whole.score(rows), resumed.score(rows))
+    assert [c["nwtg"] for c in resumed.curves] == [c["nwtg"] for c in whole.curves]
+    assert resumed.best_epoch == whole.best_epoch
+
+
+def test_early_stopping_gives_back_the_best_epoch() -> None:
+    log, split, _ = planted()
+    config = tiny(epochs=6, patience=2, min_gain=0.0)
+    fitted = fit_labelcraft(log, split.train, split.meta, split.early_stop, config)
+    figures = [c["nwtg"] for c in fitted.curves]
+    assert fitted.best_epoch == int(np.argmax(figures))
+    rows = split.early_stop
+    found = nwtg_at_k(log.user[rows], fitted.score(rows), log.watch_time_s[rows], config.k).weighted_mean
+    assert found == pytest.approx(figures[fitted.best_epoch], abs=1e-9)
+    assert len(figures) <= fitted.best_epoch + 1 + config.patience
+
+
+def test_without_early_stop_rows_it_makes_the_epochs_it_was_told() -> None:
+    log, split, _ = planted()
+    shares: list[float] = []
+    fitted = fit_labelcraft(log, split.train, split.meta, None, tiny(epochs=3), on_progress=shares.append)
+    assert [c["epoch"] for c in fitted.curves] == [0, 1, 2]
+    assert fitted.best_epoch == 2
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_time_that_has_run_out_ends_the_fit_after_its_epoch() -> None:
+    log, split, _ = planted()
+    fitted = fit_labelcraft(log, split.train, split.meta, None, tiny(epochs=50, max_seconds=1e-6))
+    assert len(fitted.curves) == 1
+
+
+def test_the_shared_hold_out_stops_by_all_of_it() -> None:
+    log, split, _ = planted()
+    config = tiny(epochs=1, shared_hold_out=True)
+    fitted = fit_labelcraft(log, split.train, split.meta, split.early_stop, config)
+    both = np.union1d(split.meta, split.early_stop)
+    found = nwtg_at_k(log.user[both], fitted.score(both), log.watch_time_s[both], config.k).weighted_mean
+    assert found == pytest.approx(fitted.curves[0]["nwtg"], abs=1e-9)
+
+
+def test_the_objectives_may_be_ones_own() -> None:
+    log, split, _ = planted()
+    fitted = fit_labelcraft(
+        log,
+        split.train,
+        split.meta,
+        None,
+        tiny(epochs=1),
+        objectives={"few_skips": lambda place, of: -(place * (of.feedback[..., 0] < 3)).sum(-1)},
+    )
+    assert -1 < fitted.curves[0]["few_skips"] < 0
+    assert fitted.curves[0]["weight.few_skips"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "change", [{"loss": "bce"}, {"epsilon": 1e-3}, {"bias": False, "raw_inputs": True}, {"balance": "scaled"}]
+)
+def test_every_switch_leads_to_a_finite_fit(change: dict[str, Any]) -> None:
+    log, split, _ = planted()
+    fitted = fit_labelcraft(log, split.train, split.meta, None, tiny(epochs=1, lr_labels=1e-3, **change))
+    parameters = [*fitted.labeler.parameters(), *fitted.recommender.parameters()]
+    assert all(bool(p.isfinite().all()) for p in parameters)
+
+
+def test_a_rule_is_trained_on_as_it_is() -> None:
+    log, split, _ = planted()
+    fitted = fit_recommender(PCR(), log, split.train, split.meta, split.early_stop, TINY)
+    assert "usage_time" not in fitted.curves[0]
+    assert not list(cast(nn.Module, fitted.labeler).parameters())
+    assert fitted.curves[-1]["loss"] < fitted.curves[0]["loss"]
+
+
+NOBODY: np.ndarray[Any, np.dtype[np.int64]] = np.zeros(0, np.int64)
+
+
+def test_refuses_what_would_silently_learn_nothing() -> None:
+    log, split, _ = planted()
+    with pytest.raises(BadInput, match="no rows to train"):
+        fit_labelcraft(log, NOBODY, split.meta, None, TINY)
+    with pytest.raises(BadInput, match="no user has more than k = 2"):
+        fit_labelcraft(log, split.train, split.meta[:1], None, TINY)
+    with pytest.raises(BadInput, match="early-stop exposures"):
+        fit_labelcraft(log, split.train, split.meta, split.early_stop[:1], TINY)
+    silent = split.meta[log.explicit[split.meta] == 0]
+    with pytest.raises(BadInput, match="nobody gave explicit feedback"):
+        fit_labelcraft(log, split.train, silent, None, TINY)
+    assert fit_labelcraft(log, split.train, silent, None, tiny(epochs=1, disable="engagement")).curves
+
+
+def test_refuses_an_objective_it_does_not_know_and_says_when_it_diverged() -> None:
+    log, split, _ = planted()
+    with pytest.raises(ValueError, match="`disable` must be one of"):
+        fit_labelcraft(log, split.train, split.meta, None, tiny(disable="retention"))
+    with pytest.raises(BadInput, match="diverged in epoch 0"):
+        fit_labelcraft(log, split.train, split.meta, None, tiny(freeze=True, lr_recommender=1e12, loss="bce"))
+
+
+def test_users_with_too_few_candidates_are_left_out_of_the_hold_out() -> None:
+    log, split, _ = planted()
+    fitted = learned(freeze=True)
+    scale = Scale().fit(log.watch_time_s)
+    held = HoldOut(log, split.meta, fitted.prepared, watch_scale=scale, duration_scale=scale, k=K)
+    counts = np.bincount(log.user[split.meta])
+    assert len(held) == int((counts > K).sum())
+    _, of = held.of(np.arange(len(held)))
+    np.testing.assert_array_equal(np.sort(of.mask.sum(-1).numpy()), np.sort(counts[counts > K]))
+
+
+def test_a_rule_has_no_outer_level() -> None:
+    fitted = learned(freeze=True)
+    assert MetaLearner(fitted.recommender, PC(), PLANTED).frozen
