@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 import tempfile
 import warnings
@@ -236,6 +237,8 @@ def _write(module: nn.Module, example: Mapping[str, Array], path: Path, outputs:
         {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(axes[name]) if isinstance(axis, str)}
         for name in example
     )
+    # Without torchvision, which nothing here needs, the exporter says so four times.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # torch 2.13's exporter calls a deprecated part of torch itself.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
