@@ -120,12 +120,14 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     tag: Id | None = None
 
     def __post_init__(self) -> None:
-        for member in ("video_id", "author_id", "tag"):
-            value = getattr(self, member)
-            if value is not None:
-                checked = checked_id(value, member)
-                if checked is not value:
-                    msgspec.structs.force_setattr(self, member, checked)
+        # Written out, not looped over: a slate has hundreds of these.
+        video, author, tag = self.video_id, self.author_id, self.tag
+        if (checked := checked_id(video, "video_id")) is not video:
+            msgspec.structs.force_setattr(self, "video_id", checked)
+        if author is not None and (checked := checked_id(author, "author_id")) is not author:
+            msgspec.structs.force_setattr(self, "author_id", checked)
+        if tag is not None and (checked := checked_id(tag, "tag")) is not tag:
+            msgspec.structs.force_setattr(self, "tag", checked)
         if self.duration_s is not None:
             _seconds(self.duration_s, "duration_s", MIN_DURATION_S, MAX_DURATION_S)
 

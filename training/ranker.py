@@ -99,14 +99,13 @@ class Ranker(nn.Module):
                 profile_ids,
             )
         )
-        seconds_BN = self.head.seconds(state_BND, duration_BN)
-        weights_BNK, ratio_BNK = self.head.distribution(state_BND, duration_BN)
+        found = self.head.predict(state_BND, duration_BN)
         return RankerOutputs(
-            watch_time_s=seconds_BN,
-            watch_ratio=seconds_BN / duration_BN,
-            watch_time=self.scale(seconds_BN),
+            watch_time_s=found.seconds,
+            watch_ratio=found.seconds / duration_BN,
+            watch_time=self.scale(found.seconds),
             interest=torch.sigmoid(self.interest(state_BND)[..., 0]),
-            anchor_weights=weights_BNK,
-            anchor_ratio=ratio_BNK,
-            quantiles_s=self.head.quantiles_s(state_BND, duration_BN),
+            anchor_weights=found.weights,
+            anchor_ratio=found.ratio,
+            quantiles_s=found.quantiles_s,
         )

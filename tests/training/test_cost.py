@@ -20,6 +20,7 @@ from training.export import Labeler, export
 from training.labels import PCR, Scale
 from training.loop import LoopConfig, fit_ranker, predict
 from training.ranker import Ranker
+from training.watch_time import Prediction
 
 
 class LongView(nn.Module):
@@ -59,6 +60,13 @@ class Spread(nn.Module):
     def distribution(self, state_ND: Tensor, duration_N: Tensor) -> tuple[Tensor, Tensor]:
         ratio = self.ratio.expand(*duration_N.shape, 3)
         return torch.ones_like(ratio) / 3.0, ratio
+
+    def predict(self, state_ND: Tensor, duration_N: Tensor) -> Prediction:
+        return Prediction(
+            self.seconds(state_ND, duration_N),
+            *self.distribution(state_ND, duration_N),
+            self.quantiles_s(state_ND, duration_N),
+        )
 
     def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
         return self.ratio * duration_N[..., None]

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, Self, runtime_checkable
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
@@ -43,9 +43,26 @@ class Head(Protocol):
         ...
 
 
+class Prediction(NamedTuple):
+    """Everything a head with a distribution says of a row; K anchors, or however it divides the ratios."""
+
+    seconds: Tensor
+    """`[...]` watch time, as `Head.seconds`"""
+    weights: Tensor
+    """`[..., K]` as `distribution`"""
+    ratio: Tensor
+    """`[..., K]` as `distribution`"""
+    quantiles_s: Tensor
+    """`[..., 3]` as `quantiles_s`"""
+
+
 @runtime_checkable
 class DistributionHead(Head, Protocol):
     """A head that also says how sure it is."""
+
+    def predict(self, state_ND: Tensor, duration_N: Tensor) -> Prediction:
+        """All of it at once, so that an exported graph computes what they share once: the served path."""
+        ...
 
     def distribution(self, state_ND: Tensor, duration_N: Tensor) -> tuple[Tensor, Tensor]:
         """Weights `[..., K]`, each row summing to 1, and the watch ratios they belong to `[..., K]`,

@@ -16,7 +16,7 @@ from training.config import Config
 from training.data import Interactions
 from training.quantize import AnchorsConfig, fit_anchors, random_anchors
 from training.watch_time._alignment import transport_labels
-from training.watch_time._base import QUANTILES
+from training.watch_time._base import QUANTILES, Prediction
 from training.watch_time._groups import DurationGroups
 from training.watch_time._losses import Regression, regression_loss
 from training.watch_time._mixture import anchor_edges, mixture_quantiles, mixture_rank
@@ -250,16 +250,24 @@ class LDA(nn.Module):
         start_N1, width_NK = (embedding(at.group, table) for table in (self.anchor_start, self.anchor_width))
         return mixture_quantiles(at.log_weight.exp(), start_N1, width_NK, levels)
 
+    def predict(self, state_ND: Tensor, duration_N: Tensor) -> Prediction:
+        at = self.attend(state_ND, duration_N)
+        return Prediction(
+            seconds=self._point_s(at, duration_N),
+            weights=at.log_weight.exp(),
+            ratio=embedding(at.group, self.anchor_ratio),
+            quantiles_s=self._quantiles(at, QUANTILES) * duration_N[..., None],
+        )
+
     def seconds(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
         return self._point_s(self.attend(state_ND, duration_N), duration_N)
 
     def distribution(self, state_ND: Tensor, duration_N: Tensor) -> tuple[Tensor, Tensor]:
-        at = self.attend(state_ND, duration_N)
-        return at.log_weight.exp(), embedding(at.group, self.anchor_ratio)
+        found = self.predict(state_ND, duration_N)
+        return found.weights, found.ratio
 
     def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
-        at = self.attend(state_ND, duration_N)
-        return self._quantiles(at, QUANTILES) * duration_N[..., None]
+        return self.predict(state_ND, duration_N).quantiles_s
 
 
 def _standard(code_GKC: Tensor) -> Tensor:
