@@ -71,6 +71,7 @@ class FeedbackEncoder(nn.Module):
     typical_duration_s: Tensor
     number_mean: Tensor
     number_std: Tensor
+    category_offset: Tensor
 
     def __init__(
         self,
@@ -87,8 +88,11 @@ class FeedbackEncoder(nn.Module):
         self.author = nn.Embedding(author, v, padding_idx=PADDING)
         self.tag = nn.Embedding(tag, v, padding_idx=PADDING)
         self.tab = nn.Embedding(tab, 4, padding_idx=PADDING)
-        self.category = nn.ModuleList(nn.Embedding(size, 3) for size in categories)
-        for embedding in (self.video, self.author, self.tag, self.tab, *self.category):
+        # One table for all categories, each at an offset of its own: one lookup instead of Q.
+        self.category = nn.Embedding(max(sum(categories), 1), 3)
+        offsets = torch.tensor([0, *categories]).cumsum(0)[:-1]
+        self.register_buffer("category_offset", offsets, persistent=False)
+        for embedding in (self.video, self.author, self.tag, self.tab, self.category):
             nn.init.normal_(embedding.weight, std=0.05)
         self.statistics = VideoStatistics((video, author, tag))
         self.register_buffer("typical_duration_s", torch.tensor(30.0))
@@ -217,7 +221,7 @@ class FeedbackEncoder(nn.Module):
         same_tab = valid_BL * (x.sequence_ids[..., 3] == x.context_ids).float()
         half_hour = same_tab * (x.sequence_age_s < 1800.0).float()
         day = same_tab * (x.sequence_age_s < 86_400.0).float()
-        parts = [_mean(done_BLF, w[:, None, :])[:, 0] for w in (valid_BL, same_tab, half_hour, day)]
+        means = _mean(done_BLF, torch.stack([valid_BL, same_tab, half_hour, day], dim=1))
         newest = torch.cat(
             [
                 done_BLF,
@@ -229,16 +233,15 @@ class FeedbackEncoder(nn.Module):
         )
         newest = F.pad(newest, (0, 0, RECENT, 0))[:, -RECENT:]
         gap = F.pad((1.0 - log_age_BL) * valid_BL, (1, 0))
-        return torch.cat([*parts, newest.flatten(1), gap.amax(dim=1, keepdim=True), gap[:, -1:]], dim=-1)
+        return torch.cat(
+            [means.flatten(1), newest.flatten(1), gap.amax(dim=1, keepdim=True), gap[:, -1:]], dim=-1
+        )
 
     def _matched(self, x: RankerInputs, done_BLF: Tensor, valid_BL: Tensor) -> Tensor:
         """What the user did with the candidate's author, and with its tag -> `[B, N, 2·(F+1)]`."""
-        parts = []
-        for column in (1, 2):
-            wanted, seen = x.candidate_ids[..., column], x.sequence_ids[..., column]
-            same_BNL = (wanted[..., None] == seen[:, None, :]) & (wanted[..., None] != UNKNOWN)
-            parts.append(_mean(done_BLF, same_BNL.float() * valid_BL[:, None, :]))
-        return torch.cat(parts, dim=-1)
+        wanted, seen = x.candidate_ids[..., 1:3, None], x.sequence_ids[:, None, :, 1:3].transpose(2, 3)
+        same_BN2L = ((wanted == seen) & (wanted != UNKNOWN)).float() * valid_BL[:, None, None, :]
+        return _mean(done_BLF[:, None], same_BN2L).flatten(2)
 
     def _profile(self, x: RankerInputs) -> list[Tensor]:
         """Standardised numbers, which of them are missing, and the categories' embeddings.
@@ -253,7 +256,7 @@ class FeedbackEncoder(nn.Module):
         return [
             number,
             missing.to(number.dtype),
-            *(table(x.profile_ids[..., i]) for i, table in enumerate(self.category)),
+            self.category(x.profile_ids + self.category_offset).flatten(1),
         ]
 
 
