@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from loadtests.table import table
 from tests.conftest import ROOT
 from training.card import card
 
@@ -90,6 +91,13 @@ def test_every_make_target_that_is_named_exists() -> None:
     assert shutil.which("make")
     for target in set(re.findall(r"make (\w+)", README)):
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_speeds_are_those_of_the_committed_report() -> None:
+    report = json.loads((ROOT / "loadtests" / "bench.json").read_text())
+    found = re.search(r"<!-- bench -->\n(.*?)<!-- /bench -->", README, re.DOTALL)
+    assert found is not None
+    assert found[1] == table(report)
 
 
 @pytest.mark.parametrize("path", ["README.md", "models/README.md"])
