@@ -1,0 +1,135 @@
+"""The released bundle: what it promises on paper, and what it answers to real events."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from models.manifest import Manifest
+from models.runtime import Bundle
+from models.store import BundleStore
+from tests.conftest import ROOT, cli
+from tests.service.running import Service, running
+from tests.training.real_data import KUAIRAND, needs_kuairand
+from training.data import Dataset, load, prepare
+
+BUNDLES = ROOT / "models" / "bundles"
+STORE = BundleStore(BUNDLES)
+
+
+@pytest.fixture(scope="module")
+def manifest() -> Manifest:
+    return Manifest.read(STORE.path(STORE.current()))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("real") / "data"
+    prepare("kuairand-pure", KUAIRAND, out, progress=False)
+    return out
+
+
+@pytest.fixture(scope="module")
+def dataset(data: Path) -> Dataset:
+    return load(data)
+
+
+def test_it_was_judged_on_days_it_had_not_seen_and_released_with_all(manifest: Manifest) -> None:
+    judged = manifest.evaluation
+    assert judged is not None
+    assert judged.fitted_before_ms <= judged.from_ms < judged.to_ms
+    assert manifest.training.watermark_ms == judged.to_ms - 1
+    assert "dirty" not in manifest.training.git_commit
+
+
+def test_its_seconds_beat_the_median_and_its_order_a_coin(manifest: Manifest) -> None:
+    """Where watch time is judged: KuaiRand's single-column feed, tab 1."""
+    assert manifest.evaluation is not None
+    figures = manifest.evaluation.by_tab["1"]
+    median = manifest.evaluation.baselines["median"]["mae_s.tab_1"]
+    mae, order = figures["mae_s"], figures["xauc"]
+    assert mae is not None
+    assert median is not None
+    assert mae < median
+    assert order is not None
+    assert order > 0.60
+
+
+def test_a_longer_watch_and_a_like_are_worth_more(manifest: Manifest) -> None:
+    """Not by construction: the labels were learned. A label that falls with both would be an artefact."""
+    bundle = Bundle.load(STORE.path(STORE.current()))
+    watched = np.array([[share * d, d, *[0] * 6] for d in (10, 60, 200) for share in (0, 0.5, 1)], np.float32)
+    liked = watched.copy()
+    liked[:, 2] = 1
+    plain = bundle.run_labeler({"feedback": watched})["labelcraft"].reshape(3, 3)
+    assert (np.diff(plain, axis=1) > 0).all()
+    assert (bundle.run_labeler({"feedback": liked})["labelcraft"].reshape(3, 3) > plain).all()
+
+
+@needs_kuairand
+def test_ten_real_events_are_labelled_ranked_with_and_survive_kill_9(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    log = dataset.log
+    user = log["user_id"].value_counts(sort=True)["user_id"][0]
+    rows = log.filter(pl.col("user_id") == user).head(10).to_dicts()
+    events = [
+        {k: v for k, v in row.items() if v is not None} | {"event_id": f"{i}"} for i, row in enumerate(rows)
+    ]
+    candidates = dataset.tables.videos.head(200).select("video_id", "duration_s", "author_id", "tag")
+    slate: dict[str, Any] = {
+        "user_id": user,
+        "timestamp_ms": rows[-1]["timestamp_ms"] + 1000,
+        "candidates": [{k: v for k, v in row.items() if v is not None} for row in candidates.to_dicts()],
+    }
+    with running(BUNDLES, tmp_path) as service:
+        labels = _post(service, "/label", {"events": events})
+        assert labels["accepted"] == 10
+        assert all(0 <= event["label"] <= 1 for event in labels["labels"])
+        assert len({event["label"] for event in labels["labels"]}) > 1
+        first = _post(service, "/rerank", slate)
+        assert first["history_length"] == 10
+        assert len(first["items"]) == 200
+        assert all(
+            math.isfinite(item["watch_time_s"]) and item["watch_time_s"] >= 0 for item in first["items"]
+        )
+        assert [item["score"] for item in first["items"]] == sorted(
+            (item["score"] for item in first["items"]), reverse=True
+        )
+        os.kill(service.process.pid, signal.SIGKILL)
+        service.process.wait(10)
+    with running(BUNDLES, tmp_path) as service:
+        again = _post(service, "/rerank", slate)
+        assert again["history_length"] == 10
+        assert again["items"] == first["items"]
+
+
+@needs_kuairand
+def test_what_it_has_seen_is_refused_unless_a_word_is_given(data: Path, tmp_path: Path) -> None:
+    window = ("evaluate", "--bundle", BUNDLES, "--data", data, "--from", "2022-05-04", "--to", "2022-05-05")
+    refused = cli(*window)
+    assert refused.returncode == 2
+    assert "watermark" in refused.stderr
+    figures = tmp_path / "figures.json"
+    allowed = cli(*window, "--tab", "1", "--allow-seen", "--json", figures)
+    assert allowed.returncode == 0, allowed.stderr
+    assert "SEEN" in allowed.stdout
+    found = json.loads(figures.read_text())
+    assert found["seen"] is True
+    assert found["rows"] == found["by_tab"]["1"]["rows"] > 20_000
+
+
+def _post(service: Service, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    with service.client() as client:
+        answer = client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
