@@ -91,7 +91,8 @@ def fit_ranker(
     )
     epochs: list[Epoch] = []
     best, best_state = np.inf, copy.deepcopy(ranker.state_dict())
-    for epoch in range(stop_after or config.epochs):
+    planned = stop_after or config.epochs
+    for epoch in range(planned):
         ranker.train()
         losses = np.zeros(2)
         for step, pick in enumerate(np.array_split(random.permutation(len(rows)), steps)):
@@ -108,7 +109,7 @@ def fit_ranker(
             optimiser.step()
             schedule.step()
             losses += (float(watch.detach()), float(interest.detach()))
-            on_step((epoch * steps + step + 1) / (config.epochs * steps))
+            on_step((epoch * steps + step + 1) / (planned * steps))
         if stop_rows is None:
             epochs.append(Epoch(epoch, losses[0] / steps, losses[1] / steps, None, None))
             continue
