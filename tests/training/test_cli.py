@@ -169,7 +169,7 @@ def test_ctrl_c_leaves_nothing_half_written(synthetic_data: Path, tmp_path: Path
 
 def test_the_same_seed_fits_the_same_weights(smoke_run: Path, synthetic_data: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    done("fit", "smoke", "--data", synthetic_data, "--out", again)
+    done("fit", "smoke", "--data", synthetic_data, "--out", again, "--threads", "1")
     metrics = [
         json.loads((r / "metrics.json").read_text())["evaluation"]["metrics"] for r in (smoke_run, again)
     ]
