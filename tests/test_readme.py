@@ -89,7 +89,7 @@ def test_the_commands_for_ones_own_log_run(tmp_path: Path) -> None:
 
 def test_every_make_target_that_is_named_exists() -> None:
     assert shutil.which("make")
-    for target in set(re.findall(r"make (\w+)", README)):
+    for target in set(re.findall(r"(?:`|^)make (\w+)", README, re.MULTILINE)):
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
 
