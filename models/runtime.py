@@ -17,9 +17,6 @@ from models.features import SEQUENCE_ID_COLUMNS, Array
 from models.manifest import LABELER, RANKER, VOCABULARY, Graph, Manifest, TensorSpec
 from models.vocabulary import Vocabulary
 
-# ONNX Runtime's builds carry telemetry of its vendor. A service tells nobody what it does.
-ort.disable_telemetry_events()
-
 Device = Literal["cpu", "cuda", "auto"]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,3 +166,14 @@ def test_a_gpu_that_is_not_there_is_an_error_when_demanded_and_none_when_wished_
 def manifest_of(folder: Path) -> Manifest:
     """The manifest as it stands, whatever became of the files."""
     return Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+
+
+def test_onnxruntime_keeps_no_id_of_this_machine_and_reports_to_nobody(tmp_path: Path) -> None:
+    program = "import models.runtime as r; r.ort.get_available_providers()"
+    env = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY" and not k.startswith("XDG_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env | {"HOME": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "elemetry" not in done.stderr
+    assert list(tmp_path.rglob("*")) == []
