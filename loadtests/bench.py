@@ -14,6 +14,7 @@ import random
 import re
 import select
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -93,8 +94,12 @@ def _measure(client: _Client, folder: Path, pid: int) -> dict[str, Any]:
     ids = iter(range(10**9))
     batches = 100
 
+    stages: dict[str, list[float]] = {}
+
     def rerank(i: int) -> None:
         client.send("POST", "/rerank", bodies[i % len(bodies)])
+        for stage, took in re.findall(r"(\w+);dur=([\d.]+)", client.server_timing):
+            stages.setdefault(stage, []).append(float(took))
 
     def label(size: int) -> Callable[[int], None]:
         def one(i: int) -> None:
@@ -109,8 +114,10 @@ def _measure(client: _Client, folder: Path, pid: int) -> dict[str, Any]:
 
     loaded = Bundle.load(folder)
     ranker, labeler = _bare(loaded, slates[0], rng)
+    reranked = _timed(rerank, pid=pid)
     return {
-        "rerank_200_candidates_50_events_ms": _timed(rerank, pid=pid),
+        "rerank_200_candidates_50_events_ms": reranked,
+        "rerank_stages_ms": {name: round(statistics.median(took), 3) for name, took in stages.items()},
         "bare_ranker_call_ms": _timed(ranker),
         "label_1_event_ms": _timed(label(1), pid=pid),
         "label_100_events_of_1_user_ms": _timed(label(batches), 200, pid=pid),
@@ -204,11 +211,14 @@ class _Client:
 
     def __init__(self, host: str, port: int) -> None:
         self._connection = HTTPConnection(host, port, timeout=10)
+        self.server_timing = ""
+        """That header of the last answer: the service's own times, in milliseconds."""
 
     def send(self, method: str, path: str, body: bytes | None = None) -> bytes:
         self._connection.request(method, path, body, {"Content-Type": "application/json"})
         reply = self._connection.getresponse()
         answer = reply.read()
+        self.server_timing = reply.headers.get("server-timing", "")
         if reply.status != 200:
             raise SystemExit(f"bench: {method} {path} answers {reply.status}: {answer[:300]!r}")
         return answer

@@ -27,6 +27,9 @@ def table(report: dict[str, Any]) -> str:
         "|---|---|---|",
         *(f"| {title} | {figures[key]['p50']:.2f} | {figures[key]['p99']:.2f} |" for title, key in _ROWS),
         "",
+        "Of /rerank, by the service's own clock: "
+        + ", ".join(f"{name} {took:.2f}" for name, took in figures["rerank_stages_ms"].items())
+        + " ms.",
         f"Ready {figures['start_to_ready_s']:.2f} s after the start; "
         f"the worker holds {figures['rss_mib']:.0f} MiB.",
     ]
