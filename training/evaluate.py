@@ -14,12 +14,12 @@ from models.fusion import fuse
 from models.metrics import Figures, long_view, mae_s, report
 from models.runtime import Bundle
 from models.store import BundleStore
-from training.data import Dataset, Interactions, day_to_ms
+from models.vocabulary import FIRST
+from training.data import DAY_MS, Dataset, Interactions, day_to_ms
 from training.data._interactions import F32, I64
 from training.encoders import inputs_for
 from training.loop import Predictions
 
-DAY_MS: Final = 86_400_000
 BY_TAB_ROWS: Final = 100
 """Tabs with fewer rows in the window get no figures of their own."""
 
@@ -43,7 +43,7 @@ def judge_by_tab(
 ) -> dict[str, Figures]:
     """The same for each tab with at least `BY_TAB_ROWS` rows; `tabs` as the vocabulary lists them."""
     found: dict[str, Figures] = {}
-    for row, name in enumerate(tabs, 2):
+    for row, name in enumerate(tabs, FIRST):
         mine = np.flatnonzero(log.ids[rows, 3] == row)
         if len(mine) >= BY_TAB_ROWS:
             picked = Predictions(*(column[mine] for column in out))
@@ -63,7 +63,7 @@ def median_baseline(
         return mae_s(median, log.watch_time_s[judged])
 
     found: dict[str, float | int | None] = {"mae_s": error(rows, before)}
-    for row, name in enumerate(tabs, 2):
+    for row, name in enumerate(tabs, FIRST):
         mine, known = rows[log.ids[rows, 3] == row], before[log.ids[before, 3] == row]
         if len(mine) >= BY_TAB_ROWS:
             found[f"mae_s.tab_{name}"] = error(mine, known)
@@ -149,7 +149,7 @@ def evaluate(
     if tab is not None:
         if tab not in tabs:
             raise BadInput(f"--tab {tab!r} is not in the vocabulary, which has {', '.join(tabs)}.")
-        rows = rows[log.ids[rows, 3] == tabs.index(tab) + 2]
+        rows = rows[log.ids[rows, 3] == tabs.index(tab) + FIRST]
     if not len(rows):
         raise BadInput("no exposures lie in the window; give other dates.")
     out = predictions(rows)

@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -45,6 +45,9 @@ STEPS: Final = (0, 1, 50, 100)
 """Shapes at which a fresh export is compared with torch before anybody sees it."""
 PARITY: Final = 1e-4
 """Largest difference allowed there, relative to 1 + |value|."""
+
+Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+"""One graph of a loaded bundle."""
 
 Unit = Literal["s", "ratio", "probability", "value", "row", "raw"]
 
@@ -279,8 +282,8 @@ def _golden(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Golden
     )
 
 
-def _compare(module: nn.Module, inputs: Mapping[str, Array], run: object, names: list[str]) -> None:
-    got: Mapping[str, Array] = run(inputs)  # type: ignore[operator]
+def _compare(module: nn.Module, inputs: Mapping[str, Array], run: Run, names: list[str]) -> None:
+    got = run(inputs)
     for name, want in zip(names, _torch(module, inputs), strict=True):
         off = np.abs(got[name] - want) / (1.0 + np.abs(want))
         worst = float(off.max(initial=0.0))

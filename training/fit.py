@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from models.features import SEQUENCE_ID_COLUMNS
 from models.manifest import Evaluation
 from models.vocabulary import Vocabulary
 from training.config import Config
-from training.data import Boundaries, Dataset, Interactions, split_by_time
+from training.data import DAY_MS, Boundaries, Dataset, Interactions, split_by_time
 from training.data._interactions import I64
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
 from training.evaluate import judge, judge_by_tab, median_baseline
@@ -41,7 +41,6 @@ from training.loop import LoopConfig, fit_ranker, predict
 from training.ranker import Ranker
 from training.watch_time import LDA, LDAConfig
 
-DAY_MS: Final = 86_400_000
 Progress = Callable[[str, float], None]
 """Called with the name of a stage and the share of it that is done."""
 

@@ -5,13 +5,14 @@ from training.data._fetch import ARCHIVES, fetch
 from training.data._interactions import History, Interactions
 from training.data._load import load
 from training.data._prepare import READERS, Summary, prepare
-from training.data._split import Boundaries, Split, day_to_ms, ms_to_day, split_by_time
+from training.data._split import DAY_MS, Boundaries, Split, day_to_ms, ms_to_day, split_by_time
 from training.data._synthetic import World, planted_utility, synthetic_world
 from training.data._synthetic_config import SyntheticConfig
 from training.data._tables import Info, ProfileSchema, RowCounts, Tables
 
 __all__ = [
     "ARCHIVES",
+    "DAY_MS",
     "READERS",
     "Boundaries",
     "Dataset",

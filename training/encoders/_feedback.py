@@ -207,7 +207,7 @@ class FeedbackEncoder(nn.Module):
         null_B1E = self.null[:, None, None, :].expand(2, b, 1, e)
         key_BLE = torch.cat([null_B1E[0], self.key(token_BLE)], dim=1)
         value_BLE = torch.cat([null_B1E[1], self.value(token_BLE)], dim=1)
-        mask_BL = torch.cat([torch.ones_like(valid_BL[:, :0]).new_ones(b, 1), valid_BL], dim=1)
+        mask_BL = torch.cat([valid_BL.new_ones(b, 1), valid_BL], dim=1)
         query_BHNE = query_BNE.reshape(b, n, h, e // h).transpose(1, 2)
         key_BHEL = key_BLE.reshape(b, -1, h, e // h).permute(0, 2, 3, 1)
         value_BHLE = value_BLE.reshape(b, -1, h, e // h).transpose(1, 2)
