@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from models.errors import BadInput, ReelrankError
 from models.store import BundleStore
@@ -23,6 +19,7 @@ from training import recipes, run
 from training.card import card
 from training.export import export as write_bundle
 from training.loop import predict
+from training.progress import progress
 from training.provenance import command, commit, machine
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -81,7 +78,7 @@ def fit(
     if threads:
         torch.set_num_threads(threads)
     config = getattr(recipes, recipe)().model_copy(update={"seed": seed})
-    with _progress() as report:
+    with progress() as report:
         evaluation = run.fit(datasets.load(data), recipe, config, out, report)
     _figures(figures, {**_provenance(), **evaluation.model_dump()})
     _table(evaluation.metrics, evaluation.by_tab, evaluation.baselines)
@@ -105,7 +102,7 @@ def evaluate(
     if (bundle is None) == (run_folder is None):
         raise BadInput("give one of --bundle and --run.")
     dataset = datasets.load(data)
-    with _progress() as report:
+    with progress() as report:
         if bundle is not None:
             loaded = judging.open_bundle(bundle)
             name, watermark = loaded.manifest.version, loaded.manifest.training.watermark_ms
@@ -263,21 +260,6 @@ def _table(metrics: dict[str, Any], by_tab: dict[str, Any], baselines: dict[str,
         typer.echo(f"tab {tab}: mae_s {found['mae_s']:.3f}, xauc {found['xauc']:.4f}, rows {found['rows']}")
     for name, found in baselines.items():
         typer.echo(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items() if v is not None))
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
-    """A bar a stage on stderr, so that stdout stays clean."""
-    columns = (TextColumn("{task.description:>14}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(stage: str, share: float) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=1.0)
-            bars.update(tasks[stage], completed=share)
-
-        yield report
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from models.features import SEQUENCE_ID_COLUMNS
 from models.manifest import Evaluation
 from models.vocabulary import Vocabulary
 from training.config import Config
-from training.data import DAY_MS, Boundaries, Dataset, Interactions, split_by_time
+from training.data import Boundaries, Dataset, Interactions, split_by_time
 from training.data._interactions import I64
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
 from training.evaluate import judge, judge_by_tab, median_baseline
@@ -87,18 +87,14 @@ def boundaries(dataset: Dataset, config: RunConfig, *, judged: bool) -> Boundari
         BadInput: the log has too few days.
     """
     info = dataset.info
-    offset = round(info.utc_offset_hours * 3_600_000)
-    last = (info.last_timestamp_ms + offset) // DAY_MS
-    first = (info.first_timestamp_ms + offset) // DAY_MS
-    need = config.test_days + config.stop_days + config.meta_days + 1
-    if last - first + 1 < need:
-        raise BadInput(
-            f"the log spans {last - first + 1} days, this recipe needs {need}: {config.test_days} to test, "
-            f"{config.stop_days} to stop early, {config.meta_days} for the meta hold-out, 1 to train."
-        )
-    test = last + 1 - (config.test_days if judged else 0)
-    stop = test - (config.stop_days if judged else 0)
-    return Boundaries(*(int(day * DAY_MS - offset) for day in (stop - config.meta_days, stop, test)))
+    return Boundaries.at_last_days(
+        info.first_timestamp_ms,
+        info.last_timestamp_ms,
+        meta_days=config.meta_days,
+        stop_days=config.stop_days if judged else 0,
+        test_days=config.test_days if judged else 0,
+        utc_offset_hours=info.utc_offset_hours,
+    )
 
 
 def fit_once(

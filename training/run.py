@@ -50,6 +50,16 @@ class Saved:
     evaluation: Evaluation
 
 
+def refuse_existing(out: Path) -> None:
+    """For commands that compute long before they write.
+
+    Raises:
+        BadInput: `out` exists and is not an empty folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"{out} exists already; name a new folder, or remove it first.")
+
+
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
     """A folder that appears under its name only when everything in it is written.
@@ -57,8 +67,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
     Raises:
         BadInput: `out` exists and is not empty.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"{out} exists already; name a new folder, or remove it first.")
+    refuse_existing(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:

@@ -4,7 +4,7 @@ An undefined figure (no rows, no pair that differs, no user with enough rows) is
 it reads as JSON `null` and cannot pass a comparison by accident.
 """
 
-from models.metrics._at_k import PerUser, ds_at_k, neg_at_k, nwtg_at_k
+from models.metrics._at_k import PerUser, ds_at_k, first_k, neg_at_k, nwtg_at_k
 from models.metrics._auc import auc, gauc
 from models.metrics._labels import LONG_VIEW_S, long_view
 from models.metrics._pointwise import mae_s, rmse_s
@@ -21,6 +21,7 @@ __all__ = [
     "auc",
     "count_pairs",
     "ds_at_k",
+    "first_k",
     "gauc",
     "long_view",
     "mae_s",

@@ -120,6 +120,29 @@ def ds_at_k(user: Column, score: Column, duration_s: Column, k: int) -> PerUser:
     return PerUser(users.ids[long], users.rows[long], values, np.zeros(len(values), bool))
 
 
+def first_k(user: Column, score: Column, k: int) -> tuple[Column, I64]:
+    """What each list shows: the rows in the first k places, for figures of one's own.
+
+    Args:
+        user, score, k: as for `nwtg_at_k`.
+
+    Returns:
+        `[U]` users with more than k rows, ascending, and `[U, K]` their rows, highest score first. Users and
+        order are those of `PerUser`.
+
+    Raises:
+        ValueError: `k` is below 1, or columns of different lengths.
+        BadInput: a score is not finite.
+    """
+    same_length(user=user, score=score)
+    (by,) = numbers(score=score)
+    if k < 1:
+        raise ValueError(f"`k` must be 1 or more, found {k}")
+    users = Users.of(user)
+    long = users.rows > k
+    return users.ids[long], _first_k(users, by, long, k)
+
+
 def _normalised_gain(user: Column, score: F64, gain: F64, k: int, name: str) -> PerUser:
     if k < 1:
         raise ValueError(f"`k` must be 1 or more, found {k}")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import BadInput
-from models.metrics import PerUser, ds_at_k, neg_at_k, nwtg_at_k
+from models.metrics import PerUser, ds_at_k, first_k, neg_at_k, nwtg_at_k
 from models.metrics._rows import Column
 
 DISCOUNT = 1 / np.log2(np.arange(2, 100))
@@ -159,3 +159,13 @@ def test_misuse_of_an_at_k_figure_is_refused() -> None:
             figure(one_user(3), column(1, np.nan, 2), three, 2)
     with pytest.raises(BadInput, match="`watch_time_s` must be 0 or more, found -1"):
         nwtg_at_k(one_user(3), three, column(-1, 2, 3), 2)
+
+
+def test_the_first_k_are_the_rows_that_the_figures_are_of() -> None:
+    user = np.array(["b", "a", "b", "a", "a", "b", "c"])
+    score, duration = column(1, 5, 3, 5, 9, 2, 7), column(10, 20, 30, 40, 50, 60, 70)
+    users, rows = first_k(user, score, 2)
+    assert users.tolist() == ["a", "b"]  # c has one row
+    assert rows.tolist() == [[4, 1], [2, 5]]  # equal scores keep the order of the rows
+    spread = ds_at_k(user, score, duration, 2)
+    assert spread.values.tolist() == pytest.approx(duration[rows].std(axis=1, ddof=1).tolist())

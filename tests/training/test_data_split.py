@@ -87,3 +87,18 @@ def test_days_and_moments_are_inverse(day: str, offset: float) -> None:
 def test_what_is_no_date_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="YYYY-MM-DD"):
         day_to_ms(text, 0)
+
+
+def test_the_last_days_are_whole_days_of_the_data_sets_own_zone() -> None:
+    first, last = day_to_ms("2022-04-24", 8.0) + 5, day_to_ms("2022-05-05", 8.0) + 86_399_999
+    at = Boundaries.at_last_days(first, last, meta_days=1, stop_days=2, test_days=3, utc_offset_hours=8.0)
+    moments = (at.meta_ms, at.early_stop_ms, at.test_ms)
+    assert [ms_to_day(m, 8.0) for m in moments] == ["2022-04-30", "2022-05-01", "2022-05-03"]
+    assert moments == tuple(day_to_ms(day, 8.0) for day in ("2022-04-30", "2022-05-01", "2022-05-03"))
+
+
+def test_last_days_that_leave_nothing_to_train_on_are_refused() -> None:
+    first, last = day_to_ms("2022-05-01", 8.0), day_to_ms("2022-05-06", 8.0) + 1
+    Boundaries.at_last_days(first, last, meta_days=1, stop_days=2, test_days=2, utc_offset_hours=8.0)
+    with pytest.raises(BadInput, match="spans 6 days, 7 are needed"):
+        Boundaries.at_last_days(first, last, meta_days=2, stop_days=2, test_days=2, utc_offset_hours=8.0)

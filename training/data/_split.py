@@ -41,6 +41,39 @@ class Boundaries:
         return cls(*(day_to_ms(day, utc_offset_hours) for day in (meta, early_stop, test)))
 
     @classmethod
+    def at_last_days(
+        cls,
+        first_ms: int,
+        last_ms: int,
+        *,
+        meta_days: int,
+        stop_days: int,
+        test_days: int,
+        utc_offset_hours: float,
+    ) -> Boundaries:
+        """Windows of whole days in the data set's time zone, counted from the end of the log.
+
+        Args:
+            first_ms, last_ms: the log's first and last row.
+            meta_days, stop_days, test_days: how long each window is; 0 makes it empty.
+            utc_offset_hours: how far the data set's time zone is ahead of UTC.
+
+        Raises:
+            BadInput: no day is left to train on.
+        """
+        offset = round(utc_offset_hours * 3_600_000)
+        first, last = (first_ms + offset) // DAY_MS, (last_ms + offset) // DAY_MS
+        need = test_days + stop_days + meta_days + 1
+        if last - first + 1 < need:
+            raise BadInput(
+                f"the log spans {last - first + 1} days, {need} are needed: {test_days} to test, "
+                f"{stop_days} to stop early, {meta_days} for the meta hold-out, 1 to train."
+            )
+        test = last + 1 - test_days
+        meta = test - stop_days - meta_days
+        return cls(*(int(day * DAY_MS - offset) for day in (meta, test - stop_days, test)))
+
+    @classmethod
     def at_shares(cls, timestamp_ms: I64, *, meta: float, early_stop: float, test: float) -> Boundaries:
         """Windows that hold about these shares of the rows, from the end; train gets the rest.
 
