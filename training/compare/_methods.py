@@ -1,0 +1,111 @@
+"""The rows of the comparison: which labels a recommender is fitted on, and how it is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from models.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One row of the table."""
+
+    name: str
+    labels: tuple[str, ...]
+    """The label makers whose labels it is fitted on, by their names in `POST /label`: a head for each."""
+    says: str
+    """What it is, for readers."""
+    recommender: Mapping[str, Any] = field(default_factory=dict)
+    """What differs from the others' `RecommenderConfig`."""
+    labelcraft: Mapping[str, Any] = field(default_factory=dict)
+    """What differs from LabelCraft's config."""
+    ablation: bool = False
+    """Whether it is LabelCraft with something taken away."""
+
+    @property
+    def learned(self) -> bool:
+        """Whether its labels are learned, not fixed."""
+        return self.labels == ("labelcraft",)
+
+
+def _rule(name: str, says: str) -> Method:
+    return Method(name, (name,), says)
+
+
+def _without(what: str, says: str, **changes: Any) -> Method:
+    return Method(f"labelcraft {what}", ("labelcraft",), says, labelcraft=changes, ablation=True)
+
+
+_DVR: Final = {"adversary": 0.1, "duration_feature": False}
+"""λ_adv of the DVR authors' command line; the model is not told the duration."""
+
+METHODS: Final = (
+    Method("labelcraft", ("labelcraft",), "labels learned on the platform's objectives"),
+    _rule("wt", "watch time, scaled"),
+    _rule("ef", "any explicit feedback"),
+    _rule("pc", "watched to the end"),
+    _rule("pcr", "watched share"),
+    _rule("d2q", "quantile of the watch time within its duration group"),
+    _rule("wtg", "Φ of the watch time standardised within its duration"),
+    _rule("d2co", "watch time between the noise and the interest of its duration"),
+    _rule("sasrec_binary", "more than half watched"),
+    _rule("sasrec_ratio", "watched share, replays kept"),
+    _rule("wtg_relevant", "a standard deviation above its duration group"),
+    _rule("dml_wpr", "percentile rank of the watch time"),
+    _rule("dml_wpr_d", "the same within its duration group"),
+    _rule("dml_ev", "effective view: at the median watch time"),
+    _rule("dml_ev_d", "the same of its duration group"),
+    _rule("dml_ev_u", "the same of its user group"),
+    _rule("dml_ev_v", "the same of its video group"),
+    _rule("dml_lv", "long view: at the upper quartile"),
+    _rule("dml_lv_d", "the same of its duration group"),
+    _rule("dml_lv_u", "the same of its user group"),
+    _rule("dml_lv_v", "the same of its video group"),
+    Method("dvr", ("wtg",), "WTG, not told the duration, an adversary takes the rest out", _DVR),
+    Method("wt+ef", ("wt", "ef"), "two heads on a shared bottom"),
+    Method("d2q+ef", ("d2q", "ef"), "two heads on a shared bottom"),
+    Method("dvr+ef", ("wtg", "ef"), "two heads on a shared bottom, WTG as in dvr", _DVR),
+    Method(
+        "dml",
+        ("dml_wpr_d", "dml_ev_d", "dml_ev_u", "dml_ev_v", "dml_lv_d", "dml_lv_u", "dml_lv_v"),
+        "seven debiased labels, a head each",
+    ),
+    _without("- balancing", "every objective weighs the same", tau=0.0),
+    _without("- scaling", "objectives in raw seconds", scaling=False),
+    _without("- watch input", "g does not see the watch time", without_input="watch_time"),
+    _without("- duration input", "g does not see the duration", without_input="duration"),
+    _without("- explicit input", "g does not see explicit feedback", without_input="explicit"),
+    _without("- watch objective", "without usage time", disable="usage_time"),
+    _without("- duration objective", "without duration spread", disable="duration_spread"),
+    _without("- explicit objective", "without engagement", disable="engagement"),
+    _without("frozen", "g as it starts, nothing learned", freeze=True),
+)
+"""Every row, in the order of the report."""
+
+
+def pick(names: str | None, *, ablations: bool | None) -> tuple[Method, ...]:
+    """The methods that a command asks for, in the order of `METHODS`.
+
+    Args:
+        names: separated by commas; `None` picks all that are no ablation.
+        ablations: whether the ablation rows come, too; `None`: only when nothing was named.
+
+    Raises:
+        BadInput: a name that no method has.
+    """
+    asked = {name.strip() for name in names.split(",") if name.strip()} if names is not None else None
+    unknown = sorted((asked or set()) - {method.name for method in METHODS})
+    if unknown or asked == set():
+        what = f"there is no method {unknown[0]!r}" if unknown else "--methods names nothing"
+        raise BadInput(f"{what}; there are {', '.join(method.name for method in METHODS)}.")
+    wanted = names is None if ablations is None else ablations
+    return tuple(
+        method
+        for method in METHODS
+        if (method.ablation and wanted)
+        or (not method.ablation and asked is None)
+        or (asked is not None and method.name in asked)
+    )
