@@ -172,7 +172,7 @@ def test_cpu_and_gpu_are_alternatives() -> None:
 
 
 def test_serving_installs_no_training_stack() -> None:
-    training = {"torch", "onnx", "onnxscript", "polars", "pandas", "scipy", "pytest"}
+    training = {"torch", "onnx", "onnxscript", "polars", "pandas", "scipy", "matplotlib", "pytest"}
     assert not names(project()[""] + project()["cpu"] + project()["gpu"]) & training
     assert {"torch", "onnx", "onnxscript", "polars"} <= names(project()["train"])
 
