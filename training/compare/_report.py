@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -118,3 +120,21 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
     """Lines of a Markdown table; the first column is text, the others are figures."""
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def write_json(path: Path, report: Mapping[str, Any]) -> None:
+    """`report.json`: figures with 6 digits, a row a line, so that two reports can be compared by eye."""
+    rows = ",\n".join(json.dumps(_rounded(row)) for row in report["rows"])
+    others = {name: value for name, value in report.items() if name != "rows"}
+    head = json.dumps(_rounded(others), indent=1).removesuffix("\n}")
+    path.write_text(head + ',\n "rows": [\n' + rows + "\n]}\n")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {name: _rounded(member) for name, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(member) for member in value]
+    return value
