@@ -88,7 +88,7 @@ def test_wt_does_not_know_how_long_the_video_is() -> None:
 def test_d2q_is_uniform_within_each_duration_group() -> None:
     maker = D2Q(groups=8).fit(LOG)
     label = maker(FEEDBACK).numpy()
-    group = np.searchsorted(maker.edges.numpy(), LOG.duration_s, side="right")
+    group = maker.groups(FEEDBACK[:, 1]).numpy()
     watched = LOG.watch_time_s > 0  # a tenth ties at 0 s, on purpose
     for g in range(8):
         inside = label[(group == g) & watched]
@@ -117,11 +117,19 @@ def test_d2q_labels_what_everybody_skipped_low_and_by_the_middle_of_the_tie() ->
 
 def test_d2q_routes_durations_it_never_saw_and_merges_groups_it_cannot_tell_apart() -> None:
     log = log_of([1.0, 2.0, 3.0, 4.0], [10.0, 10.0, 10.0, 20.0])
-    maker = D2Q(groups=50).fit(log)
-    assert maker.table.shape == (2, 101)
+    maker = D2Q(groups=50, thin=1).fit(log)
+    assert int((maker.quantiles.count[:-1] > 0).sum()) == 2
     feedback = torch.zeros(2, 8)
     feedback[:, 0], feedback[:, 1] = 2.0, torch.tensor([0.1, 9999.0])
     assert maker(feedback).tolist() == pytest.approx([0.5, 0.0], abs=1e-6)
+
+
+def test_d2q_ranks_a_thin_group_among_everybody() -> None:
+    log = log_of([1.0, 2.0, 3.0] + [9.0] * 97, [300.0] * 3 + [10.0] * 97)
+    label = D2Q(groups=50, thin=5).fit(log)(torch.from_numpy(log.feedback))
+    assert float(label[:3].max()) < 0.05
+    alone = D2Q(groups=50, thin=1).fit(log)(torch.from_numpy(log.feedback))
+    assert float(alone[2]) > 0.9
 
 
 def test_d2q_refuses_to_read_quantiles_off_nothing() -> None:

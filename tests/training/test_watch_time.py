@@ -8,7 +8,7 @@ import torch
 
 from training.ot import sinkhorn
 from training.watch_time._alignment import transport_labels
-from training.watch_time._groups import DurationGroups
+from training.strata import DurationGroups
 from training.watch_time._mixture import anchor_edges, mixture_quantiles, mixture_rank
 
 

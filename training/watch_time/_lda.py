@@ -17,7 +17,7 @@ from training.data import Interactions
 from training.quantize import AnchorsConfig, fit_anchors, random_anchors
 from training.watch_time._alignment import transport_labels
 from training.watch_time._base import QUANTILES, Prediction
-from training.watch_time._groups import DurationGroups
+from training.strata import DurationGroups
 from training.watch_time._losses import Regression, regression_loss
 from training.watch_time._mixture import anchor_edges, mixture_quantiles, mixture_rank
 

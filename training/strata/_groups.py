@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.quantize._sampling import F32
+from training.data._interactions import F32
 
 
 class DurationGroups(nn.Module):
@@ -23,12 +23,17 @@ class DurationGroups(nn.Module):
 
     Args:
         groups: G ≥ 1.
+
+    Raises:
+        ValueError: G < 1.
     """
 
     edges: Tensor
 
     def __init__(self, groups: int) -> None:
         super().__init__()
+        if groups < 1:
+            raise ValueError(f"`groups` must be at least 1, got {groups}.")
         self.groups = groups
         self.register_buffer("edges", torch.full((groups - 1,), torch.nan))
 

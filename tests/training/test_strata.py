@@ -1,0 +1,151 @@
+"""Quantiles and moments within strata: what they promise to every label and head that is built on them."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from models.errors import BadInput
+from training.strata import DurationGroups, StratifiedMoments, StratifiedQuantiles
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+
+
+def values_in_strata(rows: int = 4000, strata: int = 5, seed: int = 0) -> tuple[F32, I64]:
+    random = np.random.default_rng(seed)
+    stratum = random.integers(strata, size=rows)
+    return random.gamma(2.0, 1.0 + stratum).astype(np.float32), stratum.astype(np.int64)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1e4, width=32), min_size=1, max_size=60), st.integers(2, 40))
+def test_the_inverse_of_the_cdf_gives_back_every_value_of_the_table(values: list[float], points: int) -> None:
+    table = StratifiedQuantiles(1, points, thin=1).fit(
+        np.array(values, np.float32), np.zeros(len(values), np.int64)
+    )
+    at = table.table[0]
+    zero = torch.zeros(points, dtype=torch.int64)
+    torch.testing.assert_close(table.inverse(table.cdf(at, zero), zero), at, rtol=1e-4, atol=1e-3)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1e4, width=32), min_size=1, max_size=60))
+def test_a_larger_value_never_has_a_lower_rank(values: list[float]) -> None:
+    table = StratifiedQuantiles(1, thin=1).fit(np.array(values, np.float32), np.zeros(len(values), np.int64))
+    at = torch.linspace(-1.0, 1.1e4, 300)
+    share = table.cdf(at, torch.zeros(300, dtype=torch.int64))
+    assert bool((share.diff() >= -1e-6).all())
+    assert 0 <= float(share.min()) <= float(share.max()) <= 1
+
+
+def test_ranks_are_uniform_within_each_stratum() -> None:
+    values, stratum = values_in_strata()
+    share = StratifiedQuantiles(5).fit(values, stratum).cdf(*map(torch.from_numpy, (values, stratum)))
+    for s in range(5):
+        assert stats.kstest(share.numpy()[stratum == s], "uniform").statistic < 0.02
+
+
+def test_a_thin_stratum_answers_as_its_parent_and_a_thick_one_does_not() -> None:
+    values, stratum = values_in_strata()
+    stratum[:10] = 5
+    table = StratifiedQuantiles(6, thin=50).fit(values, stratum)
+    threshold = table.quantile(0.5)
+    assert float(threshold[5]) == pytest.approx(float(np.median(values)), rel=1e-5)
+    assert float(threshold[4]) == pytest.approx(float(np.median(values[stratum == 4])), rel=1e-5)
+    assert float(threshold[4]) > float(threshold[5])
+    assert float(StratifiedQuantiles(6, thin=5).fit(values, stratum).quantile(0.5)[5]) == pytest.approx(
+        float(np.median(values[stratum == 5])), rel=1e-5
+    )
+
+
+def test_two_halves_merged_are_the_whole_in_either_order() -> None:
+    values, stratum = values_in_strata()
+    whole = StratifiedQuantiles(5).fit(values, stratum)
+    a = StratifiedQuantiles(5).fit(values[:1000], stratum[:1000])
+    b = StratifiedQuantiles(5).fit(values[1000:], stratum[1000:])
+    merged, other_way = a.merge(b), b.merge(a)
+    torch.testing.assert_close(merged.table, other_way.table)
+    assert merged.count.tolist() == whole.count.tolist()
+    everything = [torch.from_numpy(values), torch.from_numpy(stratum)]
+    assert float((merged.cdf(*everything) - whole.cdf(*everything)).abs().max()) < 0.02
+    # The parts are what they were.
+    torch.testing.assert_close(a.table, StratifiedQuantiles(5).fit(values[:1000], stratum[:1000]).table)
+
+
+def test_thin_strata_are_thick_together() -> None:
+    random = np.random.default_rng(0)
+    parts = []
+    for _ in range(2):
+        values = np.concatenate([random.random(200), 10 + random.random(30)]).astype(np.float32)
+        parts.append(StratifiedQuantiles(2, thin=50).fit(values, np.repeat([0, 1], [200, 30])))
+    assert float(parts[0].quantile(0.5)[1]) < 1
+    assert 10 < float(parts[0].merge(parts[1]).quantile(0.5)[1]) < 11
+
+
+def test_merging_with_an_empty_stratum_changes_nothing_in_it() -> None:
+    values = np.arange(100, dtype=np.float32)
+    a = StratifiedQuantiles(2, thin=1).fit(values, np.zeros(100, np.int64))
+    b = StratifiedQuantiles(2, thin=1).fit(values, np.ones(100, np.int64))
+    torch.testing.assert_close(a.merge(b).table[0], a.table[0])
+    torch.testing.assert_close(a.merge(b).table[1], b.table[1])
+
+
+def test_tables_of_different_shapes_are_not_merged() -> None:
+    with pytest.raises(ValueError, match="nothing in common"):
+        StratifiedQuantiles(2).merge(StratifiedQuantiles(3))
+    with pytest.raises(ValueError, match="cannot be merged"):
+        StratifiedMoments(2).merge(StratifiedMoments(3))
+
+
+def test_a_table_written_and_read_back_answers_alike() -> None:
+    values, stratum = values_in_strata()
+    fitted = StratifiedQuantiles(5).fit(values, stratum)
+    back = StratifiedQuantiles(5)
+    back.load_state_dict(copy.deepcopy(fitted.state_dict()))
+    everything = [torch.from_numpy(values), torch.from_numpy(stratum)]
+    torch.testing.assert_close(back.cdf(*everything), fitted.cdf(*everything), rtol=0, atol=0)
+
+
+def test_within_a_stratum_z_has_mean_0_and_deviation_1() -> None:
+    values, stratum = values_in_strata()
+    z = StratifiedMoments(5).fit(values, stratum).z(*map(torch.from_numpy, (values, stratum))).numpy()
+    for s in range(5):
+        assert z[stratum == s].mean() == pytest.approx(0, abs=1e-5)
+        assert z[stratum == s].std() == pytest.approx(1, abs=1e-5)
+
+
+def test_z_is_0_where_nothing_varies_and_the_parents_where_rows_are_few() -> None:
+    values = np.array([5, 5, 5, 1, 9], np.float32)
+    moments = StratifiedMoments(2, thin=3).fit(values, np.array([0, 0, 0, 1, 1]))
+    z = moments.z(torch.tensor([5.0, 7.0, 5.0]), torch.tensor([0, 0, 1]))
+    assert z.tolist() == pytest.approx([0, 0, (5 - values.mean()) / values.std()], abs=1e-6)
+
+
+def test_moments_merge_exactly() -> None:
+    values, stratum = values_in_strata()
+    whole = StratifiedMoments(5).fit(values, stratum)
+    halves = [
+        StratifiedMoments(5).fit(values[part], stratum[part]) for part in np.array_split(np.arange(4000), 3)
+    ]
+    merged = halves[0].merge(halves[1]).merge(halves[2])
+    torch.testing.assert_close(merged.mean, whole.mean, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(merged.square, whole.square, rtol=1e-9, atol=1e-9)
+
+
+def test_nothing_is_read_off_no_rows() -> None:
+    none, nowhere = np.zeros(0, np.float32), np.zeros(0, np.int64)
+    with pytest.raises(BadInput, match="none"):
+        StratifiedQuantiles(2).fit(none, nowhere)
+    with pytest.raises(BadInput, match="none"):
+        StratifiedMoments(2).fit(none, nowhere)
+    for wrong in (DurationGroups, StratifiedQuantiles, StratifiedMoments):
+        with pytest.raises(ValueError, match="at least 1"):
+            wrong(0)
