@@ -151,7 +151,7 @@ def draw_front(
     mixed = "; grey: fixed mixes (1 − a) wt + a ef of two recommenders" if front else ""
     axes.set_title(f"Circle: {labels[2]}, from {low:.0f} to {high:.0f}{mixed}", fontsize=10)
     axes.margins(0.08)
-    _name(axes, points, [front[0], front[len(front) // 2], front[-1]] if front else [], highlight)
+    _name(figure, axes, points, [front[0], front[len(front) // 2], front[-1]] if front else [], highlight)
     figure.savefig(path)
 
 
@@ -201,22 +201,23 @@ def _grid(panels: int, *, width: float, height: float) -> tuple[Figure, list[Axe
     return figure, list(grid.flat[:panels])
 
 
-def _name(axes: Axes, points: Sequence[Point], ends: Sequence[Point], highlight: str) -> None:
+def _name(figure: Figure, axes: Axes, points: Sequence[Point], ends: Sequence[Point], highlight: str) -> None:
     """Write each point's name beside it, without names over names."""
-    axes.figure.draw_without_rendering()  # the places of points on the page are known after this
+    figure.draw_without_rendering()  # the places of points on the page are known after this
     named = [*points, *(p._replace(name=f"a = {p.name}") for p in ends)]
     at = axes.transData.transform([(p.x, p.y) for p in named])
     size = np.array([(0.64 * len(p.name) + 0.8, 1.5) for p in named]) * _FONT * _DPI / 72
     colours = {highlight: ORANGE} | {p.name: GREY for p in named[len(points) :]}
-    for p, place in zip(named, spread_out(at, size), strict=True):
+    places = axes.transData.inverted().transform(spread_out(at, size))
+    for p, (x, y) in zip(named, places, strict=True):
         axes.annotate(
             p.name,
             (p.x, p.y),
-            axes.transData.inverted().transform(place),
+            (x, y),
             fontsize=_FONT,
             ha="center",
             va="center",
             color=colours.get(p.name, "#1f2937"),
             arrowprops={"arrowstyle": "-", "lw": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": 0},
             zorder=4,
-        )
+        ).set_in_layout(False)  # a name at the edge must not move the points it was placed by
