@@ -33,6 +33,10 @@ CANDIDATE_ID_COLUMNS: Final = ("video_id", "author_id", "tag")
 CONTEXT_ID_COLUMNS: Final = ("tab",)
 """Columns of `context_ids` `[B, 1]`."""
 
+GROUP_COLUMNS: Final = ("tag", "user_group")
+"""Columns of `group_ids` `[N, 2]`: the crowds an exposure belongs to, for labels that compare within them.
+Users are grouped by their first categorical profile feature."""
+
 _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
 
@@ -60,6 +64,32 @@ def feedback_matrix(events: Sequence[FeedbackEvent]) -> npt.NDArray[np.float32]:
         )
     ]
     return np.array(flat, dtype=np.float32).reshape(len(events), len(FEEDBACK_COLUMNS))
+
+
+def group_ids(
+    events: Sequence[FeedbackEvent],
+    vocabulary: Vocabulary,
+    profiles: Mapping[str, Profile],
+    categories: Sequence[str],
+) -> npt.NDArray[np.int64]:
+    """The crowds that exposures belong to, as rows of the vocabulary.
+
+    Args:
+        events: N events.
+        vocabulary: the bundle's.
+        profiles: profile features by user; a user that is missing is unknown.
+        categories: names of the categorical profile features, in the manifest's order.
+
+    Returns:
+        `[N, 2]` int64, columns as in `GROUP_COLUMNS`; `UNKNOWN` where nothing is known. N may be 0.
+    """
+    tag = vocabulary.rows("tag").get
+    of_user = {
+        user: _category(profile, categories[0], vocabulary) if categories else UNKNOWN
+        for user, profile in profiles.items()
+    }
+    flat = [x for e in events for x in (tag(e.tag or "", UNKNOWN), of_user.get(e.user_id, UNKNOWN))]
+    return np.array(flat, np.int64).reshape(len(events), len(GROUP_COLUMNS))
 
 
 def sequence_arrays(events: Sequence[FeedbackEvent], vocabulary: Vocabulary, now_ms: int) -> dict[str, Array]:

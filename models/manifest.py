@@ -166,6 +166,8 @@ class Manifest(Part):
     ranker: Graph
     labels: tuple[str, ...]
     """Outputs of the labeler, each a label in [0, 1]; the first is the default of POST /label."""
+    labels_by_user: tuple[str, ...] = ()
+    """Those that compare within groups of users: they need to know a profile."""
     objectives: tuple[str, ...]
     """Outputs of the ranker with values in [0, 1] that the score is fused from."""
     weights: dict[str, float]

@@ -59,9 +59,13 @@ class Bundle:
         manifest.ranker.golden.check(RANKER, bundle.run_ranker)
         return bundle
 
-    def run_labeler(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """`{"feedback": [N, 8]}` -> each label `[N]`."""
-        return _run(self.labeler, inputs, None)
+    def run_labeler(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """`feedback` `[N, 8]` and, where the graph takes it, `group_ids` `[N, 2]` -> the named labels `[N]`,
+        or all. What the graph does not take is left out; labels that are not asked for cost nothing."""
+        takes = {spec.name for spec in self.manifest.labeler.inputs}
+        return _run(self.labeler, {n: a for n, a in inputs.items() if n in takes}, outputs)
 
     def run_ranker(
         self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None

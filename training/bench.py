@@ -61,6 +61,7 @@ def bench_meta_step(
         watch_time=torch.rand(users, candidates),
         duration=torch.rand(users, candidates),
         explicit=(torch.rand(users, candidates) < 0.05).float(),
+        author=_below(_TABLES["videos"], users, candidates),
         feedback=torch.rand(users, candidates, 8),
         mask=torch.ones(users, candidates, dtype=torch.bool),
     )

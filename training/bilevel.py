@@ -20,6 +20,9 @@ with warnings.catch_warnings():
 Params = Mapping[str, Tensor]
 """The recommender's parameters by name; values are detached unless said otherwise."""
 
+Rates = Mapping[str, float | Tensor]
+"""η by the parameter's name: one number, or one for each element."""
+
 InnerLoss = Literal["mse", "bce"]
 """`mse`: predictions are probabilities, mean squared error. `bce`: predictions are logits, cross entropy."""
 
@@ -66,7 +69,7 @@ class Inner:
         )
         return _by_name(self._params, grads)
 
-    def label_gradient(self, direction: Params, lr: Mapping[str, float]) -> Tensor:
+    def label_gradient(self, direction: Params, lr: Rates) -> Tensor:
         """∂M/∂y_b: had row b been labelled higher, how much better would the recommender do after one step?
 
         The inner gradient is linear in the labels, so θ'(y) = θ - η ∇L is too, and with v = ∇_θ' M
@@ -75,12 +78,13 @@ class Inner:
             bce:   ∂M/∂y_b = (1/B) ⟨∇_θ z(x_b), η v⟩          z = logits
 
         for all b at once: the derivative of the predictions along η v, one forward-mode pass. Exact, and
-        no graph of the inner step is kept. A rate for each parameter (any fixed diagonal preconditioner) is
-        as exact as one for all; a rate that depends on the current gradient (Adam) would not be.
+        no graph of the inner step is kept. A rate for each element (any fixed diagonal preconditioner, such
+        as the second moments of the gradients before this one) is as exact as one for all; a rate that
+        depends on this gradient (Adam as usually written) would not be.
 
         Args:
             direction: v, from `outer_gradient` at θ'.
-            lr: η of each parameter, as given to `step`.
+            lr: η of each parameter or of each of its elements, as given to `step`.
 
         Returns:
             `[B]`. As the gradient of `label_B` it gives φ its own: `autograd.grad(label_B, φ, this)`.
@@ -95,9 +99,9 @@ class Inner:
         return along_B.detach() * ((2.0 if self._kind == "mse" else 1.0) / max(len(along_B), 1))
 
 
-def step(params: Params, gradient: Params, lr: Mapping[str, float]) -> dict[str, Tensor]:
-    """θ' = θ - η ∇_θ L, with a rate for each parameter."""
-    return {n: p.detach() - lr[n] * gradient[n] for n, p in params.items()}
+def step(params: Params, gradient: Params, lr: Rates, decay: float = 0.0) -> dict[str, Tensor]:
+    """θ' = (1 - decay) θ - η ∇_θ L, with a rate for each parameter or element."""
+    return {n: (1 - decay) * p.detach() - lr[n] * gradient[n] for n, p in params.items()}
 
 
 def outer_gradient(objective: Callable[[Params], Tensor], params: Params) -> tuple[Tensor, dict[str, Tensor]]:

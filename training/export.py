@@ -7,17 +7,17 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
-from models.features import FEEDBACK_COLUMNS, Array, columns_digest
+from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS, Array, columns_digest
 from models.manifest import (
     LABELER,
     MANIFEST,
@@ -34,7 +34,7 @@ from models.manifest import Tensor as TensorRows
 from models.runtime import Bundle
 from models.store import BundleStore
 from models.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
-from training.labels import LabelMaker
+from training.labels import AnyLabelMaker, is_grouped, label_with
 from training.ranker import OBJECTIVES, Ranker, RankerOutputs
 
 OPSET: Final = 18
@@ -51,6 +51,10 @@ Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 Unit = Literal["s", "ratio", "probability", "value", "row", "raw"]
 
+LABELER_INPUTS: Final[dict[str, tuple[tuple[str | int, ...], Unit]]] = {
+    "feedback": (("N", len(FEEDBACK_COLUMNS)), "raw"),
+    "group_ids": (("N", len(GROUP_COLUMNS)), "row"),
+}
 RANKER_INPUTS: Final[dict[str, tuple[tuple[str | int, ...], Unit]]] = {
     "sequence_ids": (("B", "L", 4), "row"),
     "sequence_feedback": (("B", "L", len(FEEDBACK_COLUMNS)), "raw"),
@@ -75,15 +79,25 @@ RANKER_UNITS: Final[dict[str, Unit]] = {
 
 
 class Labeler(nn.Module):
-    """Several label makers as one graph: `[N, 8]` raw feedback -> one `[N]` label each."""
+    """Several label makers as one graph: feedback and crowds -> one `[N]` label each."""
 
-    def __init__(self, makers: Sequence[LabelMaker]) -> None:
+    def __init__(self, makers: Sequence[AnyLabelMaker]) -> None:
         super().__init__()
-        self.makers = nn.ModuleList(makers)  # type: ignore[arg-type]  # every LabelMaker is an nn.Module
+        self.makers = nn.ModuleList(makers)  # type: ignore[arg-type]  # every label maker is an nn.Module
         self.names = tuple(maker.name for maker in makers)
+        self.by_user = tuple(m.name for m in makers if is_grouped(m) and "user_group" in m.reads)
+        self.grouped = any(is_grouped(maker) for maker in makers)
 
-    def forward(self, feedback: Tensor) -> tuple[Tensor, ...]:
-        return tuple(maker(feedback) for maker in self.makers)
+    def forward(self, feedback: Tensor, group_ids: Tensor | None = None) -> tuple[Tensor, ...]:
+        """`[N, 8]` and, if a maker is grouped, `[N, 2]`, columns as in `models.features`."""
+        return tuple(label_with(maker, feedback, group_ids) for maker in self._makers())
+
+    def inputs(self, feedback: Array, group_ids: Array) -> dict[str, Array]:
+        """What the graph takes, by name."""
+        return {"feedback": feedback} | ({"group_ids": group_ids} if self.grouped else {})
+
+    def _makers(self) -> list[AnyLabelMaker]:
+        return cast(list[AnyLabelMaker], list(self.makers))
 
 
 def export(
@@ -118,7 +132,7 @@ def export(
         labeler.eval()
         ranker.eval()
         names = list(RankerOutputs._fields)
-        _write(labeler, {"feedback": rows.feedback(5)}, staging / LABELER, list(labeler.names))
+        _write(labeler, rows.exposures(labeler, 5), staging / LABELER, list(labeler.names))
         _write(ranker, rows.request(2, 3, 4), staging / RANKER, names)
         (staging / VOCABULARY).write_bytes(vocabulary.to_bytes())
         files = {
@@ -128,7 +142,7 @@ def export(
         now = datetime.now(UTC)
         identity = "".join(files.values()) + training.model_dump_json()
         version = f"{now:%Y%m%d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
-        feedback, request = {"feedback": rows.feedback(16)}, rows.request(2, 8, 12)
+        feedback, request = rows.exposures(labeler, 16), rows.request(2, 8, 12)
         manifest = Manifest(
             version=version,
             created_at=now,
@@ -136,22 +150,19 @@ def export(
             columns_digest=columns_digest(),
             vocabulary_digest=vocabulary.digest(),
             labeler=Graph(
-                inputs=(
-                    TensorSpec(
-                        name="feedback", dtype="float32", shape=("N", len(FEEDBACK_COLUMNS)), unit="raw"
-                    ),
-                ),
+                inputs=tuple(_specs(LABELER_INPUTS, feedback)),
                 outputs=tuple(
                     TensorSpec(name=n, dtype="float32", shape=("N",), unit="value") for n in labeler.names
                 ),
                 golden=_golden(feedback, dict(zip(labeler.names, _torch(labeler, feedback), strict=True))),
             ),
             ranker=Graph(
-                inputs=_ranker_inputs(request),
+                inputs=tuple(_specs(RANKER_INPUTS, request)),
                 outputs=_ranker_outputs(ranker, request),
                 golden=_golden(request, dict(zip(names, _torch(ranker, request), strict=True))),
             ),
             labels=labeler.names,
+            labels_by_user=labeler.by_user,
             objectives=OBJECTIVES,
             weights=dict(weights),
             sequence_length=sequence_length,
@@ -164,7 +175,7 @@ def export(
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         bundle = Bundle.load(staging)
         for n in CANDIDATES:
-            _compare(labeler, {"feedback": rows.feedback(n)}, bundle.run_labeler, list(labeler.names))
+            _compare(labeler, rows.exposures(labeler, n), bundle.run_labeler, list(labeler.names))
             for steps in STEPS:
                 _compare(ranker, rows.request(1, n, steps), bundle.run_ranker, names)
         staging.chmod(0o755)  # mkdtemp's 0700 would hide the bundle from a service of another user
@@ -192,6 +203,12 @@ class MadeUp:
         out[:, 0] = out[:, 1] * self._random.choice([0.0, 0.05, 0.5, 1.0, 2.5], n)
         out[:, 2:] = self._random.random((n, len(FEEDBACK_COLUMNS) - 2)) < 0.2
         return out
+
+    def exposures(self, labeler: Labeler, n: int) -> dict[str, Array]:
+        """Inputs of the labeler."""
+        first = self._categories[:1]
+        user = self._ids(f"profile.{first[0]}", (n,)) if first else np.full(n, UNKNOWN, np.int64)
+        return labeler.inputs(self.feedback(n), np.stack([self._ids("tag", (n,)), user], axis=1))
 
     def request(self, users: int, candidates: int, steps: int) -> dict[str, Array]:
         """Inputs of the ranker; the second user's sequence is shorter, padded on the left."""
@@ -234,8 +251,7 @@ def _torch(module: nn.Module, inputs: Mapping[str, Array]) -> list[Array]:
 
 def _write(module: nn.Module, example: Mapping[str, Array], path: Path, outputs: list[str]) -> None:
     """Export with the axes B, N and L free wherever the example's inputs have them."""
-    axes: dict[str, tuple[str | int, ...]] = {"feedback": ("N", len(FEEDBACK_COLUMNS))}
-    axes |= {name: shape for name, (shape, _) in RANKER_INPUTS.items()}
+    axes = {name: shape for name, (shape, _) in (LABELER_INPUTS | RANKER_INPUTS).items()}
     dynamic = tuple(
         {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(axes[name]) if isinstance(axis, str)}
         for name in example
@@ -294,16 +310,13 @@ def _compare(module: nn.Module, inputs: Mapping[str, Array], run: Run, names: li
             )
 
 
-def _ranker_inputs(request: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec(
-            name=name,
-            dtype=str(request[name].dtype),
-            shape=tuple(request[name].shape[i] if a == -1 else a for i, a in enumerate(shape)),
-            unit=unit,
-        )
-        for name, (shape, unit) in RANKER_INPUTS.items()
-    )
+def _specs(
+    declared: Mapping[str, tuple[tuple[str | int, ...], Unit]], example: Mapping[str, Array]
+) -> Iterator[TensorSpec]:
+    for name, array in example.items():
+        shape, unit = declared[name]
+        sizes = tuple(array.shape[i] if axis == -1 else axis for i, axis in enumerate(shape))
+        yield TensorSpec(name=name, dtype=str(array.dtype), shape=sizes, unit=unit)
 
 
 def _ranker_outputs(ranker: Ranker, request: Mapping[str, Array]) -> tuple[TensorSpec, ...]:

@@ -7,7 +7,7 @@ days: those are the weights that are released.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +30,21 @@ from training.labels import (
     EF,
     PC,
     PCR,
+    VIEWS,
+    WPR,
     WT,
+    WTG,
+    AnyLabelMaker,
+    D2Co,
     LabelCraft,
     LabelCraftConfig,
-    LabelMaker,
+    ProgressView,
+    ProgressViewByCrowd,
+    ProgressViewByDuration,
+    SASRecBinary,
+    SASRecRatio,
     Scale,
+    WTGRelevant,
     fit_labelcraft,
 )
 from training.loop import LoopConfig, fit_ranker, predict
@@ -76,6 +86,8 @@ class Fitted:
     label_epochs: int
     ranker_epochs: int
     curves: dict[str, list[dict[str, Any]]]
+    left_out: dict[str, str]
+    """Label makers that this log does not allow, and why."""
 
 
 def boundaries(dataset: Dataset, config: RunConfig, *, judged: bool) -> Boundaries:
@@ -130,7 +142,8 @@ def fit_once(
         on_progress=lambda share: progress("labels", share),
     )
     known = log.take(seen)
-    labeler = Labeler([crafted.labeler, *(rule.fit(known) for rule in rules())])
+    fixed, left_out = fit_rules(known)
+    labeler = Labeler([crafted.labeler, *fixed])
     with torch.no_grad():
         label = crafted.labeler(torch.from_numpy(known.feedback)).numpy()
     progress("anchors", 0.0)
@@ -157,16 +170,50 @@ def fit_once(
         crafted.best_epoch + 1,
         len(epochs) if like else 1 + min(range(len(epochs)), key=lambda i: epochs[i].stop_mae_s or 0.0),
         {"labels": crafted.curves, "ranker": [e._asdict() for e in epochs]},
+        left_out,
     )
 
 
-def rules() -> list[LabelMaker]:
+def rules() -> list[AnyLabelMaker]:
     """The hand-made label makers that every bundle serves next to LabelCraft."""
-    return [WT(), EF(), PC(), PCR(), D2Q()]
+    return [
+        WT(),
+        EF(),
+        PC(),
+        PCR(),
+        D2Q(),
+        WTG(),
+        D2Co(),
+        SASRecBinary(),
+        SASRecRatio(),
+        WTGRelevant(),
+        WPR(),
+        WPR(debias=True),
+        *(ProgressView(view) for view in VIEWS),
+        *(ProgressViewByDuration(view) for view in VIEWS),
+        *(ProgressViewByCrowd(view, "u") for view in VIEWS),
+        *(ProgressViewByCrowd(view, "v") for view in VIEWS),
+    ]
+
+
+def fit_rules(known: Interactions) -> tuple[list[AnyLabelMaker], dict[str, str]]:
+    """Every rule that a log allows, fitted on it; and of the others, by name, what they cannot do."""
+    fitted: list[AnyLabelMaker] = []
+    left_out: dict[str, str] = {}
+    for rule in rules():
+        try:
+            fitted.append(rule.fit(known))
+        except BadInput as e:
+            left_out[rule.name] = str(e)
+    return fitted, left_out
 
 
 def networks(
-    config: RunConfig, vocabulary: Vocabulary, numbers: tuple[str, ...], categories: tuple[str, ...]
+    config: RunConfig,
+    vocabulary: Vocabulary,
+    numbers: tuple[str, ...],
+    categories: tuple[str, ...],
+    left_out: Collection[str] = (),
 ) -> tuple[Labeler, Ranker]:
     """Fresh, unfitted networks of the shapes that a config and a vocabulary call for."""
     torch.manual_seed(config.seed)
@@ -178,7 +225,8 @@ def networks(
         config.encoder,
     )
     ranker = Ranker(encoder, LDA(config.encoder.width, config.lda), Scale())
-    return Labeler([LabelCraft(config.labelcraft), *rules()]), ranker
+    fixed = [rule for rule in rules() if rule.name not in left_out]
+    return Labeler([LabelCraft(config.labelcraft), *fixed]), ranker
 
 
 def choose_weights(ranker: Ranker, log: Interactions, rows: I64, config: RunConfig) -> dict[str, float]:

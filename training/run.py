@@ -121,6 +121,7 @@ def fit(dataset: Dataset, recipe: str, config: RunConfig, out: Path, progress: P
             "watermark_ms": watermark,
             "weights": judged.weights,
             "epochs": {"labels": judged.label_epochs, "ranker": judged.ranker_epochs},
+            "left_out": {"judged": judged.left_out, "final": final.left_out},
             "curves": {"judged": judged.curves, "final": final.curves},
             "profile_numbers": dataset.profile_numbers,
             "profile_categories": dataset.profile_categories,
@@ -145,8 +146,13 @@ def read(folder: Path, which: Which) -> Saved:
         note: dict[str, Any] = json.loads((folder / METRICS).read_text())
         vocabulary = Vocabulary.read(folder / f"{which}.vocabulary.json")
         state = torch.load(folder / f"{which}.pt", weights_only=True)
+        left_out: dict[str, str] = note["left_out"][which]
         labeler, ranker = networks(
-            config, vocabulary, tuple(note["profile_numbers"]), tuple(note["profile_categories"])
+            config,
+            vocabulary,
+            tuple(note["profile_numbers"]),
+            tuple(note["profile_categories"]),
+            left_out,
         )
         restore(labeler, state["labeler"])
         restore(ranker, state["ranker"])
@@ -158,6 +164,7 @@ def read(folder: Path, which: Which) -> Saved:
             note["epochs"]["labels"],
             note["epochs"]["ranker"],
             note["curves"][which],
+            left_out,
         )
         return Saved(
             config,

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from models.runtime import Bundle
-from models.schema import FeedbackEvent
+from models.schema import FeedbackEvent, Profile
 from service.api.errors import plain
 from service.api.services import Services
 from service.api.wire import Label
 from service.core.events import Admitted, Rejected, admit, by_user, late
-from service.core.labeler import label
+from service.core.labeler import label, needs_profiles
 from service.runtime import compute
-from service.store.protocol import Outcome
+from service.store.protocol import Outcome, UserState
 from service.telemetry import Trace
 
 CONCURRENT_USERS: Final = 32
@@ -65,7 +65,10 @@ async def ingest(
     held = _sorted_out(outcomes, admitted, out, settings.late_s)
     inline = len(held) <= settings.inline_events
     exposures = [event for _, event, _ in held]
-    labels = await compute.run(inline, label, bundle, exposures, names)
+    profiles: dict[str, Profile] = {}
+    if needs_profiles(bundle, names):
+        profiles = await _profiles(services, {event.user_id for event in exposures})
+    labels = await compute.run(inline, label, bundle, exposures, names, profiles)
     for name in labels.nonfinite:
         services.metrics.nonfinite.labels(name).inc()
     columns = [labels.by_name[name] for name in names]
@@ -98,6 +101,19 @@ async def _record(services: Services, admitted: Admitted) -> list[tuple[int, Out
             raise result
         written.extend(result)
     return written
+
+
+async def _profiles(services: Services, users: set[str]) -> dict[str, Profile]:
+    """Profile features of those users who have any."""
+    places = asyncio.Semaphore(CONCURRENT_USERS)
+
+    async def read(user_id: str) -> UserState | None:
+        async with places:
+            return await services.store.read(user_id)
+
+    ids = sorted(users)
+    states = await asyncio.gather(*map(read, ids))
+    return {user_id: state.profile for user_id, state in zip(ids, states, strict=True) if state is not None}
 
 
 def _sorted_out(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
 from models.errors import BadInput
-from models.features import feedback_matrix
+from models.features import feedback_matrix, group_ids
 from models.runtime import Bundle
-from models.schema import FeedbackEvent
+from models.schema import FeedbackEvent, Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +37,29 @@ def choose(bundle: Bundle, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names)) or served[:1]
 
 
-def label(bundle: Bundle, events: Sequence[FeedbackEvent], names: Sequence[str]) -> Labels:
+def needs_profiles(bundle: Bundle, names: Sequence[str]) -> bool:
+    """Whether one of these labels compares within groups of users."""
+    return not set(names).isdisjoint(bundle.manifest.labels_by_user)
+
+
+def label(
+    bundle: Bundle,
+    events: Sequence[FeedbackEvent],
+    names: Sequence[str],
+    profiles: Mapping[str, Profile] = MappingProxyType({}),
+) -> Labels:
     """What each event is worth as a training target.
 
     Args:
         bundle: taken once by the caller: a reload must not mix two versions.
         events: N events with known durations. N may be 0.
         names: outputs of the labeler.
+        profiles: profile features by user, where `needs_profiles`; a user without is compared with everybody.
     """
     if not events:
         return Labels({name: [] for name in names}, ())
-    out = bundle.run_labeler({"feedback": feedback_matrix(events)})
+    crowds = group_ids(events, bundle.vocabulary, profiles, bundle.manifest.profile_categories)
+    out = bundle.run_labeler({"feedback": feedback_matrix(events), "group_ids": crowds}, names)
     values: dict[str, list[float]] = {}
     nonfinite = []
     for name in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from models.errors import ContractMismatch
-from models.features import candidate_arrays, context_arrays, feedback_matrix, sequence_arrays
+from models.features import candidate_arrays, context_arrays, feedback_matrix, group_ids, sequence_arrays
 from models.runtime import Bundle
 from models.schema import Candidate, FeedbackEvent
 
@@ -39,7 +39,8 @@ def warm(bundle: Bundle) -> None:
         for i in range(manifest.sequence_length)
     ]
     for rows in (1, len(events)):
-        bundle.run_labeler({"feedback": feedback_matrix(events[:rows])})
+        crowds = group_ids(events[:rows], bundle.vocabulary, {}, manifest.profile_categories)
+        bundle.run_labeler({"feedback": feedback_matrix(events[:rows]), "group_ids": crowds})
     context = context_arrays(
         {},
         manifest.default_tab,

@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.labels._objectives import OBJECTIVES, Candidates, duration_spread, engagement, usage_time
+from training.labels._objectives import (
+    OBJECTIVES,
+    Candidates,
+    Objective,
+    author_diversity,
+    duration_spread,
+    engagement,
+    no_skips,
+    usage_time,
+)
 
 
 def candidates(duration_UC: Tensor) -> Candidates:
@@ -15,6 +24,7 @@ def candidates(duration_UC: Tensor) -> Candidates:
         watch_time=torch.rand(duration_UC.shape, generator=g, dtype=duration_UC.dtype),
         duration=duration_UC,
         explicit=(torch.rand(duration_UC.shape, generator=g) < 0.3).to(duration_UC.dtype),
+        author=torch.zeros(duration_UC.shape, dtype=torch.int64),
         feedback=torch.zeros(*duration_UC.shape, 8),
         mask=torch.ones_like(duration_UC, dtype=torch.bool),
     )
@@ -65,3 +75,26 @@ def test_padding_is_not_read() -> None:
     changed = of._replace(duration=of.duration + torch.tensor([0.0, 0.0, 9.0, 9.0]))
     for objective in OBJECTIVES.values():
         torch.testing.assert_close(objective(place, of), objective(place, changed))
+
+
+def test_no_skips_is_minus_the_share_that_was_left_within_three_seconds_or_the_video() -> None:
+    of = candidates(torch.ones(1, 4, dtype=torch.float64))
+    of.feedback[0, :, 0] = torch.tensor([2.9, 3.0, 1.0, 1.0])
+    of.feedback[0, :, 1] = torch.tensor([60.0, 60.0, 1.0, 60.0])
+    assert float(no_skips(hard([0, 1, 2, 3], 4), of)[0]) == pytest.approx(-0.5)
+
+
+def test_author_diversity_is_the_chance_that_two_places_differ() -> None:
+    of = candidates(torch.ones(1, 4, dtype=torch.float64))._replace(author=torch.tensor([[7, 7, 8, 9]]))
+    assert float(author_diversity(hard([0, 1], 4), of)[0]) == pytest.approx(0.0)
+    assert float(author_diversity(hard([0, 1, 2, 3], 4), of)[0]) == pytest.approx(1 - (0.25 + 2 / 16))
+
+
+@pytest.mark.parametrize("objective", [no_skips, author_diversity])
+def test_padding_has_no_part_in_an_objective_of_ones_own(objective: Objective) -> None:
+    of = candidates(torch.ones(1, 4, dtype=torch.float64))._replace(author=torch.tensor([[7, 8, 0, 0]]))
+    of.feedback[0, :, 1] = 60.0
+    place = hard([0, 1], 4)
+    whole = objective(place, of)
+    cut = Candidates(*(column[:, :2] for column in of))
+    torch.testing.assert_close(objective(place[:, :2], cut), whole)

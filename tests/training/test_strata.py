@@ -66,6 +66,25 @@ def test_a_thin_stratum_answers_as_its_parent_and_a_thick_one_does_not() -> None
     )
 
 
+def test_a_row_that_belongs_to_no_stratum_counts_for_everybody_only() -> None:
+    values, stratum = values_in_strata()
+    stratum[stratum == 4] = 5
+    table = StratifiedQuantiles(5).fit(values, stratum)
+    assert table.count.tolist() == [*np.bincount(stratum)[:4].tolist(), 0, 4000]
+    assert table.quantile(0.5)[[4, 5]].tolist() == pytest.approx([float(np.median(values))] * 2)
+
+
+def test_with_one_point_a_row_the_rank_is_the_share_at_or_below() -> None:
+    values = np.array([3, 1, 2, 2, 9], np.float32)
+    table = StratifiedQuantiles(1, [i / 5 for i in range(6)], exact=True, thin=1).fit(
+        values, np.zeros(5, np.int64)
+    )
+    got = table.rank(torch.from_numpy(values), torch.zeros(5, dtype=torch.int64))
+    assert got.tolist() == pytest.approx([0.8, 0.2, 0.6, 0.6, 1.0])
+    beyond = table.rank(torch.tensor([-1.0, 1.5, 99.0]), torch.zeros(3, dtype=torch.int64))
+    assert beyond.tolist() == pytest.approx([0.2, 0.4, 1.0])
+
+
 def test_two_halves_merged_are_the_whole_in_either_order() -> None:
     values, stratum = values_in_strata()
     whole = StratifiedQuantiles(5).fit(values, stratum)
@@ -146,6 +165,8 @@ def test_nothing_is_read_off_no_rows() -> None:
         StratifiedQuantiles(2).fit(none, nowhere)
     with pytest.raises(BadInput, match="none"):
         StratifiedMoments(2).fit(none, nowhere)
+    with pytest.raises(ValueError, match="rise from 0 to 1"):
+        StratifiedQuantiles(1, [0.0, 0.7, 0.5, 1.0])
     for wrong in (DurationGroups, StratifiedQuantiles, StratifiedMoments):
         with pytest.raises(ValueError, match="at least 1"):
             wrong(0)

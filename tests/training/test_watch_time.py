@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from training.ot import sinkhorn
-from training.watch_time._alignment import transport_labels
 from training.strata import DurationGroups
+from training.watch_time._alignment import transport_labels
 from training.watch_time._mixture import anchor_edges, mixture_quantiles, mixture_rank
 
 

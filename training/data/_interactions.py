@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.features import FEEDBACK_COLUMNS
+from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS
 from models.schema import EXPLICIT
-from models.vocabulary import PADDING
+from models.vocabulary import PADDING, UNKNOWN
 
 # Shape suffixes: N rows of the log, B rows picked from it, L steps of history, F feedback columns.
 
@@ -80,6 +80,12 @@ class Interactions:
         """`[N]` 1.0 where the user gave any explicit feedback, δ(Σ y_e) of LabelCraft."""
         out: F32 = (self.feedback[:, _EXPLICIT_COLUMNS].sum(axis=1) > 0).astype(np.float32)
         return out
+
+    @property
+    def groups(self) -> I64:
+        """`[N, 2]` the crowds of each exposure, columns as `GROUP_COLUMNS`: its tag and its user's group."""
+        of_user = self.profile_ids[self.user, 0] if self.profile_ids.shape[1] else np.full(len(self), UNKNOWN)
+        return np.stack([self.ids[:, SEQUENCE_ID_COLUMNS.index("tag")], of_user], axis=1).astype(np.int64)
 
     def rows_between(self, from_ms: int, to_ms: int) -> I64:
         """Indices of the rows with `from_ms <= timestamp_ms < to_ms`."""

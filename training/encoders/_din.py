@@ -108,11 +108,17 @@ class DIN(nn.Module):
         self, user_U: Tensor, candidate_UCI: Tensor, history_ULI: Tensor, visible_UCL: Tensor | None = None
     ) -> Tensor:
         """`[U, C]` logits; the arguments are the members of `DinInputs`."""
+        z: Tensor = self.tower(self.joined(user_U, candidate_UCI, history_ULI, visible_UCL))
+        return z[..., 0]
+
+    def joined(
+        self, user_U: Tensor, candidate_UCI: Tensor, history_ULI: Tensor, visible_UCL: Tensor | None = None
+    ) -> Tensor:
+        """`[U, C, 84]` what the tower sees: candidate, pooled history, user."""
         q_UCD = self._items(candidate_UCI)
         pooled_UCD = self._pooled(q_UCD, history_ULI, visible_UCL)
         user_UCE = self.user(user_U)[:, None, :].expand(-1, q_UCD.shape[1], -1)
-        z: Tensor = self.tower(torch.cat([q_UCD, pooled_UCD, user_UCE], -1))
-        return z[..., 0]
+        return torch.cat([q_UCD, pooled_UCD, user_UCE], -1)
 
     def _items(self, ids: Tensor) -> Tensor:
         return torch.cat([table(ids[..., i]) for i, table in enumerate(self.item)], -1)

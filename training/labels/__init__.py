@@ -7,18 +7,32 @@
 tensor([0.5000])
 """
 
-from training.labels._base import LabelMaker
+from training.labels._base import (
+    AnyLabelMaker,
+    GroupedLabelMaker,
+    LabelMaker,
+    is_grouped,
+    label_with,
+    labels_of,
+)
+from training.labels._d2co import D2Co
 from training.labels._d2q import D2Q
+from training.labels._dml_views import VIEWS, ProgressView, ProgressViewByCrowd, ProgressViewByDuration
+from training.labels._dml_wpr import WPR
 from training.labels._ef import EF
 from training.labels._fit_labelcraft import Checkpoint, FittedLabels, fit_labelcraft, fit_recommender
 from training.labels._labelcraft import LabelCraft
 from training.labels._labelcraft_config import LabelCraftConfig
 from training.labels._meta import MetaLearner
-from training.labels._objectives import OBJECTIVES, Candidates, Objective
+from training.labels._objectives import OBJECTIVES, Candidates, Objective, author_diversity, no_skips
 from training.labels._pc import PC
 from training.labels._pcr import PCR
+from training.labels._sasrec_binary import SASRecBinary
+from training.labels._sasrec_ratio import SASRecRatio
 from training.labels._scale import Scale
 from training.labels._wt import WT
+from training.labels._wtg import WTG
+from training.labels._wtg_relevant import WTGRelevant
 
 __all__ = [
     "D2Q",
@@ -26,16 +40,33 @@ __all__ = [
     "OBJECTIVES",
     "PC",
     "PCR",
+    "VIEWS",
+    "WPR",
     "WT",
+    "WTG",
+    "AnyLabelMaker",
     "Candidates",
     "Checkpoint",
+    "D2Co",
     "FittedLabels",
+    "GroupedLabelMaker",
     "LabelCraft",
     "LabelCraftConfig",
     "LabelMaker",
     "MetaLearner",
     "Objective",
+    "ProgressView",
+    "ProgressViewByCrowd",
+    "ProgressViewByDuration",
+    "SASRecBinary",
+    "SASRecRatio",
     "Scale",
+    "WTGRelevant",
+    "author_diversity",
     "fit_labelcraft",
     "fit_recommender",
+    "is_grouped",
+    "label_with",
+    "labels_of",
+    "no_skips",
 ]

@@ -22,7 +22,7 @@ from training.encoders import DIN, DinRows
 from training.labels._base import LabelMaker
 from training.labels._labelcraft import LabelCraft
 from training.labels._labelcraft_config import LabelCraftConfig
-from training.labels._meta import HoldOut, MetaLearner, MetaStep, predict
+from training.labels._meta import HoldOut, MetaLearner, MetaStep, Moments, predict
 from training.labels._objectives import OBJECTIVES, Objective
 from training.labels._scale import Scale
 from training.labels._warm_start import warm_start
@@ -61,6 +61,8 @@ class Checkpoint:
     labeler: dict[str, Tensor]
     optimiser: dict[str, Any]
     random: dict[str, Any]
+    moments: tuple[dict[str, Tensor], int]
+    """Of the inner gradients, see `Moments`."""
     best_epoch: int
     best: tuple[float, dict[str, Tensor], dict[str, Tensor]]
     """Early-stop figure, recommender and label maker of the best epoch."""
@@ -176,8 +178,8 @@ def _held_out(
         log,
         meta,
         prepared,
-        watch_scale=Scale(name="watch time").fit(learned_on.watch_time_s),
-        duration_scale=Scale(name="duration").fit(learned_on.duration_s),
+        watch_scale=Scale(name="watch time", linear=not config.scaling).fit(learned_on.watch_time_s),
+        duration_scale=Scale(name="duration", linear=not config.scaling).fit(learned_on.duration_s),
         k=config.k,
     )
     if not len(held):
@@ -220,7 +222,7 @@ class _Loop(Generic[Maker]):
         resume: Checkpoint | None,
     ) -> FittedLabels[Maker]:
         at = resume if resume is None else self._restore(resume)
-        at = at or Checkpoint(0, {}, {}, {}, {}, -1, (-np.inf, {}, {}))
+        at = at or Checkpoint(0, {}, {}, {}, {}, ({}, 0), -1, (-np.inf, {}, {}))
         began = time.monotonic()
         while at.next_epoch < self.config.epochs:
             entry = self._epoch(at.next_epoch, on_progress)
@@ -251,7 +253,12 @@ class _Loop(Generic[Maker]):
             rows = self.train[pick]
             held = None if self.held is None else self.held.of(self._some_users(len(self.held)))
             seen.append(
-                self.learner.step(self.prepared.alone(rows), self.feedback[torch.from_numpy(rows)], held)
+                self.learner.step(
+                    self.prepared.alone(rows),
+                    self.feedback[torch.from_numpy(rows)],
+                    held,
+                    hold_labels=epoch < self.config.warmup_epochs,
+                )
             )
             on_progress((epoch * steps + i + 1) / (self.config.epochs * steps))
         with torch.no_grad():
@@ -269,10 +276,12 @@ class _Loop(Generic[Maker]):
             "label_std": float(label_N.std(correction=0)),
         }
         if self.held is not None:
-            for t, name in enumerate(self.learner.objectives):
-                entry[name] = float(np.mean([s.objectives[t] for s in seen]))
-                entry[f"weight.{name}"] = float(np.mean([s.weights[t] for s in seen]))
-            entry["gradient_norm"] = float(np.mean([s.gradient_norm for s in seen]))
+            asked = [s for s in seen if s.objectives]
+            for t, name in enumerate(self.learner.objectives if asked else ()):
+                entry[name] = float(np.mean([s.objectives[t] for s in asked]))
+                entry[f"weight.{name}"] = float(np.mean([s.weights[t] for s in asked]))
+            if asked:
+                entry["gradient_norm"] = float(np.mean([s.gradient_norm for s in asked]))
         entry["nwtg"] = None if self.stop is None else self._early_stop_figure(self.stop)
         return entry
 
@@ -294,6 +303,7 @@ class _Loop(Generic[Maker]):
     def _save(self, at: Checkpoint) -> None:
         at.recommender, at.labeler = (dict(m.state_dict()) for m in self.modules)
         at.optimiser = {} if self.learner.frozen else self.learner.optimiser.state_dict()
+        at.moments = (self.learner.moments.square, self.learner.moments.steps)
         at.random = dict(self.random.bit_generator.state)
 
     def _restore(self, resume: Checkpoint) -> Checkpoint:
@@ -302,5 +312,6 @@ class _Loop(Generic[Maker]):
             module.load_state_dict(state)
         if not self.learner.frozen:
             self.learner.optimiser.load_state_dict(at.optimiser)
+        self.learner.moments = Moments(*at.moments)
         self.random.bit_generator.state = at.random
         return at

@@ -28,7 +28,8 @@ class LabelCraft(nn.Module):
     they are scaled as in the objectives, and there are biases; `raw_inputs` and `bias` switch back.
 
     Args:
-        config: `hidden`, `raw_inputs` and `bias` are read; the rest belongs to `fit_labelcraft`.
+        config: `hidden`, `raw_inputs`, `bias`, `without_input` and `scaling` are read; the rest belongs to
+            `fit_labelcraft`.
     """
 
     name = "labelcraft"
@@ -39,8 +40,9 @@ class LabelCraft(nn.Module):
         hidden, bias = config.hidden, config.bias
         self.bias = bias
         self.raw_inputs = config.raw_inputs
-        self.watch_scale = Scale(name="watch time")
-        self.duration_scale = Scale(name="duration")
+        self.without_input = config.without_input
+        self.watch_scale = Scale(name="watch time", linear=not config.scaling)
+        self.duration_scale = Scale(name="duration", linear=not config.scaling)
         self.mlp = nn.Sequential(
             nn.Linear(3, hidden, bias=bias),
             nn.ReLU(),
@@ -79,5 +81,8 @@ class LabelCraft(nn.Module):
         watch_N, duration_N = watch_time_s(feedback_NF), duration_s(feedback_NF)
         if not self.raw_inputs:
             watch_N, duration_N = self.watch_scale(watch_N), self.duration_scale(duration_N)
-        label_N1: Tensor = self.mlp(torch.stack([watch_N, duration_N, explicit(feedback_NF)], -1))
+        inputs = {"watch_time": watch_N, "duration": duration_N, "explicit": explicit(feedback_NF)}
+        if self.without_input is not None:
+            inputs[self.without_input] = torch.zeros_like(watch_N)
+        label_N1: Tensor = self.mlp(torch.stack(list(inputs.values()), -1))
         return torch.sigmoid(label_N1[..., 0])

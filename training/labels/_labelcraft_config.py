@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from training.bilevel import InnerLoss
 from training.config import Config
@@ -51,8 +51,25 @@ class LabelCraftConfig(Config):
     loss: InnerLoss = "mse"
     """The recommender's: squared error of its probability, or cross entropy of its logit."""
 
+    without_input: Literal["watch_time", "duration", "explicit"] | None = None
+    """What the label maker does not see (it reads 0 there): the paper's ablation."""
+
+    scaling: bool = True
+    """`scale` with its knee; False divides by the maximum instead: the paper's ablation."""
+
+    inner_optimiser: Literal["sgd", "adam"] = "sgd"
+    """The recommender's. `adam` divides a gradient by the root of the second moment of those before it, so
+    that the step stays linear in the labels and the outer gradient exact; without momentum. Ours: plain SGD
+    learns rows of the tables that few exposures meet too slowly to be worth asking."""
+
+    warmup_epochs: NonNegativeInt = 0
+    """First epochs in which the labels stay: a recommender that knows nothing yet has no advice to give."""
+
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Of the recommender, decoupled and in units of `lr_recommender`. The authors have none."""
+
     lr_recommender: PositiveFloat = 0.1
-    """η1 of the inner step, plain SGD."""
+    """η1 of the inner step."""
 
     lr_embeddings: PositiveFloat | None = None
     """η1 of the recommender's embeddings; `None`: the same. A row of a table meets few rows of a batch, so

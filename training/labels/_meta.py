@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.bilevel import Inner, Params, call, outer_gradient, parameters_of, step
+from models.features import SEQUENCE_ID_COLUMNS
+from training.bilevel import Inner, Params, Rates, call, outer_gradient, parameters_of, step
 from training.data import Interactions
 from training.data._interactions import F32, I64
 from training.encoders import DIN, DinInputs, DinRows, Slates, slates
@@ -22,6 +23,10 @@ from training.labels._labelcraft_config import LabelCraftConfig
 from training.labels._objectives import OBJECTIVES, Candidates, Objective
 from training.labels._scale import Scale
 from training.ot import relative_temperature, soft_top_k
+
+_KEEP: Final = 0.999
+_TINY: Final = 1e-8
+"""Adam's β2 and ε."""
 
 
 class HoldOut:
@@ -50,6 +55,7 @@ class HoldOut:
         self._slates = slates(log, rows, more_than=k)
         self._prepared = prepared
         self._feedback = torch.from_numpy(log.feedback)
+        self._author = torch.from_numpy(log.ids[:, SEQUENCE_ID_COLUMNS.index("author_id")])
         self._watch_scale, self._duration_scale = watch_scale, duration_scale
 
     def __len__(self) -> int:
@@ -66,9 +72,32 @@ class HoldOut:
             watch_time=self._watch_scale(watch_time_s(feedback_UCF)),
             duration=self._duration_scale(duration_s(feedback_UCF)),
             explicit=explicit(feedback_UCF),
+            author=self._author[torch.from_numpy(picked.rows)],
             feedback=feedback_UCF,
             mask=picked.mask,
         )
+
+
+class Moments(NamedTuple):
+    """Second moments of the inner gradients so far: what `adam` divides the next one by."""
+
+    square: dict[str, Tensor]
+    """Running mean of the squared gradients, by the parameter's name."""
+    steps: int
+    """Gradients seen; 0 for plain SGD."""
+
+    def after(self, gradient: Params) -> Moments:
+        """With one gradient more."""
+        keep = _KEEP if self.steps else 0.0
+        square = {n: keep * self.square.get(n, 0.0) + (1 - _KEEP) * g * g for n, g in gradient.items()}
+        return Moments(square, self.steps + 1)
+
+    def rates(self, lr: Mapping[str, float]) -> Rates:
+        """η of each element: `lr / (√v̂ + ε)`, v̂ without the bias of a young mean; without moments `lr`."""
+        if not self.steps:
+            return lr
+        young = 1 - _KEEP**self.steps
+        return {n: rate / ((self.square[n] / young).sqrt() + _TINY) for n, rate in lr.items()}
 
 
 class MetaStep(NamedTuple):
@@ -127,6 +156,8 @@ class MetaLearner:
             name: embeddings if name.startswith(("user.", "item.")) else config.lr_recommender
             for name, _ in recommender.named_parameters()
         }
+        self._decay = config.lr_recommender * config.weight_decay
+        self.moments = Moments({}, 0)
         self._phi = [p for p in cast(nn.Module, labeler).parameters() if p.requires_grad]
         self.frozen = config.freeze or not self._phi
         if not self.frozen:
@@ -139,6 +170,8 @@ class MetaLearner:
         feedback_BF: Tensor,
         held: tuple[DinInputs, Candidates] | None,
         on_stage: Callable[[str], None] = lambda _: None,
+        *,
+        hold_labels: bool = False,
     ) -> MetaStep:
         """Move φ and θ by one mini-batch.
 
@@ -146,17 +179,20 @@ class MetaLearner:
             batch: B training rows, one candidate each.
             feedback_BF: what their users did, raw.
             held: hold-out users of this step, from `HoldOut.of`; may be `None` when frozen.
+            hold_labels: leave φ for this step; so does a first step by `adam`, which has no moments yet.
             on_stage: told the name of each stage as it ends, for the benchmark.
         """
         params = parameters_of(self.recommender)
         inner = Inner(lambda p: self._scores(p, batch)[:, 0], params, loss=self.config.loss)
         on_stage("inner_forward")
-        with torch.set_grad_enabled(not self.frozen):
+        adam = self.config.inner_optimiser == "adam"
+        still = self.frozen or hold_labels or (adam and not self.moments.steps)
+        with torch.set_grad_enabled(not still):
             label_B = self.labeler(feedback_BF)
         seen = MetaStep(float(inner.loss(label_B)), [], [], 0.0)
-        if not self.frozen:
+        if not still:
             assert held is not None
-            seen = self._outer(inner, params, label_B, held, seen, on_stage)
+            seen = self._outer(inner, params, label_B, held, seen, self.moments.rates(self._lr), on_stage)
             with torch.no_grad():
                 label_B = (
                     self.labeler.relevel(feedback_BF, self._level)
@@ -164,8 +200,11 @@ class MetaLearner:
                     else self.labeler(feedback_BF)
                 )
         gradient = inner.gradient(label_B)
-        for name, p in params.items():
-            p.add_(gradient[name], alpha=-self._lr[name])
+        after = self.moments.after(gradient) if adam else self.moments
+        rates = (self.moments if self.moments.steps else after).rates(self._lr)
+        for name, p in step(params, gradient, rates, self._decay).items():
+            params[name].copy_(p)
+        self.moments = after
         on_stage("inner_step")
         return seen
 
@@ -188,9 +227,10 @@ class MetaLearner:
         label_B: Tensor,
         held: tuple[DinInputs, Candidates],
         seen: MetaStep,
+        rates: Rates,
         on_stage: Callable[[str], None],
     ) -> MetaStep:
-        ahead = step(params, inner.gradient(label_B), self._lr)
+        ahead = step(params, inner.gradient(label_B), rates, self._decay)
         on_stage("look_ahead")
         values_T = torch.zeros(0)
         weights_T = torch.zeros(0)
@@ -205,7 +245,7 @@ class MetaLearner:
 
         _, direction = outer_gradient(total, ahead)
         on_stage("hold_out")
-        cotangent_B = inner.label_gradient(direction, self._lr)
+        cotangent_B = inner.label_gradient(direction, rates)
         on_stage("label_gradient")
         grads = torch.autograd.grad(label_B, self._phi, cotangent_B, retain_graph=self._level is not None)
         if self._level is not None:

@@ -14,6 +14,9 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from training.labels._base import duration_s, watch_time_s
+
+_SKIP_S = 3.0
 _FLAT = 1e-8  # a variance (of values in [0, 1]) below which the spread counts as 0
 
 
@@ -26,6 +29,8 @@ class Candidates(NamedTuple):
     """`[U, C]` scale(d), in [0, 1]"""
     explicit: Tensor
     """`[U, C]` 1.0 where the user gave any explicit feedback"""
+    author: Tensor
+    """`[U, C]` row of the video's author in the vocabulary"""
     feedback: Tensor
     """`[U, C, F]` raw, columns of `models.features.FEEDBACK_COLUMNS`: for objectives of one's own"""
     mask: Tensor
@@ -60,6 +65,18 @@ def duration_spread(place_UC: Tensor, of: Candidates) -> Tensor:
     spread = variance_U > _FLAT
     # Both branches of `where` are differentiated: the root must not see the flat ones.
     return torch.where(spread, torch.where(spread, variance_U, 1.0).sqrt(), 0.0)
+
+
+def no_skips(place_UC: Tensor, of: Candidates) -> Tensor:
+    """`[U]` -Σ (α/k) 1[w < min(3 s, d)]: minus the share of the slate that was skipped, KuaiRand's skip."""
+    watched, duration = watch_time_s(of.feedback), duration_s(of.feedback)
+    return -(place_UC * (watched < duration.clamp(max=_SKIP_S))).sum(-1)
+
+
+def author_diversity(place_UC: Tensor, of: Candidates) -> Tensor:
+    """`[U]` 1 - Σ_a (Σ_{x of a} α/k)²: the chance that two places of the slate show different authors."""
+    same_UCC = (of.author[:, :, None] == of.author[:, None, :]).to(place_UC.dtype)
+    return 1.0 - torch.einsum("uc,ucd,ud->u", place_UC, same_UCC, place_UC)
 
 
 OBJECTIVES: Final[Mapping[str, Objective]] = {

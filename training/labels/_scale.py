@@ -26,6 +26,7 @@ class Scale(nn.Module):
         at_knee: β', the value there.
         top: the quantile that maps to 1.
         name: what the values are, for messages.
+        linear: v / v_max without the knee, LabelCraft's ablation "w/o scaling".
 
     Source: LabelCraft, WSDM 2024, poster. The released code maps every value above v_β to 0 (its branch is
     never taken); this follows the formula. β ≈ 0.9 is read off the slides' percentile plot, v_max was a
@@ -38,14 +39,20 @@ class Scale(nn.Module):
     """v_max"""
 
     def __init__(
-        self, *, beta: float = 0.9, at_knee: float = 0.2, top: float = 0.999, name: str = "values"
+        self,
+        *,
+        beta: float = 0.9,
+        at_knee: float = 0.2,
+        top: float = 0.999,
+        name: str = "values",
+        linear: bool = False,
     ) -> None:
         super().__init__()
         if not (0 < beta < top <= 1 and 0 < at_knee < 1):
             raise ValueError(
                 f"0 < beta < top <= 1 and 0 < at_knee < 1, got beta={beta}, top={top}, at_knee={at_knee}."
             )
-        self.beta, self.at_knee, self.top, self.name = beta, at_knee, top, name
+        self.beta, self.at_knee, self.top, self.name, self.linear = beta, at_knee, top, name, linear
         self.register_buffer("knee", torch.tensor(1.0))
         self.register_buffer("maximum", torch.tensor(2.0))
 
@@ -68,6 +75,8 @@ class Scale(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Any shape, values ≥ 0 -> the same shape in [0, 1]."""
+        if self.linear:
+            return (values / self.maximum).clamp(0.0, 1.0)
         below = self.at_knee * values / self.knee
         above = 1.0 - (1.0 - self.at_knee) * (self.maximum - values) / (self.maximum - self.knee)
         return torch.where(values <= self.knee, below, above).clamp(0.0, 1.0)

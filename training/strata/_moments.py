@@ -37,10 +37,15 @@ class StratifiedMoments(nn.Module):
         super().__init__()
         if strata < 1:
             raise ValueError(f"`strata` must be at least 1, got {strata}.")
-        self.strata, self.thin = strata, thin
+        self.thin = thin
         self.register_buffer("count", torch.zeros(strata + 1, dtype=torch.int64))
         self.register_buffer("mean", torch.zeros(strata + 1, dtype=torch.float64))
         self.register_buffer("square", torch.zeros(strata + 1, dtype=torch.float64))
+
+    @property
+    def strata(self) -> int:
+        """S."""
+        return len(self.count) - 1
 
     def fit(self, values: F32, stratum: I64) -> Self:
         """Read the moments off `[N]` values and their strata, 0 … S - 1.

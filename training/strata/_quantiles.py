@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from models.errors import BadInput
-from training.data._interactions import F32, I64
+from training.data._interactions import F32, F64, I64
 
 
 class StratifiedQuantiles(nn.Module):
@@ -24,43 +25,66 @@ class StratifiedQuantiles(nn.Module):
     middle of their range, so that what everybody has (0 s watched) is ranked low and not at the top of its
     ties. Tables are buffers: fitted on train, frozen, exported as they are.
 
+    `rank` is the step function beside it: the share up to the next point, one label for all between two.
+
     Args:
         strata: S ≥ 1.
-        points: Q ≥ 2, quantiles at 0 … 1 in even steps.
+        points: Q ≥ 2 for quantiles at 0 … 1 in even steps, or the Q shares themselves, from 0 to 1.
+        exact: keep values that rows really have, `v` the smallest with a share of rows at or below it of at
+            least the point's; otherwise quantiles are interpolated between two rows. With it, nothing here
+            but `inverse` between two points changes when values go through an increasing function.
         thin: rows below which a stratum takes its parent's table.
+
+    Raises:
+        ValueError: no strata, or shares that do not rise from 0 to 1.
     """
 
     table: Tensor
     """`[S + 1, Q]` values at the points; the last row is the parent's"""
     count: Tensor
     """`[S + 1]` rows they were read off, int64"""
+    share: Tensor
+    """`[Q]` the points"""
 
-    def __init__(self, strata: int, points: int = 101, *, thin: int = 50) -> None:
+    def __init__(
+        self, strata: int, points: int | Sequence[float] = 101, *, exact: bool = False, thin: int = 50
+    ) -> None:
         super().__init__()
-        if strata < 1 or points < 2:
+        share = np.linspace(0, 1, points) if isinstance(points, int) else np.asarray(points, np.float64)
+        if strata < 1 or len(share) < 2:
             raise ValueError(f"`strata` must be at least 1 and `points` 2, got {strata} and {points}.")
-        self.strata, self.points, self.thin = strata, points, thin
-        self.register_buffer("table", torch.zeros(strata + 1, points))
+        if share[0] != 0 or share[-1] != 1 or (np.diff(share) <= 0).any():
+            raise ValueError(f"`points` must rise from 0 to 1, got {points}.")
+        self.exact, self.thin = exact, thin
+        self._share: F64 = share
+        self.register_buffer("table", torch.zeros(strata + 1, len(share)))
         self.register_buffer("count", torch.zeros(strata + 1, dtype=torch.int64))
+        self.register_buffer("share", torch.from_numpy(share.astype(np.float32)))
+
+    @property
+    def strata(self) -> int:
+        """S. Of the table, because one that is read back may be larger than what was made."""
+        return len(self.table) - 1
 
     def fit(self, values: F32, stratum: I64) -> Self:
-        """Read the tables off `[N]` values and their strata, 0 … S - 1.
+        """Read the tables off `[N]` values and their strata, 0 … S - 1; S is a row that belongs to none.
 
         Raises:
             BadInput: without rows.
         """
         if not len(values):
             raise BadInput("quantiles need rows to be read off, found none; check the dates of the split.")
-        share = np.linspace(0, 1, self.points)
-        table = np.zeros((self.strata + 1, self.points))
+        strata = self.strata
+        table = np.zeros((strata + 1, len(self._share)))
         order = np.argsort(stratum, kind="stable")
-        count = np.bincount(stratum, minlength=self.strata)
+        count = np.bincount(stratum, minlength=strata + 1)
         for s, rows in enumerate(np.split(values[order], np.cumsum(count)[:-1])):
             if len(rows):
-                table[s] = np.quantile(rows, share)
-        table[-1] = np.quantile(values, share)
+                table[s] = self._quantiles(rows)
+        table[-1] = self._quantiles(values)
+        count[-1] = len(values)
         self.table = torch.from_numpy(table.astype(np.float32))
-        self.count = torch.from_numpy(np.append(count, len(values)).astype(np.int64))
+        self.count = torch.from_numpy(count.astype(np.int64))
         return self
 
     def merge(self, other: Self) -> Self:
@@ -73,56 +97,78 @@ class StratifiedQuantiles(nn.Module):
         Raises:
             ValueError: other strata or points.
         """
-        if (self.strata, self.points) != (other.strata, other.points):
+        if self.table.shape != other.table.shape or not self.share.equal(other.share):
             raise ValueError(
-                f"tables of {self.strata} strata and {self.points} points and of {other.strata} and "
-                f"{other.points} have nothing in common; fit both with the same numbers."
+                f"tables of {tuple(self.table.shape)} and {tuple(other.table.shape)} strata and points have "
+                "nothing in common; fit both with the same numbers."
             )
-        merged = type(self)(self.strata, self.points, thin=self.thin)
+        merged = type(self)(self.strata, self._share.tolist(), exact=self.exact, thin=self.thin)
         merged.count = self.count + other.count
         pairs = zip(self.table.numpy(), other.table.numpy(), self.count, other.count, strict=True)
-        rows = [_mixture(mine, theirs, int(n), int(m)) for mine, theirs, n, m in pairs]
+        rows = [_mixture(self._share, mine, theirs, int(n), int(m)) for mine, theirs, n, m in pairs]
         merged.table = torch.from_numpy(np.stack(rows).astype(np.float32))
         return merged
 
     def cdf(self, value_N: Tensor, stratum_N: Tensor) -> Tensor:
         """F̂: `[N]` values and their strata -> `[N]` shares in [0, 1]. N may be 0."""
-        value_N1, table_NQ = value_N[:, None], self._rows(stratum_N)
-        last = self.points - 1
-        # Comparisons and sums, because the ONNX exporter has no searchsorted.
-        below_N1 = (table_NQ < value_N1).sum(1, keepdim=True)
-        reached_N1 = (table_NQ <= value_N1).sum(1, keepdim=True)
-        at_N1 = (below_N1 - 1).clamp(0, last - 1)
+        table_NQ = self._rows(stratum_N)
+        below_N1, reached_N1 = self._reached(value_N, table_NQ)
+        at_N1 = (below_N1 - 1).clamp(0, table_NQ.shape[1] - 2)
         low_N1, high_N1 = table_NQ.gather(1, at_N1), table_NQ.gather(1, at_N1 + 1)
-        share_N1 = (value_N1 - low_N1) / (high_N1 - low_N1).clamp_min(torch.finfo(torch.float32).tiny)
-        between_N1 = at_N1 + share_N1.clamp(0.0, 1.0)
-        tied_N1 = (below_N1 + reached_N1 - 1) / 2
-        position_N1 = torch.where(reached_N1 > below_N1, tied_N1, between_N1)
-        return (position_N1[:, 0] / last).clamp(0.0, 1.0).to(value_N.dtype)
+        part_N1 = (value_N[:, None] - low_N1) / (high_N1 - low_N1).clamp_min(torch.finfo(torch.float32).tiny)
+        from_N1, to_N1 = self._share_at(at_N1), self._share_at(at_N1 + 1)
+        between_N1 = from_N1 + part_N1.clamp(0.0, 1.0) * (to_N1 - from_N1)
+        tied_N1 = (self._share_at(below_N1) + self._share_at(reached_N1 - 1)) / 2
+        share_N1 = torch.where(reached_N1 > below_N1, tied_N1, between_N1)
+        return share_N1[:, 0].clamp(0.0, 1.0).to(value_N.dtype)
+
+    def rank(self, value_N: Tensor, stratum_N: Tensor) -> Tensor:
+        """`[N]` values and their strata -> `[N]` the point at or above each, one of the shares above 0."""
+        below_N1, reached_N1 = self._reached(value_N, self._rows(stratum_N))
+        return self._share_at(torch.maximum(below_N1, reached_N1 - 1).clamp(min=1))[:, 0].to(value_N.dtype)
 
     def inverse(self, share_N: Tensor, stratum_N: Tensor) -> Tensor:
         """F̂⁻¹: `[N]` shares and strata -> `[N]` values; shares outside [0, 1] are clipped."""
         table_NQ = self._rows(stratum_N)
-        position_N1 = share_N.clamp(0.0, 1.0)[:, None] * (self.points - 1)
-        at_N1 = position_N1.floor().long().clamp(0, self.points - 2)
+        share_N1 = share_N.clamp(0.0, 1.0)[:, None]
+        at_N1 = ((share_N1 >= self.share).sum(1, keepdim=True) - 1).clamp(0, table_NQ.shape[1] - 2)
+        from_N1, to_N1 = self._share_at(at_N1), self._share_at(at_N1 + 1)
         low_N1, high_N1 = table_NQ.gather(1, at_N1), table_NQ.gather(1, at_N1 + 1)
-        return (low_N1 + (position_N1 - at_N1) * (high_N1 - low_N1))[:, 0]
+        return (low_N1 + (share_N1 - from_N1) / (to_N1 - from_N1) * (high_N1 - low_N1))[:, 0]
 
     def quantile(self, share: float) -> Tensor:
-        """`[S]` F̂_s⁻¹(share) of every stratum: a threshold each."""
-        return self.inverse(torch.full((self.strata,), share), torch.arange(self.strata))
+        """`[S + 1]` F̂_s⁻¹(share) of every stratum, a threshold each, and of everybody."""
+        every = torch.arange(self.strata + 1)
+        return self.inverse(torch.full((len(every),), share), every)
+
+    def _quantiles(self, values: F32) -> F64:
+        if not self.exact:
+            return np.quantile(values, self._share).astype(np.float64)
+        # The share of rows at or below the i-th smallest is (i + 1) / n; 1e-9 is what rounding adds to it.
+        place = np.ceil(self._share * len(values) - 1e-9).astype(np.int64) - 1
+        return np.sort(values)[np.maximum(place, 0)].astype(np.float64)
 
     def _rows(self, stratum_N: Tensor) -> Tensor:
         # By `embedding`, not by indexing, which onnxruntime 1.31 fails to do with no rows.
         use_S = torch.where(self.count >= self.thin, torch.arange(self.strata + 1), self.strata)
         return embedding(stratum_N, self.table[use_S])
 
+    @staticmethod
+    def _reached(value_N: Tensor, table_NQ: Tensor) -> tuple[Tensor, Tensor]:
+        """`[N, 1]` how many points lie below a value, and how many at or below."""
+        # Comparisons and sums, because the ONNX exporter has no searchsorted.
+        value_N1 = value_N[:, None]
+        return (table_NQ < value_N1).sum(1, keepdim=True), (table_NQ <= value_N1).sum(1, keepdim=True)
 
-def _mixture(mine: F32, theirs: F32, n: int, m: int) -> F32:
+    def _share_at(self, point_N1: Tensor) -> Tensor:
+        last = len(self.share) - 1
+        return embedding(point_N1[:, 0].clamp(0, last), self.share[:, None])
+
+
+def _mixture(share: F64, mine: F32, theirs: F32, n: int, m: int) -> F32:
     """`[Q]` quantiles of n rows that have the table `mine` and m that have `theirs`."""
     if not n or not m:
         return mine if n else theirs
-    share = np.linspace(0, 1, len(mine))
     at = np.sort(np.concatenate([mine, theirs]))
     # A step of one table is a jump of its CDF: count what lies at or below a value, ties included.
     cdf = (n * _share_below(mine, share, at) + m * _share_below(theirs, share, at)) / (n + m)
@@ -130,11 +176,11 @@ def _mixture(mine: F32, theirs: F32, n: int, m: int) -> F32:
     return out
 
 
-def _share_below(table: F32, share: np.ndarray[tuple[int], np.dtype[np.float64]], at: F32) -> F32:
+def _share_below(table: F32, share: F64, at: F32) -> F64:
     """F̂(at), the upper end where values are tied."""
     last = np.searchsorted(table, at, side="right") - 1
     inner = np.clip(last, 0, len(table) - 2)
     step = table[inner + 1] - table[inner]
     part = np.divide(at - table[inner], step, out=np.zeros_like(at), where=step > 0)
-    out: F32 = share[inner] + np.clip(part, 0.0, 1.0) * (share[1] - share[0])
+    out: F64 = share[inner] + np.clip(part, 0.0, 1.0) * (share[inner + 1] - share[inner])
     return np.where(last < 0, 0.0, np.where(last >= len(table) - 1, 1.0, out))

@@ -1,0 +1,131 @@
+"""D2Co: watch time between the noise and the interest of videos as long."""
+
+# Shape suffixes: N rows, F feedback columns, G duration groups.
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+
+from models.errors import BadInput
+from training.data import Interactions
+from training.data._interactions import F32, F64, I64
+from training.labels._base import duration_s, watch_time_s
+from training.strata import DurationGroups
+
+_ROUNDS: Final = 200
+_CLOSE: Final = 1e-6
+"""Change of the means, relative to their distance, at which EM stops."""
+
+
+class D2Co(nn.Module):
+    """`y = (e^{αw} - e^{αμ_n}) / (e^{αμ_s} - e^{αμ_n})` clipped to [0, 1]; linear in w as α → 0.
+
+    μ_n(d) and μ_s(d), the mean watch times of those who skip and of those who care, are the two components
+    of a Gaussian mixture fitted to the watch times of each duration group, smoothed over neighbouring
+    groups by their rows.
+
+    Source: Zhao et al., "Uncovering User Interest from Biased and Noised Watch Time in Video
+    Recommendation", RecSys 2023. Deviation: groups of equal size instead of single seconds, which have too
+    few rows for two components outside large logs.
+
+    Args:
+        groups: duration groups.
+        alpha: α per second; 0 for the linear limit.
+        window: groups averaged over, odd.
+
+    Raises:
+        BadInput: from `fit`, without training rows.
+        ValueError: an even window.
+    """
+
+    name = "d2co"
+    noise: Tensor
+    """`[G]` μ_n in seconds"""
+    signal: Tensor
+    """`[G]` μ_s in seconds"""
+
+    def __init__(self, groups: int = 30, alpha: float = 0.0, window: int = 3) -> None:
+        super().__init__()
+        if window < 1 or window % 2 == 0:
+            raise ValueError(f"`window` must be odd and at least 1, got {window}.")
+        self.alpha, self.window = alpha, window
+        self.groups = DurationGroups(groups)
+        self.register_buffer("noise", torch.zeros(groups))
+        self.register_buffer("signal", torch.ones(groups))
+
+    def fit(self, train: Interactions) -> Self:
+        if not len(train):
+            raise BadInput("D2Co needs training rows to fit its mixtures on, found none; check the dates.")
+        group = self.groups.fit(train.duration_s)(torch.from_numpy(train.duration_s)).numpy()
+        count = np.bincount(group, minlength=self.groups.groups)
+        everybody = two_components(train.watch_time_s)
+        found = [
+            two_components(train.watch_time_s[group == g]) if n > 1 else everybody
+            for g, n in enumerate(count)
+        ]
+        self.noise = torch.from_numpy(self._smooth(np.array([m.low for m in found]), count))
+        self.signal = torch.from_numpy(self._smooth(np.array([m.high for m in found]), count))
+        return self
+
+    def forward(self, feedback_NF: Tensor) -> Tensor:
+        means_N2 = embedding(self.groups(duration_s(feedback_NF)), torch.stack([self.noise, self.signal], 1))
+        noise_N, signal_N = means_N2[:, 0], means_N2[:, 1]
+        above_N, whole_N = watch_time_s(feedback_NF) - noise_N, signal_N - noise_N
+        if self.alpha:
+            # Relative to the noise, so that no exponential overflows before it is clipped.
+            most_N = torch.minimum(above_N, whole_N)
+            above_N, whole_N = torch.expm1(self.alpha * most_N), torch.expm1(self.alpha * whole_N)
+        return (above_N / whole_N.clamp_min(1e-3)).clamp(0.0, 1.0)
+
+    def _smooth(self, mean: F64, count: I64) -> F32:
+        """`[G]` a moving average weighted by rows; the window is cut at the ends."""
+        ones = np.ones(self.window)
+        rows = np.convolve(count, ones, mode="full")[self.window // 2 :][: len(count)]
+        total = np.convolve(mean * count, ones, mode="full")[self.window // 2 :][: len(count)]
+        out: F32 = np.divide(total, rows, out=mean.copy(), where=rows > 0).astype(np.float32)
+        return out
+
+
+class Mixture(NamedTuple):
+    """Means of the two components, in the unit of the values."""
+
+    low: float
+    high: float
+
+
+def two_components(values: F32) -> Mixture:
+    """Means of a mixture of two Gaussians, by EM from the halves below and above the median.
+
+    In one dimension with two components this is a few lines; deviations are kept above a thousandth of the
+    spread, so that a tie of values is no component of infinite density. Values that are all the same are
+    both means.
+    """
+    v = values.astype(np.float64)
+    spread = float(np.ptp(v))
+    if spread == 0:
+        return Mixture(float(v[0]), float(v[0]))
+    upper = v > np.median(v)
+    if not upper.any():
+        upper = v >= v.max()
+    part = upper.astype(np.float64)
+    before = np.zeros(2)
+    for _ in range(_ROUNDS):
+        weight = np.stack([1 - part, part])
+        share = weight.sum(1) / len(v)
+        mean = (weight @ v) / np.maximum(weight.sum(1), 1e-12)
+        variance = (weight * (v - mean[:, None]) ** 2).sum(1) / np.maximum(weight.sum(1), 1e-12)
+        deviation = np.sqrt(np.maximum(variance, (1e-3 * spread) ** 2))
+        if np.abs(mean - before).max() < _CLOSE * spread:
+            break
+        before = mean
+        log_density = (
+            np.log(np.maximum(share, 1e-12) / deviation)[:, None]
+            - ((v - mean[:, None]) / deviation[:, None]) ** 2 / 2
+        )
+        part = 1 / (1 + np.exp(np.clip(log_density[0] - log_density[1], -500, 500)))
+    return Mixture(float(mean.min()), float(mean.max()))

@@ -1,0 +1,28 @@
+"""SASRec4SV's binary label: at least half watched."""
+
+# Shape suffixes: N rows, F feedback columns.
+
+from __future__ import annotations
+
+from typing import Self
+
+from torch import Tensor, nn
+
+from training.data import Interactions
+from training.labels._base import duration_s, watch_time_s
+
+
+class SASRecBinary(nn.Module):
+    """`y = 1[w / d > 0.5]`.
+
+    Source: SASRec4SV. Its notebook stores ratios as integers first, so that there the label means one whole
+    play; this is what its report says.
+    """
+
+    name = "sasrec_binary"
+
+    def fit(self, train: Interactions) -> Self:
+        return self
+
+    def forward(self, feedback_NF: Tensor) -> Tensor:
+        return (watch_time_s(feedback_NF) > 0.5 * duration_s(feedback_NF)).to(feedback_NF.dtype)

@@ -1,0 +1,19 @@
+"""The recommender that label makers are judged by: any labels in, the same DIN fitted on them out.
+
+Which labels are better is asked by what a recommender makes of them, so everything but the labels is the
+same: rows, features, sizes, optimiser, early stopping.
+"""
+
+from training.recommender._adversary import Adversary, reverse_gradient
+from training.recommender._config import RecommenderConfig
+from training.recommender._fit import FittedRecommender, fit_recommender
+from training.recommender._shared_bottom import SharedBottom
+
+__all__ = [
+    "Adversary",
+    "FittedRecommender",
+    "RecommenderConfig",
+    "SharedBottom",
+    "fit_recommender",
+    "reverse_gradient",
+]
