@@ -108,7 +108,8 @@ def run_jobs(
 
     Raises:
         BadInput: a process was killed from outside, mostly for memory.
-        RuntimeError: a job failed in a way that is no `BadInput`; the worker's traceback is in it.
+        RuntimeError: a job failed in a way that is no `BadInput`; the worker's traceback is in it, or was
+            printed where the process could not begin.
     """
     done = {job: outcome for job, outcome in checkpoint.read().items() if job in set(jobs)}
     waiting = [job for job in jobs if job not in done]
@@ -146,10 +147,12 @@ def _answer(pipe: Connection, process: BaseProcess, job: Job) -> tuple[str, Any]
         kind, content = pipe.recv()
     except (EOFError, ConnectionResetError):
         process.join()
+        if (process.exitcode or 0) >= 0:
+            raise RuntimeError(f"the process for {job.method} ended before it worked; see above.") from None
         raise BadInput(
-            f"the process that fitted {job.method} with seed {job.seed} was ended from outside (exit code "
-            f"{process.exitcode}), mostly for want of memory; use fewer --jobs. What is finished is kept: "
-            "the same command goes on from there."
+            f"the process that fitted {job.method} with seed {job.seed} was ended from outside (signal "
+            f"{-(process.exitcode or 0)}), mostly for want of memory; use fewer --jobs. What is finished is "
+            "kept: the same command goes on from there."
         ) from None
     if kind == "broken":
         raise RuntimeError(f"{job.method} with seed {job.seed} failed:\n{content}")

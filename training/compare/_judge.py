@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from models.errors import BadInput
+from models.features import SEQUENCE_ID_COLUMNS
 from models.metrics import ds_at_k, first_k, neg_at_k, nwtg_at_k
 from training.compare._report import Measure
 from training.data import Interactions
@@ -50,6 +51,7 @@ class Window:
         self.user, self.feedback = log.user[rows], log.feedback[rows]
         self.watched, self.duration = log.watch_time_s[rows], log.duration_s[rows]
         self.explicit = log.explicit[rows]
+        self.author = log.ids[rows, SEQUENCE_ID_COLUMNS.index("author_id")]
         self.scales = _scales(log, train)
         counts = np.unique(self.user, return_counts=True)[1]
         self.cuts = tuple(k for k in cuts if (counts > k).any())
@@ -120,6 +122,7 @@ class Window:
             watch_time=watch(torch.from_numpy(self.watched[rows_UK])),
             duration=duration(torch.from_numpy(self.duration[rows_UK])),
             explicit=torch.from_numpy(self.explicit[rows_UK]),
+            author=torch.from_numpy(self.author[rows_UK]),
             feedback=torch.from_numpy(self.feedback[rows_UK]),
             mask=torch.ones(rows_UK.shape, dtype=torch.bool),
         )
