@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from training import recipes, run
 from training.card import card
 from training.compare.commands import app as compare_app
 from training.export import export as write_bundle
+from training.label import label_log
 from training.loop import predict
 from training.progress import progress
 from training.provenance import command, commit, machine
@@ -143,6 +145,32 @@ def evaluate(
         typer.echo("the weights have SEEN rows of this window: these figures say nothing about new days.")
     if figures:
         typer.echo(f"wrote {figures}")
+
+
+@app.command()
+def label(
+    bundle: Annotated[Path, typer.Option(help="a version's folder, or the folder of versions")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="a new parquet file")],
+    labels: Annotated[str | None, typer.Option(help="names, separated by commas; by default all")] = None,
+    figures: Json = None,
+) -> None:
+    """Write the labels of a whole log of any size, for a model of one's own to be trained on."""
+    began = time.monotonic()
+    asked = [name.strip() for name in labels.split(",")] if labels is not None else []
+    with progress() as report:
+        made = label_log(
+            judging.open_bundle(bundle),
+            data,
+            out,
+            labels=asked,
+            note={f"reelrank.{name}": value for name, value in _provenance().items()},
+            on_progress=lambda share: report("label", share),
+        )
+    seconds = round(time.monotonic() - began, 1)
+    _figures(figures, {**_provenance(), **made._asdict(), "seconds": seconds})
+    typer.echo(f"{made.rows:,} rows, bundle {made.version}: {', '.join(made.labels)}")
+    typer.echo(f"wrote {out} in {seconds} s")
 
 
 @app.command()

@@ -10,14 +10,14 @@ import httpx2
 import numpy as np
 import polars as pl
 import pytest
-import torch
 
 from models.schema import FLAGS
 from models.store import BundleStore
+from tests.conftest import done
 from tests.service.running import running
 from training import run
 from training.data import Dataset, Interactions, load
-from training.labels import LabelMaker
+from training.labels import AnyLabelMaker, ProgressViewByCrowd, labels_of
 from training.loop import predict
 from training.run import Saved
 
@@ -64,22 +64,30 @@ def users_of(dataset: Dataset) -> list[str]:
     return [*counted[: USERS // 2], *counted[-USERS // 2 :]]
 
 
-def test_labels_over_http_are_torchs(client: httpx2.Client, dataset: Dataset, saved: Saved) -> None:
-    rows = [row for user in users_of(dataset) for row in rows_of(dataset, user)]
-    makers: dict[str, LabelMaker] = dict(
+def test_labels_over_http_are_torchs(
+    client: httpx2.Client, dataset: Dataset, saved: Saved, log: Interactions
+) -> None:
+    """Those that compare within groups of users too: a profile put before is taken into account."""
+    followed = users_of(dataset)
+    rows = [row for user in followed for row in rows_of(dataset, user)]
+    makers: dict[str, AnyLabelMaker] = dict(
         zip(saved.fitted.labeler.names, saved.fitted.labeler.makers, strict=True)  # type: ignore[arg-type]
     )
+    profiles = dataset.tables.users.filter(pl.col("user_id").is_in(followed)).to_dicts()
+    put = [
+        {"user_id": p.pop("user_id"), "profile": {k: v for k, v in p.items() if v is not None}}
+        for p in profiles
+    ]
+    assert client.put("/users", json=put).status_code == 200
     got = client.post(
         "/label",
         params={"labels": ",".join(makers), "store": "false"},
         json={"events": [event(row) for row in rows]},
     ).json()
-    feedback = torch.tensor(
-        [[row[c] for c in ("watch_time_s", "duration_s", *FLAGS)] for row in rows], dtype=torch.float32
-    )
+    mine = {user: np.flatnonzero(log.user == log.user_ids.index(user)) for user in followed}
+    picked = np.concatenate([mine[user] for user in followed])
     for name, maker in makers.items():
-        with torch.no_grad():
-            want = maker(feedback).numpy()
+        want = labels_of(maker, log)[picked]
         np.testing.assert_allclose([e["labels"][name] for e in got["labels"]], want, atol=1e-5, err_msg=name)
 
 
@@ -115,6 +123,48 @@ def test_a_slate_over_http_is_torchs(
     assert item["watch_time_s"] == pytest.approx(float(want.watch_time_s[0]), rel=1e-5, abs=1e-5)
     assert item["objectives"]["interest"] == pytest.approx(float(want.interest[0]), abs=1e-5)
     assert item["objectives"]["watch_time"] == pytest.approx(float(want.watch_time[0]), abs=1e-5)
+
+
+def test_the_label_command_writes_what_the_service_answers(
+    client: httpx2.Client, dataset: Dataset, synthetic_data: Path, smoke_bundles: Path, tmp_path: Path
+) -> None:
+    names = "labelcraft,d2q,wtg,dml_wpr,pcr"
+    out = tmp_path / "labels.parquet"
+    done("label", "--bundle", smoke_bundles, "--data", synthetic_data, "--out", out, "--labels", names)
+    written = pl.read_parquet(out)
+    assert written.columns == ["user_id", "video_id", "timestamp_ms", *names.split(",")]
+    assert written["timestamp_ms"].equals(dataset.log["timestamp_ms"])
+    rows = [row for user in users_of(dataset) for row in rows_of(dataset, user)]
+    got = client.post(
+        "/label", params={"labels": names, "store": "false"}, json={"events": [event(row) for row in rows]}
+    ).json()
+    answered = pl.DataFrame([{k: e[k] for k in ("user_id", "video_id")} | e["labels"] for e in got["labels"]])
+    both = answered.join(written, on=["user_id", "video_id"], suffix="_written", maintain_order="left")
+    assert len(both) == len(rows)
+    for name in names.split(","):
+        np.testing.assert_allclose(both[name], both[f"{name}_written"], rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_a_label_of_a_group_of_users_follows_the_profile(client: httpx2.Client, saved: Saved) -> None:
+    """Two crowds with different thresholds, the same watch; and everybody's for a user without a profile."""
+    maker = next(m for m in saved.fitted.labeler.makers if m.name == "dml_lv_u")
+    assert isinstance(maker, ProgressViewByCrowd)
+    *of_group, everybody = maker.threshold.tolist()
+    names = saved.fitted.vocabulary.fields["profile.segment"]
+    low, high = int(np.argmin(of_group)), int(np.argmax(of_group))
+    assert of_group[low] < of_group[high]
+    between = (of_group[low] + of_group[high]) / 2
+    client.put(
+        "/users",
+        json=[{"user_id": f"in-{g}", "profile": {"segment": names[g]}} for g in (low, high)],
+    )
+    events = [
+        {"event_id": user, "user_id": user, "video_id": "v", "timestamp_ms": 1_704_067_200_000,
+         "watch_time_s": between, "duration_s": 400.0}
+        for user in (f"in-{low}", f"in-{high}", "in-none")
+    ]  # fmt: skip
+    got = client.post("/label", params={"labels": "dml_lv_u", "store": "false"}, json=events).json()
+    assert [e["label"] for e in got["labels"]] == [1.0, 0.0, float(between >= everybody)]
 
 
 def test_the_version_is_the_promoted_one(client: httpx2.Client, smoke_bundles: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 from pydantic import ValidationError
@@ -53,6 +55,58 @@ def load(data: Path) -> Dataset:
         if not users[name].dtype.is_numeric() and users[name].dtype != pl.Boolean:
             raise BadInput(f"{USERS}: `{name}` must be a number, found {users[name].dtype}.")
     return Dataset(Tables(in_order(log), users, videos, info, history))
+
+
+class Scan(NamedTuple):
+    """A log that is read a batch at a time."""
+
+    rows: int
+    batches: Iterator[pl.DataFrame]
+    """In the order of the file: the columns of `INTERACTION_SCHEMA` in its types, checked as `load` does."""
+
+
+def scan_interactions(data: Path, batch_rows: int) -> Scan:
+    """Read a log that need not fit into memory.
+
+    Raises:
+        BadInput: as `load`; from the iterator, for rows further on.
+    """
+    path = data / INTERACTIONS
+    if not path.is_file():
+        raise BadInput(f"{data} holds no {INTERACTIONS}.")
+    try:
+        lazy = pl.scan_parquet(path)
+        rows = int(lazy.select(pl.len()).collect().item())
+    except UNREADABLE as e:
+        raise BadInput(f"{path} is not a readable parquet file: {first_line(e)}.") from e
+    if not rows:
+        raise BadInput(f"{INTERACTIONS} has no rows; there is nothing to do.")
+
+    def batches() -> Iterator[pl.DataFrame]:
+        for start in range(0, rows, batch_rows):
+            try:
+                part = lazy.slice(start, batch_rows).collect()
+            except UNREADABLE as e:
+                raise BadInput(f"{path} is damaged after row {start:,}: {first_line(e)}.") from e
+            where = f"{INTERACTIONS} after row {start:,}" if start else INTERACTIONS
+            part = _typed(part, INTERACTION_SCHEMA, where)
+            check_interactions(part, where)
+            yield part
+
+    return Scan(rows, batches())
+
+
+def profile_feature(data: Path, name: str) -> dict[str, str | float | int | bool]:
+    """One profile feature of every user of `users.parquet` that has it; empty without the file or column.
+
+    Raises:
+        BadInput: the file cannot be read, or lists a user twice.
+    """
+    users = _optional(data / USERS, "user_id")
+    if name not in users.columns:
+        return {}
+    known = users.select("user_id", name).drop_nulls()
+    return dict(known.iter_rows())
 
 
 def _info(data: Path, log: pl.DataFrame, users: pl.DataFrame, videos: pl.DataFrame) -> Info:

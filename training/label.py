@@ -1,0 +1,122 @@
+"""The labels of a whole log, by any bundle: what another model is trained on."""
+
+# Shape suffixes: N rows of a batch.
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from models.errors import BadInput
+from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS, category_of
+from models.runtime import Bundle
+from models.vocabulary import UNKNOWN
+from training.data import profile_feature, scan_interactions
+from training.data._interactions import I64
+
+BATCH_ROWS: Final = 262_144
+"""Rows in memory at a time: some 100 MB with every label."""
+
+KEYS: Final = ("user_id", "video_id", "timestamp_ms")
+"""Columns that say which exposure a row is."""
+
+
+class Labelled(NamedTuple):
+    """What was written."""
+
+    rows: int
+    labels: tuple[str, ...]
+    version: str
+    """Of the bundle."""
+
+
+def label_log(
+    bundle: Bundle,
+    data: Path,
+    out: Path,
+    *,
+    labels: Sequence[str] = (),
+    note: dict[str, str] | None = None,
+    on_progress: Callable[[float], None] = lambda _: None,
+    batch_rows: int = BATCH_ROWS,
+) -> Labelled:
+    """Write the labels of every row of a log, in the order of the log, a batch at a time.
+
+    The values are those `POST /label` answers for the same events: the same graph, crowds by the same
+    vocabulary. Memory does not grow with the log.
+
+    Args:
+        bundle: whose labels.
+        data: a folder with `interactions.parquet`, and `users.parquet` for labels that group users.
+        out: a parquet file that does not exist yet: `user_id, video_id, timestamp_ms`, then a float32 column
+            for each label. It appears whole or not at all.
+        labels: which; none means all that the bundle serves.
+        note: goes into the file's metadata beside the bundle's version.
+        on_progress: told the share of the rows that is done.
+        batch_rows: rows at a time.
+
+    Raises:
+        BadInput: `out` exists, the bundle does not serve a label, or a row of the log breaks its rules; the
+            message names the first.
+    """
+    served = bundle.manifest.labels
+    for name in labels:
+        if name not in served:
+            raise BadInput(f"--labels names {name!r}; this bundle serves {', '.join(served)}.")
+    names = tuple(dict.fromkeys(labels)) or served
+    if out.exists():
+        raise BadInput(f"{out} exists already; name a new file, or remove it first.")
+    crowds = _Crowds(bundle, data, names)
+    log = scan_interactions(data, batch_rows)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Parquet files cannot be appended to: batches are written one by one and then streamed into one file.
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
+        done = 0
+        for number, part in enumerate(log.batches):
+            feedback = np.stack([part[c].cast(pl.Float32).to_numpy() for c in FEEDBACK_COLUMNS], axis=1)
+            found = bundle.run_labeler({"feedback": feedback, "group_ids": crowds.of(part)}, names)
+            labelled = part.select(*KEYS).with_columns(
+                pl.Series(name, np.clip(found[name], 0.0, 1.0), pl.Float32) for name in names
+            )
+            labelled.write_parquet(Path(folder) / f"{number:08d}.parquet")
+            done += len(part)
+            on_progress(0.95 * done / log.rows)
+        whole = Path(folder) / "whole"
+        metadata = {"reelrank.bundle": bundle.manifest.version, **(note or {})}
+        pl.scan_parquet(f"{folder}/*.parquet").sink_parquet(whole, metadata=metadata)
+        whole.rename(out)
+    on_progress(1.0)
+    return Labelled(done, names, bundle.manifest.version)
+
+
+class _Crowds:
+    """Rows of the vocabulary for tags and user groups, as `models.features.group_ids` gives them."""
+
+    def __init__(self, bundle: Bundle, data: Path, names: Sequence[str]) -> None:
+        self._tag = bundle.vocabulary.rows("tag")
+        self._of_user: dict[str, int] = {}  # of everybody with a profile: as large as users.parquet
+        categories = bundle.manifest.profile_categories
+        if categories and not set(names).isdisjoint(bundle.manifest.labels_by_user):
+            rows = bundle.vocabulary.rows(f"profile.{categories[0]}")
+            for user, value in profile_feature(data, categories[0]).items():
+                self._of_user[user] = rows.get(category_of(value), UNKNOWN)
+
+    def of(self, part: pl.DataFrame) -> I64:
+        """`[N, 2]`"""
+        columns = {"tag": _rows(part["tag"], self._tag), "user_group": _rows(part["user_id"], self._of_user)}
+        return np.stack([columns[name] for name in GROUP_COLUMNS], axis=1)
+
+
+def _rows(column: pl.Series, table: Mapping[str, int]) -> I64:
+    """Each distinct value is looked up once."""
+    found = {value: table.get(value, UNKNOWN) for value in column.unique().to_list() if value is not None}
+    return (
+        column.replace_strict(found, default=UNKNOWN, return_dtype=pl.Int64).fill_null(UNKNOWN).to_numpy()
+        if found
+        else np.full(len(column), UNKNOWN, np.int64)
+    )
