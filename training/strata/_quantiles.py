@@ -14,6 +14,7 @@ from torch.nn.functional import embedding
 
 from models.errors import BadInput
 from training.data._interactions import F32, F64, I64
+from training.strata._groups import how_many
 
 
 class StratifiedQuantiles(nn.Module):
@@ -131,7 +132,7 @@ class StratifiedQuantiles(nn.Module):
         """F̂⁻¹: `[N]` shares and strata -> `[N]` values; shares outside [0, 1] are clipped."""
         table_NQ = self._rows(stratum_N)
         share_N1 = share_N.clamp(0.0, 1.0)[:, None]
-        at_N1 = ((share_N1 >= self.share).sum(1, keepdim=True) - 1).clamp(0, table_NQ.shape[1] - 2)
+        at_N1 = (how_many(share_N1 >= self.share)[:, None] - 1).clamp(0, table_NQ.shape[1] - 2)
         from_N1, to_N1 = self._share_at(at_N1), self._share_at(at_N1 + 1)
         low_N1, high_N1 = table_NQ.gather(1, at_N1), table_NQ.gather(1, at_N1 + 1)
         return (low_N1 + (share_N1 - from_N1) / (to_N1 - from_N1) * (high_N1 - low_N1))[:, 0]
@@ -156,9 +157,8 @@ class StratifiedQuantiles(nn.Module):
     @staticmethod
     def _reached(value_N: Tensor, table_NQ: Tensor) -> tuple[Tensor, Tensor]:
         """`[N, 1]` how many points lie below a value, and how many at or below."""
-        # Comparisons and sums, because the ONNX exporter has no searchsorted.
         value_N1 = value_N[:, None]
-        return (table_NQ < value_N1).sum(1, keepdim=True), (table_NQ <= value_N1).sum(1, keepdim=True)
+        return how_many(table_NQ < value_N1)[:, None], how_many(table_NQ <= value_N1)[:, None]
 
     def _share_at(self, point_N1: Tensor) -> Tensor:
         last = len(self.share) - 1
