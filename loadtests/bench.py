@@ -30,7 +30,14 @@ import typer
 
 import models
 from models.errors import BundleNotFound, ReelrankError
-from models.features import candidate_arrays, context_arrays, feedback_matrix, sequence_arrays
+from models.features import (
+    Array,
+    candidate_arrays,
+    context_arrays,
+    feedback_matrix,
+    group_ids,
+    sequence_arrays,
+)
 from models.manifest import MANIFEST
 from models.runtime import Bundle
 from models.schema import Candidate, FeedbackEvent
@@ -145,10 +152,13 @@ def _bare(
         )
     )
     outputs = list(dict.fromkeys(("watch_time_s", "watch_ratio", *manifest.objectives)))
-    rows = feedback_matrix(events * 2)
+    rows: dict[str, Array] = {
+        "feedback": feedback_matrix(events * 2),
+        "group_ids": group_ids(events * 2, bundle.vocabulary, {}, manifest.profile_categories),
+    }
     return (
         lambda i: _ignore(bundle.run_ranker(inputs, outputs)),
-        lambda i: _ignore(bundle.run_labeler({"feedback": rows})),
+        lambda i: _ignore(bundle.run_labeler(rows)),
     )
 
 

@@ -191,6 +191,8 @@ class Manifest(Part):
         ):
             if not names or not set(names) <= among:
                 raise ValueError(f"`{member}` must be some of {sorted(among)}, found {sorted(names)}")
+        if not set(self.labels_by_user) <= set(self.labels):
+            raise ValueError(f"`labels_by_user` must be among {self.labels}, found {self.labels_by_user}")
         return self
 
     @classmethod

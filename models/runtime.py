@@ -63,7 +63,8 @@ class Bundle:
         self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
         """`feedback` `[N, 8]` and, where the graph takes it, `group_ids` `[N, 2]` -> the named labels `[N]`,
-        or all. What the graph does not take is left out; labels that are not asked for cost nothing."""
+        or all. What the graph does not take is left out. ONNX Runtime 1.31 computes every label, whichever
+        are named."""
         takes = {spec.name for spec in self.manifest.labeler.inputs}
         return _run(self.labeler, {n: a for n, a in inputs.items() if n in takes}, outputs)
 

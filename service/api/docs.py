@@ -197,7 +197,12 @@ LABEL: Final = _operation(
     )
     | {"application/x-ndjson": {"schema": {"type": "string"}, "example": '{"event_id": "e1", …}\n'}},
     query=[
-        _parameter("labels", {"type": "string"}, "Comma-separated; GET /v1/models lists them."),
+        _parameter(
+            "labels",
+            {"type": "string"},
+            "Comma-separated; GET /v1/models lists them. Those of its `labels_by_user` compare within groups "
+            "of users: PUT /users first, or everybody is the group.",
+        ),
         _parameter("store", {"type": "boolean", "default": True}, "false: label only."),
     ],
 )

@@ -73,6 +73,7 @@ def _described(version: str, found: Manifest | str, active: str | None) -> dict[
         "created_at": found.created_at.isoformat(),
         "files": found.files,
         "labels": found.labels,
+        "labels_by_user": found.labels_by_user,
         "objectives": found.objectives,
         "weights": found.weights,
         "sequence_length": found.sequence_length,

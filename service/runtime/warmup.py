@@ -20,7 +20,7 @@ def warm(bundle: Bundle) -> None:
     """Run both graphs over made-up requests of common shapes: the first calls of a graph are slow.
 
     Raises:
-        ContractMismatch: the ranker does not take or give what this service asks of one.
+        ContractMismatch: a graph does not take or give what this service asks of one.
     """
     manifest = bundle.manifest
     if missing := sorted(PREDICTIONS - {spec.name for spec in manifest.ranker.outputs}):
@@ -38,6 +38,10 @@ def warm(bundle: Bundle) -> None:
         )
         for i in range(manifest.sequence_length)
     ]
+    if unheard := sorted({spec.name for spec in manifest.labeler.inputs} - {"feedback", "group_ids"}):
+        raise ContractMismatch(
+            f"{manifest.version}: the labeler takes {unheard[0]!r}, which we do not give; export it again."
+        )
     for rows in (1, len(events)):
         crowds = group_ids(events[:rows], bundle.vocabulary, {}, manifest.profile_categories)
         bundle.run_labeler({"feedback": feedback_matrix(events[:rows]), "group_ids": crowds})

@@ -130,6 +130,7 @@ def test_a_manifest_that_cannot_be_opened_is_refused(folder: Path) -> None:
         (lambda m: m.update(sequence_length=0), "sequence_length: Input should be greater"),
         (lambda m: m.update(labels=["other"]), "`labels` must be some of .'labelcraft'."),
         (lambda m: m.update(labels=[]), "`labels` must be some of"),
+        (lambda m: m.update(labels_by_user=["other"]), "`labels_by_user` must be among"),
         (lambda m: m.update(objectives=["interest", "fame"]), "`objectives` must be some of"),
         (lambda m: m.update(weights={"fame": 1.0}), "`weights` must be some of"),
         (lambda m: m["labeler"]["golden"].update(outputs={}), "labeler: .*golden rows hold"),

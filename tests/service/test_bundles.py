@@ -54,11 +54,19 @@ def broken(root: Path, how: str) -> None:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         manifest["labeler"]["golden"]["outputs"]["pcr"]["data"][0] += 0.01
         (folder / "manifest.json").write_text(json.dumps(manifest))
+    elif how == "another labeler":
+        # One that takes something we have never heard of; sound in itself.
+        path = folder / "labeler.onnx"
+        before, renamed = tiny_bundle.sha256(path), path.read_bytes().replace(b"feedback", b"goodwill")
+        path.write_bytes(renamed)
+        manifest = (folder / "manifest.json").read_text()
+        manifest = manifest.replace('"feedback"', '"goodwill"').replace(before, tiny_bundle.sha256(path))
+        (folder / "manifest.json").write_text(manifest)
     elif how == "no manifest's json":
         (folder / "manifest.json").write_bytes(b"{}")
 
 
-HOW = ["truncated", "golden rows", "no manifest's json", "another ranker"]
+HOW = ["truncated", "golden rows", "no manifest's json", "another ranker", "another labeler"]
 
 
 def test_a_promoted_version_is_taken_without_a_restart(root: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A bundle of a few nodes whose answers can be worked out by hand; made without torch, in milliseconds.
 
-Labeler, w watched and d duration: `labelcraft` = clip(w/d, 0, 1), `pcr` = min(w/d, 2)/2.
+Labeler, w watched and d duration: `labelcraft` = clip(w/d, 0, 1), `pcr` = min(w/d, 2)/2. With crowds, also
+`by_tag` = row of the tag/10 and `by_city` = row of the user's city/10; row 1 is unknown.
 
 Ranker, over the sequence's sums W of watched and D of duration, candidate duration d (20 s if unknown),
 tab row t, profile number `age` a (0 if unknown), author row u:
@@ -64,10 +65,12 @@ def watch_ratio(
     return ratio * 30 / (30 + d) * (1 + tab_row / 100) * (1 + age / 1000)
 
 
-def write(folder: Path, version: str = FIRST, *, scale: float = 1.0) -> Path:
+def write(folder: Path, version: str = FIRST, *, scale: float = 1.0, crowds: bool = False) -> Path:
     """Make `folder` a complete version. Another `scale` of `labelcraft` makes other weights."""
     folder.mkdir(parents=True)
-    (folder / LABELER).write_bytes(_labeler(scale))
+    takes = (*_LABELER_IN, *_CROWDS_IN) if crowds else _LABELER_IN
+    gives = (*_LABELER_OUT, *_CROWDS_OUT) if crowds else _LABELER_OUT
+    (folder / LABELER).write_bytes(_labeler(scale, takes, gives))
     (folder / RANKER).write_bytes(_ranker())
     (folder / VOCABULARY).write_bytes(_FIELDS.to_bytes())
     manifest = Manifest(
@@ -76,9 +79,10 @@ def write(folder: Path, version: str = FIRST, *, scale: float = 1.0) -> Path:
         files={name: sha256(folder / name) for name in (LABELER, RANKER, VOCABULARY)},
         columns_digest=columns_digest(),
         vocabulary_digest=_FIELDS.digest(),
-        labeler=_graph(folder / LABELER, _LABELER_IN, _LABELER_OUT),
+        labeler=_graph(folder / LABELER, takes, gives),
         ranker=_graph(folder / RANKER, _RANKER_IN, _RANKER_OUT),
-        labels=("labelcraft", "pcr"),
+        labels=tuple(spec.name for spec in gives),
+        labels_by_user=("by_city",) if crowds else (),
         objectives=("watch_time", "interest"),
         weights={"watch_time": 1.0, "interest": 1.0},
         sequence_length=SEQUENCE_LENGTH,
@@ -124,6 +128,8 @@ def _specs(*rows: tuple[str, str, tuple[int | str, ...]]) -> tuple[TensorSpec, .
 
 _LABELER_IN: Final = _specs(("feedback", "float32", ("N", 8)))
 _LABELER_OUT: Final = _specs(("labelcraft", "float32", ("N",)), ("pcr", "float32", ("N",)))
+_CROWDS_IN: Final = _specs(("group_ids", "int64", ("N", 2)))
+_CROWDS_OUT: Final = _specs(("by_tag", "float32", ("N",)), ("by_city", "float32", ("N",)))
 _RANKER_IN: Final = _specs(
     ("sequence_ids", "int64", ("B", "L", 4)),
     ("sequence_feedback", "float32", ("B", "L", 8)),
@@ -173,12 +179,15 @@ def _info(spec: TensorSpec) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(spec.name, _TYPES[spec.dtype], list(spec.shape))
 
 
-def _labeler(scale: float) -> bytes:
+def _labeler(scale: float, takes: Sequence[TensorSpec], gives: Sequence[TensorSpec]) -> bytes:
     net = _Net()
     ratio = net.op("Div", net.column("feedback", 0, 1), net.column("feedback", 1, 1))
     net.op("Mul", net.op("Clip", ratio, net.const(0), net.const(1)), net.const(scale), out="labelcraft")
     net.op("Div", net.op("Clip", ratio, net.const(0), net.const(2)), net.const(2), out="pcr")
-    return net.model(_LABELER_IN, _LABELER_OUT)
+    for column, spec in enumerate(gives[len(_LABELER_OUT) :]):
+        row = net.op("Cast", net.column("group_ids", column, 1), to=TensorProto.FLOAT)
+        net.op("Div", row, net.const(10), out=spec.name)
+    return net.model(takes, gives)
 
 
 def _ranker() -> bytes:
