@@ -35,9 +35,14 @@ def prepare(folder: Path) -> Work:
         progress(0.5)
         with (folder / "diary").open("a") as file:
             file.write(f"{job.method} {job.seed}\n")
-        return {"seed": job.seed}
+        return result(job)
 
     return work
+
+
+def result(job: Job) -> Result:
+    """Ctrl-C is for the command, which ends its processes itself: they do not hear it."""
+    return {"seed": job.seed, "hears": signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])}
 
 
 def checkpoint(folder: Path, digest: str = "d") -> Checkpoint:
@@ -58,7 +63,7 @@ def diary(folder: Path) -> list[str]:
 def test_every_job_is_done_once_a_refusal_is_an_outcome_and_progress_reaches_one(tmp_path: Path) -> None:
     seen: list[float] = []
     found = run(tmp_path, [REFUSED, *JOBS], seen)
-    assert found == {job: Outcome({"seed": job.seed}, None) for job in JOBS} | {
+    assert found == {job: Outcome({"seed": job.seed, "hears": False}, None) for job in JOBS} | {
         REFUSED: Outcome({}, "no explicit feedback")
     }
     assert diary(tmp_path) == ["a 0", "a 1", "b 0", "b 1"]

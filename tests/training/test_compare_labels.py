@@ -35,7 +35,7 @@ KNOBS = {
     "seeds": 2,
     "cuts": [3, 6],
     "recommender": {"epochs": 2, "batch_size": 512, "history": 10, "duration_groups": 10},
-    "labelcraft": {"epochs": 2, "batch_size": 512, "history": 10, "k": 6, "hidden": 8, "user_share": 1.0},
+    "labelcraft": {"warm_start": False, "epochs": 2, "batch_size": 512, "history": 10, "k": 6, "hidden": 8, "user_share": 1.0},
 }
 
 
@@ -185,25 +185,22 @@ def test_the_same_command_takes_finished_fits_over(story: Story) -> None:
 
 
 def test_what_a_method_cannot_do_is_a_row_that_says_so(data: Path, knobs: Path, tmp_path: Path) -> None:
-    """Without any explicit feedback there is nothing that LabelCraft could learn engagement from."""
+    """Without explicit feedback `ef` is 0 everywhere, and LabelCraft could not learn engagement."""
     quiet = tmp_path / "quiet"
     quiet.mkdir()
     table = pl.read_parquet(data / "interactions.parquet")
     flags = [pl.lit(False).alias(name) for name in ("like", "follow", "comment", "forward")]
     table.with_columns(flags).write_parquet(quiet / "interactions.parquet")
-    app(
-        list(
-            map(
-                str, compare(quiet, tmp_path / "out", knobs, "labelcraft,wt", "--k", "3,6,90", "--seeds", "1")
-            )
-        ),
-        standalone_mode=False,
-    )
+    arguments = compare(quiet, tmp_path / "out", knobs, "labelcraft,wt,ef", "--k", "3,6,90", "--seeds", "1")
+    app(list(map(str, arguments)), standalone_mode=False)
     found, text = rows(tmp_path / "out"), (tmp_path / "out" / "report.md").read_text()
     assert "explicit feedback" in found["labelcraft"]["refused"]
-    assert found["labelcraft"]["metrics"] == {}
+    assert "labels all" in found["ef"]["refused"]
     assert found["wt"]["refused"] is None
-    assert f"cannot work here: {found['labelcraft']['refused']}" in text
+    for name in ("labelcraft", "ef"):
+        assert found[name]["metrics"] == {}
+        assert f"cannot work here: {found[name]['refused']}" in text
+    assert "every NEG is 1" in text
     assert "k = 90 is left out" in text
     assert "nwtg@90" not in found["wt"]["metrics"]
 

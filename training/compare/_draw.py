@@ -26,10 +26,12 @@ from training.labels import OBJECTIVES
 
 def surfaces(methods: Sequence[Method], outcomes: Mapping[Job, Outcome]) -> dict[str, Any]:
     """One picture of each label maker, the first that any of the fits kept."""
-    kept = [
-        outcomes[job].result.get("surfaces", {}) for m in methods for job in outcomes if job.method == m.name
-    ]
-    return {name: found for surfaces in reversed(kept) for name, found in surfaces.items()}
+    found: dict[str, Any] = {}
+    for method in methods:
+        for job, outcome in outcomes.items():
+            if job.method == method.name:
+                found |= {n: s for n, s in outcome.result.get("surfaces", {}).items() if n not in found}
+    return found
 
 
 def draw(folder: Path, findings: Findings, found: Mapping[str, Any]) -> None:

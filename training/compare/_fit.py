@@ -5,16 +5,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from models.errors import BadInput
 from training.compare._jobs import Job, Progress, Result, Work
 from training.compare._judge import rank_correlation
 from training.compare._methods import METHODS, Method
 from training.compare._surface import surface
 from training.compare._world import CompareConfig, World, open_world
+from training.data._interactions import F32
 from training.fit import rules
 from training.labels import AnyLabelMaker, fit_labelcraft, labels_of
 from training.recommender import fit_recommender
@@ -45,6 +48,7 @@ def _fit(world: World, method: Method, config: CompareConfig, job: Job, progress
     learn = _learned if method.learned else _rules
     makers, curves = learn(world, method, config, job.seed, lambda share: progress(_LEARNING * share))
     labels_NT = np.stack([labels_of(maker, world.log) for maker in makers.values()], axis=1)
+    _refuse_constant(makers, labels_NT[world.known])
     labelled = time.monotonic()
     rest = 1 - _LEARNING if method.learned else 1.0
     fitted = fit_recommender(
@@ -74,6 +78,16 @@ def _fit(world: World, method: Method, config: CompareConfig, job: Job, progress
         known = world.log.take(world.known)
         result["surfaces"] = {name: surface(maker, known) for name, maker in makers.items()}
     return result
+
+
+def _refuse_constant(makers: Mapping[str, AnyLabelMaker], label_NT: F32) -> None:
+    """A label that is the same for every exposure teaches nothing, whatever its row would say."""
+    for name, label_N in zip(makers, label_NT.T, strict=True):
+        if label_N.min() == label_N.max():
+            raise BadInput(
+                f"{name} labels all {len(label_N)} exposures to learn from with {label_N[0]:g}, so there is "
+                "nothing to learn from it on this log."
+            )
 
 
 def _rules(world: World, method: Method, config: CompareConfig, seed: int, progress: Progress) -> _Labels:

@@ -9,6 +9,7 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -167,7 +168,9 @@ def _pool(processes: int, prepare: Prepare) -> Iterator[dict[Connection, BasePro
     """
     context = multiprocessing.get_context("spawn")
     pool: dict[Connection, BaseProcess] = {}
-    # A new process inherits what is blocked: Ctrl-C reaches this process alone, which ends the others.
+    # A new process inherits what is blocked: Ctrl-C reaches this process alone, which ends the others. The
+    # tracker comes first, because starting it unblocks what was blocked.
+    resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         for _ in range(processes):

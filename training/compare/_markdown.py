@@ -102,9 +102,9 @@ def _standing(findings: Findings) -> list[str]:
         return []
     lines = []
     for stand in findings.standings:
-        mark = "within one standard deviation of first" if stand.within else "**not** within one of first"
-        if stand.gap == 0:
-            mark = "first"
+        mark = "first" if stand.gap == 0 else "within one standard deviation of first"
+        if not stand.within:
+            mark = "**not** first" if stand.stds is None else "**not** within one standard deviation of first"
         said = sentence(findings.plain(), reference, stand, title(stand.figure), digits(stand.figure))
         lines.append(f"* {said} ({mark})")
     return ["## Where LabelCraft stands", "\n".join(lines)]

@@ -64,7 +64,7 @@ def draw_surfaces(path: Path, surfaces: Mapping[str, Mapping[str, Any]]) -> None
         axes.set_ylim(0, w[-1])
     figure.supxlabel("duration, s", fontsize=9)
     figure.supylabel("watch time, s", fontsize=9)
-    figure.suptitle("The label of an exposure (dotted: watched exactly to the end)", fontsize=10)
+    figure.suptitle("The label of an exposure, first seed (dotted: watched exactly to the end)", fontsize=10)
     assert mesh is not None
     figure.colorbar(mesh, ax=grid, label="label", shrink=0.6, aspect=30)
     figure.savefig(path)

@@ -17,21 +17,25 @@ _FEW_USERS: Final = 500
 
 def why_no_row_leads(findings: Findings) -> list[str]:
     """Who leads a column and where that row stands in the others; what fixed mixes reach."""
-    rows, columns = findings.plain(), findings.columns()
+    rows = findings.plain()
+    columns = [column for column in findings.columns() if len(_means(rows, column)) > 1]
     leaders = {column: order(rows, column)[0].method for column in columns}
-    if len(set(leaders.values())) == 1:
-        winner = leaders[columns[0]]
-        parts = ["## One row leads every column", f"`{winner}` has the largest mean in all three."]
-    else:
-        lines = []
-        for column, leader in leaders.items():
-            places = [
-                f"number {_place(rows, leader, other)} of {len(order(rows, other))} in {title(other)}"
-                for other in columns
-                if other != column
-            ]
-            lines.append(f"* {title(column)} is led by `{leader}`, which is {' and '.join(places)}.")
-        parts = ["## Why no row leads every column", "\n".join(lines)]
+    winners = set(leaders.values())
+    lines = [
+        f"* {title(column)} is the same in every row."
+        for column in findings.columns()
+        if column not in columns
+    ]
+    for column, leader in leaders.items():
+        places = [
+            f"number {_place(rows, leader, other)} of {len(order(rows, other))} in {title(other)}"
+            for other in columns
+            if other != column
+        ]
+        where = f", which is {' and '.join(places)}" if len(winners) > 1 else ""
+        lines.append(f"* {title(column)} is led by `{leader}`{where}.")
+    head = "## Why no row leads every column" if len(winners) > 1 else "## One row leads every column"
+    parts = [head, "\n".join(lines)]
     if findings.front is not None:
         parts += _mixes(findings, findings.front)
     else:
@@ -144,7 +148,11 @@ def durations(findings: Findings) -> list[str]:
 
 def labels(findings: Findings) -> list[str]:
     """The label makers as pictures, and LabelCraft's way there."""
-    parts = ["## The labels", "![Labels over watch time and duration](labels.png)"]
+    parts = [
+        "## The labels",
+        "Makers that compare within user or video groups are drawn for an exposure of no known group:",
+        "![Labels over watch time and duration](labels.png)",
+    ]
     if findings.reference is not None:
         parts.append("![The objectives while LabelCraft learns](learning.png)")
     return parts
@@ -186,6 +194,10 @@ def times(findings: Findings) -> list[str]:
     ]
     head = ["method", "labels, s", "recommender, s", "epochs of the recommender"]
     return ["## Time", "Mean of a fit, one thread each:", "\n".join(markdown_table(head, rows))]
+
+
+def _means(rows: Sequence[Row], column: str) -> set[float | None]:
+    return {row.metrics[column].mean for row in rows}
 
 
 def _place(rows: Sequence[Row], method: str, column: str) -> int:

@@ -118,6 +118,8 @@ def open_world(data: Path, config: CompareConfig) -> World:
         raise BadInput("no exposures are left to train on before the meta hold-out; use a longer log.")
     window = Window(log, split.test, config.cuts, split.train)
     notes = [f"k = {k} is left out: no user has more exposures in the test window." for k in window.left_out]
+    if not log.explicit[split.test].any():
+        notes.append("Nobody gave explicit feedback in the test window: every NEG is 1 and says nothing.")
     _, counts = np.unique(log.user[split.early_stop], return_counts=True)
     stop_k = max((k for k in config.cuts if (counts > k).any()), default=0)
     if not stop_k:
