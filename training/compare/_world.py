@@ -15,6 +15,7 @@ from training.config import Config
 from training.data import Boundaries, Dataset, Interactions, Split, load, ms_to_day, split_by_time
 from training.data._interactions import I64
 from training.labels import LabelCraftConfig
+from training.recipes import any_log
 from training.recommender import RecommenderConfig
 
 
@@ -39,13 +40,8 @@ class CompareConfig(Config):
     """Of the paired bootstrap."""
     recommender: RecommenderConfig = RecommenderConfig()
     """The recommender that every method hands its labels to."""
-    labelcraft: LabelCraftConfig = Field(default_factory=lambda: labelcraft_defaults())
-    """How LabelCraft's labels are learned."""
-
-
-def labelcraft_defaults() -> LabelCraftConfig:
-    """LabelCraft as the comparison fits it."""
-    return LabelCraftConfig()
+    labelcraft: LabelCraftConfig = Field(default_factory=lambda: any_log().labelcraft)
+    """How LabelCraft's labels are learned; by default as in the released bundle."""
 
 
 @dataclass(frozen=True)
