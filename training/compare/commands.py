@@ -27,22 +27,24 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 def labels(
     data: Annotated[Path, typer.Option(help="a folder that `prepare` wrote, or one's own log like it")],
     out: Annotated[Path, typer.Option(help="a new folder for the report")],
-    methods: Annotated[str | None, typer.Option(help="names, separated by commas; a wrong one lists all")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="names, separated by commas; a wrong one lists them all")
+    ] = None,
     ablations: Annotated[
         bool | None, typer.Option(help="LabelCraft's ablation rows; by default unless methods are named")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="fits of each method (default 5)\")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="the first of them (default 0)\")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="fits of each method (default 5)")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="the first of them (default 0)")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="fits at once, one thread each")] = CORES,
-    k: Annotated[str | None, typer.Option(help="places of a list that count (default 5,10)\")] = None,
+    k: Annotated[str | None, typer.Option(help="places of a list that count (default 5,10)")] = None,
     test_days: Annotated[
-        int | None, typer.Option(min=1, help="the last days: what the table is of (default 2)\")
+        int | None, typer.Option(min=1, help="the last days: what the table is of (default 2)")
     ] = None,
     stop_days: Annotated[
-        int | None, typer.Option(min=1, help="the days before them: when to stop (default 2)\")
+        int | None, typer.Option(min=1, help="the days before them: when to stop (default 2)")
     ] = None,
     meta_days: Annotated[
-        int | None, typer.Option(min=1, help="the days before those: LabelCraft's hold-out (default 2)\")
+        int | None, typer.Option(min=1, help="the days before those: LabelCraft's hold-out (default 2)")
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="knobs as JSON, or another report.json; options go before it")
