@@ -193,7 +193,6 @@ def _front(world: World, findings: Findings, pair: Sequence[Sequence[Result] | N
     front_x, front_y = ([point.metrics[name].mean or 0.0 for point in points] for name in (x, y))
     margins = {
         row.method: beyond(row.metrics[x].mean or 0.0, row.metrics[y].mean or 0.0, front_x, front_y)
-        for row in findings.rows
-        if row.refused is None
+        for row in findings.plain()
     }
     return Front((KEEPS_SCORES[0], KEEPS_SCORES[1]), points, margins)

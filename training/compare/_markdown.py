@@ -122,7 +122,7 @@ def _main(findings: Findings) -> list[str]:
             rows.append([f"`{row.method}`", *(["–"] * len(names)), f"cannot work here: {row.refused}"])
         else:
             rows.append([_bold(row, f"`{row.method}`"), *(_cell(row, name) for name in names), row.says])
-    return ["\n".join(markdown_table(head, rows))]
+    return ["\n".join(markdown_table(head, rows, text=2))]
 
 
 def _improvement(findings: Findings) -> list[str]:
@@ -157,7 +157,7 @@ def _ablations(findings: Findings) -> list[str]:
     return [
         "## Ablations",
         "LabelCraft with one thing taken away. Marks as above: ▲ the whole of LabelCraft leads.",
-        "\n".join(markdown_table(head, body)),
+        "\n".join(markdown_table(head, body, text=2)),
     ]
 
 

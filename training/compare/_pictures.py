@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from training.compare._place import spread_out
 
@@ -101,15 +102,15 @@ def draw_curves(path: Path, seeds: Sequence[Sequence[Mapping[str, Any]]], column
         columns: key of an entry -> title of its panel.
     """
     figure = Figure(figsize=(2.9 * len(columns) + 0.4, 2.9), dpi=_DPI, layout="constrained")
-    for axes, (key, title) in zip(
-        figure.subplots(1, len(columns), squeeze=False).flat, columns.items(), strict=True
-    ):
+    grid = figure.subplots(1, len(columns), squeeze=False, sharex=True)
+    for axes, (key, title) in zip(grid.flat, columns.items(), strict=True):
         for i, curve in enumerate(seeds):
             known = [(entry["epoch"] + 1, entry[key]) for entry in curve if entry.get(key) is not None]
             if known:
                 axes.plot(*zip(*known, strict=True), color=f"C{i}", lw=1.1, marker=".", ms=3)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("epoch", fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.tick_params(labelsize=7)
         axes.grid(color=LIGHT, lw=0.5)
     figure.suptitle(f"LabelCraft while it learns, {len(seeds)} seed{'s' * (len(seeds) > 1)}", fontsize=10)

@@ -116,10 +116,11 @@ def versus(
     return out
 
 
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table; the first column is text, the others are figures."""
-    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text: int = 1) -> list[str]:
+    """Lines of a Markdown table of figures; the first column is text, and with `text=2` the last, too."""
+    rule = ["---", *["---:"] * (len(head) - 2), "---" if text == 2 else "---:"]
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, *rows)]
+    return [lines[0], f"|{'|'.join(rule)}|", *lines[1:]]
 
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:

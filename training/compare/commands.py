@@ -109,11 +109,11 @@ def _cuts(k: str) -> list[int]:
 def _table(report: dict[str, Any]) -> list[str]:
     """The three columns at the largest k, for a terminal."""
     names = [f"{column}@{report['cuts'][-1]}" for column in COLUMNS]
-    lines = [f"{'':28}" + "".join(f"{title(name):>20}" for name in names)]
+    lines = [f"{'':32}" + "".join(f"{title(name):>20}" for name in names)]
     for row in report["rows"]:
         if row["refused"] is not None:
-            lines.append(f"{row['method']:28}  {row['refused']}")
+            lines.append(f"{row['method']:32}  {row['refused']}")
             continue
         cells = (interval(row["metrics"][n]["mean"], row["metrics"][n]["std"], digits(n)) for n in names)
-        lines.append(f"{row['method']:28}" + "".join(f"{cell:>20}" for cell in cells))
+        lines.append(f"{row['method']:32}" + "".join(f"{cell:>20}" for cell in cells))
     return lines
