@@ -46,6 +46,7 @@ METHODS: Final = (
     Method("labelcraft", ("labelcraft",), "labels learned on the platform's objectives"),
     _rule("wt", "watch time, scaled"),
     _rule("ef", "any explicit feedback"),
+    Method("ef own", ("ef",), "the same, stopped early by its own loss, not by NWTG", {"stop_by": "own"}),
     _rule("pc", "watched to the end"),
     _rule("pcr", "watched share"),
     _rule("d2q", "quantile of the watch time within its duration group"),

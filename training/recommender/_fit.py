@@ -139,11 +139,8 @@ class _Loop:
         duration = log.duration_s
         mean, deviation = float(duration[train].mean()), float(duration[train].std()) or 1.0
         self.duration_N = torch.from_numpy((duration - mean) / deviation)
-        parameters = [*self.recommender.parameters()]
-        if self.adversary is not None:
-            parameters += self.adversary.parameters()
         self.optimiser = torch.optim.AdamW(
-            parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+            self.recommender.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
 
     def run(self, on_progress: Callable[[float], None]) -> FittedRecommender:
@@ -180,7 +177,8 @@ class _Loop:
         loss = _loss(z_BT, self.label_NT[picked], self.config)
         if self.adversary is not None:
             score_B = torch.sigmoid(z_BT[:, 0])  # the first head is the one whose duration bias is at stake
-            loss = loss + self.config.adversary * self.adversary(score_B, self.duration_N[picked])
+            duration_B = self.duration_N[picked]
+            loss = loss + self.config.adversary * self.adversary.fit(score_B, duration_B)(score_B, duration_B)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
