@@ -20,6 +20,7 @@ from models.metrics import ds_at_k, neg_at_k, nwtg_at_k
 from tests.conftest import ROOT, done
 from tests.training.test_compare_jobs import ended
 from training.__main__ import app
+from training.compare._digest import digest
 from training.compare._fit import prepare as prepare_jobs
 from training.compare._jobs import Job
 from training.compare._methods import METHODS, pick
@@ -35,7 +36,15 @@ KNOBS = {
     "seeds": 2,
     "cuts": [3, 6],
     "recommender": {"epochs": 2, "batch_size": 512, "history": 10, "duration_groups": 10},
-    "labelcraft": {"warm_start": False, "epochs": 2, "batch_size": 512, "history": 10, "k": 6, "hidden": 8, "user_share": 1.0},
+    "labelcraft": {
+        "warm_start": False,
+        "epochs": 2,
+        "batch_size": 512,
+        "history": 10,
+        "k": 6,
+        "hidden": 8,
+        "user_share": 1.0,
+    },
 }
 
 
@@ -74,7 +83,7 @@ class Story(NamedTuple):
 def story(data: Path, knobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Story:
     out = tmp_path_factory.mktemp("report") / "new" / "report"
     arguments = compare(data, out, knobs, "labelcraft,wt,ef,wt+ef")
-    command = [sys.executable, "-m", "training", *map(str, arguments)]
+    command = [sys.executable, "-m", "training", *map(str, arguments), "--jobs", "1"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     partial = out.parent / ".report.partial.jsonl"
     while not partial.exists() or not partial.read_text().endswith("}\n"):
@@ -191,7 +200,9 @@ def test_what_a_method_cannot_do_is_a_row_that_says_so(data: Path, knobs: Path, 
     table = pl.read_parquet(data / "interactions.parquet")
     flags = [pl.lit(False).alias(name) for name in ("like", "follow", "comment", "forward")]
     table.with_columns(flags).write_parquet(quiet / "interactions.parquet")
-    arguments = compare(quiet, tmp_path / "out", knobs, "labelcraft,wt,ef", "--k", "3,6,90", "--seeds", "1")
+    arguments = compare(
+        quiet, tmp_path / "out", knobs, "labelcraft,wt,ef", "--k", "3,6,90", "--seeds", "1", "--jobs", "1"
+    )
     app(list(map(str, arguments)), standalone_mode=False)
     found, text = rows(tmp_path / "out"), (tmp_path / "out" / "report.md").read_text()
     assert "explicit feedback" in found["labelcraft"]["refused"]
@@ -243,6 +254,15 @@ def test_a_wrong_knob_is_refused(knob: dict[str, Any], says: str, data: Path, tm
 
 def test_the_knobs_of_a_report_can_be_given_again(report: Path, knobs: Path) -> None:
     assert read_config(report / "report.json", {}) == CompareConfig.model_validate_json(knobs.read_text())
+
+
+def test_finished_fits_are_only_those_of_the_same_log_and_knobs(tmp_path: Path) -> None:
+    (tmp_path / "interactions.parquet").write_bytes(b"one")
+    before = digest(tmp_path, "{}")
+    assert digest(tmp_path, "{}") == before
+    assert digest(tmp_path, '{"k": 5}') != before
+    (tmp_path / "interactions.parquet").write_bytes(b"two")
+    assert digest(tmp_path, "{}") != before
 
 
 def test_every_rule_that_is_served_is_a_row_of_its_own() -> None:
