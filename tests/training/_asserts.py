@@ -12,25 +12,26 @@ import torch
 from torch import Tensor, nn
 
 from training.data import Interactions
-from training.labels import LabelMaker
+from training.labels import AnyLabelMaker, LabelMaker, label_with
 
 
-def assert_is_label(maker: LabelMaker, feedback_NF: Tensor) -> None:
+def assert_is_label(maker: AnyLabelMaker, feedback_NF: Tensor, groups_NG: Tensor | None = None) -> None:
     """`[N]` of the input's dtype, finite, within [0, 1]; and no rows are an answer."""
-    label = maker(feedback_NF)
+    label = label_with(maker, feedback_NF, groups_NG)
     assert label.shape == (len(feedback_NF),)
     assert label.dtype == feedback_NF.dtype
     assert bool(label.isfinite().all())
     assert bool(((label >= 0) & (label <= 1)).all())
-    assert maker(feedback_NF[:0]).shape == (0,)
+    assert label_with(maker, feedback_NF[:0], _some(groups_NG, slice(0))).shape == (0,)
 
 
-def assert_row_wise(maker: LabelMaker, feedback_NF: Tensor) -> None:
+def assert_row_wise(maker: AnyLabelMaker, feedback_NF: Tensor, groups_NG: Tensor | None = None) -> None:
     """A row's label does not depend on which rows come with it, or in what order."""
-    whole = maker(feedback_NF)
+    whole = label_with(maker, feedback_NF, groups_NG)
     order = torch.randperm(len(feedback_NF), generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(maker(feedback_NF[order]), whole[order], rtol=0, atol=1e-6)
-    torch.testing.assert_close(maker(feedback_NF[:1]), whole[:1], rtol=0, atol=1e-6)
+    for rows in (order, slice(1)):
+        some = label_with(maker, feedback_NF[rows], _some(groups_NG, rows))
+        torch.testing.assert_close(some, whole[rows], rtol=0, atol=1e-6)
 
 
 def assert_does_not_fall_with_watch_time(maker: LabelMaker, duration_s: float) -> None:
@@ -41,30 +42,37 @@ def assert_does_not_fall_with_watch_time(maker: LabelMaker, duration_s: float) -
     assert bool((maker(feedback).diff() >= -1e-6).all())
 
 
-def assert_exports(maker: LabelMaker, feedback_NF: Tensor, folder: Path) -> None:
+def assert_exports(
+    maker: AnyLabelMaker, feedback_NF: Tensor, folder: Path, groups_NG: Tensor | None = None
+) -> None:
     """The ONNX graph labels 0, 1 and 7 rows as torch does, to 1e-6."""
     path = folder / f"{maker.name}.onnx"
     module = cast(nn.Module, maker).eval()
+    inputs = {"feedback": feedback_NF} | ({} if groups_NG is None else {"group_ids": groups_NG})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, of its dependencies
         torch.onnx.export(
             module,
-            (feedback_NF[:5],),
+            tuple(array[:5] for array in inputs.values()),
             path,
-            input_names=["feedback"],
+            input_names=list(inputs),
             output_names=[maker.name],
-            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) * len(inputs),
             opset_version=18,
             dynamo=True,
             verbose=False,
         )
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     for rows in (0, 1, 7):
-        (got,) = session.run([maker.name], {"feedback": feedback_NF[:rows].numpy()})
+        (got,) = session.run([maker.name], {name: array[:rows].numpy() for name, array in inputs.items()})
         with torch.no_grad():
-            want = maker(feedback_NF[:rows]).numpy()
+            want = label_with(maker, feedback_NF[:rows], _some(groups_NG, slice(rows))).numpy()
         assert got.shape == (rows,)
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+
+
+def _some(groups_NG: Tensor | None, rows: Tensor | slice) -> Tensor | None:
+    return None if groups_NG is None else groups_NG[rows]
 
 
 def log_of(

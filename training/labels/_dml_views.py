@@ -39,7 +39,7 @@ class ProgressView(nn.Module):
         view: which of the two.
 
     Raises:
-        BadInput: from `fit`, without training rows.
+        BadInput: from `fit`, without training rows, or if all of them would have the label.
     """
 
     threshold: Tensor
@@ -52,7 +52,7 @@ class ProgressView(nn.Module):
         self.register_buffer("threshold", torch.tensor(torch.nan))
 
     def fit(self, train: Interactions) -> Self:
-        self.threshold = thresholds(self.view, train, np.zeros(len(train), np.int64), 1)[-1]
+        self.threshold = thresholds(self.name, self.view, train, np.zeros(len(train), np.int64), 1)[-1]
         return self
 
     def forward(self, feedback_NF: Tensor) -> Tensor:
@@ -70,7 +70,8 @@ class ProgressViewByDuration(nn.Module):
         thin: rows below which one takes everybody's threshold.
 
     Raises:
-        BadInput: from `fit`, without training rows, or if every video is as long.
+        BadInput: from `fit`, without training rows, if every video is as long, or if all rows would have
+            the label.
     """
 
     threshold: Tensor
@@ -91,7 +92,7 @@ class ProgressViewByDuration(nn.Module):
             )
         duration = torch.from_numpy(train.duration_s)
         group = (self.groups.fit(train.duration_s)(duration) if len(train) else duration.long()).numpy()
-        self.threshold = thresholds(self.view, train, group, self.groups.groups, self.thin)
+        self.threshold = thresholds(self.name, self.view, train, group, self.groups.groups, self.thin)
         return self
 
     def forward(self, feedback_NF: Tensor) -> Tensor:
@@ -113,7 +114,8 @@ class ProgressViewByCrowd(nn.Module):
         thin: rows below which a group takes everybody's threshold.
 
     Raises:
-        BadInput: from `fit`, without training rows, or without any group of `thin` rows.
+        BadInput: from `fit`, without training rows, without any group of `thin` rows, or if all rows would
+            have the label.
     """
 
     threshold: Tensor
@@ -137,7 +139,7 @@ class ProgressViewByCrowd(nn.Module):
                 f"{self.name} compares within groups, and no {what} has {self.thin} training rows; "
                 f"use dml_{self.view}."
             )
-        self.threshold = thresholds(self.view, train, group, strata, self.thin)
+        self.threshold = thresholds(self.name, self.view, train, group, strata, self.thin)
         return self
 
     def forward(self, feedback_NF: Tensor, groups_NG: Tensor) -> Tensor:
@@ -148,7 +150,17 @@ class ProgressViewByCrowd(nn.Module):
         return (watch_time_s(feedback_NF) >= of_row_N).to(feedback_NF.dtype)
 
 
-def thresholds(view: View, train: Interactions, group: I64, strata: int, thin: int = 50) -> Tensor:
-    """`[S + 1]` seconds that a share of each group's training rows stays below; everybody's where thin."""
+def thresholds(name: str, view: View, train: Interactions, group: I64, strata: int, thin: int = 50) -> Tensor:
+    """`[S + 1]` seconds that a share of each group's training rows stays below; everybody's where thin.
+
+    Raises:
+        BadInput: without training rows, or if none of them stays below its group's threshold.
+    """
     table = StratifiedQuantiles(strata, [0.0, _SHARE[view], 1.0], exact=True, thin=thin)
-    return table.fit(train.watch_time_s, group).quantile(_SHARE[view])
+    found_S = table.fit(train.watch_time_s, group).quantile(_SHARE[view])
+    if (train.watch_time_s >= found_S.numpy()[group]).all():
+        raise BadInput(
+            f"{name} is 1 on every training row, because {_SHARE[view]:.0%} of them or more share the "
+            "shortest watch time; use a label that sees more than the watch time."
+        )
+    return found_S

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from models.errors import BadInput
 from training.data import Interactions
 from training.labels._base import duration_s, watch_time_s
 from training.strata import DurationGroups, StratifiedQuantiles
+
+_SMALLEST: Final = 1e-6
+"""Mass of a group. Labels are float32, whose steps below 1 are 6e-8."""
 
 
 class WPR(nn.Module):
@@ -35,8 +38,9 @@ class WPR(nn.Module):
         thin: rows below which one of them is ranked among everybody.
 
     Raises:
-        BadInput: from `fit`, without training rows, or to debias by a duration that never differs.
-        ValueError: ρ outside (0, 1].
+        BadInput: from `fit`, without training rows, without two watch times that differ, or to debias by a
+            duration that never differs.
+        ValueError: ρ outside (0, 1], or so small that a float32 does not tell the last groups apart.
     """
 
     def __init__(
@@ -51,9 +55,12 @@ class WPR(nn.Module):
         super().__init__()
         if not 0 < rho <= 1 or steps < 1:
             raise ValueError(f"`rho` must be in (0, 1] and `steps` at least 1, got {rho} and {steps}.")
+        mass = rho ** np.arange(steps)
+        if mass[-1] / mass.sum() < _SMALLEST:
+            raise ValueError(f"`rho` {rho} leaves nothing for the last of {steps} `steps`; make it larger.")
         self.name = "dml_wpr_d" if debias else "dml_wpr"
         self.debias = debias
-        share = np.cumsum(rho ** np.arange(steps))
+        share = np.cumsum(mass)
         self.groups = DurationGroups(groups if debias else 1)
         self.quantiles = StratifiedQuantiles(
             self.groups.groups, [0.0, *(share / share[-1])[:-1].tolist(), 1.0], exact=True, thin=thin
@@ -61,7 +68,12 @@ class WPR(nn.Module):
 
     def fit(self, train: Interactions) -> Self:
         if not len(train):
-            raise BadInput("WPR needs training rows to rank by, found none; check the dates.")
+            raise BadInput(f"{self.name} needs training rows to rank by, found none; check the dates.")
+        if np.ptp(train.watch_time_s) == 0:
+            raise BadInput(
+                f"{self.name} ranks watch times, and every training row has the same, "
+                f"{train.watch_time_s[0]:g} s; use a label that sees more."
+            )
         if self.debias and np.ptp(train.duration_s) == 0:
             raise BadInput(
                 f"{self.name} ranks within duration groups, and every video is {train.duration_s[0]:g} s "
