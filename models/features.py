@@ -194,7 +194,10 @@ def category_of(value: float | str) -> str:
     return str(value)
 
 
-def columns_digest() -> str:
-    """Fingerprint of every column order above. A bundle fitted on another one refuses to load."""
+def columns_digest(*, grouped: bool = False) -> str:
+    """Fingerprint of every column order above, `GROUP_COLUMNS` too if the labeler takes groups. A bundle
+    fitted on another one refuses to load."""
+    parts: tuple[tuple[str, ...], ...]
     parts = (FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS, CANDIDATE_ID_COLUMNS, CONTEXT_ID_COLUMNS)
+    parts += (GROUP_COLUMNS,) if grouped else ()
     return hashlib.sha256("|".join(",".join(p) for p in parts).encode()).hexdigest()[:16]

@@ -231,9 +231,10 @@ class Manifest(Part):
                     f"{folder / name} has sha256 {found[:12]}…, the manifest says {want[:12]}…. "
                     "The file is damaged or of another version; copy the bundle again."
                 )
-        if manifest.columns_digest != columns_digest():
+        ours = columns_digest(grouped=any(spec.name == "group_ids" for spec in manifest.labeler.inputs))
+        if manifest.columns_digest != ours:
             raise ContractMismatch(
                 f"{manifest.version} was fitted on columns {manifest.columns_digest}, this build lays "
-                f"out {columns_digest()}. Export it again, or deploy the build it was made with."
+                f"out {ours}. Export it again, or deploy the build it was made with."
             )
         return manifest

@@ -147,7 +147,7 @@ def export(
             version=version,
             created_at=now,
             files=files,
-            columns_digest=columns_digest(),
+            columns_digest=columns_digest(grouped=labeler.grouped),
             vocabulary_digest=vocabulary.digest(),
             labeler=Graph(
                 inputs=tuple(_specs(LABELER_INPUTS, feedback)),

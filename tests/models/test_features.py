@@ -11,6 +11,7 @@ import models.features
 from models.features import (
     CANDIDATE_ID_COLUMNS,
     FEEDBACK_COLUMNS,
+    GROUP_COLUMNS,
     SEQUENCE_ID_COLUMNS,
     Array,
     candidate_arrays,
@@ -18,6 +19,7 @@ from models.features import (
     columns_digest,
     context_arrays,
     feedback_matrix,
+    group_ids,
     sequence_arrays,
 )
 from models.schema import FLAGS, Candidate, FeedbackEvent, Profile
@@ -133,6 +135,26 @@ def test_the_context_follows_the_manifests_order_and_unknown_is_nan_or_the_unkno
     assert (empty["context_ids"].tolist(), empty["profile_ids"].tolist()) == ([[UNKNOWN]], [[UNKNOWN]])
 
 
+def test_the_crowds_of_an_exposure_are_its_tag_and_its_users_first_category() -> None:
+    events = [
+        event(user_id=user, tag=tag)
+        for user, tag in [("ann", "39"), ("bob", None), ("cy", "new"), ("ann", "x"), ("no profile", "y")]
+    ]
+    profiles: dict[str, Profile] = {"ann": {"age": 3.0, "city": "old"}, "bob": {"age": "old"}, "cy": {}}
+    got = group_ids(events, VOCABULARY, profiles, ["age", "city"])
+    assert GROUP_COLUMNS == ("tag", "user_group")
+    assert layout(got) == ((5, 2), "int64")
+    assert got.tolist() == [[4, 2], [UNKNOWN, 3], [UNKNOWN, UNKNOWN], [2, 2], [3, UNKNOWN]]
+
+
+@given(events=EVENTS)
+def test_without_categories_every_user_is_of_no_known_group(events: list[FeedbackEvent]) -> None:
+    got = group_ids(events, VOCABULARY, {"u": {"age": 3}}, [])
+    assert layout(got) == ((len(events), 2), "int64")
+    np.testing.assert_array_equal(got[:, 0], VOCABULARY.encode("tag", [e.tag for e in events]))
+    assert (got[:, 1] == UNKNOWN).all()
+
+
 def test_a_bundle_without_profile_features_still_gets_both_arrays() -> None:
     arrays = context_arrays({"age": 3}, "9", VOCABULARY, [], [])
     assert layout(arrays["profile"]) == ((1, 0), "float32")
@@ -160,9 +182,13 @@ def test_a_category_that_is_no_category_is_unknown_and_no_error(value: float) ->
 
 
 def test_another_column_order_has_another_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = columns_digest()
-    assert columns_digest() == ours
-    for name in ("FEEDBACK_COLUMNS", "SEQUENCE_ID_COLUMNS", "CANDIDATE_ID_COLUMNS"):
+    ours = columns_digest(grouped=True)
+    assert columns_digest(grouped=True) == ours != columns_digest()
+    for name in ("FEEDBACK_COLUMNS", "SEQUENCE_ID_COLUMNS", "CANDIDATE_ID_COLUMNS", "GROUP_COLUMNS"):
         with monkeypatch.context() as patch:
             patch.setattr(models.features, name, getattr(models.features, name)[::-1])
-            assert columns_digest() != ours
+            assert columns_digest(grouped=True) != ours
+
+
+def test_a_bundle_without_groups_has_the_digest_it_had_before_there_were_any() -> None:
+    assert columns_digest() == "5fd4fb9c3e1c4bde"

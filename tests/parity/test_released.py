@@ -16,6 +16,7 @@ import pytest
 from models.manifest import Manifest
 from models.runtime import Bundle
 from models.store import BundleStore
+from models.vocabulary import UNKNOWN
 from tests.conftest import ROOT, cli
 from tests.service.running import Service, running
 from tests.training.real_data import KUAIRAND, needs_kuairand
@@ -69,9 +70,13 @@ def test_a_longer_watch_and_a_like_are_worth_more(manifest: Manifest) -> None:
     watched = np.array([[share * d, d, *[0] * 6] for d in (10, 60, 200) for share in (0, 0.5, 1)], np.float32)
     liked = watched.copy()
     liked[:, 2] = 1
-    plain = bundle.run_labeler({"feedback": watched})["labelcraft"].reshape(3, 3)
+    nobody = np.full((len(watched), 2), UNKNOWN)
+    plain, with_like = (
+        bundle.run_labeler({"feedback": feedback, "group_ids": nobody})["labelcraft"].reshape(3, 3)
+        for feedback in (watched, liked)
+    )
     assert (np.diff(plain, axis=1) > 0).all()
-    assert (bundle.run_labeler({"feedback": liked})["labelcraft"].reshape(3, 3) > plain).all()
+    assert (with_like > plain).all()
 
 
 @needs_kuairand

@@ -77,7 +77,7 @@ def write(folder: Path, version: str = FIRST, *, scale: float = 1.0, crowds: boo
         version=version,
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         files={name: sha256(folder / name) for name in (LABELER, RANKER, VOCABULARY)},
-        columns_digest=columns_digest(),
+        columns_digest=columns_digest(grouped=crowds),
         vocabulary_digest=_FIELDS.digest(),
         labeler=_graph(folder / LABELER, takes, gives),
         ranker=_graph(folder / RANKER, _RANKER_IN, _RANKER_OUT),

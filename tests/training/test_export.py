@@ -17,10 +17,12 @@ from models.manifest import LABELER, MANIFEST, RANKER, Manifest
 from models.runtime import Bundle
 from models.schema import FeedbackEvent
 from models.store import BundleStore
+from models.vocabulary import FIRST, UNKNOWN
 from training import run
 from training.data import load
 from training.evaluate import predict_with
 from training.export import MadeUp
+from training.fit import rules
 from training.loop import predict
 
 
@@ -57,10 +59,11 @@ def test_the_labeler_answers_as_torch_for_any_number_of_events(
     bundle: Bundle, smoke_run: Path, n: int
 ) -> None:
     saved = run.read(smoke_run, "final")
-    feedback = MadeUp(bundle.vocabulary, 0, (), np.random.default_rng(n)).feedback(n)
-    got = bundle.run_labeler({"feedback": feedback})
+    made = MadeUp(bundle.vocabulary, 0, saved.profile_categories, np.random.default_rng(n))
+    exposures = made.exposures(saved.fitted.labeler, n)
+    got = bundle.run_labeler(exposures)
     with torch.no_grad():
-        want = saved.fitted.labeler(torch.from_numpy(feedback))
+        want = saved.fitted.labeler(*(torch.from_numpy(a) for a in exposures.values()))
     assert tuple(got) == bundle.manifest.labels
     for values, tensor in zip(got.values(), want, strict=True):
         np.testing.assert_allclose(values, tensor.numpy(), atol=1e-5)
@@ -162,4 +165,22 @@ def test_the_same_event_gets_the_label_of_the_torch_module(bundle: Bundle, smoke
     maker = run.read(smoke_run, "final").fitted.labeler.makers[0]
     with torch.no_grad():
         want = float(maker(torch.from_numpy(feedback))[0])
-    assert float(bundle.run_labeler({"feedback": feedback})["labelcraft"][0]) == pytest.approx(want, abs=1e-5)
+    inputs = {"feedback": feedback, "group_ids": np.full((1, 2), UNKNOWN)}
+    assert float(bundle.run_labeler(inputs)["labelcraft"][0]) == pytest.approx(want, abs=1e-5)
+
+
+def test_golden_rows_are_of_known_crowds_and_of_none(folder: Path) -> None:
+    groups = Manifest.read(folder).labeler.golden.inputs["group_ids"].array()
+    for column in groups.T:
+        assert (column == UNKNOWN).any()
+        assert len(np.unique(column[column >= FIRST])) > 1
+
+
+def test_every_rule_that_the_log_allows_is_served_and_the_manifest_says_which_need_a_profile(
+    folder: Path, smoke_run: Path
+) -> None:
+    manifest = Manifest.read(folder)
+    left_out = run.read(smoke_run, "final").fitted.left_out
+    assert manifest.labels == ("labelcraft", *(r.name for r in rules() if r.name not in left_out))
+    assert not left_out
+    assert manifest.labels_by_user == ("dml_ev_u", "dml_lv_u")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.vocabulary import PADDING
+from models.vocabulary import PADDING, UNKNOWN
 from training.data import Interactions
 from training.data._interactions import I64
 
@@ -89,6 +89,16 @@ def test_explicit_feedback_is_like_follow_comment_or_forward_alone() -> None:
     only[:, 1] = 10
     only[np.arange(6), 2 + np.arange(6)] = 1
     assert replace(log, feedback=only).explicit.tolist() == [1, 1, 1, 1, 0, 0]
+
+
+def test_crowds_are_the_tag_and_the_users_first_category() -> None:
+    log = log_of([0, 0, 1, 2], [1, 2, 3, 4])
+    log = replace(log, profile_ids=np.array([[4, 9], [1, 9], [3, 9]]))
+    assert log.groups.tolist() == [[log.ids[i, 2], group] for i, group in enumerate((4, 4, 1, 3))]
+    assert log.groups.dtype == np.int64
+    assert log.take(np.array([1, 3])).groups.tolist() == log.groups[[1, 3]].tolist()
+    without = replace(log, profile_ids=np.zeros((3, 0), np.int64))
+    assert without.groups.tolist() == [[tag, UNKNOWN] for tag in log.ids[:, 2]]
 
 
 def test_rows_out_of_order_are_refused() -> None:
