@@ -29,25 +29,30 @@ def labels_of_a_small_log() -> LabelCraftConfig:
     * the recommender learns by Adam's step (`inner_optimiser`) with weight decay, as the one that labels are
       judged by does; plain SGD stays at NWTG@10 .53 where this reaches .58, and asks the platform about a
       recommender that knows nothing;
-    * labels stay for three epochs (`warmup_epochs`), for the same reason: asked at once, the objectives
+    * labels stay for two epochs (`warmup_epochs`), for the same reason: asked at once, the objectives
       answer that labels should be the duration, which is what a recommender learns first;
+    * the label maker reads the logarithm of seconds (`inputs`): `scale` leaves the first minute, where nine
+      exposures in ten lie, a fifth of its range; NWTG@10 rose from .562 to .583 with NEG@10 no lower;
+    * slates of `k` 5: five times as many hold-out users have more than so many exposures;
     * the outer level ascends by Adam, the plain gradient is 1e-4 long;
     * `poster` balancing: `scaled` gives the rarest objective (2 % of rows) three quarters of the weight, and
       the labels follow its noise;
     * the mean label is free (`hold_level`): with a trained recommender it settles by itself.
     """
     return LabelCraftConfig(
-        epochs=7,
-        patience=4,
+        epochs=6,
+        patience=3,
         batch_size=1024,
         history=50,
+        inputs="log",
         inner_optimiser="adam",
         lr_recommender=1e-3,
         weight_decay=4.0,
-        warmup_epochs=3,
+        warmup_epochs=2,
         outer_optimiser="adam",
-        lr_labels=3e-4,
-        user_share=0.3,
+        lr_labels=1e-3,
+        k=5,
+        user_share=0.1,
         hold_level=False,
         balance="poster",
     )

@@ -215,3 +215,12 @@ def test_what_it_cannot_do_is_said_in_one_line() -> None:
     weighted = SMALL.model_copy(update={"combine": "weighted"})
     with pytest.raises(ValueError, match="head_weights"):
         fit_recommender(log, split.train, None, interest[:, None], weighted)
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_fit_that_diverges_in_its_last_step_is_refused_too(stops: bool) -> None:
+    log, split, interest = case()
+    stop = split.early_stop if stops else None
+    config = SMALL.model_copy(update={"learning_rate": 1e30, "epochs": 1})
+    with pytest.raises(BadInput, match="diverged"):
+        fit_recommender(log, split.train[:100], stop, interest[:, None], config)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import torch
 
 from training.compare._columns import COLUMNS
 from training.compare._fit import KEEPS_SCORES
@@ -20,6 +21,7 @@ from training.compare._report import Row, Summary, over_seeds, summary, versus
 from training.compare._stand import Standing, standing
 from training.compare._world import CompareConfig, World
 from training.data._interactions import F32, F64
+from training.strata import DurationGroups
 
 REFERENCE: Final = "labelcraft"
 SCALARS: Final = ("label_duration_correlation", "score_duration_correlation", "epochs")
@@ -149,8 +151,7 @@ def octiles(world: World) -> list[Octile]:
     """Who watches and likes what, by length, on the rows that every recommender is fitted on."""
     known = world.log.take(world.known)
     duration, watched, explicit = known.duration_s, known.watch_time_s, known.explicit
-    edges = np.unique(np.quantile(duration, np.linspace(0, 1, 9)))
-    group = np.clip(np.searchsorted(edges, duration, side="right") - 1, 0, max(len(edges) - 2, 0))
+    group = DurationGroups(8).fit(duration)(torch.from_numpy(duration)).numpy()
     out = []
     for g in np.unique(group):
         mine = group == g

@@ -4,6 +4,7 @@ from training.encoders._din import DIN, DinConfig, DinInputs
 from training.encoders._din_rows import DinRows, Slates, slates
 from training.encoders._feedback import FeedbackEncoder, FeedbackEncoderConfig
 from training.encoders._inputs import RankerInputs, inputs_for
+from training.encoders._sasrec import SASRec, SASRecConfig, SequenceInputs
 
 __all__ = [
     "DIN",
@@ -13,6 +14,9 @@ __all__ = [
     "FeedbackEncoder",
     "FeedbackEncoderConfig",
     "RankerInputs",
+    "SASRec",
+    "SASRecConfig",
+    "SequenceInputs",
     "Slates",
     "inputs_for",
     "slates",

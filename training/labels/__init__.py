@@ -20,7 +20,7 @@ from training.labels._d2q import D2Q
 from training.labels._dml_views import VIEWS, ProgressView, ProgressViewByCrowd, ProgressViewByDuration
 from training.labels._dml_wpr import WPR
 from training.labels._ef import EF
-from training.labels._fit_labelcraft import Checkpoint, FittedLabels, fit_labelcraft, fit_recommender
+from training.labels._fit_labelcraft import Checkpoint, FittedLabels, fit_labelcraft
 from training.labels._labelcraft import LabelCraft
 from training.labels._labelcraft_config import LabelCraftConfig
 from training.labels._meta import MetaLearner
@@ -64,7 +64,6 @@ __all__ = [
     "WTGRelevant",
     "author_diversity",
     "fit_labelcraft",
-    "fit_recommender",
     "is_grouped",
     "label_with",
     "labels_of",

@@ -19,7 +19,7 @@ from training.strata import DurationGroups
 
 _ROUNDS: Final = 200
 _CLOSE: Final = 1e-6
-"""Change of the means, relative to their distance, at which EM stops."""
+"""Change of the means, relative to the spread of the values, at which EM stops."""
 
 
 class D2Co(nn.Module):
@@ -27,16 +27,19 @@ class D2Co(nn.Module):
 
     μ_n(d) and μ_s(d), the mean watch times of those who skip and of those who care, are the two components
     of a Gaussian mixture fitted to the watch times of each duration group, smoothed over neighbouring
-    groups by their rows.
+    groups by their rows. A group of fewer than `thin` rows takes everybody's components; where both are
+    the same, a watch beyond them is labelled 1 and any other 0.
 
     Source: Zhao et al., "Uncovering User Interest from Biased and Noised Watch Time in Video
     Recommendation", RecSys 2023. Deviation: groups of equal size instead of single seconds, which have too
-    few rows for two components outside large logs.
+    few rows for two components outside large logs. EM is written out below: for one dimension and two
+    components a library would be the larger part to keep.
 
     Args:
         groups: duration groups.
         alpha: α per second; 0 for the linear limit.
         window: groups averaged over, odd.
+        thin: rows below which a group takes everybody's components.
 
     Raises:
         BadInput: from `fit`, without training rows.
@@ -49,11 +52,11 @@ class D2Co(nn.Module):
     signal: Tensor
     """`[G]` μ_s in seconds"""
 
-    def __init__(self, groups: int = 30, alpha: float = 0.0, window: int = 3) -> None:
+    def __init__(self, groups: int = 30, alpha: float = 0.0, window: int = 3, *, thin: int = 50) -> None:
         super().__init__()
         if window < 1 or window % 2 == 0:
             raise ValueError(f"`window` must be odd and at least 1, got {window}.")
-        self.alpha, self.window = alpha, window
+        self.alpha, self.window, self.thin = alpha, window, thin
         self.groups = DurationGroups(groups)
         self.register_buffer("noise", torch.zeros(groups))
         self.register_buffer("signal", torch.ones(groups))
@@ -65,7 +68,7 @@ class D2Co(nn.Module):
         count = np.bincount(group, minlength=self.groups.groups)
         everybody = two_components(train.watch_time_s)
         found = [
-            two_components(train.watch_time_s[group == g]) if n > 1 else everybody
+            two_components(train.watch_time_s[group == g]) if n >= self.thin else everybody
             for g, n in enumerate(count)
         ]
         self.noise = torch.from_numpy(self._smooth(np.array([m.low for m in found]), count))
@@ -101,9 +104,8 @@ class Mixture(NamedTuple):
 def two_components(values: F32) -> Mixture:
     """Means of a mixture of two Gaussians, by EM from the halves below and above the median.
 
-    In one dimension with two components this is a few lines; deviations are kept above a thousandth of the
-    spread, so that a tie of values is no component of infinite density. Values that are all the same are
-    both means.
+    Deviations are kept above a thousandth of the spread, so that a tie of values is no component of
+    infinite density. Values that are all the same are both means.
     """
     v = values.astype(np.float64)
     spread = float(np.ptp(v))
@@ -112,20 +114,18 @@ def two_components(values: F32) -> Mixture:
     upper = v > np.median(v)
     if not upper.any():
         upper = v >= v.max()
-    part = upper.astype(np.float64)
+    weight = np.stack([~upper, upper]).astype(np.float64)
     before = np.zeros(2)
     for _ in range(_ROUNDS):
-        weight = np.stack([1 - part, part])
-        share = weight.sum(1) / len(v)
-        mean = (weight @ v) / np.maximum(weight.sum(1), 1e-12)
-        variance = (weight * (v - mean[:, None]) ** 2).sum(1) / np.maximum(weight.sum(1), 1e-12)
+        rows = weight.sum(1)
+        mean = weight @ v / rows
+        variance = (weight * (v - mean[:, None]) ** 2).sum(1) / rows
         deviation = np.sqrt(np.maximum(variance, (1e-3 * spread) ** 2))
         if np.abs(mean - before).max() < _CLOSE * spread:
             break
         before = mean
-        log_density = (
-            np.log(np.maximum(share, 1e-12) / deviation)[:, None]
-            - ((v - mean[:, None]) / deviation[:, None]) ** 2 / 2
-        )
-        part = 1 / (1 + np.exp(np.clip(log_density[0] - log_density[1], -500, 500)))
+        log_density = np.log(rows / deviation)[:, None] - ((v - mean[:, None]) / deviation[:, None]) ** 2 / 2
+        # Both sides by themselves: 1 minus the other would be 0 rows where one component has everything.
+        odds = np.exp(np.clip(log_density[1] - log_density[0], -500, 500))
+        weight = np.stack([1 / (1 + odds), 1 / (1 + 1 / odds)])
     return Mixture(float(mean.min()), float(mean.max()))

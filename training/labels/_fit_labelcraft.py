@@ -1,4 +1,4 @@
-"""The loop that learns a labelling function, or trains the same recommender on a fixed one."""
+"""The loop that learns a labelling function."""
 
 # Shape suffixes: N rows of the log, R rows picked.
 
@@ -8,18 +8,17 @@ import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.errors import BadInput
 from models.metrics import nwtg_at_k
 from training.data import Interactions
 from training.data._interactions import F32, I64
 from training.encoders import DIN, DinRows
-from training.labels._base import LabelMaker
 from training.labels._labelcraft import LabelCraft
 from training.labels._labelcraft_config import LabelCraftConfig
 from training.labels._meta import HoldOut, MetaLearner, MetaStep, Moments, predict
@@ -27,17 +26,16 @@ from training.labels._objectives import OBJECTIVES, Objective
 from training.labels._scale import Scale
 from training.labels._warm_start import warm_start
 
-Maker = TypeVar("Maker", bound=LabelMaker)
 Curve = list[dict[str, Any]]
 """One entry an epoch: `epoch`, `loss`, `seconds`, `label_mean`, `label_std`, `nwtg`, and for each objective
 its mean and weight."""
 
 
 @dataclass(frozen=True)
-class FittedLabels(Generic[Maker]):
+class FittedLabels:
     """Both levels at the epoch that early stopping chose."""
 
-    labeler: Maker
+    labeler: LabelCraft
     """g_φ, frozen, in evaluation mode."""
     recommender: DIN
     """f_θ, trained on its labels."""
@@ -81,7 +79,7 @@ def fit_labelcraft(
     on_progress: Callable[[float], None] = lambda _: None,
     on_epoch: Callable[[Checkpoint], None] | None = None,
     resume: Checkpoint | None = None,
-) -> FittedLabels[LabelCraft]:
+) -> FittedLabels:
     """Learn labels: alternate the two levels until the recommender stops getting better.
 
     Args:
@@ -104,55 +102,20 @@ def fit_labelcraft(
     are apart unless `config.shared_hold_out`.
     """
     config = config or LabelCraftConfig()
-    torch.manual_seed(seed)
-    labeler = LabelCraft(config)
-    if config.warm_start and len(train):
-        learned_on = log.take(train)
-        warm_start(labeler.fit(learned_on), learned_on, seed=seed)
-    return fit_recommender(
-        labeler,
-        log,
-        train,
-        meta,
-        stop,
-        config,
-        seed=seed,
-        objectives=objectives,
-        on_progress=on_progress,
-        on_epoch=on_epoch,
-        resume=resume,
-    )
-
-
-def fit_recommender(
-    labeler: Maker,
-    log: Interactions,
-    train: I64,
-    meta: I64,
-    stop: I64 | None,
-    config: LabelCraftConfig,
-    *,
-    seed: int = 0,
-    objectives: Mapping[str, Objective] = OBJECTIVES,
-    on_progress: Callable[[float], None] = lambda _: None,
-    on_epoch: Callable[[Checkpoint], None] | None = None,
-    resume: Checkpoint | None = None,
-) -> FittedLabels[Maker]:
-    """The same loop for any label maker; one without parameters makes it plain training on a fixed rule.
-
-    Arguments, return value and errors are those of `fit_labelcraft`; the label maker is fitted on `train`.
-    """
     if not len(train):
         raise BadInput("there are no rows to train labels on; check the dates of the split.")
     if config.shared_hold_out and stop is not None:
         meta = stop = np.union1d(meta, stop)
     learned_on = log.take(train)
-    labeler.fit(learned_on)
+    torch.manual_seed(seed)
+    labeler = LabelCraft(config).fit(learned_on)
+    if config.warm_start:
+        warm_start(labeler, learned_on, seed=seed)
     edges = np.unique(
         np.quantile(learned_on.duration_s, np.linspace(0, 1, config.duration_groups + 1)[1:-1])
     ).astype(np.float32)
     prepared = DinRows(log, edges, config.history)
-    torch.manual_seed(seed + 1)  # the recommender starts alike whatever the label maker drew
+    torch.manual_seed(seed + 1)  # the recommender starts alike however much the label maker drew
     recommender = DIN(
         users=len(log.user_ids),
         videos=int(log.ids[:, 0].max(initial=1)) + 1,
@@ -195,13 +158,13 @@ def _held_out(
     return held
 
 
-class _Loop(Generic[Maker]):
-    """What does not change while `fit_recommender` runs."""
+class _Loop:
+    """What does not change while `fit_labelcraft` runs."""
 
     def __init__(
         self,
         learner: MetaLearner,
-        labeler: Maker,
+        labeler: LabelCraft,
         log: Interactions,
         train: I64,
         held: HoldOut | None,
@@ -213,14 +176,14 @@ class _Loop(Generic[Maker]):
         self.log, self.train, self.held, self.stop, self.prepared = log, train, held, stop, prepared
         self.feedback = torch.from_numpy(log.feedback)
         self.random = np.random.default_rng(seed)
-        self.modules = (learner.recommender, cast(nn.Module, labeler))  # every LabelMaker is one
+        self.modules = (learner.recommender, labeler)
 
     def run(
         self,
         on_progress: Callable[[float], None],
         on_epoch: Callable[[Checkpoint], None] | None,
         resume: Checkpoint | None,
-    ) -> FittedLabels[Maker]:
+    ) -> FittedLabels:
         at = resume if resume is None else self._restore(resume)
         at = at or Checkpoint(0, {}, {}, {}, {}, ({}, 0), -1, (-np.inf, {}, {}))
         began = time.monotonic()

@@ -25,10 +25,10 @@ class LabelCraft(nn.Module):
 
     Source: Bai et al., "LabelCraft", WSDM 2024; sizes of the released code. Deviations: there the inputs
     are raw seconds, which saturate the sigmoid, and no layer has a bias, which pins g(0, 0, 0) to 0.5. Here
-    they are scaled as in the objectives, and there are biases; `raw_inputs` and `bias` switch back.
+    they are scaled as in the objectives, and there are biases; `inputs` and `bias` switch back.
 
     Args:
-        config: `hidden`, `raw_inputs`, `bias`, `without_input` and `scaling` are read; the rest belongs to
+        config: `hidden`, `inputs`, `bias`, `without_input` and `scaling` are read; the rest belongs to
             `fit_labelcraft`.
     """
 
@@ -39,7 +39,7 @@ class LabelCraft(nn.Module):
         config = config or LabelCraftConfig()
         hidden, bias = config.hidden, config.bias
         self.bias = bias
-        self.raw_inputs = config.raw_inputs
+        self.inputs = config.inputs
         self.without_input = config.without_input
         self.watch_scale = Scale(name="watch time", linear=not config.scaling)
         self.duration_scale = Scale(name="duration", linear=not config.scaling)
@@ -78,11 +78,20 @@ class LabelCraft(nn.Module):
         return label_N
 
     def forward(self, feedback_NF: Tensor) -> Tensor:
-        watch_N, duration_N = watch_time_s(feedback_NF), duration_s(feedback_NF)
-        if not self.raw_inputs:
-            watch_N, duration_N = self.watch_scale(watch_N), self.duration_scale(duration_N)
-        inputs = {"watch_time": watch_N, "duration": duration_N, "explicit": explicit(feedback_NF)}
+        inputs = {
+            "watch_time": self._read(watch_time_s(feedback_NF), self.watch_scale),
+            "duration": self._read(duration_s(feedback_NF), self.duration_scale),
+            "explicit": explicit(feedback_NF),
+        }
         if self.without_input is not None:
-            inputs[self.without_input] = torch.zeros_like(watch_N)
+            inputs[self.without_input] = torch.zeros_like(inputs["explicit"])
         label_N1: Tensor = self.mlp(torch.stack(list(inputs.values()), -1))
         return torch.sigmoid(label_N1[..., 0])
+
+    def _read(self, seconds_N: Tensor, scale: Scale) -> Tensor:
+        if self.inputs == "raw":
+            return seconds_N
+        if self.inputs == "log":
+            return (torch.log1p(seconds_N) / torch.log1p(scale.maximum)).clamp(max=1.0)
+        scaled_N: Tensor = scale(seconds_N)
+        return scaled_N

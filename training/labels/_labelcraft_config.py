@@ -18,8 +18,10 @@ class LabelCraftConfig(Config):
     hidden: PositiveInt = 256
     """Width of the label maker's two hidden layers."""
 
-    raw_inputs: bool = False
-    """Feed it seconds as they are, as the authors do; ours: scaled, so that the sigmoid does not saturate."""
+    inputs: Literal["scaled", "log", "raw"] = "scaled"
+    """How it reads seconds: by `scale`, as the objectives do; as `log(1 + v) / log(1 + v_max)`; or as they
+    are, as the authors do, which saturates the sigmoid. `scale` gives nine tenths of the exposures a fifth
+    of the range, so that a network can hardly tell 1 s from 10 s; `log` spreads them. Ours but for `raw`."""
 
     bias: bool = True
     """Biases in the label maker. The authors have none, which pins g(0, 0, 0) to 0.5."""

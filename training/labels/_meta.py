@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.features import SEQUENCE_ID_COLUMNS
 from training.bilevel import Inner, Params, Rates, call, outer_gradient, parameters_of, step
@@ -17,7 +17,7 @@ from training.data import Interactions
 from training.data._interactions import F32, I64
 from training.encoders import DIN, DinInputs, DinRows, Slates, slates
 from training.labels._balance import objective_weights
-from training.labels._base import LabelMaker, duration_s, explicit, watch_time_s
+from training.labels._base import duration_s, explicit, watch_time_s
 from training.labels._labelcraft import LabelCraft
 from training.labels._labelcraft_config import LabelCraftConfig
 from training.labels._objectives import OBJECTIVES, Candidates, Objective
@@ -93,11 +93,18 @@ class Moments(NamedTuple):
         return Moments(square, self.steps + 1)
 
     def rates(self, lr: Mapping[str, float]) -> Rates:
-        """η of each element: `lr / (√v̂ + ε)`, v̂ without the bias of a young mean; without moments `lr`."""
+        """η of each element: `lr / (√v̂ + ε)`, v̂ without the bias of a young mean; without moments `lr`.
+
+        An element that no gradient has reached, such as the row of a video not met before, gets 0: how far
+        it would move is not known yet.
+        """
         if not self.steps:
             return lr
         young = 1 - _KEEP**self.steps
-        return {n: rate / ((self.square[n] / young).sqrt() + _TINY) for n, rate in lr.items()}
+        return {
+            n: torch.where(self.square[n] > 0, rate / ((self.square[n] / young).sqrt() + _TINY), 0.0)
+            for n, rate in lr.items()
+        }
 
 
 class MetaStep(NamedTuple):
@@ -120,15 +127,14 @@ class MetaLearner:
         φ  ← φ + η2 ∇_φ Σ_i ω_i M_i(θ')      ask the platform, ω constant
         θ  ← θ - η1 ∇_θ L(θ, φ; B)           train on the new labels
 
-    With `config.freeze`, or a label maker without parameters, the first two lines fall away and it is plain
-    training on fixed labels.
+    With `config.freeze` the first two lines fall away and it is plain training on fixed labels.
 
     Args:
         recommender: f_θ, changed in place.
         labeler: g_φ, changed in place.
         config: rates and the rest.
         objectives: by name; weighed in this order.
-        level: the mean label to hold, if the label maker can (`LabelCraft`); `None` lets it drift.
+        level: the mean label to hold; `None` lets it drift.
 
     Raises:
         ValueError: `config.disable` names no objective.
@@ -139,7 +145,7 @@ class MetaLearner:
     def __init__(
         self,
         recommender: DIN,
-        labeler: LabelMaker,
+        labeler: LabelCraft,
         config: LabelCraftConfig,
         objectives: Mapping[str, Objective] = OBJECTIVES,
         level: float | None = None,
@@ -158,8 +164,8 @@ class MetaLearner:
         }
         self._decay = config.lr_recommender * config.weight_decay
         self.moments = Moments({}, 0)
-        self._phi = [p for p in cast(nn.Module, labeler).parameters() if p.requires_grad]
-        self.frozen = config.freeze or not self._phi
+        self._phi = list(labeler.parameters())
+        self.frozen = config.freeze
         if not self.frozen:
             kind = torch.optim.SGD if config.outer_optimiser == "sgd" else torch.optim.Adam
             self.optimiser = kind(self._phi, lr=config.lr_labels, maximize=True)
@@ -195,16 +201,16 @@ class MetaLearner:
             seen = self._outer(inner, params, label_B, held, seen, self.moments.rates(self._lr), on_stage)
             with torch.no_grad():
                 label_B = (
-                    self.labeler.relevel(feedback_BF, self._level)
-                    if self._level is not None and isinstance(self.labeler, LabelCraft)
-                    else self.labeler(feedback_BF)
+                    self.labeler(feedback_BF)
+                    if self._level is None
+                    else self.labeler.relevel(feedback_BF, self._level)
                 )
         gradient = inner.gradient(label_B)
-        after = self.moments.after(gradient) if adam else self.moments
-        rates = (self.moments if self.moments.steps else after).rates(self._lr)
-        for name, p in step(params, gradient, rates, self._decay).items():
+        if adam:
+            # Nobody differentiates this step: as usually written, it divides by its own gradient, too.
+            self.moments = self.moments.after(gradient)
+        for name, p in step(params, gradient, self.moments.rates(self._lr), self._decay).items():
             params[name].copy_(p)
-        self.moments = after
         on_stage("inner_step")
         return seen
 

@@ -153,12 +153,14 @@ class _Loop:
             for i, pick in enumerate(np.array_split(self.random.permutation(len(self.train)), steps)):
                 loss += self._step(self.train[pick]) / steps
                 on_progress((epoch * steps + i + 1) / (config.epochs * steps))
-            if not np.isfinite(loss):
+            fitted = FittedRecommender(self.recommender, self.prepared, config, epoch, curves)
+            # The loss was taken before each step: what the last one did shows in the scores alone.
+            sane = bool(fitted.logits(self.train[: config.batch_size]).isfinite().all())
+            if not (sane and np.isfinite(loss)):
                 raise BadInput(
                     f"the recommender diverged in epoch {epoch} at learning_rate = "
                     f"{config.learning_rate:g}; lower it."
                 )
-            fitted = FittedRecommender(self.recommender, self.prepared, config, epoch, curves)
             figure = float(epoch) if self.stop is None else self._figure(fitted, self.stop)
             curves.append({"epoch": epoch, "loss": loss, "stop": None if self.stop is None else figure})
             if figure > best:

@@ -103,10 +103,11 @@ class StratifiedQuantiles(nn.Module):
                 f"tables of {tuple(self.table.shape)} and {tuple(other.table.shape)} strata and points have "
                 "nothing in common; fit both with the same numbers."
             )
-        merged = type(self)(self.strata, self._share.tolist(), exact=self.exact, thin=self.thin)
+        merged = type(self)(self.strata, self.share.tolist(), exact=self.exact, thin=self.thin)
         merged.count = self.count + other.count
         pairs = zip(self.table.numpy(), other.table.numpy(), self.count, other.count, strict=True)
-        rows = [_mixture(self._share, mine, theirs, int(n), int(m)) for mine, theirs, n, m in pairs]
+        share = self.share.double().numpy()
+        rows = [_mixture(share, a, b, int(n), int(m), self.exact) for a, b, n, m in pairs]
         merged.table = torch.from_numpy(np.stack(rows).astype(np.float32))
         return merged
 
@@ -165,22 +166,26 @@ class StratifiedQuantiles(nn.Module):
         return embedding(point_N1[:, 0].clamp(0, last), self.share[:, None])
 
 
-def _mixture(share: F64, mine: F32, theirs: F32, n: int, m: int) -> F32:
+def _mixture(share: F64, mine: F32, theirs: F32, n: int, m: int, exact: bool) -> F32:
     """`[Q]` quantiles of n rows that have the table `mine` and m that have `theirs`."""
     if not n or not m:
         return mine if n else theirs
-    at = np.sort(np.concatenate([mine, theirs]))
-    # A step of one table is a jump of its CDF: count what lies at or below a value, ties included.
-    cdf = (n * _share_below(mine, share, at) + m * _share_below(theirs, share, at)) / (n + m)
-    out: F32 = np.interp(share, cdf, at).astype(np.float32)
+    at = np.unique(np.concatenate([mine, theirs]))
+    below, upto = (
+        (n * _share_of(mine, share, at, ties) + m * _share_of(theirs, share, at, ties)) / (n + m)
+        for ties in (False, True)
+    )
+    if exact:  # 1e-6 is what rounding takes from a share
+        return np.asarray(at[np.searchsorted(upto + 1e-6, share)], np.float32)
+    # Tied values are a jump of the CDF: both its ends, so that every share between them gets that value.
+    out: F32 = np.interp(share, np.stack([below, upto], 1).ravel(), at.repeat(2)).astype(np.float32)
     return out
 
 
-def _share_below(table: F32, share: F64, at: F32) -> F64:
-    """F̂(at), the upper end where values are tied."""
-    last = np.searchsorted(table, at, side="right") - 1
-    inner = np.clip(last, 0, len(table) - 2)
-    step = table[inner + 1] - table[inner]
-    part = np.divide(at - table[inner], step, out=np.zeros_like(at), where=step > 0)
-    out: F64 = share[inner] + np.clip(part, 0.0, 1.0) * (share[inner + 1] - share[inner])
-    return np.where(last < 0, 0.0, np.where(last >= len(table) - 1, 1.0, out))
+def _share_of(table: F32, share: F64, at: F32, ties: bool) -> F64:
+    """F̂(at): what lies below; with `ties` at or below."""
+    reached = np.searchsorted(table, at, side="right" if ties else "left")
+    low = np.clip(reached - 1, 0, len(table) - 2)
+    step = table[low + 1] - table[low]
+    part = np.divide(at - table[low], step, out=np.zeros(len(at)), where=step > 0).clip(0.0, 1.0)
+    return np.where(reached == len(table), 1.0, share[low] + part * (share[low + 1] - share[low]))

@@ -15,9 +15,9 @@ from torch.nn.functional import embedding, normalize, softplus
 from training.config import Config
 from training.data import Interactions
 from training.quantize import AnchorsConfig, fit_anchors, random_anchors
+from training.strata import DurationGroups
 from training.watch_time._alignment import transport_labels
 from training.watch_time._base import QUANTILES, Prediction
-from training.strata import DurationGroups
 from training.watch_time._losses import Regression, regression_loss
 from training.watch_time._mixture import anchor_edges, mixture_quantiles, mixture_rank
 

@@ -1,0 +1,187 @@
+"""SASRec4SV's model without the notebook's defects, and that it learns the labels `label` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from models.errors import BadInput
+from tests.training._asserts import log_of
+from training.data import Boundaries, Interactions, load, split_by_time
+from training.encoders import SASRec, SASRecConfig, SequenceInputs
+from training.evaluate import open_bundle
+from training.label import label_log
+from training.recommender import SequencesConfig, fit_sequences
+from training.recommender._sequences import sequence_loss, sequences
+
+TINY = SASRecConfig(embedding=4, blocks=2, heads=2, feedforward=16, dropout=0.0, length=12)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Thousands of tiny operations: on a busy machine two threads wait for each other at every one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def model(head: str = "binary") -> SASRec:
+    torch.manual_seed(0)
+    made = SASRec(users=4, videos=20, authors=9, config=TINY.model_copy(update={"head": head})).eval()
+    torch.nn.init.normal_(made.position)
+    return made
+
+
+def inputs(length: int = 8) -> SequenceInputs:
+    g = torch.Generator().manual_seed(1)
+    draw = [torch.randint(1, end, (3, length), generator=g) for end in (20, 9)]
+    feedback = torch.randint(0, 6, (3, length), generator=g)
+    return SequenceInputs(torch.tensor([1, 2, 3]), draw[0], draw[1], feedback)
+
+
+def changed(of: SequenceInputs, column: str, at: int) -> SequenceInputs:
+    values: Tensor = getattr(of, column).clone()
+    values[:, at] = values[:, at] % 5 + 1
+    assert bool((values[:, at] != getattr(of, column)[:, at]).any())
+    return of._replace(**{column: values})
+
+
+@pytest.mark.parametrize("column", ["video", "author", "feedback"])
+def test_what_happens_at_a_position_changes_nothing_before_it(column: str) -> None:
+    with torch.no_grad():
+        before, after = model()(inputs()), model()(changed(inputs(), column, 5))
+    torch.testing.assert_close(after[:, :5], before[:, :5], rtol=0, atol=0)
+    assert float((after[:, 6:] - before[:, 6:]).abs().min(1).values.max()) > 0
+
+
+def test_a_position_does_not_see_its_own_feedback_and_sees_its_own_video() -> None:
+    with torch.no_grad():
+        before = model()(inputs())
+        torch.testing.assert_close(
+            model()(changed(inputs(), "feedback", 5))[:, 5], before[:, 5], rtol=0, atol=0
+        )
+        assert float((model()(changed(inputs(), "video", 5))[:, 5] - before[:, 5]).abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize("pads", [1, 4])
+def test_padding_in_front_changes_nothing(pads: int) -> None:
+    of = inputs()
+    padded = SequenceInputs(
+        of.user,
+        *(torch.nn.functional.pad(column, (pads, 0)) for column in (of.video, of.author, of.feedback)),
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(model()(padded)[:, pads:], model()(of), rtol=0, atol=1e-6)
+
+
+def test_padding_has_no_part_in_the_loss() -> None:
+    real = torch.tensor([[False, True, True]])
+    out, label = torch.tensor([[9.0, 0.5, -0.5]]), torch.tensor([[0.0, 1.0, 0.0]])
+    other = torch.tensor([[-9.0, 0.5, -0.5]])
+    assert float(sequence_loss(out, label, real, "binary")) == float(
+        sequence_loss(other, label, real, "binary")
+    )
+
+
+def test_a_ratio_is_never_negative_and_may_exceed_one() -> None:
+    with torch.no_grad():
+        made = model("ratio")
+        assert float(made(inputs()).min()) >= 0
+        made.out.bias.fill_(3.0)
+        assert float(made(inputs()).max()) > 1
+
+
+def test_the_newest_positions_are_kept() -> None:
+    log = log_of([float(i) for i in range(30)], [10.0] * 30)
+    kept = sequences(log, np.arange(30, dtype=np.int64), 12)
+    assert kept.rows.tolist() == [list(range(18, 30))]
+    with pytest.raises(ValueError, match="keep the newest"):
+        model()(inputs(13))
+
+
+def test_every_row_of_a_longer_history_is_predicted_once() -> None:
+    log = log_of([1.0] * 30, [10.0] * 30)
+    rows = np.arange(30, dtype=np.int64)
+    config = SequencesConfig(sasrec=TINY, epochs=1)
+    predicted = fit_sequences(log, rows, np.zeros(30, np.float32), config).predict(rows)
+    assert predicted.shape == (30,)
+    assert bool(((predicted > 0) & (predicted < 1)).all())
+
+
+def test_no_rows_are_said_in_one_line() -> None:
+    log = log_of([1.0], [10.0])
+    with pytest.raises(BadInput, match="no rows to fit"):
+        fit_sequences(log, np.zeros(0, np.int64), np.zeros(1, np.float32))
+
+
+@pytest.fixture(scope="module")
+def written(
+    smoke_bundles: Path, synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Interactions, np.ndarray[tuple[int], np.dtype[np.float32]]]:
+    """A log and the label `dml_wpr` that the command wrote for it, row for row."""
+    out = tmp_path_factory.mktemp("label") / "labels.parquet"
+    bundle = open_bundle(smoke_bundles)
+    label_log(bundle, synthetic_data, out, labels=["dml_wpr"])
+    dataset = load(synthetic_data)
+    log = dataset.interactions(bundle.vocabulary)
+    keyed = dataset.log.select("user_id", "timestamp_ms").with_columns(pl.read_parquet(out)["dml_wpr"])
+    ordered = keyed.sort("user_id", "timestamp_ms")
+    assert ordered["timestamp_ms"].to_numpy().tolist() == log.timestamp_ms.tolist()
+    return log, ordered["dml_wpr"].to_numpy().astype(np.float32)
+
+
+def test_sasrec_learns_the_labels_that_the_command_wrote(
+    written: tuple[Interactions, np.ndarray[tuple[int], np.dtype[np.float32]]],
+) -> None:
+    log, label = written
+    split = split_by_time(
+        log.timestamp_ms, Boundaries.at_shares(log.timestamp_ms, meta=0.0, early_stop=0.2, test=0.0)
+    )
+    config = SequencesConfig(
+        sasrec=TINY.model_copy(update={"embedding": 8, "length": 60}),
+        epochs=12,
+        batch_users=50,
+        learning_rate=5e-3,
+    )
+    fitted = fit_sequences(log, split.train, label, config)
+    assert fitted.losses[-1] < fitted.losses[0]
+    later = split.early_stop
+    error = float(((fitted.predict(later) - label[later]) ** 2).mean())
+    constant = float(((label[split.train].mean() - label[later]) ** 2).mean())
+    assert error < 0.98 * constant
+    assert stats.spearmanr(fitted.predict(later), label[later]).statistic > 0.1
+
+
+def test_lightgbm_learns_the_labels_that_the_command_wrote(
+    written: tuple[Interactions, np.ndarray[tuple[int], np.dtype[np.float32]]],
+) -> None:
+    log, label = written
+    split = split_by_time(
+        log.timestamp_ms, Boundaries.at_shares(log.timestamp_ms, meta=0.0, early_stop=0.2, test=0.0)
+    )
+    # What is known before the exposure: means of user, video and tag, of the first half of the training rows.
+    train = split.train
+    known = train[log.timestamp_ms[train] < np.median(log.timestamp_ms[train])]
+    fit_on = np.setdiff1d(train, known)
+    columns = [np.log1p(log.duration_s)]
+    for ids in (log.user, log.ids[:, 0], log.ids[:, 2]):
+        rows = np.bincount(ids[known], minlength=ids.max() + 1)
+        total = np.bincount(ids[known], label[known], minlength=ids.max() + 1)
+        columns.append((total[ids] + 5 * label[known].mean()) / (rows[ids] + 5))
+    features, later = np.stack(columns, axis=1), split.early_stop
+    settings = {"objective": "l2", "num_leaves": 15, "verbose": -1, "num_threads": 1, "learning_rate": 0.05}
+    trees = lightgbm.train(settings, lightgbm.Dataset(features[fit_on], label[fit_on]), 60)
+    predicted = np.asarray(trees.predict(features[later]))
+    error = float(((predicted - label[later]) ** 2).mean())
+    constant = float(((label[split.train].mean() - label[later]) ** 2).mean())
+    assert error < 0.98 * constant
+    assert stats.spearmanr(predicted, label[later]).statistic > 0.1

@@ -1,0 +1,161 @@
+"""SASRec fitted on any labels: a second recommender, whose rows are a user's whole sequence."""
+
+# Shape suffixes: N rows of the log, R rows picked, U users, L positions.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from models.errors import BadInput
+from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS
+from models.vocabulary import PADDING
+from training.config import Config
+from training.data import Interactions
+from training.data._interactions import F32, I64
+from training.encoders import SASRec, SASRecConfig, SequenceInputs
+
+_COUNTED: Final = [
+    FEEDBACK_COLUMNS.index(name) for name in ("like", "follow", "comment", "forward", "profile_enter")
+]
+
+
+class SequencesConfig(Config):
+    """Knobs of `fit_sequences`; those of SASRec4SV's report unless said otherwise."""
+
+    sasrec: SASRecConfig = SASRecConfig()
+    epochs: PositiveInt = 75
+    batch_users: PositiveInt = 200
+    learning_rate: PositiveFloat = 1e-3
+    """The last cells of the notebook run 1e-2."""
+    weight_decay: NonNegativeFloat = 1e-3
+    """The last cells of the notebook run 1e-7."""
+
+
+class Sequences(NamedTuple):
+    """The rows of U users, a user a line, oldest first, padded on the left."""
+
+    rows: I64
+    """`[U, L]` rows of the log; 0 on padding"""
+    real: Tensor
+    """`[U, L]` true where there is a row"""
+    inputs: SequenceInputs
+
+
+def sequences(log: Interactions, rows: I64, length: int) -> Sequences:
+    """The newest `length` of each user's picked rows `[R]`, ascending."""
+    user, start, count = np.unique(log.user[rows], return_index=True, return_counts=True)
+    end, kept = start + count, np.minimum(count, length)
+    longest = int(kept.max(initial=0))
+    place = end[:, None] - longest + np.arange(longest)
+    real = place >= (end - kept)[:, None]
+    picked = np.where(real, rows[np.where(real, place, 0)], 0) if len(rows) else place
+    video, author = (
+        np.where(real, log.ids[picked, SEQUENCE_ID_COLUMNS.index(name)], PADDING)
+        for name in ("video_id", "author_id")
+    )
+    feedback = np.where(real, log.feedback[picked][..., _COUNTED].sum(axis=-1), 0).astype(np.int64)
+    inputs = SequenceInputs(*map(torch.from_numpy, (user, video, author, feedback)))
+    return Sequences(picked, torch.from_numpy(real), inputs)
+
+
+@dataclass(frozen=True)
+class FittedSequences:
+    """A fitted SASRec and the log it reads."""
+
+    model: SASRec
+    log: Interactions
+    losses: list[float]
+    """Mean over real positions, an epoch each."""
+
+    def predict(self, rows: I64) -> F32:
+        """`[R]` probabilities or ratios of rows, ascending, each from its user's rows up to it."""
+        out = np.zeros(len(self.log), np.float32)
+        wanted = np.zeros(len(self.log), bool)
+        wanted[rows] = True
+        self.model.eval()
+        length = self.model.config.length
+        # The last `length` rows answer at once; of longer histories the earlier ones follow block by block.
+        left = np.flatnonzero(np.isin(self.log.user, self.log.user[rows])).astype(np.int64)
+        with torch.no_grad():
+            while wanted[left].any():
+                batch = sequences(self.log, left, length)
+                found_UL = self.model(batch.inputs)
+                if self.model.config.head == "binary":
+                    found_UL = torch.sigmoid(found_UL)
+                real = batch.real.numpy()
+                out[batch.rows[real]] = found_UL.numpy()[real]
+                left = np.setdiff1d(left, batch.rows[real])
+        return out[rows]
+
+
+def fit_sequences(
+    log: Interactions,
+    train: I64,
+    label_N: F32,
+    config: SequencesConfig | None = None,
+    *,
+    seed: int = 0,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> FittedSequences:
+    """Fit SASRec4SV's model on any labels.
+
+    Args:
+        log: N exposures.
+        train: rows it learns from, ascending.
+        label_N: `[N]` a label of every row of the log, of which those of `train` are read: in [0, 1] for the
+            binary head (cross entropy), ≥ 0 for the ratio head (Huber).
+        config: knobs.
+        seed: decides the weights, dropout and the order of the users.
+        on_progress: told the share of the epochs that is done.
+
+    Raises:
+        BadInput: no training rows.
+    """
+    config = config or SequencesConfig()
+    if not len(train):
+        raise BadInput("there are no rows to fit a recommender on; check the dates of the split.")
+    torch.manual_seed(seed)
+    random = np.random.default_rng(seed)
+    model = SASRec(
+        users=len(log.user_ids),
+        videos=int(log.ids[:, 0].max()) + 1,
+        authors=int(log.ids[:, 1].max()) + 1,
+        config=config.sasrec,
+    )
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    data = sequences(log, train, config.sasrec.length)
+    label_UL = torch.from_numpy(label_N.astype(np.float32)[data.rows])
+    losses = []
+    for epoch in range(config.epochs):
+        model.train()
+        total = 0.0
+        users = random.permutation(len(data.rows))
+        for start in range(0, len(users), config.batch_users):
+            picked = torch.from_numpy(users[start : start + config.batch_users])
+            out_UL = model(SequenceInputs(*(column[picked] for column in data.inputs)))
+            loss = sequence_loss(out_UL, label_UL[picked], data.real[picked], config.sasrec.head)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            total += float(loss.detach()) * float(data.real[picked].sum())
+        losses.append(total / float(data.real.sum()))
+        on_progress((epoch + 1) / config.epochs)
+    model.eval()
+    return FittedSequences(model, log, losses)
+
+
+def sequence_loss(out_UL: Tensor, label_UL: Tensor, real_UL: Tensor, head: str) -> Tensor:
+    """Mean over the real positions, a scalar; padding has no part in it."""
+    out_R, label_R = out_UL[real_UL], label_UL[real_UL]
+    if head == "ratio":
+        return nn.functional.huber_loss(out_R, label_R)
+    return nn.functional.binary_cross_entropy_with_logits(out_R, label_R)
