@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -98,3 +101,14 @@ def test_padding_has_no_part_in_an_objective_of_ones_own(objective: Objective) -
     whole = objective(place, of)
     cut = Candidates(*(column[:, :2] for column in of))
     torch.testing.assert_close(objective(place[:, :2], cut), whole)
+
+
+def test_the_example_in_the_readme_runs() -> None:
+    text = (Path(__file__).parents[2] / "training" / "README.md").read_text()
+    code = text.partition("### An objective of one's own")[2].partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(code, names)
+    of = candidates(torch.ones(1, 4, dtype=torch.float64))
+    of.feedback[0, :, 0] = torch.tensor([60.0, 59.0, 90.0, 0.0])
+    assert list(names["mine"]) == [*OBJECTIVES, "no_skips", "authors", "long_watches"]
+    assert float(names["mine"]["long_watches"](hard([0, 1, 2, 3], 4), of)[0]) == pytest.approx(0.5)

@@ -127,16 +127,16 @@ def test_no_rows_are_said_in_one_line() -> None:
 def written(
     smoke_bundles: Path, synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Interactions, np.ndarray[tuple[int], np.dtype[np.float32]]]:
-    """A log and the label `dml_wpr` that the command wrote for it, row for row."""
+    """A log and the label `pcr` that the command wrote for it, row for row."""
     out = tmp_path_factory.mktemp("label") / "labels.parquet"
     bundle = open_bundle(smoke_bundles)
-    label_log(bundle, synthetic_data, out, labels=["dml_wpr"])
+    label_log(bundle, synthetic_data, out, labels=["pcr"])
     dataset = load(synthetic_data)
     log = dataset.interactions(bundle.vocabulary)
-    keyed = dataset.log.select("user_id", "timestamp_ms").with_columns(pl.read_parquet(out)["dml_wpr"])
+    keyed = dataset.log.select("user_id", "timestamp_ms").with_columns(pl.read_parquet(out)["pcr"])
     ordered = keyed.sort("user_id", "timestamp_ms")
     assert ordered["timestamp_ms"].to_numpy().tolist() == log.timestamp_ms.tolist()
-    return log, ordered["dml_wpr"].to_numpy().astype(np.float32)
+    return log, ordered["pcr"].to_numpy().astype(np.float32)
 
 
 def test_sasrec_learns_the_labels_that_the_command_wrote(
@@ -147,10 +147,11 @@ def test_sasrec_learns_the_labels_that_the_command_wrote(
         log.timestamp_ms, Boundaries.at_shares(log.timestamp_ms, meta=0.0, early_stop=0.2, test=0.0)
     )
     config = SequencesConfig(
-        sasrec=TINY.model_copy(update={"embedding": 8, "length": 60}),
-        epochs=12,
-        batch_users=50,
+        sasrec=TINY.model_copy(update={"embedding": 8, "length": 40, "dropout": 0.2}),
+        epochs=5,
+        batch_users=20,
         learning_rate=5e-3,
+        weight_decay=1.0,
     )
     fitted = fit_sequences(log, split.train, label, config)
     assert fitted.losses[-1] < fitted.losses[0]

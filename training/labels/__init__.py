@@ -14,6 +14,7 @@ from training.labels._base import (
     is_grouped,
     label_with,
     labels_of,
+    watch_time_s,
 )
 from training.labels._d2co import D2Co
 from training.labels._d2q import D2Q
@@ -68,4 +69,5 @@ __all__ = [
     "label_with",
     "labels_of",
     "no_skips",
+    "watch_time_s",
 ]
