@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.test_din import din, ids
-from training.bilevel import Inner, InnerLoss, Params, call, outer_gradient, parameters_of, step
+from training.bilevel import Inner, InnerLoss, Params, Rates, call, outer_gradient, parameters_of, step
+from training.labels._meta import Moments
 from training.ot import soft_top_k
 
 RATE = 0.7
@@ -17,19 +18,29 @@ K = 2
 
 
 class Setting:
-    """A DIN, a labeller, six training rows and three hold-out users of five candidates."""
+    """A DIN, a labeller, six training rows and three hold-out users of five candidates.
 
-    def __init__(self, loss: InnerLoss) -> None:
+    With `adam` two gradients came before, of other labels, and the step divides by their second moments.
+    """
+
+    def __init__(self, loss: InnerLoss, *, adam: bool = False) -> None:
         self.loss: InnerLoss = loss
         self.model = din()
         torch.manual_seed(1)
         self.labeller = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1), nn.Sigmoid()).double()
         self.feedback = torch.rand(6, 3, dtype=torch.float64)
         self.params = parameters_of(self.model)
-        self.lr = {n: RATE * (3.0 if n.startswith("item") else 1.0) for n in self.params}
+        rates = {n: RATE * (3.0 if n.startswith("item") else 1.0) for n in self.params}
+        self.lr: Rates = rates
         self.train = (torch.arange(6) % 5, ids(6, 1, seed=2), ids(6, 4, seed=3))
         self.hold = (torch.arange(3), ids(3, 5, seed=4), ids(3, 4, seed=5))
         self.watch = torch.rand(3, 5, dtype=torch.float64)
+        if adam:
+            moments, inner = Moments({}, 0), Inner(self.predict, self.params, loss=loss)
+            for seed in (6, 7):
+                other = torch.rand(6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+                moments = moments.after(inner.gradient(other))
+            self.lr = moments.rates({n: 0.01 * rate for n, rate in rates.items()})
 
     def predict(self, params: Params) -> Tensor:
         z_B = call(self.model, params, *self.train)[:, 0]
@@ -60,11 +71,13 @@ class Setting:
 
 
 LOSSES: list[InnerLoss] = ["mse", "bce"]
+STEPS = pytest.mark.parametrize("adam", [False, True], ids=["sgd", "adam"])
 
 
+@STEPS
 @pytest.mark.parametrize("loss", LOSSES)
-def test_equals_central_finite_differences(loss: InnerLoss) -> None:
-    setting, h = Setting(loss), 1e-5
+def test_equals_central_finite_differences(loss: InnerLoss, adam: bool) -> None:
+    setting, h = Setting(loss, adam=adam), 1e-5
     for p, got in zip(setting.labeller.parameters(), setting.gradient(), strict=True):
         want = torch.zeros_like(p)
         with torch.no_grad():
@@ -79,9 +92,10 @@ def test_equals_central_finite_differences(loss: InnerLoss) -> None:
         assert float((got - want).norm() / want.norm()) < 1e-4
 
 
+@STEPS
 @pytest.mark.parametrize("loss", LOSSES)
-def test_equals_differentiating_twice(loss: InnerLoss) -> None:
-    setting = Setting(loss)
+def test_equals_differentiating_twice(loss: InnerLoss, adam: bool) -> None:
+    setting = Setting(loss, adam=adam)
     attached = {n: p.clone().requires_grad_() for n, p in setting.params.items()}
     losses: dict[InnerLoss, Callable[[Tensor, Tensor], Tensor]] = {
         "mse": nn.functional.mse_loss,
@@ -106,9 +120,10 @@ def test_one_row_by_hand() -> None:
     torch.testing.assert_close(got, 2 * 0.1 * x / 2)
 
 
+@STEPS
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_small_step_of_the_labeller_does_not_lower_the_objective(loss: InnerLoss) -> None:
-    setting = Setting(loss)
+def test_a_small_step_of_the_labeller_does_not_lower_the_objective(loss: InnerLoss, adam: bool) -> None:
+    setting = Setting(loss, adam=adam)
     before, gradient = float(setting.value()), setting.gradient()
     with torch.no_grad():
         for p, g in zip(setting.labeller.parameters(), gradient, strict=True):
@@ -126,3 +141,21 @@ def test_an_unused_parameter_neither_moves_nor_breaks() -> None:
     moved = step(params, inner.gradient(label), {"w": 0.1, "idle": 0.1})
     assert float(moved["idle"]) == 2.0
     assert float(moved["w"]) != 1.0
+
+
+def test_the_rates_of_adam_are_those_of_the_gradients_before() -> None:
+    """√ of the mean square, weighted as Adam's second moment with β2 = 0.999 and its young mean corrected."""
+    young, old = torch.tensor([3.0, 0.0]), torch.tensor([1.0, 2.0])
+    moments = Moments({}, 0).after({"w": old}).after({"w": young})
+    square = (0.999 * old**2 + young**2) / 1.999
+    rates = moments.rates({"w": 0.1})
+    assert isinstance(rates["w"], Tensor)
+    torch.testing.assert_close(rates["w"], 0.1 / square.sqrt(), rtol=1e-5, atol=0)
+    assert Moments({}, 0).rates({"w": 0.1}) == {"w": 0.1}
+
+
+def test_an_element_that_no_gradient_has_reached_stays() -> None:
+    """A row of a table at its first exposure: divided by the moment 0 it would jump."""
+    moments = Moments({}, 0).after({"w": torch.tensor([0.0, 2.0])})
+    moved = step({"w": torch.zeros(2)}, {"w": torch.tensor([1e-5, 2.0])}, moments.rates({"w": 0.1}))
+    torch.testing.assert_close(moved["w"], torch.tensor([0.0, -0.1]))

@@ -39,7 +39,7 @@ FEEDBACK = torch.from_numpy(LOG.feedback)
 
 def makers() -> list[LabelMaker]:
     torch.manual_seed(0)
-    raw = LabelCraft(LabelCraftConfig(raw_inputs=True, bias=False, hidden=16))
+    raw = LabelCraft(LabelCraftConfig(inputs="raw", bias=False, hidden=16))
     every: list[LabelMaker] = [WT(), EF(), PC(), PCR(), D2Q(groups=20), LabelCraft(), raw]
     return [maker.fit(LOG) for maker in every]
 
@@ -141,7 +141,7 @@ def test_d2q_refuses_to_read_quantiles_off_nothing() -> None:
 
 def test_the_authors_labelcraft_gives_nothing_watched_one_half() -> None:
     """Raw inputs, no biases: g(0, 0, 0) = 0.5 whatever φ is."""
-    maker = LabelCraft(LabelCraftConfig(raw_inputs=True, bias=False))
+    maker = LabelCraft(LabelCraftConfig(inputs="raw", bias=False))
     assert maker(torch.zeros(1, 8)).tolist() == [0.5]
     assert [tuple(p.shape) for p in maker.parameters()] == [(256, 3), (256, 256), (1, 256)]
 
