@@ -160,6 +160,7 @@ def _parameter(name: str, schema: Json, description: str, place: str = "query") 
 _USER_ID: Final = _parameter("user_id", _ID["anyOf"][0], "Percent-encoded.", "path")
 _BODY_ERRORS: Final = ("400", "401", "403", "413", "415", "422", "503")
 
+_LABELS: Final = "Comma-separated; GET /v1/models lists them. Its `labels_by_user` want PUT /users first."
 LABEL: Final = _operation(
     _ref(wire.LabelReply),
     {
@@ -197,12 +198,7 @@ LABEL: Final = _operation(
     )
     | {"application/x-ndjson": {"schema": {"type": "string"}, "example": '{"event_id": "e1", …}\n'}},
     query=[
-        _parameter(
-            "labels",
-            {"type": "string"},
-            "Comma-separated; GET /v1/models lists them. Those of its `labels_by_user` compare within groups "
-            "of users: PUT /users first, or everybody is the group.",
-        ),
+        _parameter("labels", {"type": "string"}, _LABELS),
         _parameter("store", {"type": "boolean", "default": True}, "false: label only."),
     ],
 )
