@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime as ort
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from torch import Tensor, nn
 
 from models.errors import BadInput
+from training.run import restore
 from training.strata import DurationGroups, StratifiedMoments, StratifiedQuantiles
 
 F32 = npt.NDArray[np.float32]
@@ -99,6 +104,42 @@ def test_two_halves_merged_are_the_whole_in_either_order() -> None:
     torch.testing.assert_close(a.table, StratifiedQuantiles(5).fit(values[:1000], stratum[:1000]).table)
 
 
+def test_what_many_rows_tie_at_is_merged_as_the_jump_it_is() -> None:
+    between = np.linspace(0, 1, 500, dtype=np.float32)
+    everybody = np.zeros(500, np.int64)
+    a, b = (
+        StratifiedQuantiles(1).fit(values, everybody) for values in (between, np.full(500, 0.5, np.float32))
+    )
+    merged, zero = a.merge(b), torch.zeros(3, dtype=torch.int64)
+    got = merged.cdf(torch.tensor([0.25, 0.5, 0.75]), zero)
+    assert got.tolist() == pytest.approx([0.125, 0.5, 0.875], abs=0.02)
+    assert merged.inverse(torch.tensor([0.3, 0.5, 0.7]), zero).tolist() == [0.5] * 3
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, 2.0, 2.5, 7.0, 1e4]), min_size=1, max_size=60),
+    st.lists(st.floats(0, 1e4, width=32), min_size=1, max_size=60),
+    st.booleans(),
+)
+def test_a_merged_table_rises_lies_between_both_and_commutes(
+    some: list[float], others: list[float], exact: bool
+) -> None:
+    a, b = (
+        StratifiedQuantiles(1, 11, exact=exact, thin=1).fit(
+            np.array(values, np.float32), np.zeros(len(values), np.int64)
+        )
+        for values in (some, others)
+    )
+    merged = a.merge(b).table[0]
+    assert bool((merged.diff() >= 0).all())
+    low, high = torch.minimum(a.table[0], b.table[0]), torch.maximum(a.table[0], b.table[0])
+    assert bool(((merged >= low - 1e-4 * high) & (merged <= high + 1e-4 * high)).all())
+    assert merged.equal(b.merge(a).table[0])
+    if exact:
+        assert set(merged.tolist()) <= set(np.array(some + others, np.float32).tolist())
+
+
 def test_thin_strata_are_thick_together() -> None:
     random = np.random.default_rng(0)
     parts = []
@@ -127,10 +168,65 @@ def test_tables_of_different_shapes_are_not_merged() -> None:
 def test_a_table_written_and_read_back_answers_alike() -> None:
     values, stratum = values_in_strata()
     fitted = StratifiedQuantiles(5).fit(values, stratum)
-    back = StratifiedQuantiles(5)
-    back.load_state_dict(copy.deepcopy(fitted.state_dict()))
+    back = StratifiedQuantiles(2, 7)  # made smaller than what is read back, as by `restore` of a run
+    restore(back, copy.deepcopy(fitted.state_dict()))
     everything = [torch.from_numpy(values), torch.from_numpy(stratum)]
     torch.testing.assert_close(back.cdf(*everything), fitted.cdf(*everything), rtol=0, atol=0)
+    torch.testing.assert_close(back.merge(back).table, fitted.table, rtol=1e-5, atol=1e-5)
+
+
+def test_durations_never_seen_belong_to_the_outer_groups() -> None:
+    groups = DurationGroups(4).fit(np.linspace(10, 20, 101, dtype=np.float32))
+    assert groups(torch.tensor([0.0, 9.9, 12.5, 20.1, 1e9])).tolist() == [0, 0, 1, 3, 3]
+
+
+def test_answers_in_onnx_as_in_torch_for_no_rows_too(tmp_path: Path) -> None:
+    values, stratum = values_in_strata()
+    tables = Tables(values, stratum)
+    everything = [torch.from_numpy(values), torch.from_numpy(stratum)]
+    path = tmp_path / "tables.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, of its dependencies
+        torch.onnx.export(
+            tables,
+            (everything[0][:5], everything[1][:5]),
+            path,
+            input_names=["values", "stratum"],
+            output_names=["answers"],
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) * 2,
+            opset_version=18,
+            dynamo=True,
+            verbose=False,
+        )
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for rows in (0, 1, 50):
+        (got,) = session.run(None, {"values": values[:rows], "stratum": stratum[:rows]})
+        want = tables(everything[0][:rows], everything[1][:rows])
+        np.testing.assert_allclose(got, want.numpy(), rtol=0, atol=1e-5)
+        assert got.shape == (5, rows)
+
+
+class Tables(nn.Module):
+    """Everything that a graph may ask of strata, side by side."""
+
+    def __init__(self, values: F32, stratum: I64) -> None:
+        super().__init__()
+        self.quantiles = StratifiedQuantiles(6).fit(values, stratum)  # the sixth is empty
+        self.moments = StratifiedMoments(6).fit(values, stratum)
+        self.groups = DurationGroups(6).fit(values)
+
+    def forward(self, value_N: Tensor, stratum_N: Tensor) -> Tensor:
+        group_N = self.groups(value_N)
+        share_N = self.quantiles.cdf(value_N, stratum_N)
+        return torch.stack(
+            [
+                share_N,
+                self.quantiles.rank(value_N, group_N),
+                self.quantiles.inverse(share_N, group_N),
+                self.moments.z(value_N, stratum_N),
+                group_N.float(),
+            ]
+        )
 
 
 def test_within_a_stratum_z_has_mean_0_and_deviation_1() -> None:
