@@ -37,13 +37,13 @@ class D2Co(nn.Module):
 
     Args:
         groups: duration groups.
-        alpha: α per second; 0 for the linear limit.
+        alpha: α ≥ 0 per second; 0 for the linear limit.
         window: groups averaged over, odd.
         thin: rows below which a group takes everybody's components.
 
     Raises:
         BadInput: from `fit`, without training rows.
-        ValueError: an even window.
+        ValueError: an even window, a negative α.
     """
 
     name = "d2co"
@@ -56,6 +56,8 @@ class D2Co(nn.Module):
         super().__init__()
         if window < 1 or window % 2 == 0:
             raise ValueError(f"`window` must be odd and at least 1, got {window}.")
+        if alpha < 0:
+            raise ValueError(f"`alpha` must be 0 or more, got {alpha}.")
         self.alpha, self.window, self.thin = alpha, window, thin
         self.groups = DurationGroups(groups)
         self.register_buffer("noise", torch.zeros(groups))
@@ -78,12 +80,13 @@ class D2Co(nn.Module):
     def forward(self, feedback_NF: Tensor) -> Tensor:
         means_N2 = embedding(self.groups(duration_s(feedback_NF)), torch.stack([self.noise, self.signal], 1))
         noise_N, signal_N = means_N2[:, 0], means_N2[:, 1]
-        above_N, whole_N = watch_time_s(feedback_NF) - noise_N, signal_N - noise_N
-        if self.alpha:
-            # Relative to the noise, so that no exponential overflows before it is clipped.
-            most_N = torch.minimum(above_N, whole_N)
-            above_N, whole_N = torch.expm1(self.alpha * most_N), torch.expm1(self.alpha * whole_N)
-        return (above_N / whole_N.clamp_min(1e-3)).clamp(0.0, 1.0)
+        whole_N = (signal_N - noise_N).clamp_min(1e-3)
+        above_N = (watch_time_s(feedback_NF) - noise_N).clamp_min(0.0).minimum(whole_N)
+        if not self.alpha:
+            return above_N / whole_N
+        # The equation times e^{-α(w - μ_n)}: no exponent is above 0, nothing overflows.
+        rise_N = torch.expm1(-self.alpha * above_N) / torch.expm1(-self.alpha * whole_N)
+        return torch.exp(self.alpha * (above_N - whole_N)) * rise_N
 
     def _smooth(self, mean: F64, count: I64) -> F32:
         """`[G]` a moving average weighted by rows; the window is cut at the ends."""
