@@ -1,0 +1,104 @@
+"""SASRec4SV's three labels: half watched, how often watched through, well above the usual."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.errors import BadInput
+from tests.training._asserts import (
+    assert_does_not_fall_with_watch_time,
+    assert_exports,
+    assert_is_label,
+    assert_row_wise,
+    log_of,
+)
+from tests.training.test_labels import world
+from training.labels import LabelMaker, SASRecBinary, SASRecRatio, WTGRelevant
+
+LOG = world()
+FEEDBACK = torch.from_numpy(LOG.feedback)
+DURATION_S = (7.0, 30.0, 9999.0)
+
+EVERY = pytest.mark.parametrize("maker", [SASRecBinary(), SASRecRatio(), WTGRelevant()], ids=lambda m: m.name)
+
+
+@EVERY
+def test_is_a_label_of_its_row_alone_in_onnx_too(maker: LabelMaker, tmp_path: Path) -> None:
+    maker.fit(LOG)
+    assert_is_label(maker, FEEDBACK)
+    assert_row_wise(maker, FEEDBACK)
+    assert_exports(maker, FEEDBACK, tmp_path)
+
+
+@EVERY
+def test_does_not_fall_with_the_watch_time(maker: LabelMaker) -> None:
+    for duration_s in DURATION_S:
+        assert_does_not_fall_with_watch_time(maker.fit(LOG), duration_s)
+
+
+def rows(watched: list[float], duration: list[float]) -> torch.Tensor:
+    return torch.from_numpy(log_of(watched, duration).feedback)
+
+
+def test_binary_is_more_than_half_and_exactly_half_is_not() -> None:
+    feedback = rows([4.9, 5.0, 5.1, 10.0, 25.0, 0.0], [10.0] * 6)
+    assert SASRecBinary()(feedback).tolist() == [0, 0, 1, 1, 1, 0]
+
+
+def test_a_part_of_a_play_and_every_replay_change_the_ratio() -> None:
+    maker = SASRecRatio()
+    label = maker(rows([0.0, 2.5, 5.0, 10.0, 20.0, 70.0], [10.0] * 6))
+    assert label.tolist() == pytest.approx([0, 0.2, 1 / 3, 0.5, 2 / 3, 0.875])
+    assert maker.ratio(label).tolist() == pytest.approx([0, 0.25, 0.5, 1, 2, 7], rel=1e-5)
+
+
+def test_the_ratio_comes_back_from_every_label() -> None:
+    maker = SASRecRatio()
+    torch.testing.assert_close(maker.ratio(maker(FEEDBACK)), FEEDBACK[:, 0] / FEEDBACK[:, 1])
+
+
+def test_relevant_is_beyond_one_deviation_in_the_minute_of_the_duration() -> None:
+    maker = WTGRelevant().fit(LOG)
+    minute = np.floor(LOG.duration_s / 60).astype(int)
+    label = maker(FEEDBACK).numpy()
+    judged = 0
+    for m in range(4):
+        watched = LOG.watch_time_s[minute == m].astype(np.float64)
+        if len(watched) >= 50:
+            want = watched > watched.mean() + watched.std()
+            assert (label[minute == m] == want).all()
+            assert 0.02 < want.mean() < 0.4
+            judged += 1
+    assert judged >= 3
+
+
+def test_a_higher_bar_makes_fewer_relevant() -> None:
+    share = [float(WTGRelevant(threshold=z).fit(LOG)(FEEDBACK).mean()) for z in (0.0, 1.0, 2.0)]
+    assert share[0] > share[1] > share[2] > 0
+
+
+def test_the_longest_share_one_bin_and_a_thin_bin_is_judged_by_everybody() -> None:
+    rng = np.random.default_rng(0)
+    short, long = rng.uniform(0, 60, 300), rng.uniform(0, 4000, 60)
+    log = log_of([*short, *long], [*[60.0 - 1] * 300, *[1500.0] * 30, *[4000.0] * 30])
+    maker = WTGRelevant().fit(log)
+    bar = float(np.mean(long) + np.std(long))
+    assert maker(rows([bar - 1, bar + 1] * 2, [1500.0, 1500.0, 9999.0, 9999.0])).tolist() == [0, 1, 0, 1]
+    bar = float(np.mean([*short, *long]) + np.std([*short, *long]))
+    thin = WTGRelevant(thin=100).fit(log)
+    assert thin(rows([bar - 1, bar + 1], [1500.0] * 2)).tolist() == [0, 1]
+
+
+def test_where_everybody_watches_alike_nothing_is_relevant() -> None:
+    log = log_of([5.0] * 100, [10.0] * 100)
+    maker = WTGRelevant().fit(log)
+    assert maker(rows([0.0, 5.0, 99.0], [10.0] * 3)).tolist() == [0, 0, 0]
+
+
+def test_relevance_is_not_read_off_no_rows() -> None:
+    with pytest.raises(BadInput, match="WTG relevance needs training rows"):
+        WTGRelevant().fit(LOG.take(np.zeros(0, np.int64)))
