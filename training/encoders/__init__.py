@@ -1,6 +1,6 @@
 """Sequence and candidates -> states: the served encoder, and LabelCraft's DIN."""
 
-from training.encoders._din import DIN, DinConfig, DinInputs
+from training.encoders._din import DIN, Dice, DinConfig, DinInputs
 from training.encoders._din_rows import DinRows, Slates, slates
 from training.encoders._feedback import FeedbackEncoder, FeedbackEncoderConfig
 from training.encoders._inputs import RankerInputs, inputs_for
@@ -8,6 +8,7 @@ from training.encoders._sasrec import SASRec, SASRecConfig, SequenceInputs
 
 __all__ = [
     "DIN",
+    "Dice",
     "DinConfig",
     "DinInputs",
     "DinRows",

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.encoders import DIN, DinConfig
-from training.encoders._din import Dice
+from training.encoders import DIN, Dice, DinConfig
 
 
 class SharedBottom(nn.Module):
