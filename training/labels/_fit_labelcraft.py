@@ -25,6 +25,7 @@ from training.labels._meta import HoldOut, MetaLearner, MetaStep, Moments, predi
 from training.labels._objectives import OBJECTIVES, Objective
 from training.labels._scale import Scale
 from training.labels._warm_start import warm_start
+from training.strata import DurationGroups
 
 Curve = list[dict[str, Any]]
 """One entry an epoch: `epoch`, `loss`, `seconds`, `label_mean`, `label_std`, `nwtg`, and for each objective
@@ -111,9 +112,8 @@ def fit_labelcraft(
     labeler = LabelCraft(config).fit(learned_on)
     if config.warm_start:
         warm_start(labeler, learned_on, seed=seed)
-    edges = np.unique(
-        np.quantile(learned_on.duration_s, np.linspace(0, 1, config.duration_groups + 1)[1:-1])
-    ).astype(np.float32)
+    edges: F32 = DurationGroups(config.duration_groups).fit(learned_on.duration_s).edges.numpy()
+    edges = edges[np.isfinite(edges)]
     prepared = DinRows(log, edges, config.history)
     torch.manual_seed(seed + 1)  # the recommender starts alike however much the label maker drew
     recommender = DIN(
