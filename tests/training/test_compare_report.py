@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,15 @@ def test_standing_counts_places_and_the_gap_in_its_own_deviations() -> None:
     assert standing(rows, rows[0], "nwtg@10").within
     assert standing([row("wt", 0.57), rows[1]], rows[1], "nwtg@10").within
     assert [r.method for r in order(rows, "nwtg@10")] == ["wt", "labelcraft", "ef"]
+
+
+def test_among_the_rows_of_the_paper_others_do_not_count() -> None:
+    rows = [row("dml_wpr", 0.6), row("wt", 0.5), row("labelcraft", 0.56, 0.016)]
+    rows = [replace(r, more={"paper": r.method == "wt"}) for r in rows]
+    stand = standing(rows, rows[2], "nwtg@10", "paper")
+    assert (stand.place, stand.of, stand.first) == (1, 2, "labelcraft")
+    assert "is first of 2; `wt` follows" in sentence(rows, rows[2], stand, "NWTG@10", 2)
+    assert standing(rows, rows[2], "nwtg@10").first == "dml_wpr"
 
 
 def test_the_sentence_says_who_is_first_and_what_the_bootstrap_makes_of_it() -> None:

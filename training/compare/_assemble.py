@@ -18,7 +18,7 @@ from training.compare._jobs import Job, Outcome, Result
 from training.compare._judge import BINS_S
 from training.compare._methods import Method
 from training.compare._report import Row, Summary, over_seeds, summary, versus
-from training.compare._stand import Standing, standing
+from training.compare._stand import Among, Standing, standing
 from training.compare._world import CompareConfig, World
 from training.data._interactions import F32, F64
 from training.strata import DurationGroups
@@ -66,7 +66,8 @@ class Findings:
     reference: Row | None
     cuts: tuple[int, ...]
     standings: list[Standing]
-    """Of the reference, in each of the columns at the largest k; empty without one."""
+    """Of the reference, at the largest k: in each of the columns and the composite, among all rows and, where
+    there are any, among those of the paper. Empty without a reference."""
     front: Front | None
     octiles: list[Octile]
     exposed: list[int]
@@ -129,7 +130,7 @@ def assemble(
     for m in methods:
         results = fitted.get(m.name)
         metrics = {} if results is None else _metrics(world, results)
-        more: dict[str, Any] = {"labels": list(m.labels), "ablation": m.ablation}
+        more: dict[str, Any] = {"labels": list(m.labels), "ablation": m.ablation, "paper": m.paper}
         if results is not None:
             more["histogram"] = np.sum([result["histogram"] for result in results], axis=0).tolist()
             more["seconds"] = {
@@ -142,9 +143,15 @@ def assemble(
     reference = next((row for row in rows if row.method == REFERENCE and row.refused is None), None)
     judged = len(window.users(window.cuts[-1]))
     whole = Findings(rows, reference, window.cuts, [], None, octiles(world), window.exposed(), judged)
-    standings = [standing(whole.plain(), reference, c) for c in whole.columns()] if reference else []
+    standings = _standings(whole, reference) if reference else []
     front = _front(world, whole, [fitted.get(name) for name in KEEPS_SCORES])
     return replace(whole, standings=standings, front=front)
+
+
+def _standings(findings: Findings, reference: Row) -> list[Standing]:
+    rows, figures = findings.plain(), [*findings.columns(), f"composite@{findings.cuts[-1]}"]
+    circles: list[Among] = ["all", "paper"] if any(row.more["paper"] for row in rows) else ["all"]
+    return [standing(rows, reference, figure, among) for among in circles for figure in figures]
 
 
 def octiles(world: World) -> list[Octile]:

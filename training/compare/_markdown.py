@@ -8,7 +8,7 @@ from typing import Any, Final
 from training.compare._assemble import REFERENCE, Findings
 from training.compare._columns import COLUMNS, digits, title
 from training.compare._report import SIGNIFICANT, Row, Versus, markdown_table
-from training.compare._stand import interval, sentence
+from training.compare._stand import Among, interval, sentence
 from training.compare._why import durations, falls_short, labels, times, why_no_row_leads
 from training.compare._world import CompareConfig
 
@@ -100,14 +100,18 @@ def _standing(findings: Findings) -> list[str]:
     reference = findings.reference
     if reference is None:
         return []
-    lines = []
+    lines: dict[Among, list[str]] = {"all": [], "paper": []}
     for stand in findings.standings:
         mark = "first" if stand.gap == 0 else "within one standard deviation of first"
         if not stand.within:
             mark = "**not** first" if stand.stds is None else "**not** within one standard deviation of first"
         said = sentence(findings.plain(), reference, stand, title(stand.figure), digits(stand.figure))
-        lines.append(f"* {said} ({mark})")
-    return ["## Where LabelCraft stands", "\n".join(lines)]
+        lines[stand.among].append(f"* {said} ({mark})")
+    out = ["## Where LabelCraft stands", "\n".join(lines["all"])]
+    if lines["paper"]:
+        names = ", ".join(f"`{row.method}`" for row in findings.plain() if row.more["paper"])
+        out += [f"Among the baselines of the paper alone ({names}):", "\n".join(lines["paper"])]
+    return out
 
 
 def _main(findings: Findings) -> list[str]:

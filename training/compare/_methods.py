@@ -24,6 +24,8 @@ class Method:
     """What differs from LabelCraft's config."""
     ablation: bool = False
     """Whether it is LabelCraft with something taken away."""
+    paper: bool = False
+    """Whether it is one of the nine that the paper compares LabelCraft with."""
 
     @property
     def learned(self) -> bool:
@@ -31,8 +33,8 @@ class Method:
         return self.labels == ("labelcraft",)
 
 
-def _rule(name: str, says: str) -> Method:
-    return Method(name, (name,), says)
+def _rule(name: str, says: str, *, paper: bool = False) -> Method:
+    return Method(name, (name,), says, paper=paper)
 
 
 def _without(what: str, says: str, **changes: Any) -> Method:
@@ -44,12 +46,12 @@ _DVR: Final = {"adversary": 0.1, "duration_feature": False}
 
 METHODS: Final = (
     Method("labelcraft", ("labelcraft",), "labels learned on the platform's objectives"),
-    _rule("wt", "watch time, scaled"),
-    _rule("ef", "any explicit feedback"),
+    _rule("wt", "watch time, scaled", paper=True),
+    _rule("ef", "any explicit feedback", paper=True),
     Method("ef own", ("ef",), "the same, stopped early by its own loss, not by NWTG", {"stop_by": "own"}),
-    _rule("pc", "watched to the end"),
-    _rule("pcr", "watched share"),
-    _rule("d2q", "quantile of the watch time within its duration group"),
+    _rule("pc", "watched to the end", paper=True),
+    _rule("pcr", "watched share", paper=True),
+    _rule("d2q", "quantile of the watch time within its duration group", paper=True),
     _rule("wtg", "Φ of the watch time standardised within its duration"),
     _rule("d2co", "watch time between the noise and the interest of its duration"),
     _rule("sasrec_binary", "more than half watched"),
@@ -65,10 +67,10 @@ METHODS: Final = (
     _rule("dml_lv_d", "long view: at the upper quartile of its duration group"),
     _rule("dml_lv_u", "long view: at the upper quartile of its user group"),
     _rule("dml_lv_v", "long view: at the upper quartile of its video group"),
-    Method("dvr", ("wtg",), "WTG, not told the duration, an adversary takes the rest out", _DVR),
-    Method("wt+ef", ("wt", "ef"), "a head each on a shared bottom"),
-    Method("d2q+ef", ("d2q", "ef"), "a head each on a shared bottom"),
-    Method("dvr+ef", ("wtg", "ef"), "a head each on a shared bottom, WTG as in dvr", _DVR),
+    Method("dvr", ("wtg",), "WTG, not told the duration, an adversary takes the rest out", _DVR, paper=True),
+    Method("wt+ef", ("wt", "ef"), "a head each on a shared bottom", paper=True),
+    Method("d2q+ef", ("d2q", "ef"), "a head each on a shared bottom", paper=True),
+    Method("dvr+ef", ("wtg", "ef"), "a head each on a shared bottom, WTG as in dvr", _DVR, paper=True),
     Method(
         "dml",
         ("dml_wpr_d", "dml_ev_d", "dml_ev_u", "dml_ev_v", "dml_lv_d", "dml_lv_u", "dml_lv_v"),

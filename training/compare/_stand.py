@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from training.compare._report import Row
+
+Among = Literal["all", "paper"]
 
 
 class Standing(NamedTuple):
     """One column of the table, seen from the reference."""
 
     figure: str
+    among: Among
+    """`all` rows, or those that the `paper` compares LabelCraft with."""
     place: int
     """1 is first. Only rows that are no variant of the reference count."""
     of: int
@@ -38,13 +42,19 @@ def order(rows: Sequence[Row], figure: str) -> list[Row]:
     return sorted(known, key=lambda row: -(row.metrics[figure].mean or 0.0))
 
 
-def standing(rows: Sequence[Row], reference: Row, figure: str) -> Standing:
+def among_rows(rows: Sequence[Row], reference: Row, among: Among) -> list[Row]:
+    """The rows that the reference is put among, and itself."""
+    return [row for row in rows if row is reference or among == "all" or row.more.get("paper")]
+
+
+def standing(rows: Sequence[Row], reference: Row, figure: str, among: Among = "all") -> Standing:
     """How the reference does in a figure among rows that contain it."""
-    ranked = order(rows, figure)
+    ranked = order(among_rows(rows, reference, among), figure)
     first, mine = ranked[0].metrics[figure], reference.metrics[figure]
     gap = (first.mean or 0.0) - (mine.mean or 0.0)
     return Standing(
         figure,
+        among,
         1 + [row.method for row in ranked].index(reference.method),
         len(ranked),
         ranked[0].method,
@@ -55,6 +65,7 @@ def standing(rows: Sequence[Row], reference: Row, figure: str) -> Standing:
 
 def sentence(rows: Sequence[Row], reference: Row, stand: Standing, called: str, digits: int) -> str:
     """A column in one line: place, gap, and what the paired bootstrap makes of it."""
+    rows = among_rows(rows, reference, stand.among)
     mine = reference.metrics[stand.figure]
     begins = f"**{called}**: {reference.method} has {interval(mine.mean, mine.std, digits)}"
     if stand.gap == 0:

@@ -79,7 +79,7 @@ def _mixes(findings: Findings, front: Front) -> list[str]:
 
 def _why_not(findings: Findings, reference: Row, front: Front) -> str:
     """What the columns that LabelCraft does not lead have to do with the front."""
-    lost = [stand for stand in findings.standings if not stand.within]
+    lost = [stand for stand in findings.standings if stand.among == "all" and not stand.within]
     if not lost:
         return ""
     x, y, _ = findings.columns()
