@@ -9,8 +9,8 @@ from scipy import stats
 
 from models.errors import BadInput
 from models.metrics import report
-from training.compare._front import SHARES, beyond, mixes, places
-from training.compare._judge import BINS_S, Window, rank_correlation
+from training.compare.labels._front import SHARES, beyond, mixes, places
+from training.compare.labels._judge import BINS_S, Window, rank_correlation
 from training.data import Interactions, SyntheticConfig, synthetic_world
 from training.labels import Scale
 

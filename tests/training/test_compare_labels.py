@@ -21,11 +21,11 @@ from tests.conftest import ROOT, done
 from tests.training.test_compare_jobs import ended
 from training.__main__ import app
 from training.compare._digest import digest
-from training.compare._fit import prepare as prepare_jobs
 from training.compare._jobs import Job
-from training.compare._methods import METHODS, pick
-from training.compare._world import CompareConfig, open_world
-from training.compare.commands import read_config
+from training.compare.labels._fit import prepare as prepare_jobs
+from training.compare.labels._methods import METHODS, pick
+from training.compare.labels._world import CompareConfig, open_world
+from training.compare.labels.commands import read_config
 from training.data import SyntheticConfig, prepare
 from training.fit import rules
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.errors import BadInput
 from models.metrics import nwtg_at_k
-from training.compare._judge import Window
+from training.compare.labels._judge import Window
 from training.data import Boundaries, Interactions, Split, SyntheticConfig, split_by_time, synthetic_world
 from training.data._interactions import I64
 from training.encoders import DinConfig

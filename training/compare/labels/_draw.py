@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.compare._assemble import REFERENCE, Findings
-from training.compare._columns import title
 from training.compare._jobs import Job, Outcome
-from training.compare._judge import BINS_S
-from training.compare._methods import Method
-from training.compare._pictures import (
+from training.compare._report import Row, Summary
+from training.compare.labels._assemble import REFERENCE, Findings
+from training.compare.labels._columns import title
+from training.compare.labels._judge import BINS_S
+from training.compare.labels._methods import Method
+from training.compare.labels._pictures import (
     Bar,
     Point,
     draw_bars,
@@ -20,7 +21,6 @@ from training.compare._pictures import (
     draw_histograms,
     draw_surfaces,
 )
-from training.compare._report import Row, Summary
 from training.labels import OBJECTIVES
 
 

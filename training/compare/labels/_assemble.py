@@ -11,15 +11,15 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 
-from training.compare._columns import COLUMNS
-from training.compare._fit import KEEPS_SCORES
-from training.compare._front import SHARES, beyond, mixes
 from training.compare._jobs import Job, Outcome, Result
-from training.compare._judge import BINS_S
-from training.compare._methods import Method
 from training.compare._report import Row, Summary, over_seeds, summary, versus
 from training.compare._stand import Among, Standing, standing
-from training.compare._world import CompareConfig, World
+from training.compare.labels._columns import COLUMNS
+from training.compare.labels._fit import KEEPS_SCORES
+from training.compare.labels._front import SHARES, beyond, mixes
+from training.compare.labels._judge import BINS_S
+from training.compare.labels._methods import Method
+from training.compare.labels._world import CompareConfig, World
 from training.data._interactions import F32, F64
 from training.strata import DurationGroups
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import BadInput
-from training.compare._assemble import assemble
 from training.compare._digest import digest
-from training.compare._fit import prepare
 from training.compare._jobs import Checkpoint, Job, Progress, run_jobs
-from training.compare._markdown import markdown
-from training.compare._methods import Method
 from training.compare._report import write_json
-from training.compare._world import CompareConfig, open_world
+from training.compare.labels._assemble import assemble
+from training.compare.labels._fit import prepare
+from training.compare.labels._markdown import markdown
+from training.compare.labels._methods import Method
+from training.compare.labels._world import CompareConfig, open_world
 from training.provenance import command, commit, machine
 from training.run import refuse_existing, whole_folder
 
@@ -50,7 +50,7 @@ def compare_labels(
             judged, or no method works on this log. One that does not is a row that says so.
     """
     # matplotlib takes 0.4 s to import: neither the workers nor the other commands wait for it.
-    from training.compare._draw import draw, surfaces
+    from training.compare.labels._draw import draw, surfaces
 
     refuse_existing(out)
     # Now: a long run may see the next commit.

@@ -13,10 +13,10 @@ import numpy as np
 
 from models.errors import BadInput
 from training.compare._jobs import Job, Progress, Result, Work
-from training.compare._judge import rank_correlation
-from training.compare._methods import METHODS, Method
-from training.compare._surface import surface
-from training.compare._world import CompareConfig, World, open_world
+from training.compare.labels._judge import rank_correlation
+from training.compare.labels._methods import METHODS, Method
+from training.compare.labels._surface import surface
+from training.compare.labels._world import CompareConfig, World, open_world
 from training.data._interactions import F32
 from training.fit import rules
 from training.labels import AnyLabelMaker, fit_labelcraft, labels_of

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from models.errors import BadInput
-from training.compare._judge import Window
+from training.compare.labels._judge import Window
 from training.config import Config
 from training.data import Boundaries, Dataset, Interactions, Split, load, ms_to_day, split_by_time
 from training.data._interactions import I64

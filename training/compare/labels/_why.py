@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from training.compare._assemble import Findings, Front
-from training.compare._columns import digits, title
 from training.compare._report import Row, markdown_table
 from training.compare._stand import interval, order
-from training.compare._world import CompareConfig
+from training.compare.labels._assemble import Findings, Front
+from training.compare.labels._columns import digits, title
+from training.compare.labels._world import CompareConfig
 
 _FEW_USERS: Final = 500
 """Below this many judged users the report warns of their number."""
