@@ -54,7 +54,7 @@ class Parts(nn.Module):
 
     def part(self, watch_time_N: Tensor) -> Tensor:
         """`[N]` seconds -> `[N]` int64, how many thresholds lie below. For training: it has no ONNX."""
-        return torch.bucketize(watch_time_N, self.edge_s[1:-1])
+        return torch.bucketize(watch_time_N.contiguous(), self.edge_s[1:-1])
 
     def is_above(self, watch_time_N: Tensor) -> Tensor:
         """`[N]` seconds -> `[N, M]` float, 1[w > τ_m]."""
