@@ -56,6 +56,22 @@ def states(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.randn(*shape, STATE, generator=g) * 3, duration
 
 
+def fit_exactly(head: Head, state_ND: Tensor, duration_N: Tensor, watch_time_N: Tensor) -> None:
+    """Bring a head with a convex loss to its optimum."""
+    assert isinstance(head, nn.Module)
+    lbfgs = torch.optim.LBFGS(
+        head.parameters(), max_iter=300, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        lbfgs.zero_grad()
+        loss = head.loss(state_ND, duration_N, watch_time_N)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    lbfgs.step(closure)  # type: ignore[no-untyped-call]
+
+
 class Served(nn.Module):
     """What of a head goes into the ranker's graph."""
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from training.config import Config
 from training.data import Interactions
 from training.watch_time._losses import Regression, regression_loss
+from training.watch_time._network import one_hidden_layer
 
 
 class VRConfig(Config):
@@ -48,12 +49,7 @@ class VR(nn.Module):
     def __init__(self, state_dim: PositiveInt, config: VRConfig | None = None) -> None:
         super().__init__()
         self.config = config or VRConfig()
-        hidden = self.config.hidden
-        self.net: nn.Module = (
-            nn.Sequential(nn.Linear(state_dim, hidden), nn.GELU(), nn.Linear(hidden, 1))
-            if hidden
-            else nn.Linear(state_dim, 1)
-        )
+        self.net = one_hidden_layer(state_dim, self.config.hidden)
         self.register_buffer("scale", torch.tensor(torch.nan))
 
     def fit_tables(self, train: Interactions, *, seed: int) -> Self:

@@ -1,0 +1,12 @@
+"""What every head but LDA computes its outputs with, so that a comparison compares methods and not sizes."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def one_hidden_layer(state_dim: int, hidden: int, outputs: int = 1) -> nn.Module:
+    """`[..., D]` -> `[..., outputs]`: a layer of `hidden` GELUs and a linear one; with 0, linear alone."""
+    if not hidden:
+        return nn.Linear(state_dim, outputs)
+    return nn.Sequential(nn.Linear(state_dim, hidden), nn.GELU(), nn.Linear(hidden, outputs))
