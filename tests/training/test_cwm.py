@@ -70,7 +70,7 @@ def loss_at(logit: Tensor, watch: float, duration: float) -> Tensor:
     out = []
     with torch.no_grad():
         for value in logit:
-            head.net.bias.fill_(float(value))  # type: ignore[operator, union-attr]
+            head.net.bias.fill_(float(value))  # type: ignore[operator]
             out.append(head.loss(torch.zeros(1, 1), torch.tensor([duration]), torch.tensor([watch])))
     return torch.stack(out)
 
@@ -118,7 +118,7 @@ def test_both_kinds_of_rows_have_a_mean_of_their_own() -> None:
     def loss(separate: bool, rows: slice) -> Tensor:
         head = bias_head(CWMConfig(separate_means=separate))
         with torch.no_grad():
-            head.net.bias.zero_()  # type: ignore[operator, union-attr]
+            head.net.bias.zero_()  # type: ignore[operator]
         return head.loss(state[rows], duration[rows], watch[rows]).detach()
 
     early, end = loss(False, slice(0, 3)), loss(False, slice(3, 4))

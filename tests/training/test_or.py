@@ -96,7 +96,8 @@ def test_learns_the_quantiles_of_a_world_of_proportional_odds() -> None:
     state, duration = torch.from_numpy(x.astype(np.float32))[:, None], torch.full((3000,), 60.0)
     head = OR(1, ORConfig(hidden=0)).fit_tables(wt.log_of(watch.numpy(), duration.numpy()), seed=0)
     wt.fit_exactly(head, state, duration, watch)
-    assert float(head.net.weight.detach()) == pytest.approx(1 / 0.5, rel=0.1)  # type: ignore[arg-type, union-attr]
+    assert isinstance(head.net, torch.nn.Linear)
+    assert float(head.net.weight.detach()) == pytest.approx(1 / 0.5, rel=0.1)
     quantiles = head.quantiles_s(state, duration).detach()
     covered = (watch[:, None] <= quantiles).float().mean(0)
     torch.testing.assert_close(covered, torch.tensor([0.1, 0.5, 0.9]), rtol=0, atol=0.02)

@@ -1,15 +1,22 @@
-"""The small parts under the heads: duration groups, mixture quantiles, pseudo-labels of a batch."""
+"""The small parts under the heads: duration groups, mixture quantiles, pseudo-labels of a batch, parts of the
+watch time; and that heads are of one size."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.training import _watch_time_asserts as wt
+from training.data._interactions import F32
 from training.ot import sinkhorn
 from training.strata import DurationGroups
+from training.watch_time import CREAD, CWM, OR, TPM, VR, WLR, D2QSeconds
 from training.watch_time._alignment import transport_labels
 from training.watch_time._mixture import anchor_edges, mixture_quantiles, mixture_rank
+from training.watch_time._parts import Parts, weights_from_above
 
 
 def test_groups_hold_equal_shares_of_train() -> None:
@@ -109,3 +116,53 @@ def test_with_a_high_price_every_anchor_gets_its_even_share() -> None:
         torch.testing.assert_close(
             got[group == g].mean(0), torch.full((5,), 0.2, dtype=torch.float64), rtol=0, atol=2e-4
         )
+
+
+# --- parts of the watch time
+
+
+def lognormal(n: int = 5000) -> F32:
+    return np.random.default_rng(0).lognormal(2, 1, n).astype(np.float32)
+
+
+def test_parts_hold_the_shares_they_were_cut_at_and_the_last_has_the_mean_of_its_rows() -> None:
+    watch = lognormal()
+    parts = Parts(4).fit(watch, np.array([0.5, 0.75, 0.9]))
+    part = parts.part(torch.from_numpy(watch))
+    assert (torch.bincount(part) / 5000).tolist() == pytest.approx([0.5, 0.25, 0.15, 0.1], abs=1e-3)
+    assert float(parts.midpoint_s[-1]) == pytest.approx(watch[part.numpy() == 3].mean(), rel=1e-5)
+    assert parts.edge_s[0] == 0
+
+
+@settings(max_examples=40)
+@given(
+    watch=st.lists(st.sampled_from([0.0, 1.0, 7.0, 7.5, 300.0]), min_size=1, max_size=30),
+    parts=st.integers(2, 9),
+)
+def test_parts_of_tied_watch_times_are_empty_and_not_broken(watch: list[float], parts: int) -> None:
+    found = Parts(parts).fit(np.array(watch, np.float32), np.arange(1, parts) / parts)
+    assert found.fitted
+    assert (found.edge_s.diff() >= 0).all()
+    value = torch.tensor([*watch, 0.0, 1e4])
+    torch.testing.assert_close(found.is_above(value).sum(1).long(), found.part(value))
+
+
+def test_shares_above_are_the_weights_of_the_parts_and_give_back_quantiles_and_mean() -> None:
+    watch = lognormal()
+    parts = Parts(101).fit(watch, np.arange(1, 101) / 101)
+    above = parts.is_above(torch.from_numpy(watch)).mean(0, keepdim=True)
+    weight = weights_from_above(above)
+    torch.testing.assert_close(weight.sum(), torch.tensor(1.0))
+    found = parts.predict(weight, torch.tensor([10.0]), None)
+    np.testing.assert_allclose(found.quantiles_s[0].numpy(), np.quantile(watch, [0.1, 0.5, 0.9]), rtol=0.01)
+    torch.testing.assert_close(found.seconds, found.quantiles_s[:, 1])
+    assert float((weight * found.ratio * 10).sum()) == pytest.approx(watch.mean(), rel=0.01)
+    missed = float((weight[0] * parts.edge_s.diff()).sum())  # by a lower sum, at most
+    assert watch.mean() - missed < float(parts.restore(above)) < watch.mean()
+
+
+@pytest.mark.parametrize("head", [VR, WLR, D2QSeconds, OR, CWM, TPM, CREAD])
+def test_heads_have_the_same_layer_before_their_outputs(head: type[VR]) -> None:
+    """Else a comparison of heads would compare sizes."""
+    layers = [m for m in head(wt.STATE).modules() if isinstance(m, torch.nn.Linear)]
+    assert [layer.weight.shape[1] for layer in layers] == [wt.STATE, 64]

@@ -49,7 +49,7 @@ class WLR(nn.Module):
                         ŵ = odds · (1 - p_c) with P(positive | x) from a second output p_c. That is
                         E[w; positive | x], below the mean by what short watches add.
 
-    `scale` is the mean watch time of the training rows; it centres f at 0 and cancels from the optimum.
+    `scale` is the mean watch time of the training rows; it centres f at 0, and cancels from ŵ at the optimum.
     No prediction is above the longest watch of train: no mean is, and an exponential could be.
 
     Source: Covington et al., "Deep Neural Networks for YouTube Recommendations", RecSys 2016; the first
