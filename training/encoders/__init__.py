@@ -2,7 +2,8 @@
 
 from training.encoders._din import DIN, Dice, DinConfig, DinInputs
 from training.encoders._din_rows import DinRows, Slates, slates
-from training.encoders._feedback import FeedbackEncoder, FeedbackEncoderConfig
+from training.encoders._feedback import FeedbackEncoder
+from training.encoders._feedback_config import FeedbackEncoderConfig
 from training.encoders._inputs import RankerInputs, inputs_for
 from training.encoders._sasrec import SASRec, SASRecConfig, SequenceInputs
 

@@ -2,57 +2,39 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated
-
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.features import FEEDBACK_COLUMNS
 from models.vocabulary import PADDING, UNKNOWN
-from training.config import Config
 from training.data import Interactions
 from training.data._interactions import F32, F64, I64
+from training.encoders._attention import CandidateAttention
+from training.encoders._feedback_config import FeedbackEncoderConfig
+from training.encoders._gate import SkipGate, skip_context
+from training.encoders._habits import HABITS, MATCHED, habits, matched
 from training.encoders._inputs import RankerInputs
 from training.encoders._statistics import VideoStatistics
+from training.encoders._steps import DONE, StepFeedback, gap_s, liked_and_skipped
+from training.strata import DurationGroups
 
-# Shape suffixes: B users, L sequence steps, N candidates, H heads, E token width, D state width.
+# Shape suffixes: B users, L sequence steps, N candidates, S crowds of steps, E token width, H hidden width,
+# D state width.
 
-RECENT = 3
-"""So many of the newest exposures are also read one by one."""
-STEP_COLUMNS = 5 + len(FEEDBACK_COLUMNS) - 2
-"""long view, skip, log watch time, watch ratio, complete, then the flags: what was done at a step."""
-
-
-class FeedbackEncoderConfig(Config):
-    """Knobs of `FeedbackEncoder`. No source gives them: chosen on the early-stop split."""
-
-    width: PositiveInt = 64
-    """Width D of the state that the heads read."""
-    token: PositiveInt = 48
-    """Width E of a token of the sequence, and of a candidate's query."""
-    heads: PositiveInt = 4
-    """Attention heads; divides `token`."""
-    video_embedding: PositiveInt = 8
-    """Width of a video's embedding; authors and tags take the same."""
-    hidden: PositiveInt = 128
-    """Width of the layer before the state."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """On the layer before the state, while fitting."""
-    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of ids replaced by the unknown row while fitting, so that the unknown row is trained."""
+TAB_WIDTH = 4
+"""Width of a tab's embedding, and of a duration group's."""
+CROWDS = {"one": 1, "apart": 2, "both": 3}
+"""How many vectors `interests` leaves a candidate."""
 
 
 class FeedbackEncoder(nn.Module):
     """Sequence, candidate, profile and context -> state `[B, N, D]`.
 
-    * A token of the sequence carries the video *and what the user did*: watch time, ratio, long view, skip,
-      flags, how long ago, and in which tab.
-    * Each candidate attends over the tokens (softmax over the steps and one learned null token, so an
-      empty sequence is a defined answer), and meets its own author's and tag's exposures in it.
+    * A token of the sequence carries the video *and what the user did* (`StepFeedback`), how long ago, and in
+      which tab; `tokens` says in how much detail.
+    * Each candidate attends over the tokens: all of them, or the liked and the skipped apart (`interests`),
+      where a skip may count by its context (`gate`). It also meets its own author's and tag's steps.
     * Running statistics of the user (all, same tab, last half hour, last three) are computed in here from
       the sequence, so that they are the same offline and online.
     * No batch statistics: the state of a candidate does not depend on what else is in the call. No user id:
@@ -83,11 +65,12 @@ class FeedbackEncoder(nn.Module):
         super().__init__()
         video, author, tag, tab = sizes
         e, v, h = config.token, config.video_embedding, config.hidden
+        full = config.tokens == "full"
         self.config = config
         self.video = nn.Embedding(video, v, padding_idx=PADDING)
         self.author = nn.Embedding(author, v, padding_idx=PADDING)
         self.tag = nn.Embedding(tag, v, padding_idx=PADDING)
-        self.tab = nn.Embedding(tab, 4, padding_idx=PADDING)
+        self.tab = nn.Embedding(tab, TAB_WIDTH, padding_idx=PADDING)
         # One table for all categories, each at an offset of its own: one lookup instead of Q.
         self.category = nn.Embedding(max(sum(categories), 1), 3)
         offsets = torch.tensor([0, *categories]).cumsum(0)[:-1]
@@ -98,19 +81,22 @@ class FeedbackEncoder(nn.Module):
         self.register_buffer("typical_duration_s", torch.tensor(30.0))
         self.register_buffer("number_mean", torch.zeros(numbers))
         self.register_buffer("number_std", torch.ones(numbers))
-        # token: ids, what was done, log duration, log age
-        self.step = nn.Linear(3 * v + 4 + STEP_COLUMNS + 2, e)
-        self.query = nn.Linear(3 * v + 2 + self.statistics.width, e)
-        self.key = nn.Linear(e, e)
-        self.value = nn.Linear(e, e)
-        self.null = nn.Parameter(torch.zeros(2, e))
-        user = 4 * (STEP_COLUMNS + 1) + RECENT * (STEP_COLUMNS + 3) + 2
-        self.user = nn.Linear(user + 4 + 2 * numbers + 3 * len(categories), h)
-        matched = 2 * (STEP_COLUMNS + 1)
-        self.candidate = nn.Linear(3 * e + matched + self.statistics.width + 2, h, bias=False)
+        self.feedback = StepFeedback(full=full)
+        self.groups = DurationGroups(config.duration_groups) if full else None
+        self.group = nn.Embedding(config.duration_groups, TAB_WIDTH) if full else None
+        # token: ids, tab, what was done, log duration, log age; full: duration group, log gap
+        group = TAB_WIDTH if full else 0
+        self.step = nn.Linear(3 * v + TAB_WIDTH + self.feedback.width + 2 + (group + 1 if full else 0), e)
+        self.query = nn.Linear(3 * v + 2 + self.statistics.width + group, e)
+        crowds = CROWDS[config.interests]
+        self.attention = CandidateAttention(e, config.heads, crowds)
+        self.user = nn.Linear(HABITS + TAB_WIDTH + 2 * numbers + 3 * len(categories), h)
+        met = e + 2 * crowds * e + MATCHED
+        self.candidate = nn.Linear(met + self.statistics.width + 2, h, bias=False)
         self.norm = nn.LayerNorm(h)
         self.dropout = nn.Dropout(config.dropout)
         self.state = nn.Linear(h, config.width)
+        self.gate = SkipGate(TAB_WIDTH) if config.gate else None
 
     def fit_tables(self, log: Interactions, rows: I64, censored: tuple[F64, F64, F64] | None = None) -> F32:
         """Freeze every table on the training rows.
@@ -118,6 +104,8 @@ class FeedbackEncoder(nn.Module):
         Returns:
             What each of `rows` may see of the video statistics while fitting, see `VideoStatistics.fit`.
         """
+        if self.groups is not None:
+            self.groups.fit(log.duration_s[rows])
         self.typical_duration_s.fill_(float(torch.from_numpy(log.duration_s[rows]).median()))
         users = torch.from_numpy(log.profile[np.unique(log.user[rows])])
         squashed = _squash(users)
@@ -145,28 +133,34 @@ class FeedbackEncoder(nn.Module):
         if statistics_BNS is None:
             statistics_BNS = self.statistics(x.candidate_ids)
         valid_BL = (x.sequence_ids[..., 0] != PADDING).to(duration_BN.dtype)
-        done_BLF = _done(x.sequence_feedback) * valid_BL[..., None]
+        done_BLF = self.feedback(x.sequence_feedback) * valid_BL[..., None]
+        if not self.config.feedback:
+            done_BLF = torch.zeros_like(done_BLF)
+        habit_BLF = done_BLF[..., : len(DONE)]
         log_age_BL = torch.log1p(x.sequence_age_s) / 10.0
         length_BN2 = torch.stack([torch.log(duration_BN) / 4.0, (duration_BN <= 18.0).float()], dim=-1)
 
-        token_BLE = self.step(
-            torch.cat(
-                [
-                    self._ids(sequence_ids),
-                    self.tab(sequence_ids[..., 3]),
-                    done_BLF,
-                    torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0,
-                    log_age_BL[..., None],
-                ],
-                dim=-1,
-            )
-        )
-        query_BNE = self.query(torch.cat([self._ids(candidate_ids), length_BN2, statistics_BNS], dim=-1))
-        attended_BNE = self._attend(query_BNE, F.gelu(token_BLE), valid_BL)
+        token = [
+            self._ids(sequence_ids),
+            self.tab(sequence_ids[..., 3]),
+            done_BLF,
+            torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0,
+            log_age_BL[..., None],
+        ]
+        query = [self._ids(candidate_ids), length_BN2, statistics_BNS]
+        if self.groups is not None and self.group is not None:
+            token += [
+                self.group(self.groups(x.sequence_feedback[..., 1])),
+                torch.log1p(gap_s(x.sequence_age_s, valid_BL))[..., None] / 10.0,
+            ]
+            query.append(self.group(self.groups(duration_BN)))
+        token_BLE, query_BNE = self.step(torch.cat(token, dim=-1)), self.query(torch.cat(query, dim=-1))
+        share_BLS = self._crowds(x, habit_BLF, valid_BL)
+        interest_BNSE = self.attention(query_BNE, F.gelu(token_BLE), share_BLS, valid_BL)
         user_BH = self.user(
             torch.cat(
                 [
-                    self._habits(x, done_BLF, valid_BL, log_age_BL),
+                    habits(x, habit_BLF, valid_BL, log_age_BL),
                     self.tab(x.context_ids[..., 0]),
                     *self._profile(x),
                 ],
@@ -177,9 +171,9 @@ class FeedbackEncoder(nn.Module):
             torch.cat(
                 [
                     query_BNE,
-                    attended_BNE,
-                    query_BNE * attended_BNE,
-                    self._matched(x, done_BLF, valid_BL),
+                    interest_BNSE.flatten(2),
+                    (query_BNE[:, :, None] * interest_BNSE).flatten(2),
+                    matched(x, habit_BLF, valid_BL),
                     statistics_BNS,
                     length_BN2,
                 ],
@@ -188,6 +182,18 @@ class FeedbackEncoder(nn.Module):
         )
         hidden_BNH = F.gelu(self.norm(user_BH[:, None, :] + candidate_BNH))
         return F.gelu(self.state(self.dropout(hidden_BNH))), duration_BN
+
+    def _crowds(self, x: RankerInputs, done_BLF: Tensor, valid_BL: Tensor) -> Tensor:
+        """How much each step counts in each crowd that candidates attend over -> `[B, L, S]` in [0, 1]."""
+        liked_BL, skipped_BL = liked_and_skipped(done_BLF)
+        counted_BL, disliked_BL = valid_BL, skipped_BL
+        if self.gate is not None:
+            context_BLC = skip_context(skipped_BL, x.sequence_age_s, valid_BL)
+            disliked_BL = skipped_BL * self.gate(context_BLC, self.tab(x.sequence_ids[..., 3]))
+            counted_BL = valid_BL - skipped_BL + disliked_BL
+        crowds = {"one": [counted_BL], "apart": [liked_BL, disliked_BL]}
+        crowds["both"] = crowds["one"] + crowds["apart"]
+        return torch.stack(crowds[self.config.interests], dim=-1)
 
     def _ids(self, ids: Tensor) -> Tensor:
         """Embeddings of (video, author, tag), concatenated."""
@@ -199,49 +205,6 @@ class FeedbackEncoder(nn.Module):
             return ids
         drop = (torch.rand(ids.shape) < self.config.id_dropout) & (ids != PADDING)
         return torch.where(drop, UNKNOWN, ids)
-
-    def _attend(self, query_BNE: Tensor, token_BLE: Tensor, valid_BL: Tensor) -> Tensor:
-        """Scaled dot-product attention of candidates over steps and the null token -> `[B, N, E]`."""
-        b, n, e = query_BNE.shape
-        h = self.config.heads
-        null_B1E = self.null[:, None, None, :].expand(2, b, 1, e)
-        key_BLE = torch.cat([null_B1E[0], self.key(token_BLE)], dim=1)
-        value_BLE = torch.cat([null_B1E[1], self.value(token_BLE)], dim=1)
-        mask_BL = torch.cat([valid_BL.new_ones(b, 1), valid_BL], dim=1)
-        query_BHNE = query_BNE.reshape(b, n, h, e // h).transpose(1, 2)
-        key_BHEL = key_BLE.reshape(b, -1, h, e // h).permute(0, 2, 3, 1)
-        value_BHLE = value_BLE.reshape(b, -1, h, e // h).transpose(1, 2)
-        logit_BHNL = query_BHNE @ key_BHEL / math.sqrt(e // h)
-        weight_BHNL = torch.softmax(logit_BHNL + (mask_BL[:, None, None, :] - 1.0) * 1e4, dim=-1)
-        return (weight_BHNL @ value_BHLE).transpose(1, 2).reshape(b, n, e)
-
-    def _habits(self, x: RankerInputs, done_BLF: Tensor, valid_BL: Tensor, log_age_BL: Tensor) -> Tensor:
-        """The user's running statistics: means over all steps, over those of the same tab, of the last half
-        hour and of the last day, each with its log count; then the newest steps one by one."""
-        same_tab = valid_BL * (x.sequence_ids[..., 3] == x.context_ids).float()
-        half_hour = same_tab * (x.sequence_age_s < 1800.0).float()
-        day = same_tab * (x.sequence_age_s < 86_400.0).float()
-        means = _mean(done_BLF, torch.stack([valid_BL, same_tab, half_hour, day], dim=1))
-        newest = torch.cat(
-            [
-                done_BLF,
-                torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0 * valid_BL[..., None],
-                (1.0 - log_age_BL[..., None]) * valid_BL[..., None],
-                valid_BL[..., None],
-            ],
-            dim=-1,
-        )
-        newest = F.pad(newest, (0, 0, RECENT, 0))[:, -RECENT:]
-        gap = F.pad((1.0 - log_age_BL) * valid_BL, (1, 0))
-        return torch.cat(
-            [means.flatten(1), newest.flatten(1), gap.amax(dim=1, keepdim=True), gap[:, -1:]], dim=-1
-        )
-
-    def _matched(self, x: RankerInputs, done_BLF: Tensor, valid_BL: Tensor) -> Tensor:
-        """What the user did with the candidate's author, and with its tag -> `[B, N, 2·(F+1)]`."""
-        wanted, seen = x.candidate_ids[..., 1:3, None], x.sequence_ids[:, None, :, 1:3].transpose(2, 3)
-        same_BN2L = ((wanted == seen) & (wanted != UNKNOWN)).float() * valid_BL[:, None, None, :]
-        return _mean(done_BLF[:, None], same_BN2L).flatten(2)
 
     def _profile(self, x: RankerInputs) -> list[Tensor]:
         """Standardised numbers, which of them are missing, and the categories' embeddings.
@@ -263,27 +226,3 @@ class FeedbackEncoder(nn.Module):
 def _squash(number: Tensor) -> Tensor:
     """sign(x)·log(1 + |x|): counts such as followers span six decades."""
     return torch.sign(number) * torch.log1p(torch.abs(number))
-
-
-def _done(feedback: Tensor) -> Tensor:
-    """Raw feedback `[…, 8]` -> what was done `[…, 11]`, columns as in `STEP_COLUMNS`."""
-    w, d = feedback[..., 0], feedback[..., 1].clamp(min=0.1)
-    columns = [
-        (w >= d.clamp(max=18.0)).float(),
-        (w < d.clamp(max=3.0)).float(),
-        torch.log1p(w) / 4.0,
-        (w / d).clamp(max=3.0),
-        (w >= d).float(),
-    ]
-    return torch.cat([torch.stack(columns, dim=-1), feedback[..., 2:]], dim=-1)
-
-
-def _mean(done_BLF: Tensor, weight_BNL: Tensor) -> Tensor:
-    """Weighted mean of the steps, shrunk towards 0 by one step, and the log of the count: `[B, N, F+1]`.
-
-    The count is a matrix product with ones, not a sum: ONNX Runtime's ReduceSum loses the axis when the
-    sequence is empty.
-    """
-    total = weight_BNL @ torch.cat([done_BLF, torch.ones_like(done_BLF[..., :1])], dim=-1)
-    count = total[..., -1:]
-    return torch.cat([total[..., :-1] / (count + 1.0), torch.log1p(count) / 4.0], dim=-1)

@@ -10,8 +10,8 @@ tensor([0.5000, 0.5000])
 tensor([ 3., 30.])
 """
 
-from training.strata._groups import DurationGroups
+from training.strata._groups import DurationGroups, how_many
 from training.strata._moments import StratifiedMoments
 from training.strata._quantiles import StratifiedQuantiles
 
-__all__ = ["DurationGroups", "StratifiedMoments", "StratifiedQuantiles"]
+__all__ = ["DurationGroups", "StratifiedMoments", "StratifiedQuantiles", "how_many"]

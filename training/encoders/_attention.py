@@ -1,0 +1,71 @@
+"""Candidates attend over a user's steps, over several crowds of them at once."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+# Shape suffixes: B users, N candidates, L steps, S crowds of steps, H heads, K width of a head, E = H·K.
+
+
+class CandidateAttention(nn.Module):
+    """One vector for each candidate and crowd of steps.
+
+        a_ns = (e^{q_n·k_s} v_s + Σ_j c_js e^{q_n·k_j} v_j) / (e^{q_n·k_s} + Σ_j c_js e^{q_n·k_j})
+
+    c_js in [0, 1] says how much step j belongs to crowd s; k_s and v_s are the crowd's learned null token,
+    so that a crowd of nobody is a defined answer. q, k are scaled by K^-1/4 each.
+
+    One softmax over all steps and null tokens serves every crowd: what a crowd leaves out cancels, and its
+    numerator and denominator are columns of the same matrix product.
+
+    Args:
+        token: E.
+        heads: H, divides E.
+        crowds: S.
+    """
+
+    def __init__(self, token: int, heads: int, crowds: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.key = nn.Linear(token, token)
+        self.value = nn.Linear(token, token)
+        self.null = nn.Parameter(torch.zeros(2, crowds, token))
+
+    def forward(self, query_BNE: Tensor, token_BLE: Tensor, share_BLS: Tensor, valid_BL: Tensor) -> Tensor:
+        """Attend.
+
+        Args:
+            query_BNE: the candidates.
+            token_BLE: the steps.
+            share_BLS: c, 0 on padding.
+            valid_BL: 0 on padding.
+
+        Returns:
+            `[B, N, S, E]`.
+        """
+        b, n, e = query_BNE.shape
+        s, h = share_BLS.shape[2], self.heads
+        k = e // h
+        null_BSE = self.null[:, None].expand(2, b, s, e)
+        key_BHKJ = self._split(torch.cat([null_BSE[0], self.key(token_BLE)], dim=1)).transpose(2, 3)
+        value_BHJK = self._split(torch.cat([null_BSE[1], self.value(token_BLE)], dim=1))
+        open_BJ = torch.cat([valid_BL.new_ones(b, s), valid_BL], dim=1)
+        logit_BHNJ = self._split(query_BNE) @ key_BHKJ / math.sqrt(k)
+        weight_BHNJ = torch.softmax(logit_BHNJ + (open_BJ[:, None, None, :] - 1.0) * 1e4, dim=-1)
+
+        own_BSS = torch.eye(s).expand(b, s, s)
+        share_B1JS1 = torch.cat([own_BSS, share_BLS], dim=1)[:, None, :, :, None]
+        part_BHJK = torch.cat([value_BHJK, torch.ones_like(value_BHJK[..., :1])], dim=-1)
+        sums_BHNC = weight_BHNJ @ (share_B1JS1 * part_BHJK[:, :, :, None, :]).flatten(3)
+        sums_BHNSK = sums_BHNC.reshape(b, h, n, s, k + 1)
+        # A crowd that is e^-70 of the whole answers 0 rather than 0/0.
+        mean_BHNSK = sums_BHNSK[..., :-1] / sums_BHNSK[..., -1:].clamp(min=1e-30)
+        return mean_BHNSK.permute(0, 2, 3, 1, 4).reshape(b, n, s, e)
+
+    def _split(self, x_BJE: Tensor) -> Tensor:
+        """`[B, J, E]` -> `[B, H, J, K]`."""
+        b, j, e = x_BJE.shape
+        return x_BJE.reshape(b, j, self.heads, e // self.heads).transpose(1, 2)

@@ -1,0 +1,78 @@
+"""A step of the sequence in numbers: what was done at it, and when it came."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.features import FEEDBACK_COLUMNS
+from models.schema import EXPLICIT
+from training.strata import how_many
+
+# Shape suffixes: B users, L steps, F columns of what was done.
+
+DONE: Final = ("long_view", "skip", "log_watch_time", "watch_ratio", "complete", *FEEDBACK_COLUMNS[2:])
+"""The first columns of `StepFeedback`, of which means are taken."""
+
+RATIO_EDGES: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 0.98, 1.1, 1.5, 2.0, 3.0)
+"""Inner edges of the watch-ratio buckets: about even on a log scale, finer where people finish or start
+again. None is at 1: players report a whole view as a little more or less."""
+
+RATIO_WIDTH: Final = 4
+"""Width of a bucket's embedding."""
+
+FIRST_GAP_S: Final = 30 * 86_400.0
+"""The time before the first step of a sequence: as if after a month."""
+
+
+class StepFeedback(nn.Module):
+    """Raw feedback -> what was done. The only door through which feedback comes into the encoder.
+
+    Columns `DONE`; with `full` also whether it was an effective view (KuaiRand's valid play: w ≥ d up to
+    7 s, w > 7 s above) and the embedding of the bucket of w/d.
+    """
+
+    ratio_edges: Tensor
+
+    def __init__(self, *, full: bool) -> None:
+        super().__init__()
+        self.ratio = nn.Embedding(len(RATIO_EDGES) + 1, RATIO_WIDTH) if full else None
+        self.register_buffer("ratio_edges", torch.tensor(RATIO_EDGES), persistent=False)
+        self.width = len(DONE) + (1 + RATIO_WIDTH if full else 0)
+
+    def forward(self, feedback_BL8: Tensor) -> Tensor:
+        """`[B, L, 8]`, columns as `FEEDBACK_COLUMNS` -> `[B, L, F]`."""
+        w, d = feedback_BL8[..., 0], feedback_BL8[..., 1].clamp(min=0.1)
+        columns = [
+            (w >= d.clamp(max=18.0)).float(),
+            (w < d.clamp(max=3.0)).float(),
+            torch.log1p(w) / 4.0,
+            (w / d).clamp(max=3.0),
+            (w >= d).float(),
+        ]
+        done_BLF = torch.cat([torch.stack(columns, dim=-1), feedback_BL8[..., 2:]], dim=-1)
+        if self.ratio is None:
+            return done_BLF
+        effective = torch.where(d > 7.0, w > 7.0, w >= d).float()
+        bucket = how_many((w / d)[..., None] >= self.ratio_edges)
+        return torch.cat([done_BLF, effective[..., None], self.ratio(bucket)], dim=-1)
+
+
+def liked_and_skipped(done_BLF: Tensor) -> tuple[Tensor, Tensor]:
+    """`[B, L]` each, 0 or 1: a long view or any explicit feedback; a skip without it."""
+    signs = [DONE.index(name) for name in ("long_view", *EXPLICIT)]
+    # One column after the other: a reduction would run over no steps at all when the sequence is empty.
+    liked = torch.stack([done_BLF[..., i] for i in signs]).amax(dim=0)
+    return liked, done_BLF[..., DONE.index("skip")] * (1.0 - liked)
+
+
+def gap_s(age_BL: Tensor, valid_BL: Tensor) -> Tensor:
+    """`[B, L]` seconds between the step before and each step, `FIRST_GAP_S` where there is none before."""
+    before_BL = F.pad(age_BL, (1, 0))[:, :-1]
+    known_BL = F.pad(valid_BL, (1, 0))[:, :-1] > 0
+    elapsed_BL = (before_BL - age_BL).clamp(min=0.0)
+    # A tensor, not a number: that would be exported as a double, which is not among Where's types here.
+    return torch.where(known_BL, elapsed_BL, torch.full_like(elapsed_BL, FIRST_GAP_S))
