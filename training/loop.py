@@ -113,7 +113,7 @@ def fit_ranker(
         if stop_rows is None:
             epochs.append(Epoch(epoch, losses[0] / steps, losses[1] / steps, None, None))
             continue
-        seconds = predict(ranker, log, stop_rows, config.sequence_length, first).watch_time_s
+        seconds = predict_seconds(ranker, log, stop_rows, config.sequence_length, first)
         actual = log.watch_time_s[stop_rows]
         mae = mae_s(seconds, actual)
         assert mae is not None
@@ -126,6 +126,18 @@ def fit_ranker(
         ranker.load_state_dict(best_state)
     ranker.eval()
     return epochs
+
+
+def predict_seconds(
+    ranker: Ranker, log: Interactions, rows: I64, length: int, first: I64 | None = None, batch: int = 2048
+) -> F32:
+    """`[R]` predicted watch time of rows of a log, each with its own causal history; for any head."""
+    first = log.first_row() if first is None else first
+    ranker.eval()
+    parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+    with torch.no_grad():
+        seconds = [ranker.seconds(inputs_for(log, part, length, first))[:, 0].numpy() for part in parts]
+    return np.concatenate([np.zeros(0, np.float32), *seconds])
 
 
 class Predictions(NamedTuple):

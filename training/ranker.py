@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from training.encoders import FeedbackEncoder, RankerInputs
 from training.labels import Scale
-from training.watch_time import DistributionHead
+from training.watch_time import DistributionHead, Head
 
 # Shape suffixes: B users, N candidates, S statistics of a candidate, D state width, K anchors.
 
@@ -43,11 +43,12 @@ class Ranker(nn.Module):
 
     Args:
         encoder: inputs -> states.
-        head: state -> watch time, with a distribution.
+        head: state -> watch time. To be served it needs a distribution (`DistributionHead`); any other can be
+            fitted and judged beside it.
         scale: seconds -> [0, 1], fitted on train.
     """
 
-    def __init__(self, encoder: FeedbackEncoder, head: DistributionHead, scale: Scale) -> None:
+    def __init__(self, encoder: FeedbackEncoder, head: Head, scale: Scale) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
@@ -75,6 +76,11 @@ class Ranker(nn.Module):
         interest = F.binary_cross_entropy_with_logits(self.interest(state_BND)[..., 0], label_BN)
         return watch, interest
 
+    def seconds(self, x: RankerInputs) -> Tensor:
+        """`[B, N]` predicted watch time, of any head."""
+        state_BND, duration_BN = self.encoder(x)
+        return self.head.seconds(state_BND, duration_BN)
+
     def forward(
         self,
         sequence_ids: Tensor,
@@ -99,7 +105,7 @@ class Ranker(nn.Module):
                 profile_ids,
             )
         )
-        found = self.head.predict(state_BND, duration_BN)
+        found = cast(DistributionHead, self.head).predict(state_BND, duration_BN)
         return RankerOutputs(
             watch_time_s=found.seconds,
             watch_ratio=found.seconds / duration_BN,

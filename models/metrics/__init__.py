@@ -9,7 +9,7 @@ from models.metrics._auc import auc, gauc
 from models.metrics._labels import LONG_VIEW_S, long_view
 from models.metrics._pointwise import mae_s, rmse_s
 from models.metrics._report import CUTS, Figures, report
-from models.metrics._xauc import Pairs, Ties, count_pairs, xauc
+from models.metrics._xauc import Pairs, Ties, count_pairs, xauc, xgauc
 
 __all__ = [
     "CUTS",
@@ -30,4 +30,5 @@ __all__ = [
     "report",
     "rmse_s",
     "xauc",
+    "xgauc",
 ]

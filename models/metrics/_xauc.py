@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from models.metrics._rows import F64, I64, Column, numbers
+from models.metrics._rows import F64, I64, Column, Users, numbers, same_length
 
 Ties = Literal["comparable", "strict", "lenient"]
 """How pairs that tie are counted; see `xauc`."""
@@ -74,6 +74,40 @@ def xauc(prediction: Column, target: Column, ties: Ties = "comparable") -> float
     KDD 2022; the conventions are those of the repositories named.
     """
     return count_pairs(prediction, target).xauc(ties)
+
+
+def xgauc(user: Column, prediction: Column, target: Column) -> float | None:
+    """XAUC within each user, averaged with the user's exposures as weights.
+
+        XGAUC = Σ_u n_u XAUC_u / Σ_u n_u      over users with a pair of rows whose targets differ
+
+    What a list of one user's is judged by: who watches long is no merit of its order.
+
+    Args:
+        user: `[N]` ids, in any order.
+        prediction, target: as for `xauc`, by the `comparable` convention.
+
+    Returns:
+        A number in [0, 1]; `None` when no user has such a pair.
+
+    Raises:
+        ValueError: columns of different lengths.
+        BadInput: a value is not finite.
+
+    Source: Zhao et al., "Counteracting Duration Bias in Video Recommendation via Counterfactual Watch Time",
+    KDD 2024.
+    """
+    same_length(user=user, prediction=prediction, target=target)
+    by, of = numbers(prediction=prediction, target=target)
+    users = Users.of(user)
+    order = np.argsort(users.index, kind="stable")
+    total = weight = 0.0
+    for start, rows in zip(users.starts(), users.rows, strict=True):
+        mine = order[start : start + rows]
+        within = count_pairs(by[mine], of[mine]).xauc() if rows > 1 else None
+        if within is not None:
+            total, weight = total + rows * within, weight + rows
+    return float(total / weight) if weight else None
 
 
 def count_pairs(prediction: Column, target: Column) -> Pairs:

@@ -22,10 +22,10 @@ from tests.training.test_compare_jobs import ended
 from training.__main__ import app
 from training.compare._digest import digest
 from training.compare._jobs import Job
+from training.compare._knobs import read_knobs
 from training.compare.labels._fit import prepare as prepare_jobs
 from training.compare.labels._methods import METHODS, pick
 from training.compare.labels._world import CompareConfig, open_world
-from training.compare.labels.commands import read_config
 from training.data import SyntheticConfig, prepare
 from training.fit import rules
 
@@ -253,7 +253,9 @@ def test_a_wrong_knob_is_refused(knob: dict[str, Any], says: str, data: Path, tm
 
 
 def test_the_knobs_of_a_report_can_be_given_again(report: Path, knobs: Path) -> None:
-    assert read_config(report / "report.json", {}) == CompareConfig.model_validate_json(knobs.read_text())
+    assert read_knobs(CompareConfig, report / "report.json", {}) == CompareConfig.model_validate_json(
+        knobs.read_text()
+    )
 
 
 def test_finished_fits_are_only_those_of_the_same_log_and_knobs(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from training.encoders._din_rows import DinRows, Slates, slates
 from training.encoders._feedback import FeedbackEncoder
 from training.encoders._feedback_config import FeedbackEncoderConfig
 from training.encoders._inputs import RankerInputs, inputs_for
+from training.encoders._plain import plain_features, plain_names
 from training.encoders._sasrec import SASRec, SASRecConfig, SequenceInputs
 
 __all__ = [
@@ -21,5 +22,7 @@ __all__ = [
     "SequenceInputs",
     "Slates",
     "inputs_for",
+    "plain_features",
+    "plain_names",
     "slates",
 ]

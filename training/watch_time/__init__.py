@@ -1,6 +1,6 @@
 """Heads that turn an encoder's state into seconds of watch time."""
 
-from training.watch_time._base import DistributionHead, Head, Prediction
+from training.watch_time._base import QUANTILES, DistributionHead, Head, Prediction
 from training.watch_time._cread import CREAD, CREADConfig
 from training.watch_time._cwm import CWM, CWMConfig
 from training.watch_time._d2q import D2QSeconds, D2QSecondsConfig
@@ -15,6 +15,7 @@ __all__ = [
     "CWM",
     "LDA",
     "OR",
+    "QUANTILES",
     "TPM",
     "VR",
     "WLR",

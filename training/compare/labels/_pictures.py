@@ -11,15 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from training.compare._panels import BLUE, DPI, GREY, LIGHT, ORANGE, grid_of
 from training.compare._place import spread_out
 
-# `Figure` without pyplot: no global state, no window system, and PNG is drawn by Agg.
-
-BLUE: Final = "#2b6cb0"
-ORANGE: Final = "#d9730d"
-GREY: Final = "#8a8f98"
-LIGHT: Final = "#d5d8dd"
-_DPI: Final = 80
 _FONT: Final = 8.0
 """Points, of the names on the front."""
 
@@ -54,7 +48,7 @@ def draw_surfaces(path: Path, surfaces: Mapping[str, Mapping[str, Any]]) -> None
         panels.append((f"{name}, no explicit feedback" if liked else name, found, "plain"))
         if liked:
             panels.append((f"{name}, with explicit feedback", found, "liked"))
-    figure, grid = _grid(len(panels), width=2.5, height=2.25)
+    figure, grid = grid_of(len(panels), width=2.5, height=2.25)
     mesh = None
     for axes, (title, found, which) in zip(grid, panels, strict=True):
         d, w = found["duration_s"], found["watch_time_s"]
@@ -75,7 +69,7 @@ def draw_histograms(
     path: Path, edges: Sequence[int], exposed: Sequence[int], shown: Mapping[str, Sequence[float]], k: int
 ) -> None:
     """A panel for each method: the durations it recommends, against those there were to choose from."""
-    figure, grid = _grid(len(shown), width=2.4, height=1.75)
+    figure, grid = grid_of(len(shown), width=2.4, height=1.75)
     width = edges[1] - edges[0]
     left = np.array(edges)
     log = np.array(exposed) / max(sum(exposed), 1)
@@ -101,7 +95,7 @@ def draw_curves(path: Path, seeds: Sequence[Sequence[Mapping[str, Any]]], column
         seeds: the curves of each seed, an entry an epoch.
         columns: key of an entry -> title of its panel.
     """
-    figure = Figure(figsize=(2.9 * len(columns) + 0.4, 2.9), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(2.9 * len(columns) + 0.4, 2.9), dpi=DPI, layout="constrained")
     grid = figure.subplots(1, len(columns), squeeze=False, sharex=True)
     for axes, (key, title) in zip(grid.flat, columns.items(), strict=True):
         for i, curve in enumerate(seeds):
@@ -129,7 +123,7 @@ def draw_front(
         highlight: the point that is drawn in another colour.
         labels: what x, y and the circles' size are.
     """
-    figure = Figure(figsize=(9.5, 6.6), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(9.5, 6.6), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.grid(color=LIGHT, lw=0.5)
     axes.plot([p.x for p in front], [p.y for p in front], color=GREY, lw=1.5, marker="x", ms=4, zorder=1)
@@ -159,7 +153,7 @@ def draw_front(
 def draw_bars(path: Path, columns: Mapping[str, Sequence[Bar]]) -> None:
     """A panel for each figure, a bar for each method with its standard deviation over the seeds."""
     longest = max(len(bars) for bars in columns.values())
-    figure = Figure(figsize=(3.4 * len(columns) + 1.2, 0.21 * longest + 1.3), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(3.4 * len(columns) + 1.2, 0.21 * longest + 1.3), dpi=DPI, layout="constrained")
     colours = {"reference": ORANGE, "leads": BLUE, "loses": "#b03a2e", "ties": GREY}
     grid = figure.subplots(1, len(columns), squeeze=False, sharey=True)
     for axes, (title, bars) in zip(grid.flat, columns.items(), strict=True):
@@ -188,26 +182,12 @@ def draw_bars(path: Path, columns: Mapping[str, Sequence[Bar]]) -> None:
     figure.savefig(path)
 
 
-def _grid(panels: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with this many panels, five in a row, that share their axes; sizes of a panel in inches."""
-    columns = min(5, panels)
-    rows = -(-panels // columns)
-    size = (width * columns + 0.8, height * rows + 0.9)
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for i, axes in enumerate(grid.flat):
-        axes.set_visible(i < panels)
-        # Where the last row is not full, the panel above has the column's ticks.
-        axes.tick_params(labelsize=7, labelbottom=i + columns >= panels)
-    return figure, list(grid.flat[:panels])
-
-
 def _name(figure: Figure, axes: Axes, points: Sequence[Point], ends: Sequence[Point], highlight: str) -> None:
     """Write each point's name beside it, without names over names."""
     figure.draw_without_rendering()  # the places of points on the page are known after this
     named = [*points, *(p._replace(name=f"a = {p.name}") for p in ends)]
     at = axes.transData.transform([(p.x, p.y) for p in named])
-    size = np.array([(0.64 * len(p.name) + 0.8, 1.5) for p in named]) * _FONT * _DPI / 72
+    size = np.array([(0.64 * len(p.name) + 0.8, 1.5) for p in named]) * _FONT * DPI / 72
     colours = {highlight: ORANGE} | {p.name: GREY for p in named[len(points) :]}
     places = axes.transData.inverted().transform(spread_out(at, size))
     for p, (x, y) in zip(named, places, strict=True):

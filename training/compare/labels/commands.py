@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from models.errors import BadInput
+from training.compare._knobs import read_knobs
 from training.compare._stand import interval
 from training.compare.labels._columns import COLUMNS, digits, title
 from training.compare.labels._compare import compare_labels, partial_path
@@ -57,7 +56,9 @@ def labels(
         "stop_days": stop_days,
         "meta_days": meta_days,
     }
-    knobs = read_config(config, {name: value for name, value in given.items() if value is not None})
+    knobs = read_knobs(
+        CompareConfig, config, {name: value for name, value in given.items() if value is not None}
+    )
     picked = pick(methods, ablations=ablations)
     try:
         with progress() as report:
@@ -74,25 +75,6 @@ def labels(
     for line in _table(found):
         typer.echo(line)
     typer.echo(f"wrote {out / 'report.md'}, report.json and pictures")
-
-
-def read_config(path: Path | None, given: dict[str, Any]) -> CompareConfig:
-    """Knobs of a file, if there is one, and options over them.
-
-    Raises:
-        BadInput: no JSON, an unknown knob, or a value that breaks its rule.
-    """
-    try:
-        found = {} if path is None else json.loads(path.read_text())
-        # A report holds its knobs among other things.
-        knobs = found.get("config", found) if isinstance(found, dict) else found
-        return CompareConfig.model_validate(knobs | given)
-    except (OSError, TypeError, json.JSONDecodeError) as e:
-        raise BadInput(f"{path} does not hold knobs as JSON: {e}.") from e
-    except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "config"
-        raise BadInput(f"`{where}` of the comparison: {first['msg']}, found {first['input']!r}.") from e
 
 
 def _cuts(k: str) -> list[int]:

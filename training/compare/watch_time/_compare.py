@@ -1,0 +1,97 @@
+"""`compare watch-time`: fit every head on the same encoder, and write the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from models.errors import BadInput
+from training.compare._digest import digest
+from training.compare._jobs import Checkpoint, Job, Progress, run_jobs
+from training.compare._report import write_json
+from training.compare.watch_time._assemble import assemble
+from training.compare.watch_time._fit import prepare
+from training.compare.watch_time._markdown import markdown
+from training.compare.watch_time._methods import Method
+from training.compare.watch_time._world import WatchTimeConfig, open_world
+from training.provenance import command, commit, machine
+from training.run import refuse_existing, whole_folder
+
+
+def compare_watch_time(
+    data: Path,
+    out: Path,
+    methods: Sequence[Method],
+    config: WatchTimeConfig,
+    *,
+    processes: int,
+    on_progress: Progress = lambda _: None,
+) -> dict[str, Any]:
+    """Fit every method with every seed, and write `report.json`, `report.md` and pictures into a new folder.
+
+    Outcomes of finished fits are kept in `partial_path(out)` until the report is written; a second call with
+    the same log, knobs and code goes on from there, also with more methods or seeds.
+
+    Args:
+        data: a folder that `prepare` wrote, or one's own log in that layout.
+        out: the new folder.
+        methods: the rows of the table.
+        config: the split, the encoder, the seeds.
+        processes: fits at once, one thread each.
+        on_progress: called with the share that is done.
+
+    Returns:
+        What `report.json` holds.
+
+    Raises:
+        BadInput: `out` exists, the log cannot be read or is too short, or no method works on this log. One
+            that does not is a row that says so.
+    """
+    # matplotlib takes 0.4 s to import: neither the workers nor the other commands wait for it.
+    from training.compare.watch_time._pictures import draw
+
+    refuse_existing(out)
+    made = {"command": command(), "commit": commit(), "machine": machine()}
+    world = open_world(data, config)
+    knobs = config.model_dump_json(exclude={"seed", "seeds", "resamples"})
+    checkpoint = Checkpoint(partial_path(out), digest(data, knobs))
+    outcomes = run_jobs(
+        jobs(methods, config),
+        partial(prepare, data, config),
+        checkpoint,
+        processes=processes,
+        on_progress=on_progress,
+    )
+    if all(outcome.refused is not None for outcome in outcomes.values()):
+        first = next(iter(outcomes.values())).refused
+        raise BadInput(f"none of the methods works on this log; the first says: {first}")
+    rows = assemble(world, methods, outcomes, config)
+    report = {
+        **made,
+        "dataset": world.facts(),
+        "config": config.model_dump(mode="json"),
+        "rows": [row.as_json() for row in rows],
+    }
+    with whole_folder(out) as folder:
+        write_json(folder / "report.json", report)
+        (folder / "report.md").write_text(markdown(rows, report))
+        draw(folder, rows, world)
+    checkpoint.remove()
+    return report
+
+
+def partial_path(out: Path) -> Path:
+    """Where finished fits are kept until the report is written."""
+    return out.parent / f".{out.name}.partial.jsonl"
+
+
+def jobs(methods: Sequence[Method], config: WatchTimeConfig) -> list[Job]:
+    """Every method with every seed, heads first: they take longest. The median has no seed."""
+    ordered = sorted(methods, key=lambda method: method.head is None)
+    return [
+        Job(method.name, config.seed + i)
+        for method in ordered
+        for i in range(1 if method.constant else config.seeds)
+    ]

@@ -1,0 +1,118 @@
+"""What every fit of the watch-time comparison starts from: the log, its windows, and the knobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from models.errors import BadInput
+from models.vocabulary import Vocabulary
+from training.config import Config
+from training.data import Boundaries, Dataset, Interactions, load, ms_to_day, split_by_time
+from training.data._interactions import I64
+from training.encoders import FeedbackEncoderConfig
+from training.fit import in_main_tab
+from training.loop import LoopConfig
+from training.recipes import any_log
+from training.watch_time import LDAConfig
+
+
+class WatchTimeConfig(Config):
+    """Everything that decides the figures of a comparison besides the log."""
+
+    seed: NonNegativeInt = 0
+    """The first seed; the others follow it."""
+    seeds: PositiveInt = 5
+    """How often every method is fitted."""
+    test_days: PositiveInt = 2
+    """The last days of the log: what the table is of. Looked at once."""
+    stop_days: PositiveInt = 1
+    """The days before them: when to stop."""
+    min_count: PositiveInt = 2
+    """Ids on fewer exposures share the unknown row."""
+    all_tabs: bool = False
+    """Judge every row; otherwise those of the data set's main tab, where it names one."""
+    resamples: PositiveInt = 2000
+    """Of the paired bootstrap."""
+    encoder: FeedbackEncoderConfig = Field(default_factory=lambda: any_log().encoder)
+    """Of every head; by default as in the released bundle."""
+    loop: LoopConfig = Field(default_factory=lambda: any_log().loop.model_copy(update={"interest": 0.0}))
+    """Steps, batches and rate of every head."""
+    lda: LDAConfig = Field(default_factory=lambda: any_log().lda)
+    """By default as in the released bundle."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A log cut into its windows."""
+
+    dataset: Dataset
+    vocabulary: Vocabulary
+    log: Interactions
+    known: I64
+    """Rows that are learned from: everything before the early-stop days."""
+    stop: I64
+    """Rows of early stopping, of the judged tab."""
+    test: I64
+    """`[R]` judged rows."""
+
+    def facts(self) -> dict[str, Any]:
+        """Windows and counts, as JSON."""
+        info, log = self.dataset.info, self.log
+        found: dict[str, Any] = {
+            "dataset": info.dataset,
+            "source": info.source,
+            "licence": info.licence,
+            "rows": len(log),
+            "windows": {},
+        }
+        for name, rows in {"train": self.known, "early_stop": self.stop, "test": self.test}.items():
+            at = log.timestamp_ms[rows]
+            found["windows"][name] = {
+                "days": [ms_to_day(int(t), info.utc_offset_hours) for t in (at.min(), at.max())],
+                "rows": len(rows),
+                "users": len(np.unique(log.user[rows])),
+                "mean_watch_time_s": float(log.watch_time_s[rows].mean()),
+                "median_watch_time_s": float(np.median(log.watch_time_s[rows])),
+            }
+        return found
+
+
+def open_world(data: Path, config: WatchTimeConfig) -> World:
+    """Read a log and cut it.
+
+    Raises:
+        BadInput: the log cannot be read or is too short, or a window has no row of the judged tab.
+    """
+    dataset = load(data)
+    info = dataset.info
+    at = Boundaries.at_last_days(
+        info.first_timestamp_ms,
+        info.last_timestamp_ms,
+        meta_days=0,
+        stop_days=config.stop_days,
+        test_days=config.test_days,
+        utc_offset_hours=info.utc_offset_hours,
+    )
+    vocabulary = dataset.vocabulary(at.early_stop_ms, config.min_count)
+    log = dataset.interactions(vocabulary)
+    split = split_by_time(log.timestamp_ms, at)
+    known = np.union1d(split.train, split.meta)
+    judged = {
+        "early-stop": split.early_stop,
+        "test": split.test,
+    }
+    if not config.all_tabs:
+        judged = {name: in_main_tab(dataset, log, rows, vocabulary) for name, rows in judged.items()}
+    for name, rows in {"training": known, **judged}.items():
+        if not len(rows):
+            raise BadInput(
+                f"no exposures are left in the {name} window"
+                + ("" if config.all_tabs else f" (tab {info.main_tab})")
+                + "; use a longer log, fewer --test-days and --stop-days, or --all-tabs."
+            )
+    return World(dataset, vocabulary, log, known, judged["early-stop"], judged["test"])

@@ -1,0 +1,84 @@
+"""`python -m training compare watch-time`: the command."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from training.compare._knobs import read_knobs
+from training.compare._stand import interval
+from training.compare.watch_time._compare import compare_watch_time, partial_path
+from training.compare.watch_time._methods import pick
+from training.compare.watch_time._world import WatchTimeConfig
+from training.progress import progress
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def watch_time(
+    data: Annotated[Path, typer.Option(help="a folder that `prepare` wrote, or one's own log like it")],
+    out: Annotated[Path, typer.Option(help="a new folder for the report")],
+    methods: Annotated[
+        str | None, typer.Option(help="names, separated by commas; a wrong one lists them all")
+    ] = None,
+    ablations: Annotated[
+        bool | None, typer.Option(help="LDA's ablation rows; by default unless methods are named")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="fits of each method (default 5)")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="the first of them (default 0)")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="fits at once, one thread each")] = CORES,
+    test_days: Annotated[
+        int | None, typer.Option(min=1, help="the last days: what the table is of (default 2)")
+    ] = None,
+    stop_days: Annotated[
+        int | None, typer.Option(min=1, help="the days before them: when to stop (default 1)")
+    ] = None,
+    all_tabs: Annotated[
+        bool | None, typer.Option("--all-tabs", help="judge every tab, not the data set's main one alone")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="knobs as JSON, or another report.json; options go before it")
+    ] = None,
+    figures: Annotated[Path | None, typer.Option("--json", help="write report.json here, too")] = None,
+) -> None:
+    """Fit every watch-time head on one encoder, and report which is nearest, next to boosted trees."""
+    given = {
+        "seeds": seeds,
+        "seed": seed,
+        "test_days": test_days,
+        "stop_days": stop_days,
+        "all_tabs": all_tabs,
+    }
+    knobs = read_knobs(WatchTimeConfig, config, {n: value for n, value in given.items() if value is not None})
+    picked = pick(methods, ablations=ablations)
+    try:
+        with progress() as report:
+            found = compare_watch_time(
+                data, out, picked, knobs, processes=jobs, on_progress=lambda share: report("compare", share)
+            )
+    except KeyboardInterrupt:
+        if partial_path(out).exists():
+            typer.echo(f"finished fits are in {partial_path(out)}: the same command goes on", err=True)
+        raise
+    if figures is not None:
+        figures.parent.mkdir(parents=True, exist_ok=True)
+        figures.write_text((out / "report.json").read_text())
+    for line in _table(found):
+        typer.echo(line)
+    typer.echo(f"wrote {out / 'report.md'}, report.json and pictures")
+
+
+def _table(report: dict[str, Any]) -> list[str]:
+    """MAE, XAUC and XGAUC, for a terminal."""
+    columns = (("mae_s", "MAE, s", 3), ("xauc", "XAUC", 4), ("xgauc", "XGAUC", 4))
+    lines = [f"{'':20}" + "".join(f"{title:>20}" for _, title, _ in columns)]
+    for row in report["rows"]:
+        if row["refused"] is not None:
+            lines.append(f"{row['method']:20}  {row['refused']}")
+            continue
+        cells = (interval(row["metrics"][n]["mean"], row["metrics"][n]["std"], d) for n, _, d in columns)
+        lines.append(f"{row['method']:20}" + "".join(f"{cell:>20}" for cell in cells))
+    return lines

@@ -1,0 +1,85 @@
+"""What the encoder computes without parameters, as plain numbers: what other models learn from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.features import SEQUENCE_ID_COLUMNS
+from models.vocabulary import PADDING
+from training.encoders._feedback import FeedbackEncoder
+from training.encoders._habits import RECENT, habits, matched
+from training.encoders._inputs import RankerInputs
+from training.encoders._statistics import COLUMNS, KEYS
+from training.encoders._steps import DONE
+
+# Shape suffixes: B users, L steps, N candidates, F features.
+
+_WINDOWS = ("all", "same tab", "half hour", "day")
+_IDS = SEQUENCE_ID_COLUMNS[:KEYS]
+
+
+def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Tensor | None = None) -> Tensor:
+    """`[B, N, F]` numbers and categories of each candidate, columns as `plain_names`.
+
+    The user's running statistics and newest steps, what was done with the candidate's author and tag, the
+    frozen statistics of video, author and tag, the duration, the profile, and the ids of tab, video, author,
+    tag and profile categories as numbers. The same that the encoder reads, from the same code.
+
+    Args:
+        encoder: its tables are fitted; its parameters have no part.
+        x: the inputs.
+        statistics_BNS: what a training row may see of its video's; from the frozen tables when left out.
+    """
+    if statistics_BNS is None:
+        statistics_BNS = encoder.statistics(x.candidate_ids)
+    b, n = x.candidate_duration_s.shape
+    valid_BL = (x.sequence_ids[..., 0] != PADDING).float()
+    done_BLF = encoder.feedback(x.sequence_feedback)[..., : len(DONE)] * valid_BL[..., None]
+    user_BF = torch.cat(
+        [
+            habits(x, done_BLF, valid_BL, torch.log1p(x.sequence_age_s) / 10.0),
+            x.profile,
+            x.context_ids.float(),
+            x.profile_ids.float(),
+        ],
+        dim=-1,
+    )
+    return torch.cat(
+        [
+            user_BF[:, None].expand(b, n, user_BF.shape[-1]),
+            matched(x, done_BLF, valid_BL),
+            statistics_BNS,
+            x.candidate_duration_s[..., None],
+            x.candidate_ids.float(),
+        ],
+        dim=-1,
+    )
+
+
+def plain_names(numbers: tuple[str, ...], categories: tuple[str, ...]) -> tuple[list[str], list[int]]:
+    """The columns of `plain_features`, and which of them are categories.
+
+    Args:
+        numbers, categories: names of the profile's.
+    """
+    done = [*DONE, "count"]
+    named = [
+        *(f"{name}, {window}" for window in _WINDOWS for name in done),
+        *(
+            f"{name}, step {RECENT - i} from the end"
+            for i in range(RECENT)
+            for name in (*DONE, "log_duration", "recency", "is there")
+        ),
+        "recency of the newest",
+        "recency of the last",
+        *numbers,
+        "tab",
+        *categories,
+        *(f"{name}, same {key}" for key in ("author", "tag") for name in done),
+        *(f"{name} of the {key.removesuffix('_id')}" for key in _IDS for name in COLUMNS),
+        "duration",
+        *_IDS,
+    ]
+    chosen = {"tab", *categories, *_IDS}
+    return named, [i for i, name in enumerate(named) if name in chosen]
