@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, cast
 
 import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from models.metrics import mae_s, xauc
 from training.config import Config
@@ -30,6 +31,9 @@ class LoopConfig(Config):
     learning_rate: PositiveFloat = 1e-3
     """AdamW's, falling to a tenth of it along a cosine over `epochs`."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """What is judged and kept is a running mean of the parameters, which each step moves by 1 - average of
+    the way, by more while there are few; 0 keeps the last step's. Steps are noisy on small logs."""
     interest: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the interest loss beside the watch-time loss."""
     sequence_length: PositiveInt = 100
@@ -89,6 +93,8 @@ def fit_ranker(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimiser, config.epochs * steps, eta_min=config.learning_rate / 10
     )
+    mean = AveragedModel(ranker, avg_fn=_running_mean(config.average))
+    averaged = cast(Ranker, mean.module)
     epochs: list[Epoch] = []
     best, best_state = np.inf, copy.deepcopy(ranker.state_dict())
     planned = stop_after or config.epochs
@@ -108,24 +114,35 @@ def fit_ranker(
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             schedule.step()
+            mean.update_parameters(ranker)
             losses += (float(watch.detach()), float(interest.detach()))
             on_step((epoch * steps + step + 1) / (planned * steps))
         if stop_rows is None:
             epochs.append(Epoch(epoch, losses[0] / steps, losses[1] / steps, None, None))
             continue
-        seconds = predict_seconds(ranker, log, stop_rows, config.sequence_length, first)
+        seconds = predict_seconds(averaged, log, stop_rows, config.sequence_length, first)
         actual = log.watch_time_s[stop_rows]
         mae = mae_s(seconds, actual)
         assert mae is not None
         epochs.append(Epoch(epoch, losses[0] / steps, losses[1] / steps, mae, xauc(seconds, actual)))
         if mae < best:
-            best, best_state = mae, copy.deepcopy(ranker.state_dict())
+            best, best_state = mae, copy.deepcopy(averaged.state_dict())
         elif epoch - min(epochs, key=lambda e: e.stop_mae_s or np.inf).epoch >= config.patience:
             break
-    if stop_rows is not None:
-        ranker.load_state_dict(best_state)
+    ranker.load_state_dict(best_state if stop_rows is not None else averaged.state_dict())
     ranker.eval()
     return epochs
+
+
+def _running_mean(average: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """mean ← mean + (1 - a) (now - mean), a = min(average, (1 + n) / (10 + n)) after n steps: a short fit
+    does not keep its first steps."""
+
+    def update(mean: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
+        n = float(steps)
+        return mean.lerp(now, 1 - min(average, (1 + n) / (10 + n)))
+
+    return update
 
 
 def predict_seconds(

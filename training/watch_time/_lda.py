@@ -18,7 +18,7 @@ from training.quantize import AnchorsConfig, fit_anchors, random_anchors
 from training.strata import DurationGroups
 from training.watch_time._alignment import transport_labels
 from training.watch_time._base import QUANTILES, Prediction
-from training.watch_time._losses import Regression, regression_loss
+from training.watch_time._losses import RankLoss, Regression, regression_loss
 from training.watch_time._mixture import anchor_edges, mixture_quantiles, mixture_rank
 
 
@@ -75,6 +75,9 @@ class LDAConfig(Config):
     delta: PositiveFloat = 1.0
     """Where Huber turns linear, in those units."""
 
+    rank: NonNegativeFloat = 8.0
+    """λ_r, weight of the squared error of the prediction's rank, see `RankLoss`. Not on the poster."""
+
 
 class Attended(NamedTuple):
     """N exposures beside the K anchors of their groups."""
@@ -96,7 +99,7 @@ class LDA(nn.Module):
 
         h = φ(A_x x)      p_k = φ(A_a a_k)      β = softmax_k( cos(h, p_k) / τ )
         ŵ = d · softplus( g(Σ_k β_k p_k) )
-        L = ℓ(ŵ, w) + λ_a · mean( -Σ_k Q̃_k log β_k )
+        L = ℓ(ŵ, w) + λ_a · mean( -Σ_k Q̃_k log β_k ) + λ_r · mean( (F(ŵ) - F(w))² )
 
     a_k are the anchors of the row's duration group, learned by a VQ-VAE and frozen; Q̃ is the plan that
     carries the rows to them (`pseudo_labels`), a constant for the gradient. One φ serves states and
@@ -110,7 +113,7 @@ class LDA(nn.Module):
         `label_cost`: the poster's transport sees h and p only, so nothing ties an anchor's weight to the
         ratios it stands for, and β is no distribution of the watch time. The rank distance between label
         and anchor in the cost does tie it; β then has quantiles worth serving.
-        L1 by default: judged by MAE, which the median minimises.
+        L1 by default: judged by MAE, which the median minimises; the rank beside it, for the order.
         cosine with a temperature for β, as in the cost (`raw_dot` is the printed form).
 
     Args:
@@ -145,6 +148,7 @@ class LDA(nn.Module):
         self.register_buffer("anchor_rank", torch.zeros(shape))
         self.register_buffer("anchor_key", torch.zeros(*shape, c.dim))
         self.register_buffer("scale", torch.tensor(torch.nan))
+        self.rank_loss = RankLoss()
 
     def fit_tables(self, train: Interactions, *, seed: int) -> Self:
         if not len(train):
@@ -167,6 +171,7 @@ class LDA(nn.Module):
             self.anchor_share[g] = inside.diff() / len(values)
         self.anchor_rank.copy_(self.anchor_share.cumsum(-1) - self.anchor_share / 2)
         self.scale.fill_(max(float(train.watch_time_s.mean()), 1e-3))
+        self.rank_loss.fit(train.watch_time_s)
         with torch.no_grad():  # start at the typical prediction
             unit = 1.0 if c.target == "time" else float(np.median(ratio))
             self.g_out.bias.fill_(float(np.log(np.expm1(max(unit, 1e-3)))))
@@ -229,9 +234,11 @@ class LDA(nn.Module):
             raise ValueError("LDA has no anchors yet, call `fit_tables` first.")
         c = self.config
         at = self.attend(state_ND, duration_N)
-        loss = regression_loss(
-            c.loss, self._point_s(at, duration_N) / self.scale, watch_time_N / self.scale, delta=c.delta
-        )
+        predicted_N = self._point_s(at, duration_N)
+        loss = regression_loss(c.loss, predicted_N / self.scale, watch_time_N / self.scale, delta=c.delta)
+        if c.rank:
+            order: Tensor = self.rank_loss(predicted_N, watch_time_N)
+            loss = loss + c.rank * order
         if c.alignment:
             label_NK = self.pseudo_labels(at, duration_N, watch_time_N)
             loss = loss - c.alignment * (label_NK * at.log_weight).sum(-1).mean()

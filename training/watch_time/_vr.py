@@ -7,12 +7,12 @@ from __future__ import annotations
 from typing import Self
 
 import torch
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from training.config import Config
 from training.data import Interactions
-from training.watch_time._losses import Regression, regression_loss
+from training.watch_time._losses import RankLoss, Regression, regression_loss
 from training.watch_time._network import one_hidden_layer
 
 
@@ -28,6 +28,9 @@ class VRConfig(Config):
     delta: PositiveFloat = 1.0
     """Where Huber turns linear, in units of the mean watch time."""
 
+    rank: NonNegativeFloat = 0.0
+    """Weight of the squared error of the prediction's rank, see `RankLoss`; 0 as published."""
+
 
 class VR(nn.Module):
     """Seconds straight from the state: ŵ = scale · f(x), trained on w / scale.
@@ -37,7 +40,7 @@ class VR(nn.Module):
     Dividing by the scale only conditions the optimiser. What is predicted is cut at 0 s, the training
     loss is not: a cut would stop the gradient of exactly those rows that are too low.
 
-    Source: the baseline "VR" of Xu et al., LDA; algorithms §5.1. Ours: `l1` and `huber` as options.
+    Source: the baseline "VR" of Xu et al., LDA; algorithms §5.1. Ours: `l1`, `huber` and `rank` as options.
 
     Args:
         state_dim: D.
@@ -51,20 +54,25 @@ class VR(nn.Module):
         self.config = config or VRConfig()
         self.net = one_hidden_layer(state_dim, self.config.hidden)
         self.register_buffer("scale", torch.tensor(torch.nan))
+        self.rank_loss = RankLoss()
 
     def fit_tables(self, train: Interactions, *, seed: int) -> Self:
         if not len(train):
             raise ValueError("`train` has no rows to fit VR's scale on.")
         self.scale.fill_(max(float(train.watch_time_s.mean()), 1e-3))
+        self.rank_loss.fit(train.watch_time_s)
         return self
 
     def loss(self, state_ND: Tensor, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
         if bool(self.scale.isnan()):
             raise ValueError("VR has no scale yet, call `fit_tables` first.")
         predicted_N = self.net(state_ND).squeeze(-1)
-        return regression_loss(
+        loss = regression_loss(
             self.config.loss, predicted_N, watch_time_N / self.scale, delta=self.config.delta
         )
+        if self.config.rank:
+            loss = loss + self.config.rank * self.rank_loss(predicted_N * self.scale, watch_time_N)
+        return loss
 
     def seconds(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
         out: Tensor = self.net(state_ND).squeeze(-1).relu() * self.scale
