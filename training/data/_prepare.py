@@ -17,11 +17,15 @@ from models.errors import BadInput
 from training.data._checks import check_interactions
 from training.data._kuairand import read_kuairand_pure
 from training.data._kuairand_large import write_kuairand_1k, write_kuairand_27k
+from training.data._kuairec import read_kuairec
 from training.data._synthetic import read_synthetic
 from training.data._tables import HISTORY, INFO, INTERACTIONS, USERS, VIDEOS, Info, Tables
+from training.data._wechat import read_wechat
 
 READERS: Final[Mapping[str, Callable[[Path | None, int], Tables]]] = {
     "kuairand-pure": read_kuairand_pure,
+    "kuairec": read_kuairec,
+    "wechat": read_wechat,
     "synthetic": read_synthetic,
 }
 """Name -> `(source, seed) -> Tables`. One more data set is one file and one line here."""
