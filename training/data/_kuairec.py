@@ -4,8 +4,8 @@ Gao et al., "KuaiRec: A Fully-Observed Dataset and Insights for Evaluating Recom
 doi 10.1145/3511808.3557220. What there is, and what is done about it:
 
 * `big_matrix` is what users met in their feeds. `small_matrix` shows nearly every one of its users nearly
-  every one of its videos, so it is another policy's. Both are read where they are, and `tab` tells them apart:
-  watch time is trained and judged on `big_matrix`, unless `small_matrix` is all there is;
+  every one of its videos, so it is another policy's. Both are read where they are, and `tab` tells them
+  apart: watch time is trained and judged on `big_matrix`, unless `small_matrix` is all there is;
 * `play_duration` and `video_duration` are milliseconds, `timestamp` is Unix seconds with a fraction. Rows
   without a `timestamp` have no place in a history and are dropped; `time` and `date` say the same, unread;
 * nobody's likes, comments, … are published: every flag is false, which `dataset.json` notes, and whatever
