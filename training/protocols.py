@@ -189,8 +189,8 @@ def cwm_wechat(log: Interactions) -> Parts:
 def advertisements(dataset: Dataset, vocabulary: Vocabulary) -> Rows:
     """`[V]` whether a row of the vocabulary's `video_id` is an advertisement.
 
-    Told by `video_type` AD in `videos.parquet`. A data set that does not tell has none, and so have padding and
-    unknown videos: fit the vocabulary with `min_count` 1.
+    Told by `video_type` AD in `videos.parquet`. A data set that does not tell has none, nor have padding
+    and unknown videos: fit the vocabulary with `min_count` 1.
     """
     out = np.zeros(vocabulary.size("video_id"), bool)
     videos = dataset.tables.videos
