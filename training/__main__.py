@@ -52,7 +52,7 @@ def fetch(
 
 @app.command()
 def prepare(
-    dataset: Annotated[str, typer.Option(help="kuairand-pure or synthetic")],
+    dataset: Annotated[str, typer.Option(help=", ".join((*datasets.READERS, *datasets.STREAMED)))],
     out: Annotated[Path, typer.Option(help="a new folder")],
     source: Annotated[
         Path | None, typer.Option(help="the data set's files; for synthetic a config.json, or nothing")

@@ -19,6 +19,9 @@ from training.data._interactions import F32, F64, I64
 from training.encoders import inputs_for
 from training.ranker import Ranker, RankerOutputs
 
+_SORTED_TOGETHER = 24
+"""Batches whose rows are sorted by the length of their history."""
+
 
 class LoopConfig(Config):
     """Knobs of the fit. No source gives them: chosen on the early-stop split."""
@@ -85,6 +88,7 @@ def fit_ranker(
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     first = log.first_row()
+    length = np.minimum(np.arange(len(log)) - first, config.sequence_length)
     statistics = torch.from_numpy(ranker.encoder.fit_tables(log, rows, censored))
     watch_time, target = torch.from_numpy(log.watch_time_s), torch.from_numpy(label)
     parameters = [p for p in ranker.parameters() if p.requires_grad]
@@ -101,7 +105,7 @@ def fit_ranker(
     for epoch in range(planned):
         ranker.train()
         losses = np.zeros(2)
-        for step, pick in enumerate(np.array_split(random.permutation(len(rows)), steps)):
+        for step, pick in enumerate(_batches(length[rows], steps, random)):
             batch = rows[pick]
             watch, interest = ranker.loss(
                 inputs_for(log, batch, config.sequence_length, first),
@@ -132,6 +136,24 @@ def fit_ranker(
     ranker.load_state_dict(best_state if stop_rows is not None else averaged.state_dict())
     ranker.eval()
     return epochs
+
+
+def _batches(length_R: I64, steps: int, random: np.random.Generator) -> list[I64]:
+    """`[R]` rows in so many batches of one size, in random order, each of rows with histories of like length.
+
+    A batch is as long as its longest history. Rows are shuffled, sorted by length a few batches at a time,
+    and the batches shuffled: half the work on a log of mostly short histories, and no two epochs have the
+    same batches.
+    """
+    groups = max(1, steps // _SORTED_TOGETHER)
+    sorted_R = np.concatenate(
+        [
+            part[np.argsort(length_R[part], kind="stable")]
+            for part in np.array_split(random.permutation(len(length_R)), groups)
+        ]
+    )
+    batches = np.array_split(sorted_R, steps)
+    return [batches[i] for i in random.permutation(steps)]
 
 
 def _running_mean(average: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

@@ -14,7 +14,7 @@ import pytest
 
 from models.errors import BadInput
 from tests.training.kuairand_csv import default_log, write_kuairand
-from training.data import READERS, SyntheticConfig, load, prepare
+from training.data import READERS, STREAMED, SyntheticConfig, load, prepare
 from training.data._tables import INTERACTION_SCHEMA
 
 
@@ -76,7 +76,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_an_unknown_data_set_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
         prepare("movielens", None, tmp_path / "out", progress=False)
-    assert all(name in str(caught.value) for name in READERS)
+    assert all(name in str(caught.value) for name in (*READERS, *STREAMED))
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"users": -1}', '{"colour": 1}', '{"users": 2, "videos": 2}'])

@@ -33,6 +33,16 @@ def check_interactions(log: pl.DataFrame, where: str) -> None:
     """
     if log.is_empty():
         raise BadInput(f"{where} has no rows; nothing can be learned from it.")
+    check_each_row(log, where)
+    check_medians(log, where)
+
+
+def check_each_row(log: pl.DataFrame, where: str) -> None:
+    """What `check_interactions` asks of a row, for parts of a log; a part may be empty.
+
+    Raises:
+        BadInput: a missing id, or a value outside its range. The first such row is named.
+    """
     for name in INTERACTION_SCHEMA:
         if name not in NULLABLE:
             refuse_first(log, pl.col(name).is_null(), where, name, "is empty, and must not be")
@@ -42,6 +52,14 @@ def check_interactions(log: pl.DataFrame, where: str) -> None:
     check_amounts(log, "watch_time_s", where, high=MAX_WATCH_TIME_S, unit="s")
     check_amounts(log, "duration_s", where, high=MAX_DURATION_S, unit="s")
     refuse_first(log, pl.col("duration_s") <= 0, where, "duration_s", "must be above 0 s; leave the row out")
+
+
+def check_medians(log: pl.DataFrame, where: str) -> None:
+    """Refuse a log whose times cannot be seconds. Told by medians, so of many rows.
+
+    Raises:
+        BadInput: says which column looks like which unit.
+    """
     median = _median(log["duration_s"])
     if median > LONG_MEDIAN_S:
         raise BadInput(
@@ -87,6 +105,32 @@ def check_same_unit(log: pl.DataFrame, watch: str, duration: str, where: str) ->
         raise BadInput(
             f"{where}: `{watch}` and `{duration}` are in two units: the median watch ratio is {ratio:.2g}."
         )
+
+
+def check_milliseconds(log: pl.DataFrame, name: str, where: str) -> None:
+    """Refuse lengths of videos whose median is below a second or above an hour.
+
+    Raises:
+        BadInput: says which unit it looks like.
+    """
+    median = _median(log.filter(pl.col(name) > 0)[name])
+    if median < 1_000 or median > 3_600_000:
+        unit = "seconds" if median < 1_000 else "microseconds"
+        raise BadInput(
+            f"{where}: `{name}` looks like {unit}: the median is {median:,.6g}; give milliseconds."
+        )
+
+
+def refuse_repeats(table: pl.DataFrame, key: str, where: str) -> None:
+    """Refuse a table in which a key is missing or listed twice.
+
+    Raises:
+        BadInput: the first such row is named.
+    """
+    refuse_first(table, pl.col(key).is_null(), where, key, "is empty; is the file cut off?")
+    refuse_first(
+        table, ~pl.col(key).is_first_distinct(), where, key, "is listed twice; keep one row for each"
+    )
 
 
 def refuse_first(log: pl.DataFrame, bad: pl.Expr, where: str, name: str, rule: str) -> None:

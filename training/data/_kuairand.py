@@ -16,57 +16,31 @@ CIKM 2022, doi 10.1145/3511808.3557624. What was found in it, and what is done a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import polars as pl
 
 from models.errors import BadInput
-from models.schema import FLAGS, MAX_DURATION_S, MAX_WATCH_TIME_S
-from training.data._checks import check_amounts, check_same_unit, check_timestamps, refuse_first
+from training.data._checks import refuse_repeats
 from training.data._kuairand_before import NUMBERS_BEFORE, before_the_log
 from training.data._kuairand_order import check_order
-from training.data._source import UNREADABLE, Kind, find, find_one, first_line, read_columns
-from training.data._split import DAY_MS
-from training.data._tables import (
-    CensoredHistory,
-    Info,
-    ProfileSchema,
-    RowCounts,
-    Tables,
-    in_order,
-    local_days,
+from training.data._kuairand_rows import (
+    CATEGORIES,
+    CITATION,
+    LICENCE,
+    LOG_KINDS,
+    MAIN_TAB,
+    MORE_OF_VIDEOS,
+    NUMBERS,
+    UTC_OFFSET_HOURS,
+    VIDEO_KINDS,
+    catalogue,
+    check_rows,
+    check_units,
+    exposures,
+    read_users,
 )
-
-UTC_OFFSET_HOURS: Final = 8.0
-MAIN_TAB: Final = "1"
-"""The single-column feed, three quarters of the rows: watch time is trained and judged there."""
-
-NUMBERS: Final = ("follow_user_num", "fans_user_num", "friend_user_num", "register_days")
-CATEGORIES: Final = (
-    "user_active_degree", "is_lowactive_period", "is_live_streamer", "is_video_author",
-    *(f"onehot_feat{i}" for i in range(18) if i not in (3, 8)),
-)  # fmt: skip
-"""`onehot_feat3` and `onehot_feat8` are left out: 1,471 and 454 values over 27,285 users are nearly ids."""
-
-_LOG: Final = {
-    "user_id": Kind.ID, "video_id": Kind.ID, "date": Kind.WHOLE, "time_ms": Kind.WHOLE,
-    "is_like": Kind.WHOLE, "is_follow": Kind.WHOLE, "is_comment": Kind.WHOLE, "is_forward": Kind.WHOLE,
-    "is_hate": Kind.WHOLE, "is_profile_enter": Kind.WHOLE,
-    "play_time_ms": Kind.NUMBER, "duration_ms": Kind.NUMBER, "tab": Kind.ID,
-}  # fmt: skip
-_USERS: Final = {
-    "user_id": Kind.ID,
-    **{name: Kind.NUMBER for name in (*NUMBERS, *CATEGORIES) if name != "user_active_degree"},
-    "user_active_degree": Kind.TEXT,
-}
-_VIDEOS: Final = {"video_id": Kind.ID, "author_id": Kind.ID, "video_duration": Kind.NUMBER, "tag": Kind.TEXT}
-_MORE_OF_VIDEOS: Final = {
-    "video_type": Kind.TEXT, "upload_type": Kind.TEXT, "upload_dt": Kind.TEXT, "server_width": Kind.NUMBER,
-    "server_height": Kind.NUMBER, "music_id": Kind.ID, "music_type": Kind.NUMBER,
-}  # fmt: skip
-"""Not trained on; kept under the authors' names for whoever looks into the catalogue."""
-
-_MISSING_STREAMER: Final = -124
+from training.data._source import UNREADABLE, Kind, find, find_one, first_line, read_columns
+from training.data._tables import CensoredHistory, Info, ProfileSchema, RowCounts, Tables, local_days
 
 
 def read_kuairand_pure(source: Path | None, seed: int) -> Tables:
@@ -81,11 +55,14 @@ def read_kuairand_pure(source: Path | None, seed: int) -> Tables:
     """
     del seed
     folder = _folder(source)
-    videos = _videos(folder)
-    users = _users(folder)
+    path = find_one(folder, "video_features_basic_pure")
+    videos = read_columns(path, VIDEO_KINDS, MORE_OF_VIDEOS)
+    refuse_repeats(videos, "video_id", path.name)
+    videos = catalogue(videos).sort("video_id")
+    users = read_users(find_one(folder, "user_features_pure"))
     files = find(folder, "log_standard_*")
     raw = pl.concat([_log(path) for path in files])
-    log, dropped = _interactions(raw, videos)
+    log, dropped = exposures(raw, videos)
     if log.is_empty():
         raise BadInput(f"{folder}: no row of {files[0].name} can be used; dropped {dropped}.")
     history = _history(folder)
@@ -96,11 +73,8 @@ def read_kuairand_pure(source: Path | None, seed: int) -> Tables:
     info = Info(
         dataset="kuairand-pure",
         source=f"https://kuairand.com ({', '.join(p.name for p in files)})",
-        licence="CC BY-SA 4.0",
-        citation=(
-            "Gao et al., KuaiRand: An Unbiased Sequential Recommendation Dataset with Randomly Exposed "
-            "Videos, CIKM 2022, doi 10.1145/3511808.3557624"
-        ),
+        licence=LICENCE,
+        citation=CITATION,
         rows=RowCounts(read=len(raw), kept=len(log), dropped=dropped),
         users=log["user_id"].n_unique(),
         videos=log["video_id"].n_unique(),
@@ -136,115 +110,25 @@ def _folder(source: Path | None) -> Path:
 
 def _log(path: Path) -> pl.DataFrame:
     """One log, checked in the units and the order of its file, so that a message can name its row."""
-    log, where = read_columns(path, _LOG), path.name
+    log, where = read_columns(path, LOG_KINDS), path.name
     if log.is_empty():
         raise BadInput(f"{where} has no rows; nothing can be learned from it.")
-    for name in _LOG:
-        if name != "duration_ms":
-            refuse_first(log, pl.col(name).is_null(), where, name, "is empty; is the file cut off?")
-    for name in _LOG:
-        if name.startswith("is_"):
-            refuse_first(log, ~pl.col(name).is_in([0, 1]), where, name, "must be 0 or 1")
-    check_timestamps(log, "time_ms", where)
-    check_amounts(log, "play_time_ms", where, high=MAX_WATCH_TIME_S * 1000, unit="ms")
-    check_amounts(log, "duration_ms", where, high=MAX_DURATION_S * 1000, unit="ms")
-    check_same_unit(log, "play_time_ms", "duration_ms", where)
-    median = log.filter(pl.col("duration_ms") > 0)["duration_ms"].median()
-    if isinstance(median, float) and not 1_000 <= median <= 3_600_000:
-        unit = "seconds" if median < 1_000 else "microseconds"
-        raise BadInput(
-            f"{where}: `duration_ms` looks like {unit}: the median is {median:,.6g}; give milliseconds."
-        )
-    _check_date(log, where)
+    check_rows(log, where)
+    check_units(log, where)
     check_order(log, where)
     return log
 
 
-def _check_date(log: pl.DataFrame, where: str) -> None:
-    """`time_ms` and `date` come from two clocks, hours apart at most: a day apart is a broken row."""
-    day = (pl.col("time_ms") + round(UTC_OFFSET_HOURS * 3_600_000)) // DAY_MS
-    dated = pl.col("date").cast(pl.String).str.to_date("%Y%m%d", strict=False).cast(pl.Int64)
-    refuse_first(log, dated.is_null(), where, "date", "is no date (YYYYMMDD)")
-    refuse_first(log, (day - dated).abs() > 1, where, "time_ms", "is more than a day away from its `date`")
-
-
-def _interactions(raw: pl.DataFrame, videos: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The log in seconds, and how many rows were dropped for which reason."""
-    flags = [f"is_{name}" for name in FLAGS]
-    once = raw.drop("date").unique(maintain_order=True)
-    merged = once.group_by("user_id", "video_id", "time_ms", "tab", maintain_order=True).agg(
-        pl.col("play_time_ms").max(), pl.col("duration_ms").max(), pl.col(flags).max()
-    )
-    catalogue = videos.select("video_id", "author_id", "tag", known_s="duration_s")
-    logged_s = pl.col("duration_ms") / 1000
-    log = merged.join(catalogue, on="video_id", how="left").select(
-        "user_id",
-        "video_id",
-        "tab",
-        "author_id",
-        "tag",
-        timestamp_ms="time_ms",
-        watch_time_s=pl.col("play_time_ms") / 1000,
-        duration_s=pl.when(logged_s > 0).then(logged_s).otherwise("known_s"),
-        **{name: pl.col(f"is_{name}") == 1 for name in FLAGS},
-    )
-    kept = log.filter(pl.col("duration_s") > 0)
-    dropped = {
-        "exact_duplicate": len(raw) - len(once),
-        "logged_twice": len(once) - len(merged),
-        "no_duration": len(log) - len(kept),
-    }
-    return in_order(kept), dropped
-
-
-def _users(folder: Path) -> pl.DataFrame:
-    path = find_one(folder, "user_features_pure")
-    users = read_columns(path, _USERS)
-    _refuse_repeats(users, "user_id", path.name)
-    streamer = pl.col("is_live_streamer")
-    users = users.with_columns(
-        pl.when(streamer != _MISSING_STREAMER).then(streamer).alias("is_live_streamer")
-    )
-    coded = [name for name in CATEGORIES if name != "user_active_degree"]
-    return users.select(
-        "user_id",
-        *NUMBERS,
-        *(pl.col(name).cast(pl.Int64).cast(pl.String) if name in coded else name for name in CATEGORIES),
-    ).sort("user_id")
-
-
-def _videos(folder: Path) -> pl.DataFrame:
-    path = find_one(folder, "video_features_basic_pure")
-    videos = read_columns(path, _VIDEOS, _MORE_OF_VIDEOS)
-    _refuse_repeats(videos, "video_id", path.name)
-    duration = pl.col("video_duration")
-    return videos.select(
-        "video_id",
-        pl.when(duration > 0).then(duration / 1000).alias("duration_s"),
-        "author_id",
-        pl.col("tag").str.split(",").list.first().alias("tag"),
-        pl.col("tag").alias("tags"),
-        *(name for name in _MORE_OF_VIDEOS if name in videos.columns),
-    ).sort("video_id")
-
-
-def _refuse_repeats(table: pl.DataFrame, key: str, where: str) -> None:
-    refuse_first(table, pl.col(key).is_null(), where, key, "is empty; is the file cut off?")
-    refuse_first(
-        table, ~pl.col(key).is_first_distinct(), where, key, "is listed twice; keep one row for each"
-    )
-
-
 def _history(folder: Path) -> pl.DataFrame | None:
     """Exposures before the log, without watch times, where the folder has them."""
-    exposures = find(folder, "history_exposures_to_*")
+    seen = find(folder, "history_exposures_to_*")
     sequences = find(folder, "user_history_to_*")
-    if exposures:
+    if seen:
         kinds = {
             "user_id": Kind.ID, "video_id": Kind.ID, "pos_from_end": Kind.WHOLE,
             "long_view": Kind.WHOLE, "is_like": Kind.WHOLE,
         }  # fmt: skip
-        table = pl.concat([read_columns(path, kinds) for path in exposures]).select(
+        table = pl.concat([read_columns(path, kinds) for path in seen]).select(
             "user_id",
             "video_id",
             position="pos_from_end",

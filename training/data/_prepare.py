@@ -16,14 +16,25 @@ from rich.console import Console
 from models.errors import BadInput
 from training.data._checks import check_interactions
 from training.data._kuairand import read_kuairand_pure
+from training.data._kuairand_large import write_kuairand_1k, write_kuairand_27k
+from training.data._kuairec import read_kuairec
 from training.data._synthetic import read_synthetic
 from training.data._tables import HISTORY, INFO, INTERACTIONS, USERS, VIDEOS, Info, Tables
+from training.data._wechat import read_wechat
 
 READERS: Final[Mapping[str, Callable[[Path | None, int], Tables]]] = {
     "kuairand-pure": read_kuairand_pure,
+    "kuairec": read_kuairec,
+    "wechat": read_wechat,
     "synthetic": read_synthetic,
 }
 """Name -> `(source, seed) -> Tables`. One more data set is one file and one line here."""
+
+STREAMED: Final[Mapping[str, Callable[[Path | None, Path], Info]]] = {
+    "kuairand-1k": write_kuairand_1k,
+    "kuairand-27k": write_kuairand_27k,
+}
+"""Name -> `(source, folder) -> Info`: data sets larger than memory write, and check, their own tables."""
 
 
 class Summary(BaseModel):
@@ -53,7 +64,7 @@ def prepare(dataset: str, source: Path | None, out: Path, *, seed: int = 0, prog
     that takes its name at the end, so an interrupted run leaves nothing behind.
 
     Args:
-        dataset: a name in `READERS`.
+        dataset: a name in `READERS` or `STREAMED`.
         source: the data set's files; the synthetic world takes none, or a JSON file with its config.
         out: a new folder, or an empty one.
         seed: of the synthetic world.
@@ -64,18 +75,23 @@ def prepare(dataset: str, source: Path | None, out: Path, *, seed: int = 0, prog
             missing column, a value of a wrong type, range or unit, an empty log, or a user's clock that
             runs backwards.
     """
-    if dataset not in READERS:
-        raise BadInput(f"unknown data set {dataset!r}; choose one of {', '.join(READERS)}.")
+    if dataset not in (*READERS, *STREAMED):
+        raise BadInput(f"unknown data set {dataset!r}; choose one of {', '.join((*READERS, *STREAMED))}.")
     _refuse_occupied(out)
     console = Console(stderr=True, quiet=not progress)
     with console.status(f"reading {dataset}") as status, _all_or_nothing(out) as folder:
-        tables = READERS[dataset](source, seed)
-        status.update("checking")
-        check_interactions(tables.interactions, dataset)
-        status.update(f"writing {len(tables.interactions):,} rows")
-        _write(tables, folder)
+        if dataset in STREAMED:
+            info = STREAMED[dataset](source, folder)
+        else:
+            tables = READERS[dataset](source, seed)
+            status.update("checking")
+            check_interactions(tables.interactions, dataset)
+            status.update(f"writing {len(tables.interactions):,} rows")
+            _write(tables, folder)
+            info = tables.info
+        (folder / INFO).write_text(info.model_dump_json(indent=2) + "\n")
         files = tuple(sorted(path.name for path in folder.iterdir()))
-    return Summary(out=out, info=tables.info, files=files)
+    return Summary(out=out, info=info, files=files)
 
 
 def _refuse_occupied(out: Path) -> None:
@@ -91,7 +107,6 @@ def _write(tables: Tables, folder: Path) -> None:
     tables.videos.write_parquet(folder / VIDEOS)
     if tables.history is not None:
         tables.history.write_parquet(folder / HISTORY)
-    (folder / INFO).write_text(tables.info.model_dump_json(indent=2) + "\n")
 
 
 @contextmanager

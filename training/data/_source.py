@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -64,18 +65,75 @@ def read_columns(path: Path, kinds: dict[str, Kind], optional: dict[str, Kind] |
         BadInput: the file cannot be read, a column is missing, or a value is not of its kind (the first
             such row is named; rows count from 1, header excluded).
     """
+    scan, kinds = _scan(path, kinds, optional)
+    try:
+        raw = scan.collect()
+    except UNREADABLE as e:
+        raise _unreadable(path, e) from e
+    return _typed(raw, kinds, path.name)
+
+
+def read_batches(
+    path: Path,
+    kinds: dict[str, Kind],
+    optional: dict[str, Kind] | None = None,
+    *,
+    batch_rows: int,
+    scratch: Path,
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """`read_columns` of a file that need not fit into memory, some rows at a time, in its order.
+
+    A CSV file has no places to begin in the middle, so its columns are first streamed to parquet, as text.
+
+    Args:
+        path, kinds, optional: as `read_columns`.
+        batch_rows: rows in memory at once.
+        scratch: a folder for the columns of a CSV file; what is put there is removed at the end.
+
+    Yields:
+        Where the rows are, for messages ("<file> after row <n>"), and the rows. Nothing of an empty file.
+
+    Raises:
+        BadInput: as `read_columns`; for rows further on, when they are reached.
+    """
+    scan, kinds = _scan(path, kinds, optional)
+    columns = scratch / f"{path.stem}.columns.parquet"
+    try:
+        if path.suffix == ".csv":
+            scan.sink_parquet(columns, row_group_size=batch_rows, compression="lz4", mkdir=True)
+            scan = pl.scan_parquet(columns)
+        rows = int(scan.select(pl.len()).collect().item())
+        for start in range(0, rows, batch_rows):
+            where = f"{path.name} after row {start:,}" if start else path.name
+            yield where, _typed(scan.slice(start, batch_rows).collect(), kinds, where)
+    except UNREADABLE as e:
+        raise _unreadable(path, e) from e
+    finally:
+        columns.unlink(missing_ok=True)
+
+
+def _scan(
+    path: Path, kinds: dict[str, Kind], optional: dict[str, Kind] | None
+) -> tuple[pl.LazyFrame, dict[str, Kind]]:
+    """The columns asked for, as they are in the file, and what each must hold."""
     try:
         scan = pl.scan_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.scan_parquet(path)
         names = scan.collect_schema().names()
-        for name in kinds:
-            if name not in names:
-                raise BadInput(f"{path.name} lacks the column `{name}`; it has {', '.join(names)}.")
-        kinds = kinds | {name: kind for name, kind in (optional or {}).items() if name in names}
-        raw = scan.select(list(kinds)).collect()
     except UNREADABLE as e:
-        kind = path.suffix.removeprefix(".")
-        raise BadInput(f"{path} is not a readable {kind} file: {first_line(e)}.") from e
-    return pl.DataFrame([_cast(raw, name, kind, path.name) for name, kind in kinds.items()])
+        raise _unreadable(path, e) from e
+    for name in kinds:
+        if name not in names:
+            raise BadInput(f"{path.name} lacks the column `{name}`; it has {', '.join(names)}.")
+    kinds = kinds | {name: kind for name, kind in (optional or {}).items() if name in names}
+    return scan.select(list(kinds)), kinds
+
+
+def _unreadable(path: Path, error: BaseException) -> BadInput:
+    return BadInput(f"{path} is not a readable {path.suffix.removeprefix('.')} file: {first_line(error)}.")
+
+
+def _typed(raw: pl.DataFrame, kinds: dict[str, Kind], where: str) -> pl.DataFrame:
+    return pl.DataFrame([_cast(raw, name, kind, where) for name, kind in kinds.items()])
 
 
 def _cast(raw: pl.DataFrame, name: str, kind: Kind, where: str) -> pl.Series:

@@ -6,6 +6,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
+from models.errors import BadInput
 from training.data import Interactions
 from training.labels._base import explicit
 
@@ -19,6 +20,15 @@ class EF(nn.Module):
     name = "ef"
 
     def fit(self, train: Interactions) -> Self:
+        """There is nothing to fit.
+
+        Raises:
+            BadInput: nobody gave explicit feedback, so every label would be 0.
+        """
+        if not train.explicit.any():
+            raise BadInput(
+                "nobody gave explicit feedback (like, follow, comment, forward): EF is 0 everywhere."
+            )
         return self
 
     def forward(self, feedback_NF: Tensor) -> Tensor:

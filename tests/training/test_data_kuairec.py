@@ -1,0 +1,258 @@
+"""KuaiRec in its published layout: what is read, and what is refused with which words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from models.errors import BadInput
+from tests.training.kuairand_csv import USER_COLUMNS, Row, user_row, write_csv
+from training.data import Dataset, load, prepare
+from training.labels import EF, PCR
+
+MATRIX = [
+    *("user_id", "video_id", "play_duration", "video_duration", "time", "date", "timestamp", "watch_ratio")
+]
+DAILY = ["video_id", "date", "author_id", "video_type", "upload_dt", "video_duration", "play_cnt", "like_cnt"]
+MORNING_S = 1_593_878_903.438
+"""2020-07-05 00:08:23 in China, still 4 July in Greenwich."""
+
+
+def row(user: int, video: int, minute: float, **changes: object) -> Row:
+    """4 s of 10 s, `minute` minutes after the morning."""
+    timestamp = round(MORNING_S + 60 * minute, 3)
+    local = datetime.fromtimestamp(timestamp + 8 * 3_600, tz=UTC)
+    play, duration = changes.get("play_duration", 4_000), changes.get("video_duration", 10_000)
+    assert isinstance(play, int | str)
+    found: Row = {
+        "user_id": user,
+        "video_id": video,
+        "play_duration": play,
+        "video_duration": duration,
+        "time": f"{local:%Y-%m-%d %H:%M:%S.%f}"[:-3],
+        "date": f"{local:%Y%m%d}",
+        "timestamp": timestamp,
+        "watch_ratio": 0.4,
+    }
+    return found | changes
+
+
+def big() -> list[Row]:
+    return [row(m % 2, m % 3, m) for m in range(8)]
+
+
+def small() -> list[Row]:
+    """One row lacks its time, as some do, which makes the dates of the file decimals."""
+    rows = [row(0, v, 30 + v) | {"date": "20200705.0"} for v in range(3)]
+    return [*rows, row(1, 0, 0) | {"time": "", "date": "", "timestamp": ""}]
+
+
+def write(folder: Path, *, big: list[Row] | None = None, small: list[Row] | None = None) -> Path:
+    """The archive as it unpacks, with every table: `folder/data/*.csv`. Returns `folder`."""
+    data = folder / "data"
+    for name, rows in (("big_matrix", big), ("small_matrix", small)):
+        if rows is not None:
+            write_csv(data / f"{name}.csv", MATRIX, rows)
+    feats = ["[8]", "[27, 9]", "[9]"]
+    write_csv(
+        data / "item_categories.csv",
+        ["video_id", "feat"],
+        [{"video_id": v, "feat": f} for v, f in enumerate(feats)],
+    )
+    write_csv(data / "user_features.csv", USER_COLUMNS, [user_row(u, onehot_feat4="2.0") for u in range(2)])
+    daily: list[Row] = [
+        dict.fromkeys(DAILY, 0)
+        | {"video_id": v, "date": date, "author_id": 50 + v, "video_type": "AD" if v == 2 else "NORMAL"}
+        for v in range(3)
+        for date in (20200705, 20200706)
+    ]
+    write_csv(data / "item_daily_features.csv", DAILY, daily)
+    return folder
+
+
+def prepared(source: Path, out: Path) -> Dataset:
+    prepare("kuairec", source, out, progress=False)
+    return load(out)
+
+
+def refusal(source: Path | None, out: Path) -> str:
+    with pytest.raises(BadInput) as caught:
+        prepare("kuairec", source, out, progress=False)
+    assert not out.exists()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+class TestWhatIsRead:
+    def test_milliseconds_become_seconds_and_seconds_milliseconds(self, tmp_path: Path) -> None:
+        rows = [row(7, 1, 0, play_duration=24_600, video_duration=12_300)]
+        log = prepared(write(tmp_path / "k", big=rows), tmp_path / "out").log
+        assert log.row(0, named=True) == {
+            "user_id": "7",
+            "video_id": "1",
+            "timestamp_ms": 1_593_878_903_438,
+            "watch_time_s": 24.6,
+            "duration_s": 12.3,
+            **dict.fromkeys(("like", "follow", "comment", "forward", "hate", "profile_enter"), False),
+            "tab": "big_matrix",
+            "author_id": "51",
+            "tag": "27",
+        }
+
+    def test_the_note_says_where_it_is_from_and_what_it_lacks(self, tmp_path: Path) -> None:
+        info = prepared(write(tmp_path / "k", big=big(), small=small()), tmp_path / "out").info
+        assert (info.dataset, info.licence, info.main_tab) == ("kuairec", "CC BY-SA 4.0", "big_matrix")
+        assert "10.1145/3511808.3557220" in info.citation
+        assert info.days == ("2020-07-05",), "days are China's"
+        assert "No explicit feedback" in info.notes[0]
+        assert info.rows.model_dump() == {
+            "read": 12,
+            "kept": 11,
+            "dropped": {"no_timestamp": 1, "exact_duplicate": 0, "logged_twice": 0, "no_duration": 0},
+        }
+
+    def test_the_two_matrices_are_told_apart(self, tmp_path: Path) -> None:
+        log = prepared(write(tmp_path / "k", big=big(), small=small()), tmp_path / "out").log
+        assert log["tab"].value_counts().sort("tab").rows() == [("big_matrix", 8), ("small_matrix", 3)]
+
+    def test_the_small_matrix_alone_is_a_log_of_its_own(self, tmp_path: Path) -> None:
+        data = prepared(write(tmp_path / "k", small=small()), tmp_path / "out")
+        assert (len(data.log), data.info.main_tab) == (3, "small_matrix")
+
+    def test_copies_are_dropped_and_every_row_is_accounted_for(self, tmp_path: Path) -> None:
+        rows = [
+            *big(),
+            big()[-1],
+            row(0, 0, 20, play_duration=3_000),
+            row(0, 0, 20, play_duration=9_000),
+            row(1, 1, 21, video_duration=0),
+        ]
+        data = prepared(write(tmp_path / "k", big=rows), tmp_path / "out")
+        assert data.info.rows.dropped == {
+            "no_timestamp": 0,
+            "exact_duplicate": 1,
+            "logged_twice": 1,
+            "no_duration": 1,
+        }
+        assert data.info.rows.read == data.info.rows.kept + sum(data.info.rows.dropped.values()) == 12
+        assert data.log["watch_time_s"].to_list()[-1] == 9.0
+
+    def test_tables_beside_the_log_tell_tags_authors_advertisements_and_profiles(
+        self, tmp_path: Path
+    ) -> None:
+        data = prepared(write(tmp_path / "k", big=big()), tmp_path / "out")
+        assert data.tables.videos.rows() == [
+            ("0", 10.0, "50", "8", "8", "NORMAL"),
+            ("1", 10.0, "51", "27", "27,9", "NORMAL"),
+            ("2", 10.0, "52", "9", "9", "AD"),
+        ]
+        assert data.tables.users["onehot_feat4"].to_list() == ["2", "2"]
+        assert data.profile_numbers == (
+            "follow_user_num",
+            "fans_user_num",
+            "friend_user_num",
+            "register_days",
+        )
+
+    def test_the_matrix_alone_is_enough(self, tmp_path: Path) -> None:
+        source = write(tmp_path / "k", big=big())
+        for name in ("item_categories", "user_features", "item_daily_features"):
+            (source / "data" / f"{name}.csv").unlink()
+        data = prepared(source, tmp_path / "out")
+        assert len(data.log) == 8
+        assert data.log["tag"].null_count() == data.log["author_id"].null_count() == 8
+        assert data.profile_numbers == data.profile_categories == ()
+
+    def test_parquet_and_csv_give_the_same_rows(self, tmp_path: Path) -> None:
+        source = write(tmp_path / "k", big=big(), small=small())
+        (tmp_path / "p").mkdir()
+        for path in (source / "data").iterdir():
+            pl.read_csv(path).write_parquet(tmp_path / "p" / f"{path.stem}.parquet")
+        ours, theirs = prepared(source, tmp_path / "a").log, prepared(tmp_path / "p", tmp_path / "b").log
+        assert ours.equals(theirs)
+
+    def test_labels_of_explicit_feedback_say_that_there_is_none(self, tmp_path: Path) -> None:
+        data = prepared(write(tmp_path / "k", big=big()), tmp_path / "out")
+        log = data.interactions(data.vocabulary())
+        with pytest.raises(BadInput, match="nobody gave explicit feedback"):
+            EF().fit(log)
+        PCR().fit(log)
+
+
+class TestWhatIsRefused:
+    def test_no_source_at_all(self, tmp_path: Path) -> None:
+        assert "--source DIR" in refusal(None, tmp_path / "out")
+        assert "https://kuairec.com" in refusal(tmp_path / "nowhere", tmp_path / "out")
+        (tmp_path / "empty").mkdir()
+        assert "holds no big_matrix" in refusal(tmp_path / "empty", tmp_path / "out")
+
+    @pytest.mark.parametrize(
+        "column", ["user_id", "video_id", "play_duration", "video_duration", "timestamp"]
+    )
+    def test_a_missing_column_is_named_with_its_file(self, tmp_path: Path, column: str) -> None:
+        source = write(tmp_path / "k", big=big())
+        path = source / "data" / "big_matrix.csv"
+        pl.read_csv(path).drop(column).write_csv(path)
+        assert f"big_matrix.csv lacks the column `{column}`" in refusal(source, tmp_path / "out")
+
+    @pytest.mark.parametrize("name", ["item_categories", "item_daily_features", "user_features"])
+    def test_a_table_beside_the_log_without_its_key(self, tmp_path: Path, name: str) -> None:
+        source = write(tmp_path / "k", big=big())
+        (source / "data" / f"{name}.csv").write_text("a,b\n1,2\n")
+        assert f"{name}.csv lacks the column" in refusal(source, tmp_path / "out")
+
+    @pytest.mark.parametrize("name", ["big", "small"])
+    def test_an_empty_matrix(self, tmp_path: Path, name: str) -> None:
+        rows = {"big": big(), "small": small()} | {name: []}
+        source = write(tmp_path / "k", big=rows["big"], small=rows["small"])
+        assert f"{name}_matrix.csv has no rows" in refusal(source, tmp_path / "out")
+
+    def test_a_log_of_which_nothing_is_usable(self, tmp_path: Path) -> None:
+        rows = [row(0, 0, 0) | {"timestamp": ""}]
+        assert "no row of big_matrix" in refusal(write(tmp_path / "k", big=rows), tmp_path / "out")
+
+    @pytest.mark.parametrize(
+        ("columns", "factor", "word"),
+        [
+            (("play_duration", "video_duration"), 0.001, "looks like seconds"),
+            (("play_duration", "video_duration"), 1_000, "looks like microseconds"),
+            (("play_duration",), 0.001, "two units"),
+            (("video_duration",), 0.001, "two units"),
+            (("timestamp",), 1_000, "milliseconds"),
+            (("timestamp",), 0.001, "no time in Unix seconds"),
+        ],
+    )
+    def test_a_mistaken_unit(
+        self, tmp_path: Path, columns: tuple[str, ...], factor: float, word: str
+    ) -> None:
+        rows = [r | {c: float(str(r[c])) * factor for c in columns} for r in big()]
+        assert word in refusal(write(tmp_path / "k", big=rows), tmp_path / "out")
+
+    @pytest.mark.parametrize(
+        ("change", "word"),
+        [
+            ({"play_duration": -1}, "is negative"),
+            ({"play_duration": ""}, "is empty"),
+            ({"play_duration": "long"}, "is not a number"),
+            ({"video_duration": "inf"}, "not a finite number"),
+            ({"timestamp": "noon"}, "is not a number"),
+            ({"timestamp": "nan"}, "not a finite number"),
+            ({"user_id": ""}, "is empty"),
+        ],
+    )
+    def test_a_value_out_of_range_names_its_row(self, tmp_path: Path, change: Row, word: str) -> None:
+        rows = big()
+        rows[6] |= change
+        message = refusal(write(tmp_path / "k", big=rows), tmp_path / "out")
+        assert f"big_matrix.csv, row 7: `{next(iter(change))}`" in message
+        assert word in message
+
+    def test_a_video_with_two_rows_of_categories(self, tmp_path: Path) -> None:
+        source = write(tmp_path / "k", big=big())
+        path = source / "data" / "item_categories.csv"
+        path.write_text(path.read_text() + "1,[3]\n")
+        assert "row 4: `video_id` is listed twice" in refusal(source, tmp_path / "out")

@@ -1,0 +1,217 @@
+"""The WeChat challenge in its published layout: what is read, and what is refused with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models.errors import BadInput
+from tests.training.kuairand_csv import Row, write_csv
+from training.data import DAY_MS, Dataset, day_to_ms, load, prepare
+
+ACTIONS = [
+    *("userid", "feedid", "date_", "device", "read_comment", "comment", "like", "play", "stay"),
+    *("click_avatar", "forward", "follow", "favorite"),
+]
+FEEDS = [
+    *("feedid", "authorid", "videoplayseconds", "description", "ocr", "asr", "bgm_song_id", "bgm_singer_id"),
+    *("manual_keyword_list", "machine_keyword_list", "manual_tag_list", "machine_tag_list"),
+    *("description_char", "ocr_char", "asr_char"),
+]
+DAY_1_MS = day_to_ms("2021-01-01", 0.0)
+
+
+def action(user: int, feed: int, day: int, **changes: object) -> Row:
+    """4 s watched."""
+    found: Row = dict.fromkeys(ACTIONS, 0)
+    found |= {
+        "userid": user,
+        "feedid": feed,
+        "date_": day,
+        "device": 1 + user % 2,
+        "play": 4_000,
+        "stay": 5_000,
+    }
+    return found | changes
+
+
+def feed(video: int, **changes: object) -> Row:
+    """10 s long."""
+    found: Row = dict.fromkeys(FEEDS, "")
+    found |= {"feedid": video, "authorid": 70 + video, "videoplayseconds": 10, "description": "7 8 9"}
+    return found | {"manual_tag_list": "12;4", "machine_tag_list": "12 0.9;4 0.5"} | changes
+
+
+def actions() -> list[Row]:
+    return [action(n % 2, n % 3, 1 + n // 4, play=4_000 + n) for n in range(12)]
+
+
+def write(folder: Path, rows: list[Row] | None = None, feeds: list[Row] | None = None) -> Path:
+    write_csv(folder / "user_action.csv", ACTIONS, actions() if rows is None else rows)
+    write_csv(folder / "feed_info.csv", FEEDS, [feed(v) for v in range(3)] if feeds is None else feeds)
+    return folder
+
+
+def prepared(source: Path, out: Path) -> Dataset:
+    prepare("wechat", source, out, progress=False)
+    return load(out)
+
+
+def refusal(source: Path | None, out: Path) -> str:
+    with pytest.raises(BadInput) as caught:
+        prepare("wechat", source, out, progress=False)
+    assert not out.exists()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+class TestWhatIsRead:
+    def test_play_is_milliseconds_and_the_length_is_seconds(self, tmp_path: Path) -> None:
+        rows = [action(3, 1, 14, play=12_500, like=1, click_avatar=1, forward=1, favorite=1, read_comment=1)]
+        log = prepared(write(tmp_path / "w", rows), tmp_path / "out").log
+        assert log.row(0, named=True) == {
+            "user_id": "3",
+            "video_id": "1",
+            "timestamp_ms": day_to_ms("2021-01-14", 0.0),
+            "watch_time_s": 12.5,
+            "duration_s": 10.0,
+            "like": True,
+            "follow": False,
+            "comment": False,
+            "forward": True,
+            "hate": False,
+            "profile_enter": True,
+            "tab": None,
+            "author_id": "71",
+            "tag": "12",
+        }
+
+    def test_the_note_tells_of_the_invented_clock_and_of_no_licence(self, tmp_path: Path) -> None:
+        info = prepared(write(tmp_path / "w"), tmp_path / "out").info
+        assert info.days == ("2021-01-01", "2021-01-02", "2021-01-03")
+        assert "clock counts" in info.notes[0]
+        assert "none published" in info.licence
+        assert info.main_tab is None
+
+    def test_the_device_of_the_first_row_is_the_profile(self, tmp_path: Path) -> None:
+        rows = [action(0, 0, 1, device=2), action(0, 1, 2, device=1), action(1, 1, 1, device=1)]
+        data = prepared(write(tmp_path / "w", rows), tmp_path / "out")
+        assert data.tables.users.rows() == [("0", "2"), ("1", "1")]
+        assert data.profile_categories == ("device",)
+
+    def test_copies_and_feeds_without_a_length_are_dropped_and_counted(self, tmp_path: Path) -> None:
+        rows = [*actions(), actions()[0], action(0, 9, 1), action(1, 2, 1, play=1)]
+        feeds = [feed(0), feed(1), feed(2, videoplayseconds=0)]
+        counts = prepared(write(tmp_path / "w", rows, feeds), tmp_path / "out").info.rows
+        assert counts.read == counts.kept + sum(counts.dropped.values()) == 15
+        assert counts.dropped == {"exact_duplicate": 1, "no_duration": 6}
+
+    def test_a_feed_table_of_lengths_alone_is_enough(self, tmp_path: Path) -> None:
+        source = write(tmp_path / "w")
+        path = source / "feed_info.csv"
+        pl.read_csv(path).select("feedid", "videoplayseconds").write_csv(path)
+        log = prepared(source, tmp_path / "out").log
+        assert log["tag"].null_count() == log["author_id"].null_count() == len(log) == 12
+
+    def test_a_day_with_more_rows_than_seconds_stays_a_day(self, tmp_path: Path) -> None:
+        rows = pl.DataFrame([action(0, 0, 2)]).drop("play").join(
+            pl.DataFrame({"play": range(100_000)}), how="cross"
+        )  # fmt: skip
+        source = write(tmp_path / "w")
+        rows.select(ACTIONS).write_csv(source / "user_action.csv")
+        data = prepared(source, tmp_path / "out")
+        assert data.info.days == ("2021-01-02",)
+        assert data.log["timestamp_ms"].is_sorted()
+        assert data.log["watch_time_s"].is_sorted()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(1, 14)), min_size=1, max_size=25))
+def test_days_are_kept_and_within_them_the_order_of_the_file(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("wechat")
+    # the n-th row is watched for 4 s and n ms, so that rows can be told apart afterwards
+    written = [action(user, feed, day, play=4_000 + n) for n, (user, feed, day) in enumerate(rows)]
+    log = prepared(write(folder / "w", written), folder / "out").log
+    place = np.round(log["watch_time_s"].to_numpy() * 1000 - 4_000).astype(int)
+    day = (log["timestamp_ms"].to_numpy() - DAY_1_MS) // DAY_MS + 1
+    assert day.tolist() == [rows[n][2] for n in place]
+    for user in range(3):
+        mine = (log["user_id"] == str(user)).to_numpy()
+        times = log["timestamp_ms"].to_numpy()[mine]
+        assert (np.diff(times) > 0).all()
+        want = sorted((n for n, r in enumerate(rows) if r[0] == user), key=lambda n: (rows[n][2], n))
+        assert place[mine].tolist() == want
+
+
+class TestWhatIsRefused:
+    def test_no_source_at_all(self, tmp_path: Path) -> None:
+        assert "--source DIR" in refusal(None, tmp_path / "out")
+        assert "is not a folder with user_action" in refusal(tmp_path / "nowhere", tmp_path / "out")
+
+    @pytest.mark.parametrize("name", ["user_action", "feed_info"])
+    def test_a_missing_file(self, tmp_path: Path, name: str) -> None:
+        source = write(tmp_path / "w")
+        (source / f"{name}.csv").unlink()
+        message = refusal(source, tmp_path / "out")
+        assert f"no {name}.csv" in message
+        assert "give the folder" in message
+
+    @pytest.mark.parametrize("column", ["userid", "feedid", "date_", "play", "like", "click_avatar"])
+    def test_a_missing_column_is_named_with_its_file(self, tmp_path: Path, column: str) -> None:
+        source = write(tmp_path / "w")
+        path = source / "user_action.csv"
+        pl.read_csv(path).drop(column).write_csv(path)
+        assert f"user_action.csv lacks the column `{column}`" in refusal(source, tmp_path / "out")
+
+    def test_feeds_without_their_length(self, tmp_path: Path) -> None:
+        source = write(tmp_path / "w")
+        path = source / "feed_info.csv"
+        pl.read_csv(path).drop("videoplayseconds").write_csv(path)
+        assert "feed_info.csv lacks the column `videoplayseconds`" in refusal(source, tmp_path / "out")
+
+    def test_an_empty_log(self, tmp_path: Path) -> None:
+        assert "has no rows" in refusal(write(tmp_path / "w", []), tmp_path / "out")
+
+    def test_a_log_of_other_feeds(self, tmp_path: Path) -> None:
+        assert "no row of user_action" in refusal(write(tmp_path / "w", [action(0, 9, 1)]), tmp_path / "out")
+
+    @pytest.mark.parametrize("play", [4, 4_000_000])
+    def test_watch_times_that_are_no_milliseconds(self, tmp_path: Path, play: int) -> None:
+        message = refusal(write(tmp_path / "w", [action(0, 0, 1, play=play)]), tmp_path / "out")
+        assert "`play` must be milliseconds and `videoplayseconds` seconds" in message
+
+    def test_lengths_that_are_no_seconds(self, tmp_path: Path) -> None:
+        feeds = [feed(v, videoplayseconds=10_000) for v in range(3)]
+        message = refusal(write(tmp_path / "w", feeds=feeds), tmp_path / "out")
+        assert "`play` must be milliseconds and `videoplayseconds` seconds" in message
+
+    @pytest.mark.parametrize(
+        ("change", "word"),
+        [
+            ({"date_": 0}, "is no day from 1"),
+            ({"date_": 20210514}, "is no day from 1"),
+            ({"date_": "monday"}, "is not a whole number"),
+            ({"play": -1}, "is negative"),
+            ({"play": ""}, "is empty"),
+            ({"like": 2}, "must be 0 or 1"),
+            ({"userid": ""}, "is empty"),
+        ],
+    )
+    def test_a_value_out_of_range_names_its_row(self, tmp_path: Path, change: Row, word: str) -> None:
+        rows = actions()
+        rows[6] |= change
+        message = refusal(write(tmp_path / "w", rows), tmp_path / "out")
+        assert f"user_action.csv, row 7: `{next(iter(change))}`" in message
+        assert word in message
+
+    def test_a_feed_listed_twice(self, tmp_path: Path) -> None:
+        source = write(tmp_path / "w", feeds=[feed(0), feed(1), feed(0)])
+        assert "feed_info.csv, row 3: `feedid` is listed twice" in refusal(source, tmp_path / "out")
