@@ -20,7 +20,7 @@ from training.compare.watch_time._world import WatchTimeConfig, World, open_worl
 from training.data._interactions import F32, F64, I64
 from training.encoders import FeedbackEncoder, inputs_for, plain_names
 from training.labels import Scale
-from training.loop import fit_ranker, predict_seconds
+from training.loop import Epoch, fit_ranker, predict_seconds
 from training.ranker import Ranker
 from training.watch_time import LDA, DistributionHead
 
@@ -89,7 +89,10 @@ def _encoder(world: World, config: WatchTimeConfig) -> FeedbackEncoder:
     )
 
 
-def _neural(world: World, method: Method, config: WatchTimeConfig, seed: int, progress: Progress) -> _Fitted:
+def fit_head(
+    world: World, method: Method, config: WatchTimeConfig, seed: int, progress: Progress
+) -> tuple[Ranker, list[Epoch]]:
+    """A method's head on a fresh encoder, fitted on what is known and stopped on the early-stop days."""
     assert method.head is not None
     log, known = world.log, world.log.take(world.known)
     torch.manual_seed(seed)  # every head meets the same first encoder
@@ -108,6 +111,12 @@ def _neural(world: World, method: Method, config: WatchTimeConfig, seed: int, pr
         censored=world.dataset.censored(world.vocabulary),
         on_step=progress,
     )
+    return ranker, epochs
+
+
+def _neural(world: World, method: Method, config: WatchTimeConfig, seed: int, progress: Progress) -> _Fitted:
+    ranker, epochs = fit_head(world, method, config, seed, progress)
+    log, head = world.log, ranker.head
     seconds = predict_seconds(ranker, log, world.test, config.loop.sequence_length)
     if not np.isfinite(seconds).all():
         raise BadInput(f"{method.name} diverged with seed {seed}: its predictions are not all finite.")

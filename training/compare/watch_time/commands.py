@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,6 +70,42 @@ def watch_time(
     for line in _table(found):
         typer.echo(line)
     typer.echo(f"wrote {out / 'report.md'}, report.json and pictures")
+
+
+def search(
+    data: Annotated[Path, typer.Option(help="a folder that `prepare` wrote, or one's own log like it")],
+    out: Annotated[Path, typer.Option(help="a new folder for the record")],
+    trials: Annotated[int, typer.Option(min=1, help="sets of knobs that are tried")] = 40,
+    seed: Annotated[int | None, typer.Option(min=0, help="of the fits and of the draws (default 0)")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="fits at once, one thread each")] = CORES,
+    config: Annotated[
+        Path | None, typer.Option(help="knobs of `compare watch-time` as JSON; those searched are replaced")
+    ] = None,
+) -> None:
+    """Search LDA's knobs on the early-stop days, and keep the record. The test days are not read."""
+    # optuna takes a second to import.
+    from training.compare.watch_time._search import journal_path
+    from training.compare.watch_time._search import search as run_search
+
+    knobs = read_knobs(WatchTimeConfig, config, {} if seed is None else {"seed": seed})
+    try:
+        with progress() as report:
+            found = run_search(
+                data,
+                out,
+                knobs,
+                trials=trials,
+                processes=jobs,
+                on_progress=lambda share: report("search", share),
+            )
+    except KeyboardInterrupt:
+        if journal_path(out).exists():
+            typer.echo(f"finished trials are in {journal_path(out)}: the same command goes on", err=True)
+        raise
+    best = found["best"]
+    typer.echo(f"best of {len(found['rows'])}: MAE {best['mae_s']:.3f} s, XAUC {best['xauc']:.4f}")
+    typer.echo(json.dumps(best["knobs"]))
+    typer.echo(f"wrote {out / 'search.md'} and search.json")
 
 
 def _table(report: dict[str, Any]) -> list[str]:
