@@ -213,8 +213,8 @@ def _markdown(report: dict[str, Any]) -> str:
         "\n".join(markdown_table(["trial", "MAE, s", "XAUC", "epochs", *names], body)),
     ]
     parts[2] += (
-        " Parzen estimator (the first at random), each one fit with one seed on what lies before the early-stop day,"
-        " judged on that day by log(MAE / XAUC). The test days were not read. Best first; trials differ by the"
-        " noise of a seed, too."
+        " Parzen estimator (the first at random), each one fit with one seed on what lies before the"
+        " early-stop day, judged on that day by log(MAE / XAUC). The test days were not read. Best first;"
+        " trials differ by the noise of a seed, too."
     )
     return "\n\n".join(parts) + "\n"
