@@ -16,9 +16,9 @@ from training.watch_time import VR, VRConfig
 
 EVERYTHING: dict[str, Any] = {"tokens": "full", "interests": "both", "gate": True}
 WORLD = SyntheticConfig(
-    users=200, videos=200, exposures=12_000, tags=6, authors=20, policy=0.0, latent=3, interest_scale=4.0
+    users=200, videos=200, exposures=10_000, tags=6, authors=20, policy=0.0, latent=3, interest_scale=4.0
 )
-STEPS = 40
+STEPS = 25
 
 
 class Fitted(NamedTuple):
@@ -56,7 +56,7 @@ def fitted(request: pytest.FixtureRequest) -> Fitted:
     statistics = torch.from_numpy(encoder.fit_tables(log, rows))
     optimiser = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=5e-3)
     random, first = np.random.default_rng(0), log.first_row()
-    for _ in range(4):
+    for _ in range(2):
         for pick in np.array_split(random.permutation(len(rows)), len(rows) // 256):
             state, duration = encoder(inputs_for(log, rows[pick], STEPS, first), statistics[pick][:, None])
             watched = torch.from_numpy(log.watch_time_s[rows[pick]])
@@ -108,13 +108,13 @@ def test_a_view_that_becomes_a_skip_lowers_what_is_similar_and_barely_what_is_no
     assert len(before.sequence_ids) > 50
     change = (fitted.seconds(after) - fitted.seconds(before)).mean(dim=0)
     similar, unrelated = change.tolist()
-    print(similar, unrelated, fitted.seconds(before).mean(dim=0))
-    assert similar < -0.3
-    assert abs(unrelated) < abs(similar) / 3
+    assert similar < -2.0
+    assert abs(unrelated) < abs(similar) / 5
 
 
 def test_nothing_before_an_event_knows_of_it(fitted: Fitted) -> None:
-    """Whatever a row becomes, the user's predictions up to and including its own stay; later ones move."""
+    """Whatever a row becomes, the user's predictions up to and including its own stay; the later ones move
+    for as long as it is among the newest steps."""
     log = fitted.log
     first = log.first_row()
     user = int(np.bincount(log.user).argmax())
@@ -128,5 +128,6 @@ def test_nothing_before_an_event_knows_of_it(fitted: Fitted) -> None:
         return fitted.seconds(inputs_for(of, rows, STEPS, first))[:, 0]
 
     was, became = seconds(log), seconds(other)
-    torch.testing.assert_close(became[rows <= event], was[rows <= event], atol=0, rtol=0)
-    assert ((became - was).abs()[rows > event] > 1e-4).float().mean() > 0.9
+    knows = (rows > event) & (rows <= event + STEPS)
+    torch.testing.assert_close(became[~knows], was[~knows], atol=0, rtol=0)
+    assert ((became - was).abs()[knows] > 0).all()
