@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,17 +15,32 @@ from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, RankerInpu
 
 SIZES = (9, 5, 4, 4)
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "plain": {"tokens": "plain", "interests": "one", "gate": False},
+    "full": {"tokens": "full", "interests": "one", "gate": False},
+    "apart": {"tokens": "plain", "interests": "apart", "gate": False},
+    "gate": {"tokens": "plain", "interests": "one", "gate": True},
+    "everything": {"tokens": "full", "interests": "both", "gate": True},
+}
 
-@pytest.fixture
-def encoder() -> FeedbackEncoder:
+
+def encoder_of(**knobs: Any) -> FeedbackEncoder:
+    """A small one with every table fitted and no weight at zero."""
     torch.manual_seed(3)
-    made = FeedbackEncoder(SIZES, 2, (4,), FeedbackEncoderConfig(width=8, token=16, heads=2, hidden=16))
+    config = FeedbackEncoderConfig(width=8, token=16, heads=2, hidden=16, **knobs)
+    made = FeedbackEncoder(SIZES, 2, (4,), config)
     made.fit_tables(log_of([0, 0, 1, 1, 1], [1, 2, 1, 2, 3]), np.arange(5))
-    for embedding in (made.video, made.author, made.tag):
+    for embedding in (made.video, made.author, made.tag, made.tab):
         torch.nn.init.normal_(embedding.weight)
     with torch.no_grad():
-        made.null.normal_()
+        made.attention.null.normal_()
     return made.eval()
+
+
+@pytest.fixture(params=VARIANTS)
+def encoder(request: pytest.FixtureRequest) -> FeedbackEncoder:
+    return encoder_of(**VARIANTS[request.param])
 
 
 def request(users: int, candidates: int, steps: int, seed: int = 0) -> RankerInputs:
@@ -82,6 +99,19 @@ def test_padding_on_the_left_changes_nothing(encoder: FeedbackEncoder, pads: int
     torch.testing.assert_close(encoder(padded)[0], encoder(x)[0], atol=1e-5, rtol=1e-5)
 
 
+def test_what_is_in_padded_steps_changes_nothing(encoder: FeedbackEncoder) -> None:
+    x, other = request(2, 3, 9), request(2, 3, 9, seed=1)
+    ids = x.sequence_ids.clone()
+    ids[:, :4] = PADDING
+    x = x._replace(sequence_ids=ids)
+    feedback, age = x.sequence_feedback.clone(), x.sequence_age_s.clone()
+    feedback[:, :4], age[:, :4] = other.sequence_feedback[:, :4], other.sequence_age_s[:, :4]
+    ids = ids.clone()
+    ids[:, :4, 1:] = other.sequence_ids[:, :4, 1:]
+    changed = x._replace(sequence_ids=ids, sequence_feedback=feedback, sequence_age_s=age)
+    torch.testing.assert_close(encoder(changed)[0], encoder(x)[0], atol=1e-5, rtol=1e-5)
+
+
 def test_an_empty_history_and_unknown_ids_are_a_defined_answer(encoder: FeedbackEncoder) -> None:
     x = request(1, 3, 0)
     x = x._replace(
@@ -115,6 +145,25 @@ def test_ids_are_dropped_while_fitting_only(encoder: FeedbackEncoder) -> None:
     encoder.train()
     encoder.dropout.p = 0.0
     assert not torch.allclose(encoder(x)[0], encoder(x)[0])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_with_feedback_zeroed_it_is_the_feedback_blind_encoder(variant: str) -> None:
+    """The one door through which feedback comes in is shut: nothing else may have read it."""
+    sighted, blind = encoder_of(**VARIANTS[variant]), encoder_of(**VARIANTS[variant], feedback=False)
+    blind.load_state_dict(sighted.state_dict())
+    sighted.feedback.register_forward_hook(lambda _, __, done: torch.zeros_like(done))
+    x = request(2, 3, 5)
+    torch.testing.assert_close(sighted(x)[0], blind(x)[0], atol=0, rtol=0)
+
+
+def test_the_feedback_blind_encoder_knows_what_was_shown_only() -> None:
+    blind, x = encoder_of(**VARIANTS["everything"], feedback=False), request(2, 3, 5)
+    done = x.sequence_feedback.clone()
+    done[..., [0, 2, 3, 4, 5, 6, 7]] = request(2, 3, 5, seed=1).sequence_feedback[..., [0, 2, 3, 4, 5, 6, 7]]
+    torch.testing.assert_close(blind(x._replace(sequence_feedback=done))[0], blind(x)[0], atol=0, rtol=0)
+    longer = x._replace(sequence_feedback=x.sequence_feedback * 3)
+    assert not torch.allclose(blind(longer)[0], blind(x)[0])
 
 
 def test_a_row_of_the_log_is_a_request_with_its_history() -> None:

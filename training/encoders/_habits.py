@@ -60,7 +60,9 @@ def matched(x: RankerInputs, done_BLF: Tensor, valid_BL: Tensor) -> Tensor:
     """What the user did with the candidate's author, and with its tag -> `[B, N, MATCHED]`."""
     wanted, seen = x.candidate_ids[..., 1:3, None], x.sequence_ids[:, None, :, 1:3].transpose(2, 3)
     same_BN2L = ((wanted == seen) & (wanted != UNKNOWN)).float() * valid_BL[:, None, None, :]
-    return _mean(done_BLF[:, None], same_BN2L).flatten(2)
+    b, n, two, steps = same_BN2L.shape
+    # One matrix a user: ONNX Runtime cannot spread the steps over no candidates of several users.
+    return _mean(done_BLF, same_BN2L.reshape(b, n * two, steps)).reshape(b, n, MATCHED)
 
 
 def _mean(done_BLF: Tensor, weight_BNL: Tensor) -> Tensor:

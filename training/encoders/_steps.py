@@ -56,7 +56,7 @@ class StepFeedback(nn.Module):
         done_BLF = torch.cat([torch.stack(columns, dim=-1), feedback_BL8[..., 2:]], dim=-1)
         if self.ratio is None:
             return done_BLF
-        effective = torch.where(d > 7.0, w > 7.0, w >= d).float()
+        effective = ((w > 7.0) | ((d <= 7.0) & (w >= d))).float()
         bucket = how_many((w / d)[..., None] >= self.ratio_edges)
         return torch.cat([done_BLF, effective[..., None], self.ratio(bucket)], dim=-1)
 
@@ -74,5 +74,4 @@ def gap_s(age_BL: Tensor, valid_BL: Tensor) -> Tensor:
     before_BL = F.pad(age_BL, (1, 0))[:, :-1]
     known_BL = F.pad(valid_BL, (1, 0))[:, :-1] > 0
     elapsed_BL = (before_BL - age_BL).clamp(min=0.0)
-    # A tensor, not a number: that would be exported as a double, which is not among Where's types here.
-    return torch.where(known_BL, elapsed_BL, torch.full_like(elapsed_BL, FIRST_GAP_S))
+    return torch.where(known_BL, elapsed_BL, FIRST_GAP_S)
