@@ -19,7 +19,7 @@ under a random split, rows before a test row in time are of all three parts.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,9 @@ from training.data._interactions import I64
 
 __all__ = [
     "Parts",
+    "Protocol",
     "advertisements",
+    "cut",
     "cwm_kuairand",
     "cwm_wechat",
     "kuairec_chronological",
@@ -44,6 +46,17 @@ __all__ = [
 # Shape suffixes: N rows of the log, V videos of the vocabulary.
 
 Rows = npt.NDArray[np.bool_]
+
+Protocol = Literal[
+    "kuairec-random",
+    "kuairec-matrices",
+    "kuairec-chronological",
+    "wechat-random",
+    "wechat-days",
+    "cwm-kuairand",
+    "cwm-wechat",
+]
+"""Their names for `compare watch-time --protocol`."""
 
 SEED: Final = 312
 """DADF's seed. The draw is numpy's, so the rows are not those of the paper."""
@@ -62,6 +75,40 @@ class Parts(NamedTuple):
     stop: I64
     """Decides when to stop."""
     test: I64
+
+
+def cut(protocol: Protocol, dataset: Dataset, vocabulary: Vocabulary, log: Interactions) -> Parts:
+    """A data set's log under a protocol by name.
+
+    Args:
+        protocol: which.
+        dataset: what `prepare` wrote.
+        vocabulary: of its ids.
+        log: its exposures under that vocabulary.
+
+    Raises:
+        BadInput: the log is not of the protocol's data set, or a part has no row.
+    """
+    home = protocol.removeprefix("cwm-").partition("-")[0]
+    if not dataset.info.dataset.startswith(home):
+        raise BadInput(f"protocol {protocol} is of {home}, this log is of {dataset.info.dataset}.")
+    big, small = (vocabulary.row("tab", f"{size}_matrix") for size in ("big", "small"))
+    match protocol:
+        case "kuairec-random":
+            found = advertisements(dataset, vocabulary)
+            return kuairec_random(log, main_tab=big, is_advertisement_V=found)
+        case "kuairec-matrices":
+            return kuairec_matrices(log, big=big, small=small)
+        case "kuairec-chronological":
+            return kuairec_chronological(log, main_tab=big)
+        case "wechat-random":
+            return wechat_random(log)
+        case "wechat-days":
+            return wechat_days(log)
+        case "cwm-kuairand":
+            return cwm_kuairand(log)
+        case "cwm-wechat":
+            return cwm_wechat(log)
 
 
 def kuairec_random(

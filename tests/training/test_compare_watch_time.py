@@ -16,6 +16,10 @@ from hypothesis import strategies as st
 from models.errors import BadInput
 from models.metrics import count_pairs, xauc, xgauc
 from tests.conftest import done
+from tests.training.test_data_kuairec import row as kuairec_row
+from tests.training.test_data_kuairec import write as write_kuairec
+from tests.training.test_data_wechat import action
+from tests.training.test_data_wechat import write as write_wechat
 from training.__main__ import app
 from training.compare._jobs import Job
 from training.compare.watch_time import METHODS, WatchTimeConfig, pick
@@ -243,3 +247,39 @@ def test_plain_features_are_named_and_do_not_depend_on_parameters(data: Path) ->
 def test_trees_see_what_is_there_to_see(report: Path) -> None:
     """In this world the watch time follows the duration and the user: better than the median in order."""
     assert rows(report)["lightgbm l1"]["metrics"]["xauc"]["mean"] > 0.55
+
+
+# --- published protocols
+
+
+@pytest.mark.parametrize(
+    "protocol", ["kuairec-random", "kuairec-matrices", "kuairec-chronological", "wechat-days", "cwm-wechat"]
+)
+def test_a_published_log_is_cut_as_papers_do_by_one_option(protocol: str, tmp_path: Path) -> None:
+    name = "kuairec" if "kuairec" in protocol else "wechat"
+    if name == "kuairec":
+        rows_ = [kuairec_row(m % 7, m % 3, m, play_duration=1_000 + 37 * (m % 41)) for m in range(200)]
+        few = [kuairec_row(m % 7, m % 3, 300 + m, play_duration=2_000 + 300 * m) for m in range(20)]
+        source = write_kuairec(tmp_path / "k", big=rows_, small=few)
+    else:
+        days = [action(n % 7, n % 3, 1 + n // 15, play=1_000 + 37 * (n % 41)) for n in range(200)]
+        source = write_wechat(tmp_path / "w", days)
+    prepare(name, source, tmp_path / "data", progress=False)
+    config = WatchTimeConfig.model_validate(KNOBS | {"protocol": protocol})
+    world = open_world(tmp_path / "data", config)
+    dealt = np.concatenate([world.known, world.stop, world.test])
+    assert len(np.unique(dealt)) == len(dealt)
+    knobs = tmp_path / "knobs.json"
+    knobs.write_text(json.dumps(KNOBS))
+    out = tmp_path / "out"
+    more = ("--protocol", protocol, "--seeds", "1", "--jobs", "1")
+    app(list(map(str, compare(tmp_path / "data", out, knobs, "median", *more))), standalone_mode=False)
+    found = json.loads((out / "report.json").read_text())
+    assert found["config"]["protocol"] == protocol
+    assert found["dataset"]["windows"]["test"]["rows"] == len(world.test)
+
+
+def test_a_protocol_of_another_data_set_is_refused(data: Path, knobs: Path, tmp_path: Path) -> None:
+    said = refusal(*compare(data, tmp_path / "out", knobs, "median", "--protocol", "kuairec-random"))
+    assert "is of kuairec, this log is of synthetic" in said
+    assert "protocol" in refusal(*compare(data, tmp_path / "out", knobs, "median", "--protocol", "mine"))

@@ -17,6 +17,7 @@ from training.data._interactions import I64
 from training.encoders import FeedbackEncoderConfig
 from training.fit import in_main_tab
 from training.loop import LoopConfig
+from training.protocols import Protocol, cut
 from training.recipes import any_log
 from training.watch_time import LDAConfig
 
@@ -36,6 +37,8 @@ class WatchTimeConfig(Config):
     """Ids on fewer exposures share the unknown row."""
     all_tabs: bool = False
     """Judge every row; otherwise those of the data set's main tab, where it names one."""
+    protocol: Protocol | None = None
+    """A published way of cutting a public log, instead of by days and tab; see `training.protocols`."""
     resamples: PositiveInt = 2000
     """Of the paired bootstrap."""
     encoder: FeedbackEncoderConfig = Field(default_factory=lambda: any_log().encoder)
@@ -86,9 +89,12 @@ def open_world(data: Path, config: WatchTimeConfig) -> World:
     """Read a log and cut it.
 
     Raises:
-        BadInput: the log cannot be read or is too short, or a window has no row of the judged tab.
+        BadInput: the log cannot be read or is too short, a window has no row of the judged tab, or the
+            protocol is another data set's.
     """
     dataset = load(data)
+    if config.protocol is not None:
+        return _under(config.protocol, dataset, config.min_count)
     info = dataset.info
     at = Boundaries.at_last_days(
         info.first_timestamp_ms,
@@ -116,3 +122,15 @@ def open_world(data: Path, config: WatchTimeConfig) -> World:
                 + "; use a longer log, fewer --test-days and --stop-days, or --all-tabs."
             )
     return World(dataset, vocabulary, log, known, judged["early-stop"], judged["test"])
+
+
+def _under(protocol: Protocol, dataset: Dataset, min_count: int) -> World:
+    """Rows as a protocol deals them out. Where it cuts by time, ids first met later share the unknown row."""
+    vocabulary = dataset.vocabulary(None, min_count)
+    parts = cut(protocol, dataset, vocabulary, dataset.interactions(vocabulary))
+    time = parts.log.timestamp_ms
+    later = int(min(time[parts.stop].min(), time[parts.test].min()))
+    if time[parts.train].max() < later:
+        vocabulary = dataset.vocabulary(later, min_count)
+        parts = cut(protocol, dataset, vocabulary, dataset.interactions(vocabulary))
+    return World(dataset, vocabulary, parts.log, parts.train, parts.stop, parts.test)

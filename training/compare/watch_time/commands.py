@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -15,7 +15,9 @@ from training.compare.watch_time._compare import compare_watch_time, partial_pat
 from training.compare.watch_time._methods import pick
 from training.compare.watch_time._world import WatchTimeConfig
 from training.progress import progress
+from training.protocols import Protocol
 
+PROTOCOLS = get_args(Protocol)
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -40,6 +42,10 @@ def watch_time(
     all_tabs: Annotated[
         bool | None, typer.Option("--all-tabs", help="judge every tab, not the data set's main one alone")
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help=f"cut a public log as papers do, instead of by days: {', '.join(PROTOCOLS)}"),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="knobs as JSON, or another report.json; options go before it")
     ] = None,
@@ -52,6 +58,7 @@ def watch_time(
         "test_days": test_days,
         "stop_days": stop_days,
         "all_tabs": all_tabs,
+        "protocol": protocol,
     }
     knobs = read_knobs(WatchTimeConfig, config, {n: value for n, value in given.items() if value is not None})
     picked = pick(methods, ablations=ablations)
