@@ -206,7 +206,7 @@ def test_what_a_method_cannot_do_is_a_row_that_says_so(data: Path, knobs: Path, 
     app(list(map(str, arguments)), standalone_mode=False)
     found, text = rows(tmp_path / "out"), (tmp_path / "out" / "report.md").read_text()
     assert "explicit feedback" in found["labelcraft"]["refused"]
-    assert "labels all" in found["ef"]["refused"]
+    assert "explicit feedback" in found["ef"]["refused"]
     assert found["wt"]["refused"] is None
     for name in ("labelcraft", "ef"):
         assert found[name]["metrics"] == {}

@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models.errors import BadInput
-from training.compare._digest import digest
-from training.compare._jobs import Checkpoint, Job, Progress, run_jobs
+from training.compare._jobs import Job, Progress
 from training.compare._report import write_json
+from training.compare._run import fit_all
 from training.compare.labels._assemble import assemble
 from training.compare.labels._fit import prepare
 from training.compare.labels._markdown import markdown
@@ -56,18 +55,15 @@ def compare_labels(
     # Now: a long run may see the next commit.
     made = {"command": command(), "commit": commit(), "machine": machine()}
     world = open_world(data, config)
-    knobs = config.model_dump_json(exclude={"seed", "seeds", "resamples"})
-    checkpoint = Checkpoint(partial_path(out), digest(data, knobs))
-    outcomes = run_jobs(
+    outcomes, checkpoint = fit_all(
         jobs(methods, config),
         partial(prepare, data, config),
-        checkpoint,
+        data,
+        out,
+        config,
         processes=processes,
         on_progress=on_progress,
     )
-    if all(outcome.refused is not None for outcome in outcomes.values()):
-        first = next(iter(outcomes.values())).refused
-        raise BadInput(f"none of the methods works on this log; the first says: {first}")
     findings = assemble(world, methods, outcomes, config)
     facts = world.facts()
     report = {
@@ -83,11 +79,6 @@ def compare_labels(
         draw(folder, findings, surfaces(methods, outcomes))
     checkpoint.remove()
     return report
-
-
-def partial_path(out: Path) -> Path:
-    """Where finished fits are kept until the report is written."""
-    return out.parent / f".{out.name}.partial.jsonl"
 
 
 def jobs(methods: Sequence[Method], config: CompareConfig) -> list[Job]:

@@ -10,12 +10,12 @@ import typer
 
 from models.errors import BadInput
 from training.compare._knobs import read_knobs
+from training.compare._run import partial_path, run_command, say
 from training.compare._stand import interval
 from training.compare.labels._columns import COLUMNS, digits, title
-from training.compare.labels._compare import compare_labels, partial_path
+from training.compare.labels._compare import compare_labels
 from training.compare.labels._methods import pick
 from training.compare.labels._world import CompareConfig
-from training.progress import progress
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -60,21 +60,13 @@ def labels(
         CompareConfig, config, {name: value for name, value in given.items() if value is not None}
     )
     picked = pick(methods, ablations=ablations)
-    try:
-        with progress() as report:
-            found = compare_labels(
-                data, out, picked, knobs, processes=jobs, on_progress=lambda share: report("compare", share)
-            )
-    except KeyboardInterrupt:
-        if partial_path(out).exists():
-            typer.echo(f"finished fits are in {partial_path(out)}: the same command goes on", err=True)
-        raise
-    if figures is not None:
-        figures.parent.mkdir(parents=True, exist_ok=True)
-        figures.write_text((out / "report.json").read_text())
-    for line in _table(found):
-        typer.echo(line)
-    typer.echo(f"wrote {out / 'report.md'}, report.json and pictures")
+    found = run_command(
+        "compare",
+        lambda report: compare_labels(data, out, picked, knobs, processes=jobs, on_progress=report),
+        partial_path(out),
+        "finished fits",
+    )
+    say(out, figures, _table(found))
 
 
 def _cuts(k: str) -> list[int]:

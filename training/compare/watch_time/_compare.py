@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models.errors import BadInput
-from training.compare._digest import digest
-from training.compare._jobs import Checkpoint, Job, Progress, run_jobs
+from training.compare._jobs import Job, Progress
 from training.compare._report import write_json
+from training.compare._run import fit_all
 from training.compare.watch_time._assemble import assemble
 from training.compare.watch_time._fit import prepare
 from training.compare.watch_time._markdown import markdown
@@ -55,18 +54,15 @@ def compare_watch_time(
     refuse_existing(out)
     made = {"command": command(), "commit": commit(), "machine": machine()}
     world = open_world(data, config)
-    knobs = config.model_dump_json(exclude={"seed", "seeds", "resamples"})
-    checkpoint = Checkpoint(partial_path(out), digest(data, knobs))
-    outcomes = run_jobs(
+    outcomes, checkpoint = fit_all(
         jobs(methods, config),
         partial(prepare, data, config),
-        checkpoint,
+        data,
+        out,
+        config,
         processes=processes,
         on_progress=on_progress,
     )
-    if all(outcome.refused is not None for outcome in outcomes.values()):
-        first = next(iter(outcomes.values())).refused
-        raise BadInput(f"none of the methods works on this log; the first says: {first}")
     rows = assemble(world, methods, outcomes, config)
     report = {
         **made,
@@ -80,11 +76,6 @@ def compare_watch_time(
         draw(folder, rows, world)
     checkpoint.remove()
     return report
-
-
-def partial_path(out: Path) -> Path:
-    """Where finished fits are kept until the report is written."""
-    return out.parent / f".{out.name}.partial.jsonl"
 
 
 def jobs(methods: Sequence[Method], config: WatchTimeConfig) -> list[Job]:

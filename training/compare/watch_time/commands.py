@@ -10,11 +10,11 @@ from typing import Annotated, Any, get_args
 import typer
 
 from training.compare._knobs import read_knobs
+from training.compare._run import partial_path, run_command, say
 from training.compare._stand import interval
-from training.compare.watch_time._compare import compare_watch_time, partial_path
+from training.compare.watch_time._compare import compare_watch_time
 from training.compare.watch_time._methods import pick
 from training.compare.watch_time._world import WatchTimeConfig
-from training.progress import progress
 from training.protocols import Protocol
 
 PROTOCOLS = get_args(Protocol)
@@ -62,21 +62,13 @@ def watch_time(
     }
     knobs = read_knobs(WatchTimeConfig, config, {n: value for n, value in given.items() if value is not None})
     picked = pick(methods, ablations=ablations)
-    try:
-        with progress() as report:
-            found = compare_watch_time(
-                data, out, picked, knobs, processes=jobs, on_progress=lambda share: report("compare", share)
-            )
-    except KeyboardInterrupt:
-        if partial_path(out).exists():
-            typer.echo(f"finished fits are in {partial_path(out)}: the same command goes on", err=True)
-        raise
-    if figures is not None:
-        figures.parent.mkdir(parents=True, exist_ok=True)
-        figures.write_text((out / "report.json").read_text())
-    for line in _table(found):
-        typer.echo(line)
-    typer.echo(f"wrote {out / 'report.md'}, report.json and pictures")
+    found = run_command(
+        "compare",
+        lambda report: compare_watch_time(data, out, picked, knobs, processes=jobs, on_progress=report),
+        partial_path(out),
+        "finished fits",
+    )
+    say(out, figures, _table(found))
 
 
 def search(
@@ -95,20 +87,12 @@ def search(
     from training.compare.watch_time._search import search as run_search
 
     knobs = read_knobs(WatchTimeConfig, config, {} if seed is None else {"seed": seed})
-    try:
-        with progress() as report:
-            found = run_search(
-                data,
-                out,
-                knobs,
-                trials=trials,
-                processes=jobs,
-                on_progress=lambda share: report("search", share),
-            )
-    except KeyboardInterrupt:
-        if journal_path(out).exists():
-            typer.echo(f"finished trials are in {journal_path(out)}: the same command goes on", err=True)
-        raise
+    found = run_command(
+        "search",
+        lambda report: run_search(data, out, knobs, trials=trials, processes=jobs, on_progress=report),
+        journal_path(out),
+        "finished trials",
+    )
     best = found["best"]
     typer.echo(f"best of {len(found['rows'])}: MAE {best['mae_s']:.3f} s, XAUC {best['xauc']:.4f}")
     typer.echo(json.dumps(best["knobs"]))
