@@ -61,7 +61,7 @@ timelines = st.lists(
 
 
 @given(timelines, st.integers(0, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_context_is_what_one_counts_by_hand(steps: list[tuple[bool, float]], pads: int) -> None:
     skip = [s for s, _ in steps]
     time = np.cumsum([gap for _, gap in steps])
