@@ -87,6 +87,18 @@ def test_who_is_not_in_a_crowd_does_not_change_it(
     assert not torch.allclose(became[:, :, 1], was[:, :, 1])
 
 
+def test_a_padded_step_does_not_drown_the_others(
+    attention: CandidateAttention, query: Tensor, token: Tensor
+) -> None:
+    """However large its logit, it takes no part in the common softmax."""
+    share, valid = torch.ones(B, L, S), torch.ones(B, L)
+    share[:, 0] = valid[:, 0] = 0.0
+    large = token.clone()
+    large[:, 0] = 500.0
+    was, became = attention(query, token, share, valid), attention(query, large, share, valid)
+    torch.testing.assert_close(became, was, atol=1e-5, rtol=1e-5)
+
+
 def test_logits_far_apart_leave_every_crowd_finite(attention: CandidateAttention, query: Tensor) -> None:
     """One crowd's steps outweigh the other's by more than a float32 can hold."""
     token = torch.cat([torch.full((B, 3, E), 300.0), torch.full((B, 3, E), -300.0)], dim=1)

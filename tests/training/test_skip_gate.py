@@ -61,7 +61,7 @@ timelines = st.lists(
 
 
 @given(timelines, st.integers(0, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_context_is_what_one_counts_by_hand(steps: list[tuple[bool, float]], pads: int) -> None:
     skip = [s for s, _ in steps]
     time = np.cumsum([gap for _, gap in steps])
@@ -131,25 +131,27 @@ def test_an_open_gate_is_no_gate() -> None:
     torch.testing.assert_close(gated(x)[0], ungated(x)[0], atol=1e-6, rtol=1e-6)
 
 
-def test_a_shut_gate_forgets_what_was_skipped_and_nothing_else() -> None:
-    """The candidate's interest in skipped steps is then the null token's; steps that were kept stay."""
+@pytest.mark.parametrize(("bias", "changed"), [(-40.0, [False, False, False]), (40.0, [True, False, True])])
+def test_a_shut_gate_forgets_which_videos_were_skipped(bias: float, changed: list[bool]) -> None:
+    """Every second step is a skip, of one video or of another: that is seen in the interest in all steps and
+    in the skipped ones through an open gate, through a shut one nowhere, and in the liked ones never."""
     gated = encoder_of(**GATED)
     assert gated.gate is not None
-    torch.nn.init.constant_(gated.gate.last.bias, -40.0)
+    torch.nn.init.constant_(gated.gate.last.bias, bias)
     x = request(1, 3, 8)
+    skips = torch.arange(8) % 2 == 0
     feedback = x.sequence_feedback.clone()
     feedback[..., 2:] = 0.0
-    feedback[..., 0] = torch.where(torch.arange(8) % 2 == 0, 0.5, 100.0)
+    feedback[..., 0] = torch.where(skips, 0.5, 100.0)
     feedback[..., 1] = 30.0
+    x = x._replace(sequence_feedback=feedback)
+    other = torch.where(skips[:, None], request(1, 3, 8, seed=1).sequence_ids, x.sequence_ids)
     seen: list[Tensor] = []
     gated.attention.register_forward_hook(lambda _, inputs, out: seen.append(out))
-    gated(x._replace(sequence_feedback=feedback))
-    interest = seen[0]
-    torch.testing.assert_close(
-        interest[:, :, 2], gated.attention.null[1, 2].expand_as(interest[:, :, 2]), atol=1e-5, rtol=1e-5
-    )
-    torch.testing.assert_close(interest[:, :, 0] * 0, interest[:, :, 1] * 0)
-    assert not torch.allclose(interest[:, :, 1], gated.attention.null[1, 1].expand_as(interest[:, :, 1]))
+    gated(x)
+    gated(x._replace(sequence_ids=other))
+    moved = (seen[1] - seen[0]).abs().amax(dim=(0, 1, 3)) > 1e-5
+    assert moved.tolist() == changed
 
 
 def test_skips_of_the_gate_pass_gradients_to_it() -> None:

@@ -10,7 +10,13 @@ from training.config import Config
 
 
 class FeedbackEncoderConfig(Config):
-    """Knobs of `FeedbackEncoder`. No source gives them: chosen on the early-stop split."""
+    """Knobs of `FeedbackEncoder`. No source gives them: chosen on the early-stop split.
+
+    `tokens`, `interests` and `gate` are off: on the early-stop day of KuaiRand-Pure (two seeds, three epochs)
+    neither one of them nor all at once left the MAE of watch time, 20.0 s, lower by more than 0.05 s.
+    Histories there are short, and the statistics of the user, and of the candidate's author and tag, already
+    carry what was skipped. Logs with long histories are where to try them.
+    """
 
     width: PositiveInt = 64
     """Width D of the state that the heads read."""
