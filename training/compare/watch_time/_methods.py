@@ -66,11 +66,10 @@ METHODS: Final = (
     _head("cwm", "counterfactual watch time, whole plays censored", CWM),
     _head("tpm", "a tree of questions whether the watch time is above its interval's middle", TPM),
     _head("cread", "ordinal regression over error-adaptive thresholds", CREAD, paper=False),
-    _head(
-        "vr l1 rank",
-        "value regression on LDA's loss (absolute error, rank): what it does without anchors",
-        lambda width: VR(width, VRConfig(loss="l1", rank=LDAConfig().rank)),
-        paper=False,
+    Method(
+        "vr ranked",
+        "value regression on LDA's loss, rank included: what the loss does without anchors",
+        lambda width, lda: VR(width, VRConfig(loss=lda.loss, delta=lda.delta, rank=lda.rank)),
     ),
     Method("lightgbm l1", "boosted trees, absolute error", trees="l1"),
     Method("lightgbm log", "boosted trees, squared error of log(1 + seconds)", trees="log_l2"),
