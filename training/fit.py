@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -89,6 +89,11 @@ class Fitted:
     left_out: dict[str, str]
     """Label makers that this log does not allow, and why."""
 
+    @property
+    def labelcraft(self) -> LabelCraft:
+        """The label maker that was learned, the first of `labeler`."""
+        return cast(LabelCraft, self.labeler.makers[0])
+
 
 def boundaries(dataset: Dataset, config: RunConfig, *, judged: bool) -> Boundaries:
     """The windows of the judged fit (before the test days), or of the final fit (all days).
@@ -119,7 +124,7 @@ def fit_once(
         config: the recipe.
         at: the windows. Without early-stop rows `like` must be given.
         progress: told how far each stage is.
-        like: an earlier fit whose numbers of epochs and fusion weights are taken over.
+        like: an earlier fit whose learned labels, number of epochs and fusion weights are taken over.
     """
     vocabulary = dataset.vocabulary(at.early_stop_ms, config.min_count)
     log = dataset.interactions(vocabulary)
@@ -130,22 +135,26 @@ def fit_once(
         raise BadInput("no exposures are left to train on before the meta hold-out; use a longer log.")
 
     labeler, ranker = networks(config, vocabulary, dataset.profile_numbers, dataset.profile_categories)
-    crafted = fit_labelcraft(
-        log,
-        train,
-        meta,
-        stop if like is None else None,
-        config.labelcraft
-        if like is None
-        else config.labelcraft.model_copy(update={"epochs": like.label_epochs}),
-        seed=config.seed,
-        on_progress=lambda share: progress("labels", share),
-    )
+    if like is None:
+        crafted = fit_labelcraft(
+            log,
+            train,
+            meta,
+            stop,
+            config.labelcraft,
+            seed=config.seed,
+            on_progress=lambda share: progress("labels", share),
+        )
+        learned, label_epochs, curve = crafted.labeler, crafted.best_epoch + 1, crafted.curves
+    else:
+        # The labels that were judged. Learned again without early-stop days they end elsewhere: an epoch of
+        # the outer level moves them a long way, and nothing is left to tell a good end from a bad one.
+        learned, label_epochs, curve = like.labelcraft, like.label_epochs, like.curves["labels"]
     known = log.take(seen)
     fixed, left_out = fit_rules(known)
-    labeler = Labeler([crafted.labeler, *fixed])
+    labeler = Labeler([learned, *fixed])
     with torch.no_grad():
-        label = crafted.labeler(torch.from_numpy(known.feedback)).numpy()
+        label = learned(torch.from_numpy(known.feedback)).numpy()
     progress("anchors", 0.0)
     ranker.head.fit_tables(known, seed=config.seed)
     ranker.scale.fit(known.watch_time_s)
@@ -167,9 +176,9 @@ def fit_once(
         labeler,
         ranker,
         like.weights if like else choose_weights(ranker, log, stop, config),
-        crafted.best_epoch + 1,
+        label_epochs,
         len(epochs) if like else 1 + min(range(len(epochs)), key=lambda i: epochs[i].stop_mae_s or 0.0),
-        {"labels": crafted.curves, "ranker": [e._asdict() for e in epochs]},
+        {"labels": curve, "ranker": [e._asdict() for e in epochs]},
         left_out,
     )
 
