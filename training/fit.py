@@ -47,7 +47,7 @@ from training.labels import (
     WTGRelevant,
     fit_labelcraft,
 )
-from training.loop import LoopConfig, fit_ranker, predict
+from training.loop import LoopConfig, epochs_kept, fit_ranker, predict
 from training.ranker import Ranker
 from training.watch_time import LDA, LDAConfig
 
@@ -177,7 +177,7 @@ def fit_once(
         ranker,
         like.weights if like else choose_weights(ranker, log, stop, config),
         label_epochs,
-        len(epochs) if like else 1 + min(range(len(epochs)), key=lambda i: epochs[i].stop_mae_s or 0.0),
+        len(epochs) if like else epochs_kept(epochs),
         {"labels": curve, "ranker": [e._asdict() for e in epochs]},
         left_out,
     )
@@ -217,6 +217,18 @@ def fit_rules(known: Interactions) -> tuple[list[AnyLabelMaker], dict[str, str]]
     return fitted, left_out
 
 
+def fresh_encoder(
+    config: FeedbackEncoderConfig,
+    vocabulary: Vocabulary,
+    numbers: tuple[str, ...],
+    categories: tuple[str, ...],
+) -> FeedbackEncoder:
+    """An unfitted encoder of the sizes that a vocabulary and its profile features call for."""
+    video, author, tag, tab = (vocabulary.size(f) for f in SEQUENCE_ID_COLUMNS)
+    sizes = tuple(vocabulary.size(f"profile.{name}") for name in categories)
+    return FeedbackEncoder((video, author, tag, tab), len(numbers), sizes, config)
+
+
 def networks(
     config: RunConfig,
     vocabulary: Vocabulary,
@@ -226,13 +238,7 @@ def networks(
 ) -> tuple[Labeler, Ranker]:
     """Fresh, unfitted networks of the shapes that a config and a vocabulary call for."""
     torch.manual_seed(config.seed)
-    video, author, tag, tab = (vocabulary.size(f) for f in SEQUENCE_ID_COLUMNS)
-    encoder = FeedbackEncoder(
-        (video, author, tag, tab),
-        len(numbers),
-        tuple(vocabulary.size(f"profile.{name}") for name in categories),
-        config.encoder,
-    )
+    encoder = fresh_encoder(config.encoder, vocabulary, numbers, categories)
     ranker = Ranker(encoder, LDA(config.encoder.width, config.lda), Scale())
     fixed = [rule for rule in rules() if rule.name not in left_out]
     return Labeler([LabelCraft(config.labelcraft), *fixed]), ranker

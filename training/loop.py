@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, NamedTuple, cast
 
 import numpy as np
@@ -51,6 +51,11 @@ class Epoch(NamedTuple):
     interest_loss: float
     stop_mae_s: float | None
     stop_xauc: float | None
+
+
+def epochs_kept(epochs: Sequence[Epoch]) -> int:
+    """How many epochs early stopping kept: up to the one with the lowest error, the first of equals."""
+    return 1 + min(range(len(epochs)), key=lambda i: epochs[i].stop_mae_s or 0.0)
 
 
 def fit_ranker(

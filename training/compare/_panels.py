@@ -15,6 +15,8 @@ GREY: Final = "#8a8f98"
 LIGHT: Final = "#d5d8dd"
 RED: Final = "#b03a2e"
 DPI: Final = 80
+VERDICTS: Final = {"leads": BLUE, "loses": RED, "ties": GREY}
+"""Of bars: the reference leads the row, loses to it, or ties with it."""
 
 
 def grid_of(panels: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:

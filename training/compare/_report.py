@@ -18,6 +18,8 @@ from training.data._interactions import F64
 SIGNIFICANT: Final = 0.05
 """The p value below which a difference counts. Every row and column is a test of its own; nothing is done
 about their number."""
+MARKS: Final = {"leads": " ▲", "ties": " =", "loses": " ▼"}
+"""Behind a row's figure: the reference leads it, ties with it, or loses to it."""
 
 
 class Measure(NamedTuple):

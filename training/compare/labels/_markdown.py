@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from training.compare._report import SIGNIFICANT, Row, Versus, markdown_table
+from training.compare._report import MARKS, SIGNIFICANT, Row, Versus, markdown_table
 from training.compare._stand import Among, interval, sentence
 from training.compare.labels._assemble import REFERENCE, Findings
 from training.compare.labels._columns import COLUMNS, digits, title
 from training.compare.labels._why import durations, falls_short, labels, times, why_no_row_leads
 from training.compare.labels._world import CompareConfig
 
-MARKS: Final = {"leads": " ▲", "ties": " =", "loses": " ▼"}
-"""Behind a row's figure: LabelCraft leads it, ties with it, or loses to it."""
 HOW_TO_READ: Final = """\
 Every method hands labels to the same recommender (DIN), fitted alike: on the train and meta days, stopped
 early by NWTG on the early-stop days, judged once on the test days. Rules read their tables off the train

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from training.compare._panels import BLUE, DPI, GREY, LIGHT, ORANGE, grid_of
+from training.compare._panels import BLUE, DPI, GREY, LIGHT, ORANGE, VERDICTS, grid_of
 from training.compare._place import spread_out
 
 _FONT: Final = 8.0
@@ -154,7 +154,7 @@ def draw_bars(path: Path, columns: Mapping[str, Sequence[Bar]]) -> None:
     """A panel for each figure, a bar for each method with its standard deviation over the seeds."""
     longest = max(len(bars) for bars in columns.values())
     figure = Figure(figsize=(3.4 * len(columns) + 1.2, 0.21 * longest + 1.3), dpi=DPI, layout="constrained")
-    colours = {"reference": ORANGE, "leads": BLUE, "loses": "#b03a2e", "ties": GREY}
+    colours = {"reference": ORANGE, **VERDICTS}
     grid = figure.subplots(1, len(columns), squeeze=False, sharey=True)
     for axes, (title, bars) in zip(grid.flat, columns.items(), strict=True):
         at = np.arange(len(bars))[::-1]

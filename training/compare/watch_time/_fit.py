@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from models.errors import BadInput
-from models.features import SEQUENCE_ID_COLUMNS
 from training.compare._jobs import Job, Progress, Result, Work
 from training.compare.watch_time._judge import Judge
 from training.compare.watch_time._methods import METHODS, Method
@@ -19,8 +18,9 @@ from training.compare.watch_time._trees import features, fit_trees
 from training.compare.watch_time._world import WatchTimeConfig, World, open_world
 from training.data._interactions import F32, F64, I64
 from training.encoders import FeedbackEncoder, inputs_for, plain_names
+from training.fit import fresh_encoder
 from training.labels import Scale
-from training.loop import Epoch, fit_ranker, predict_seconds
+from training.loop import Epoch, epochs_kept, fit_ranker, predict_seconds
 from training.ranker import Ranker
 from training.watch_time import LDA, DistributionHead
 
@@ -79,13 +79,9 @@ def _fit(
 
 
 def _encoder(world: World, config: WatchTimeConfig) -> FeedbackEncoder:
-    dataset, vocabulary = world.dataset, world.vocabulary
-    video, author, tag, tab = (vocabulary.size(name) for name in SEQUENCE_ID_COLUMNS)
-    return FeedbackEncoder(
-        (video, author, tag, tab),
-        len(dataset.profile_numbers),
-        tuple(vocabulary.size(f"profile.{name}") for name in dataset.profile_categories),
-        config.encoder,
+    dataset = world.dataset
+    return fresh_encoder(
+        config.encoder, world.vocabulary, dataset.profile_numbers, dataset.profile_categories
     )
 
 
@@ -133,7 +129,7 @@ def _neural(world: World, method: Method, config: WatchTimeConfig, seed: int, pr
         if isinstance(head, DistributionHead)
         else None,
         sum(p.numel() for p in ranker.parameters()) - sum(p.numel() for p in ranker.interest.parameters()),
-        1 + min(range(len(epochs)), key=lambda i: epochs[i].stop_mae_s or 0.0),
+        epochs_kept(epochs),
         _microseconds(ranker, world, config.loop.sequence_length),
         more,
     )

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from training.compare._report import SIGNIFICANT, Row, Summary, Versus, markdown_table
+from training.compare._report import MARKS, SIGNIFICANT, Row, Summary, Versus, markdown_table
 from training.compare._stand import interval
 from training.compare.watch_time._assemble import REFERENCE
 from training.compare.watch_time._judge import ACTIVITY
 
-MARKS: Final = {"leads": " ▲", "ties": " =", "loses": " ▼"}
-"""Behind a row's figure: LDA leads it, ties with it, or loses to it."""
 LOWER: Final = ("mae_s", "rmse_s")
 """Figures of which less is better."""
 HOW_TO_READ: Final = """\

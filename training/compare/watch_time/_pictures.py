@@ -9,12 +9,11 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.compare._panels import BLUE, DPI, GREY, LIGHT, ORANGE, RED, grid_of
+from training.compare._panels import BLUE, DPI, GREY, LIGHT, ORANGE, VERDICTS, grid_of
 from training.compare._report import Row
 from training.compare.watch_time._assemble import REFERENCE
 from training.compare.watch_time._world import World
 
-_COLOURS: Final = {"leads": BLUE, "loses": RED, "ties": GREY}
 _MOST_RATIO: Final = 2.5
 
 
@@ -44,7 +43,7 @@ def _bars(path: Path, rows: Sequence[Row]) -> None:
         stds = np.array([row.metrics[name].std or 0.0 for row in rows])
         verdicts = [row.against[name].verdict if name in row.against else "" for row in rows]
         colours = [
-            ORANGE if row.method == REFERENCE else _COLOURS.get(verdict, LIGHT)
+            ORANGE if row.method == REFERENCE else VERDICTS.get(verdict, LIGHT)
             for row, verdict in zip(rows, verdicts, strict=True)
         ]
         axes.barh(at, means, xerr=stds, color=colours, height=0.75, error_kw={"lw": 0.9})
