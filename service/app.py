@@ -13,8 +13,9 @@ from starlette.types import ASGIApp
 
 from models.errors import StoreUnavailable
 from models.runtime import Bundle
-from service.api import docs, errors, health, label, models, rerank, users, videos
+from service.api import errors, health, label, models, rerank, users, videos
 from service.api.auth import Keys
+from service.api.docs import document
 from service.api.edge import Edge
 from service.api.services import Services
 from service.runtime.bundles import Bundles
@@ -23,7 +24,7 @@ from service.runtime.ledger import Ledger
 from service.runtime.slot import Slot
 from service.settings import Settings
 from service.store.protocol import Store
-from service.telemetry import Metrics
+from service.telemetry.metrics import Metrics
 
 log = logging.getLogger("reelrank.app")
 
@@ -98,7 +99,7 @@ def create_app(services: Services) -> ASGIApp:
     for part in (label, rerank, users, videos, models, health):
         app.include_router(part.router)
     errors.install(app)
-    docs.install(app, keys=bool(services.keys))
+    document.install(app, keys=bool(services.keys))
     return Edge(app, services)
 
 

@@ -16,7 +16,7 @@ from service.api.auth import Keys
 from service.settings import Settings
 from service.sockets import listening, reserved
 from service.store.embedded import EmbeddedServer
-from service.telemetry import MULTIPROCESS_DIR
+from service.telemetry.metrics import MULTIPROCESS_DIR
 from service.worker import run_worker
 from service.workers import Workers
 

@@ -8,7 +8,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.services import Services
-from service.telemetry import Trace
+from service.telemetry.trace import Trace
 
 MAX_REQUEST_ID: Final = 128
 UNMATCHED: Final = "unmatched"

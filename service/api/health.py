@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from models.errors import NotReady, StoreUnavailable
 from service.api import body as bodies
-from service.api import docs
 from service.api.auth import allow
+from service.api.docs import operations as docs
 from service.api.services import services_of
 from service.api.wire import Health
 

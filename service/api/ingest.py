@@ -17,7 +17,7 @@ from service.core.events import Admitted, Rejected, admit, by_user, late
 from service.core.labeler import label, needs_profiles
 from service.runtime import compute
 from service.store.protocol import Outcome, UserState
-from service.telemetry import Trace
+from service.telemetry.trace import Trace
 
 CONCURRENT_USERS: Final = 32
 """Users of one body written at the same time. More would only wait in the client's connections."""

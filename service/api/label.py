@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from models.errors import BadInput
 from service.api import body as bodies
-from service.api import docs
 from service.api.auth import allow
+from service.api.docs import operations as docs
 from service.api.errors import Invalid, NothingAccepted
 from service.api.events import read_body
 from service.api.ingest import ingest

@@ -20,7 +20,7 @@ from service.api.events import MAX_LINE_BYTES, Read, long_line, read_line
 from service.api.ingest import Ingested, ingest
 from service.api.services import Services
 from service.api.wire import StreamSummary
-from service.telemetry import Trace
+from service.telemetry.trace import Trace
 
 BATCH: Final = 500
 """Most lines that are written and labelled in one step."""

@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from models.errors import BadInput, DeadlineExceeded, StoreUnavailable
 from service.api import body as bodies
-from service.api import docs
 from service.api.auth import allow
+from service.api.docs import operations as docs
 from service.api.errors import Invalid
 from service.api.services import Services, services_of, trace_of
 from service.api.slate import items
@@ -22,7 +22,7 @@ from service.api.wire import RerankReply, RerankRequest
 from service.core.reranker import checked_weights, distinct, rerank
 from service.runtime import compute
 from service.store.protocol import UserState
-from service.telemetry import Trace
+from service.telemetry.trace import Trace
 
 router = APIRouter()
 

@@ -13,7 +13,8 @@ from service.runtime.ledger import Ledger
 from service.runtime.slot import Slot
 from service.settings import Settings
 from service.store.protocol import Store
-from service.telemetry import Metrics, Trace
+from service.telemetry.metrics import Metrics
+from service.telemetry.trace import Trace
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from service.api.edge import new_request_id
 from service.api.errors import PROBLEM_JSON
 from service.api.wire import Problem
-from service.telemetry import Trace
+from service.telemetry.trace import Trace
 
 _DETAIL: Final = "This is not a request of HTTP/1.1, or its method or target is none that we read."
 

@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from models.manifest import Manifest
 from service.api import body as bodies
-from service.api import docs
 from service.api.auth import allow
+from service.api.docs import operations as docs
 from service.api.errors import Invalid, UnknownUser
 from service.api.ingest import CONCURRENT_USERS
 from service.api.services import services_of, trace_of

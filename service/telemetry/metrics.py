@@ -1,9 +1,8 @@
-"""What is counted and timed: Prometheus metrics `reelrank_*`, and the stage times of one request."""
+"""What is counted and timed over all requests: Prometheus metrics `reelrank_*`."""
 
 from __future__ import annotations
 
 import os
-from time import perf_counter
 from typing import Final
 
 from prometheus_client import (
@@ -20,9 +19,6 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series fo
 
 MULTIPROCESS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
 """With several workers each writes its counts into this folder, and any of them can answer for all."""
-
-STAGES: Final = ("parse", "state", "inference", "encode")
-"""Reading and decoding the body · the store · the graphs and what feeds them · making the answer's bytes."""
 
 BUCKETS_S: Final = (
     0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0,
@@ -94,43 +90,3 @@ class Metrics:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
-
-
-class Trace:
-    """The stage times of one request, in seconds. Stages follow each other: a mark ends the one before.
-
-    Attributes:
-        request_id: the caller's, or a new one.
-        stages: seconds by stage; a stage that the request did not have is missing.
-    """
-
-    __slots__ = ("_last", "request_id", "stages", "started")
-
-    def __init__(self, request_id: str) -> None:
-        self.request_id = request_id
-        self.started = self._last = perf_counter()
-        self.stages: dict[str, float] = {}
-
-    def mark(self, stage: str) -> None:
-        """What happened since the last mark was `stage`."""
-        now = perf_counter()
-        self.stages[stage] = self.stages.get(stage, 0.0) + now - self._last
-        self._last = now
-
-    def elapsed_s(self) -> float:
-        """Seconds since the request's first byte was read."""
-        return perf_counter() - self.started
-
-    def took_ms(self) -> float:
-        """For `took_ms` of a reply."""
-        return round(self.elapsed_s() * 1e3, 3)
-
-    def server_timing(self) -> bytes:
-        """The `Server-Timing` header, in milliseconds."""
-        parse, state, inference = (
-            self.stages.get(stage, 0.0) * 1e3 for stage in ("parse", "state", "inference")
-        )
-        return (
-            f"parse;dur={parse:.3f}, state;dur={state:.3f}, inference;dur={inference:.3f}, "
-            f"total;dur={self.elapsed_s() * 1e3:.3f}"
-        ).encode()

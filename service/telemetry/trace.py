@@ -1,0 +1,49 @@
+"""The stage times of one request."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Final
+
+STAGES: Final = ("parse", "state", "inference", "encode")
+"""Reading and decoding the body · the store · the graphs and what feeds them · making the answer's bytes."""
+
+
+class Trace:
+    """The stage times of one request, in seconds. Stages follow each other: a mark ends the one before.
+
+    Attributes:
+        request_id: the caller's, or a new one.
+        stages: seconds by stage; a stage that the request did not have is missing.
+    """
+
+    __slots__ = ("_last", "request_id", "stages", "started")
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.started = self._last = perf_counter()
+        self.stages: dict[str, float] = {}
+
+    def mark(self, stage: str) -> None:
+        """What happened since the last mark was `stage`."""
+        now = perf_counter()
+        self.stages[stage] = self.stages.get(stage, 0.0) + now - self._last
+        self._last = now
+
+    def elapsed_s(self) -> float:
+        """Seconds since the request's first byte was read."""
+        return perf_counter() - self.started
+
+    def took_ms(self) -> float:
+        """For `took_ms` of a reply."""
+        return round(self.elapsed_s() * 1e3, 3)
+
+    def server_timing(self) -> bytes:
+        """The `Server-Timing` header, in milliseconds."""
+        parse, state, inference = (
+            self.stages.get(stage, 0.0) * 1e3 for stage in ("parse", "state", "inference")
+        )
+        return (
+            f"parse;dur={parse:.3f}, state;dur={state:.3f}, inference;dur={inference:.3f}, "
+            f"total;dur={self.elapsed_s() * 1e3:.3f}"
+        ).encode()
