@@ -1,0 +1,144 @@
+"""A TCP proxy that misbehaves when told to: what stands between the service and its store in a fault."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Final, Self
+
+CHUNK: Final = 64 * 1024
+START_S: Final = 10.0
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class FaultProxy:
+    """Forwards connections from a free port of loopback to a server. Use as a context manager.
+
+    Args:
+        target: `("127.0.0.1", port)`, or the path of a Unix socket.
+    """
+
+    def __init__(self, target: tuple[str, int] | str) -> None:
+        self._target = target
+        self._delay_s = 0.0
+        self._silent = False
+        self._bytes_per_s: float | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+        """Where it listens."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._do(self._listen)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._do(self._end)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(START_S)
+        self._loop.close()
+
+    def heal(self) -> None:
+        """Forward again as if nothing had been; listen again if it refused."""
+        self._delay_s, self._silent, self._bytes_per_s = 0.0, False, None
+        self._do(self._listen)
+
+    def delay(self, seconds: float) -> None:
+        """Every chunk, either way, arrives this much later."""
+        self._delay_s = seconds
+
+    def half_open(self) -> None:
+        """Connections stay and are taken; what is sent goes nowhere, as behind a firewall that drops."""
+        self._silent = True
+
+    def trickle(self, bytes_per_s: float) -> None:
+        """Answers of the server arrive a few bytes at a time."""
+        self._bytes_per_s = bytes_per_s
+
+    def cut(self) -> None:
+        """Break every open connection. New ones are taken."""
+        self._do(self._break)
+
+    def refuse(self) -> None:
+        """Break every open connection and take no new ones."""
+        self._do(self._close)
+
+    def _do(self, step: Callable[[], Awaitable[None]]) -> None:
+        async def run() -> None:
+            await step()
+
+        asyncio.run_coroutine_threadsafe(run(), self._loop).result(START_S)
+
+    async def _listen(self) -> None:
+        if self._server is None:
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        await self._break()
+
+    async def _break(self) -> None:
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    async def _end(self) -> None:
+        await self._close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._writers.add(writer)
+        there: asyncio.StreamWriter | None = None
+        try:
+            answers, there = await self._connect()
+            self._writers.add(there)
+            await asyncio.gather(self._pump(reader, there), self._pump(answers, writer, answer=True))
+        except (OSError, asyncio.CancelledError):
+            pass  # the one side or the other has gone, which is what this is for
+        finally:
+            for end in filter(None, (writer, there)):
+                self._writers.discard(end)
+                end.transport.abort()
+
+    async def _connect(self) -> Connection:
+        if isinstance(self._target, str):
+            return await asyncio.open_unix_connection(self._target)
+        return await asyncio.open_connection(*self._target)
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answer: bool = False
+    ) -> None:
+        while chunk := await reader.read(CHUNK):
+            if self._silent:
+                continue
+            if self._delay_s:
+                await asyncio.sleep(self._delay_s)
+            if answer and (rate := self._bytes_per_s):
+                for byte in chunk:
+                    writer.write(bytes((byte,)))
+                    await writer.drain()
+                    await asyncio.sleep(1 / rate)
+                continue
+            writer.write(chunk)
+            await writer.drain()
+        with contextlib.suppress(OSError):
+            writer.write_eof()
