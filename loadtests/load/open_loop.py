@@ -129,7 +129,7 @@ class _Driver:
             connection.close()
         for task in self._reconnecting:
             task.cancel()
-        await asyncio.sleep(0)
+        await asyncio.gather(*self._reconnecting, return_exceptions=True)
         return Run(self._due, self._latency, self._late, self._status)
 
     def _dispatch(self, i: int) -> None:
