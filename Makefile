@@ -27,7 +27,7 @@ lint: .venv/.test  ## formatting, rules, types, and who may import whom
 bundle: .venv/.test  ## remake the released bundle from KUAIRAND=<folder with the data set>, see models/README.md
 	$(BIN)/python -m training prepare --dataset kuairand-pure --source $(KUAIRAND) --out runs/data
 	$(BIN)/python -m training fit kuairand_pure --data runs/data --out runs/kuairand_pure
-	$(BIN)/python -m training export runs/kuairand_pure
+	$(BIN)/python -m training export runs/kuairand_pure --data runs/data
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
