@@ -7,12 +7,13 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
+import anyio.to_thread
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from models.errors import StoreUnavailable
-from models.runtime import Bundle
 from service.api import errors, health, label, models, rerank, users, videos
 from service.api.auth import Keys
 from service.api.docs import document
@@ -22,12 +23,17 @@ from service.api.services import Services
 from service.runtime.bundles import Bundles
 from service.runtime.catalogue import Catalogue
 from service.runtime.ledger import Ledger
+from service.runtime.recorded import Recorded
 from service.runtime.slot import Slot
+from service.runtime.trials import Trial
 from service.settings import Settings
 from service.store.protocol import Store
 from service.telemetry.metrics import Metrics
 
 log = logging.getLogger("reelrank.app")
+
+SAVE_S: Final = 60.0
+"""How often recorded requests go to the disk, besides at the end."""
 
 DESCRIPTION = """Feedback in, labels out; candidates in, an ordered slate out.
 
@@ -48,17 +54,17 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         BadInput: the API keys cannot be read.
     """
     metrics, slot, catalogue = Metrics(), Slot(), Catalogue()
-
-    def loaded(bundle: Bundle) -> None:
-        metrics.reloads.labels("loaded").inc()
-        metrics.serving(bundle.manifest.version, bundle.provider)
-
+    recorded = Recorded(settings.data_dir / "recorded.bin")
     bundles = Bundles(
         settings.bundle,
         slot,
         settings.device,
-        loaded=loaded,
-        failed=lambda: metrics.reloads.labels("failed").inc(),
+        trials={
+            "split": Trial.parse(settings.split, "REELRANK_SPLIT") if settings.split else None,
+            "shadow": Trial.parse(settings.shadow, "REELRANK_SHADOW") if settings.shadow else None,
+        },
+        recorded=recorded,
+        metrics=metrics.bundles,
     )
     services = Services(
         settings=settings,
@@ -68,6 +74,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         bundles=bundles,
         keys=Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file),
         metrics=metrics,
+        recorded=recorded,
         catalogue=catalogue,
     )
 
@@ -76,19 +83,29 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
             await catalogue.follow(store)
             metrics.videos.set(len(catalogue))
 
+    async def save_recorded() -> None:
+        await anyio.to_thread.run_sync(recorded.save)
+
     try:
+        await anyio.to_thread.run_sync(recorded.load)
         await bundles.start()
         await follow_catalogue()
         closing = asyncio.Event()
         polls = [
-            asyncio.create_task(_every(settings.poll_s, step, closing))
-            for step in (bundles.follow, follow_catalogue)
+            asyncio.create_task(_every(seconds, step, closing))
+            for seconds, step in (
+                (settings.poll_s, bundles.follow),
+                (settings.poll_s, follow_catalogue),
+                (SAVE_S, save_recorded),
+            )
         ]
         try:
             yield services
         finally:
             closing.set()
             await asyncio.gather(*polls)
+            await anyio.to_thread.run_sync(services.aside.close)
+            await save_recorded()
     finally:
         await store.close()
 

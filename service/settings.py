@@ -23,11 +23,17 @@ class Settings(BaseSettings):
     store: str | None = None
     """`redis://…`, `rediss://…` or `unix://…`. Without it the program starts a Valkey server of its own."""
     data_dir: Path = Path("~/.local/share/reelrank")
-    """Everything that must survive a restart: the embedded store and the unlearning ledger."""
+    """Everything that must survive a restart: the embedded store and the unlearning ledger; and requests
+    without ids, for the next warm-up."""
     bundle: Path = Path(next(iter(models.__path__))) / "bundles"
     """A folder of versions with a `CURRENT`, which is followed, or one version's folder, which is not."""
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     """Where the graphs run. `cuda` fails at start if they would not really run there."""
+    split: str | None = None
+    """`VERSION=SHARE`: this share of the users, 0 to 1, is answered by that version, until a call or the file
+    `SPLIT` beside `CURRENT` says otherwise."""
+    shadow: str | None = None
+    """The same of a version that scores a share of the requests unseen; the file is `SHADOW`."""
 
     sequence_length: Count = 100
     """Exposures kept a user, the newest."""
@@ -54,8 +60,8 @@ class Settings(BaseSettings):
     """Slates up to this size are computed on the event loop; larger ones in a thread."""
     inline_events: Count = 2_000
     """The same for labels."""
-    poll_s: Annotated[float, Field(gt=0)] = 1.0
-    """How often `CURRENT` and the catalogue are looked at."""
+    poll_s: Annotated[float, Field(gt=0)] = 0.5
+    """How often `CURRENT`, `SPLIT`, `SHADOW` and the catalogue are looked at."""
     drain_s: Seconds = 0.0
     """After SIGTERM: how long to go on serving, not ready, until the balancer has looked away."""
     grace_s: Annotated[float, Field(gt=0)] = 10.0

@@ -33,6 +33,9 @@ STRUCTS: Final = (
     wire.Stored,
     wire.Forgotten,
     wire.Active,
+    wire.Share,
+    wire.OnTrial,
+    wire.Traffic,
     wire.Health,
     wire.Problem,
     *oip.STRUCTS,
@@ -80,5 +83,6 @@ RULES: Final[dict[str, Json]] = {
         "top_k": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]},
     },
     "UserProfile": {"user_id": ID},
+    "Share": {"share": {"type": "number", "minimum": 0, "maximum": 1}},
 }
 """By struct and member, the rules that `__post_init__` holds."""
