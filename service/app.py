@@ -20,6 +20,7 @@ from service.api.edge import Edge
 from service.api.services import Services
 from service.runtime.bundles import Bundles
 from service.runtime.catalogue import Catalogue
+from service.runtime.ledger import FILE as LEDGER
 from service.runtime.ledger import Ledger
 from service.runtime.slot import Slot
 from service.settings import Settings
@@ -62,7 +63,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
     services = Services(
         settings=settings,
         store=store,
-        ledger=Ledger(settings.data_dir / "unlearning.ndjson"),
+        ledger=Ledger(settings.data_dir / LEDGER),
         slot=slot,
         bundles=bundles,
         keys=Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file),
