@@ -22,6 +22,7 @@ from service.api.oip import infer, metadata
 from service.api.services import Services
 from service.runtime.bundles import Bundles
 from service.runtime.catalogue import Catalogue
+from service.runtime.ledger import FILE as LEDGER
 from service.runtime.ledger import Ledger
 from service.runtime.recorded import Recorded
 from service.runtime.slot import Slot
@@ -69,7 +70,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
     services = Services(
         settings=settings,
         store=store,
-        ledger=Ledger(settings.data_dir / "unlearning.ndjson"),
+        ledger=Ledger(settings.data_dir / LEDGER),
         slot=slot,
         bundles=bundles,
         keys=Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file),

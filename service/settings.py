@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """Exposures kept a user, the newest."""
     idempotency_window_s: Count = 86_400
     """For how long a repeated `event_id` is known to be one."""
+    retention_s: Count = 90 * 86_400
+    """For how long sequences, profiles and the catalogue are kept after the last write."""
     late_s: Seconds = 0.0
     """Events older than this are labelled and not stored. 0: no limit, history is welcome."""
 

@@ -59,10 +59,14 @@ def prepare(
         Path | None, typer.Option(help="the data set's files; for synthetic a config.json, or nothing")
     ] = None,
     seed: Seed = 0,
+    forget: Annotated[
+        list[Path] | None,
+        typer.Option(help="a ledger of `python -m service ledger --json`: leave its users out; repeatable"),
+    ] = None,
     figures: Json = None,
 ) -> None:
     """Turn a data set's files into DATA: checked, in seconds, without duplicates."""
-    summary = datasets.prepare(dataset, source, out, seed=seed)
+    summary = datasets.prepare(dataset, source, out, seed=seed, forget=forget or ())
     _figures(figures, json.loads(summary.model_dump_json()))
     typer.echo(str(summary))
     typer.echo(f"wrote {out}")
