@@ -6,7 +6,7 @@ import itertools
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from loadtests.faults.ledger import Count, Ledger
 from loadtests.faults.load import Load, Pace
 from loadtests.faults.proxy import FaultProxy
 from loadtests.faults.report import Row, row
-from loadtests.program import Program
+from loadtests.program import NOTHING, Program
 from service.store import EmbeddedServer
 
 CHECK_TIMEOUT_S: Final = 10.0
@@ -100,6 +100,7 @@ def stage(
     outside: bool = False,
     server: Path | None = None,
     appendfsync: Literal["everysec", "always"] = "everysec",
+    env: Mapping[str, str] = NOTHING,
 ) -> Iterator[Stage]:
     """Set one, and clear it away again.
 
@@ -110,6 +111,7 @@ def stage(
         outside: whether the store is a server that we start, behind a proxy; else the service starts its own.
         server: that server's program, by default the Valkey that comes with the service.
         appendfsync: of that server.
+        env: further variables of the service.
 
     Raises:
         ProgramFailed, StoreUnavailable: the one or the other did not come up.
@@ -118,7 +120,7 @@ def stage(
     with ExitStack() as stack:
         # Short, because a socket's path has at most some hundred bytes.
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
-        env = {"REELRANK_API_KEYS": f"{key}:label+rerank+read+admin"}
+        given = {"REELRANK_API_KEYS": f"{key}:label+rerank+read+admin", **env}
         bundles = two_versions(version, root / "bundles")
         store = None
         if outside:
@@ -126,8 +128,8 @@ def stage(
             process = stack.enter_context(EmbeddedServer(folder, appendfsync, program=server))
             proxy = stack.enter_context(FaultProxy(process.url.removeprefix("unix://")))
             store = StoreOutside(process, proxy, folder)
-            env["REELRANK_STORE"] = f"redis://127.0.0.1:{proxy.port}"
-        program = stack.enter_context(Program(bundles, root / "data", *options, env=env))
+            given["REELRANK_STORE"] = f"redis://127.0.0.1:{proxy.port}"
+        program = stack.enter_context(Program(bundles, root / "data", *options, env=given))
         yield Stage(program, {"Authorization": f"Bearer {key}"}, pace, bundles, store)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from models import errors
@@ -157,6 +157,11 @@ def install(app: FastAPI) -> None:
             HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not take {request.method}.",
         }.get(status, error.detail)
         return _response(_told(request, _problem(status, detail)), error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _(request: Request, error: ClientDisconnect) -> Response:
+        # Nobody will read it. But a client that hangs up is no fault of ours: not a 500, not a traceback.
+        return _response(_problem(HTTPStatus.BAD_REQUEST, "The connection ended before the body did."), None)
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> Response:
