@@ -64,7 +64,16 @@ class SelfTestFailed(BundleError):
 
 
 class StoreUnavailable(ReelrankError):
-    """The store of user sequences did not answer in time."""
+    """The store of user sequences did not answer in time, or did not do what it was asked.
+
+    Attributes:
+        reason: a word for metrics and for the circuit breaker: connection, timeout, loading (it reads its
+            files), full (out of memory), disk, read_only, denied, unreadable, circuit_open, or other.
+    """
+
+    def __init__(self, detail: str = "", *, reason: str = "other") -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 class NotReady(ReelrankError):

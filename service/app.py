@@ -7,11 +7,12 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from models.errors import StoreUnavailable
+from models.errors import BadInput, StoreUnavailable
 from models.runtime import Bundle
 from service.api import errors, health, label, models, rerank, users, videos
 from service.api.auth import Keys
@@ -23,10 +24,17 @@ from service.runtime.catalogue import Catalogue
 from service.runtime.ledger import Ledger
 from service.runtime.slot import Slot
 from service.settings import Settings
+from service.store import GuardedStore
 from service.store.protocol import Store
 from service.telemetry.metrics import Metrics
 
 log = logging.getLogger("reelrank.app")
+
+BREAKER_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
+"""As `reelrank_store_breaker_state` has them."""
+
+ADMISSION_S: Final = 1.0
+"""How long the start waits to hear whether the store lets us in."""
 
 DESCRIPTION = """Feedback in, labels out; candidates in, an ordered slate out.
 
@@ -40,13 +48,18 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
 
     Args:
         settings: see there.
-        store: closed at the end too.
+        store: closed at the end too. It may be away; it is asked through circuit breakers.
 
     Raises:
         BundleError: the bundle to start with cannot be used.
-        BadInput: the API keys cannot be read.
+        BadInput: the API keys cannot be read, or the store does not let us in.
     """
     metrics, slot, catalogue = Metrics(), Slot(), Catalogue()
+    store = GuardedStore(
+        store,
+        failed=lambda calls, reason: metrics.store_failures.labels(calls, reason).inc(),
+        changed=lambda calls, state: metrics.store_breaker.labels(calls).set(BREAKER_STATES[state]),
+    )
 
     def loaded(bundle: Bundle) -> None:
         metrics.reloads.labels("loaded").inc()
@@ -77,6 +90,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
 
     try:
         await bundles.start()
+        await _admitted(store)
         await follow_catalogue()
         closing = asyncio.Event()
         polls = [
@@ -101,6 +115,26 @@ def create_app(services: Services) -> ASGIApp:
     errors.install(app)
     document.install(app, keys=bool(services.keys))
     return Edge(app, services)
+
+
+async def _admitted(store: Store) -> None:
+    """A store that is away comes back by itself; a wrong password does not.
+
+    Raises:
+        BadInput: the store refuses our name and password, or they may not do what we need.
+    """
+    try:
+        async with asyncio.timeout(ADMISSION_S):
+            await store.videos_since("")
+            await store.read("nobody")
+    except TimeoutError:
+        return
+    except StoreUnavailable as e:
+        if e.reason == "denied":
+            raise BadInput(
+                f"{e}. Check user and password in REELRANK_STORE, and that this user may run scripts and "
+                "read and write keys that begin with `rr:`."
+            ) from e
 
 
 async def _every(seconds: float, step: Callable[[], Awaitable[None]], closing: asyncio.Event) -> None:

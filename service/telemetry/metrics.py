@@ -58,6 +58,19 @@ class Metrics:
             ["output"],
             registry=registry,
         )
+        self.store_failures = Counter(
+            "reelrank_store_failures",
+            "Calls of the store that failed, by the calls' kind (reads, writes) and the reason.",
+            ["calls", "reason"],
+            registry=registry,
+        )
+        self.store_breaker = Gauge(
+            "reelrank_store_breaker_state",
+            "Circuit breaker of the store's reads and of its writes: 0 closed, 1 half open, 2 open.",
+            ["calls"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self.reloads = Counter(
             "reelrank_bundle_reloads", "Bundles loaded to be swapped in.", ["outcome"], registry=registry
         )
