@@ -81,7 +81,15 @@ class NotReady(ReelrankError):
 
 
 class Overloaded(ReelrankError):
-    """Every place is taken. Nothing is queued: a late answer is worth less than a fast refusal."""
+    """Every place is taken. Nothing is queued: a late answer is worth less than a fast refusal.
+
+    Attributes:
+        retry_after_s: when there will probably be room.
+    """
+
+    def __init__(self, detail: str = "", *, retry_after_s: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
 
 
 class DeadlineExceeded(ReelrankError):

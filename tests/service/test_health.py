@@ -68,6 +68,8 @@ def test_the_openapi_document_names_every_path_with_examples(client: httpx2.Clie
         ("get", "/v1/models"),
         ("post", "/v1/models/{version}:activate"),
         ("post", "/v1/models:rollback"),
+        ("post", "/v1/models/{version}:split"),
+        ("post", "/v1/models/{version}:shadow"),
         ("get", "/health/live"),
         ("get", "/health/ready"),
         ("get", "/metrics"),
