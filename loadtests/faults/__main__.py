@@ -27,8 +27,6 @@ def main(
     ] = None,
 ) -> None:
     """Play every scenario on loopback and print the table. Exit code 1 if an event was lost or doubled."""
-    # Whoever asks us to end wants what we started to end too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     names = tuple(name for name in NAMES if only in name)
     if not names:
         refuse(f"no scenario has {only!r} in its name; there are {', '.join(NAMES)}")
@@ -75,4 +73,6 @@ def _write(path: Path, report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    # Whoever asks us to end wants what we started to end too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     typer.run(main)
