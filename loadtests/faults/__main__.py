@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx2
 import typer
 
 from loadtests.faults.load import FAST, FULL
@@ -37,7 +38,7 @@ def main(
         for found in run(version_folder(bundle), FAST if fast else FULL, names, tell):
             rows.append(found.plain())
             wrong += [f"{found.name}: {what}" for what in found.wrong]
-    except (ReelrankError, ProgramFailed, TimeoutError) as e:
+    except (ReelrankError, ProgramFailed, TimeoutError, httpx2.HTTPError) as e:
         refuse(str(e))
     except KeyboardInterrupt:
         sys.exit(130)

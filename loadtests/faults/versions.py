@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import httpx2
@@ -29,7 +30,7 @@ def _promoted(name: str, stage: Stage) -> Row:
                 version = FIRST if number % 2 else SECOND
                 started = time.monotonic()
                 store.promote(version)
-                _until(lambda wanted=version: _served(http) == wanted)  # type: ignore[misc]
+                _until(partial(_serves, http, version))
                 took.append(time.monotonic() - started)
 
         load.during(promote)
@@ -52,7 +53,7 @@ def _spoilt(name: str, stage: Stage) -> Row:
 
         try:
             load.during(spoil, lambda: BundleStore(stage.bundles).promote(FIRST))
-            kept = _served(http) == FIRST
+            kept = _serves(http, FIRST)
         finally:
             (stage.bundles / "CURRENT").write_text(f"{FIRST}\n")
             shutil.rmtree(stage.bundles / BROKEN)
@@ -77,12 +78,12 @@ def _rolled_back(name: str, stage: Stage) -> Row:
     stage.program.terminate()
     stage.program.start()
     with stage.http() as http:
-        survived = _served(http) == FIRST
+        survived = _serves(http, FIRST)
     return stage.row(name, load, events, rolled_back_ms=spread(took), survives_a_restart=survived)
 
 
-def _served(http: httpx2.Client) -> str:
-    return str(http.get("/health/ready").json().get("model_version"))
+def _serves(http: httpx2.Client, version: str) -> bool:
+    return bool(http.get("/health/ready").json().get("model_version") == version)
 
 
 def _refusals(http: httpx2.Client) -> float:
