@@ -44,20 +44,21 @@ def _spoilt(name: str, stage: Stage) -> Row:
     manifest.write_text(manifest.read_text().replace(SECOND, BROKEN))
     graph = stage.bundles / BROKEN / "ranker.onnx"
     graph.write_bytes(graph.read_bytes()[:-20])
+    kept = []
     with stage.http() as http, stage.load() as load:
         refused = _refusals(http)
 
         def spoil() -> None:
             (stage.bundles / "CURRENT").write_text(f"{BROKEN}\n")
             _until(lambda: _refusals(http) > refused)
+            kept.append(_serves(http, FIRST))
 
         try:
             load.during(spoil, lambda: BundleStore(stage.bundles).promote(FIRST))
-            kept = _serves(http, FIRST)
         finally:
             (stage.bundles / "CURRENT").write_text(f"{FIRST}\n")
             shutil.rmtree(stage.bundles / BROKEN)
-    return stage.row(name, load, old_version_kept=kept)
+    return stage.row(name, load, old_version_kept=kept[0])
 
 
 def _rolled_back(name: str, stage: Stage) -> Row:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -21,7 +22,7 @@ from loadtests.faults import clients, processes, store, versions
 from loadtests.faults.__main__ import main
 from loadtests.faults.client import Answer
 from loadtests.faults.durability import through_kills
-from loadtests.faults.ledger import Ledger
+from loadtests.faults.ledger import Count, Ledger
 from loadtests.faults.load import FAST, Load
 from loadtests.faults.report import Row
 from loadtests.faults.runs import NAMES
@@ -38,6 +39,7 @@ ANSWERED = {"200", "200 degraded", "408", "429", "503"}
 """What may be answered to requests that have nothing wrong about them, while something else is broken."""
 NOT_ANSWERED = {"refused", "broken"}
 """And what may come instead of an answer where the process that was asked has been ended."""
+ALL_THERE = Count(sent=5, acknowledged=5, lost=0, doubled=0)
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +108,6 @@ def test_bad_clients_do_not_disturb_the_others(own: Stage, name: str) -> None:
 def test_no_request_notices_another_bundle(own: Stage, name: str) -> None:
     row = versions.SCENARIOS[name](name, own)
     assert_sound(row, {"200"})
-    assert row.notes.get("old_version_kept", True)
-    assert row.notes.get("survives_a_restart", True)
 
 
 @pytest.mark.parametrize("name", processes.SCENARIOS)
@@ -184,6 +184,26 @@ def test_recovered_is_when_the_last_bad_answer_is_over(outcomes: str, recovered_
     load.answers = [Answer("/label", 99.0, 0.0, "503", {})]  # while the fault lasted
     load.answers += [Answer("/label", 100.0 + at, 0.1, name, {}) for at, name in enumerate(named)]
     assert load.recovered_s() == recovered_s
+
+
+def test_a_row_says_what_must_never_be() -> None:
+    def told(**members: Any) -> list[str]:
+        well: dict[str, Any] = {"answers": {"200": 9}, "recovered_s": 0.0, "tracebacks": 0, "notes": {}}
+        return Row(
+            name="t", requests=9, label_ms={}, rerank_ms={}, **well | {"events": ALL_THERE} | members
+        ).wrong
+
+    assert told() == []
+    assert told(events=Count(sent=5, acknowledged=5, lost=2, doubled=1)) == [
+        "2 events lost",
+        "1 events doubled",
+    ]
+    assert told(answers={"200": 8, "500": 1}) == ["1 answers 500"]
+    assert told(tracebacks=3, recovered_s=None) == ["3 tracebacks in the log", "it did not recover"]
+    assert told(notes={"dropped": 4, "survives_a_restart": False}) == [
+        "4 requests dropped",
+        "not so: survives a restart",
+    ]
 
 
 # --- the command
