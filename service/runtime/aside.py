@@ -34,6 +34,16 @@ class Aside:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that nobody has begun yet."""
+        return self._jobs.qsize()
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing new is begun any more."""
+        return self._closing.is_set()
+
     def offer(self, job: Callable[[], None]) -> bool:
         """Have it done some time; never waits.
 
