@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 
+import anyio.to_thread
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
@@ -25,6 +26,10 @@ from service.runtime.slot import Slot
 from service.settings import Settings
 from service.store.protocol import Store
 from service.telemetry.metrics import Metrics
+from service.telemetry.process import BEAT_S
+from service.telemetry.requests import RequestLog
+from service.telemetry.timed_store import TimedStore
+from service.telemetry.tracing import Tracing
 
 log = logging.getLogger("reelrank.app")
 
@@ -44,13 +49,16 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
 
     Raises:
         BundleError: the bundle to start with cannot be used.
-        BadInput: the API keys cannot be read.
+        BadInput: the API keys cannot be read, or spans are asked for and cannot be made.
     """
     metrics, slot, catalogue = Metrics(), Slot(), Catalogue()
+    store = TimedStore(store, metrics.store_seconds)
 
     def loaded(bundle: Bundle) -> None:
         metrics.reloads.labels("loaded").inc()
         metrics.serving(bundle.manifest.version, bundle.provider)
+        metrics.drift.serving(bundle.manifest)
+        log.info("bundle loaded", extra={"version": bundle.manifest.version, "provider": bundle.provider})
 
     bundles = Bundles(
         settings.bundle,
@@ -67,6 +75,8 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         bundles=bundles,
         keys=Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file),
         metrics=metrics,
+        requests=RequestLog(settings.slow_ms, settings.access_log),
+        tracing=Tracing(settings.trace_share, _version()) if settings.tracing == "otlp" else None,
         catalogue=catalogue,
     )
 
@@ -75,13 +85,21 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
             await catalogue.follow(store)
             metrics.videos.set(len(catalogue))
 
+    async def beat() -> None:
+        metrics.beat()
+
     try:
         await bundles.start()
         await follow_catalogue()
+        metrics.process.started(_version())
         closing = asyncio.Event()
         polls = [
-            asyncio.create_task(_every(settings.poll_s, step, closing))
-            for step in (bundles.follow, follow_catalogue)
+            asyncio.create_task(_every(seconds, step, closing))
+            for seconds, step in (
+                (settings.poll_s, bundles.follow),
+                (settings.poll_s, follow_catalogue),
+                (BEAT_S, beat),
+            )
         ]
         try:
             yield services
@@ -89,6 +107,8 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
             closing.set()
             await asyncio.gather(*polls)
     finally:
+        if services.tracing is not None:
+            await anyio.to_thread.run_sync(services.tracing.close)
         await store.close()
 
 

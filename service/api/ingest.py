@@ -53,6 +53,7 @@ async def ingest(
             them again is safe.
     """
     settings = services.settings
+    trace.version = bundle.manifest.version
     admitted = admit(
         events, services.catalogue, now_ms=int(time.time() * 1000), late_s=settings.late_s, first=first
     )
@@ -71,6 +72,7 @@ async def ingest(
     labels = await compute.run(inline, label, bundle, exposures, names, profiles)
     for name in labels.nonfinite:
         services.metrics.nonfinite.labels(name).inc()
+    services.metrics.drift.labelled(bundle.manifest.version, labels.feedback, labels.by_name)
     columns = [labels.by_name[name] for name in names]
     for (index, event, duplicate), *values in zip(held, *columns, strict=True):
         of_event = dict(zip(names, values, strict=True))

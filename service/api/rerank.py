@@ -56,6 +56,7 @@ async def post_rerank(request: Request) -> Response:
         weights = checked_weights(bundle, asked.weights)
     except BadInput as e:
         raise Invalid(str(e), loc="weights") from None
+    trace.version = bundle.manifest.version
     candidates, again = distinct(asked.candidates)
     candidates = services.catalogue.complete(candidates)
     trace.mark("parse")
@@ -85,6 +86,7 @@ async def post_rerank(request: Request) -> Response:
         metrics.degraded.labels(what).inc()
     for name in slate.nonfinite:
         metrics.nonfinite.labels(name).inc()
+    metrics.drift.ranked(bundle.manifest.version, slate.history_length, slate.outputs())
     reply = RerankReply(
         request_id=asked.request_id if asked.request_id is not None else trace.request_id,
         items=items(candidates, slate, asked.top_k),

@@ -14,7 +14,9 @@ from service.runtime.slot import Slot
 from service.settings import Settings
 from service.store.protocol import Store
 from service.telemetry.metrics import Metrics
+from service.telemetry.requests import RequestLog
 from service.telemetry.trace import Trace
+from service.telemetry.tracing import Tracing
 
 
 @dataclass(slots=True)
@@ -28,6 +30,9 @@ class Services:
     bundles: Bundles
     keys: Keys
     metrics: Metrics
+    requests: RequestLog
+    tracing: Tracing | None = None
+    """`None` when it is off."""
     catalogue: Catalogue = field(default_factory=Catalogue)
     draining: bool = False
     """Set at once on SIGTERM: not ready any more, streams end after what they have read."""
