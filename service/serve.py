@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,9 +16,12 @@ from service.api.auth import Keys
 from service.settings import Settings
 from service.sockets import listening, reserved
 from service.store.embedded import EmbeddedServer
+from service.telemetry import logs, tracing
 from service.telemetry.metrics import MULTIPROCESS_DIR
 from service.worker import run_worker
 from service.workers import Workers
+
+log = logging.getLogger("reelrank.serve")
 
 
 def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
@@ -31,16 +34,20 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
         workers: processes, each with a listening socket of its own on the same port.
 
     Raises:
-        BadInput: the port is taken, the data folder is in use by another service, keys cannot be read.
+        BadInput: the port is taken, the data folder is in use by another service, keys cannot be read, spans
+            are asked for and cannot be made.
         BundleError: the bundle cannot be used.
     """
+    logs.configure(settings.log_level, settings.log_format)
+    if settings.tracing != "off":
+        tracing.require()
     keyed = bool(Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file))
     if not keyed:
         if not is_loopback(host):
-            say(f"no API key is configured, so {host} is not served; listening on 127.0.0.1 only")
+            log.warning("no API key is configured, so %s is not served; listening on 127.0.0.1 only", host)
             host = "127.0.0.1"
         else:
-            say("no API key is configured: listening on loopback only (REELRANK_API_KEYS)")
+            log.warning("no API key is configured: listening on loopback only (REELRANK_API_KEYS)")
     # Taken before anything is started: a port in use should say so at once.
     with listening(host, port) as first, contextlib.ExitStack() as stack:
         port = first.getsockname()[1]
@@ -62,11 +69,6 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
             stack.enter_context(shared_metrics(settings.data_dir, port))
             with reserved(host, port):
                 Workers(settings, host, port, workers).run(ready)
-
-
-def say(line: str) -> None:
-    """One line for the operator."""
-    print(f"reelrank: {line}", file=sys.stderr, flush=True)
 
 
 def is_loopback(host: str) -> bool:

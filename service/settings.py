@@ -79,6 +79,18 @@ class Settings(BaseSettings):
     """The same for labels."""
     poll_s: Annotated[float, Field(gt=0)] = 0.5
     """How often `CURRENT`, `SPLIT`, `SHADOW` and the catalogue are looked at."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is written to standard error."""
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """`auto` is text on a terminal and JSON lines elsewhere."""
+    access_log: Literal["off", "errors", "all"] = "errors"
+    """Which requests have a line, besides those that failed or were slow."""
+    slow_ms: Annotated[float, Field(gt=0)] = 100.0
+    """A request that takes longer has a line in the log."""
+    tracing: Literal["off", "otlp"] = "off"
+    """`otlp` sends spans; the extra `tracing` must be installed."""
+    trace_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Of the requests whose caller has not decided (`traceparent`), how many have spans."""
     drain_s: Seconds = 0.0
     """After SIGTERM: how long to go on serving, not ready, until the balancer has looked away."""
     grace_s: Annotated[float, Field(gt=0)] = 10.0
