@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -10,11 +11,11 @@ from typing import Any, Final
 import msgspec
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from models import errors
-from service.api.auth import Forbidden, Unauthorized
+from service.api.auth import Forbidden, TooFast, Unauthorized
 from service.api.wire import Problem
 from service.core.events import Rejected
 
@@ -22,6 +23,9 @@ log = logging.getLogger("reelrank.api")
 
 PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER_S: Final = "1"
+
+MAX_DETAIL: Final = 1000
+"""Characters of one text in an answer: nobody gets back more than they have sent."""
 
 
 class NotJson(errors.BadInput):
@@ -114,11 +118,17 @@ def document_of(error: errors.ReelrankError) -> Problem:
 
 def response_of(error: errors.ReelrankError) -> Response:
     """The whole answer."""
-    return _response(document_of(error), HEADERS.get(status_of(error)))
+    headers = HEADERS.get(status_of(error))
+    if isinstance(error, TooFast):
+        headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
+    return _response(document_of(error), headers)
 
 
 def utf8(text: str) -> str:
-    """Text that can be sent: a message may quote a lone surrogate of the input, which no UTF-8 can hold."""
+    """Text that can be sent: a message may quote a lone surrogate of the input, which no UTF-8 can hold, or
+    megabytes of it."""
+    if len(text) > MAX_DETAIL:
+        text = text[:MAX_DETAIL] + "…"
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -147,6 +157,11 @@ def install(app: FastAPI) -> None:
             HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not take {request.method}.",
         }.get(status, error.detail)
         return _response(_problem(status, detail), error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _(request: Request, error: ClientDisconnect) -> Response:
+        # Nobody is there to read it; the counters tell it from a fault of ours.
+        return _response(_problem(HTTPStatus.BAD_REQUEST, "The connection ended before the body did."), None)
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> Response:
