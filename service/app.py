@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from models.errors import BadInput, StoreUnavailable
 from service.api import errors, health, label, models, rerank, users, videos
 from service.api.auth import Keys
-from service.api.docs import document
+from service.api.docs import document, page
 from service.api.edge import Edge
 from service.api.oip import infer, metadata
 from service.api.services import Services
@@ -89,7 +89,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         ledger=Ledger(settings.data_dir / LEDGER),
         slot=slot,
         bundles=bundles,
-        keys=Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file),
+        keys=Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file, rate=settings.key_rate),
         metrics=metrics,
         recorded=recorded,
         requests=RequestLog(settings.slow_ms, settings.access_log),
@@ -139,9 +139,12 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
 
 def create_app(services: Services) -> ASGIApp:
     """The HTTP surface over the services."""
-    app = FastAPI(title="reelrank", version=_version(), description=DESCRIPTION, redoc_url=None)
+    app = FastAPI(
+        title="reelrank", version=_version(), description=DESCRIPTION, docs_url=None, redoc_url=None
+    )
+    app.router.redirect_slashes = False  # a redirect would repeat whatever `Host` the caller has sent
     app.state.services = services
-    for part in (label, rerank, users, videos, models, health, infer, metadata):
+    for part in (label, rerank, users, videos, models, health, infer, metadata, page):
         app.include_router(part.router)
     errors.install(app)
     document.install(app, keys=bool(services.keys))

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -48,6 +49,8 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
             host = "127.0.0.1"
         else:
             log.warning("no API key is configured: listening on loopback only (REELRANK_API_KEYS)")
+    for warning in exposed(settings, host):
+        log.warning(warning)
     # Taken before anything is started: a port in use should say so at once.
     with listening(host, port) as first, contextlib.ExitStack() as stack:
         port = first.getsockname()[1]
@@ -69,6 +72,15 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
             stack.enter_context(shared_metrics(settings.data_dir, port))
             with reserved(host, port):
                 Workers(settings, host, port, workers).run(ready)
+
+
+def exposed(settings: Settings, host: str) -> Iterator[str]:
+    """What an operator should know about who can read secrets here, and what an intruder would get."""
+    file = settings.api_keys_file
+    if file is not None and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        yield f"other users of this machine can read the API keys in {file}: chmod 600 {file}"
+    if not is_loopback(host) and hasattr(os, "geteuid") and os.geteuid() == 0:
+        yield "it runs as root, which nothing here needs: start it as a user of its own"
 
 
 def is_loopback(host: str) -> bool:

@@ -13,6 +13,7 @@ from models.errors import BadInput
 
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -69,9 +70,12 @@ class Settings(BaseSettings):
     """A request's head, and then its body, must have arrived within this; of a stream, something must."""
 
     api_keys: SecretStr = SecretStr("")
-    """`KEY:right+right, …` with rights out of label, rerank, read, admin."""
+    """`KEY:right+right[@RATE], …` with rights out of label, rerank, read, admin."""
     api_keys_file: Path | None = None
     """The same, one a line; `#` starts a comment."""
+    key_rate: Rate = 0.0
+    """Requests a second that a key may make of one worker, unless its entry says another (`@RATE`). 0: no
+    limit."""
 
     inline_candidates: Count = 500
     """Slates up to this size are computed on the event loop; larger ones in a thread."""

@@ -17,6 +17,9 @@ log = logging.getLogger("reelrank.api")
 MAX_REQUEST_ID: Final = 128
 UNMATCHED: Final = "unmatched"
 
+FIXED: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+"""Of every answer: it is what it says it is, and no proxy or browser keeps what is known of a user."""
+
 
 class Edge:
     """Gives a request its id and its trace; adds `X-Request-Id` and `Server-Timing`; counts, times, logs.
@@ -53,6 +56,7 @@ class Edge:
                     *message.get("headers", ()),
                     (b"x-request-id", trace.request_id.encode()),
                     (b"server-timing", trace.server_timing()),
+                    *FIXED,
                 ]
                 self._observe(scope, status, trace)
             else:

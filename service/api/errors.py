@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -15,13 +16,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from models import errors
-from service.api.auth import Forbidden, Unauthorized
+from service.api.auth import Forbidden, TooFast, Unauthorized
 from service.api.services import trace_of
 from service.api.wire import Problem
 from service.core.events import Rejected
 
 PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER_S: Final = "1"
+
+MAX_DETAIL: Final = 1000
+"""Characters of one text in an answer: nobody gets back more than they have sent."""
 
 
 class NotJson(errors.BadInput):
@@ -134,11 +138,17 @@ def document_of(error: errors.ReelrankError) -> Problem:
 
 def response_of(error: errors.ReelrankError) -> Response:
     """The whole answer."""
-    return _response(document_of(error), HEADERS.get(status_of(error)))
+    headers = HEADERS.get(status_of(error))
+    if isinstance(error, TooFast):
+        headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
+    return _response(document_of(error), headers)
 
 
 def utf8(text: str) -> str:
-    """Text that can be sent: a message may quote a lone surrogate of the input, which no UTF-8 can hold."""
+    """Text that can be sent: a message may quote a lone surrogate of the input, which no UTF-8 can hold, or
+    megabytes of it."""
+    if len(text) > MAX_DETAIL:
+        text = text[:MAX_DETAIL] + "…"
     return text.encode("utf-8", "backslashreplace").decode()
 
 
