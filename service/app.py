@@ -17,6 +17,7 @@ from service.api import errors, health, label, models, rerank, users, videos
 from service.api.auth import Keys
 from service.api.docs import document
 from service.api.edge import Edge
+from service.api.metarank import feedback, rank
 from service.api.oip import infer, metadata
 from service.api.services import Services
 from service.runtime.bundles import Bundles
@@ -97,7 +98,7 @@ def create_app(services: Services) -> ASGIApp:
     """The HTTP surface over the services."""
     app = FastAPI(title="reelrank", version=_version(), description=DESCRIPTION, redoc_url=None)
     app.state.services = services
-    for part in (label, rerank, users, videos, models, health, infer, metadata):
+    for part in (label, rerank, users, videos, models, health, feedback, rank, infer, metadata):
         app.include_router(part.router)
     errors.install(app)
     document.install(app, keys=bool(services.keys))

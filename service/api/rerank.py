@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from models.errors import BadInput, DeadlineExceeded, StoreUnavailable
+from models.runtime import Bundle
 from service.api import body as bodies
 from service.api.auth import allow
 from service.api.docs import operations as docs
@@ -21,6 +22,7 @@ from service.api.slate import items
 from service.api.wire import RerankReply, RerankRequest
 from service.core.reranker import checked_weights, distinct, rerank
 from service.runtime import compute
+from service.settings import Settings
 from service.store.protocol import UserState
 from service.telemetry.trace import Trace
 
@@ -46,11 +48,32 @@ async def post_rerank(request: Request) -> Response:
     services, trace = services_of(request), trace_of(request)
     allow(request, services.keys, "rerank")
     bundle = services.slot.take()
-    settings = services.settings
-    deadline_s = _deadline_s(request, settings.deadline_ms)
     explain = bodies.flag(request, "explain", False)
+    until_s = deadline_s(request, services.settings)
     bodies.content_type(request, bodies.JSON)
-    asked = bodies.decode(_request, await bodies.read(request, settings.max_body_bytes))
+    asked = bodies.decode(_request, await bodies.read(request, services.settings.max_body_bytes))
+    reply = await ranked(services, trace, bundle, asked, deadline_s=until_s, explain=explain)
+    content = _encode(reply)
+    trace.mark("encode")
+    return Response(content, media_type=bodies.JSON)
+
+
+async def ranked(
+    services: Services,
+    trace: Trace,
+    bundle: Bundle,
+    asked: RerankRequest,
+    *,
+    deadline_s: float,
+    explain: bool,
+) -> RerankReply:
+    """The answer to a request that has been read, in whatever vocabulary it came.
+
+    Raises:
+        Invalid: too many candidates, or weights that this bundle does not have.
+        DeadlineExceeded: it would come too late.
+    """
+    settings = services.settings
     bodies.limited(asked.candidates, settings.max_candidates, "candidates", "REELRANK_MAX_CANDIDATES")
     try:
         weights = checked_weights(bundle, asked.weights)
@@ -85,7 +108,7 @@ async def post_rerank(request: Request) -> Response:
         metrics.degraded.labels(what).inc()
     for name in slate.nonfinite:
         metrics.nonfinite.labels(name).inc()
-    reply = RerankReply(
+    return RerankReply(
         request_id=asked.request_id if asked.request_id is not None else trace.request_id,
         items=items(candidates, slate, asked.top_k),
         model_version=bundle.manifest.version,
@@ -94,9 +117,6 @@ async def post_rerank(request: Request) -> Response:
         history_length=slate.history_length,
         took_ms=trace.took_ms(),
     )
-    content = _encode(reply)
-    trace.mark("encode")
-    return Response(content, media_type=bodies.JSON)
 
 
 async def _state(
@@ -117,10 +137,15 @@ async def _state(
         return NOBODY, ["history"]
 
 
-def _deadline_s(request: Request, default_ms: float) -> float:
+def deadline_s(request: Request, settings: Settings) -> float:
+    """The time this request may take, in seconds.
+
+    Raises:
+        Invalid: `X-Deadline-Ms` is no time.
+    """
     text = request.headers.get("x-deadline-ms")
     if text is None:
-        return default_ms / 1e3
+        return settings.deadline_ms / 1e3
     try:
         deadline_ms = float(text)
     except ValueError:
