@@ -18,6 +18,7 @@ from service.api import errors, health, label, models, rerank, users, videos
 from service.api.auth import Keys
 from service.api.docs import document, page
 from service.api.edge import Edge
+from service.api.metarank import feedback, rank
 from service.api.oip import infer, metadata
 from service.api.services import Services
 from service.runtime.bundles import Bundles
@@ -144,7 +145,7 @@ def create_app(services: Services) -> ASGIApp:
     )
     app.router.redirect_slashes = False  # a redirect would repeat whatever `Host` the caller has sent
     app.state.services = services
-    for part in (label, rerank, users, videos, models, health, infer, metadata, page):
+    for part in (label, rerank, users, videos, models, health, feedback, rank, infer, metadata, page):
         app.include_router(part.router)
     errors.install(app)
     document.install(app, keys=bool(services.keys))
