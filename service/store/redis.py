@@ -91,7 +91,7 @@ class RedisStore:
         Raises:
             BadInput: this is no such URL.
         """
-        where = _where(url)
+        where = where_of(url)
         try:
             pool = aioredis.BlockingConnectionPool.from_url(
                 url,
@@ -272,7 +272,7 @@ def _sequence(user_id: str, stored: bytes) -> list[FeedbackEvent]:
     return codec.decode_events(user_id, stored, 1)
 
 
-def _where(url: str) -> str:
+def where_of(url: str) -> str:
     """The URL without user, password and options, for messages."""
     try:
         parts = urlsplit(url)

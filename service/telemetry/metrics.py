@@ -75,6 +75,11 @@ class Metrics:
             registry=registry,
         )
 
+    @property
+    def registry(self) -> CollectorRegistry:
+        """For metrics of other parts of the same process."""
+        return self._registry
+
     def serving(self, version: str, provider: str) -> None:
         """This bundle answers from now on. The one before is set to 0: removing it is not possible with
         several workers."""
