@@ -113,7 +113,8 @@ class EventStream:
                 if about.get("cluster_enabled") and len(slots) > 1:
                     raise BadInput(
                         f"{names.stream}, {names.labels} and {names.dead} lie in different slots of the "
-                        "cluster; give them one hash tag, e.g. {reelrank}:events, {reelrank}:labels, {reelrank}:dead."
+                        "cluster; give them one hash tag, e.g. {reelrank}:events, {reelrank}:labels and "
+                        "{reelrank}:dead."
                     )
             for key in (names.stream, names.labels, names.dead):
                 kind = str(cast(bytes, await self._client.type(key)), "ascii")
