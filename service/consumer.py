@@ -40,6 +40,10 @@ LONGEST_PAUSE_S: Final = 5.0
 LOOK_S: Final = 1.0
 """How often at most the backlog is measured and abandoned entries are looked for."""
 
+OF_THE_EVENT: Final = ("unreadable", "other")
+"""Reasons why a store that is there fails: what it holds on this user is damaged, or a fault of ours. For every
+other reason (`StoreUnavailable.reason`) it is waited for."""
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -124,7 +128,7 @@ class Consumer:
             except NotReady as e:
                 await self._wait(e)
             except StoreUnavailable as e:
-                failures += await self._store_answers()
+                failures += e.reason in OF_THE_EVENT
                 await self._wait(e)
             except Exception:
                 log.exception("%d entries from %s on failed", len(entries), entries[0].id.decode())
@@ -144,23 +148,27 @@ class Consumer:
 
     async def _outputs(self, entries: Sequence[Entry]) -> list[Output]:
         """Write the events and label them -> what became of each entry, in their order."""
-        bundle = self._services.slot.take()
-        names = choose(bundle, self._how.labels)
+        serving = self._services.slot.serving()
+        names = choose(serving.current, self._how.labels)
         done = await ingest(
             self._services,
-            bundle,
+            serving,
             [_read(entry, index) for index, entry in enumerate(entries)],
             names,
             store=True,
             trace=Trace(""),
         )
-        version = bundle.manifest.version.encode()
+        version = serving.current.manifest.version
         late = {rejected.index for rejected in done.rejected if rejected.code == "late"}
         outputs = [
             Output(
                 entries[index].id,
                 "labels",
-                {"entry": entries[index].id, "label": _encode(label), "model_version": version}
+                {
+                    "entry": entries[index].id,
+                    "label": _encode(label),
+                    "model_version": (label.model_version or version).encode(),
+                }
                 | ({"late": b"true"} if index in late else {}),
             )
             for index, label in done.labels
@@ -223,12 +231,6 @@ class Consumer:
         self._metrics.lag.set(float("nan") if backlog.lag is None else backlog.lag)
         if self._how.trim:
             await self._stream.trim()
-
-    async def _store_answers(self) -> bool:
-        with contextlib.suppress(StoreUnavailable):
-            await self._services.store.ping()
-            return True
-        return False
 
     async def _wait(self, error: Exception) -> None:
         """A pause that doubles until something works again; a stop ends it."""

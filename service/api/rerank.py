@@ -17,6 +17,7 @@ from service.api.auth import allow
 from service.api.docs import operations as docs
 from service.api.errors import Invalid
 from service.api.services import Services, services_of, trace_of
+from service.api.shadow import offer_slate
 from service.api.slate import items
 from service.api.wire import RerankReply, RerankRequest
 from service.core.reranker import checked_weights, distinct, rerank
@@ -45,13 +46,14 @@ async def post_rerank(request: Request) -> Response:
     """
     services, trace = services_of(request), trace_of(request)
     allow(request, services.keys, "rerank")
-    bundle = services.slot.take()
+    serving = services.slot.serving()
     settings = services.settings
     deadline_s = _deadline_s(request, settings.deadline_ms)
     explain = bodies.flag(request, "explain", False)
     bodies.content_type(request, bodies.JSON)
     asked = bodies.decode(_request, await bodies.read(request, settings.max_body_bytes))
     bodies.limited(asked.candidates, settings.max_candidates, "candidates", "REELRANK_MAX_CANDIDATES")
+    bundle = serving.of_user(asked.user_id)
     try:
         weights = checked_weights(bundle, asked.weights)
     except BadInput as e:
@@ -63,6 +65,7 @@ async def post_rerank(request: Request) -> Response:
     state, degraded = await _state(services, asked.user_id, deadline_s, trace)
     trace.mark("state")
 
+    now_ms = int(time.time() * 1000) if asked.timestamp_ms is None else asked.timestamp_ms
     slate = await compute.run(
         len(candidates) <= settings.inline_candidates,
         rerank,
@@ -71,9 +74,10 @@ async def post_rerank(request: Request) -> Response:
         events=state.events,
         profile=state.profile,
         tab=asked.tab,
-        now_ms=int(time.time() * 1000) if asked.timestamp_ms is None else asked.timestamp_ms,
+        now_ms=now_ms,
         weights=weights,
         explain=explain,
+        recorded=services.recorded,
     )
     trace.mark("inference")
     if trace.elapsed_s() > deadline_s:
@@ -81,10 +85,24 @@ async def post_rerank(request: Request) -> Response:
 
     metrics = services.metrics
     metrics.candidates.inc(len(candidates))
+    metrics.bundles.answers.labels("rerank", bundle.manifest.version).inc()
     for what in degraded:
         metrics.degraded.labels(what).inc()
     for name in slate.nonfinite:
         metrics.nonfinite.labels(name).inc()
+    if serving.shadow is not None:
+        offer_slate(
+            services,
+            serving.shadow,
+            bundle,
+            slate,
+            candidates,
+            asked.weights,
+            events=state.events,
+            profile=state.profile,
+            tab=asked.tab,
+            now_ms=now_ms,
+        )
     reply = RerankReply(
         request_id=asked.request_id if asked.request_id is not None else trace.request_id,
         items=items(candidates, slate, asked.top_k),

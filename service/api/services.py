@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from service.api.auth import Keys
+from service.runtime.aside import Aside
 from service.runtime.bundles import Bundles
 from service.runtime.catalogue import Catalogue
 from service.runtime.ledger import Ledger
+from service.runtime.recorded import Recorded
 from service.runtime.slot import Slot
 from service.settings import Settings
 from service.store.protocol import Store
@@ -28,7 +30,9 @@ class Services:
     bundles: Bundles
     keys: Keys
     metrics: Metrics
+    recorded: Recorded
     catalogue: Catalogue = field(default_factory=Catalogue)
+    aside: Aside = field(default_factory=Aside)
     draining: bool = False
     """Set at once on SIGTERM: not ready any more, streams end after what they have read."""
 

@@ -18,6 +18,7 @@ from models.features import candidate_arrays, context_arrays, sequence_arrays
 from models.fusion import fuse
 from models.runtime import Bundle
 from models.schema import MAX_WATCH_TIME_S, Candidate, FeedbackEvent, Profile
+from service.runtime.recorded import Recorded
 
 F32 = npt.NDArray[np.float32]
 
@@ -95,6 +96,7 @@ def rerank(
     now_ms: int,
     weights: Mapping[str, float],
     explain: bool = False,
+    recorded: Recorded | None = None,
 ) -> Slate:
     """Predict every candidate for one user and sort them.
 
@@ -107,6 +109,7 @@ def rerank(
         now_ms: the moment of the ranking.
         weights: fusion weights that `checked_weights` has passed.
         explain: compute what `Explanation` holds too.
+        recorded: told of a slate whose predictions are all finite.
     """
     manifest = bundle.manifest
     recent = events[-manifest.sequence_length :]
@@ -124,6 +127,8 @@ def rerank(
     wanted = dict.fromkeys(("watch_time_s", "watch_ratio", *manifest.objectives))
     out = bundle.run_ranker(inputs, [*wanted, *(EXPLAINED if explain else ())])
     nonfinite = [name for name, x in out.items() if not np.isfinite(x).all()]
+    if recorded is not None and not nonfinite:
+        recorded.slate(inputs)
     for name in nonfinite:  # e.g. a duration below what float32 can hold
         finite: F32 = np.nan_to_num(out[name], nan=0.0, posinf=MAX_WATCH_TIME_S, neginf=0.0)
         out[name] = finite

@@ -15,6 +15,9 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from service.telemetry.bundles import BundleMetrics
+from service.telemetry.faults import FaultMetrics
+
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, which nobody reads
 
 MULTIPROCESS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -30,7 +33,6 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._serving: tuple[str, str] | None = None
         registry = self._registry
         self.requests = Counter(
             "reelrank_requests", "Requests answered.", ["route", "method", "status"], registry=registry
@@ -58,16 +60,8 @@ class Metrics:
             ["output"],
             registry=registry,
         )
-        self.reloads = Counter(
-            "reelrank_bundle_reloads", "Bundles loaded to be swapped in.", ["outcome"], registry=registry
-        )
-        self.bundle = Gauge(
-            "reelrank_bundle_info",
-            "1 for the bundle that answers.",
-            ["version", "provider"],
-            multiprocess_mode="livemax",
-            registry=registry,
-        )
+        self.faults = FaultMetrics(registry)
+        self.bundles = BundleMetrics(registry)
         self.videos = Gauge(
             "reelrank_catalogue_videos",
             "Entries of the in-process catalogue.",
@@ -79,14 +73,6 @@ class Metrics:
     def registry(self) -> CollectorRegistry:
         """For metrics of other parts of the same process."""
         return self._registry
-
-    def serving(self, version: str, provider: str) -> None:
-        """This bundle answers from now on. The one before is set to 0: removing it is not possible with
-        several workers."""
-        if self._serving is not None:
-            self.bundle.labels(*self._serving).set(0)
-        self._serving = version, provider
-        self.bundle.labels(*self._serving).set(1)
 
     def render(self) -> bytes:
         """The Prometheus text of this process, or of all workers."""

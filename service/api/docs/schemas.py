@@ -18,6 +18,7 @@ from models.schema import (
 )
 from service.api import wire
 from service.api.docs.parts import Json
+from service.api.oip import wire as oip
 
 STRUCTS: Final = (
     FeedbackEvent,
@@ -32,8 +33,12 @@ STRUCTS: Final = (
     wire.Stored,
     wire.Forgotten,
     wire.Active,
+    wire.Share,
+    wire.OnTrial,
+    wire.Traffic,
     wire.Health,
     wire.Problem,
+    *oip.STRUCTS,
 )
 
 ID: Final[Json] = {
@@ -78,5 +83,6 @@ RULES: Final[dict[str, Json]] = {
         "top_k": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]},
     },
     "UserProfile": {"user_id": ID},
+    "Share": {"share": {"type": "number", "minimum": 0, "maximum": 1}},
 }
 """By struct and member, the rules that `__post_init__` holds."""
