@@ -20,6 +20,8 @@ from service.api.docs import document
 from service.api.edge import Edge
 from service.api.oip import infer, metadata
 from service.api.services import Services
+from service.runtime.admission import Admission
+from service.runtime.beat import Beat
 from service.runtime.bundles import Bundles
 from service.runtime.catalogue import Catalogue
 from service.runtime.ledger import FILE as LEDGER
@@ -77,6 +79,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         recorded=recorded,
         metrics=metrics.bundles,
     )
+    admission, beat = Admission(settings), Beat(lambda: report_load())
     services = Services(
         settings=settings,
         store=store,
@@ -86,8 +89,15 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         keys=Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file),
         metrics=metrics,
         recorded=recorded,
+        admission=admission,
+        beat=beat,
         catalogue=catalogue,
     )
+
+    def report_load() -> None:
+        for budget in admission.budgets():
+            metrics.faults.in_flight.labels(budget.name).set(budget.used)
+        metrics.faults.loop_lag.set(beat.lag_s)
 
     async def follow_catalogue() -> None:
         with contextlib.suppress(StoreUnavailable):  # the copy stays; health says that the store is away
@@ -111,9 +121,11 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
                 (SAVE_S, save_recorded),
             )
         ]
+        beat.start()
         try:
             yield services
         finally:
+            beat.stop()
             closing.set()
             await asyncio.gather(*polls)
             await anyio.to_thread.run_sync(services.aside.close)

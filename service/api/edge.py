@@ -7,6 +7,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.errors import response_of
 from service.api.services import Services
 from service.telemetry.trace import Trace
 
@@ -25,12 +26,14 @@ class Edge:
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
         self._metrics = services.metrics
+        self._budgets = {"/rerank": services.admission.candidates, "/label": services.admission.events}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         trace = Trace(_request_id(scope))
+        trace.started = scope.get("reelrank.arrived", trace.started)
         scope["reelrank.trace"] = trace
 
         async def timed_send(message: Message) -> None:
@@ -43,10 +46,18 @@ class Edge:
                 self._observe(scope, message["status"], trace)
             await send(message)
 
+        budget = self._budgets.get(scope["path"])
+        if budget is not None and budget.full and not _streams(scope):
+            # There is no room for the smallest: said before it costs anything, so that others get that time.
+            scope["reelrank.route"] = scope["path"]
+            self._metrics.faults.refused.labels(scope["path"], budget.name).inc()
+            await response_of(budget.overloaded())(scope, receive, timed_send)
+            return
         await self._app(scope, receive, timed_send)
 
     def _observe(self, scope: Scope, status: int, trace: Trace) -> None:
-        route = getattr(scope.get("route"), "path", UNMATCHED).replace(":path}", "}")
+        unmatched: str = scope.get("reelrank.route", UNMATCHED)
+        route = getattr(scope.get("route"), "path", unmatched).replace(":path}", "}")
         # An unknown method is a caller's text, and must not become a label of its own.
         method = scope["method"] if route != UNMATCHED else "any"
         self._metrics.requests.labels(route, method, status).inc()
@@ -54,6 +65,13 @@ class Edge:
         for stage, took in trace.stages.items():
             seconds.labels(route, stage).observe(took)
         seconds.labels(route, "total").observe(trace.elapsed_s())
+
+
+def _streams(scope: Scope) -> bool:
+    """Whether the body is a stream, which waits for room."""
+    return any(
+        name == b"content-type" and value.startswith(b"application/x-nd") for name, value in scope["headers"]
+    )
 
 
 def _request_id(scope: Scope) -> str:

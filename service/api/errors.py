@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -44,6 +45,10 @@ class BodyTooLarge(errors.BadInput):
     """More bytes than `REELRANK_MAX_BODY_BYTES`."""
 
 
+class BodyTooSlow(errors.BadInput):
+    """The body has not arrived within `REELRANK_BODY_TIMEOUT_S`."""
+
+
 class WrongContentType(errors.BadInput):
     """A content type or encoding that this path does not read."""
 
@@ -80,6 +85,7 @@ STATUS: Final[dict[type[errors.ReelrankError], HTTPStatus]] = {
     UnknownModel: HTTPStatus.NOT_FOUND,
     BadTensor: HTTPStatus.BAD_REQUEST,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     WrongContentType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.BadInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.BundleNotFound: HTTPStatus.NOT_FOUND,
@@ -94,8 +100,8 @@ STATUS: Final[dict[type[errors.ReelrankError], HTTPStatus]] = {
 HEADERS: Final[dict[HTTPStatus, dict[str, str]]] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
     # The rest of the body is not read, so the connection cannot be used again.
+    HTTPStatus.REQUEST_TIMEOUT: {"Connection": "close"},
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {"Connection": "close"},
-    HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": RETRY_AFTER_S},
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": RETRY_AFTER_S},
 }
 
@@ -124,7 +130,19 @@ def document_of(error: errors.ReelrankError) -> Problem:
 
 def response_of(error: errors.ReelrankError) -> Response:
     """The whole answer."""
-    return _response(document_of(error), HEADERS.get(status_of(error)))
+    headers = HEADERS.get(status_of(error))
+    if isinstance(error, errors.Overloaded):
+        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    return _response(document_of(error), headers)
+
+
+def refusal(error: errors.ReelrankError) -> str | None:
+    """The word for `reelrank_refused_total`, if the error is one by which a request gives way to others."""
+    if isinstance(error, errors.Overloaded):
+        return error.reason
+    if isinstance(error, errors.DeadlineExceeded):
+        return "late"
+    return "slow_body" if isinstance(error, BodyTooSlow) else None
 
 
 def utf8(text: str) -> str:
@@ -145,6 +163,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(errors.ReelrankError)
     async def _(request: Request, error: errors.ReelrankError) -> Response:
+        if reason := refusal(error):
+            request.app.state.services.metrics.faults.refused.labels(
+                request.scope["route"].path, reason
+            ).inc()
         if status_of(error) is HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
         return _response(_told(request, document_of(error)), HEADERS.get(status_of(error)))

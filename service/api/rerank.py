@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from typing import Final
 
@@ -14,6 +13,7 @@ from starlette.responses import Response
 from models.errors import BadInput, DeadlineExceeded, StoreUnavailable
 from service.api import body as bodies
 from service.api.auth import allow
+from service.api.deadline import deadline_s
 from service.api.docs import operations as docs
 from service.api.errors import Invalid
 from service.api.services import Services, services_of, trace_of
@@ -22,6 +22,8 @@ from service.api.slate import items
 from service.api.wire import RerankReply, RerankRequest
 from service.core.reranker import checked_weights, distinct, rerank
 from service.runtime import compute
+from service.runtime.admission import SLATE_COST
+from service.runtime.slot import Serving
 from service.store.protocol import UserState
 from service.telemetry.trace import Trace
 
@@ -48,11 +50,32 @@ async def post_rerank(request: Request) -> Response:
     allow(request, services.keys, "rerank")
     serving = services.slot.serving()
     settings = services.settings
-    deadline_s = _deadline_s(request, settings.deadline_ms)
+    until_s = deadline_s(request, settings.deadline_ms)
     explain = bodies.flag(request, "explain", False)
     bodies.content_type(request, bodies.JSON)
     asked = bodies.decode(_request, await bodies.read(request, settings.max_body_bytes))
     bodies.limited(asked.candidates, settings.max_candidates, "candidates", "REELRANK_MAX_CANDIDATES")
+    with services.admission.candidates.take(SLATE_COST + len(asked.candidates)):
+        content = await _answer(services, trace, serving, asked, until_s, explain=explain)
+    return Response(content, media_type=bodies.JSON)
+
+
+async def _answer(
+    services: Services,
+    trace: Trace,
+    serving: Serving,
+    asked: RerankRequest,
+    deadline_s: float,
+    *,
+    explain: bool,
+) -> bytes:
+    """The reply's bytes.
+
+    Raises:
+        Invalid: weights that this bundle does not have.
+        DeadlineExceeded: it would come too late.
+    """
+    settings = services.settings
     bundle = serving.of_user(asked.user_id)
     try:
         weights = checked_weights(bundle, asked.weights)
@@ -114,7 +137,7 @@ async def post_rerank(request: Request) -> Response:
     )
     content = _encode(reply)
     trace.mark("encode")
-    return Response(content, media_type=bodies.JSON)
+    return content
 
 
 async def _state(
@@ -133,16 +156,3 @@ async def _state(
             return await services.store.read(user_id) or NOBODY, []
     except (StoreUnavailable, TimeoutError):
         return NOBODY, ["history"]
-
-
-def _deadline_s(request: Request, default_ms: float) -> float:
-    text = request.headers.get("x-deadline-ms")
-    if text is None:
-        return default_ms / 1e3
-    try:
-        deadline_ms = float(text)
-    except ValueError:
-        deadline_ms = math.nan
-    if not 0 < deadline_ms < math.inf:
-        raise Invalid(f"X-Deadline-Ms must be a number of milliseconds above 0, found {text[:32]!r}.")
-    return deadline_ms / 1e3

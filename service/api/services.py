@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from service.api.auth import Keys
+from service.runtime.admission import Admission
 from service.runtime.aside import Aside
+from service.runtime.beat import Beat
 from service.runtime.bundles import Bundles
 from service.runtime.catalogue import Catalogue
 from service.runtime.ledger import Ledger
@@ -31,6 +33,8 @@ class Services:
     keys: Keys
     metrics: Metrics
     recorded: Recorded
+    admission: Admission
+    beat: Beat
     catalogue: Catalogue = field(default_factory=Catalogue)
     aside: Aside = field(default_factory=Aside)
     draining: bool = False

@@ -32,14 +32,14 @@ class FaultMetrics:
         )
         self.refused = Counter(
             "reelrank_refused",
-            "Requests refused to keep the others in time: budget, streams, bodies, late, slow_body.",
+            "Requests that gave way to others: no room for candidates, events, …, or late, or slow_body.",
             ["route", "reason"],
             registry=registry,
         )
         self.in_flight = Gauge(
             "reelrank_in_flight",
-            "Cost of the work under way (candidates, events, streams, bytes of bodies), by its budget.",
-            ["budget"],
+            "What is under way of candidates, events, streams and bytes of bodies, weighted by its cost.",
+            ["what"],
             multiprocess_mode="livesum",
             registry=registry,
         )
