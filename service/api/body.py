@@ -51,7 +51,8 @@ async def read(request: Request, limit: int) -> bytes:
     """
     too_large = BodyTooLarge(f"The body is larger than {limit} bytes (REELRANK_MAX_BODY_BYTES).")
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:20]) > limit:
+    length = int(announced[:20]) if announced.isdecimal() else -1
+    if length > limit:
         raise too_large
     services = services_of(request)
     timeout_s = services.settings.body_timeout_s
@@ -64,7 +65,7 @@ async def read(request: Request, limit: int) -> bytes:
                     size += len(part)
                     if size > limit:
                         raise too_large
-                    if parts and part:  # a body that came in one piece waits for nobody and is not counted
+                    if size != length:  # a body that is all there waits for nobody and is not counted
                         held.add(len(part))
                     parts.append(part)
     except TimeoutError:

@@ -33,9 +33,8 @@ def connect(client: httpx2.Client) -> socket.socket:
 
 
 def head(length: int) -> bytes:
-    return (
-        f"POST /label HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
-    ).encode()
+    json_body = f"content-type: application/json\r\ncontent-length: {length}\r\n"
+    return f"POST /label HTTP/1.1\r\nhost: x\r\n{json_body}\r\n".encode()
 
 
 def until_closed(sock: socket.socket) -> bytes:
