@@ -41,8 +41,8 @@ LOOK_S: Final = 1.0
 """How often at most the backlog is measured and abandoned entries are looked for."""
 
 OF_THE_EVENT: Final = ("unreadable", "other")
-"""Reasons why a store that is there fails: what it holds on this user is damaged, or a fault of ours. For every
-other reason (`StoreUnavailable.reason`) it is waited for."""
+"""Reasons why a store that is there fails: what it holds on this user is damaged, or a fault of ours. For
+every other reason (`StoreUnavailable.reason`) it is waited for."""
 
 _encode: Final = msgspec.json.Encoder().encode
 

@@ -71,7 +71,8 @@ def test_with_the_store_away_nothing_is_said_to_be_done(bundles: Path, tmp_path:
         assert client.delete("/users/alice").status_code == 503
         assert client.put("/videos", json=[{"video_id": "v"}]).status_code == 503
         assert client.put("/users", json=[{"user_id": "u", "profile": {}}]).status_code == 503
-    assert not (tmp_path / "unlearning.ndjson").exists()
+    # They have asked: training leaves them out from now on, whenever the store comes back.
+    assert b'"alice"' in (tmp_path / "unlearning.ndjson").read_bytes()
 
 
 @pytest.mark.parametrize(
