@@ -13,23 +13,29 @@ import anyio.to_thread
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from models.errors import StoreUnavailable
+from models.errors import BadInput, StoreUnavailable
 from service.api import errors, health, label, models, rerank, users, videos
 from service.api.auth import Keys
 from service.api.docs import document
 from service.api.edge import Edge
+from service.api.oip import infer, metadata
 from service.api.services import Services
 from service.runtime.bundles import Bundles
 from service.runtime.catalogue import Catalogue
+from service.runtime.ledger import FILE as LEDGER
 from service.runtime.ledger import Ledger
 from service.runtime.recorded import Recorded
 from service.runtime.slot import Slot
 from service.runtime.trials import Trial
 from service.settings import Settings
+from service.store import GuardedStore
 from service.store.protocol import Store
 from service.telemetry.metrics import Metrics
 
 log = logging.getLogger("reelrank.app")
+
+ADMISSION_S: Final = 1.0
+"""How long the start waits to hear whether the store lets us in."""
 
 SAVE_S: Final = 60.0
 """How often recorded requests go to the disk, besides at the end."""
@@ -46,14 +52,20 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
 
     Args:
         settings: see there.
-        store: closed at the end too.
+        store: closed at the end too. It may be away; it is asked through circuit breakers.
 
     Raises:
         BundleError: the bundle to start with cannot be used.
-        BadInput: the API keys cannot be read.
+        BadInput: the API keys cannot be read, or the store does not let us in.
     """
     metrics, slot, catalogue = Metrics(), Slot(), Catalogue()
     recorded = Recorded(settings.data_dir / "recorded.bin")
+    store = GuardedStore(
+        store,
+        failed=lambda calls, reason: metrics.faults.store_failures.labels(calls, reason).inc(),
+        changed=metrics.faults.breaker,
+    )
+
     bundles = Bundles(
         settings.bundle,
         slot,
@@ -68,7 +80,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
     services = Services(
         settings=settings,
         store=store,
-        ledger=Ledger(settings.data_dir / "unlearning.ndjson"),
+        ledger=Ledger(settings.data_dir / LEDGER),
         slot=slot,
         bundles=bundles,
         keys=Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file),
@@ -88,6 +100,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
     try:
         await anyio.to_thread.run_sync(recorded.load)
         await bundles.start()
+        await _admitted(store)
         await follow_catalogue()
         closing = asyncio.Event()
         polls = [
@@ -113,11 +126,31 @@ def create_app(services: Services) -> ASGIApp:
     """The HTTP surface over the services."""
     app = FastAPI(title="reelrank", version=_version(), description=DESCRIPTION, redoc_url=None)
     app.state.services = services
-    for part in (label, rerank, users, videos, models, health):
+    for part in (label, rerank, users, videos, models, health, infer, metadata):
         app.include_router(part.router)
     errors.install(app)
     document.install(app, keys=bool(services.keys))
     return Edge(app, services)
+
+
+async def _admitted(store: Store) -> None:
+    """A store that is away comes back by itself; a wrong password does not.
+
+    Raises:
+        BadInput: the store refuses our name and password, or they may not do what we need.
+    """
+    try:
+        async with asyncio.timeout(ADMISSION_S):
+            await store.videos_since("")
+            await store.read("nobody")
+    except TimeoutError:
+        return
+    except StoreUnavailable as e:
+        if e.reason == "denied":
+            raise BadInput(
+                f"{e}. Check user and password in REELRANK_STORE, and that this user may run scripts and "
+                "read and write keys that begin with `rr:`."
+            ) from e
 
 
 async def _every(seconds: float, step: Callable[[], Awaitable[None]], closing: asyncio.Event) -> None:

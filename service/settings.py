@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """Exposures kept a user, the newest."""
     idempotency_window_s: Count = 86_400
     """For how long a repeated `event_id` is known to be one."""
+    retention_s: Count = 90 * 86_400
+    """For how long sequences, profiles and the catalogue are kept after the last write."""
     late_s: Seconds = 0.0
     """Events older than this are labelled and not stored. 0: no limit, history is welcome."""
 
@@ -50,6 +52,21 @@ class Settings(BaseSettings):
     """Of one slate."""
     deadline_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 200.0
     """Time POST /rerank may take when the request has no `X-Deadline-Ms`."""
+
+    label_deadline_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10_000.0
+    """The same for POST /label with a JSON body, and for the other paths that use the store."""
+    max_inflight_candidates: Count = 6_000
+    """Candidates of slates that one worker works on at a time; a slate counts 100 more than it has. What is
+    over it is refused with 429."""
+    max_inflight_events: Count = 20_000
+    """The same for events of POST /label, half of it for JSON bodies (which are refused) and half for NDJSON
+    streams (which wait)."""
+    max_streams: Count = 64
+    """NDJSON streams open at a time in one worker."""
+    max_inflight_body_bytes: Count = 256 * 1024 * 1024
+    """Of bodies that one worker holds while the rest of them is still to come."""
+    body_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
+    """A request's head, and then its body, must have arrived within this; of a stream, something must."""
 
     api_keys: SecretStr = SecretStr("")
     """`KEY:right+right, …` with rights out of label, rerank, read, admin."""

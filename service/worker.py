@@ -70,6 +70,7 @@ async def _serve(
         settings.store,
         sequence_length=settings.sequence_length,
         idempotency_window_s=settings.idempotency_window_s,
+        sequence_ttl_s=settings.retention_s,
     )
     async with open_services(settings, store) as services:
         gc.collect()

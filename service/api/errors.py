@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from models import errors
@@ -30,6 +30,14 @@ class NotJson(errors.BadInput):
 
 class UnknownUser(errors.ReelrankError):
     """The service holds nothing on this user."""
+
+
+class UnknownModel(errors.ReelrankError):
+    """No model of this name or version is loaded."""
+
+
+class BadTensor(errors.BadInput):
+    """A request of the Open Inference Protocol that its graph cannot take; the protocol says 400."""
 
 
 class BodyTooLarge(errors.BadInput):
@@ -69,6 +77,8 @@ STATUS: Final[dict[type[errors.ReelrankError], HTTPStatus]] = {
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
     UnknownUser: HTTPStatus.NOT_FOUND,
+    UnknownModel: HTTPStatus.NOT_FOUND,
+    BadTensor: HTTPStatus.BAD_REQUEST,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     WrongContentType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.BadInput: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -137,7 +147,7 @@ def install(app: FastAPI) -> None:
     async def _(request: Request, error: errors.ReelrankError) -> Response:
         if status_of(error) is HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
-        return response_of(error)
+        return _response(_told(request, document_of(error)), HEADERS.get(status_of(error)))
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> Response:
@@ -146,13 +156,25 @@ def install(app: FastAPI) -> None:
             HTTPStatus.NOT_FOUND: "There is nothing at this path; GET /docs lists what there is.",
             HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not take {request.method}.",
         }.get(status, error.detail)
-        return _response(_problem(status, detail), error.headers)
+        return _response(_told(request, _problem(status, detail)), error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _(request: Request, error: ClientDisconnect) -> Response:
+        # Nobody will read it. But a client that hangs up is no fault of ours: not a 500, not a traceback.
+        return _response(_problem(HTTPStatus.BAD_REQUEST, "The connection ended before the body did."), None)
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> Response:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         detail = "The service has a fault; its log has the details under this X-Request-Id."
-        return _response(_problem(status, detail), None)
+        return _response(_told(request, _problem(status, detail)), None)
+
+
+def _told(request: Request, problem: Problem) -> Problem:
+    """Clients of the Open Inference Protocol look for `error`, whatever else there is."""
+    if not request.url.path.startswith("/v2"):
+        return problem
+    return msgspec.structs.replace(problem, error=problem.detail)
 
 
 def _response(problem: Problem, headers: Mapping[str, str] | None) -> Response:

@@ -227,3 +227,5 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`loc` and `msg` of each wrong value."""
     rejected: list[Rejected] = []
     """POST /label, when no event went through: each event's code."""
+    error: str = ""
+    """Under /v2, where clients of the Open Inference Protocol look for it: `detail` again."""

@@ -16,6 +16,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.telemetry.bundles import BundleMetrics
+from service.telemetry.faults import FaultMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, which nobody reads
 
@@ -59,6 +60,7 @@ class Metrics:
             ["output"],
             registry=registry,
         )
+        self.faults = FaultMetrics(registry)
         self.bundles = BundleMetrics(registry)
         self.videos = Gauge(
             "reelrank_catalogue_videos",

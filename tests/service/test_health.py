@@ -73,6 +73,14 @@ def test_the_openapi_document_names_every_path_with_examples(client: httpx2.Clie
         ("get", "/health/live"),
         ("get", "/health/ready"),
         ("get", "/metrics"),
+        ("get", "/v2"),
+        ("get", "/v2/health/live"),
+        ("get", "/v2/health/ready"),
+        *(
+            (method, f"/v2/models/{{model}}{version}{what}")
+            for version in ("", "/versions/{version}")
+            for method, what in (("get", ""), ("get", "/ready"), ("post", "/infer"))
+        ),
     }
     referenced = set(re.findall(r'"#/components/schemas/(\w+)"', client.get("/openapi.json").text))
     assert referenced <= set(document["components"]["schemas"])

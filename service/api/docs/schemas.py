@@ -18,6 +18,7 @@ from models.schema import (
 )
 from service.api import wire
 from service.api.docs.parts import Json
+from service.api.oip import wire as oip
 
 STRUCTS: Final = (
     FeedbackEvent,
@@ -37,6 +38,7 @@ STRUCTS: Final = (
     wire.Traffic,
     wire.Health,
     wire.Problem,
+    *oip.STRUCTS,
 )
 
 ID: Final[Json] = {
