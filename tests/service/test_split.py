@@ -218,6 +218,18 @@ def test_promoting_the_version_on_trial_gives_it_everybody_and_going_back_its_sh
             assert answered(client, user)[0] == of(user)
 
 
+def test_the_documents_examples_begin_and_end_it(root: Path, tmp_path: Path) -> None:
+    with app(root, tmp_path) as client:
+        paths = client.get("/openapi.json").json()["paths"]
+        for role in ("split", "shadow"):
+            content = paths[f"/v1/models/{{version}}:{role}"]["post"]["requestBody"]["content"]
+            examples = content["application/json"]["examples"]
+            for name, want in (("begin", True), ("end", False)):
+                body = examples[name]["value"]
+                reply = client.post(f"/v1/models/{SECOND}:{role}", json=body)
+                assert reply.json()[role] == ({"version": SECOND, **body} if want else None)
+
+
 # --- what cannot be
 
 
