@@ -1,10 +1,10 @@
-# make serve | test | demo | bench | faults | lint | bundle
+# make serve | test | demo | bench | faults | lint | audit | bundle
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install
 
-.PHONY: serve test demo bench faults lint bundle clean
+.PHONY: serve test demo bench faults lint audit bundle clean
 
 serve: .venv/.serve  ## labels and slates on http://127.0.0.1:$(PORT)
 	$(BIN)/python -m service serve --port $(PORT)
@@ -26,6 +26,10 @@ lint: .venv/.test  ## formatting, rules, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: .venv/.test  ## dangerous code of ours (bandit), known weaknesses of what serving installs (pip-audit)
+	$(BIN)/python -m bandit -q -c pyproject.toml -ll -r service models training loadtests
+	$(BIN)/python .ci/audit.py || [ $$? -eq 3 ]  # 3: no advisories to be had here; it has said so
 
 bundle: .venv/.test  ## remake the released bundle from KUAIRAND=<folder with the data set>, see models/README.md
 	$(BIN)/python -m training prepare --dataset kuairand-pure --source $(KUAIRAND) --out runs/data

@@ -22,6 +22,8 @@ from service.api.slate import items
 from service.api.wire import RerankReply, RerankRequest
 from service.core.reranker import checked_weights, distinct, rerank
 from service.runtime import compute
+from service.runtime.slot import Serving
+from service.settings import Settings
 from service.store.protocol import UserState
 from service.telemetry.trace import Trace
 
@@ -47,17 +49,39 @@ async def post_rerank(request: Request) -> Response:
     services, trace = services_of(request), trace_of(request)
     allow(request, services.keys, "rerank")
     serving = services.slot.serving()
-    settings = services.settings
-    deadline_s = _deadline_s(request, settings.deadline_ms)
     explain = bodies.flag(request, "explain", False)
+    until_s = deadline_s(request, services.settings)
     bodies.content_type(request, bodies.JSON)
-    asked = bodies.decode(_request, await bodies.read(request, settings.max_body_bytes))
+    asked = bodies.decode(_request, await bodies.read(request, services.settings.max_body_bytes))
+    reply = await ranked(services, trace, serving, asked, deadline_s=until_s, explain=explain)
+    content = _encode(reply)
+    trace.mark("encode")
+    return Response(content, media_type=bodies.JSON)
+
+
+async def ranked(
+    services: Services,
+    trace: Trace,
+    serving: Serving,
+    asked: RerankRequest,
+    *,
+    deadline_s: float,
+    explain: bool,
+) -> RerankReply:
+    """The answer to a request that has been read, in whatever vocabulary it came.
+
+    Raises:
+        Invalid: too many candidates, or weights that this bundle does not have.
+        DeadlineExceeded: it would come too late.
+    """
+    settings = services.settings
     bodies.limited(asked.candidates, settings.max_candidates, "candidates", "REELRANK_MAX_CANDIDATES")
     bundle = serving.of_user(asked.user_id)
     try:
         weights = checked_weights(bundle, asked.weights)
     except BadInput as e:
         raise Invalid(str(e), loc="weights") from None
+    trace.version = bundle.manifest.version
     candidates, again = distinct(asked.candidates)
     candidates = services.catalogue.complete(candidates)
     trace.mark("parse")
@@ -90,6 +114,7 @@ async def post_rerank(request: Request) -> Response:
         metrics.degraded.labels(what).inc()
     for name in slate.nonfinite:
         metrics.nonfinite.labels(name).inc()
+    metrics.drift.ranked(bundle.manifest.version, slate.history_length, slate.outputs())
     if serving.shadow is not None:
         offer_slate(
             services,
@@ -103,7 +128,7 @@ async def post_rerank(request: Request) -> Response:
             tab=asked.tab,
             now_ms=now_ms,
         )
-    reply = RerankReply(
+    return RerankReply(
         request_id=asked.request_id if asked.request_id is not None else trace.request_id,
         items=items(candidates, slate, asked.top_k),
         model_version=bundle.manifest.version,
@@ -112,9 +137,6 @@ async def post_rerank(request: Request) -> Response:
         history_length=slate.history_length,
         took_ms=trace.took_ms(),
     )
-    content = _encode(reply)
-    trace.mark("encode")
-    return Response(content, media_type=bodies.JSON)
 
 
 async def _state(
@@ -135,10 +157,15 @@ async def _state(
         return NOBODY, ["history"]
 
 
-def _deadline_s(request: Request, default_ms: float) -> float:
+def deadline_s(request: Request, settings: Settings) -> float:
+    """The time this request may take, in seconds.
+
+    Raises:
+        Invalid: `X-Deadline-Ms` is no time.
+    """
     text = request.headers.get("x-deadline-ms")
     if text is None:
-        return default_ms / 1e3
+        return settings.deadline_ms / 1e3
     try:
         deadline_ms = float(text)
     except ValueError:

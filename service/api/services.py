@@ -16,7 +16,9 @@ from service.runtime.slot import Slot
 from service.settings import Settings
 from service.store.protocol import Store
 from service.telemetry.metrics import Metrics
+from service.telemetry.requests import RequestLog
 from service.telemetry.trace import Trace
+from service.telemetry.tracing import Tracing
 
 
 @dataclass(slots=True)
@@ -31,6 +33,9 @@ class Services:
     keys: Keys
     metrics: Metrics
     recorded: Recorded
+    requests: RequestLog
+    tracing: Tracing | None = None
+    """`None` when it is off."""
     catalogue: Catalogue = field(default_factory=Catalogue)
     aside: Aside = field(default_factory=Aside)
     draining: bool = False

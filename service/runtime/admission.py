@@ -1,4 +1,4 @@
-"""How much work a process takes on at a time: what is over it is refused at once, or waits where that is safe.
+"""How much work a process takes on at a time: the rest is refused at once, or waits where that is safe.
 
 Work is counted by what it costs, not by requests: candidates of slates, events of labels. Each kind has a
 budget of its own, so that a flood of the one leaves room for the other.

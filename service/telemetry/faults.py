@@ -43,12 +43,6 @@ class FaultMetrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
-        self.loop_lag = Gauge(
-            "reelrank_loop_lag_seconds",
-            "How late the event loop came back to what was due: what a request waits before it is looked at.",
-            multiprocess_mode="livemax",
-            registry=registry,
-        )
 
     def breaker(self, calls: str, state: str) -> None:
         """A circuit's new state."""

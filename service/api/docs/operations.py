@@ -73,6 +73,15 @@ LABEL["responses"]["200"]["content"]["application/x-ndjson"] = {
     '{"index": 1, "code": "malformed", "detail": "…"}\n{"status": "ok", "accepted": 1, …}\n',
 }
 
+EXPLAIN: Final = parameter(
+    "explain", {"type": "boolean", "default": False}, "Tell of every item where its score comes from."
+)
+DEADLINE: Final = parameter(
+    "X-Deadline-Ms",
+    {"type": "number", "exclusiveMinimum": 0, "default": 200},
+    "Past it, 503.",
+    "header",
+)
 RERANK: Final = operation(
     ref(wire.RerankReply),
     {
@@ -108,13 +117,8 @@ RERANK: Final = operation(
         },
     ),
     query=[
-        parameter("explain", {"type": "boolean", "default": False}, "Add `explanation` to every item."),
-        parameter(
-            "X-Deadline-Ms",
-            {"type": "number", "exclusiveMinimum": 0, "default": 200},
-            "Past it, 503.",
-            "header",
-        ),
+        EXPLAIN,
+        DEADLINE,
     ],
 )
 

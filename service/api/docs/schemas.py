@@ -18,6 +18,7 @@ from models.schema import (
 )
 from service.api import wire
 from service.api.docs.parts import Json
+from service.api.metarank import wire as metarank
 from service.api.oip import wire as oip
 
 STRUCTS: Final = (
@@ -38,6 +39,7 @@ STRUCTS: Final = (
     wire.Traffic,
     wire.Health,
     wire.Problem,
+    *metarank.STRUCTS,
     *oip.STRUCTS,
 )
 
