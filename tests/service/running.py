@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -47,13 +47,17 @@ class Service:
         return self.process.wait(START_S)
 
 
-def command(
-    *args: str, data_dir: Path, stderr: int | IO[str] = subprocess.PIPE, **env: str
-) -> subprocess.Popen[str]:
+def command(*args: str, data_dir: Path, **env: str) -> subprocess.Popen[str]:
     """`python -m service …`, its output to be read."""
+    return _started(args, data_dir, env, subprocess.PIPE)
+
+
+def _started(
+    args: Sequence[str], data_dir: Path, env: Mapping[str, str], stderr: int | IO[str]
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "service", *args],
-        env=os.environ | {"REELRANK_DATA_DIR": str(data_dir), "REELRANK_POLL_S": "0.05"} | env,
+        env={**os.environ, "REELRANK_DATA_DIR": str(data_dir), "REELRANK_POLL_S": "0.05", **env},
         stdout=subprocess.PIPE,
         stderr=stderr,
         stdin=subprocess.DEVNULL,
@@ -66,9 +70,8 @@ def running(bundle: Path, data_dir: Path, *args: str, **env: str) -> Iterator[Se
     """The program, answering. Ended with SIGTERM if the test has not ended it."""
     # Its log goes to a file: nobody reads a pipe while a test is running, and a full one would stop it.
     with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
-        process = command(
-            "serve", "--port", "0", "--bundle", str(bundle), *args, data_dir=data_dir, stderr=log.file, **env
-        )
+        options = ("serve", "--port", "0", "--bundle", str(bundle), *args)
+        process = _started(options, data_dir, env, log.file)
         process.stderr = open(log.name)  # noqa: SIM115  # closed with the process
     assert process.stdout is not None
     with process:

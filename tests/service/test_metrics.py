@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx2
@@ -25,7 +25,7 @@ SLATE = {"user_id": "u", "candidates": [{"video_id": "v"}]}
 
 
 class Away(MemoryStore):
-    async def record(self, user_id: str, events: list[FeedbackEvent]) -> list[Outcome]:  # type: ignore[override]  # a list is all that is sent
+    async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
         raise StoreUnavailable("The store is away.")
 
 
