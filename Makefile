@@ -1,10 +1,10 @@
-# make serve | test | demo | bench | lint | bundle
+# make serve | test | demo | bench | fuzz | lint | bundle
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install
 
-.PHONY: serve test demo bench lint bundle clean
+.PHONY: serve test demo bench fuzz lint bundle clean
 
 serve: .venv/.serve  ## labels and slates on http://127.0.0.1:$(PORT)
 	$(BIN)/python -m service serve --port $(PORT)
@@ -17,6 +17,9 @@ demo: .venv/.serve  ## with a running service: events in, labels out, a slate be
 
 bench: .venv/.serve  ## speed and memory of the service on this machine, as JSON
 	$(BIN)/python -m loadtests.bench
+
+fuzz: .venv/.test  ## 50,000 requests that follow the service's description or break it, counted as JSON
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: .venv/.test  ## formatting, rules, types, and who may import whom
 	$(BIN)/ruff format --check .

@@ -96,12 +96,18 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
 
 def create_app(services: Services) -> ASGIApp:
     """The HTTP surface over the services."""
-    app = FastAPI(title="reelrank", version=_version(), description=DESCRIPTION, redoc_url=None)
+    app = FastAPI(
+        title="reelrank",
+        version=_version(),
+        description=DESCRIPTION,
+        redoc_url=None,
+        redirect_slashes=False,  # an answer of ours is a document; a redirect would repeat the caller's Host
+    )
     app.state.services = services
     for part in (label, rerank, users, videos, models, health, feedback, rank, infer, metadata):
         app.include_router(part.router)
     errors.install(app)
-    document.install(app, keys=bool(services.keys))
+    document.install(app, services.slot, keys=bool(services.keys))
     return Edge(app, services)
 
 

@@ -270,7 +270,7 @@ def test_an_objective_is_a_model_that_ranks_by_it_alone(client: httpx2.Client) -
         ({"items": []}, "items"),
         ({"timestamp": "soon"}, "timestamp"),
         ({"items": [{"id": "v1"}, {"id": "v2", "fields": fields(duration_s=-1)}]}, "items[1].duration_s"),
-        ({"items": [{"id": ""}]}, "items[0].video_id"),
+        ({"items": [{"id": ""}]}, "items[0].id"),
         ({"fields": fields(tab=[["x"]])}, "fields.tab"),
         ({"fields": fields(tab="\x00")}, "fields.tab"),
         ({"user": "\x00"}, "user"),
