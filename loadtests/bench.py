@@ -8,27 +8,21 @@ run times the bare ONNX calls, so that what the service adds can be told from wh
 from __future__ import annotations
 
 import json
-import os
-import platform
 import random
 import re
-import select
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-import models
+from loadtests.machine import cpu_ms, rss_mib, stamp
+from loadtests.program import Program, ProgramFailed, version_folder
 from models.errors import BundleNotFound, ReelrankError
 from models.features import (
     Array,
@@ -38,10 +32,8 @@ from models.features import (
     group_ids,
     sequence_arrays,
 )
-from models.manifest import MANIFEST
 from models.runtime import Bundle
 from models.schema import Candidate, FeedbackEvent
-from models.store import BundleStore
 
 SEED: Final = 20
 USERS: Final = 20
@@ -60,9 +52,8 @@ def main(
     ] = None,
 ) -> None:
     """Start the service on a free port with an empty store, measure, and print JSON."""
-    root = bundle or Path(next(iter(models.__path__))) / "bundles"
     try:
-        folder = root if (root / MANIFEST).exists() else BundleStore(root).path(BundleStore(root).current())
+        folder = version_folder(bundle)
     except BundleNotFound as e:
         print(f"bench: {e} Or name another with --bundle.", file=sys.stderr)
         sys.exit(2)
@@ -71,24 +62,21 @@ def main(
         sys.exit(2)
     figures: dict[str, Any] = {"bundle": folder.name}
     with tempfile.TemporaryDirectory() as data_dir:
-        with _service(folder, Path(data_dir)) as (process, url):
-            pass  # the first start of a checkout compiles its modules
-        started = time.perf_counter()
-        with _service(folder, Path(data_dir)) as (process, url):
-            host, _, port = url.removeprefix("http://").rpartition(":")
-            client = _Client(host, int(port))
-            client.call("GET", "/health/ready")
-            figures["start_to_ready_s"] = round(time.perf_counter() - started, 3)
-            figures |= _measure(client, folder, process.pid)
-            figures["rss_mib"] = _rss_mib(process.pid)
-    report = {
-        "command": "python -m loadtests.bench",
-        "commit": _commit(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": _machine(),
-        "figures": figures,
-    }
-    print(json.dumps(report, indent=2))
+        try:
+            with Program(folder, Path(data_dir)):
+                pass  # the first start of a checkout compiles its modules
+            started = time.perf_counter()
+            with Program(folder, Path(data_dir)) as program:
+                host, _, port = program.url.removeprefix("http://").rpartition(":")
+                client = _Client(host, int(port))
+                client.call("GET", "/health/ready")
+                figures["start_to_ready_s"] = round(time.perf_counter() - started, 3)
+                figures |= _measure(client, folder, program.pid)
+                figures["rss_mib"] = rss_mib(program.pid)
+        except ProgramFailed as e:
+            print(f"bench: {e}", file=sys.stderr)
+            sys.exit(2)
+    print(json.dumps(stamp("python -m loadtests.bench") | {"figures": figures}, indent=2))
 
 
 def _measure(client: _Client, folder: Path, pid: int) -> dict[str, Any]:
@@ -172,14 +160,14 @@ def _timed(call: Callable[[int], None], calls: int = CALLS, *, pid: int | None =
     for i in range(min(WARM_UP, calls)):
         call(i)
     took: list[float] = []
-    cpu = _cpu_ms(pid)
+    cpu = cpu_ms(pid)
     end = time.perf_counter() + SECONDS
     while len(took) < calls and (not took or time.perf_counter() < end):
         before = time.perf_counter()
         call(len(took))
         took.append((time.perf_counter() - before) * 1e3)
     took.sort()
-    worked = {} if pid is None else {"cpu_of_the_worker": round((_cpu_ms(pid) - cpu) / len(took), 2)}
+    worked = {} if pid is None else {"cpu_of_the_worker": round((cpu_ms(pid) - cpu) / len(took), 2)}
     return worked | {
         "p50": round(took[len(took) // 2], 3),
         "p99": round(took[int(len(took) * 0.99)], 3),
@@ -235,66 +223,6 @@ class _Client:
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         return json.loads(self.send(method, path, None if body is None else json.dumps(body).encode()))
-
-
-@contextmanager
-def _service(bundle: Path, data_dir: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "serve", "--port", "0", "--bundle", str(bundle)],
-        env={k: v for k, v in os.environ.items() if not k.startswith("REELRANK_")}
-        | {"REELRANK_DATA_DIR": str(data_dir)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        there, _, _ = select.select([process.stdout], [], [], 30)
-        found = re.search(r"http://[\w.]+:\d+", process.stdout.readline() if there else "")
-        if found is None:
-            raise SystemExit("bench: the service did not start; its words are above")
-        yield process, found[0]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-
-def _cpu_ms(pid: int | None) -> float:
-    """Time a process has worked so far; 0 where it cannot be read."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
-
-
-def _rss_mib(pid: int) -> float | None:
-    """Of the worker; the embedded store is a process of its own, of about 10 MiB at the start."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return None
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    return round(int(found[1]) / 1024, 1) if found else None
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or "unknown"
-
-
-def _machine() -> str:
-    try:
-        model = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        model = None
-    name = model[1] if model else platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What `make bench` printed, as the table of a README: `python -m loadtests.table FILE`."""
+"""Reports of `make bench` and `make faults` as the tables of a README: `python -m loadtests.table FILE`."""
 
 from __future__ import annotations
 
@@ -36,5 +36,56 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def faults_table(report: dict[str, Any]) -> str:
+    """Markdown of one report of `loadtests.faults`, ending with a newline."""
+    lines = [
+        f"`{report['command']}`, {report['date']}, commit `{report['commit']}`, {report['machine']}.",
+        "",
+        "| fault | requests | answers | /label ms | /rerank ms | well again, s | events | lost | doubled | |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in report["rows"]:
+        events = row["events"]
+        recovered = row["recovered_s"]
+        cells = (
+            row["name"],
+            row["requests"],
+            _named(row["answers"]),
+            _spread(row["label_ms"]),
+            _spread(row["rerank_ms"]),
+            "never" if recovered is None else f"{recovered:.2f}",
+            events["acknowledged"],
+            events["lost"],
+            events["doubled"],
+            _named(row["notes"]),
+        )
+        lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _named(counts: dict[str, Any]) -> str:
+    """`200: 40, 503: 3`; what is nested is taken apart."""
+    found = []
+    for name, value in counts.items():
+        if isinstance(value, dict) and set(value) == {"p50", "p99", "max"}:
+            value = _spread(value)
+        elif isinstance(value, dict):
+            value = _named(value)
+        elif isinstance(value, bool):
+            value = "yes" if value else "no"
+        found.append(f"{name.replace('_', ' ')}: {value}")
+    return ", ".join(found)
+
+
+def _spread(ms: dict[str, float]) -> str:
+    return " / ".join(f"{ms[name]:.0f}" for name in ("p50", "p99", "max")) if ms else "-"
+
+
+def main() -> None:
+    """Print the table of the report in a file."""
+    report = json.loads(Path(sys.argv[1]).read_text())
+    sys.stdout.write(faults_table(report) if "rows" in report else table(report))
+
+
 if __name__ == "__main__":
-    sys.stdout.write(table(json.loads(Path(sys.argv[1]).read_text())))
+    main()

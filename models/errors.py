@@ -64,7 +64,16 @@ class SelfTestFailed(BundleError):
 
 
 class StoreUnavailable(ReelrankError):
-    """The store of user sequences did not answer in time."""
+    """The store of user sequences did not answer in time, or did not do what it was asked.
+
+    Attributes:
+        reason: a word for metrics and for the circuit breaker: connection, timeout, loading (it reads its
+            files), full (out of memory), disk, read_only, denied, unreadable, circuit_open, or other.
+    """
+
+    def __init__(self, detail: str = "", *, reason: str = "other") -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 class NotReady(ReelrankError):
@@ -72,7 +81,15 @@ class NotReady(ReelrankError):
 
 
 class Overloaded(ReelrankError):
-    """Every place is taken. Nothing is queued: a late answer is worth less than a fast refusal."""
+    """Every place is taken. Nothing is queued: a late answer is worth less than a fast refusal.
+
+    Attributes:
+        retry_after_s: when there will probably be room.
+    """
+
+    def __init__(self, detail: str = "", *, retry_after_s: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
 
 
 class DeadlineExceeded(ReelrankError):

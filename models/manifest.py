@@ -17,11 +17,22 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from models.errors import BundleNotFound, ContractMismatch, CorruptBundle, SelfTestFailed
 from models.features import Array, columns_digest
+from models.histogram import Histogram
 
 MANIFEST: Final = "manifest.json"
 LABELER: Final = "labeler.onnx"
 RANKER: Final = "ranker.onnx"
 VOCABULARY: Final = "vocabulary.json"
+
+HISTORY_LENGTH: Final = "history_length"
+DURATION: Final = "event.duration_s"
+WATCH_RATIO: Final = "event.watch_ratio"
+INPUTS: Final = (HISTORY_LENGTH, DURATION, WATCH_RATIO)
+"""Names of `Manifest.reference` for what goes in: exposures that the ranker is given of a user, the length of
+the video of an event, and the share of it that was watched."""
+LABEL: Final = "label."
+RANKED: Final = "ranker."
+"""Names for what comes out are these and the output's, e.g. `label.labelcraft`, `ranker.watch_time_s`."""
 
 Dim = int | Literal["B", "N", "L"]
 """A fixed size, or a free axis: B users, N rows or candidates, L sequence steps."""
@@ -180,6 +191,9 @@ class Manifest(Part):
     """Taken for the slate's tab when a request names none."""
     training: Training
     evaluation: Evaluation | None = None
+    reference: dict[str, Histogram] = {}
+    """How inputs and outputs were distributed over the rows that were fitted on; what a service sees later is
+    compared with it. Empty in bundles that were exported without their data."""
 
     @model_validator(mode="after")
     def _names_are_of_outputs(self) -> Manifest:
@@ -193,6 +207,9 @@ class Manifest(Part):
                 raise ValueError(f"`{member}` must be some of {sorted(among)}, found {sorted(names)}")
         if not set(self.labels_by_user) <= set(self.labels):
             raise ValueError(f"`labels_by_user` must be among {self.labels}, found {self.labels_by_user}")
+        known = {*INPUTS, *(LABEL + name for name in self.labels), *(RANKED + name for name in outputs)}
+        if unknown := sorted(set(self.reference) - known):
+            raise ValueError(f"`reference` names {unknown[0]!r}, which is no input or output")
         return self
 
     @classmethod

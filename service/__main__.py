@@ -1,4 +1,4 @@
-"""`python -m service`: serve, replay, demo."""
+"""`python -m service`: serve, replay, demo, ledger."""
 
 from __future__ import annotations
 
@@ -62,6 +62,21 @@ def demo(port: Port = 8000, url: Url = None, key: Key = "") -> None:
     from service.demo import demo as run
 
     run(url or f"http://127.0.0.1:{port}", key=key)
+
+
+@app.command()
+def ledger(
+    since: Annotated[
+        str | None, typer.Option(help="Only requests from then on: a date, a time, or Unix milliseconds.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="NDJSON, as `python -m training prepare --forget` reads it.")
+    ] = False,
+) -> None:
+    """Print who asked to be forgotten: the unlearning ledger under REELRANK_DATA_DIR."""
+    from service.ledger import export
+
+    export(since, as_json=as_json)
 
 
 def main() -> None:

@@ -7,28 +7,43 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
+import anyio.to_thread
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from models.errors import StoreUnavailable
-from models.runtime import Bundle
+from models.errors import BadInput, StoreUnavailable
 from service.api import errors, health, label, models, rerank, users, videos
 from service.api.auth import Keys
-from service.api.docs import document
+from service.api.docs import document, page
 from service.api.edge import Edge
 from service.api.metarank import feedback, rank
 from service.api.oip import infer, metadata
 from service.api.services import Services
 from service.runtime.bundles import Bundles
 from service.runtime.catalogue import Catalogue
+from service.runtime.ledger import FILE as LEDGER
 from service.runtime.ledger import Ledger
+from service.runtime.recorded import Recorded
 from service.runtime.slot import Slot
+from service.runtime.trials import Trial
 from service.settings import Settings
+from service.store import GuardedStore
 from service.store.protocol import Store
 from service.telemetry.metrics import Metrics
+from service.telemetry.process import BEAT_S
+from service.telemetry.requests import RequestLog
+from service.telemetry.timed_store import TimedStore
+from service.telemetry.tracing import Tracing
 
 log = logging.getLogger("reelrank.app")
+
+ADMISSION_S: Final = 1.0
+"""How long the start waits to hear whether the store lets us in."""
+
+SAVE_S: Final = 60.0
+"""How often recorded requests go to the disk, besides at the end."""
 
 DESCRIPTION = """Feedback in, labels out; candidates in, an ordered slate out.
 
@@ -42,33 +57,44 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
 
     Args:
         settings: see there.
-        store: closed at the end too.
+        store: closed at the end too. It may be away; it is asked through circuit breakers.
 
     Raises:
         BundleError: the bundle to start with cannot be used.
-        BadInput: the API keys cannot be read.
+        BadInput: the API keys cannot be read, the store does not let us in, or spans are asked for and cannot
+            be made.
     """
     metrics, slot, catalogue = Metrics(), Slot(), Catalogue()
-
-    def loaded(bundle: Bundle) -> None:
-        metrics.reloads.labels("loaded").inc()
-        metrics.serving(bundle.manifest.version, bundle.provider)
+    recorded = Recorded(settings.data_dir / "recorded.bin")
+    store = GuardedStore(
+        TimedStore(store, metrics.store_seconds),
+        failed=lambda calls, reason: metrics.faults.store_failures.labels(calls, reason).inc(),
+        changed=metrics.faults.breaker,
+    )
 
     bundles = Bundles(
         settings.bundle,
         slot,
         settings.device,
-        loaded=loaded,
-        failed=lambda: metrics.reloads.labels("failed").inc(),
+        trials={
+            "split": Trial.parse(settings.split, "REELRANK_SPLIT") if settings.split else None,
+            "shadow": Trial.parse(settings.shadow, "REELRANK_SHADOW") if settings.shadow else None,
+        },
+        recorded=recorded,
+        metrics=metrics.bundles,
+        swapped=metrics.drift.serving,
     )
     services = Services(
         settings=settings,
         store=store,
-        ledger=Ledger(settings.data_dir / "unlearning.ndjson"),
+        ledger=Ledger(settings.data_dir / LEDGER),
         slot=slot,
         bundles=bundles,
-        keys=Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file),
+        keys=Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file, rate=settings.key_rate),
         metrics=metrics,
+        recorded=recorded,
+        requests=RequestLog(settings.slow_ms, settings.access_log),
+        tracing=Tracing(settings.trace_share, _version()) if settings.tracing == "otlp" else None,
         catalogue=catalogue,
     )
 
@@ -77,38 +103,73 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
             await catalogue.follow(store)
             metrics.videos.set(len(catalogue))
 
+    async def save_recorded() -> None:
+        await anyio.to_thread.run_sync(recorded.save)
+
+    async def beat() -> None:
+        metrics.beat()
+
     try:
+        await anyio.to_thread.run_sync(recorded.load)
         await bundles.start()
+        await _admitted(store)
         await follow_catalogue()
+        metrics.process.started(_version())
         closing = asyncio.Event()
         polls = [
-            asyncio.create_task(_every(settings.poll_s, step, closing))
-            for step in (bundles.follow, follow_catalogue)
+            asyncio.create_task(_every(seconds, step, closing))
+            for seconds, step in (
+                (settings.poll_s, bundles.follow),
+                (settings.poll_s, follow_catalogue),
+                (SAVE_S, save_recorded),
+                (BEAT_S, beat),
+            )
         ]
         try:
             yield services
         finally:
             closing.set()
             await asyncio.gather(*polls)
+            await anyio.to_thread.run_sync(services.aside.close)
+            await save_recorded()
     finally:
+        if services.tracing is not None:
+            await anyio.to_thread.run_sync(services.tracing.close)
         await store.close()
 
 
 def create_app(services: Services) -> ASGIApp:
     """The HTTP surface over the services."""
     app = FastAPI(
-        title="reelrank",
-        version=_version(),
-        description=DESCRIPTION,
-        redoc_url=None,
-        redirect_slashes=False,  # an answer of ours is a document; a redirect would repeat the caller's Host
+        title="reelrank", version=_version(), description=DESCRIPTION, docs_url=None, redoc_url=None
     )
+    app.router.redirect_slashes = False  # a redirect would repeat whatever `Host` the caller has sent
     app.state.services = services
-    for part in (label, rerank, users, videos, models, health, feedback, rank, infer, metadata):
+    for part in (label, rerank, users, videos, models, health, feedback, rank, infer, metadata, page):
         app.include_router(part.router)
     errors.install(app)
     document.install(app, services.slot, keys=bool(services.keys))
     return Edge(app, services)
+
+
+async def _admitted(store: Store) -> None:
+    """A store that is away comes back by itself; a wrong password does not.
+
+    Raises:
+        BadInput: the store refuses our name and password, or they may not do what we need.
+    """
+    try:
+        async with asyncio.timeout(ADMISSION_S):
+            await store.videos_since("")
+            await store.read("nobody")
+    except TimeoutError:
+        return
+    except StoreUnavailable as e:
+        if e.reason == "denied":
+            raise BadInput(
+                f"{e}. Check user and password in REELRANK_STORE, and that this user may run scripts and "
+                "read and write keys that begin with `rr:`."
+            ) from e
 
 
 async def _every(seconds: float, step: Callable[[], Awaitable[None]], closing: asyncio.Event) -> None:

@@ -49,10 +49,10 @@ def smoke_run(synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def smoke_bundles(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def smoke_bundles(smoke_run: Path, synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of versions whose one version is that run's, promoted."""
     root = tmp_path_factory.mktemp("bundles")
     note = root.parent / f"{root.name}.json"
-    done("export", smoke_run, "--to", root, "--json", note)
+    done("export", smoke_run, "--to", root, "--data", synthetic_data, "--json", note)
     done("promote", json.loads(note.read_text())["version"], "--bundles", root)
     return root

@@ -24,6 +24,7 @@ from training.label import label_log
 from training.loop import predict
 from training.progress import progress
 from training.provenance import command, commit, machine
+from training.reference import reference, same_log
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 bench_app = typer.Typer(no_args_is_help=True, help="What the expensive steps cost, as JSON.")
@@ -58,10 +59,14 @@ def prepare(
         Path | None, typer.Option(help="the data set's files; for synthetic a config.json, or nothing")
     ] = None,
     seed: Seed = 0,
+    forget: Annotated[
+        list[Path] | None,
+        typer.Option(help="a ledger of `python -m service ledger --json`: leave its users out; repeatable"),
+    ] = None,
     figures: Json = None,
 ) -> None:
     """Turn a data set's files into DATA: checked, in seconds, without duplicates."""
-    summary = datasets.prepare(dataset, source, out, seed=seed)
+    summary = datasets.prepare(dataset, source, out, seed=seed, forget=forget or ())
     _figures(figures, json.loads(summary.model_dump_json()))
     typer.echo(str(summary))
     typer.echo(f"wrote {out}")
@@ -178,6 +183,9 @@ def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="what `fit` wrote")],
     to: Bundles = BUNDLES,
     which: Annotated[str, typer.Option(help="`final`, or `judged`: the fit before the test days")] = "final",
+    data: Annotated[
+        Path | None, typer.Option(help="what the run was fitted on: the service can then tell drift")
+    ] = None,
     figures: Json = None,
 ) -> None:
     """Write a run's weights as one immutable bundle. `promote` makes it the active one."""
@@ -185,6 +193,11 @@ def export(
         raise BadInput(f"--which must be final or judged, found {which!r}.")
     saved = run.read(run_folder, "final" if which == "final" else "judged")
     fitted = saved.fitted
+    log = (
+        None
+        if data is None
+        else same_log(datasets.load(data), saved.training).interactions(fitted.vocabulary)
+    )
     folder = write_bundle(
         fitted.labeler,
         fitted.ranker,
@@ -197,6 +210,9 @@ def export(
         profile_categories=saved.profile_categories,
         default_tab=saved.default_tab,
         evaluation=saved.evaluation,
+        reference=None
+        if log is None
+        else lambda made: reference(made, log, until_ms=saved.watermark_ms, seed=saved.config.seed),
     )
     size = sum(f.stat().st_size for f in folder.iterdir())
     _figures(figures, {"version": folder.name, "folder": str(folder), "bytes": size})

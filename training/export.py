@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS, Array, columns_digest
+from models.histogram import Histogram
 from models.manifest import (
     LABELER,
     MANIFEST,
@@ -113,14 +114,16 @@ def export(
     profile_categories: Sequence[str] = (),
     default_tab: str | None = None,
     evaluation: Evaluation | None = None,
+    reference: Callable[[Bundle], Mapping[str, Histogram]] | None = None,
     seed: int = 0,
 ) -> Path:
     """Write one version of the bundle into `destination/<version>`.
 
-    The version is the day and a digest of both graphs, the vocabulary and where they come from. The golden
-    rows are made up from `seed`, with the edge cases in: a 0 s watch, a loop, unknown ids and durations, an
-    empty history. Both graphs are compared with torch at every shape of `CANDIDATES` x `STEPS`, and the
-    folder is loaded as the service would before it gets its name.
+    The version is the day and a digest of both graphs, the vocabulary, where they come from and `reference`.
+    The golden rows are made up from `seed`, with the edge cases in: a 0 s watch, a loop, unknown ids and
+    durations, an empty history. Both graphs are compared with torch at every shape of `CANDIDATES` x `STEPS`,
+    and the folder is loaded as the service would before it gets its name. `reference` is called with that
+    bundle; what it finds is the manifest's member of this name.
 
     Raises:
         BadInput: this version is there already (versions are immutable), or the folder cannot be written.
@@ -141,10 +144,9 @@ def export(
         }
         now = datetime.now(UTC)
         identity = "".join(files.values()) + training.model_dump_json()
-        version = f"{now:%Y%m%d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
         feedback, request = rows.exposures(labeler, 16), rows.request(2, 8, 12)
         manifest = Manifest(
-            version=version,
+            version=_version(now, identity),
             created_at=now,
             files=files,
             columns_digest=columns_digest(grouped=labeler.grouped),
@@ -178,11 +180,21 @@ def export(
             _compare(labeler, rows.exposures(labeler, n), bundle.run_labeler, list(labeler.names))
             for steps in STEPS:
                 _compare(ranker, rows.request(1, n, steps), bundle.run_ranker, names)
+        if reference is not None:
+            found = dict(reference(bundle))
+            identity += "".join(f"{name}{h.model_dump_json()}" for name, h in sorted(found.items()))
+            update = {"version": _version(now, identity), "reference": found}
+            manifest = manifest.model_copy(update=update)
+            (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         staging.chmod(0o755)  # mkdtemp's 0700 would hide the bundle from a service of another user
         store = BundleStore(destination)
         return store.path(store.publish(staging))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _version(now: datetime, identity: str) -> str:
+    return f"{now:%Y%m%d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 class MadeUp:

@@ -8,19 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from models.runtime import Bundle
 from models.schema import FeedbackEvent, Profile
 from service.api.errors import plain
 from service.api.services import Services
+from service.api.shadow import offer_labels
 from service.api.wire import Label
 from service.core.events import Admitted, Rejected, admit, by_user, late
 from service.core.labeler import label, needs_profiles
 from service.runtime import compute
+from service.runtime.slot import Serving
 from service.store.protocol import Outcome, UserState
 from service.telemetry.trace import Trace
 
 CONCURRENT_USERS: Final = 32
 """Users of one body written at the same time. More would only wait in the client's connections."""
+
+Held = tuple[int, FeedbackEvent, bool]
+"""Position in the body, exposure as the store holds it now, and whether it was a duplicate."""
 
 
 @dataclass(slots=True)
@@ -32,11 +39,17 @@ class Ingested:
     accepted: int = 0
     duplicates: int = 0
     merged: int = 0
+    versions: set[str] = field(default_factory=set)
+    """That labelled."""
+
+    def version(self, serving: Serving) -> str:
+        """The one that labelled; the current one if there is not one."""
+        return next(iter(self.versions)) if len(self.versions) == 1 else serving.current.manifest.version
 
 
 async def ingest(
     services: Services,
-    bundle: Bundle,
+    serving: Serving,
     events: Sequence[FeedbackEvent | Rejected],
     names: Sequence[str],
     *,
@@ -53,6 +66,7 @@ async def ingest(
             them again is safe.
     """
     settings = services.settings
+    trace.version = serving.current.manifest.version
     admitted = admit(
         events, services.catalogue, now_ms=int(time.time() * 1000), late_s=settings.late_s, first=first
     )
@@ -63,23 +77,58 @@ async def ingest(
         outcomes = [(index, Outcome("accepted", event)) for index, event in admitted.stored]
     trace.mark("state")
     held = _sorted_out(outcomes, admitted, out, settings.late_s)
-    inline = len(held) <= settings.inline_events
+    if serving.split is None:
+        await _label(services, serving, serving.current, held, names, out)
+    else:
+        for bundle, mine in _by_bundle(serving, held):
+            await _label(services, serving, bundle, mine, names, out)
+        out.labels.sort(key=lambda item: item[0])
+    trace.mark("inference")
+    _count(services, out)
+    return out
+
+
+async def _label(
+    services: Services,
+    serving: Serving,
+    bundle: Bundle,
+    held: Sequence[Held],
+    names: Sequence[str],
+    out: Ingested,
+) -> None:
+    """Add the labels of these exposures by this bundle."""
+    if not held:
+        return
     exposures = [event for _, event, _ in held]
     profiles: dict[str, Profile] = {}
     if needs_profiles(bundle, names):
         profiles = await _profiles(services, {event.user_id for event in exposures})
-    labels = await compute.run(inline, label, bundle, exposures, names, profiles)
+    inline = len(held) <= services.settings.inline_events
+    labels = await compute.run(inline, label, bundle, exposures, names, profiles, services.recorded)
+    metrics, version = services.metrics, bundle.manifest.version
     for name in labels.nonfinite:
-        services.metrics.nonfinite.labels(name).inc()
+        metrics.nonfinite.labels(name).inc()
+    metrics.drift.labelled(version, labels.feedback, labels.by_name)
+    metrics.bundles.answers.labels("label", version).inc(len(held))
+    if serving.shadow is not None:
+        offer_labels(services, serving.shadow, bundle, labels, exposures, profiles)
     columns = [labels.by_name[name] for name in names]
+    own = msgspec.UNSET if bundle is serving.current else version
     for (index, event, duplicate), *values in zip(held, *columns, strict=True):
         of_event = dict(zip(names, values, strict=True))
-        out.labels.append(
-            (index, Label(event.event_id, event.user_id, event.video_id, values[0], of_event, duplicate))
-        )
-    trace.mark("inference")
-    _count(services, out)
-    return out
+        answer = Label(event.event_id, event.user_id, event.video_id, values[0], of_event, duplicate, own)
+        out.labels.append((index, answer))
+    out.versions.add(version)
+
+
+def _by_bundle(serving: Serving, held: Sequence[Held]) -> list[tuple[Bundle, list[Held]]]:
+    """The exposures by the bundle that answers their users."""
+    of_user = {user_id: serving.of_user(user_id) for user_id in {event.user_id for _, event, _ in held}}
+    groups: dict[str, tuple[Bundle, list[Held]]] = {}
+    for item in held:
+        bundle = of_user[item[1].user_id]
+        groups.setdefault(bundle.manifest.version, (bundle, []))[1].append(item)
+    return list(groups.values())
 
 
 async def _record(services: Services, admitted: Admitted) -> list[tuple[int, Outcome]]:
@@ -118,9 +167,9 @@ async def _profiles(services: Services, users: set[str]) -> dict[str, Profile]:
 
 def _sorted_out(
     outcomes: Sequence[tuple[int, Outcome]], admitted: Admitted, out: Ingested, late_s: float
-) -> list[tuple[int, FeedbackEvent, bool]]:
+) -> list[Held]:
     """Count outcomes; returns position, exposure and whether it is a duplicate, of all that get a label."""
-    held: list[tuple[int, FeedbackEvent, bool]] = []
+    held: list[Held] = []
     for index, outcome in outcomes:
         match outcome.kind:
             case "conflict":

@@ -38,20 +38,22 @@ async def post_label(request: Request) -> Response:
     """
     services, trace = services_of(request), trace_of(request)
     allow(request, services.keys, "label")
-    bundle = services.slot.take()
+    serving = services.slot.serving()
     asked = request.query_params.get("labels")
     try:
-        names = choose(bundle, [name.strip() for name in asked.split(",")] if asked is not None else [])
+        names = choose(
+            serving.current, [name.strip() for name in asked.split(",")] if asked is not None else []
+        )
     except BadInput as e:
         raise Invalid(str(e), loc="labels") from None
     store = bodies.flag(request, "store", True)
     if bodies.content_type(request, bodies.JSON, bodies.NDJSON) == bodies.NDJSON:
-        return NdjsonLabels(request, services, trace, bundle, names, store=store)
+        return NdjsonLabels(request, services, trace, serving, names, store=store)
     events = read_body(
         await bodies.read(request, services.settings.max_body_bytes), services.settings.max_events
     )
     trace.mark("parse")
-    done = await ingest(services, bundle, events, names, store=store, trace=trace)
+    done = await ingest(services, serving, events, names, store=store, trace=trace)
     if done.rejected and not done.labels:
         raise NothingAccepted(done.rejected)
     reply = LabelReply(
@@ -61,7 +63,7 @@ async def post_label(request: Request) -> Response:
         merged=done.merged,
         rejected=done.rejected,
         labels=[label for _, label in done.labels],
-        model_version=bundle.manifest.version,
+        model_version=done.version(serving),
         took_ms=trace.took_ms(),
     )
     content = _encode(reply)

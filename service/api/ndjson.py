@@ -13,13 +13,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from models.errors import ReelrankError
-from models.runtime import Bundle
 from service.api.body import NDJSON
-from service.api.errors import document_of, response_of
+from service.api.errors import document_of, reason_of, response_of
 from service.api.events import MAX_LINE_BYTES, Read, long_line, read_line
 from service.api.ingest import Ingested, ingest
 from service.api.services import Services
 from service.api.wire import StreamSummary
+from service.runtime.slot import Serving
 from service.telemetry.trace import Trace
 
 BATCH: Final = 500
@@ -92,7 +92,7 @@ class NdjsonLabels(Response):
         request: Request,
         services: Services,
         trace: Trace,
-        bundle: Bundle,
+        serving: Serving,
         names: Sequence[str],
         *,
         store: bool,
@@ -100,7 +100,8 @@ class NdjsonLabels(Response):
         self._request = request
         self._services = services
         self._trace = trace
-        self._bundle = bundle
+        trace.streamed = True
+        self._serving = serving
         self._names = names
         self._store = store
         self._total = Ingested()
@@ -117,6 +118,7 @@ class NdjsonLabels(Response):
         except ClientDisconnect:
             return  # what was answered is stored; the client will send the rest again
         except ReelrankError as e:
+            self._trace.reason = reason_of(e)
             if not self._started:
                 await response_of(e)(scope, receive, send)
                 return
@@ -139,7 +141,7 @@ class NdjsonLabels(Response):
         self._trace.mark("parse")
         done = await ingest(
             self._services,
-            self._bundle,
+            self._serving,
             batch,
             self._names,
             store=self._store,
@@ -149,6 +151,7 @@ class NdjsonLabels(Response):
         self._total.accepted += done.accepted
         self._total.duplicates += done.duplicates
         self._total.merged += done.merged
+        self._total.versions |= done.versions
         self._rejected += len(done.rejected)
         answers = [(index, _encode(label)) for index, label in done.labels]
         answers += [(r.index, _encode(r)) for r in done.rejected]
@@ -162,7 +165,7 @@ class NdjsonLabels(Response):
             duplicates=self._total.duplicates,
             merged=self._total.merged,
             rejected=self._rejected,
-            model_version=self._bundle.manifest.version,
+            model_version=self._total.version(self._serving),
             took_ms=self._trace.took_ms(),
         )
         return _encode(summary) + b"\n"

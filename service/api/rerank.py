@@ -12,16 +12,17 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from models.errors import BadInput, DeadlineExceeded, StoreUnavailable
-from models.runtime import Bundle
 from service.api import body as bodies
 from service.api.auth import allow
 from service.api.docs import operations as docs
 from service.api.errors import Invalid
 from service.api.services import Services, services_of, trace_of
+from service.api.shadow import offer_slate
 from service.api.slate import items
 from service.api.wire import RerankReply, RerankRequest
 from service.core.reranker import checked_weights, distinct, rerank
 from service.runtime import compute
+from service.runtime.slot import Serving
 from service.settings import Settings
 from service.store.protocol import UserState
 from service.telemetry.trace import Trace
@@ -47,12 +48,12 @@ async def post_rerank(request: Request) -> Response:
     """
     services, trace = services_of(request), trace_of(request)
     allow(request, services.keys, "rerank")
-    bundle = services.slot.take()
+    serving = services.slot.serving()
     explain = bodies.flag(request, "explain", False)
     until_s = deadline_s(request, services.settings)
     bodies.content_type(request, bodies.JSON)
     asked = bodies.decode(_request, await bodies.read(request, services.settings.max_body_bytes))
-    reply = await ranked(services, trace, bundle, asked, deadline_s=until_s, explain=explain)
+    reply = await ranked(services, trace, serving, asked, deadline_s=until_s, explain=explain)
     content = _encode(reply)
     trace.mark("encode")
     return Response(content, media_type=bodies.JSON)
@@ -61,7 +62,7 @@ async def post_rerank(request: Request) -> Response:
 async def ranked(
     services: Services,
     trace: Trace,
-    bundle: Bundle,
+    serving: Serving,
     asked: RerankRequest,
     *,
     deadline_s: float,
@@ -75,10 +76,12 @@ async def ranked(
     """
     settings = services.settings
     bodies.limited(asked.candidates, settings.max_candidates, "candidates", "REELRANK_MAX_CANDIDATES")
+    bundle = serving.of_user(asked.user_id)
     try:
         weights = checked_weights(bundle, asked.weights)
     except BadInput as e:
         raise Invalid(str(e), loc="weights") from None
+    trace.version = bundle.manifest.version
     candidates, again = distinct(asked.candidates)
     candidates = services.catalogue.complete(candidates)
     trace.mark("parse")
@@ -86,6 +89,7 @@ async def ranked(
     state, degraded = await _state(services, asked.user_id, deadline_s, trace)
     trace.mark("state")
 
+    now_ms = int(time.time() * 1000) if asked.timestamp_ms is None else asked.timestamp_ms
     slate = await compute.run(
         len(candidates) <= settings.inline_candidates,
         rerank,
@@ -94,9 +98,10 @@ async def ranked(
         events=state.events,
         profile=state.profile,
         tab=asked.tab,
-        now_ms=int(time.time() * 1000) if asked.timestamp_ms is None else asked.timestamp_ms,
+        now_ms=now_ms,
         weights=weights,
         explain=explain,
+        recorded=services.recorded,
     )
     trace.mark("inference")
     if trace.elapsed_s() > deadline_s:
@@ -104,10 +109,25 @@ async def ranked(
 
     metrics = services.metrics
     metrics.candidates.inc(len(candidates))
+    metrics.bundles.answers.labels("rerank", bundle.manifest.version).inc()
     for what in degraded:
         metrics.degraded.labels(what).inc()
     for name in slate.nonfinite:
         metrics.nonfinite.labels(name).inc()
+    metrics.drift.ranked(bundle.manifest.version, slate.history_length, slate.outputs())
+    if serving.shadow is not None:
+        offer_slate(
+            services,
+            serving.shadow,
+            bundle,
+            slate,
+            candidates,
+            asked.weights,
+            events=state.events,
+            profile=state.profile,
+            tab=asked.tab,
+            now_ms=now_ms,
+        )
     return RerankReply(
         request_id=asked.request_id if asked.request_id is not None else trace.request_id,
         items=items(candidates, slate, asked.top_k),

@@ -7,14 +7,18 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from service.api.auth import Keys
+from service.runtime.aside import Aside
 from service.runtime.bundles import Bundles
 from service.runtime.catalogue import Catalogue
 from service.runtime.ledger import Ledger
+from service.runtime.recorded import Recorded
 from service.runtime.slot import Slot
 from service.settings import Settings
 from service.store.protocol import Store
 from service.telemetry.metrics import Metrics
+from service.telemetry.requests import RequestLog
 from service.telemetry.trace import Trace
+from service.telemetry.tracing import Tracing
 
 
 @dataclass(slots=True)
@@ -28,7 +32,12 @@ class Services:
     bundles: Bundles
     keys: Keys
     metrics: Metrics
+    recorded: Recorded
+    requests: RequestLog
+    tracing: Tracing | None = None
+    """`None` when it is off."""
     catalogue: Catalogue = field(default_factory=Catalogue)
+    aside: Aside = field(default_factory=Aside)
     draining: bool = False
     """Set at once on SIGTERM: not ready any more, streams end after what they have read."""
 

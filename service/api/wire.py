@@ -33,10 +33,13 @@ class Label(msgspec.Struct, frozen=True, gc=False):
     labels: dict[str, float]
     duplicate: bool = False
     """The same event was accepted before; this is the answer of then."""
+    model_version: str | msgspec.UnsetType = msgspec.UNSET
+    """Only where a split has it labelled by another version than the current one."""
 
 
 class LabelReply(msgspec.Struct, frozen=True):
-    """`accepted + duplicates + merged + rejected` is the number of events; late ones have a label too."""
+    """`accepted + duplicates + merged + rejected` is the number of events; late ones have a label too.
+    `model_version` labelled every event, but those whose label names another."""
 
     status: str
     accepted: int
@@ -169,6 +172,32 @@ class Forgotten(msgspec.Struct, frozen=True):
     known: bool
     """Whether the store held anything."""
     status: str = "ok"
+
+
+class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much a version on trial gets."""
+
+    share: float
+    """0 to 1: of the users for a split, of the requests for a shadow. 0 ends the trial."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:  # so written, NaN is refused too
+            raise ValueError(f"`share` must be 0 to 1, found {self.share}")
+
+
+class OnTrial(msgspec.Struct, frozen=True):
+    """A version beside the current one."""
+
+    version: str
+    share: float
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """Who answers what from now on."""
+
+    active: str
+    split: OnTrial | None
+    shadow: OnTrial | None
 
 
 class Active(msgspec.Struct, frozen=True):

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 
 from models.errors import BadInput
 from models.features import feedback_matrix, group_ids
 from models.runtime import Bundle
 from models.schema import FeedbackEvent, Profile
+from service.runtime.recorded import Recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class Labels:
     """Per label its N values in [0, 1], in the order of the events."""
     nonfinite: tuple[str, ...]
     """Labels of which a value was not finite; it became 0."""
+    feedback: npt.NDArray[np.float32]
+    """`[N, 8]` what they were computed from, columns as in `models.features.FEEDBACK_COLUMNS`."""
 
 
 def choose(bundle: Bundle, names: Sequence[str]) -> tuple[str, ...]:
@@ -47,6 +51,7 @@ def label(
     events: Sequence[FeedbackEvent],
     names: Sequence[str],
     profiles: Mapping[str, Profile] = MappingProxyType({}),
+    recorded: Recorded | None = None,
 ) -> Labels:
     """What each event is worth as a training target.
 
@@ -55,11 +60,13 @@ def label(
         events: N events with known durations. N may be 0.
         names: outputs of the labeler.
         profiles: profile features by user, where `needs_profiles`; a user without is compared with everybody.
+        recorded: told of events whose labels are all finite.
     """
+    feedback = feedback_matrix(events)
     if not events:
-        return Labels({name: [] for name in names}, ())
+        return Labels({name: [] for name in names}, (), feedback)
     crowds = group_ids(events, bundle.vocabulary, profiles, bundle.manifest.profile_categories)
-    out = bundle.run_labeler({"feedback": feedback_matrix(events), "group_ids": crowds}, names)
+    out = bundle.run_labeler({"feedback": feedback, "group_ids": crowds}, names)
     values: dict[str, list[float]] = {}
     nonfinite = []
     for name in names:
@@ -68,4 +75,6 @@ def label(
             nonfinite.append(name)
         clean = np.clip(np.nan_to_num(raw.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
         values[name] = np.round(clean, 6).tolist()
-    return Labels(values, tuple(nonfinite))
+    if recorded is not None and not nonfinite:
+        recorded.body(feedback)
+    return Labels(values, tuple(nonfinite), feedback)

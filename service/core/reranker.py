@@ -6,7 +6,7 @@ Shape suffixes: N candidates, K anchors.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from models.features import candidate_arrays, context_arrays, sequence_arrays
 from models.fusion import fuse
 from models.runtime import Bundle
 from models.schema import MAX_WATCH_TIME_S, Candidate, FeedbackEvent, Profile
+from service.runtime.recorded import Recorded
 
 F32 = npt.NDArray[np.float32]
 
@@ -52,6 +53,12 @@ class Slate:
     """Exposures the ranker has seen: at most the bundle's sequence length."""
     nonfinite: tuple[str, ...]
     """Outputs of which a value was not finite; it was replaced by the smallest one."""
+
+    def outputs(self) -> Iterator[tuple[str, F32]]:
+        """What the ranker predicted, by its names."""
+        yield "watch_time_s", self.watch_time_s
+        yield "watch_ratio", self.watch_ratio
+        yield from self.objectives.items()
 
 
 def distinct(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[str]]:
@@ -95,6 +102,7 @@ def rerank(
     now_ms: int,
     weights: Mapping[str, float],
     explain: bool = False,
+    recorded: Recorded | None = None,
 ) -> Slate:
     """Predict every candidate for one user and sort them.
 
@@ -107,6 +115,7 @@ def rerank(
         now_ms: the moment of the ranking.
         weights: fusion weights that `checked_weights` has passed.
         explain: compute what `Explanation` holds too.
+        recorded: told of a slate whose predictions are all finite.
     """
     manifest = bundle.manifest
     recent = events[-manifest.sequence_length :]
@@ -124,6 +133,8 @@ def rerank(
     wanted = dict.fromkeys(("watch_time_s", "watch_ratio", *manifest.objectives))
     out = bundle.run_ranker(inputs, [*wanted, *(EXPLAINED if explain else ())])
     nonfinite = [name for name, x in out.items() if not np.isfinite(x).all()]
+    if recorded is not None and not nonfinite:
+        recorded.slate(inputs)
     for name in nonfinite:  # e.g. a duration below what float32 can hold
         finite: F32 = np.nan_to_num(out[name], nan=0.0, posinf=MAX_WATCH_TIME_S, neginf=0.0)
         out[name] = finite

@@ -1,19 +1,24 @@
-"""The unlearning ledger: which users must be forgotten by what is trained next."""
+"""The unlearning ledger: which users must be forgotten by what is trained next. `models.ledger` reads it."""
 
 from __future__ import annotations
 
 import os
 import time
 from pathlib import Path
+from typing import Final
 
 import anyio.to_thread
 import msgspec
 
 from models.errors import StoreUnavailable
+from models.ledger import Entry
+
+FILE: Final = "unlearning.ndjson"
+"""Its name in the data folder."""
 
 
 class Ledger:
-    """An append-only file of lines `{"user_id": …, "forgotten_at_ms": …}`.
+    """An append-only file; every service with a data folder of its own has one of its own.
 
     Args:
         path: made, with its folder, at the first entry; readable by its owner only, for it holds ids.
@@ -28,8 +33,7 @@ class Ledger:
         Raises:
             StoreUnavailable: it could not be written.
         """
-        entry = {"user_id": user_id, "forgotten_at_ms": int(time.time() * 1000)}
-        line = msgspec.json.encode(entry) + b"\n"
+        line = msgspec.json.encode(Entry(user_id, int(time.time() * 1000))) + b"\n"
         try:
             await anyio.to_thread.run_sync(self._write, line)
         except OSError as e:

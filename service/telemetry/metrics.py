@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import (
@@ -13,7 +14,14 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from service.telemetry.bundles import BundleMetrics
+from service.telemetry.drift import Drift
+from service.telemetry.faults import FaultMetrics
+from service.telemetry.process import ProcessMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, which nobody reads
 
@@ -30,7 +38,6 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._serving: tuple[str, str] | None = None
         registry = self._registry
         self.requests = Counter(
             "reelrank_requests", "Requests answered.", ["route", "method", "status"], registry=registry
@@ -40,6 +47,18 @@ class Metrics:
             "Time from the request's first byte to the answer's, and its stages.",
             ["route", "stage"],
             buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "reelrank_requests_in_flight",
+            "Requests that have begun and not ended.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.refusals = Counter(
+            "reelrank_refusals",
+            "Requests that ended in a problem document, and streams in one, by its reason.",
+            ["route", "reason"],
             registry=registry,
         )
         self.events = Counter(
@@ -58,35 +77,48 @@ class Metrics:
             ["output"],
             registry=registry,
         )
-        self.reloads = Counter(
-            "reelrank_bundle_reloads", "Bundles loaded to be swapped in.", ["outcome"], registry=registry
-        )
-        self.bundle = Gauge(
-            "reelrank_bundle_info",
-            "1 for the bundle that answers.",
-            ["version", "provider"],
-            multiprocess_mode="livemax",
-            registry=registry,
-        )
+        self.faults = FaultMetrics(registry)
+        self.bundles = BundleMetrics(registry)
         self.videos = Gauge(
             "reelrank_catalogue_videos",
             "Entries of the in-process catalogue.",
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self.store_seconds = Histogram(
+            "reelrank_store_seconds",
+            "Time of one call of the store, failed ones too.",
+            ["operation"],
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self.process = ProcessMetrics(registry)
+        self.drift = Drift(registry)
 
-    def serving(self, version: str, provider: str) -> None:
-        """This bundle answers from now on. The one before is set to 0: removing it is not possible with
-        several workers."""
-        if self._serving is not None:
-            self.bundle.labels(*self._serving).set(0)
-        self._serving = version, provider
-        self.bundle.labels(*self._serving).set(1)
+    def beat(self) -> None:
+        """To be called every `process.BEAT_S`."""
+        if self.process.beat():
+            self.drift.publish()
 
     def render(self) -> bytes:
-        """The Prometheus text of this process, or of all workers."""
+        """The Prometheus text of this process, or of all workers. What others have gathered within the last
+        second is not in it yet."""
+        self.process.look()
+        self.drift.publish()
+        shown = CollectorRegistry()
+        shown.register(_Shown(self._registry, self.drift))
+        return generate_latest(shown)
+
+
+class _Shown(Collector):
+    """What /metrics answers from."""
+
+    def __init__(self, own: CollectorRegistry, drift: Drift) -> None:
+        self._own = own
+        self._drift = drift
+
+    def collect(self) -> Iterable[Metric]:
         if MULTIPROCESS_DIR not in os.environ:
-            return generate_latest(self._registry)
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+            return self._drift.shown(self._own.collect())
+        everybody = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+        return self._drift.shown(everybody.collect())  # type: ignore[no-untyped-call]

@@ -86,7 +86,7 @@ def read_kuairand_pure(source: Path | None, seed: int) -> Tables:
         profile=ProfileSchema(
             numbers=NUMBERS if before is None else (*NUMBERS, *NUMBERS_BEFORE), categories=CATEGORIES
         ),
-        history=None if history is None else _counts(history),
+        history=None if history is None else CensoredHistory.of(history),
         notes=("The pool of videos is closed: exposures of other videos are missing from the sequences.",),
     )
     return Tables(log, users, videos, info, history)
@@ -157,13 +157,4 @@ def _exploded(path: Path) -> pl.DataFrame:
         pl.col("video_id").cast(pl.String),
         long_view=pl.lit(None, pl.Boolean),
         like=pl.lit(None, pl.Boolean),
-    )
-
-
-def _counts(history: pl.DataFrame) -> CensoredHistory:
-    return CensoredHistory(
-        rows=len(history),
-        users=history["user_id"].n_unique(),
-        long_view_known=history["long_view"].count(),
-        like_known=history["like"].count(),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from models.errors import BadInput
 from training.data._checks import check_interactions
+from training.data._forget import forgotten_users, leave_out
 from training.data._kuairand import read_kuairand_pure
 from training.data._kuairand_large import write_kuairand_1k, write_kuairand_27k
 from training.data._kuairec import read_kuairec
@@ -56,7 +57,15 @@ class Summary(BaseModel):
         )
 
 
-def prepare(dataset: str, source: Path | None, out: Path, *, seed: int = 0, progress: bool = True) -> Summary:
+def prepare(
+    dataset: str,
+    source: Path | None,
+    out: Path,
+    *,
+    seed: int = 0,
+    forget: Sequence[Path] = (),
+    progress: bool = True,
+) -> Summary:
     """Read a data set and write `out`: `interactions.parquet`, `users.parquet`, `videos.parquet`,
     `dataset.json`, and `history.parquet` where the source has one.
 
@@ -68,16 +77,18 @@ def prepare(dataset: str, source: Path | None, out: Path, *, seed: int = 0, prog
         source: the data set's files; the synthetic world takes none, or a JSON file with its config.
         out: a new folder, or an empty one.
         seed: of the synthetic world.
+        forget: unlearning ledgers; whoever they name is left out of every table.
         progress: tell on stderr what is being done.
 
     Raises:
         BadInput: an unknown data set, an `out` with something in it, a missing or unreadable file, a
-            missing column, a value of a wrong type, range or unit, an empty log, or a user's clock that
-            runs backwards.
+            missing column, a value of a wrong type, range or unit, an empty log, a user's clock that runs
+            backwards, or a ledger that cannot be read.
     """
     if dataset not in (*READERS, *STREAMED):
         raise BadInput(f"unknown data set {dataset!r}; choose one of {', '.join((*READERS, *STREAMED))}.")
     _refuse_occupied(out)
+    forgotten = forgotten_users(forget)
     console = Console(stderr=True, quiet=not progress)
     with console.status(f"reading {dataset}") as status, _all_or_nothing(out) as folder:
         if dataset in STREAMED:
@@ -89,6 +100,9 @@ def prepare(dataset: str, source: Path | None, out: Path, *, seed: int = 0, prog
             status.update(f"writing {len(tables.interactions):,} rows")
             _write(tables, folder)
             info = tables.info
+        if forgotten:
+            status.update(f"leaving out {len(forgotten):,} users")
+            info = leave_out(folder, info, forgotten)
         (folder / INFO).write_text(info.model_dump_json(indent=2) + "\n")
         files = tuple(sorted(path.name for path in folder.iterdir()))
     return Summary(out=out, info=info, files=files)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Self
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
@@ -64,6 +64,16 @@ class CensoredHistory(_Note):
     users: int
     long_view_known: int
     like_known: int
+
+    @classmethod
+    def of(cls, history: pl.DataFrame) -> Self:
+        """Count the table's rows."""
+        return cls(
+            rows=len(history),
+            users=history["user_id"].n_unique(),
+            long_view_known=history["long_view"].count(),
+            like_known=history["like"].count(),
+        )
 
 
 class Info(_Note):

@@ -20,6 +20,7 @@ EVENT: Final[Json] = {
 }
 
 VERSION: Final = "20261121-1a2b3c4d"
+NEXT: Final = "20261128-5e6f7a8b"
 
 USER_ID: Final = parameter("user_id", ID["anyOf"][0], "Percent-encoded.", "path")
 BODY_ERRORS: Final = ("400", "401", "403", "413", "415", "422", "503")
@@ -176,14 +177,27 @@ VIDEOS["responses"]["200"]["links"] = {
 MODELS: Final = operation(
     {
         "type": "object",
-        "required": ["active", "provider", "models"],
+        "required": ["active", "provider", "split", "shadow", "refused", "models"],
         "properties": {
             "active": {"type": ["string", "null"]},
             "provider": {"type": ["string", "null"]},
+            "split": {"anyOf": [ref(wire.OnTrial), {"type": "null"}]},
+            "shadow": {"anyOf": [ref(wire.OnTrial), {"type": "null"}]},
+            "refused": {
+                "type": "array",
+                "items": {"type": "object", "required": ["role", "version", "detail"]},
+            },
             "models": {"type": "array", "items": {"type": "object", "required": ["version", "active"]}},
         },
     },
-    {"active": VERSION, "provider": "CPUExecutionProvider", "models": [{"version": VERSION, "active": True}]},
+    {
+        "active": VERSION,
+        "provider": "CPUExecutionProvider",
+        "split": {"version": NEXT, "share": 0.1},
+        "shadow": None,
+        "refused": [],
+        "models": [{"version": VERSION, "active": True}, {"version": NEXT, "active": False}],
+    },
     "401", "403",
 )  # fmt: skip
 MODELS["responses"]["200"]["links"] = {
@@ -194,12 +208,27 @@ MODELS["responses"]["200"]["links"] = {
         {"version": "$response.body#/models/0/version"},
     )
 }
+_VERSION: Final = parameter("version", {"type": "string"}, "As GET /v1/models lists it.", "path")
 _ACTIVE: Final = {"model_version": VERSION, "provider": "CPUExecutionProvider"}
 ACTIVATE: Final = operation(
     ref(wire.Active),
     _ACTIVE,
     "401", "403", "404", "409",
-    query=[parameter("version", {"type": "string"}, "As GET /v1/models lists it.", "path")],
+    query=[_VERSION],
+)  # fmt: skip
+SPLIT: Final = operation(
+    ref(wire.Traffic),
+    {"active": VERSION, "split": {"version": NEXT, "share": 0.1}, "shadow": None},
+    *BODY_ERRORS, "404", "409",
+    body=json(ref(wire.Share), begin={"share": 0.1}, end={"share": 0.0}),
+    query=[_VERSION],
+)  # fmt: skip
+SHADOW: Final = operation(
+    ref(wire.Traffic),
+    {"active": VERSION, "split": None, "shadow": {"version": NEXT, "share": 0.05}},
+    *BODY_ERRORS, "404", "409",
+    body=json(ref(wire.Share), begin={"share": 0.05}, end={"share": 0.0}),
+    query=[_VERSION],
 )  # fmt: skip
 ROLLBACK: Final = operation(ref(wire.Active), _ACTIVE, "401", "403", "404", "409")
 LIVE: Final = operation(ref(wire.Health), {"status": "live", "model_version": None, "degraded": []})

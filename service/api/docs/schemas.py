@@ -34,6 +34,9 @@ STRUCTS: Final = (
     wire.Stored,
     wire.Forgotten,
     wire.Active,
+    wire.Share,
+    wire.OnTrial,
+    wire.Traffic,
     wire.Health,
     wire.Problem,
     *metarank.STRUCTS,
@@ -107,5 +110,6 @@ RULES: Final[dict[str, Json]] = {
         "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
         "datatype": {"enum": ["FP32", "INT64"]},
     },
+    "Share": {"share": {"type": "number", "minimum": 0, "maximum": 1}},
 }
 """By struct and member, the rules that `__post_init__` holds."""

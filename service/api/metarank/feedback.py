@@ -50,11 +50,11 @@ async def post_feedback(request: Request) -> Response:
     """
     services, trace = services_of(request), trace_of(request)
     allow(request, services.keys, "label")
-    bundle = services.slot.take()
+    serving = services.slot.serving()
     checked_type(request)
     body = await bodies.read(request, services.settings.max_body_bytes)
     events = read_body(body, services.settings.max_events)
-    todo = sort_out(events, bundle.manifest)
+    todo = sort_out(events, serving.current.manifest)
     trace.mark("parse")
     # Videos first: an interaction of the same body may need the duration.
     updated = await _put_videos(services, todo.videos) + await _put_profiles(services, todo.profiles)
@@ -62,7 +62,9 @@ async def post_feedback(request: Request) -> Response:
     rejected = todo.rejected
     if todo.exposures:
         exposures = [exposure for _, exposure in todo.exposures]
-        done = await ingest(services, bundle, exposures, choose(bundle, []), store=True, trace=trace)
+        done = await ingest(
+            services, serving, exposures, choose(serving.current, []), store=True, trace=trace
+        )
         updated += done.accepted + done.merged
         at = [index for index, _ in todo.exposures]
         rejected += [msgspec.structs.replace(r, index=at[r.index]) for r in done.rejected]

@@ -36,14 +36,14 @@ async def post_rank(request: Request) -> Response:
     """
     services, trace = services_of(request), trace_of(request)
     allow(request, services.keys, "rerank")
-    bundle = services.slot.take()
+    serving = services.slot.serving()
     explain = bodies.flag(request, "explain", False)
-    weights = _weights(request.path_params["model"], bundle.manifest)
+    weights = _weights(request.path_params["model"], serving.current.manifest)
     checked_type(request)
     asked = bodies.decode(_request, await bodies.read(request, services.settings.max_body_bytes))
     slate = _slate(asked, weights, nobody=f"anonymous {trace.request_id}")
     answer = await ranked(
-        services, trace, bundle, slate, deadline_s=deadline_s(request, services.settings), explain=explain
+        services, trace, serving, slate, deadline_s=deadline_s(request, services.settings), explain=explain
     )
     scores = [
         RankedScore(item.video_id, item.score, _features(item) if explain else None) for item in answer.items

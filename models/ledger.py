@@ -1,0 +1,50 @@
+"""The unlearning ledger's lines: written by the service, honoured by what is trained next.
+
+An NDJSON file, `{"user_id": "u1", "forgotten_at_ms": 1763730000000}` a line. It only grows, and the order
+of its lines means nothing, so ledgers of several machines are put together with `cat`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from models.errors import BadInput
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One user who asked to be forgotten."""
+
+    user_id: str
+    forgotten_at_ms: int
+    """When, Unix milliseconds."""
+
+
+_decoder: Final = msgspec.json.Decoder(Entry, strict=True)
+
+
+def read(path: Path, *, since_ms: int = 0) -> list[Entry]:
+    """The entries of a ledger from `since_ms` on, in the order of the file.
+
+    Raises:
+        BadInput: the file cannot be read, or a line of it is no entry. None is skipped: it may be the line
+            of somebody who must be forgotten.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as e:
+        raise BadInput(f"The ledger {path} cannot be read: {e.strerror}.") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            found.append(_decoder.decode(line))
+        except ValueError as e:
+            raise BadInput(
+                f"{path}, line {number} is no entry of an unlearning ledger ({e}). Repair the line by hand; "
+                "whoever it names must not be lost."
+            ) from None
+    return [entry for entry in found if entry.forgotten_at_ms >= since_ms]

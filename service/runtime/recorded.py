@@ -1,0 +1,260 @@
+"""A few recent requests, kept as numbers, that a new bundle is run through before it answers.
+
+What is kept, in memory and on the disk, is what the graphs were given without any id: of a slate the
+feedback and age of each exposure and the duration of each candidate, of a body of events their feedback.
+Neither users nor videos nor authors, no profiles, no moments: it cannot be said whose request it was, and
+forgetting a user leaves nothing of them to be found here. Rows of the vocabulary are drawn anew for each
+bundle, because another bundle numbers other videos.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import SelfTestFailed
+from models.features import (
+    CANDIDATE_ID_COLUMNS,
+    FEEDBACK_COLUMNS,
+    GROUP_COLUMNS,
+    SEQUENCE_ID_COLUMNS,
+    Array,
+    columns_digest,
+    context_arrays,
+)
+from models.runtime import Bundle
+from models.vocabulary import UNKNOWN, Vocabulary
+
+log = logging.getLogger("reelrank.recorded")
+
+F32 = npt.NDArray[np.float32]
+T = TypeVar("T")
+
+CAPACITY: Final = 64
+"""Slates, and bodies of events, that are kept."""
+
+FRESH: Final = 0.01
+"""A request is kept with at least this probability, in the place of another: so that what is kept is of the
+last few thousand requests, not of all time."""
+
+MAX_ROWS: Final = 2_000
+"""Events that are kept of one body."""
+
+_DIGEST_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """L exposures, N candidates."""
+
+    feedback: F32
+    """`[L, 8]`."""
+    age_s: F32
+    """`[L]`, in seconds."""
+    duration_s: F32
+    """`[N]`, in seconds; NaN is unknown."""
+
+
+class File(msgspec.Struct, forbid_unknown_fields=True):
+    """What is on the disk: arrays as their bytes, little-endian float32. `read` and `sealed` add a checksum,
+    which tells a spoilt one from one that a bundle really fails on."""
+
+    slates: list[tuple[bytes, bytes, bytes]]
+    """Feedback, ages, durations."""
+    bodies: list[bytes]
+    columns: str = msgspec.field(default_factory=columns_digest)
+    """`models.features.columns_digest` of the service that wrote it."""
+    format: Literal["reelrank recorded requests 1"] = "reelrank recorded requests 1"
+
+
+class Recorded:
+    """Both reservoirs of one process and their file, which the processes of a service share: each writes
+    its own, and any of them does for the next start.
+
+    Args:
+        path: made, with its folder, at the first `save`; readable by its owner only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._slates: list[Slate] = []
+        self._bodies: list[F32] = []
+        self._seen = {"slates": 0, "bodies": 0}
+        self._unsaved = False
+
+    def __len__(self) -> int:
+        return len(self._slates) + len(self._bodies)
+
+    def slate(self, inputs: Mapping[str, Array]) -> None:
+        """A slate that was answered. Nearly always this is one draw of a random number.
+
+        Args:
+            inputs: what the ranker was given.
+        """
+        if self._drawn("slates"):
+            arrays = (
+                inputs[name] for name in ("sequence_feedback", "sequence_age_s", "candidate_duration_s")
+            )
+            self._keep(self._slates, Slate(*(a[0].astype(np.float32) for a in arrays)))
+
+    def body(self, feedback: F32) -> None:
+        """Events that were labelled, `[N, 8]`."""
+        if self._drawn("bodies"):
+            self._keep(self._bodies, feedback[:MAX_ROWS].copy())
+
+    def load(self) -> None:
+        """Take over what the file holds. One that is spoilt, or of another layout, is ignored with one line
+        in the log; the next `save` replaces it."""
+        try:
+            self._slates, self._bodies = read(self._path)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, msgspec.MsgspecError) as e:
+            log.warning("recorded requests in %s are ignored: %s", self._path, e)
+            self._unsaved = True
+        self._seen = {"slates": len(self._slates), "bodies": len(self._bodies)}
+
+    def save(self) -> None:
+        """Replace the file in one step, if there is anything new. A failure is logged: nothing depends on it
+        but the next start's warm-up."""
+        if not self._unsaved:
+            return
+        self._unsaved = False
+        content = sealed(
+            File(
+                [
+                    (s.feedback.tobytes(), s.age_s.tobytes(), s.duration_s.tobytes())
+                    for s in list(self._slates)
+                ],
+                [body.tobytes() for body in list(self._bodies)],
+            )
+        )
+        draft = self._path.with_name(f".{self._path.name}.{os.getpid()}.draft")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            draft.unlink(missing_ok=True)
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+                out.write(content)
+            draft.replace(self._path)
+        except OSError as e:
+            log.warning("recorded requests cannot be saved: %s", e)
+
+    def replay(self, bundle: Bundle) -> None:
+        """Run a bundle through all of it.
+
+        Raises:
+            SelfTestFailed: a graph fails, or its answer is not finite, where the bundle that answered the
+                request gave a finite one.
+        """
+        version = bundle.manifest.version
+        rng = np.random.default_rng(0)  # drawn alike each time: what fails once fails again
+        wanted = ("watch_time_s", "watch_ratio", *bundle.manifest.objectives)
+        for slate in list(self._slates):
+            _check(version, "slate", partial(bundle.run_ranker, _slate_inputs(bundle, slate, rng), wanted))
+        for body in list(self._bodies):
+            inputs = _body_inputs(bundle, body, rng)
+            _check(version, "body of events", partial(bundle.run_labeler, inputs))
+
+    def _drawn(self, kind: str) -> bool:
+        self._seen[kind] += 1
+        return random.random() < max(CAPACITY / self._seen[kind], FRESH)
+
+    def _keep(self, kept: list[T], one: T) -> None:
+        self._unsaved = True
+        if len(kept) < CAPACITY:
+            kept.append(one)
+        else:
+            kept[random.randrange(CAPACITY)] = one
+
+
+def _slate_inputs(bundle: Bundle, slate: Slate, rng: np.random.Generator) -> dict[str, Array]:
+    manifest, vocabulary = bundle.manifest, bundle.vocabulary
+    recent = slice(max(0, len(slate.feedback) - manifest.sequence_length), None)
+    feedback = slate.feedback[recent]
+    return {
+        "sequence_ids": _ids(vocabulary, SEQUENCE_ID_COLUMNS, len(feedback), rng)[None],
+        "sequence_feedback": feedback[None],
+        "sequence_age_s": slate.age_s[recent][None],
+        "candidate_ids": _ids(vocabulary, CANDIDATE_ID_COLUMNS, len(slate.duration_s), rng)[None],
+        "candidate_duration_s": slate.duration_s[None],
+        **context_arrays(
+            {}, manifest.default_tab, vocabulary, manifest.profile_numbers, manifest.profile_categories
+        ),
+    }
+
+
+def _body_inputs(bundle: Bundle, body: F32, rng: np.random.Generator) -> dict[str, Array]:
+    users = bundle.manifest.profile_categories[:1]  # by which users are grouped, if by anything
+    fields = ("tag", *(f"profile.{name}" for name in users))
+    groups = np.full((len(body), len(GROUP_COLUMNS)), UNKNOWN, np.int64)
+    groups[:, : len(fields)] = _ids(bundle.vocabulary, fields, len(body), rng)
+    return {"feedback": body, "group_ids": groups}
+
+
+def _ids(
+    vocabulary: Vocabulary, fields: tuple[str, ...], rows: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Some row of each field, `[rows, fields]`."""
+    return np.stack([rng.integers(UNKNOWN, vocabulary.size(name), rows) for name in fields], axis=-1)
+
+
+def _check(version: str, what: str, run: Callable[[], Mapping[str, Array]]) -> None:
+    try:
+        out = run()
+    except Exception as e:  # onnxruntime raises a class of its own per status code, without a common base
+        raise SelfTestFailed(
+            f"{version} fails on a recorded {what} that was answered before: {str(e).splitlines()[0]}"
+        ) from e
+    for name, values in out.items():
+        if not np.isfinite(values).all():
+            raise SelfTestFailed(
+                f"{version}: `{name}` is not finite on a recorded {what} that was answered before; "
+                "fit it again, or look for inputs its training never had."
+            )
+
+
+def read(path: Path) -> tuple[list[Slate], list[F32]]:
+    """What a file holds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError, msgspec.MsgspecError: it is spoilt, or of another layout.
+    """
+    content = path.read_bytes()
+    digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if digest != _digest(content):
+        raise ValueError("its checksum is wrong")
+    file = msgspec.msgpack.decode(content, type=File)
+    if file.columns != columns_digest():
+        raise ValueError("it was written with other columns")
+    slates = [Slate(_matrix(f), _vector(a), _vector(d)) for f, a, d in file.slates]
+    return slates[:CAPACITY], [_matrix(body) for body in file.bodies[:CAPACITY]]
+
+
+def sealed(file: File) -> bytes:
+    """The file's bytes."""
+    content = msgspec.msgpack.encode(file)
+    return _digest(content) + content
+
+
+def _vector(content: bytes) -> F32:
+    return np.frombuffer(content, "<f4")
+
+
+def _matrix(content: bytes) -> F32:
+    return _vector(content).reshape(-1, len(FEEDBACK_COLUMNS))
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()

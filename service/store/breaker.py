@@ -1,0 +1,111 @@
+"""A circuit breaker: a store that does not answer is asked again by one call at a time, not by all."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Literal
+
+from models.errors import StoreUnavailable
+
+State = Literal["closed", "half_open", "open"]
+
+FAILURES: Final = 5
+"""So many unanswered calls …"""
+WINDOW: Final = 10
+"""… among so many open the circuit: five in a row, or every second one."""
+OPEN_S: Final = 0.5
+"""From opening until a call is let through to see: what a recovery takes at most, and short enough that
+the time-out of the probe is a small part of all requests' time."""
+
+
+class Breaker:
+    """Closed, calls pass. Open, they fail at once. After a while it is half open: one call passes as a probe;
+    if it is answered the circuit closes, if not it is open for as long again.
+
+    Every call is an `enter` and, with the number that it gave, a `leave`. Calls that began before the last
+    change of state say nothing about the present one, so their outcome is ignored.
+
+    Args:
+        failures: unanswered calls that open it, among the last `window`.
+        window: calls that are looked back on.
+        open_s: seconds from opening to the probe.
+        clock: seconds that never go back.
+        changed: is told every new state.
+    """
+
+    def __init__(
+        self,
+        *,
+        failures: int = FAILURES,
+        window: int = WINDOW,
+        open_s: float = OPEN_S,
+        clock: Callable[[], float] = time.monotonic,
+        changed: Callable[[State], None] = lambda state: None,
+    ) -> None:
+        self._failures = failures
+        self._open_s = open_s
+        self._clock = clock
+        self._changed = changed
+        self._state: State = "closed"
+        self._turn = 0
+        self._until = 0.0
+        self._last: deque[bool] = deque(
+            maxlen=window
+        )  # empty while all is well: the usual call costs nothing
+
+    @property
+    def state(self) -> State:
+        """As the last call left it: an open circuit becomes half open only by a call."""
+        return self._state
+
+    def enter(self) -> int:
+        """Ask to make a call.
+
+        Returns:
+            What `leave` is to be given.
+
+        Raises:
+            StoreUnavailable: the circuit is open, or a probe is out.
+        """
+        if self._state == "closed":
+            return self._turn
+        if self._state == "open" and self._clock() >= self._until:
+            self._become("half_open")
+            return self._turn
+        raise StoreUnavailable(
+            f"The store has left its last calls unanswered and is not waited for; every {self._open_s:g} s "
+            "one call tries again. Repeat the request in a moment.",
+            reason="circuit_open",
+        )
+
+    def leave(self, turn: int, answered: bool | None) -> None:
+        """Tell how a call went.
+
+        Args:
+            turn: from its `enter`.
+            answered: the store said something, be it an error; `None` if that cannot be told.
+        """
+        if turn != self._turn:
+            return
+        if self._state == "half_open":
+            if answered:
+                self._become("closed")
+            else:
+                self._until = self._clock() + (self._open_s if answered is False else 0.0)
+                self._become("open")
+        elif answered is False or (answered and self._last):
+            self._last.append(answered)
+            unanswered = self._last.count(False)
+            if unanswered >= self._failures:
+                self._until = self._clock() + self._open_s
+                self._become("open")
+            elif not unanswered:
+                self._last.clear()
+
+    def _become(self, state: State) -> None:
+        self._state = state
+        self._turn += 1
+        self._last.clear()
+        self._changed(state)

@@ -1,0 +1,49 @@
+"""What is counted of trouble: a store that fails, work that is refused, a loop that is late."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+BREAKER_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
+
+
+class FaultMetrics:
+    """Metrics of faults and of load.
+
+    Args:
+        registry: of the process.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.store_failures = Counter(
+            "reelrank_store_failures",
+            "Calls of the store that failed, by the calls' kind (reads, writes) and the reason.",
+            ["calls", "reason"],
+            registry=registry,
+        )
+        self.store_breaker = Gauge(
+            "reelrank_store_breaker_state",
+            "Circuit breaker of the store's reads and of its writes: 0 closed, 1 half open, 2 open.",
+            ["calls"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.refused = Counter(
+            "reelrank_refused",
+            "Requests refused to keep the others in time: budget, streams, bodies, late, slow_body.",
+            ["route", "reason"],
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "reelrank_in_flight",
+            "Cost of the work under way (candidates, events, streams, bytes of bodies), by its budget.",
+            ["budget"],
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+
+    def breaker(self, calls: str, state: str) -> None:
+        """A circuit's new state."""
+        self.store_breaker.labels(calls).set(BREAKER_STATES[state])

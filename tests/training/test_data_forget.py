@@ -1,0 +1,102 @@
+"""`prepare --forget`: nothing is learned from users who asked to be forgotten."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from models.errors import BadInput
+from tests.conftest import cli, done
+from tests.training.kuairand_csv import write_kuairand
+from training.data import SyntheticConfig, load, prepare
+
+
+def small(folder: Path) -> Path:
+    path = folder / "small.json"
+    path.write_text(SyntheticConfig(users=20, videos=30, exposures=300).model_dump_json())
+    return path
+
+
+def ledger(path: Path, *users: str) -> Path:
+    path.write_text("".join(json.dumps({"user_id": u, "forgotten_at_ms": 1}) + "\n" for u in users))
+    return path
+
+
+def test_forgotten_users_are_in_no_table_and_the_note_counts_what_is_left(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    whole = load(prepare("synthetic", config, tmp_path / "whole", progress=False).out)
+    first, second, *_ = sorted(whole.log["user_id"].unique())
+    ledgers = [ledger(tmp_path / "a", first, "a stranger"), ledger(tmp_path / "b", second, first)]
+    summary = prepare("synthetic", config, tmp_path / "left", forget=ledgers, progress=False)
+    left = load(summary.out)
+    gone = pl.col("user_id").is_in([first, second])
+    assert left.log.equals(whole.log.filter(~gone))
+    assert left.tables.users.equals(whole.tables.users.filter(~gone))
+    assert left.tables.videos.equals(whole.tables.videos)
+    dropped = len(whole.log.filter(gone))
+    assert dropped > 0
+    assert summary.info.rows.dropped == {"forgotten": dropped}
+    assert summary.info.rows.read == summary.info.rows.kept + dropped
+    assert summary.info.users == left.log["user_id"].n_unique()
+    assert (summary.info.first_timestamp_ms, summary.info.last_timestamp_ms) == (
+        left.log["timestamp_ms"].min(),
+        left.log["timestamp_ms"].max(),
+    )
+
+
+def test_a_note_without_anybody_left_out_is_recounted_to_the_same(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    plain = prepare("synthetic", config, tmp_path / "plain", progress=False).info
+    nobody = ledger(tmp_path / "ledger", "a stranger")
+    recounted = prepare("synthetic", config, tmp_path / "out", forget=[nobody], progress=False).info
+    assert recounted.rows.dropped == {"forgotten": 0}
+    assert recounted.model_copy(update={"rows": plain.rows}) == plain
+
+
+def test_a_published_log_and_its_censored_history_are_left_without_them_too(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    write_kuairand(source)
+    before = pl.DataFrame({"user_id": [0, 1], "watch_seq": [[1, 2, 2], [0]]})
+    before.write_parquet(source / "data" / "user_history_to_4_24_pure.parquet")
+    whole = prepare("kuairand-pure", source, tmp_path / "whole", progress=False).out
+    user = "0"
+    forget = [ledger(tmp_path / "ledger", user)]
+    out = prepare("kuairand-pure", source, tmp_path / "left", forget=forget, progress=False).out
+    for table in whole.glob("*.parquet"):
+        rows = pl.read_parquet(table)
+        if "user_id" in rows.columns:
+            assert pl.read_parquet(out / table.name).equals(rows.filter(pl.col("user_id") != user)), table
+    left = load(out)
+    assert left.info.history is not None
+    assert (left.info.history.rows, left.info.history.users) == (1, 1)
+
+
+def test_a_log_of_forgotten_users_only_and_a_bad_ledger_leave_nothing_behind(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    users = load(prepare("synthetic", config, tmp_path / "whole", progress=False).out).log["user_id"]
+    everybody = ledger(tmp_path / "everybody", *users.unique())
+    broken = tmp_path / "broken"
+    broken.write_text("{")
+    for forget, said in (
+        (everybody, "nothing is left"),
+        (broken, "line 1"),
+        (tmp_path / "no", "cannot be read"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            prepare("synthetic", config, tmp_path / "out", forget=[forget], progress=False)
+        assert not (tmp_path / "out").exists()
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_the_command_takes_several_ledgers(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    users = sorted(load(prepare("synthetic", config, tmp_path / "whole", progress=False).out).log["user_id"])
+    forget = [ledger(tmp_path / "a", users[0]), ledger(tmp_path / "b", users[-1])]
+    args = ("prepare", "--dataset", "synthetic", "--source", config, "--out", tmp_path / "out")
+    assert "forgotten), 18 users" in done(*args, "--forget", forget[0], "--forget", forget[1])
+    refused = cli(*args[:-1], tmp_path / "again", "--forget", tmp_path / "none")
+    assert refused.returncode == 2
+    assert "none" in refused.stderr
