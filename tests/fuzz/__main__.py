@@ -39,7 +39,7 @@ def main(
     out: Path = OUT,
 ) -> None:
     """Fuzz the service."""
-    began = time.monotonic()
+    began, at = time.monotonic(), commit()
     with tempfile.TemporaryDirectory() as folder:
         if bundle is None:
             bundle = Path(folder) / "bundles"
@@ -49,7 +49,7 @@ def main(
             broken = _broken(service, max(1, cases - described["cases"]), seed)
     report = {
         "command": f"python -m tests.fuzz --cases {cases} --examples {examples} --seed {seed}",
-        "commit": commit(),
+        "commit": at,
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": round(time.monotonic() - began),
