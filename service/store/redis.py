@@ -106,7 +106,7 @@ class RedisStore:
         Raises:
             BadInput: this is no such URL, or a file that it names cannot be read.
         """
-        where = _where(url)
+        where = where_of(url)
         _refuse_missing_files(url)
         try:
             pool = aioredis.BlockingConnectionPool.from_url(
@@ -318,7 +318,7 @@ def _refuse_missing_files(url: str) -> None:
                 raise BadInput(f"The store's URL names {values[-1]} as {name}, which cannot be read.")
 
 
-def _where(url: str) -> str:
+def where_of(url: str) -> str:
     """The URL without user, password and options, for messages."""
     try:
         parts = urlsplit(url)

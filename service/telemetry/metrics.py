@@ -100,6 +100,11 @@ class Metrics:
         if self.process.beat():
             self.drift.publish()
 
+    @property
+    def registry(self) -> CollectorRegistry:
+        """For metrics of other parts of the same process."""
+        return self._registry
+
     def render(self) -> bytes:
         """The Prometheus text of this process, or of all workers. What others have gathered within the last
         second is not in it yet."""
