@@ -35,7 +35,7 @@ def read_body(body: bytes, limit: int) -> list[Read]:
 
     Raises:
         NotJson: not JSON, or not UTF-8.
-        Invalid: more than `limit` events.
+        Invalid: more than `limit` events, or more of anything than they could have.
     """
     events: list[Any] = []
     for value in _values(body):
@@ -45,6 +45,7 @@ def read_body(body: bytes, limit: int) -> list[Read]:
 
 
 def _values(body: bytes) -> list[Any]:
+    bodies.checked_parts(body)
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as e:
