@@ -155,7 +155,7 @@ def create_app(services: Services) -> ASGIApp:
     for part in (label, rerank, users, videos, models, health, feedback, rank, infer, metadata, page):
         app.include_router(part.router)
     errors.install(app)
-    document.install(app, keys=bool(services.keys))
+    document.install(app, services.slot, keys=bool(services.keys))
     return Edge(app, services)
 
 
