@@ -22,7 +22,7 @@ from training.compare._report import markdown_table, summary, write_json
 from training.compare._run import fit_all
 from training.compare._stand import interval
 from training.compare.watch_time._fit import fit_head
-from training.compare.watch_time._methods import METHODS, Method
+from training.compare.watch_time._methods import METHODS
 from training.compare.watch_time._search import loss_of
 from training.compare.watch_time._world import WatchTimeConfig, World, open_world
 from training.data._interactions import F32, I64
@@ -39,8 +39,8 @@ class Variant:
     """One line of the record."""
 
     name: str
-    method: Method
-    """Which head."""
+    method: str
+    """Which head: a name of `METHODS`, whose functions no process could be sent."""
     changes: dict[str, Any]
     """What differs from the comparison's knobs, nested as they are."""
     config: WatchTimeConfig
@@ -48,7 +48,7 @@ class Variant:
     @property
     def key(self) -> str:
         """What a finished fit is found again by: what was fitted, not what it is called."""
-        return json.dumps({"method": self.method.name, **self.changes}, sort_keys=True)
+        return json.dumps({"method": self.method, **self.changes}, sort_keys=True)
 
 
 def read_variants(path: Path, config: WatchTimeConfig) -> list[Variant]:
@@ -75,7 +75,7 @@ def read_variants(path: Path, config: WatchTimeConfig) -> list[Variant]:
 
 def _variant(name: str, given: Mapping[str, Any], config: WatchTimeConfig) -> Variant:
     changes = {key: value for key, value in given.items() if key != "method"}
-    heads = {method.name: method for method in METHODS if method.head is not None}
+    heads = [method.name for method in METHODS if method.head is not None]
     head = given.get("method", "lda")
     if head not in heads:
         raise BadInput(f"{name!r} names the method {head!r}; there are {', '.join(heads)}.")
@@ -88,7 +88,7 @@ def _variant(name: str, given: Mapping[str, Any], config: WatchTimeConfig) -> Va
         first = e.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise BadInput(f"`{where}` of {name!r}: {first['msg']}, found {first['input']!r}.") from e
-    return Variant(name, heads[head], changes, changed)
+    return Variant(name, head, changes, changed)
 
 
 def _merged(knobs: Any, changes: Any) -> Any:
@@ -161,12 +161,13 @@ def compare_variants(
 def _prepare(data: Path, config: WatchTimeConfig, variants: Sequence[Variant], bundle: Path | None) -> Work:
     world = open_world(data, config)
     label = None if bundle is None else _labels(world, bundle)
+    methods = {method.name: method for method in METHODS}
     by_key = {variant.key: variant for variant in variants}
 
     def fit(job: Job, progress: Progress) -> Result:
         began, variant = time.monotonic(), by_key[job.method]
         wanted = label if variant.config.loop.interest else None
-        _, epochs = fit_head(world, variant.method, variant.config, job.seed, progress, label=wanted)
+        _, epochs = fit_head(world, methods[variant.method], variant.config, job.seed, progress, label=wanted)
         if not np.isfinite([loss_of(epoch) for epoch in epochs]).all():
             raise BadInput(f"{variant.name} diverged with seed {job.seed}.")
         return {"curve": [epoch._asdict() for epoch in epochs], "seconds": time.monotonic() - began}
@@ -185,7 +186,7 @@ def _labels(world: World, bundle: Path) -> F32:
 
 
 def _row(variant: Variant, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    row = {"name": variant.name, "method": variant.method.name, "changes": variant.changes}
+    row = {"name": variant.name, "method": variant.method, "changes": variant.changes}
     refused = next((outcome.refused for outcome in outcomes if outcome.refused is not None), None)
     curves = [[Epoch(**epoch) for epoch in o.result["curve"]] for o in outcomes if o.refused is None]
     kept = [curve[epochs_kept(curve) - 1] for curve in curves]
