@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from models.errors import NotReady
 from service.api.errors import response_of
 from service.api.services import Services
 from service.telemetry.trace import Trace
@@ -36,8 +38,12 @@ class Edge:
         trace.started = scope.get("reelrank.arrived", trace.started)
         scope["reelrank.trace"] = trace
 
+        started = False
+
         async def timed_send(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"x-request-id", trace.request_id.encode()),
@@ -53,7 +59,12 @@ class Edge:
             self._metrics.faults.refused.labels(scope["path"], budget.name).inc()
             await response_of(budget.overloaded())(scope, receive, timed_send)
             return
-        await self._app(scope, receive, timed_send)
+        try:
+            await self._app(scope, receive, timed_send)
+        except asyncio.CancelledError:
+            # Only the end of `grace_s` cancels requests: of clients that do not send, or do not read.
+            if not started:
+                await response_of(NotReady("The service is shutting down."))(scope, receive, timed_send)
 
     def _observe(self, scope: Scope, status: int, trace: Trace) -> None:
         unmatched: str = scope.get("reelrank.route", UNMATCHED)
