@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.service.running import START_S, Service, event, running
+from tests.service.running import START_S, Service, event, eventually, running
 from tests.service.test_label_stream import Dialogue, line
 from tests.service.test_patience import head
 
