@@ -79,7 +79,14 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         recorded=recorded,
         metrics=metrics.bundles,
     )
-    admission, beat = Admission(settings), Beat(lambda: report_load())
+    admission = Admission(settings)
+
+    def report_load() -> None:
+        for budget in admission.budgets():
+            metrics.faults.in_flight.labels(budget.name).set(budget.used)
+        metrics.faults.loop_lag.set(beat.lag_s)
+
+    beat = Beat(admission.adapt, report_load)
     services = Services(
         settings=settings,
         store=store,
@@ -93,11 +100,6 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         beat=beat,
         catalogue=catalogue,
     )
-
-    def report_load() -> None:
-        for budget in admission.budgets():
-            metrics.faults.in_flight.labels(budget.name).set(budget.used)
-        metrics.faults.loop_lag.set(beat.lag_s)
 
     async def follow_catalogue() -> None:
         with contextlib.suppress(StoreUnavailable):  # the copy stays; health says that the store is away
