@@ -29,7 +29,7 @@ MAX_RETRY_AFTER_S: Final = 30.0
 
 LATE_SHARE: Final = 0.15
 """Of a slate's deadline: the loop may be late by so much before less is taken on. A request waits about three
-turns of the loop, until it is read, for its history and for its ranking, and some are longer than the last."""
+turns of the loop, until it is read, for its history and for its ranking; some are longer than the last."""
 
 SHRINK: Final = 0.9
 """What a budget is multiplied by at each late beat of the loop …"""
