@@ -85,7 +85,14 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         metrics=metrics.bundles,
         swapped=metrics.drift.serving,
     )
-    admission, beat = Admission(settings), Beat(lambda: report_load())
+    admission = Admission(settings)
+
+    def report_load() -> None:
+        for budget in admission.budgets():
+            metrics.faults.in_flight.labels(budget.name).set(budget.used)
+        metrics.beat(beat.worst_s())
+
+    beat = Beat(admission.adapt, report_load)
     services = Services(
         settings=settings,
         store=store,
@@ -101,11 +108,6 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         beat=beat,
         catalogue=catalogue,
     )
-
-    def report_load() -> None:
-        for budget in admission.budgets():
-            metrics.faults.in_flight.labels(budget.name).set(budget.used)
-        metrics.beat(beat.worst_s())
 
     async def follow_catalogue() -> None:
         with contextlib.suppress(StoreUnavailable):  # the copy stays; health says that the store is away

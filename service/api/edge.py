@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from functools import cache
@@ -9,6 +10,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from models.errors import NotReady
 from service.api.errors import response_of
 from service.api.services import Services
 from service.telemetry.trace import Trace
@@ -76,6 +78,10 @@ class Edge:
                 await response_of(budget.overloaded())(scope, receive, timed_send)
                 return
             await self._app(scope, receive, timed_send)
+        except asyncio.CancelledError:
+            # Only the end of `grace_s` cancels requests: of clients that do not send, or do not read.
+            if not status:
+                await response_of(NotReady("The service is shutting down."))(scope, receive, timed_send)
         except Exception:
             named = {"request_id": trace.request_id, "method": scope["method"], "route": _route(scope)}
             log.exception("a fault in the service", extra=named)

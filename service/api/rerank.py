@@ -104,6 +104,8 @@ async def _ranked(
 
     state, degraded = await _state(services, asked.user_id, deadline_s, trace)
     trace.mark("state")
+    if trace.elapsed_s() > deadline_s:
+        raise DeadlineExceeded(f"{deadline_s * 1e3:g} ms were over before anything was ranked.")
 
     now_ms = int(time.time() * 1000) if asked.timestamp_ms is None else asked.timestamp_ms
     slate = await compute.run(

@@ -27,6 +27,17 @@ LABEL_COST: Final = 20
 MAX_RETRY_AFTER_S: Final = 30.0
 """Longer than any budget takes to drain, unless nothing drains at all."""
 
+LATE_SHARE: Final = 0.15
+"""Of a slate's deadline: the loop may be late by so much before less is taken on. A request waits about three
+turns of the loop, until it is read, for its history and for its ranking; some are longer than the last."""
+
+SHRINK: Final = 0.9
+"""What a budget is multiplied by at each late beat of the loop …"""
+FLOOR: Final = 0.1
+"""… down to this share of its limit: a few slates, fewer would leave the machine idle between them."""
+GROW: Final = 0.01
+"""The share of its limit that it gets back at each other beat: all of it within a second or two."""
+
 RATE_WINDOW_S: Final = 1.0
 """The rate at which work gets done is looked at anew so often, and only when something is refused."""
 
@@ -35,6 +46,7 @@ class Budget:
     """Cost that may be in flight at a time.
 
     What costs more than the whole budget is taken when nothing else is in flight: late is better than never.
+    How much a machine gets done in time is not known beforehand, so the limit is only the most: see `adapt`.
 
     Args:
         limit: of the cost.
@@ -43,12 +55,23 @@ class Budget:
         clock: seconds that never go back.
     """
 
-    __slots__ = ("_clock", "_done", "_marked", "_rate", "_setting", "_waiting", "limit", "name", "used")
+    __slots__ = (
+        "_clock", "_done", "_floor", "_marked", "_rate", "_setting", "_waiting",
+        "allowed", "limit", "name", "used",
+    )  # fmt: skip
 
     def __init__(
-        self, limit: int, name: str, setting: str, *, clock: Callable[[], float] = perf_counter
+        self,
+        limit: int,
+        name: str,
+        setting: str,
+        *,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.limit = limit
+        self.allowed = float(limit)
+        """Of the limit, what is taken at present."""
+        self._floor = limit * FLOOR
         self.name = name
         self.used = 0
         """Cost in flight."""
@@ -62,7 +85,14 @@ class Budget:
     @property
     def full(self) -> bool:
         """Whether anything at all would be refused."""
-        return self.used >= self.limit
+        return self.used >= self.allowed
+
+    def adapt(self, late: bool) -> None:
+        """Take on less while the event loop is late, and step by step more when it is not."""
+        if late:
+            self.allowed = max(self._floor, self.allowed * SHRINK)
+        elif self.allowed < self.limit:
+            self.allowed = min(float(self.limit), self.allowed + self.limit * GROW)
 
     def take(self, cost: int) -> Taken:
         """Take on work, until the end of the `with` block.
@@ -101,14 +131,15 @@ class Budget:
             self._marked = (now, self._done)
         wait_s = (self.used + cost) / self._rate if self._rate > 0 else 1.0
         return Overloaded(
-            f"This process has {self.used} {self.name.replace('_', ' ')} in flight and takes {self.limit} at "
-            f"a time ({self._setting}). Repeat the request after `Retry-After`.",
+            f"This process has {self.used} {self.name.replace('_', ' ')} in flight and takes "
+            f"{self.allowed:.0f} at a time now, {self.limit} at most ({self._setting}). Repeat the request "
+            "after `Retry-After`.",
             reason=self.name,
             retry_after_s=min(wait_s, MAX_RETRY_AFTER_S),
         )
 
     def _fits(self, cost: int) -> bool:
-        return self.used + cost <= self.limit or not self.used
+        return self.used + cost <= self.allowed or not self.used
 
     def _give(self, cost: int) -> None:
         self.used -= cost
@@ -165,6 +196,14 @@ class Admission:
         self.bodies = Budget(
             settings.max_inflight_body_bytes, "body_bytes", "REELRANK_MAX_INFLIGHT_BODY_BYTES"
         )
+
+        self._late_s = settings.deadline_ms / 1e3 * LATE_SHARE
+
+    def adapt(self, lag_s: float) -> None:
+        """Hear how late the event loop is, in seconds. What is taken on is what makes it late."""
+        late = lag_s > self._late_s
+        self.candidates.adapt(late)
+        self.events.adapt(late)
 
     def budgets(self) -> tuple[Budget, ...]:
         """All of them."""

@@ -21,10 +21,12 @@ class Beat:
     the requests which are read now can have waited unread; no clock of theirs has counted it.
 
     Args:
+        heard: told the lag at each beat.
         report: called four times a second, for gauges.
     """
 
-    def __init__(self, report: Callable[[], None]) -> None:
+    def __init__(self, heard: Callable[[float], None], report: Callable[[], None]) -> None:
+        self._heard = heard
         self._report = report
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -53,6 +55,7 @@ class Beat:
         # A loop that has nothing to do rounds its timers to milliseconds.
         self.lag_s = late_s if late_s > EVERY_S / 2 else 0.0
         self._worst_s = max(self._worst_s, self.lag_s)
+        self._heard(self.lag_s)
         self._beats += 1
         if self._beats % REPORT == 0:
             self._report()

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.service.running import START_S, Service, event, running
+from tests.service.running import START_S, Service, event, eventually, running
 from tests.service.test_label_stream import Dialogue, line
 from tests.service.test_patience import head
 
@@ -53,7 +53,7 @@ def test_under_load_everything_that_had_begun_is_answered(
         callers = [Caller(service, path, body) for path, body in calls]
         for caller in callers:
             caller.start()
-        time.sleep(0.7)
+        assert eventually(lambda: sum(len(caller.asked) for caller in callers) >= 12, START_S)
         told = time.monotonic()
         assert service.terminate() == 0
         for caller in callers:
@@ -91,6 +91,8 @@ def test_no_client_keeps_the_process_beyond_its_grace(bundles: Path, tmp_path: P
         assert time.monotonic() - told < GRACE_S + 8  # on a busy machine
         assert service.process.stderr is not None
         assert "Traceback" not in service.process.stderr.read()
+        half.settimeout(5)
+        assert half.recv(65536).startswith(b"HTTP/1.1 503 ")
         stream.close()
         for sock in (idle, half, deaf):
             sock.close()

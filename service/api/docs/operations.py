@@ -23,7 +23,7 @@ VERSION: Final = "20261121-1a2b3c4d"
 NEXT: Final = "20261128-5e6f7a8b"
 
 USER_ID: Final = parameter("user_id", ID["anyOf"][0], "Percent-encoded.", "path")
-BODY_ERRORS: Final = ("400", "401", "403", "413", "415", "422", "503")
+BODY_ERRORS: Final = ("400", "401", "403", "408", "413", "415", "422", "429", "503")
 
 _LABELS: Final = "Comma-separated; GET /v1/models lists them. Its `labels_by_user` want PUT /users first."
 LABEL: Final = operation(

@@ -27,10 +27,12 @@ STATUSES: Final = {
     "401": problem("No key."),
     "403": problem("A key without the right."),
     "404": problem("Unknown."),
+    "408": problem("The body has not arrived within REELRANK_BODY_TIMEOUT_S."),
     "409": problem("Contradicts what is there."),
     "413": problem("The body is larger than REELRANK_MAX_BODY_BYTES."),
     "415": problem("Another content type, or a compressed body."),
     "422": problem("Well-formed, but a value breaks its rule."),
+    "429": problem("The process has its hands full, nothing was done: see `Retry-After`."),
     "503": problem("No bundle, the store is away, or too late: see `Retry-After`."),
 }
 
