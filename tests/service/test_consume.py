@@ -351,26 +351,26 @@ def scraped(port: int) -> dict[str, float]:
 
 def test_kill_9_in_the_middle_again_and_again(streams: Streams, bundles: Path, tmp_path: Path) -> None:
     """Each entry has one output; the last life counts its part, ends in order and leaves no name behind."""
-    ids = streams.put(*events("killed", 1200), b"junk")
-    often = ("--batch", "25", "--idle-s", "0.2", "--deliveries", "100")
+    ids = streams.put(*events("killed", 600), b"junk")
+    often = ("--batch", "10", "--idle-s", "0.2", "--deliveries", "100")
     lives = 3
 
     def length() -> int:
         return int(streams.redis.xlen(streams.names.labels))
 
     for _ in range(lives):
-        enough = length() + 50
+        enough = length() + 30
         with program(streams, bundles, tmp_path, *often) as process:
             run(until(lambda enough=enough: length() >= enough))
             process.kill()
     before = length()
-    assert before < 1200, "it was too fast to be killed in the middle"
+    assert before < 600, "it was too fast to be killed in the middle"
     with listening("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
     with program(streams, bundles, tmp_path, *often, "--metrics-port", str(port)) as process:
         run(until(lambda: len(streams.settled()) == len(ids)))
         wanted = {
-            "reelrank_stream_processed_total": 1200.0 - before,
+            "reelrank_stream_processed_total": 600.0 - before,
             'reelrank_stream_dead_total{code="malformed"}': 1.0,
             "reelrank_stream_lag": 0.0,
             "reelrank_stream_pending": 0.0,
@@ -379,7 +379,7 @@ def test_kill_9_in_the_middle_again_and_again(streams: Streams, bundles: Path, t
         process.terminate()
         said, complained = process.communicate(timeout=START_S)
     assert process.returncode == 0, complained
-    assert f"{1200 - before} labels to {streams.names.labels}, 1 dead letters" in said
+    assert f"{600 - before} labels to {streams.names.labels}, 1 dead letters" in said
     assert streams.settled() == Counter(ids)
     assert list(streams.dead()) == [ids[-1]]
     left = [consumer["name"] for consumer in streams.redis.xinfo_consumers(streams.names.stream, "g")]

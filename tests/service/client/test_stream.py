@@ -36,7 +36,7 @@ def test_each_event_has_its_answer_in_order_and_the_last_is_the_summary(service:
 
 
 def test_an_answer_comes_while_the_source_still_waits(service: Service, user: str) -> None:
-    """The source blocks until its last event was answered: who sends all before reading would wait for ever."""
+    """The source blocks until its last event was answered: sending all before reading would never end."""
     for_more = threading.Semaphore(1)
 
     def source() -> Iterator[FeedbackEvent]:
@@ -101,6 +101,11 @@ def test_a_source_that_fails_is_the_callers_own_error(service: Service, user: st
         list(api.label_stream(breaks()))
 
 
+def exhaust(answers: Iterator[Any], more: threading.Semaphore) -> None:
+    for _ in answers:
+        more.release()
+
+
 class AwayLater(MemoryStore):
     """Takes so many batches, then is gone."""
 
@@ -124,9 +129,9 @@ def test_a_stream_that_is_cut_says_how_much_was_answered(bundles: Path, tmp_path
             yield exposure(f"e{i}", "alice")
 
     with served(bundles, AwayLater(2), tmp_path) as http, Client(str(http.base_url)) as api:
-        answers = (more.release() for _ in api.label_stream(source()))
+        answers = api.label_stream(source())
         with pytest.raises(StreamCut, match="away") as caught:
-            list(answers)
+            exhaust(answers, more)
         assert caught.value.answered == 2
         assert caught.value.problem is not None
         assert len(api.sequence("alice").events) == 2
