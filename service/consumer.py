@@ -95,7 +95,7 @@ class Consumer:
         """Consume until `stop` is set. A store that is away is waited for.
 
         Raises:
-            BadInput: the keys are no streams, we may not use them, or the bundle does not serve a label.
+            BadInput: the keys are no streams or not for us, or the bundle does not serve one of the labels.
         """
         found_own, look_at = False, 0.0
         while not self._stop.is_set():

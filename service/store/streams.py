@@ -195,7 +195,8 @@ class EventStream:
                 pending = await self._client.xpending(self._names.stream, group["name"])
                 done.append(pending["min"] or group["last-delivered-id"])
             if done:
-                await self._client.xtrim(self._names.stream, minid=min(done, key=_position).decode())
+                oldest = min(done, key=_position).decode()
+                await self._client.xtrim(self._names.stream, minid=oldest, approximate=False)
 
     async def leave(self) -> None:
         """Take our name off the group if nothing is pending with us, and close connections."""
