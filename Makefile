@@ -1,10 +1,10 @@
-# make serve | test | demo | bench | faults | lint | audit | bundle
+# make serve | test | demo | bench | faults | fuzz | lint | audit | bundle
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install
 
-.PHONY: serve test demo bench faults lint audit bundle clean
+.PHONY: serve test demo bench faults fuzz lint audit bundle clean
 
 serve: .venv/.serve  ## labels and slates on http://127.0.0.1:$(PORT)
 	$(BIN)/python -m service serve --port $(PORT)
@@ -20,6 +20,9 @@ bench: .venv/.serve  ## speed and memory of the service on this machine, as JSON
 
 faults: .venv/.serve  ## what breaks, what is answered meanwhile, what is there afterwards; about ten minutes
 	$(BIN)/python -m loadtests.faults --json loadtests/faults.json
+
+fuzz: .venv/.test  ## 50,000 requests that follow the service's description or break it, counted as JSON
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: .venv/.test  ## formatting, rules, types, and who may import whom
 	$(BIN)/ruff format --check .

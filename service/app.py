@@ -21,6 +21,8 @@ from service.api.edge import Edge
 from service.api.metarank import feedback, rank
 from service.api.oip import infer, metadata
 from service.api.services import Services
+from service.runtime.admission import Admission
+from service.runtime.beat import Beat
 from service.runtime.bundles import Bundles
 from service.runtime.catalogue import Catalogue
 from service.runtime.ledger import FILE as LEDGER
@@ -32,7 +34,6 @@ from service.settings import Settings
 from service.store import GuardedStore
 from service.store.protocol import Store
 from service.telemetry.metrics import Metrics
-from service.telemetry.process import BEAT_S
 from service.telemetry.requests import RequestLog
 from service.telemetry.timed_store import TimedStore
 from service.telemetry.tracing import Tracing
@@ -84,6 +85,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         metrics=metrics.bundles,
         swapped=metrics.drift.serving,
     )
+    admission, beat = Admission(settings), Beat(lambda: report_load())
     services = Services(
         settings=settings,
         store=store,
@@ -95,8 +97,15 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         recorded=recorded,
         requests=RequestLog(settings.slow_ms, settings.access_log),
         tracing=Tracing(settings.trace_share, _version()) if settings.tracing == "otlp" else None,
+        admission=admission,
+        beat=beat,
         catalogue=catalogue,
     )
+
+    def report_load() -> None:
+        for budget in admission.budgets():
+            metrics.faults.in_flight.labels(budget.name).set(budget.used)
+        metrics.beat(beat.worst_s())
 
     async def follow_catalogue() -> None:
         with contextlib.suppress(StoreUnavailable):  # the copy stays; health says that the store is away
@@ -105,9 +114,6 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
 
     async def save_recorded() -> None:
         await anyio.to_thread.run_sync(recorded.save)
-
-    async def beat() -> None:
-        metrics.beat()
 
     try:
         await anyio.to_thread.run_sync(recorded.load)
@@ -122,12 +128,13 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
                 (settings.poll_s, bundles.follow),
                 (settings.poll_s, follow_catalogue),
                 (SAVE_S, save_recorded),
-                (BEAT_S, beat),
             )
         ]
+        beat.start()
         try:
             yield services
         finally:
+            beat.stop()
             closing.set()
             await asyncio.gather(*polls)
             await anyio.to_thread.run_sync(services.aside.close)
@@ -148,7 +155,7 @@ def create_app(services: Services) -> ASGIApp:
     for part in (label, rerank, users, videos, models, health, feedback, rank, infer, metadata, page):
         app.include_router(part.router)
     errors.install(app)
-    document.install(app, keys=bool(services.keys))
+    document.install(app, services.slot, keys=bool(services.keys))
     return Edge(app, services)
 
 

@@ -41,8 +41,8 @@ LOOK_S: Final = 1.0
 """How often at most the backlog is measured and abandoned entries are looked for."""
 
 OF_THE_EVENT: Final = ("unreadable", "other")
-"""Reasons why a store that is there fails: what it holds on this user is damaged, or a fault of ours. For every
-other reason (`StoreUnavailable.reason`) it is waited for."""
+"""Reasons why a store that is there fails: what it holds on this user is damaged, or a fault of ours. For
+every other `StoreUnavailable.reason` it is waited for."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -95,7 +95,7 @@ class Consumer:
         """Consume until `stop` is set. A store that is away is waited for.
 
         Raises:
-            BadInput: the keys are no streams, or the bundle does not serve one of the labels.
+            BadInput: the keys are no streams, we may not use them, or the bundle does not serve a label.
         """
         found_own, look_at = False, 0.0
         while not self._stop.is_set():
@@ -112,6 +112,8 @@ class Consumer:
                     await self._work(entries)
                 self._pause_s = FIRST_PAUSE_S
             except StoreUnavailable as e:
+                if e.reason == "denied" and not found_own:
+                    raise BadInput(f"{e}. This user needs rights to the streams and their commands.") from e
                 found_own = False  # what was given out just then may have been lost on the way to us
                 await self._wait(e)
 

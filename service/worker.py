@@ -17,8 +17,8 @@ from typing import Final
 import uvicorn
 import uvloop
 
+from service.api.patience import patient
 from service.api.services import Services
-from service.api.unreadable import Protocol
 from service.app import create_app, open_services
 from service.settings import Settings
 from service.store import RedisStore
@@ -100,7 +100,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 create_app(services),
-                http=Protocol,
+                http=patient(services.settings.body_timeout_s),
                 ws="none",
                 lifespan="off",
                 log_config=None,

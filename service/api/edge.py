@@ -9,6 +9,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.errors import response_of
 from service.api.services import Services
 from service.telemetry.trace import Trace
 
@@ -34,6 +35,7 @@ class Edge:
         self._requests = services.requests
         self._tracing = services.tracing
         self._in_flight = services.metrics.in_flight
+        self._budgets = {"/rerank": services.admission.candidates, "/label": services.admission.events}
         # The children of a metric, without prometheus_client's look-up at each request. Routes are few.
         self._counted = cache(services.metrics.requests.labels)
         self._timed = cache(services.metrics.seconds.labels)
@@ -44,6 +46,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         trace = Trace(_request_id(scope))
+        trace.started = scope.get("reelrank.arrived", trace.started)
         scope["reelrank.trace"] = trace
         status = 0
         whole = False
@@ -65,6 +68,13 @@ class Edge:
 
         self._in_flight.inc()
         try:
+            budget = self._budgets.get(scope["path"])
+            if budget is not None and budget.full and not _streams(scope):
+                # There is no room for the smallest: said before it costs anything, for the others' sake.
+                scope["reelrank.route"] = scope["path"]
+                trace.reason = budget.name
+                await response_of(budget.overloaded())(scope, receive, timed_send)
+                return
             await self._app(scope, receive, timed_send)
         except Exception:
             named = {"request_id": trace.request_id, "method": scope["method"], "route": _route(scope)}
@@ -96,8 +106,16 @@ class Edge:
 
 def _route(scope: Scope) -> str:
     """The pattern that matched: a path itself holds ids."""
-    path: str = getattr(scope.get("route"), "path", UNMATCHED)
+    unmatched: str = scope.get("reelrank.route", UNMATCHED)
+    path: str = getattr(scope.get("route"), "path", unmatched)
     return path.replace(":path}", "}")
+
+
+def _streams(scope: Scope) -> bool:
+    """Whether the body is a stream, which waits for room."""
+    return any(
+        name == b"content-type" and value.startswith(b"application/x-nd") for name, value in scope["headers"]
+    )
 
 
 def _request_id(scope: Scope) -> str:

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from models import errors
-from service.api.auth import Forbidden, TooFast, Unauthorized
+from service.api.auth import Forbidden, Unauthorized
 from service.api.services import trace_of
 from service.api.wire import Problem
 from service.core.events import Rejected
@@ -46,6 +46,10 @@ class BadTensor(errors.BadInput):
 
 class BodyTooLarge(errors.BadInput):
     """More bytes than `REELRANK_MAX_BODY_BYTES`."""
+
+
+class BodyTooSlow(errors.BadInput):
+    """The body has not arrived within `REELRANK_BODY_TIMEOUT_S`."""
 
 
 class WrongContentType(errors.BadInput):
@@ -84,6 +88,7 @@ STATUS: Final[dict[type[errors.ReelrankError], HTTPStatus]] = {
     UnknownModel: HTTPStatus.NOT_FOUND,
     BadTensor: HTTPStatus.BAD_REQUEST,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     WrongContentType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.BadInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.BundleNotFound: HTTPStatus.NOT_FOUND,
@@ -98,8 +103,8 @@ STATUS: Final[dict[type[errors.ReelrankError], HTTPStatus]] = {
 HEADERS: Final[dict[HTTPStatus, dict[str, str]]] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
     # The rest of the body is not read, so the connection cannot be used again.
+    HTTPStatus.REQUEST_TIMEOUT: {"Connection": "close"},
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {"Connection": "close"},
-    HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": RETRY_AFTER_S},
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": RETRY_AFTER_S},
 }
 
@@ -112,8 +117,9 @@ def status_of(error: errors.ReelrankError) -> HTTPStatus:
 
 
 def reason_of(error: errors.ReelrankError) -> str:
-    """The error's class in a word, for metrics and logs: `store_unavailable`."""
-    return _snake(type(error).__name__)
+    """The error's class in a word, for metrics and logs: `store_unavailable`; of a refusal, what there was no
+    room for."""
+    return error.reason if isinstance(error, errors.Overloaded) else _snake(type(error).__name__)
 
 
 @cache
@@ -138,10 +144,14 @@ def document_of(error: errors.ReelrankError) -> Problem:
 
 def response_of(error: errors.ReelrankError) -> Response:
     """The whole answer."""
+    return _response(document_of(error), _headers(error))
+
+
+def _headers(error: errors.ReelrankError) -> Mapping[str, str] | None:
     headers = HEADERS.get(status_of(error))
-    if isinstance(error, TooFast):
-        headers = {"Retry-After": str(math.ceil(error.retry_after_s))}
-    return _response(document_of(error), headers)
+    if isinstance(error, errors.Overloaded):
+        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    return headers
 
 
 def utf8(text: str) -> str:
@@ -168,7 +178,7 @@ def install(app: FastAPI) -> None:
         if status_of(error) is HTTPStatus.INTERNAL_SERVER_ERROR:
             raise error  # one that nobody has given a status is a fault
         trace_of(request).reason = reason_of(error)
-        return _response(_told(request, document_of(error)), HEADERS.get(status_of(error)))
+        return _response(_told(request, document_of(error)), _headers(error))
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from typing import Final
 
@@ -14,6 +13,7 @@ from starlette.responses import Response
 from models.errors import BadInput, DeadlineExceeded, StoreUnavailable
 from service.api import body as bodies
 from service.api.auth import allow
+from service.api.deadline import deadline_s
 from service.api.docs import operations as docs
 from service.api.errors import Invalid
 from service.api.services import Services, services_of, trace_of
@@ -22,8 +22,8 @@ from service.api.slate import items
 from service.api.wire import RerankReply, RerankRequest
 from service.core.reranker import checked_weights, distinct, rerank
 from service.runtime import compute
+from service.runtime.admission import SLATE_COST
 from service.runtime.slot import Serving
-from service.settings import Settings
 from service.store.protocol import UserState
 from service.telemetry.trace import Trace
 
@@ -50,7 +50,7 @@ async def post_rerank(request: Request) -> Response:
     allow(request, services.keys, "rerank")
     serving = services.slot.serving()
     explain = bodies.flag(request, "explain", False)
-    until_s = deadline_s(request, services.settings)
+    until_s = deadline_s(request, services.settings.deadline_ms)
     bodies.content_type(request, bodies.JSON)
     asked = bodies.decode(_request, await bodies.read(request, services.settings.max_body_bytes))
     reply = await ranked(services, trace, serving, asked, deadline_s=until_s, explain=explain)
@@ -72,10 +72,26 @@ async def ranked(
 
     Raises:
         Invalid: too many candidates, or weights that this bundle does not have.
+        Overloaded: there is no room for so many.
         DeadlineExceeded: it would come too late.
     """
+    bodies.limited(
+        asked.candidates, services.settings.max_candidates, "candidates", "REELRANK_MAX_CANDIDATES"
+    )
+    with services.admission.candidates.take(SLATE_COST + len(asked.candidates)):
+        return await _ranked(services, trace, serving, asked, deadline_s, explain=explain)
+
+
+async def _ranked(
+    services: Services,
+    trace: Trace,
+    serving: Serving,
+    asked: RerankRequest,
+    deadline_s: float,
+    *,
+    explain: bool,
+) -> RerankReply:
     settings = services.settings
-    bodies.limited(asked.candidates, settings.max_candidates, "candidates", "REELRANK_MAX_CANDIDATES")
     bundle = serving.of_user(asked.user_id)
     try:
         weights = checked_weights(bundle, asked.weights)
@@ -155,21 +171,3 @@ async def _state(
             return await services.store.read(user_id) or NOBODY, []
     except (StoreUnavailable, TimeoutError):
         return NOBODY, ["history"]
-
-
-def deadline_s(request: Request, settings: Settings) -> float:
-    """The time this request may take, in seconds.
-
-    Raises:
-        Invalid: `X-Deadline-Ms` is no time.
-    """
-    text = request.headers.get("x-deadline-ms")
-    if text is None:
-        return settings.deadline_ms / 1e3
-    try:
-        deadline_ms = float(text)
-    except ValueError:
-        deadline_ms = math.nan
-    if not 0 < deadline_ms < math.inf:
-        raise Invalid(f"X-Deadline-Ms must be a number of milliseconds above 0, found {text[:32]!r}.")
-    return deadline_ms / 1e3

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from service.api.auth import Keys
+from service.runtime.admission import Admission
 from service.runtime.aside import Aside
+from service.runtime.beat import Beat
 from service.runtime.bundles import Bundles
 from service.runtime.catalogue import Catalogue
 from service.runtime.ledger import Ledger
@@ -33,6 +35,8 @@ class Services:
     keys: Keys
     metrics: Metrics
     recorded: Recorded
+    admission: Admission
+    beat: Beat
     requests: RequestLog
     tracing: Tracing | None = None
     """`None` when it is off."""

@@ -276,7 +276,7 @@ class RedisStore:
         except (RedisError, OSError, TimeoutError) as e:
             said = str(e) or type(e).__name__
             raise StoreUnavailable(
-                f"The store at {self._where} could not {what}: {said}", reason=_reason(e)
+                f"The store at {self._where} could not {what}: {said}", reason=reason_of(e)
             ) from e
         except ValueError as e:
             raise StoreUnavailable(
@@ -284,7 +284,7 @@ class RedisStore:
             ) from e
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """`StoreUnavailable.reason`. The order matters: some of the client's errors are kinds of others."""
     match error:
         case BusyLoadingError():

@@ -20,7 +20,7 @@ from redis.crc import key_slot
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from models.errors import BadInput, StoreUnavailable
-from service.store.redis import where_of
+from service.store.redis import reason_of, where_of
 from service.store.scripts import SETTLE
 
 BLOCK_MS: Final = 500
@@ -220,7 +220,9 @@ class EventStream:
             yield
         except (RedisError, OSError, TimeoutError) as e:
             said = str(e) or type(e).__name__
-            raise StoreUnavailable(f"The streams at {self._where} could not {what}: {said}") from e
+            raise StoreUnavailable(
+                f"The streams at {self._where} could not {what}: {said}", reason=reason_of(e)
+            ) from e
 
 
 def _position(id_: bytes) -> tuple[int, int]:

@@ -26,7 +26,7 @@ GATHERED: Final = 1024
 """Values of one kind that are counted in one go, between two publications."""
 
 WINDOW: Final = 20_000
-"""Newest values of one kind that a process compares, to within a block."""
+"""Newest values of one kind that a process compares; somewhat more, as blocks are filled in handfuls."""
 BLOCKS: Final = 10
 """The window moves on by one of these."""
 

@@ -30,16 +30,10 @@ class FaultMetrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
-        self.refused = Counter(
-            "reelrank_refused",
-            "Requests refused to keep the others in time: budget, streams, bodies, late, slow_body.",
-            ["route", "reason"],
-            registry=registry,
-        )
         self.in_flight = Gauge(
             "reelrank_in_flight",
-            "Cost of the work under way (candidates, events, streams, bytes of bodies), by its budget.",
-            ["budget"],
+            "What is under way of candidates, events, streams and bytes of bodies, weighted by its cost.",
+            ["what"],
             multiprocess_mode="livesum",
             registry=registry,
         )

@@ -95,9 +95,9 @@ class Metrics:
         self.process = ProcessMetrics(registry)
         self.drift = Drift(registry)
 
-    def beat(self) -> None:
-        """To be called every `process.BEAT_S`."""
-        if self.process.beat():
+    def beat(self, late_s: float) -> None:
+        """To be called `process.BEATS` times a second: how late the event loop was since the last time."""
+        if self.process.beat(late_s):
             self.drift.publish()
 
     @property

@@ -7,19 +7,15 @@ import platform
 import sys
 from collections import deque
 from pathlib import Path
-from time import perf_counter
 from typing import Final
 
 import onnxruntime
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-BEAT_S: Final = 0.05
-"""How often `beat` is called. A stall of the event loop that lasts longer is always seen."""
+BEATS: Final = 4
+"""How often a second `beat` is called. Memory and processor time are read once a second."""
 
-LOOK_BEATS: Final = 20
-"""Memory and processor time are read once in so many beats: once a second."""
-
-REMEMBERED_BEATS: Final = 200
+REMEMBERED_BEATS: Final = 10 * BEATS
 """`reelrank_loop_lag_seconds` is the worst of these: 10 s."""
 
 STATM: Final = Path("/proc/self/statm")
@@ -60,7 +56,6 @@ class ProcessMetrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
-        self._due = perf_counter()
         self._late: deque[float] = deque(maxlen=REMEMBERED_BEATS)
         self._beats = 0
         self._used_s = 0.0
@@ -69,19 +64,19 @@ class ProcessMetrics:
         """This process serves from now on."""
         self._build.labels(version, platform.python_version(), onnxruntime.__version__).set(1)
         self._workers.set(1)
-        self._due = perf_counter() + BEAT_S
         self.look()
 
-    def beat(self) -> bool:
-        """To be called every `BEAT_S` on the event loop.
+    def beat(self, late_s: float) -> bool:
+        """To be called `BEATS` times a second on the event loop.
+
+        Args:
+            late_s: how late the loop was at worst since the last call.
 
         Returns:
             Whether a second has passed, for what else is done once a second.
         """
-        now = perf_counter()
-        self._late.append(max(0.0, now - self._due))
-        self._due = now + BEAT_S
-        self._beats = (self._beats + 1) % LOOK_BEATS
+        self._late.append(late_s)
+        self._beats = (self._beats + 1) % BEATS
         if self._beats:
             return False
         self.look()

@@ -80,7 +80,7 @@ def _fields(method: str, route: str, status: int, trace: Trace, took_s: float) -
         "request_id": trace.request_id,
         "method": method,
         "route": route,
-        "status": status,
+        "status": int(status),
         "took_ms": round(took_s * 1e3, 3),
         "stages_ms": {stage: round(s * 1e3, 3) for stage, s in trace.stages.items()},
     }

@@ -8,6 +8,7 @@ variables, e.g. `OTEL_EXPORTER_OTLP_ENDPOINT` and `OTEL_RESOURCE_ATTRIBUTES`.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 MODULES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
-FLUSH_MS: Final = 2_000
+FLUSH_S: Final = 2.0
 """At the end: how long spans that are still here may take to leave."""
 
 
@@ -66,6 +67,7 @@ class Tracing:
         self._provider = TracerProvider(
             sampler=ParentBased(TraceIdRatioBased(share)),
             resource=Resource.create({**named, "service.version": version}),
+            shutdown_on_exit=False,
         )
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer: Tracer = self._provider.get_tracer("reelrank", version)
@@ -112,6 +114,8 @@ class Tracing:
         span.end(end_ns)
 
     def close(self) -> None:
-        """Send what is left, and stop. Blocks for `FLUSH_MS` at most when nobody takes it."""
-        self._provider.force_flush(FLUSH_MS)
-        self._provider.shutdown()
+        """Send what is left, and stop. Blocks for `FLUSH_S` at most: what nobody takes by then is lost."""
+        # The provider's own time-outs do not end an exporter that waits to try again.
+        last = threading.Thread(target=self._provider.shutdown, daemon=True)
+        last.start()
+        last.join(FLUSH_S)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -53,11 +53,11 @@ def command(*args: str, data_dir: Path, **env: str) -> subprocess.Popen[str]:
 
 
 def _started(
-    args: tuple[str, ...], data_dir: Path, env: dict[str, str], stderr: int | IO[str]
+    args: Sequence[str], data_dir: Path, env: Mapping[str, str], stderr: int | IO[str]
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "service", *args],
-        env=os.environ | {"REELRANK_DATA_DIR": str(data_dir), "REELRANK_POLL_S": "0.05"} | env,
+        env={**os.environ, "REELRANK_DATA_DIR": str(data_dir), "REELRANK_POLL_S": "0.05", **env},
         stdout=subprocess.PIPE,
         stderr=stderr,
         stdin=subprocess.DEVNULL,
@@ -70,8 +70,8 @@ def running(bundle: Path, data_dir: Path, *args: str, **env: str) -> Iterator[Se
     """The program, answering. Ended with SIGTERM if the test has not ended it."""
     # Its log goes to a file: nobody reads a pipe while a test is running, and a full one would stop it.
     with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
-        given = ("serve", "--port", "0", "--bundle", str(bundle), *args)
-        process = _started(given, data_dir, env, log.file)
+        options = ("serve", "--port", "0", "--bundle", str(bundle), *args)
+        process = _started(options, data_dir, env, log.file)
         process.stderr = open(log.name)  # noqa: SIM115  # closed with the process
     assert process.stdout is not None
     with process:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.errors import StoreUnavailable
 from service.store import MemoryStore
 from tests.service import tiny_bundle
 from tests.service.running import NOW_MS, Service, served
@@ -225,6 +226,37 @@ def test_the_content_type_matters_only_from_a_page(client: httpx2.Client, user: 
     assert client.post("/feedback", content=body, headers=json_page).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b" , \n", 400),
+        (b"[" * 100_000, 400),
+        (b"{} nope", 400),
+        (b"\xff", 400),
+        (b"[]" * 200_001, 422),
+    ],
+)
+def test_a_body_that_makes_no_sense_is_told_so(client: httpx2.Client, body: bytes, status: int) -> None:
+    assert is_problem(client.post("/feedback", content=body), status)
+
+
+def test_with_the_store_away_nothing_is_said_to_be_done(bundles: Path, tmp_path: Path) -> None:
+    class Away(MemoryStore):
+        async def record(self, user_id: str, events: Any) -> Any:
+            raise StoreUnavailable("it is away")
+
+        async def put_profile(self, user_id: str, profile: Any) -> None:
+            raise StoreUnavailable("it is away")
+
+    known = {"event": "user", "timestamp": NOW_MS, "user": "u", "fields": fields(age=33)}
+    with served(bundles, Away(), tmp_path) as client:
+        for event in (interaction("u"), known):
+            reply = client.post("/feedback", json=event)
+            assert is_problem(reply, 503)
+            assert reply.headers["retry-after"]
+
+
 def rank(client: httpx2.Client, model: str = "default", query: str = "", **members: Any) -> httpx2.Response:
     asked = {
         "id": "81f4",
@@ -270,7 +302,7 @@ def test_an_objective_is_a_model_that_ranks_by_it_alone(client: httpx2.Client) -
         ({"items": []}, "items"),
         ({"timestamp": "soon"}, "timestamp"),
         ({"items": [{"id": "v1"}, {"id": "v2", "fields": fields(duration_s=-1)}]}, "items[1].duration_s"),
-        ({"items": [{"id": ""}]}, "items[0].video_id"),
+        ({"items": [{"id": ""}]}, "items[0].id"),
         ({"fields": fields(tab=[["x"]])}, "fields.tab"),
         ({"fields": fields(tab="\x00")}, "fields.tab"),
         ({"user": "\x00"}, "user"),

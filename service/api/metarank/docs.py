@@ -41,7 +41,12 @@ FEEDBACK: Final = operation(
         interaction=_INTERACTION,
         several=[_ITEM, _INTERACTION],
     )
-    | {"application/x-ndjson": {"schema": {"type": "string"}, "example": '{"event": "item", …}\n'}},
+    | {
+        "application/x-ndjson": {
+            "schema": {"type": "array", "items": EVENT, "minItems": 1},
+            "example": [_ITEM, _INTERACTION],
+        }
+    },
 )
 RANK: Final = operation(
     ref(wire.RankReply),

@@ -35,7 +35,7 @@ def read_body(body: bytes, limit: int) -> list[Read]:
 
     Raises:
         NotJson: not JSON, or not UTF-8.
-        Invalid: more than `limit` events.
+        Invalid: more than `limit` events, or more of anything than they could have.
     """
     events: list[Any] = []
     for value in _values(body):
@@ -45,6 +45,7 @@ def read_body(body: bytes, limit: int) -> list[Read]:
 
 
 def _values(body: bytes) -> list[Any]:
+    bodies.checked_parts(body)
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as e:
@@ -52,17 +53,18 @@ def _values(body: bytes) -> list[Any]:
     values = []
     at, end = 0, len(text.rstrip(_BETWEEN))
     try:
-        while True:
-            while at < end and text[at] in _BETWEEN:
+        while at < end:
+            while text[at] in _BETWEEN:
                 at += 1
             value, at = _DECODER.raw_decode(text, at)
             values.append(value)
-            if at >= end:
-                return values
     except RecursionError:
         raise NotJson("The body is nested too deep.") from None
     except ValueError as e:
         raise NotJson(f"Value {len(values) + 1} of the body is not JSON: {e}.") from None
+    if not values:
+        raise NotJson("The body is empty; an empty list of events is [].")
+    return values
 
 
 def _one(value: Any, index: int) -> Read:

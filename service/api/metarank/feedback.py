@@ -15,6 +15,7 @@ from models.manifest import Manifest
 from models.schema import FeedbackEvent, Profile, Video
 from service.api import body as bodies
 from service.api.auth import allow
+from service.api.deadline import in_time
 from service.api.errors import Invalid, NothingAccepted, plain
 from service.api.ingest import CONCURRENT_USERS, ingest
 from service.api.metarank import docs, mapping
@@ -23,6 +24,9 @@ from service.api.metarank.wire import FeedbackReply, InteractionEvent, ItemEvent
 from service.api.services import Services, services_of, trace_of
 from service.core.events import Rejected
 from service.core.labeler import choose
+from service.runtime.admission import LABEL_COST
+from service.runtime.slot import Serving
+from service.telemetry.trace import Trace
 
 router = APIRouter(tags=["metarank"])
 
@@ -56,18 +60,9 @@ async def post_feedback(request: Request) -> Response:
     events = read_body(body, services.settings.max_events)
     todo = sort_out(events, serving.current.manifest)
     trace.mark("parse")
-    # Videos first: an interaction of the same body may need the duration.
-    updated = await _put_videos(services, todo.videos) + await _put_profiles(services, todo.profiles)
-    trace.mark("state")
-    rejected = todo.rejected
-    if todo.exposures:
-        exposures = [exposure for _, exposure in todo.exposures]
-        done = await ingest(
-            services, serving, exposures, choose(serving.current, []), store=True, trace=trace
-        )
-        updated += done.accepted + done.merged
-        at = [index for index, _ in todo.exposures]
-        rejected += [msgspec.structs.replace(r, index=at[r.index]) for r in done.rejected]
+    with services.admission.events.take(LABEL_COST + len(events)):
+        async with in_time(request):
+            updated, rejected = await _keep(services, serving, todo, trace)
     rejected = [plain(r) for r in sorted(rejected, key=lambda r: r.index)]
     if rejected and len(rejected) == len(events):
         raise NothingAccepted(rejected)
@@ -124,6 +119,24 @@ def _sort_interaction(index: int, event: InteractionEvent, shown_to: str | None,
         out.exposures.append((index, exposure))
     else:
         out.ignored += 1
+
+
+async def _keep(
+    services: Services, serving: Serving, todo: Sorted, trace: Trace
+) -> tuple[int, list[Rejected]]:
+    """Write what is new -> how much of it was, and what was rejected of the whole body."""
+    # Videos first: an interaction of the same body may need the duration.
+    updated = await _put_videos(services, todo.videos) + await _put_profiles(services, todo.profiles)
+    trace.mark("state")
+    rejected = todo.rejected
+    if todo.exposures:
+        exposures = [exposure for _, exposure in todo.exposures]
+        names = choose(serving.current, [])
+        done = await ingest(services, serving, exposures, names, store=True, trace=trace)
+        updated += done.accepted + done.merged
+        at = [index for index, _ in todo.exposures]
+        rejected += [msgspec.structs.replace(r, index=at[r.index]) for r in done.rejected]
+    return updated, rejected
 
 
 async def _put_videos(services: Services, videos: Sequence[Video]) -> int:

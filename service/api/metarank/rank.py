@@ -11,11 +11,12 @@ from starlette.responses import Response
 from models.manifest import Manifest
 from service.api import body as bodies
 from service.api.auth import allow
+from service.api.deadline import deadline_s
 from service.api.errors import Invalid, UnknownModel
 from service.api.metarank import docs, mapping
 from service.api.metarank.events import checked_type
 from service.api.metarank.wire import Field, RankedScore, RankReply, RankRequest
-from service.api.rerank import deadline_s, ranked
+from service.api.rerank import ranked
 from service.api.services import services_of, trace_of
 from service.api.wire import Item, RerankRequest
 
@@ -43,7 +44,12 @@ async def post_rank(request: Request) -> Response:
     asked = bodies.decode(_request, await bodies.read(request, services.settings.max_body_bytes))
     slate = _slate(asked, weights, nobody=f"anonymous {trace.request_id}")
     answer = await ranked(
-        services, trace, serving, slate, deadline_s=deadline_s(request, services.settings), explain=explain
+        services,
+        trace,
+        serving,
+        slate,
+        deadline_s=deadline_s(request, services.settings.deadline_ms),
+        explain=explain,
     )
     scores = [
         RankedScore(item.video_id, item.score, _features(item) if explain else None) for item in answer.items

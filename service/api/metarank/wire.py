@@ -59,6 +59,9 @@ class RankedItem(msgspec.Struct, frozen=True, kw_only=True):
     id: Id
     fields: list[Field] = []
 
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "id", checked_id(self.id, "id"))
+
 
 class RankingEvent(_Event, frozen=True, kw_only=True, tag="ranking"):
     """What was shown: tells later interactions whose they are."""
@@ -148,13 +151,13 @@ def milliseconds(moment: float | str) -> int:
     try:
         if isinstance(moment, str) and not (moment.isascii() and moment.lstrip("-").isdigit()):
             at = datetime.fromisoformat(moment)
-            value = round((at.replace(tzinfo=at.tzinfo or UTC) - _EPOCH).total_seconds() * 1000)
+            value = (at.replace(tzinfo=at.tzinfo or UTC) - _EPOCH).total_seconds() * 1000
         else:
-            value = int(moment)
+            value = float(moment)
     except (ValueError, OverflowError):
         raise ValueError(
             f"`timestamp` must be Unix milliseconds or ISO 8601, found {str(moment)[:40]!r}"
         ) from None
-    if not 0 <= value <= MAX_TIMESTAMP_MS:
-        raise ValueError(f"`timestamp` must be 0 to {MAX_TIMESTAMP_MS}, found {str(value)[:40]}")
-    return value
+    if not 0 <= value <= MAX_TIMESTAMP_MS:  # so written, NaN is refused too
+        raise ValueError(f"`timestamp` must be 0 to {MAX_TIMESTAMP_MS}, found {value:g}")
+    return round(value)
