@@ -80,6 +80,12 @@ REASON = {
 HOW = list(REASON)
 
 
+def point_at(root: Path, text: str) -> None:
+    """`CURRENT` holds this, from one moment to the next: the service must not see half of it."""
+    (root / "draft").write_text(text)
+    (root / "draft").replace(root / "CURRENT")
+
+
 def reloads(client: httpx2.Client) -> dict[str, float]:
     """By outcome."""
     found = re.findall(
@@ -194,7 +200,7 @@ def test_activating_a_bad_bundle_keeps_the_old_one(root: Path, tmp_path: Path, h
 def test_promoting_a_bad_bundle_keeps_the_old_one_and_counts(root: Path, tmp_path: Path, how: str) -> None:
     with app(root, tmp_path) as client:
         broken(root, how)
-        (root / "CURRENT").write_text(BROKEN + "\n")
+        point_at(root, BROKEN + "\n")
         assert eventually(lambda: reloads(client) == {"loaded": 1.0, "failed": 1.0})
         assert refused(client) == {BROKEN: REASON[how]}
         assert [r["version"] for r in client.get("/v1/models").json()["refused"]] == [BROKEN]
@@ -208,11 +214,11 @@ def test_promoting_a_bad_bundle_keeps_the_old_one_and_counts(root: Path, tmp_pat
 def test_a_bad_bundle_that_is_not_wanted_any_more_is_not_refused_any_more(root: Path, tmp_path: Path) -> None:
     broken(root, "truncated")
     with app(root, tmp_path) as client:
-        (root / "CURRENT").write_text(BROKEN + "\n")
+        point_at(root, BROKEN + "\n")
         assert eventually(lambda: refused(client) == {BROKEN: "corrupt_bundle"})
-        (root / "CURRENT").write_text(FIRST + "\n")
+        point_at(root, FIRST + "\n")
         assert eventually(lambda: refused(client) == {})
-        (root / "CURRENT").write_text(BROKEN + "\n")  # another promote is another look
+        point_at(root, BROKEN + "\n")  # another promote is another look
         assert eventually(lambda: refused(client) == {BROKEN: "corrupt_bundle"})
         assert answers(client) == (FIRST, 0.5)
 

@@ -23,6 +23,7 @@ from service.runtime.trials import Trial
 from service.store import MemoryStore
 from tests.service import tiny_bundle
 from tests.service.running import event, eventually, served
+from tests.service.test_bundles import point_at
 from tests.service.tiny_bundle import FIRST, SECOND, TROUBLE_S
 
 NAN, FAILING = "20260107-00000007", "20260106-00000006"
@@ -39,7 +40,7 @@ def root(tmp_path: Path) -> Path:
 
 @contextmanager
 def app(root: Path, tmp_path: Path) -> Iterator[httpx2.Client]:
-    with served(root, MemoryStore(), tmp_path / "data") as client:
+    with served(root, MemoryStore(), tmp_path / "data", deadline_ms=10_000) as client:
         yield client
 
 
@@ -74,7 +75,7 @@ def test_a_bundle_that_fails_on_what_was_answered_is_refused(
         for call, body in ((":activate", None), (":split", {"share": 0.5}), (":shadow", {"share": 0.5})):
             reply = client.post(f"/v1/models/{version}{call}", json=body)
             assert (reply.status_code, "recorded slate" in reply.json()["detail"]) == (409, True)
-        (root / "CURRENT").write_text(version + "\n")
+        point_at(root, version + "\n")
         refused = (
             f'reelrank_bundle_refused{{reason="self_test_failed",role="current",version="{version}"}} 1.0'
         )

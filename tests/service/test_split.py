@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 @contextmanager
 def app(root: Path, tmp_path: Path, **options: Any) -> Iterator[httpx2.Client]:
-    with served(root, MemoryStore(), tmp_path / "data", **options) as client:
+    with served(root, MemoryStore(), tmp_path / "data", deadline_ms=10_000, **options) as client:
         yield client
 
 
