@@ -1,8 +1,8 @@
 """Known weaknesses in what serving installs: `pip-audit` over the installed closure of `reelrank[cpu]`.
 
-Exit codes: 0 none is known of any; 1 some are (listed); 2 it cannot be asked at all; 3 the advisories could not
-be had for all of it, and what could not be checked is named. A check that did not happen must not look like
-a check that passed, nor fail a machine without a way out.
+Exit codes: 0 none is known of any; 1 some are (listed); 2 it cannot be asked at all; 3 the advisories could
+not be had for all of it, and what could not be checked is named. A check that did not happen must not look
+like a check that passed, nor fail a machine without a way out.
 """
 
 from __future__ import annotations
