@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from service.api.auth import Keys
 from service.settings import Settings
 from service.sockets import listening, reserved
-from service.store.embedded import EmbeddedServer
+from service.store import EmbeddedServer, RedisStore
 from service.telemetry import logs, tracing
 from service.telemetry.metrics import MULTIPROCESS_DIR
 from service.worker import run_worker
@@ -51,6 +51,8 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
             log.warning("no API key is configured: listening on loopback only (REELRANK_API_KEYS)")
     for warning in exposed(settings, host):
         log.warning(warning)
+    if settings.store is not None:
+        RedisStore.open(settings.store)  # connects to nothing: a URL that is none ends the start here
     # Taken before anything is started: a port in use should say so at once.
     with listening(host, port) as first, contextlib.ExitStack() as stack:
         port = first.getsockname()[1]

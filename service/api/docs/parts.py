@@ -32,7 +32,7 @@ STATUSES: Final = {
     "413": problem("The body is larger than REELRANK_MAX_BODY_BYTES."),
     "415": problem("Another content type, or a compressed body."),
     "422": problem("Well-formed, but a value breaks its rule."),
-    "429": problem("The process has its hands full, nothing was done: see `Retry-After`."),
+    "429": problem("Refused for now, nothing was done: see `Retry-After`."),
     "503": problem("No bundle, the store is away, or too late: see `Retry-After`."),
 }
 
@@ -56,6 +56,8 @@ def operation(
     content: Json = {"schema": reply}
     if example is not None:
         content["example"] = example
+    if "401" in statuses:  # a key has rights, and a rate
+        statuses += ("429",)
     out: Json = {
         "responses": {
             "200": {"description": "Done.", "content": {"application/json": content}},
