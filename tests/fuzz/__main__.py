@@ -40,6 +40,7 @@ def main(
 ) -> None:
     """Fuzz the service."""
     began, at = time.monotonic(), commit()
+    against = "tiny" if bundle is None else bundle.name
     with tempfile.TemporaryDirectory() as folder:
         if bundle is None:
             bundle = Path(folder) / "bundles"
@@ -49,6 +50,7 @@ def main(
             broken = _broken(service, max(1, cases - described["cases"]), seed)
     report = {
         "command": f"python -m tests.fuzz --cases {cases} --examples {examples} --seed {seed}",
+        "bundle": against,
         "commit": at,
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),

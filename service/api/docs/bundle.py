@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from models.manifest import Manifest
+import math
+
+from models.manifest import Graph, Manifest
 from service.api.docs.parts import Json
 from service.api.docs.schemas import ID
 from service.api.metarank.rank import DEFAULT
+from service.api.oip.tensors import DATATYPES
 
 
 def name_what_it_has(document: Json, manifest: Manifest) -> None:
@@ -30,12 +33,32 @@ def name_what_it_has(document: Json, manifest: Manifest) -> None:
         | {name: {"anyOf": [ID["anyOf"][0], {"type": "number"}]} for name in manifest.profile_categories},
         "additionalProperties": False,
     }
+    for path in ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"):
+        json = paths[path]["post"]["requestBody"]["content"]["application/json"]
+        json["examples"] = {"one_row": {"value": _rows_of_ones(manifest.labeler)}}
     graphs = (manifest.labeler, manifest.ranker)
     for struct, names in (
         ("InputTensor", [spec.name for graph in graphs for spec in graph.inputs]),
         ("RequestedOutput", [spec.name for graph in graphs for spec in graph.outputs]),
     ):
         schemas[struct]["properties"]["name"] = {"enum": names}
+
+
+def _rows_of_ones(graph: Graph) -> Json:
+    """A request that the graph takes: every input, of the smallest shape."""
+    shapes = {spec.name: [1 if isinstance(dim, str) else dim for dim in spec.shape] for spec in graph.inputs}
+    return {
+        "id": "42",
+        "inputs": [
+            {
+                "name": spec.name,
+                "shape": shapes[spec.name],
+                "datatype": DATATYPES[spec.dtype],
+                "data": [1] * math.prod(shapes[spec.name]),
+            }
+            for spec in graph.inputs
+        ],
+    }
 
 
 def _parameter(operation: Json, name: str) -> Json:
