@@ -116,6 +116,7 @@ class Budget:
             except asyncio.CancelledError:
                 if entry in self._waiting:
                     self._waiting.remove(entry)
+                    self._let_in()  # there may be room for those behind it
                 elif not place.cancelled():  # it was counted, and is not used
                     self._give(cost)
                 raise
@@ -144,6 +145,9 @@ class Budget:
     def _give(self, cost: int) -> None:
         self.used -= cost
         self._done += cost
+        self._let_in()
+
+    def _let_in(self) -> None:
         while self._waiting and self._fits(self._waiting[0][0]):
             next_cost, place = self._waiting.popleft()
             if not place.done():  # done is: cancelled, and not yet told so
