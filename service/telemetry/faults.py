@@ -30,6 +30,8 @@ class FaultMetrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        for calls in ("reads", "writes"):
+            self.breaker(calls, "closed")  # there from the start, to be watched
         self.refused = Counter(
             "reelrank_refused",
             "Requests that gave way to others: no room for candidates, events, …, or late, or slow_body.",
