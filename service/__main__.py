@@ -1,9 +1,10 @@
-"""`python -m service`: serve, replay, demo, ledger."""
+"""`python -m service`: serve, consume, replay, demo, ledger."""
 
 from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +37,55 @@ def serve(
     from service.settings import Settings
 
     run(Settings.read(bundle=bundle, store=store), host=host, port=port, workers=workers)
+
+
+@app.command()
+def consume(
+    stream: Annotated[str, typer.Option(help="Stream of events; their field `event` is JSON.")] = (
+        "reelrank:events"
+    ),
+    group: Annotated[str, typer.Option(help="Consumers of one group share the events.")] = "reelrank",
+    labels: Annotated[str, typer.Option(help="Stream the labels go to.")] = "reelrank:labels",
+    dead: Annotated[str, typer.Option(help="Stream for what cannot be labelled, and why.")] = "reelrank:dead",
+    name: Annotated[
+        str | None, typer.Option(help="This consumer; its own among the running ones. HOST-PID if left out.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, max=5_000, help="Events at once.")] = 500,
+    labels_wanted: Annotated[str, typer.Option(help="Labels, separated by commas; the bundle's first.")] = "",
+    idle_s: Annotated[
+        float, typer.Option(min=0.05, help="Take over what another has had for longer than this.")
+    ] = 60.0,
+    deliveries: Annotated[
+        int, typer.Option(min=1, help="An event that was given out more often is a dead letter.")
+    ] = 5,
+    maxlen: Annotated[int, typer.Option(min=1, help="About how many labels and dead letters are kept.")] = (
+        1_000_000
+    ),
+    trim: Annotated[bool, typer.Option(help="Remove events that every group has settled.")] = False,
+    metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="For Prometheus; 0: none.")] = 0,
+    metrics_host: Annotated[str, typer.Option(help="Address for that.")] = "127.0.0.1",
+    bundle: Annotated[
+        Path | None, typer.Option(help="A folder of versions with CURRENT, or one version's folder.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="redis://… or unix://…: state and streams; same as the service's.")
+    ] = None,
+) -> None:
+    """Label the events of a Redis Stream until Ctrl-C."""
+    from service.consume import consume as run
+    from service.consumer import Consuming
+    from service.settings import Settings
+    from service.store.streams import Names
+
+    wanted = tuple(filter(None, (part.strip() for part in labels_wanted.split(","))))
+    run(
+        Settings.read(bundle=bundle, store=store),
+        Names(stream, group, name or f"{socket.gethostname()}-{os.getpid()}", labels, dead),
+        Consuming(batch=batch, labels=wanted, idle_s=idle_s, deliveries=deliveries, trim=trim),
+        maxlen=maxlen,
+        metrics_host=metrics_host,
+        metrics_port=metrics_port,
+    )
 
 
 @app.command()

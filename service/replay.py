@@ -8,10 +8,10 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final
 
-import httpx2
 import msgspec
 from rich.console import Console
 from rich.progress import (
@@ -23,14 +23,15 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from models.errors import BadInput, StoreUnavailable
+from models.errors import BadInput
 from models.schema import FLAGS
+from service.client import Client, Refused, Retries, Unreachable
 
-TRIES: Final = 8
-"""Times one batch is sent before replay gives up; sending again is safe, events are idempotent."""
+PATIENCE: Final = Retries(tries=8, first_pause_s=0.5, longest_pause_s=30.0, budget=1.0)
+"""A batch waits for the service for half a minute at least. There is never more than one request at a time;
+the budget that keeps many callers from coming back at once would only end a replay early."""
 
-FIRST_PAUSE_S: Final = 0.25
-"""Before the second try; doubles with every further one."""
+OUTCOMES: Final = ("accepted", "duplicates", "merged", "rejected")
 
 COLUMNS: Final = ("user_id", "video_id", "timestamp_ms", "watch_time_s", "duration_s", *FLAGS)
 OPTIONAL: Final = ("event_id", "tab", "author_id", "tag", "session_id", "device")
@@ -50,13 +51,14 @@ def replay(source: str, url: str, *, rate: float, batch: int, progress: Path | N
         key: an API key with the right `label`.
 
     Raises:
-        BadInput: the file cannot be read, the service is not there or refuses the requests as such.
-        StoreUnavailable: the service went away or could not store the events, for longer than we wait.
+        BadInput: the file cannot be read, or the service is not there.
+        ServiceError: the service refuses the requests as such, or could not store the events for longer than
+            we wait.
+        Unreachable: the service went away, for longer than we wait.
     """
     done = _resume(progress, source)
     events = itertools.islice(_events(source), done, None)
-    counts = dict.fromkeys(("accepted", "duplicates", "merged", "rejected"), 0)
-    headers = {"authorization": f"Bearer {key}"} if key else {}
+    counts = dict.fromkeys(OUTCOMES, 0)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -65,7 +67,7 @@ def replay(source: str, url: str, *, rate: float, batch: int, progress: Path | N
         TimeElapsedColumn(),
     )
     with (
-        httpx2.Client(base_url=url, headers=headers, timeout=30.0) as client,
+        Client(url, key=key, timeout_s=30.0, retries=PATIENCE) as client,
         Progress(*columns, console=Console(stderr=True)) as bar,
     ):
         task = bar.add_task("events", total=None, completed=done)
@@ -87,68 +89,35 @@ def replay(source: str, url: str, *, rate: float, batch: int, progress: Path | N
     print(f"{sent} events in {took:.1f} s ({sent / max(took, 1e-9):.0f}/s): {told}")
 
 
-def _reach(client: httpx2.Client) -> None:
+def _reach(client: Client) -> None:
     """A service that goes away is waited for; one that was never there is a wrong address."""
     try:
-        client.get("/health/live")
-    except (httpx2.TransportError, httpx2.InvalidURL) as e:
-        raise BadInput(f"No service answers at {client.base_url}: {e}. Start one: make serve.") from e
+        client.health()
+    except Unreachable as e:
+        raise BadInput(f"{e} Start one: make serve.") from e
 
 
-def _send(client: httpx2.Client, lines: list[bytes]) -> dict[str, int]:
-    """One batch, again while the service says that it may be sent again."""
-    body = b"[" + b",".join(lines) + b"]"
-    pause_s = FIRST_PAUSE_S
-    for attempt in range(1, TRIES + 1):
-        try:
-            reply = client.post("/label", content=body, headers={"content-type": "application/json"})
-        except httpx2.TransportError as e:
-            if attempt == TRIES:
-                raise StoreUnavailable(f"The service at {client.base_url} is gone: {e}.") from e
-        else:
-            if reply.status_code in (200, 409, 422):
-                return _counted(reply.json(), len(lines))
-            if reply.status_code == 400:
-                return _without_unreadable(client, lines, reply)
-            if reply.status_code not in (429, 503):
-                _refused(reply)
-            if attempt == TRIES:
-                raise StoreUnavailable(f"The service goes on refusing: {_detail(reply)}")
-        time.sleep(pause_s)
-        pause_s *= 2
-    raise AssertionError("the last try returns or raises")
-
-
-def _without_unreadable(client: httpx2.Client, lines: list[bytes], reply: httpx2.Response) -> dict[str, int]:
-    """A line that is no JSON spoils its batch: the others are sent without it."""
-    if len(lines) == 1:
-        return {"rejected": 1}
-    good = [line for line in lines if _is_json(line)]
-    if len(good) == len(lines):
-        _refused(reply)
-    counts = _send(client, good) if good else {}
-    counts["rejected"] = counts.get("rejected", 0) + len(lines) - len(good)
-    return counts
-
-
-def _counted(reply: dict[str, Any], sent: int) -> dict[str, int]:
-    if "labels" not in reply:  # a problem document: no event of the batch went through
-        if "rejected" not in reply:
-            raise BadInput(f"The service refuses the events: {reply.get('detail')}")
-        return {"rejected": sent}
-    counts = {outcome: int(reply[outcome]) for outcome in ("accepted", "duplicates", "merged")}
-    return counts | {"rejected": len(reply["rejected"])}
-
-
-def _refused(reply: httpx2.Response) -> NoReturn:
-    raise BadInput(f"The service answers {reply.status_code}: {_detail(reply)}")
-
-
-def _detail(reply: httpx2.Response) -> str:
+def _send(client: Client, lines: list[bytes]) -> dict[str, int]:
+    """One batch. A line that is no JSON spoils it: then the others are sent without such lines."""
     try:
-        return str(reply.json().get("detail"))
-    except ValueError:
-        return reply.text[:200]
+        (reply,) = client.label_all(lines, batch=len(lines))
+    except Refused as e:
+        if e.problem.status != HTTPStatus.BAD_REQUEST:
+            raise
+        good = [line for line in lines if _is_json(line)]
+        if len(good) == len(lines):
+            if len(lines) > 1:
+                raise
+            good = []  # JSON to us, and not to the service, which is stricter
+        counts = _send(client, good) if good else dict.fromkeys(OUTCOMES, 0)
+        counts["rejected"] += len(lines) - len(good)
+        return counts
+    return {
+        "accepted": reply.accepted,
+        "duplicates": reply.duplicates,
+        "merged": reply.merged,
+        "rejected": len(reply.rejected),
+    }
 
 
 def _is_json(line: bytes) -> bool:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx2
 import typer
 
 from loadtests.faults.load import FAST, FULL
@@ -27,8 +28,6 @@ def main(
     ] = None,
 ) -> None:
     """Play every scenario on loopback and print the table. Exit code 1 if an event was lost or doubled."""
-    # Whoever asks us to end wants what we started to end too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     names = tuple(name for name in NAMES if only in name)
     if not names:
         refuse(f"no scenario has {only!r} in its name; there are {', '.join(NAMES)}")
@@ -39,7 +38,7 @@ def main(
         for found in run(version_folder(bundle), FAST if fast else FULL, names, tell):
             rows.append(found.plain())
             wrong += [f"{found.name}: {what}" for what in found.wrong]
-    except (ReelrankError, ProgramFailed, TimeoutError) as e:
+    except (ReelrankError, ProgramFailed, TimeoutError, httpx2.HTTPError) as e:
         refuse(str(e))
     except KeyboardInterrupt:
         sys.exit(130)
@@ -75,4 +74,6 @@ def _write(path: Path, report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    # Whoever asks us to end wants what we started to end too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     typer.run(main)

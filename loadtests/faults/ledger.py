@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ RUN: Final = 5
 REPLAY: Final = 200
 """Events of one body when all is sent again."""
 START_MS: Final = 1_651_330_969_569
+
+TRIES: Final = 40
+PAUSE_S: Final = 0.25
+"""Before a check asks again."""
 
 Event = dict[str, Any]
 T = TypeVar("T")
@@ -111,9 +116,7 @@ class Ledger:
         """Send events until they are acknowledged. Returns those that were new to the service."""
         anew = set()
         for batch in _pages(events, REPLAY):
-            reply = http.post("/label", json=batch)
-            reply.raise_for_status()
-            labels = reply.json()["labels"]
+            labels = _patiently(http, "POST", "/label", json=batch).json()["labels"]
             self._acknowledged |= {label["event_id"] for label in labels}
             anew |= {label["event_id"] for label in labels if not label["duplicate"]}
         return anew
@@ -123,12 +126,24 @@ class Ledger:
         held: dict[str, list[Event]] = {event_id: [] for event_id in self._sent}
         members = ("event_id", "user_id", "video_id", "timestamp_ms", "watch_time_s", "duration_s")
         for user_id in Counter(event["user_id"] for event in self._sent.values()):
-            reply = http.get(f"/users/{quote(user_id, safe='')}/sequence")
-            if reply.status_code == 404:
-                continue
-            for event in reply.raise_for_status().json()["events"]:
+            reply = _patiently(http, "GET", f"/users/{quote(user_id, safe='')}/sequence")
+            for event in reply.json()["events"] if reply.status_code == 200 else ():
                 held.setdefault(event["event_id"], []).append({name: event[name] for name in members})
         return held
+
+
+def _patiently(http: httpx2.Client, method: str, path: str, **options: Any) -> httpx2.Response:
+    """Ask again when the service says so: a check must not fail because the machine is busy.
+
+    Raises:
+        httpx2.HTTPStatusError: it goes on saying so, or says something else than 200 or 404.
+    """
+    for _ in range(TRIES):
+        reply = http.request(method, path, **options)
+        if reply.status_code not in (429, 503):
+            break
+        time.sleep(PAUSE_S)
+    return reply if reply.status_code == 404 else reply.raise_for_status()
 
 
 def _pages(items: list[T], size: int) -> Iterable[list[T]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Final
+from typing import Any, Final
 
 from loadtests.faults.load import Load
 from loadtests.faults.report import Row
@@ -19,7 +19,7 @@ JUST_S: Final = 0.05
 
 def _terminated(name: str, stage: Stage) -> Row:
     """SIGTERM: what is in flight is answered, then it ends; and it comes back."""
-    ended: dict[str, float] = {}
+    ended: dict[str, Any] = {}
     with stage.load() as load:
 
         def terminate() -> None:

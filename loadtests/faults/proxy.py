@@ -11,6 +11,8 @@ from typing import Final, Self
 
 CHUNK: Final = 64 * 1024
 START_S: Final = 10.0
+SETTLE_S: Final = 0.01
+"""A connection that was being taken when we stopped listening shows itself within this, and is broken too."""
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -88,6 +90,7 @@ class FaultProxy:
         if self._server is not None:
             self._server.close()
             self._server = None
+            await asyncio.sleep(SETTLE_S)
         await self._break()
 
     async def _break(self) -> None:

@@ -48,6 +48,7 @@ class Row:
             "requests dropped": self.notes.get("dropped", 0),
         }
         words = [f"{count} {what}" for what, count in found.items() if count]
+        words += [f"not so: {note.replace('_', ' ')}" for note, so in self.notes.items() if so is False]
         return words if self.recovered_s is not None else [*words, "it did not recover"]
 
     def plain(self) -> dict[str, Any]:

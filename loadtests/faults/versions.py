@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import httpx2
@@ -29,7 +30,7 @@ def _promoted(name: str, stage: Stage) -> Row:
                 version = FIRST if number % 2 else SECOND
                 started = time.monotonic()
                 store.promote(version)
-                _until(lambda wanted=version: _served(http) == wanted)  # type: ignore[misc]
+                _until(partial(_serves, http, version))
                 took.append(time.monotonic() - started)
 
         load.during(promote)
@@ -43,20 +44,21 @@ def _spoilt(name: str, stage: Stage) -> Row:
     manifest.write_text(manifest.read_text().replace(SECOND, BROKEN))
     graph = stage.bundles / BROKEN / "ranker.onnx"
     graph.write_bytes(graph.read_bytes()[:-20])
+    kept = []
     with stage.http() as http, stage.load() as load:
         refused = _refusals(http)
 
         def spoil() -> None:
             (stage.bundles / "CURRENT").write_text(f"{BROKEN}\n")
             _until(lambda: _refusals(http) > refused)
+            kept.append(_serves(http, FIRST))
 
         try:
             load.during(spoil, lambda: BundleStore(stage.bundles).promote(FIRST))
-            kept = _served(http) == FIRST
         finally:
             (stage.bundles / "CURRENT").write_text(f"{FIRST}\n")
             shutil.rmtree(stage.bundles / BROKEN)
-    return stage.row(name, load, old_version_kept=kept)
+    return stage.row(name, load, old_version_kept=kept[0])
 
 
 def _rolled_back(name: str, stage: Stage) -> Row:
@@ -77,12 +79,12 @@ def _rolled_back(name: str, stage: Stage) -> Row:
     stage.program.terminate()
     stage.program.start()
     with stage.http() as http:
-        survived = _served(http) == FIRST
+        survived = _serves(http, FIRST)
     return stage.row(name, load, events, rolled_back_ms=spread(took), survives_a_restart=survived)
 
 
-def _served(http: httpx2.Client) -> str:
-    return str(http.get("/health/ready").json().get("model_version"))
+def _serves(http: httpx2.Client, version: str) -> bool:
+    return bool(http.get("/health/ready").json().get("model_version") == version)
 
 
 def _refusals(http: httpx2.Client) -> float:

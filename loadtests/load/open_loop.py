@@ -104,12 +104,13 @@ class _Driver:
         self._waiting: deque[int] = deque()
         self._left = n
         self._ended = asyncio.Event()
+        self._over = False
+        self._opened: list[Connection] = []
         self._reconnecting: set[asyncio.Task[None]] = set()
 
     async def run(self, connections: int, timeout_s: float) -> Run:
         self._start = perf_counter()
-        opened = await asyncio.gather(*(Connection.connect(*self._address) for _ in range(connections)))
-        self._free.extend(opened)
+        self._free.extend(await asyncio.gather(*(self._connect() for _ in range(connections))))
         self._start = perf_counter() + LEAD_S
         for i, due in enumerate(self._due):
             wait = self._start + due - perf_counter()
@@ -121,16 +122,23 @@ class _Driver:
                 await self._ended.wait()
         except TimeoutError:
             pass  # what is unanswered stays `GONE`, as late as the run was long
+        self._over = True
         now = perf_counter() - self._start
         missing = np.isnan(self._latency)
         self._latency[missing] = now - self._due[missing]
         self._late[np.isnan(self._late)] = 0.0
-        for connection in opened:
-            connection.close()
         for task in self._reconnecting:
             task.cancel()
         await asyncio.gather(*self._reconnecting, return_exceptions=True)
+        for connection in self._opened:
+            connection.close()
+        await asyncio.sleep(0)
         return Run(self._due, self._latency, self._late, self._status)
+
+    async def _connect(self) -> Connection:
+        connection = await Connection.connect(*self._address)
+        self._opened.append(connection)
+        return connection
 
     def _dispatch(self, i: int) -> None:
         while self._free:
@@ -147,6 +155,8 @@ class _Driver:
         answer.add_done_callback(lambda done: self._answered(connection, i, done))
 
     def _answered(self, connection: Connection, i: int, done: asyncio.Future[Any]) -> None:
+        if self._over:  # hanging up at the end is what ended it
+            return
         answer = done.result()
         self._latency[i] = answer.at_s - self._start - self._due[i]
         self._status[i] = answer.status
@@ -172,7 +182,7 @@ class _Driver:
         async def connect() -> None:
             while True:
                 try:
-                    self._take(await Connection.connect(*self._address))
+                    self._take(await self._connect())
                     return
                 except OSError:
                     await asyncio.sleep(0.02)

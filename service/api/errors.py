@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -16,13 +17,15 @@ from starlette.responses import Response
 
 from models import errors
 from service.api.auth import Forbidden, Unauthorized
+from service.api.services import trace_of
 from service.api.wire import Problem
 from service.core.events import Rejected
 
-log = logging.getLogger("reelrank.api")
-
 PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER_S: Final = "1"
+
+MAX_DETAIL: Final = 1000
+"""Characters of one text in an answer: nobody gets back more than they have sent."""
 
 
 class NotJson(errors.BadInput):
@@ -113,6 +116,17 @@ def status_of(error: errors.ReelrankError) -> HTTPStatus:
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
 
 
+def reason_of(error: errors.ReelrankError) -> str:
+    """The error's class in a word, for metrics and logs: `store_unavailable`; of a refusal, what there was no
+    room for."""
+    return error.reason if isinstance(error, errors.Overloaded) else _snake(type(error).__name__)
+
+
+@cache
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
 def document_of(error: errors.ReelrankError) -> Problem:
     """What the caller is told."""
     status = status_of(error)
@@ -130,23 +144,21 @@ def document_of(error: errors.ReelrankError) -> Problem:
 
 def response_of(error: errors.ReelrankError) -> Response:
     """The whole answer."""
+    return _response(document_of(error), _headers(error))
+
+
+def _headers(error: errors.ReelrankError) -> Mapping[str, str] | None:
     headers = HEADERS.get(status_of(error))
     if isinstance(error, errors.Overloaded):
         headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
-    return _response(document_of(error), headers)
-
-
-def refusal(error: errors.ReelrankError) -> str | None:
-    """The word for `reelrank_refused_total`, if the error is one by which a request gives way to others."""
-    if isinstance(error, errors.Overloaded):
-        return error.reason
-    if isinstance(error, errors.DeadlineExceeded):
-        return "late"
-    return "slow_body" if isinstance(error, BodyTooSlow) else None
+    return headers
 
 
 def utf8(text: str) -> str:
-    """Text that can be sent: a message may quote a lone surrogate of the input, which no UTF-8 can hold."""
+    """Text that can be sent: a message may quote a lone surrogate of the input, which no UTF-8 can hold, or
+    megabytes of it."""
+    if len(text) > MAX_DETAIL:
+        text = text[:MAX_DETAIL] + "…"
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -163,13 +175,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(errors.ReelrankError)
     async def _(request: Request, error: errors.ReelrankError) -> Response:
-        if reason := refusal(error):
-            request.app.state.services.metrics.faults.refused.labels(
-                request.scope["route"].path, reason
-            ).inc()
         if status_of(error) is HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
-        return _response(_told(request, document_of(error)), HEADERS.get(status_of(error)))
+            raise error  # one that nobody has given a status is a fault
+        trace_of(request).reason = reason_of(error)
+        return _response(_told(request, document_of(error)), _headers(error))
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> Response:
@@ -178,17 +187,20 @@ def install(app: FastAPI) -> None:
             HTTPStatus.NOT_FOUND: "There is nothing at this path; GET /docs lists what there is.",
             HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not take {request.method}.",
         }.get(status, error.detail)
+        trace_of(request).reason = status.name.lower()
         return _response(_told(request, _problem(status, detail)), error.headers)
 
     @app.exception_handler(ClientDisconnect)
     async def _(request: Request, error: ClientDisconnect) -> Response:
         # Nobody will read it. But a client that hangs up is no fault of ours: not a 500, not a traceback.
+        trace_of(request).reason = "client_disconnected"
         return _response(_problem(HTTPStatus.BAD_REQUEST, "The connection ended before the body did."), None)
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> Response:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         detail = "The service has a fault; its log has the details under this X-Request-Id."
+        trace_of(request).reason = "fault"
         return _response(_told(request, _problem(status, detail)), None)
 
 

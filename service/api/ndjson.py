@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from models.errors import ReelrankError
 from service.api.body import NDJSON
-from service.api.errors import BodyTooSlow, document_of, refusal, response_of
+from service.api.errors import BodyTooSlow, document_of, reason_of, response_of
 from service.api.events import MAX_LINE_BYTES, Read, long_line, read_line
 from service.api.ingest import Ingested, ingest
 from service.api.services import Services
@@ -104,6 +104,7 @@ class NdjsonLabels(Response):
         self._request = request
         self._services = services
         self._trace = trace
+        trace.streamed = True
         self._serving = serving
         self._names = names
         self._store = store
@@ -122,8 +123,7 @@ class NdjsonLabels(Response):
         except ClientDisconnect:
             return  # what was answered is stored; the client will send the rest again
         except ReelrankError as e:
-            if reason := refusal(e):
-                self._services.metrics.faults.refused.labels("/label", reason).inc()
+            self._trace.reason = reason_of(e)
             if not self._started:
                 await response_of(e)(scope, receive, send)
                 return

@@ -49,18 +49,40 @@ async def post_rerank(request: Request) -> Response:
     services, trace = services_of(request), trace_of(request)
     allow(request, services.keys, "rerank")
     serving = services.slot.serving()
-    settings = services.settings
-    until_s = deadline_s(request, settings.deadline_ms)
     explain = bodies.flag(request, "explain", False)
+    until_s = deadline_s(request, services.settings.deadline_ms)
     bodies.content_type(request, bodies.JSON)
-    asked = bodies.decode(_request, await bodies.read(request, settings.max_body_bytes))
-    bodies.limited(asked.candidates, settings.max_candidates, "candidates", "REELRANK_MAX_CANDIDATES")
-    with services.admission.candidates.take(SLATE_COST + len(asked.candidates)):
-        content = await _answer(services, trace, serving, asked, until_s, explain=explain)
+    asked = bodies.decode(_request, await bodies.read(request, services.settings.max_body_bytes))
+    reply = await ranked(services, trace, serving, asked, deadline_s=until_s, explain=explain)
+    content = _encode(reply)
+    trace.mark("encode")
     return Response(content, media_type=bodies.JSON)
 
 
-async def _answer(
+async def ranked(
+    services: Services,
+    trace: Trace,
+    serving: Serving,
+    asked: RerankRequest,
+    *,
+    deadline_s: float,
+    explain: bool,
+) -> RerankReply:
+    """The answer to a request that has been read, in whatever vocabulary it came.
+
+    Raises:
+        Invalid: too many candidates, or weights that this bundle does not have.
+        Overloaded: there is no room for so many.
+        DeadlineExceeded: it would come too late.
+    """
+    bodies.limited(
+        asked.candidates, services.settings.max_candidates, "candidates", "REELRANK_MAX_CANDIDATES"
+    )
+    with services.admission.candidates.take(SLATE_COST + len(asked.candidates)):
+        return await _ranked(services, trace, serving, asked, deadline_s, explain=explain)
+
+
+async def _ranked(
     services: Services,
     trace: Trace,
     serving: Serving,
@@ -68,19 +90,14 @@ async def _answer(
     deadline_s: float,
     *,
     explain: bool,
-) -> bytes:
-    """The reply's bytes.
-
-    Raises:
-        Invalid: weights that this bundle does not have.
-        DeadlineExceeded: it would come too late.
-    """
+) -> RerankReply:
     settings = services.settings
     bundle = serving.of_user(asked.user_id)
     try:
         weights = checked_weights(bundle, asked.weights)
     except BadInput as e:
         raise Invalid(str(e), loc="weights") from None
+    trace.version = bundle.manifest.version
     candidates, again = distinct(asked.candidates)
     candidates = services.catalogue.complete(candidates)
     trace.mark("parse")
@@ -115,6 +132,7 @@ async def _answer(
         metrics.degraded.labels(what).inc()
     for name in slate.nonfinite:
         metrics.nonfinite.labels(name).inc()
+    metrics.drift.ranked(bundle.manifest.version, slate.history_length, slate.outputs())
     if serving.shadow is not None:
         offer_slate(
             services,
@@ -128,7 +146,7 @@ async def _answer(
             tab=asked.tab,
             now_ms=now_ms,
         )
-    reply = RerankReply(
+    return RerankReply(
         request_id=asked.request_id if asked.request_id is not None else trace.request_id,
         items=items(candidates, slate, asked.top_k),
         model_version=bundle.manifest.version,
@@ -137,9 +155,6 @@ async def _answer(
         history_length=slate.history_length,
         took_ms=trace.took_ms(),
     )
-    content = _encode(reply)
-    trace.mark("encode")
-    return content
 
 
 async def _state(

@@ -18,7 +18,9 @@ from service.runtime.slot import Slot
 from service.settings import Settings
 from service.store.protocol import Store
 from service.telemetry.metrics import Metrics
+from service.telemetry.requests import RequestLog
 from service.telemetry.trace import Trace
+from service.telemetry.tracing import Tracing
 
 
 @dataclass(slots=True)
@@ -35,6 +37,9 @@ class Services:
     recorded: Recorded
     admission: Admission
     beat: Beat
+    requests: RequestLog
+    tracing: Tracing | None = None
+    """`None` when it is off."""
     catalogue: Catalogue = field(default_factory=Catalogue)
     aside: Aside = field(default_factory=Aside)
     draining: bool = False

@@ -50,6 +50,7 @@ def offer_slate(
 
     def compare() -> None:
         other = rerank(bundle, candidates, weights=checked_weights(bundle, weights), **asked)
+        _check_finite(other.nonfinite)
         version = bundle.manifest.version
         for what, value in slate_differences(answer, other).items():
             metrics.difference.labels(version, what).observe(value)
@@ -82,10 +83,17 @@ def offer_labels(
     def compare() -> None:
         names = [name for name in answer.by_name if name in bundle.manifest.labels]
         other = label(bundle, events, names, profiles)
+        _check_finite(other.nonfinite)
         for name, value in label_differences(answer, other).items():
             metrics.difference.labels(bundle.manifest.version, f"label.{name}").observe(value)
 
     _offer(services, shadow, answered, "label", compare)
+
+
+def _check_finite(outputs: Sequence[str]) -> None:
+    """What an answer would have replaced is no difference to be averaged: it is a failure."""
+    if outputs:
+        raise ArithmeticError(f"{outputs[0]} is not finite")
 
 
 def _offer(
@@ -105,6 +113,6 @@ def _counted(metrics: BundleMetrics, endpoint: Endpoint, version: str, compare: 
         compare()
         outcome = "compared"
     except Exception as e:  # whatever it is, it is the shadow's
-        log.warning("shadow %s failed at /%s: %s", version, endpoint, str(e).splitlines()[:1])
+        log.warning("shadow %s failed at /%s: %s", version, endpoint, str(e).partition("\n")[0])
     metrics.shadow_seconds.labels(endpoint, version).observe(time.perf_counter() - began)
     metrics.shadow.labels(endpoint, version, outcome).inc()

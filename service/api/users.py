@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Final
 
 import msgspec
 from fastapi import APIRouter, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from models.manifest import Manifest
@@ -51,6 +53,8 @@ async def delete_user(request: Request) -> Response:
     """
     services, trace = services_of(request), trace_of(request)
     allow(request, services.keys, "admin")
+    if request.scope["raw_path"].endswith(b"/sequence"):  # not the user `…/sequence`: that slash is encoded
+        raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET"})
     user_id = bodies.path_id(request, "user_id")
     trace.mark("parse")
     # The ledger first: whoever has asked is then forgotten by what is trained next, though the store may be

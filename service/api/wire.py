@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -205,6 +205,38 @@ class Active(msgspec.Struct, frozen=True):
 
     model_version: str
     provider: str
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """One version. Of one that cannot be used, only `version`, `active` and `error` are told."""
+
+    version: str
+    active: bool
+    error: str | None = None
+    created_at: str | None = None
+    files: dict[str, str] = {}
+    """SHA-256 by file name."""
+    labels: list[str] = []
+    labels_by_user: list[str] = []
+    objectives: list[str] = []
+    weights: dict[str, float] = {}
+    sequence_length: int | None = None
+    default_tab: str | None = None
+    profile_numbers: list[str] = []
+    profile_categories: list[str] = []
+    watermark_ms: int | None = None
+    training: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+
+
+class Models(msgspec.Struct, frozen=True):
+    """Every version, and which of them answers, on what hardware."""
+
+    active: str | None
+    provider: str | None
+    split: OnTrial | None
+    shadow: OnTrial | None
+    models: list[Model]
 
 
 class Health(msgspec.Struct, frozen=True):

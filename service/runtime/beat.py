@@ -31,6 +31,7 @@ class Beat:
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._beats = 0
+        self._worst_s = 0.0
         self.lag_s = 0.0
         """Of the last beat, in seconds."""
 
@@ -38,6 +39,11 @@ class Beat:
         """Begin, on the running loop."""
         self._due = perf_counter() + EVERY_S
         self._timer = asyncio.get_running_loop().call_later(EVERY_S, self._beat)
+
+    def worst_s(self) -> float:
+        """The worst lag since the last call, in seconds."""
+        worst_s, self._worst_s = self._worst_s, 0.0
+        return worst_s
 
     def stop(self) -> None:
         """End."""
@@ -48,6 +54,7 @@ class Beat:
         late_s = perf_counter() - self._due
         # A loop that has nothing to do rounds its timers to milliseconds.
         self.lag_s = late_s if late_s > EVERY_S / 2 else 0.0
+        self._worst_s = max(self._worst_s, self.lag_s)
         self._heard(self.lag_s)
         self._beats += 1
         if self._beats % REPORT == 0:

@@ -66,13 +66,16 @@ class Slate:
     """`[N]`, in seconds; NaN is unknown."""
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    """Arrays as their bytes, little-endian float32."""
+class File(msgspec.Struct, forbid_unknown_fields=True):
+    """What is on the disk: arrays as their bytes, little-endian float32. `read` and `sealed` add a checksum,
+    which tells a spoilt one from one that a bundle really fails on."""
 
-    format: Literal["reelrank recorded requests 1"]
-    columns: str
     slates: list[tuple[bytes, bytes, bytes]]
+    """Feedback, ages, durations."""
     bodies: list[bytes]
+    columns: str = msgspec.field(default_factory=columns_digest)
+    """`models.features.columns_digest` of the service that wrote it."""
+    format: Literal["reelrank recorded requests 1"] = "reelrank recorded requests 1"
 
 
 class Recorded:
@@ -114,16 +117,12 @@ class Recorded:
         """Take over what the file holds. One that is spoilt, or of another layout, is ignored with one line
         in the log; the next `save` replaces it."""
         try:
-            content = self._path.read_bytes()
+            self._slates, self._bodies = read(self._path)
         except FileNotFoundError:
             return
-        except OSError as e:
-            log.warning("recorded requests are ignored: %s", e)
-            return
-        try:
-            self._slates, self._bodies = _parsed(content)
-        except (ValueError, msgspec.MsgspecError) as e:
+        except (OSError, ValueError, msgspec.MsgspecError) as e:
             log.warning("recorded requests in %s are ignored: %s", self._path, e)
+            self._unsaved = True
         self._seen = {"slates": len(self._slates), "bodies": len(self._bodies)}
 
     def save(self) -> None:
@@ -132,19 +131,21 @@ class Recorded:
         if not self._unsaved:
             return
         self._unsaved = False
-        file = _File(
-            "reelrank recorded requests 1",
-            columns_digest(),
-            [(s.feedback.tobytes(), s.age_s.tobytes(), s.duration_s.tobytes()) for s in list(self._slates)],
-            [body.tobytes() for body in list(self._bodies)],
+        content = sealed(
+            File(
+                [
+                    (s.feedback.tobytes(), s.age_s.tobytes(), s.duration_s.tobytes())
+                    for s in list(self._slates)
+                ],
+                [body.tobytes() for body in list(self._bodies)],
+            )
         )
-        content = msgspec.msgpack.encode(file)
         draft = self._path.with_name(f".{self._path.name}.{os.getpid()}.draft")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             draft.unlink(missing_ok=True)
             with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-                out.write(_digest(content) + content)
+                out.write(content)
             draft.replace(self._path)
         except OSError as e:
             log.warning("recorded requests cannot be saved: %s", e)
@@ -223,21 +224,36 @@ def _check(version: str, what: str, run: Callable[[], Mapping[str, Array]]) -> N
             )
 
 
-def _parsed(content: bytes) -> tuple[list[Slate], list[F32]]:
+def read(path: Path) -> tuple[list[Slate], list[F32]]:
+    """What a file holds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError, msgspec.MsgspecError: it is spoilt, or of another layout.
+    """
+    content = path.read_bytes()
     digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if digest != _digest(content):
         raise ValueError("its checksum is wrong")
-    file = msgspec.msgpack.decode(content, type=_File)
+    file = msgspec.msgpack.decode(content, type=File)
     if file.columns != columns_digest():
         raise ValueError("it was written with other columns")
-    slates = [Slate(_matrix(f), np.frombuffer(a, "<f4"), np.frombuffer(d, "<f4")) for f, a, d in file.slates]
-    if any(len(s.feedback) != len(s.age_s) for s in slates):
-        raise ValueError("its arrays do not fit together")
+    slates = [Slate(_matrix(f), _vector(a), _vector(d)) for f, a, d in file.slates]
     return slates[:CAPACITY], [_matrix(body) for body in file.bodies[:CAPACITY]]
 
 
+def sealed(file: File) -> bytes:
+    """The file's bytes."""
+    content = msgspec.msgpack.encode(file)
+    return _digest(content) + content
+
+
+def _vector(content: bytes) -> F32:
+    return np.frombuffer(content, "<f4")
+
+
 def _matrix(content: bytes) -> F32:
-    return np.frombuffer(content, "<f4").reshape(-1, len(FEEDBACK_COLUMNS))
+    return _vector(content).reshape(-1, len(FEEDBACK_COLUMNS))
 
 
 def _digest(content: bytes) -> bytes:

@@ -32,23 +32,11 @@ class FaultMetrics:
         )
         for calls in ("reads", "writes"):
             self.breaker(calls, "closed")  # there from the start, to be watched
-        self.refused = Counter(
-            "reelrank_refused",
-            "Requests that gave way to others: no room for candidates, events, …, or late, or slow_body.",
-            ["route", "reason"],
-            registry=registry,
-        )
         self.in_flight = Gauge(
             "reelrank_in_flight",
             "What is under way of candidates, events, streams and bytes of bodies, weighted by its cost.",
             ["what"],
             multiprocess_mode="livesum",
-            registry=registry,
-        )
-        self.loop_lag = Gauge(
-            "reelrank_loop_lag_seconds",
-            "How late the event loop came back to what was due: what a request waits before it is looked at.",
-            multiprocess_mode="livemax",
             registry=registry,
         )
 

@@ -181,7 +181,7 @@ def test_slates_over_the_budget_are_refused_at_once_and_labels_go_on(bundles: Pa
             assert "REELRANK_MAX_INFLIGHT_CANDIDATES" in answer.json()["detail"]
             assert 1 <= int(answer.headers["retry-after"]) <= MAX_RETRY_AFTER_S
             assert answer.headers["x-request-id"]
-        counted = metric(client, 'reelrank_refused_total{reason="candidates",route="/rerank"}')
+        counted = metric(client, 'reelrank_refusals_total{reason="candidates",route="/rerank"}')
         assert counted == 9
         assert metric(client, 'reelrank_requests_total{method="POST",route="/rerank",status="429"}') == 9
         assert client.post("/rerank", json=slate(20)).status_code == 200
@@ -266,4 +266,4 @@ def test_a_request_whose_time_went_by_unseen_is_dropped_before_any_work(
             late = client.post("/rerank", json=slate(5), headers={"X-Deadline-Ms": "100"})
         assert late.status_code == 503
         assert "before the request was looked at" in late.json()["detail"]
-        assert metric(client, 'reelrank_refused_total{reason="late",route="/rerank"}') == 1
+        assert metric(client, 'reelrank_refusals_total{reason="deadline_exceeded",route="/rerank"}') == 1

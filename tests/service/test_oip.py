@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ def test_a_value_that_json_cannot_hold_is_null_and_exact_as_bytes(client: httpx2
         (b"", "not JSON"),
         (b"\xff", "UTF-8"),
         (b"[" * 100_000, "nested"),
+        (b'{"inputs": [' + b"[]," * 200_001 + b"0]}", "arrays and objects"),
         (b"{}", "inputs"),
         (b"[]", "object"),
         (body(tensor(name="x")), "no input 'x'"),
@@ -196,6 +198,21 @@ def test_only_the_version_that_answers_can_be_asked(bundles: Path, tmp_path: Pat
             assert status == 200 or refused(reply, 404)
 
 
+def test_after_a_change_of_version_the_new_one_answers_and_the_old_one_is_gone(
+    bundles: Path, tmp_path: Path
+) -> None:
+    versions = tmp_path / "bundles"
+    shutil.copytree(bundles, versions)
+    with served(versions, MemoryStore(), tmp_path / "data") as client:
+        of_first = f"/v2/models/labeler/versions/{tiny_bundle.FIRST}"
+        assert client.post(f"{of_first}/infer", content=body()).status_code == 200
+        client.post(f"/v1/models/{tiny_bundle.SECOND}:activate").raise_for_status()
+        assert refused(client.post(f"{of_first}/infer", content=body()), 404)
+        reply = client.post(PATH, content=body()).json()
+        assert reply["model_version"] == tiny_bundle.SECOND
+        assert reply["outputs"][0]["data"] == [0.1875]  # three quarters of the first one's label
+
+
 def test_each_graph_asks_for_the_right_of_its_endpoint(bundles: Path, tmp_path: Path) -> None:
     keys = "labels:label,slates:rerank,reader:read"
     with served(bundles, MemoryStore(), tmp_path, api_keys=keys) as client:
@@ -208,6 +225,8 @@ def test_each_graph_asks_for_the_right_of_its_endpoint(bundles: Path, tmp_path: 
         assert status("slates", "POST", PATH) == 403
         assert status("slates", "POST", "/v2/models/ranker/infer") == 400
         assert status("reader", "POST", "/v2/models/ranker/infer") == 403
+        assert status("stranger", "POST", "/v2/models/nobody/infer") == 401
+        assert status("stranger", "POST", "/v2/models/ranker/versions/1/infer") == 401
         assert status("reader", "GET", "/v2/models/ranker") == 200
         assert refused(client.get("/v2/models/ranker"), 401)
         assert client.get("/v2/health/ready").status_code == 200

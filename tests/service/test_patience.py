@@ -70,7 +70,7 @@ def test_a_body_that_does_not_come_is_408(client: httpx2.Client) -> None:
     assert said.startswith(b"HTTP/1.1 408 ")
     assert b"application/problem+json" in said
     assert b"REELRANK_BODY_TIMEOUT_S" in said
-    assert metric(client, 'reelrank_refused_total{reason="slow_body",route="/label"}') == 1
+    assert metric(client, 'reelrank_refusals_total{reason="body_too_slow",route="/label"}') == 1
 
 
 def test_a_slow_body_that_ends_in_time_is_read(client: httpx2.Client) -> None:

@@ -43,6 +43,15 @@ def test_forgetting_removes_sequence_profile_and_idempotency_records(
     assert client.post("/label", json=event(f"{user}-1", user)).json()["accepted"] == 1
 
 
+def test_a_sequence_is_not_deleted_by_its_path_nor_a_user_of_that_name(
+    client: httpx2.Client, user: str
+) -> None:
+    client.post("/label", json=event(f"{user}-1", f"{user}/sequence")).raise_for_status()
+    refused = client.delete(f"/users/{user}/sequence")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
+    assert client.delete(f"/users/{user}%2Fsequence").json()["known"] is True
+
+
 def test_forgotten_users_are_in_the_ledger_known_or_not(bundles: Path, tmp_path: Path) -> None:
     with served(bundles, MemoryStore(), tmp_path) as client:
         client.post("/label", json=event("e1", "alice")).raise_for_status()

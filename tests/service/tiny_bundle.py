@@ -10,6 +10,9 @@ tab row t, profile number `age` a (0 if unknown), author row u:
     watch_time_s = watch_ratio · d         watch_time = watch_time_s/(watch_time_s + 10)
     interest     = sigmoid(u/10)           anchors: weights ¼ ½ ¼ at ½, 1, 1½ times the watch_ratio
     quantiles_s  = ½, 1, 1½ times watch_time_s
+
+A twist makes another ranker: `mirror` answers twice the watch_time_s and sigmoid(-u/10) as interest; `nan`
+and `raise` are sound but for candidates of exactly `TROUBLE_S`, where they answer NaN, or fail.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
@@ -44,6 +47,9 @@ from models.vocabulary import Vocabulary
 FIRST: Final = "20260101-00000001"
 SECOND: Final = "20260102-00000002"
 SEQUENCE_LENGTH: Final = 50
+TROUBLE_S: Final = 77.0
+
+Twist = Literal["none", "mirror", "nan", "raise"]
 
 _TYPES: Final = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
 _FIELDS: Final = Vocabulary(
@@ -65,13 +71,20 @@ def watch_ratio(
     return ratio * 30 / (30 + d) * (1 + tab_row / 100) * (1 + age / 1000)
 
 
-def write(folder: Path, version: str = FIRST, *, scale: float = 1.0, crowds: bool = False) -> Path:
+def write(
+    folder: Path,
+    version: str = FIRST,
+    *,
+    scale: float = 1.0,
+    crowds: bool = False,
+    twist: Twist = "none",
+) -> Path:
     """Make `folder` a complete version. Another `scale` of `labelcraft` makes other weights."""
     folder.mkdir(parents=True)
     takes = (*_LABELER_IN, *_CROWDS_IN) if crowds else _LABELER_IN
     gives = (*_LABELER_OUT, *_CROWDS_OUT) if crowds else _LABELER_OUT
     (folder / LABELER).write_bytes(_labeler(scale, takes, gives))
-    (folder / RANKER).write_bytes(_ranker())
+    (folder / RANKER).write_bytes(_ranker(twist))
     (folder / VOCABULARY).write_bytes(_FIELDS.to_bytes())
     manifest = Manifest(
         version=version,
@@ -190,7 +203,7 @@ def _labeler(scale: float, takes: Sequence[TensorSpec], gives: Sequence[TensorSp
     return net.model(takes, gives)
 
 
-def _ranker() -> bytes:
+def _ranker(twist: Twist) -> bytes:
     net = _Net()
     rows = net.const([1], np.int64)
     sums = net.op("ReduceSum", "sequence_feedback", rows, keepdims=0)  # [B, 8]
@@ -204,11 +217,17 @@ def _ranker() -> bytes:
     unknown = net.op("IsNaN", "candidate_duration_s")
     d = net.op("Where", unknown, net.const(20), "candidate_duration_s")
     ratio = net.op("Mul", user, net.op("Div", net.const(30), net.op("Add", d, net.const(30))))
+    if twist == "nan":
+        ratio = net.op("Where", net.op("Equal", d, net.const(TROUBLE_S)), net.const(np.nan), ratio)
+    elif twist == "raise":  # row 1 of a table of one row
+        trouble = net.op("Cast", net.op("Equal", d, net.const(TROUBLE_S)), to=TensorProto.INT64)
+        ratio = net.op("Mul", ratio, net.op("Gather", net.const([1]), trouble))
     net.op("Identity", ratio, out="watch_ratio")
-    seconds = net.op("Mul", ratio, d, out="watch_time_s")
+    seconds = net.op("Mul", ratio, d)
+    net.op("Mul", seconds, net.const(2 if twist == "mirror" else 1), out="watch_time_s")
     net.op("Div", seconds, net.op("Add", seconds, net.const(10)), out="watch_time")
     author = net.op("Cast", net.column("candidate_ids", 1, 2), to=TensorProto.FLOAT)
-    net.op("Sigmoid", net.op("Div", author, net.const(10)), out="interest")
+    net.op("Sigmoid", net.op("Div", author, net.const(-10 if twist == "mirror" else 10)), out="interest")
     last = net.const([2], np.int64)
     thirds = net.const([[[0.5, 1.0, 1.5]]])
     ratio3 = net.op("Mul", net.op("Unsqueeze", ratio, last), thirds, out="anchor_ratio")

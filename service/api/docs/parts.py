@@ -32,7 +32,7 @@ STATUSES: Final = {
     "413": problem("The body is larger than REELRANK_MAX_BODY_BYTES."),
     "415": problem("Another content type, or a compressed body."),
     "422": problem("Well-formed, but a value breaks its rule."),
-    "429": problem("The process has its hands full, nothing was done: see `Retry-After`."),
+    "429": problem("Refused for now, nothing was done: see `Retry-After`."),
     "503": problem("No bundle, the store is away, or too late: see `Retry-After`."),
 }
 
@@ -56,6 +56,8 @@ def operation(
     content: Json = {"schema": reply}
     if example is not None:
         content["example"] = example
+    if "401" in statuses:  # a key has rights, and a rate
+        statuses += ("429",)
     out: Json = {
         "responses": {
             "200": {"description": "Done.", "content": {"application/json": content}},
@@ -73,6 +75,24 @@ def json(schema: Json, **examples: Any) -> Json:
     """A JSON body with named examples."""
     named = {name: {"value": value} for name, value in examples.items()}
     return {"application/json": {"schema": schema, "examples": named}}
+
+
+def link(description: str, path: str, method: str, parameters: Json | None = None, body: Any = None) -> Json:
+    """What can be done next with an answer; values are runtime expressions.
+
+    Args:
+        description: why one would.
+        path: of the other operation, as in the document.
+        method: of it, in small letters.
+        parameters: its parameters.
+        body: its body.
+    """
+    out: Json = {"description": description, "operationRef": f"#/paths/{path.replace('/', '~1')}/{method}"}
+    if parameters:
+        out["parameters"] = parameters
+    if body is not None:
+        out["requestBody"] = body
+    return out
 
 
 def parameter(name: str, schema: Json, description: str, place: str = "query") -> Json:

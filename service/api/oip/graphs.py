@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from starlette.requests import Request
 
@@ -13,6 +14,9 @@ from models.runtime import Bundle
 from service.api.errors import UnknownModel
 from service.api.oip.tensors import Limits
 from service.api.services import Services
+
+RIGHTS: Final = {"labeler": "label", "ranker": "rerank"}
+"""What a key must allow for each: the same as for the endpoint that it is behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +28,6 @@ class Model:
     graph: Graph
     run: Callable[[Mapping[str, Array], Sequence[str]], dict[str, Array]]
     limits: Limits
-    right: str
-    """What a key must allow for it."""
 
 
 def model_of(request: Request, services: Services) -> Model:
@@ -54,10 +56,10 @@ def _model(name: str, bundle: Bundle, services: Services) -> Model:
     match name:
         case "labeler":
             rows = {"N": settings.max_events}
-            return Model(name, manifest.version, manifest.labeler, bundle.run_labeler, rows, "label")
+            return Model(name, manifest.version, manifest.labeler, bundle.run_labeler, rows)
         case "ranker":
             # As much as one slate may be: attention takes memory by candidates times steps.
             users = settings.max_candidates
             axes = {"B": users, "N": settings.max_candidates, "L": manifest.sequence_length}
-            return Model(name, manifest.version, manifest.ranker, bundle.run_ranker, axes, "rerank")
+            return Model(name, manifest.version, manifest.ranker, bundle.run_ranker, axes)
     raise UnknownModel(f"There is no model {name[:64]!r}; the models are labeler and ranker.")

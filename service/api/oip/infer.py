@@ -12,7 +12,7 @@ from service.api import body as bodies
 from service.api.auth import allow
 from service.api.errors import BadTensor, Invalid, WrongContentType
 from service.api.oip import docs, tensors
-from service.api.oip.graphs import Model, model_of
+from service.api.oip.graphs import RIGHTS, Model, model_of
 from service.api.oip.wire import InferReply, InferRequest, OutputTensor
 from service.api.services import services_of, trace_of
 from service.runtime import compute
@@ -46,8 +46,8 @@ async def post_infer(request: Request) -> Response:
     `models.features` makes: rows of the vocabulary, seconds, and flags as 0 and 1.
     """
     services, trace = services_of(request), trace_of(request)
+    allow(request, services.keys, RIGHTS.get(request.path_params["model"], "read"))
     model = model_of(request, services)
-    allow(request, services.keys, model.right)
     if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise WrongContentType("Compressed bodies are not read; send it without Content-Encoding.")
     body = await bodies.read(request, services.settings.max_body_bytes)
@@ -75,15 +75,17 @@ def infer(model: Model, body: bytes, length: int | None) -> tuple[bytes, bytes]:
         NotJson: the JSON is none.
         BadTensor: it is not a request of the protocol, or does not fit the graph.
     """
+    head = body if length is None else body[:length]
     try:
-        asked = bodies.decode(_request, body if length is None else body[:length])
+        bodies.checked_parts(head)
+        asked = bodies.decode(_request, head)
     except Invalid as e:
         raise BadTensor(f"{e.loc}: {e}" if e.loc else str(e)) from None
     for tensor in (*asked.inputs, *(asked.outputs or ())):
         if odd := [name for name in UNSUPPORTED if name in tensor.parameters]:
             raise BadTensor(f"`{odd[0]}` is not supported here; send and take tensors in the body.")
     wanted = _wanted(asked, model)
-    behind = memoryview(body)[len(body) if length is None else length :]
+    behind = memoryview(body)[len(head) :]
     arrays = tensors.read(asked.inputs, behind, model.graph, model.limits)
     try:
         out = model.run(arrays, list(wanted))

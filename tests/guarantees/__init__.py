@@ -1,0 +1,1 @@
+"""What the service promises, each promise shown on the running program, over HTTP, with real servers."""

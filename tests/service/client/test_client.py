@@ -1,0 +1,161 @@
+"""The clients against the real service: the whole surface, both ways of calling it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import service.client as door
+from models.errors import BadInput
+from models.schema import Candidate, FeedbackEvent
+from service.client import AsyncClient, Client, Event, Refused, Retries, Unreachable
+from service.store import MemoryStore
+from tests.service import tiny_bundle
+from tests.service.running import NOW_MS, Service, served
+
+
+def exposure(event_id: str, user_id: str, **members: float | bool | str) -> FeedbackEvent:
+    """Half of a 24 s video watched."""
+    given = {"video_id": "v1", "timestamp_ms": NOW_MS, "watch_time_s": 12.0, "duration_s": 24.0} | members
+    return FeedbackEvent(event_id=event_id, user_id=user_id, **given)  # type: ignore[arg-type]  # checked there
+
+
+@pytest.fixture
+def api(service: Service) -> Iterator[Client]:
+    with Client(service.url) as client:
+        yield client
+
+
+def test_an_exposure_is_labelled_once_kept_and_forgotten(api: Client, user: str) -> None:
+    event = exposure(f"{user}-1", user)
+    first, again = api.label([event]), api.label([event])
+    assert (first.accepted, first.labels[0].label, first.labels[0].duplicate) == (1, 0.5, False)
+    assert (again.duplicates, again.labels[0].label, again.labels[0].duplicate) == (1, 0.5, True)
+    assert api.sequence(user).events == [event]
+    assert api.forget(user).known
+    with pytest.raises(Refused) as caught:
+        api.sequence(user)
+    assert (caught.value.problem.status, caught.value.request_id != "") == (404, True)
+    assert user in str(caught.value)
+
+
+def test_which_labels_and_whether_to_store_is_the_callers(api: Client, user: str) -> None:
+    reply = api.label([exposure(f"{user}-1", user)], labels=["pcr", "labelcraft"], store=False)
+    assert reply.labels[0].labels == {"pcr": 0.25, "labelcraft": 0.5}
+    with pytest.raises(Refused, match="404"):
+        api.sequence(user)
+
+
+def test_a_slate_is_ordered_with_every_option(api: Client, user: str) -> None:
+    api.put_videos([Candidate(video_id=f"{user}-a", duration_s=10.0)])
+    api.put_users({user: {"age": 30.0}})
+    candidates = [Candidate(video_id=f"{user}-b", duration_s=200.0), Candidate(video_id=f"{user}-a")]
+    reply = api.rerank(
+        user,
+        candidates,
+        request_id="mine",
+        timestamp_ms=NOW_MS,
+        top_k=1,
+        weights={"watch_time": -1.0},
+        tab="1",
+        explain=True,
+        deadline_ms=5000.0,
+    )
+    assert (reply.request_id, [item.video_id for item in reply.items]) == ("mine", [f"{user}-a"])
+    assert reply.items[0].explanation is not None
+    assert api.sequence(user).profile == {"age": 30.0}
+
+
+def test_an_id_may_hold_what_a_path_may_not(api: Client, user: str) -> None:
+    strange = f"{user}/ü?x=%2F#"
+    api.label([exposure(f"{user}-1", strange)])
+    assert api.sequence(strange).user_id == strange
+    assert api.forget(strange).user_id == strange
+
+
+def test_versions_are_listed_activated_and_rolled_back(tmp_path: Path) -> None:
+    root = tmp_path / "bundles"
+    tiny_bundle.write_root(root, tiny_bundle.FIRST, tiny_bundle.SECOND)
+    with served(root, MemoryStore(), tmp_path) as http, Client(str(http.base_url)) as api:
+        assert api.ready().model_version == api.models().active == tiny_bundle.FIRST
+        assert api.activate(tiny_bundle.SECOND).model_version == tiny_bundle.SECOND
+        listed = {model.version: model for model in api.models().models}
+        assert listed[tiny_bundle.SECOND].active
+        assert listed[tiny_bundle.FIRST].labels == ["labelcraft", "pcr"]
+        assert api.rollback().model_version == tiny_bundle.FIRST
+        with pytest.raises(Refused, match="404"):
+            api.activate("20990101-00000000")
+        assert api.health().status == "live"
+
+
+def test_batches_count_through_and_a_batch_of_nothing_good_is_a_reply(api: Client, user: str) -> None:
+    bad = [f'{{"event_id": "{user}-bad-{i}"}}'.encode() for i in range(3)]
+    events: list[Event] = [exposure(f"{user}-1", user), bad[0], exposure(f"{user}-2", user), *bad[1:]]
+    replies = list(api.label_all(iter(events), batch=3))
+    assert [len(reply.labels) for reply in replies] == [2, 0]
+    assert [r.index for reply in replies for r in reply.rejected] == [1, 3, 4]
+    with pytest.raises(Refused, match="no_such"):
+        list(api.label_all(events, labels=["no_such"]))
+
+
+def test_a_key_is_sent_and_its_lack_is_told(bundles: Path, tmp_path: Path) -> None:
+    with served(bundles, MemoryStore(), tmp_path, api_keys="k1:label") as http:
+        url = str(http.base_url)
+        with Client(url, key="k1") as api:
+            assert api.label([exposure("e1", "alice")]).accepted == 1
+            with pytest.raises(Refused) as caught:
+                api.models()
+            assert caught.value.problem.status == 403
+            assert list(api.label_stream([exposure("e2", "alice")]))
+        with Client(url) as api, pytest.raises(Refused, match="401"):
+            list(api.label_stream([exposure("e2", "alice")]))
+
+
+def test_nobody_there_is_said_and_a_wrong_url_at_once() -> None:
+    with Client("http://127.0.0.1:1", retries=Retries(tries=2, first_pause_s=0.01)) as api:
+        with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1") as caught:
+            api.health()
+        assert not caught.value.sent
+        with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1"):
+            list(api.label_stream([exposure("e1", "alice")]))
+    for url in ("localhost:8000", "ftp://x", "http://", "http://[::1"):
+        with pytest.raises(BadInput, match=r"URL|where a service"):
+            Client(url)
+
+
+def test_the_awaited_client_does_the_same(service: Service, user: str) -> None:
+    async def main() -> None:
+        async with AsyncClient(service.url) as api:
+            events = [exposure(f"{user}-{i}", user) for i in range(5)]
+            assert [r.accepted async for r in api.label_all(events, batch=2)] == [2, 2, 1]
+            assert (await api.label(events)).duplicates == 5
+            slate = await api.rerank(user, [Candidate(video_id="v1")], explain=True, deadline_ms=5000.0)
+            assert slate.history_length == 5
+            assert (await api.put_videos([Candidate(video_id=f"{user}-v")])).accepted == 1
+            assert (await api.put_users({user: {"age": 1.0}})).accepted == 1
+            assert len((await api.sequence(user)).events) == 5
+            assert (await api.forget(user)).known
+            assert (await api.models()).active == (await api.ready()).model_version
+            assert (await api.health()).status == "live"
+            with pytest.raises(Refused):
+                await api.activate("20990101-00000000")
+            with contextlib.suppress(Refused):
+                await api.rollback()
+
+    asyncio.run(main())
+
+
+def test_both_clients_have_the_same_methods_and_arguments() -> None:
+    for name, method in inspect.getmembers(Client, inspect.isfunction):
+        if not name.startswith("_") or name == "__init__":
+            twin = inspect.signature(getattr(AsyncClient, name)).parameters
+            assert list(twin) == list(inspect.signature(method).parameters), name
+
+
+def test_the_door_shows_what_it_says() -> None:
+    assert all(hasattr(door, name) for name in door.__all__)

@@ -1,0 +1,426 @@
+"""`python -m service consume`: each entry has one output, whoever dies whenever."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import random
+import select
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from redis import Redis
+
+from loadtests.faults.proxy import FaultProxy
+from models.errors import BadInput
+from models.store import BundleStore
+from service.app import open_services
+from service.consume import consume
+from service.consumer import Consumer, Consuming
+from service.settings import Settings
+from service.sockets import listening
+from service.store import RedisStore
+from service.store.streams import EventStream, Names
+from service.telemetry.streams import StreamMetrics
+from tests.service import tiny_bundle
+from tests.service.running import START_S, event
+from tests.service.stores import debian, embedded, run
+
+_numbers = itertools.count()
+
+
+@dataclass
+class Streams:
+    """Streams of the test's own, on a real server."""
+
+    url: str
+    redis: Redis
+    names: Names
+
+    def put(self, *events: dict[str, Any] | bytes) -> list[bytes]:
+        """Add entries; returns their ids."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for one in events:
+            pipeline.xadd(self.names.stream, {"event": one if isinstance(one, bytes) else json.dumps(one)})
+        return list(pipeline.execute())
+
+    def out(self, key: str) -> list[dict[bytes, bytes]]:
+        entries = cast(list[tuple[bytes, dict[bytes, bytes]]], self.redis.xrange(key))
+        return [fields for _, fields in entries]
+
+    def labels(self) -> list[dict[bytes, bytes]]:
+        return self.out(self.names.labels)
+
+    def dead(self) -> dict[bytes, dict[bytes, bytes]]:
+        """Dead letters by the entry they are of."""
+        return {fields[b"entry"]: fields for fields in self.out(self.names.dead)}
+
+    def settled(self) -> Counter[bytes]:
+        """How many outputs each entry has."""
+        return Counter(
+            fields[b"entry"] for key in (self.names.labels, self.names.dead) for fields in self.out(key)
+        )
+
+
+@pytest.fixture(scope="module", params=["embedded", "debian"])
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    start = embedded if request.param == "embedded" else debian
+    with start(tmp_path_factory.mktemp(request.param)) as started:
+        yield started
+
+
+@pytest.fixture
+def streams(url: str) -> Iterator[Streams]:
+    n = next(_numbers)
+    with Redis.from_url(url) as redis:
+        yield Streams(url, redis, Names(f"events-{n}", "g", "c", f"labels-{n}", f"dead-{n}"))
+
+
+def events(user: str, count: int) -> list[dict[str, Any]]:
+    return [event(f"{user}-e{i}", f"{user}-{i % 7}", timestamp_ms=1000 + i) for i in range(count)]
+
+
+@asynccontextmanager
+async def consumers(
+    streams: Streams, bundle: Path, data_dir: Path, count: int = 1, url: str = "", **how: Any
+) -> AsyncIterator[list[Consumer]]:
+    """Consumers in this process, running; ended as by a signal."""
+    url = url or streams.url
+    settings = Settings.read(bundle=bundle, data_dir=data_dir, poll_s=0.05, late_s=how.pop("late_s", None))
+    store = RedisStore.open(url, timeout_s=5, read_timeout_s=5)
+    async with open_services(settings, store) as services:
+        names, stop = streams.names, asyncio.Event()
+        metrics = StreamMetrics(services.metrics.registry)
+        opened = [
+            EventStream.open(
+                url, Names(names.stream, names.group, f"c{i}", names.labels, names.dead), maxlen=10_000
+            )
+            for i in range(count)
+        ]
+        running = [Consumer(services, one, Consuming(**how), metrics, stop) for one in opened]
+        tasks = [asyncio.create_task(consumer.run()) for consumer in running]
+        try:
+            yield running
+        finally:
+            stop.set()
+            await asyncio.gather(*tasks)
+            for one in opened:
+                await one.leave()
+
+
+async def until(holds: Any, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come about"
+        await asyncio.sleep(0.02)
+
+
+def test_each_event_is_labelled_stored_and_acknowledged(
+    streams: Streams, bundles: Path, tmp_path: Path
+) -> None:
+    ids = streams.put(*events("plain", 20), event("plain-e0", "plain-0", timestamp_ms=1000))
+
+    async def main() -> None:
+        async with consumers(streams, bundles, tmp_path, labels=("pcr", "labelcraft")):
+            await until(lambda: streams.redis.xlen(streams.names.labels) == 21)
+
+    run(main())
+    answers = {fields[b"entry"]: json.loads(fields[b"label"]) for fields in streams.labels()}
+    assert list(answers) == ids
+    assert answers[ids[0]]["labels"] == {"pcr": 0.25, "labelcraft": 0.5}
+    assert [answers[ids[i]]["duplicate"] for i in (0, 20)] == [False, True]
+    assert streams.labels()[0][b"model_version"].decode() == tiny_bundle.FIRST
+    assert streams.redis.xpending(streams.names.stream, "g")["pending"] == 0
+    state = run(_sequence(streams.url, "plain-0"))
+    assert [e.event_id for e in state] == ["plain-e0", "plain-e7", "plain-e14"]
+
+
+async def _sequence(url: str, user_id: str) -> list[Any]:
+    store = RedisStore.open(url, timeout_s=5, read_timeout_s=5)
+    try:
+        state = await store.read(user_id)
+        return [] if state is None else state.events
+    finally:
+        await store.close()
+
+
+def test_what_cannot_be_labelled_is_a_dead_letter_with_its_reason(
+    streams: Streams, bundles: Path, tmp_path: Path
+) -> None:
+    far_ms = int(time.time() * 1000) + 10**7
+    entries: dict[str, dict[str, Any] | bytes] = {
+        "": event("dead-1", "dead-u"),
+        "malformed": b"{not json",
+        "invalid": event("dead-2", "dead-u", watch_time_s=-1),
+        "conflict": event("dead-1", "somebody-else"),
+        "clock_skew": event("dead-3", "dead-u", timestamp_ms=far_ms),
+        "duration_unknown": event("dead-4", "dead-u", duration_s=None),
+    }
+    ids = dict(zip(entries, streams.put(*entries.values()), strict=True))
+    long = streams.put(b'{"event_id": "' + b"x" * 70_000 + b'"}')[0]
+    other = streams.redis.xadd(streams.names.stream, {"Event": "{}", b"\xff": b"\xfe"})
+
+    async def main() -> None:
+        async with consumers(streams, bundles, tmp_path):
+            await until(lambda: len(streams.settled()) == 8)
+
+    run(main())
+    dead = streams.dead()
+    for code, id_ in ids.items():
+        assert dead.get(id_, {}).get(b"code", b"").decode() == code
+    assert dead[long][b"code"] == dead[other][b"code"] == b"malformed"  # type: ignore[index]  # bytes, as it is
+    assert dead[ids["malformed"]][b"event"] == b"{not json"
+    assert b"watch_time_s" in dead[ids["invalid"]][b"detail"]
+    assert json.loads(dead[other][b"fields"]) == {"Event": "{}", "\\xff": "\\xfe"}  # type: ignore[index]
+    assert set(streams.settled().values()) == {1}
+
+
+def test_a_late_event_has_its_label_and_says_so(streams: Streams, bundles: Path, tmp_path: Path) -> None:
+    streams.put(event("late-1", "late-u"))
+
+    async def main() -> None:
+        async with consumers(streams, bundles, tmp_path, late_s=60.0):
+            await until(lambda: streams.settled())
+
+    run(main())
+    assert streams.labels()[0][b"late"] == b"true"
+    assert run(_sequence(streams.url, "late-u")) == []
+
+
+def test_two_share_the_work(streams: Streams, bundles: Path, tmp_path: Path) -> None:
+    ids = streams.put(*events("shared", 300))
+
+    async def main() -> list[int]:
+        async with consumers(streams, bundles, tmp_path, count=2, batch=10) as both:
+            await until(lambda: len(streams.settled()) == 300)
+        return [consumer.settled["labels"] for consumer in both]
+
+    done = run(main())
+    assert sum(done) == 300
+    assert min(done) > 0
+    assert streams.settled() == Counter(ids)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whoever_dies_at_any_await_each_entry_has_one_output(
+    streams: Streams, bundles: Path, tmp_path: Path, seed: int
+) -> None:
+    """Consumers are cancelled at moments of all kinds, their connections with them, two at a time."""
+    rng = random.Random(seed)
+    good = events(f"dying{seed}", 150)
+    ids = streams.put(*good[:100], b"junk", *good[100:], b"more junk")
+
+    async def one_life(settings: Settings, number: int) -> None:
+        store = RedisStore.open(streams.url, timeout_s=5, read_timeout_s=5)
+        async with open_services(settings, store) as services:
+            stop, metrics = asyncio.Event(), StreamMetrics(services.metrics.registry)
+            opened, tasks = [], []
+            for which in "ab":
+                names = streams.names
+                own = Names(names.stream, names.group, f"{which}{number}", names.labels, names.dead)
+                opened.append(EventStream.open(streams.url, own, maxlen=10_000))
+                how = Consuming(batch=20, idle_s=0.05, deliveries=1000)
+                tasks.append(asyncio.create_task(Consumer(services, opened[-1], how, metrics, stop).run()))
+            for task in tasks:
+                await asyncio.sleep(rng.uniform(0.0, 0.06))
+                while not task.done():  # the Redis client now and then swallows a cancellation
+                    task.cancel()
+                    await asyncio.sleep(0.005)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for one in opened:
+                await one._client.aclose()
+
+    async def main() -> None:
+        settings = Settings.read(bundle=bundles, data_dir=tmp_path)
+        for life in range(12):
+            await one_life(settings, life)
+        async with consumers(streams, bundles, tmp_path, batch=50, idle_s=0.05, deliveries=1000):
+            await until(lambda: len(streams.settled()) == len(ids))
+
+    run(main())
+    assert streams.settled() == Counter(ids)
+    assert set(streams.dead()) == {ids[100], ids[151]}
+
+
+def test_what_always_fails_goes_aside_and_takes_nobody_with_it(
+    streams: Streams, bundles: Path, tmp_path: Path
+) -> None:
+    """What the store holds on one user is damaged: every event of theirs fails, though the store answers."""
+    streams.redis.set("rr:s:{broken}", b"\xff junk")
+    ids = streams.put(
+        event("fine-1", "fine"), event("broken-1", "broken"), *(event(f"fine-{i}", "fine") for i in (2, 3))
+    )
+
+    async def main() -> None:
+        async with consumers(streams, bundles, tmp_path, idle_s=0.05, deliveries=2):
+            await until(lambda: len(streams.settled()) == 4)
+
+    run(main())
+    assert {id_: fields[b"code"] for id_, fields in streams.dead().items()} == {ids[1]: b"undeliverable"}
+    assert streams.settled() == Counter(ids)
+
+
+def test_a_store_that_is_away_is_waited_for_and_nothing_is_lost(
+    streams: Streams, bundles: Path, tmp_path: Path
+) -> None:
+    ids = streams.put(*events("away", 60))
+
+    async def main() -> None:
+        path = streams.url.removeprefix("unix://").partition("?")[0]
+        with FaultProxy(path) as proxy:
+            url = f"redis://127.0.0.1:{proxy.port}"
+            async with consumers(streams, bundles, tmp_path, url=url, batch=10, idle_s=0.2):
+                await until(lambda: len(streams.settled()) >= 10)
+                await asyncio.to_thread(proxy.refuse)
+                ids.extend(streams.put(*events("away-more", 30)))
+                await asyncio.sleep(0.5)
+                await asyncio.to_thread(proxy.heal)
+                await until(lambda: len(streams.settled()) == 90)
+
+    run(main())
+    assert streams.settled() == Counter(ids)
+    assert not streams.dead()
+
+
+def test_another_bundle_is_taken_up_on_the_way(streams: Streams, tmp_path: Path) -> None:
+    root = tmp_path / "bundles"
+    tiny_bundle.write_root(root, tiny_bundle.FIRST, tiny_bundle.SECOND)
+
+    async def main() -> None:
+        async with consumers(streams, root, tmp_path):
+            for n, version in enumerate((tiny_bundle.FIRST, tiny_bundle.SECOND)):
+                BundleStore(root).promote(version)
+
+                def answered(version: str = version, n: int = n) -> bool:
+                    streams.put(event(f"reload-{n}", "reload"))
+                    return any(fields[b"model_version"] == version.encode() for fields in streams.labels())
+
+                await until(answered)
+
+    run(main())
+
+
+# --- the program
+
+
+@contextmanager
+def program(streams: Streams, bundle: Path, data_dir: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+    """`python -m service consume`, once it consumes; killed at the end if it still runs."""
+    names = streams.names
+    options = {"store": streams.url, "bundle": str(bundle), "stream": names.stream, "group": names.group}
+    options |= {"labels": names.labels, "dead": names.dead}
+    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "consume", *arguments, *more],
+        env=os.environ | {"REELRANK_DATA_DIR": str(data_dir)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            there, _, _ = select.select([process.stdout], [], [], START_S)
+            if not (there and "consumes" in process.stdout.readline()):
+                process.kill()
+                raise AssertionError(process.stderr.read())
+            yield process
+        finally:
+            process.kill()
+
+
+def scraped(port: int) -> dict[str, float]:
+    """What the program counts; nothing while it does not answer."""
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as reply:
+        lines = [line.split() for line in reply.read().decode().splitlines() if "stream_" in line]
+        return {name: float(value) for name, value, *more in lines if not more}
+    return {}
+
+
+def test_kill_9_in_the_middle_again_and_again(streams: Streams, bundles: Path, tmp_path: Path) -> None:
+    """Each entry has one output; the last life counts its part, ends in order and leaves no name behind."""
+    ids = streams.put(*events("killed", 600), b"junk")
+    often = ("--batch", "10", "--idle-s", "0.2", "--deliveries", "100")
+    lives = 3
+
+    def length() -> int:
+        return int(streams.redis.xlen(streams.names.labels))
+
+    for _ in range(lives):
+        enough = length() + 30
+        with program(streams, bundles, tmp_path, *often) as process:
+            run(until(lambda enough=enough: length() >= enough))
+            process.kill()
+    before = length()
+    assert before < 600, "it was too fast to be killed in the middle"
+    with listening("127.0.0.1", 0) as sock:
+        port = sock.getsockname()[1]
+    with program(streams, bundles, tmp_path, *often, "--metrics-port", str(port)) as process:
+        run(until(lambda: len(streams.settled()) == len(ids)))
+        wanted = {
+            "reelrank_stream_processed_total": 600.0 - before,
+            'reelrank_stream_dead_total{code="malformed"}': 1.0,
+            "reelrank_stream_lag": 0.0,
+            "reelrank_stream_pending": 0.0,
+        }
+        run(until(lambda: scraped(port).items() >= wanted.items()))
+        process.terminate()
+        said, complained = process.communicate(timeout=START_S)
+    assert process.returncode == 0, complained
+    assert f"{600 - before} labels to {streams.names.labels}, 1 dead letters" in said
+    assert streams.settled() == Counter(ids)
+    assert list(streams.dead()) == [ids[-1]]
+    left = [consumer["name"] for consumer in streams.redis.xinfo_consumers(streams.names.stream, "g")]
+    assert len(left) == lives, "only those who were killed left their names"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"store": "http://x"}, r"redis://"),
+        ({"wanted": "nope"}, r"nope"),
+        ({"stream": "a-string"}, r"a-string is a string"),
+        ({"port": 1}, r"metrics-port"),
+    ],
+)
+def test_what_cannot_be_consumed_is_said(
+    url: str, bundles: Path, tmp_path: Path, given: dict[str, Any], named: str
+) -> None:
+    with Redis.from_url(url) as redis, listening("127.0.0.1", 0) as taken:
+        redis.set("a-string", "x")
+        port = taken.getsockname()[1] if "port" in given else 0
+        with pytest.raises(BadInput, match=named):
+            consume(
+                Settings.read(bundle=bundles, data_dir=tmp_path, store=given.get("store", url)),
+                Names(given.get("stream", "e"), "g", "c", "l", "d"),
+                Consuming(labels=(given["wanted"],) if "wanted" in given else ()),
+                maxlen=10,
+                metrics_host="127.0.0.1",
+                metrics_port=port,
+            )
+
+
+def test_without_a_store_it_ends_with_one_line(bundles: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "consume", "--bundle", str(bundles)],
+        env=os.environ | {"REELRANK_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--store" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
