@@ -30,6 +30,8 @@ class FaultMetrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        for calls in ("reads", "writes"):
+            self.breaker(calls, "closed")  # there from the start, to be watched
         self.in_flight = Gauge(
             "reelrank_in_flight",
             "What is under way of candidates, events, streams and bytes of bodies, weighted by its cost.",
