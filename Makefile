@@ -1,10 +1,10 @@
-# make serve | test | demo | bench | faults | lint | bundle
+# make serve | test | demo | bench | faults | fuzz | lint | audit | bundle
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install
 
-.PHONY: serve test demo bench faults lint bundle clean
+.PHONY: serve test demo bench faults fuzz lint audit bundle clean
 
 serve: .venv/.serve  ## labels and slates on http://127.0.0.1:$(PORT)
 	$(BIN)/python -m service serve --port $(PORT)
@@ -21,11 +21,18 @@ bench: .venv/.serve  ## speed and memory of the service on this machine, as JSON
 faults: .venv/.serve  ## what breaks, what is answered meanwhile, what is there afterwards; about ten minutes
 	$(BIN)/python -m loadtests.faults --json loadtests/faults.json
 
+fuzz: .venv/.test  ## 50,000 requests that follow the service's description or break it, counted as JSON
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
 lint: .venv/.test  ## formatting, rules, types, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: .venv/.test  ## dangerous code of ours (bandit), known weaknesses of what serving installs (pip-audit)
+	$(BIN)/python -m bandit -q -c pyproject.toml -ll -r service models training loadtests
+	$(BIN)/python .ci/audit.py || [ $$? -eq 3 ]  # 3: no advisories to be had here; it has said so
 
 bundle: .venv/.test  ## remake the released bundle from KUAIRAND=<folder with the data set>, see models/README.md
 	$(BIN)/python -m training prepare --dataset kuairand-pure --source $(KUAIRAND) --out runs/data

@@ -7,23 +7,25 @@ crowd, so what the service holds on them stops growing; events are new ones for 
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import json
 import signal
-import statistics
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, overload
 
 import numpy as np
 import typer
 
-from loadtests.faults.client import Answer, Client
+from loadtests.load.closed_loop import saturate
+from loadtests.load.connections import post
+from loadtests.load.figures import figures
+from loadtests.load.open_loop import F64, Run, drive
 from loadtests.machine import children, rss_mib, stamp
 from loadtests.program import Program, ProgramFailed, version_folder
 from models.errors import ReelrankError
@@ -31,7 +33,6 @@ from models.errors import ReelrankError
 NOW_MS: Final = 1_651_330_969_569
 USERS: Final = 200
 CANDIDATES: Final = 200
-SENDERS: Final = 8
 CALIBRATION_S: Final = 5.0
 SAMPLE_S: Final = 1.0
 """Between two looks at the memory, at least; there are `SAMPLES` at most."""
@@ -40,39 +41,63 @@ WARM_UP: Final = 0.2
 """Of the time: until then caches and sequences fill, and no slope is drawn through it."""
 
 
-@dataclass
-class Course:
-    """What was seen over time, in seconds from the start of the constant load."""
+class Requests(Sequence[bytes]):
+    """Slates and feedback in turn, made when they are sent: hours of them would not fit into memory.
 
-    answers: list[tuple[float, float]] = field(default_factory=list)
-    """When a /rerank was sent, and the milliseconds it took."""
-    outcomes: dict[str, int] = field(default_factory=dict)
-    memory: list[tuple[float, float, float]] = field(default_factory=list)
-    """When, and MiB of the service and of its store."""
+    Args:
+        first: number of the first; events are named after it.
+        count: how many.
+    """
 
-    def note(self, answer: Answer, start: float) -> None:
-        """Count it."""
-        self.outcomes[answer.outcome] = self.outcomes.get(answer.outcome, 0) + 1
-        if answer.path == "/rerank" and answer.good:
-            self.answers.append((answer.sent_s - start, answer.took_s * 1e3))
+    def __init__(self, first: int, count: int) -> None:
+        self._first = first
+        self._count = count
 
-    def figures(self, seconds: float) -> dict[str, Any]:
-        """Slopes and drifts of what came after the warm-up."""
-        times, service, store = np.array(self.memory).T
-        late = times >= WARM_UP * seconds
-        halfway = (1 + WARM_UP) / 2 * seconds
-        warm = [answer for answer in self.answers if answer[0] >= WARM_UP * seconds]
-        early_ms, late_ms = (
-            _median(took for sent, took in warm if (sent >= halfway) == second) for second in (False, True)
-        )
-        return {
-            "answers": self.outcomes,
-            "rss_mib": {"start": service[0], "end": service[-1]},
-            "rss_slope_mib_per_h": slope_per_h(times[late], service[late]),
-            "store_rss_slope_mib_per_h": slope_per_h(times[late], store[late]),
-            "rerank_p50_ms": {"first_half": early_ms, "second_half": late_ms},
-            "rerank_p50_drift": round(late_ms / early_ms - 1, 4),
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> bytes: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[bytes]: ...
+    def __getitem__(self, at: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(self._count))]
+        if not 0 <= at < self._count:
+            raise IndexError(at)
+        number = self._first + at
+        user = f"soak-{number // 2 % USERS}"
+        if number % 2:
+            videos = ((number + i) % 7000 for i in range(CANDIDATES))
+            candidates = [{"video_id": str(video), "duration_s": 20.0} for video in videos]
+            slate = {"user_id": user, "timestamp_ms": NOW_MS + number, "candidates": candidates}
+            return post("/rerank", json.dumps(slate).encode())
+        event = {
+            "event_id": f"soak-{number}",
+            "user_id": user,
+            "video_id": str(number % 7000),
+            "timestamp_ms": NOW_MS + number,
+            "watch_time_s": number % 60 + 0.5,
+            "duration_s": 30.0,
         }
+        return post("/label", json.dumps(event).encode())
+
+
+@dataclass
+class Memory:
+    """What processes hold over time, in MiB. Not a number where that cannot be read."""
+
+    at_s: list[float] = field(default_factory=list)
+    service: list[float] = field(default_factory=list)
+    store: list[float] = field(default_factory=list)
+
+    def look(self, program: Program, at_s: float) -> None:
+        """Add a sample."""
+        started = children(program.pid)
+        stores = [pid for pid, called in started.items() if "valkey" in called or "redis" in called]
+        self.at_s.append(at_s)
+        self.service.append(rss_mib(program.pid) or float("nan"))
+        self.store.append(sum(rss_mib(pid) or 0.0 for pid in stores) or float("nan"))
 
 
 def main(
@@ -88,108 +113,91 @@ def main(
             tempfile.TemporaryDirectory() as data_dir,
             Program(version_folder(bundle), Path(data_dir)) as program,
         ):
-            figures = asyncio.run(_soak(program, minutes * 60, share))
+            found = soak(program, minutes * 60, share)
     except (ReelrankError, ProgramFailed) as e:
         print(f"soak: {e}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     command = f"python -m loadtests.soak --minutes {minutes:g} --share {share:g}"
-    print(json.dumps(stamp(command) | {"figures": figures}, indent=2))
+    print(json.dumps(stamp(command) | {"figures": found}, indent=2))
 
 
-async def _soak(program: Program, seconds: float, share: float) -> dict[str, Any]:
-    numbers = itertools.count()
-    async with Client(program.url, {}) as client:
-        say(f"calibrating for {CALIBRATION_S:g} s")
-        capacity = await _capacity(client, numbers)
-        rate = share * capacity
-        say(f"{capacity:.0f} requests/s; now {rate:.0f}/s for {seconds / 60:g} min")
-        course = await _constant(client, program, numbers, rate, seconds)
-    return {
-        "capacity_requests_per_s": round(capacity, 1),
-        "rate_requests_per_s": round(rate, 1),
-        "seconds": seconds,
-        "sent": sum(course.outcomes.values()),
-    } | course.figures(seconds)
+def soak(program: Program, seconds: float, share: float) -> dict[str, Any]:
+    """Find the capacity, then load the service with a share of it.
+
+    Args:
+        program: running, with an empty store of its own.
+        seconds: of constant load.
+        share: of the capacity.
+    """
+    host, _, port = program.url.removeprefix("http://").rpartition(":")
+    address = host, int(port)
+    say(f"calibrating for {CALIBRATION_S:g} s")
+    most = 1_000_000  # none is sent twice, however fast the service is
+    capacity, _ = saturate(address, Requests(0, most), seconds=CALIBRATION_S)
+    rate = share * capacity
+    say(f"{capacity:.0f} requests/s; now {rate:.0f}/s for {seconds / 60:g} min")
+    requests = Requests(most, max(2, round(rate * seconds)))
+    with watched(program, max(SAMPLE_S, seconds / SAMPLES)) as memory:
+        run = drive(address, requests, np.arange(len(requests)) / rate)
+    return {"capacity_requests_per_s": round(capacity, 1), "seconds": seconds} | course(run, memory, seconds)
 
 
-async def _capacity(client: Client, numbers: Iterator[int]) -> float:
-    """Requests a second that are answered, when each sender waits for its answer before the next."""
-    start = time.monotonic()
-    answered = 0
+def course(run: Run, memory: Memory, seconds: float) -> dict[str, Any]:
+    """Slopes and drifts of what came after the warm-up.
 
-    async def send() -> None:
-        nonlocal answered
-        while time.monotonic() < start + CALIBRATION_S:
-            answered += (await request(client, next(numbers))).good
-
-    await asyncio.gather(*(send() for _ in range(SENDERS)))
-    return answered / (time.monotonic() - start)
-
-
-async def _constant(
-    client: Client, program: Program, numbers: Iterator[int], rate: float, seconds: float
-) -> Course:
-    """A request whenever one is due, whatever became of the ones before."""
-    course = Course()
-    start = time.monotonic()
-    looks = (max(SAMPLE_S, seconds / SAMPLES) * n for n in itertools.count())
-    look = next(looks)
-
-    async def send(number: int) -> None:
-        course.note(await request(client, number), start)
-
-    async with asyncio.TaskGroup() as tasks:
-        for due in itertools.count():
-            at = due / rate
-            if at > seconds:
-                break
-            await asyncio.sleep(start + at - time.monotonic())
-            tasks.create_task(send(next(numbers)))
-            if at >= look:
-                course.memory.append((at, *_memory(program)))
-                look = next(looks)
-    course.memory.append((seconds, *_memory(program)))
-    return course
-
-
-async def request(client: Client, number: int) -> Answer:
-    """Every second one is a slate, the others are feedback."""
-    user = f"soak-{number % USERS}"
-    if number % 2:
-        candidates = [{"video_id": str((number + i) % 7000), "duration_s": 20.0} for i in range(CANDIDATES)]
-        return await client.post(
-            "/rerank", {"user_id": user, "timestamp_ms": NOW_MS + number, "candidates": candidates}
-        )
-    event = {
-        "event_id": f"soak-{number}",
-        "user_id": f"soak-{number % USERS + 1}",
-        "video_id": str(number % 7000),
-        "timestamp_ms": NOW_MS + number,
-        "watch_time_s": number % 60 + 0.5,
-        "duration_s": 30.0,
+    Args:
+        run: requests of which every second one, from the second on, is a slate.
+        memory: sampled meanwhile.
+        seconds: how long it was to last.
+    """
+    at_s = np.array(memory.at_s)
+    late = at_s >= WARM_UP * seconds
+    slates = np.zeros(len(run.status), bool)
+    slates[1::2] = True
+    good = slates & (run.status == 200) & (run.due_s >= WARM_UP * seconds)
+    second = run.due_s >= (1 + WARM_UP) / 2 * seconds
+    first_ms, second_ms = (_median_ms(run.latency_s[good & half]) for half in (~second, second))
+    drift = None if first_ms is None or second_ms is None else round(second_ms / first_ms - 1, 4)
+    return figures(run) | {
+        "rss_mib": {"start": memory.service[0], "end": memory.service[-1]},
+        "rss_slope_mib_per_h": slope_per_h(at_s[late], np.array(memory.service)[late]),
+        "store_rss_slope_mib_per_h": slope_per_h(at_s[late], np.array(memory.store)[late]),
+        "rerank_p50_ms": {"first_half": first_ms, "second_half": second_ms},
+        "rerank_p50_drift": drift,
     }
-    return await client.post("/label", event)
 
 
-def _memory(program: Program) -> tuple[float, float]:
-    """MiB of the service and of its store; not a number where they cannot be read."""
-    stores = [pid for pid, called in children(program.pid).items() if "valkey" in called or "redis" in called]
-    store = sum(rss_mib(pid) or 0.0 for pid in stores) or float("nan")
-    return rss_mib(program.pid) or float("nan"), store
-
-
-def slope_per_h(seconds: np.ndarray[Any, Any], values: np.ndarray[Any, Any]) -> float | None:
+def slope_per_h(seconds: F64, values: F64) -> float | None:
     """The slope of the line through the points, least squares; `None` if none can be drawn."""
     if len(seconds) < 3 or not np.isfinite(values).all():
         return None
     return round(float(np.polyfit(seconds / 3600, values, 1)[0]), 2)
 
 
-def _median(values: Iterator[float]) -> float:
-    found = list(values)
-    return round(statistics.median(found), 3) if found else float("nan")
+@contextmanager
+def watched(program: Program, every_s: float) -> Iterator[Memory]:
+    """Look at the memory from a thread, at the beginning, now and then, and at the end."""
+    memory, start, ended = Memory(), time.monotonic(), threading.Event()
+
+    def look() -> None:
+        memory.look(program, time.monotonic() - start)
+        while not ended.wait(every_s):
+            memory.look(program, time.monotonic() - start)
+
+    watching = threading.Thread(target=look, name="memory")
+    watching.start()
+    try:
+        yield memory
+    finally:
+        ended.set()
+        watching.join()
+        memory.look(program, time.monotonic() - start)
+
+
+def _median_ms(seconds: F64) -> float | None:
+    return round(float(np.median(seconds)) * 1e3, 3) if len(seconds) else None
 
 
 def say(line: str) -> None:

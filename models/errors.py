@@ -84,11 +84,13 @@ class Overloaded(ReelrankError):
     """Every place is taken. Nothing is queued: a late answer is worth less than a fast refusal.
 
     Attributes:
+        reason: a word for metrics: what there is no room for.
         retry_after_s: when there will probably be room.
     """
 
-    def __init__(self, detail: str = "", *, retry_after_s: float = 1.0) -> None:
+    def __init__(self, detail: str = "", *, reason: str = "other", retry_after_s: float = 1.0) -> None:
         super().__init__(detail)
+        self.reason = reason
         self.retry_after_s = retry_after_s
 
 

@@ -16,10 +16,13 @@ from starlette.types import ASGIApp
 from models.errors import BadInput, StoreUnavailable
 from service.api import errors, health, label, models, rerank, users, videos
 from service.api.auth import Keys
-from service.api.docs import document
+from service.api.docs import document, page
 from service.api.edge import Edge
+from service.api.metarank import feedback, rank
 from service.api.oip import infer, metadata
 from service.api.services import Services
+from service.runtime.admission import Admission
+from service.runtime.beat import Beat
 from service.runtime.bundles import Bundles
 from service.runtime.catalogue import Catalogue
 from service.runtime.ledger import FILE as LEDGER
@@ -31,6 +34,9 @@ from service.settings import Settings
 from service.store import GuardedStore
 from service.store.protocol import Store
 from service.telemetry.metrics import Metrics
+from service.telemetry.requests import RequestLog
+from service.telemetry.timed_store import TimedStore
+from service.telemetry.tracing import Tracing
 
 log = logging.getLogger("reelrank.app")
 
@@ -56,12 +62,13 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
 
     Raises:
         BundleError: the bundle to start with cannot be used.
-        BadInput: the API keys cannot be read, or the store does not let us in.
+        BadInput: the API keys cannot be read, the store does not let us in, or spans are asked for and cannot
+            be made.
     """
     metrics, slot, catalogue = Metrics(), Slot(), Catalogue()
     recorded = Recorded(settings.data_dir / "recorded.bin")
     store = GuardedStore(
-        store,
+        TimedStore(store, metrics.store_seconds),
         failed=lambda calls, reason: metrics.faults.store_failures.labels(calls, reason).inc(),
         changed=metrics.faults.breaker,
     )
@@ -76,18 +83,29 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         },
         recorded=recorded,
         metrics=metrics.bundles,
+        swapped=metrics.drift.serving,
     )
+    admission, beat = Admission(settings), Beat(lambda: report_load())
     services = Services(
         settings=settings,
         store=store,
         ledger=Ledger(settings.data_dir / LEDGER),
         slot=slot,
         bundles=bundles,
-        keys=Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file),
+        keys=Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file, rate=settings.key_rate),
         metrics=metrics,
         recorded=recorded,
+        requests=RequestLog(settings.slow_ms, settings.access_log),
+        tracing=Tracing(settings.trace_share, _version()) if settings.tracing == "otlp" else None,
+        admission=admission,
+        beat=beat,
         catalogue=catalogue,
     )
+
+    def report_load() -> None:
+        for budget in admission.budgets():
+            metrics.faults.in_flight.labels(budget.name).set(budget.used)
+        metrics.beat(beat.worst_s())
 
     async def follow_catalogue() -> None:
         with contextlib.suppress(StoreUnavailable):  # the copy stays; health says that the store is away
@@ -102,6 +120,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         await bundles.start()
         await _admitted(store)
         await follow_catalogue()
+        metrics.process.started(_version())
         closing = asyncio.Event()
         polls = [
             asyncio.create_task(_every(seconds, step, closing))
@@ -111,25 +130,32 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
                 (SAVE_S, save_recorded),
             )
         ]
+        beat.start()
         try:
             yield services
         finally:
+            beat.stop()
             closing.set()
             await asyncio.gather(*polls)
             await anyio.to_thread.run_sync(services.aside.close)
             await save_recorded()
     finally:
+        if services.tracing is not None:
+            await anyio.to_thread.run_sync(services.tracing.close)
         await store.close()
 
 
 def create_app(services: Services) -> ASGIApp:
     """The HTTP surface over the services."""
-    app = FastAPI(title="reelrank", version=_version(), description=DESCRIPTION, redoc_url=None)
+    app = FastAPI(
+        title="reelrank", version=_version(), description=DESCRIPTION, docs_url=None, redoc_url=None
+    )
+    app.router.redirect_slashes = False  # a redirect would repeat whatever `Host` the caller has sent
     app.state.services = services
-    for part in (label, rerank, users, videos, models, health, infer, metadata):
+    for part in (label, rerank, users, videos, models, health, feedback, rank, infer, metadata, page):
         app.include_router(part.router)
     errors.install(app)
-    document.install(app, keys=bool(services.keys))
+    document.install(app, services.slot, keys=bool(services.keys))
     return Edge(app, services)
 
 

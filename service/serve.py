@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import os
 import shutil
 import signal
-import sys
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,9 +17,12 @@ from service.api.auth import Keys
 from service.settings import Settings
 from service.sockets import listening, reserved
 from service.store.embedded import EmbeddedServer
+from service.telemetry import logs, tracing
 from service.telemetry.metrics import MULTIPROCESS_DIR
 from service.worker import run_worker
 from service.workers import Workers
+
+log = logging.getLogger("reelrank.serve")
 
 
 def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
@@ -31,16 +35,22 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
         workers: processes, each with a listening socket of its own on the same port.
 
     Raises:
-        BadInput: the port is taken, the data folder is in use by another service, keys cannot be read.
+        BadInput: the port is taken, the data folder is in use by another service, keys cannot be read, spans
+            are asked for and cannot be made.
         BundleError: the bundle cannot be used.
     """
+    logs.configure(settings.log_level, settings.log_format)
+    if settings.tracing != "off":
+        tracing.require()
     keyed = bool(Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file))
     if not keyed:
         if not is_loopback(host):
-            say(f"no API key is configured, so {host} is not served; listening on 127.0.0.1 only")
+            log.warning("no API key is configured, so %s is not served; listening on 127.0.0.1 only", host)
             host = "127.0.0.1"
         else:
-            say("no API key is configured: listening on loopback only (REELRANK_API_KEYS)")
+            log.warning("no API key is configured: listening on loopback only (REELRANK_API_KEYS)")
+    for warning in exposed(settings, host):
+        log.warning(warning)
     # Taken before anything is started: a port in use should say so at once.
     with listening(host, port) as first, contextlib.ExitStack() as stack:
         port = first.getsockname()[1]
@@ -64,9 +74,13 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
                 Workers(settings, host, port, workers).run(ready)
 
 
-def say(line: str) -> None:
-    """One line for the operator."""
-    print(f"reelrank: {line}", file=sys.stderr, flush=True)
+def exposed(settings: Settings, host: str) -> Iterator[str]:
+    """What an operator should know about who can read secrets here, and what an intruder would get."""
+    file = settings.api_keys_file
+    if file is not None and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        yield f"other users of this machine can read the API keys in {file}: chmod 600 {file}"
+    if not is_loopback(host) and hasattr(os, "geteuid") and os.geteuid() == 0:
+        yield "it runs as root, which nothing here needs: start it as a user of its own"
 
 
 def is_loopback(host: str) -> bool:

@@ -13,6 +13,7 @@ from models.errors import BadInput
 
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -69,9 +70,12 @@ class Settings(BaseSettings):
     """A request's head, and then its body, must have arrived within this; of a stream, something must."""
 
     api_keys: SecretStr = SecretStr("")
-    """`KEY:right+right, …` with rights out of label, rerank, read, admin."""
+    """`KEY:right+right[@RATE], …` with rights out of label, rerank, read, admin."""
     api_keys_file: Path | None = None
     """The same, one a line; `#` starts a comment."""
+    key_rate: Rate = 0.0
+    """Requests a second that a key may make of one worker, unless its entry says another (`@RATE`). 0: no
+    limit."""
 
     inline_candidates: Count = 500
     """Slates up to this size are computed on the event loop; larger ones in a thread."""
@@ -79,6 +83,18 @@ class Settings(BaseSettings):
     """The same for labels."""
     poll_s: Annotated[float, Field(gt=0)] = 0.5
     """How often `CURRENT`, `SPLIT`, `SHADOW` and the catalogue are looked at."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is written to standard error."""
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """`auto` is text on a terminal and JSON lines elsewhere."""
+    access_log: Literal["off", "errors", "all"] = "errors"
+    """Which requests have a line, besides those that failed or were slow."""
+    slow_ms: Annotated[float, Field(gt=0)] = 100.0
+    """A request that takes longer has a line in the log."""
+    tracing: Literal["off", "otlp"] = "off"
+    """`otlp` sends spans; the extra `tracing` must be installed."""
+    trace_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Of the requests whose caller has not decided (`traceparent`), how many have spans."""
     drain_s: Seconds = 0.0
     """After SIGTERM: how long to go on serving, not ready, until the balancer has looked away."""
     grace_s: Annotated[float, Field(gt=0)] = 10.0

@@ -12,6 +12,9 @@ from models.errors import BadInput
 BACKLOG: Final = 2048
 """Connections that may wait to be taken."""
 
+UNREAD_MS: Final = 30_000
+"""How long bytes of an answer may wait for a client to take them."""
+
 
 @contextlib.contextmanager
 def listening(host: str, port: int, *, shared: bool = False) -> Iterator[socket.socket]:
@@ -27,6 +30,7 @@ def listening(host: str, port: int, *, shared: bool = False) -> Iterator[socket.
     """
     with bound(host, port, shared=shared) as sock:
         try:
+            _keep_no_dead_peers(sock)
             sock.listen(BACKLOG)
         except OSError as e:
             raise _taken(host, port, e) from e
@@ -57,6 +61,14 @@ def bound(host: str, port: int, *, shared: bool) -> Iterator[socket.socket]:
         except OSError as e:
             raise _taken(host, port, e) from e
         yield sock
+
+
+def _keep_no_dead_peers(sock: socket.socket) -> None:
+    """Connections inherit it: one whose other end is gone, or does not read what it has asked for, is broken
+    by the kernel, and what was held for it is let go."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
 
 
 def _taken(host: str, port: int, error: OSError) -> BadInput:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import math
 import os
 import socket
@@ -16,11 +17,13 @@ from typing import Final
 import uvicorn
 import uvloop
 
+from service.api.patience import patient
 from service.api.services import Services
-from service.api.unreadable import Protocol
 from service.app import create_app, open_services
 from service.settings import Settings
 from service.store import RedisStore
+
+log = logging.getLogger("reelrank.worker")
 
 Ready = Callable[[str | None], None]
 
@@ -82,6 +85,7 @@ async def _serve(
             await server.serve(sockets=[sock])
         finally:
             watch.cancel()
+            log.info("stopped", extra={"pid": os.getpid()})
 
 
 class Server(uvicorn.Server):
@@ -96,7 +100,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 create_app(services),
-                http=Protocol,
+                http=patient(services.settings.body_timeout_s),
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -113,6 +117,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Take connections, then tell that we do."""
         await super().startup(sockets)
+        log.info("ready", extra={"pid": os.getpid(), "version": self._services.slot.version})
         self._ready(self._services.slot.version)
 
     @contextlib.contextmanager
@@ -136,6 +141,7 @@ class Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
             return
         self._services.draining = True
+        log.info("stopping", extra={"pid": os.getpid(), "drain_s": self._services.settings.drain_s})
         asyncio.get_running_loop().call_later(
             self._services.settings.drain_s, setattr, self, "should_exit", True
         )

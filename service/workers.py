@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -13,12 +14,16 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import Final
 
+from prometheus_client import values as prometheus_values
 from prometheus_client.multiprocess import mark_process_dead
 
 from models.errors import NotReady, ReelrankError
 from service.settings import Settings
 from service.sockets import listening
+from service.telemetry import logs
 from service.worker import Ready, run_worker
+
+log = logging.getLogger("reelrank.workers")
 
 _spawn: Final = multiprocessing.get_context("spawn")  # a fork would share the threads and locks of its parent
 
@@ -69,7 +74,7 @@ class Workers:
         before = [(number, signal.signal(number, self._stop)) for number in signals]
         announced = False
         try:
-            self._workers = [self._start() for _ in range(self._count)]
+            self._workers = [self._start(place) for place in range(self._count)]
             while not self._stopping:
                 version = self._listen()
                 if not announced and all(worker.ready for worker in self._workers):
@@ -84,10 +89,12 @@ class Workers:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
 
-    def _start(self) -> _Worker:
+    def _start(self, place: int) -> _Worker:
         ours, theirs = _spawn.Pipe(duplex=False)
         process = _spawn.Process(
-            target=_work, args=(self._settings, self._host, self._port, theirs, os.getpid()), daemon=True
+            target=_work,
+            args=(self._settings, self._host, self._port, theirs, os.getpid(), place),
+            daemon=True,
         )
         process.start()
         theirs.close()
@@ -113,13 +120,13 @@ class Workers:
         for place, worker in enumerate(self._workers):
             if self._stopping or worker.process.is_alive():
                 continue
-            mark_process_dead(worker.process.pid)  # type: ignore[no-untyped-call]
+            mark_process_dead(place)  # type: ignore[no-untyped-call]
             code = worker.process.exitcode
             if not worker.ready and code == BAD:
                 raise NotReady("A worker could not start.")
-            print(f"reelrank: worker {worker.process.pid} ended with {code}; restarting", file=sys.stderr)
+            log.error("a worker died; restarting it", extra={"pid": worker.process.pid, "exit_code": code})
             time.sleep(max(0.0, worker.born + RESTART_S - time.monotonic()))
-            self._workers[place] = self._start()
+            self._workers[place] = self._start(place)
 
     def _end(self) -> None:
         """SIGTERM to all, then SIGKILL to those that outlive their grace."""
@@ -134,8 +141,12 @@ class Workers:
                 worker.process.join()
 
 
-def _work(settings: Settings, host: str, port: int, news: Connection, parent: int) -> None:
+def _work(settings: Settings, host: str, port: int, news: Connection, parent: int, place: int) -> None:
     """A worker process' main."""
+    logs.configure(settings.log_level, settings.log_format)
+    # Files of counts are named after the place, not the process: whoever takes a dead worker's place counts
+    # on from where it ended, and a worker that dies again and again leaves no heap of files.
+    prometheus_values.ValueClass = prometheus_values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
     # Ctrl-C reaches the whole process group; the parent turns it into SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -24,7 +24,7 @@ from training.label import label_log
 from training.loop import predict
 from training.progress import progress
 from training.provenance import command, commit, machine
-from training.reference import reference, same_log
+from training.reference import reference, republish, same_log
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 bench_app = typer.Typer(no_args_is_help=True, help="What the expensive steps cost, as JSON.")
@@ -217,6 +217,18 @@ def export(
     size = sum(f.stat().st_size for f in folder.iterdir())
     _figures(figures, {"version": folder.name, "folder": str(folder), "bytes": size})
     typer.echo(f"wrote {folder} ({size / 1e6:.1f} MB)")
+
+
+@app.command("reference")
+def add_reference(
+    version: Annotated[Path, typer.Argument(metavar="BUNDLE", help="one version's folder")],
+    data: Data,
+    to: Bundles = BUNDLES,
+) -> None:
+    """Write a bundle once more, with what its graphs answer on the rows it was fitted on, for drift."""
+    with progress() as report:
+        folder = republish(version, datasets.load(data), to, lambda share: report("reference", share))
+    typer.echo(f"wrote {folder}")
 
 
 @app.command()

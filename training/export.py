@@ -182,15 +182,20 @@ def export(
                 _compare(ranker, rows.request(1, n, steps), bundle.run_ranker, names)
         if reference is not None:
             found = dict(reference(bundle))
-            identity += "".join(f"{name}{h.model_dump_json()}" for name, h in sorted(found.items()))
-            update = {"version": _version(now, identity), "reference": found}
-            manifest = manifest.model_copy(update=update)
+            manifest = with_reference(manifest, found, now)
             (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         staging.chmod(0o755)  # mkdtemp's 0700 would hide the bundle from a service of another user
         store = BundleStore(destination)
         return store.path(store.publish(staging))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def with_reference(manifest: Manifest, reference: Mapping[str, Histogram], now: datetime) -> Manifest:
+    """The same bundle with these histograms. That is another version: a version never changes."""
+    shapes = "".join(f"{name}{histogram.model_dump_json()}" for name, histogram in sorted(reference.items()))
+    version = _version(now, manifest.version + shapes)
+    return manifest.model_copy(update={"version": version, "reference": dict(reference)})
 
 
 def _version(now: datetime, identity: str) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -10,12 +14,14 @@ import numpy.typing as npt
 
 from models.errors import BadInput
 from models.histogram import Histogram
-from models.manifest import DURATION, HISTORY_LENGTH, LABEL, RANKED, WATCH_RATIO, Training
+from models.manifest import DURATION, HISTORY_LENGTH, LABEL, MANIFEST, RANKED, WATCH_RATIO, Training
 from models.runtime import Bundle
+from models.store import BundleStore
 from models.vocabulary import PADDING
 from training.data import Dataset, Interactions
 from training.data._interactions import I64
 from training.encoders import inputs_for
+from training.export import with_reference
 
 ROWS: Final = 50_000
 """Exposures of the sample: chance then moves a share of 10 % by about 0.1 %."""
@@ -79,6 +85,28 @@ def reference(
     values |= {LABEL + name: labels[name] for name in bundle.manifest.labels}
     values |= _ranked(bundle, log, seen, on_step)
     return {name: Histogram.of(column) for name, column in values.items()}
+
+
+def republish(folder: Path, dataset: Dataset, to: Path, on_step: Callable[[float], None]) -> Path:
+    """Write a version that exists once more, now with `reference`: the same graphs, another version.
+
+    Raises:
+        BundleError: the version in `folder` cannot be used.
+        BadInput: `dataset` is not what it was fitted on, or this version is there already.
+    """
+    bundle = Bundle.load(folder, threads=2)
+    training = bundle.manifest.training
+    log = same_log(dataset, training).interactions(bundle.vocabulary)
+    found = reference(bundle, log, until_ms=training.watermark_ms, seed=training.seed, on_step=on_step)
+    manifest = with_reference(bundle.manifest, found, datetime.now(UTC))
+    with tempfile.TemporaryDirectory(prefix="reelrank-reference-") as made:
+        staging = Path(made) / "bundle"
+        staging.mkdir()
+        for name in manifest.files:
+            shutil.copyfile(folder / name, staging / name)
+        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        store = BundleStore(to)
+        return store.path(store.publish(staging))
 
 
 def _ranked(

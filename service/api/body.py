@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Sequence
@@ -12,9 +13,15 @@ import msgspec
 from starlette.requests import Request
 
 from models.schema import checked_id
-from service.api.errors import BodyTooLarge, Invalid, NotJson, WrongContentType
+from service.api.errors import BodyTooLarge, BodyTooSlow, Invalid, NotJson, WrongContentType
+from service.api.services import services_of
 
 JSON: Final = "application/json"
+
+MAX_PARTS: Final = 200_000
+"""Arrays and objects of a body that is not as it should be: each costs up to a microsecond. Ten times what
+the largest good body has."""
+
 NDJSON: Final = "application/x-ndjson"
 
 T = TypeVar("T")
@@ -44,18 +51,32 @@ async def read(request: Request, limit: int) -> bytes:
 
     Raises:
         BodyTooLarge: more than `limit` bytes; no more than that are ever held.
+        BodyTooSlow: it has not arrived in time.
+        Overloaded: too much is held of all bodies that are still arriving.
     """
     too_large = BodyTooLarge(f"The body is larger than {limit} bytes (REELRANK_MAX_BODY_BYTES).")
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:20]) > limit:
+    length = int(announced[:20]) if announced.isdecimal() else -1
+    if length > limit:
         raise too_large
+    services = services_of(request)
+    timeout_s = services.settings.body_timeout_s
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise too_large
-        parts.append(part)
+    try:
+        async with asyncio.timeout(timeout_s):
+            with services.admission.bodies.take(0) as held:
+                async for part in request.stream():
+                    size += len(part)
+                    if size > limit:
+                        raise too_large
+                    if size != length:  # a body that is all there waits for nobody and is not counted
+                        held.add(len(part))
+                    parts.append(part)
+    except TimeoutError:
+        raise BodyTooSlow(
+            f"{size} bytes of the body came within {timeout_s:g} s and not its end (REELRANK_BODY_TIMEOUT_S)."
+        ) from None
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -85,7 +106,9 @@ def parse(body: bytes) -> Any:
 
     Raises:
         NotJson: not JSON, or not UTF-8, or nested too deep to be read.
+        Invalid: more arrays and objects than anything good has.
     """
+    checked_parts(body)
     try:
         return json.loads(body.decode("utf-8"))
     except UnicodeDecodeError as e:
@@ -94,6 +117,14 @@ def parse(body: bytes) -> Any:
         raise NotJson("The body is nested too deep.") from None
     except ValueError as e:
         raise NotJson(f"The body is not JSON: {e}.") from None
+
+
+def checked_parts(body: bytes) -> None:
+    """Raises:
+    Invalid: JSON of more arrays and objects than anything good has.
+    """
+    if body.count(b"}") + body.count(b"]") > MAX_PARTS:  # those that are never closed end the reading soon
+        raise Invalid(f"The body has more than {MAX_PARTS} arrays and objects.")
 
 
 def convert(value: Any, kind: type[T], *, root: str = "") -> T:

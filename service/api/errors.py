@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import math
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -15,13 +17,15 @@ from starlette.responses import Response
 
 from models import errors
 from service.api.auth import Forbidden, Unauthorized
+from service.api.services import trace_of
 from service.api.wire import Problem
 from service.core.events import Rejected
 
-log = logging.getLogger("reelrank.api")
-
 PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER_S: Final = "1"
+
+MAX_DETAIL: Final = 1000
+"""Characters of one text in an answer: nobody gets back more than they have sent."""
 
 
 class NotJson(errors.BadInput):
@@ -42,6 +46,10 @@ class BadTensor(errors.BadInput):
 
 class BodyTooLarge(errors.BadInput):
     """More bytes than `REELRANK_MAX_BODY_BYTES`."""
+
+
+class BodyTooSlow(errors.BadInput):
+    """The body has not arrived within `REELRANK_BODY_TIMEOUT_S`."""
 
 
 class WrongContentType(errors.BadInput):
@@ -80,6 +88,7 @@ STATUS: Final[dict[type[errors.ReelrankError], HTTPStatus]] = {
     UnknownModel: HTTPStatus.NOT_FOUND,
     BadTensor: HTTPStatus.BAD_REQUEST,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
     WrongContentType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.BadInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.BundleNotFound: HTTPStatus.NOT_FOUND,
@@ -94,8 +103,8 @@ STATUS: Final[dict[type[errors.ReelrankError], HTTPStatus]] = {
 HEADERS: Final[dict[HTTPStatus, dict[str, str]]] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
     # The rest of the body is not read, so the connection cannot be used again.
+    HTTPStatus.REQUEST_TIMEOUT: {"Connection": "close"},
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {"Connection": "close"},
-    HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": RETRY_AFTER_S},
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": RETRY_AFTER_S},
 }
 
@@ -105,6 +114,17 @@ def status_of(error: errors.ReelrankError) -> HTTPStatus:
     if isinstance(error, NothingAccepted) and all(r.code == "conflict" for r in error.rejected):
         return HTTPStatus.CONFLICT
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
+def reason_of(error: errors.ReelrankError) -> str:
+    """The error's class in a word, for metrics and logs: `store_unavailable`; of a refusal, what there was no
+    room for."""
+    return error.reason if isinstance(error, errors.Overloaded) else _snake(type(error).__name__)
+
+
+@cache
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def document_of(error: errors.ReelrankError) -> Problem:
@@ -124,11 +144,21 @@ def document_of(error: errors.ReelrankError) -> Problem:
 
 def response_of(error: errors.ReelrankError) -> Response:
     """The whole answer."""
-    return _response(document_of(error), HEADERS.get(status_of(error)))
+    return _response(document_of(error), _headers(error))
+
+
+def _headers(error: errors.ReelrankError) -> Mapping[str, str] | None:
+    headers = HEADERS.get(status_of(error))
+    if isinstance(error, errors.Overloaded):
+        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    return headers
 
 
 def utf8(text: str) -> str:
-    """Text that can be sent: a message may quote a lone surrogate of the input, which no UTF-8 can hold."""
+    """Text that can be sent: a message may quote a lone surrogate of the input, which no UTF-8 can hold, or
+    megabytes of it."""
+    if len(text) > MAX_DETAIL:
+        text = text[:MAX_DETAIL] + "…"
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -146,8 +176,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(errors.ReelrankError)
     async def _(request: Request, error: errors.ReelrankError) -> Response:
         if status_of(error) is HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
-        return _response(_told(request, document_of(error)), HEADERS.get(status_of(error)))
+            raise error  # one that nobody has given a status is a fault
+        trace_of(request).reason = reason_of(error)
+        return _response(_told(request, document_of(error)), _headers(error))
 
     @app.exception_handler(HTTPException)
     async def _(request: Request, error: HTTPException) -> Response:
@@ -156,17 +187,20 @@ def install(app: FastAPI) -> None:
             HTTPStatus.NOT_FOUND: "There is nothing at this path; GET /docs lists what there is.",
             HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not take {request.method}.",
         }.get(status, error.detail)
+        trace_of(request).reason = status.name.lower()
         return _response(_told(request, _problem(status, detail)), error.headers)
 
     @app.exception_handler(ClientDisconnect)
     async def _(request: Request, error: ClientDisconnect) -> Response:
         # Nobody will read it. But a client that hangs up is no fault of ours: not a 500, not a traceback.
+        trace_of(request).reason = "client_disconnected"
         return _response(_problem(HTTPStatus.BAD_REQUEST, "The connection ended before the body did."), None)
 
     @app.exception_handler(Exception)
     async def _(request: Request, error: Exception) -> Response:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         detail = "The service has a fault; its log has the details under this X-Request-Id."
+        trace_of(request).reason = "fault"
         return _response(_told(request, _problem(status, detail)), None)
 
 

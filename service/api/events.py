@@ -31,7 +31,9 @@ def read_body(body: bytes, limit: int) -> list[Read]:
     """
     events: list[Read] | None = _all_good(body)
     if events is None:
-        events = [_one(value, index) for index, value in enumerate(_elements(bodies.parse(body)))]
+        elements = _elements(bodies.parse(body))
+        bodies.limited(elements, limit, "events", "REELRANK_MAX_EVENTS")  # before each costs microseconds
+        events = [_one(value, index) for index, value in enumerate(elements)]
     bodies.limited(events, limit, "events", "REELRANK_MAX_EVENTS")
     return events
 

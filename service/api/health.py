@@ -29,6 +29,7 @@ async def get_live(request: Request) -> Response:
     return Response(msgspec.json.encode(Health("live")), media_type=bodies.JSON)
 
 
+@router.get("/health", tags=["metarank"], openapi_extra=docs.READY)
 @router.get("/health/ready", tags=["health"], openapi_extra=docs.READY)
 async def get_ready(request: Request) -> Response:
     """A bundle is loaded, self-tested and warmed, and the service is not shutting down.

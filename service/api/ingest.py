@@ -66,6 +66,7 @@ async def ingest(
             them again is safe.
     """
     settings = services.settings
+    trace.version = serving.current.manifest.version
     admitted = admit(
         events, services.catalogue, now_ms=int(time.time() * 1000), late_s=settings.late_s, first=first
     )
@@ -107,6 +108,7 @@ async def _label(
     metrics, version = services.metrics, bundle.manifest.version
     for name in labels.nonfinite:
         metrics.nonfinite.labels(name).inc()
+    metrics.drift.labelled(version, labels.feedback, labels.by_name)
     metrics.bundles.answers.labels("label", version).inc(len(held))
     if serving.shadow is not None:
         offer_labels(services, serving.shadow, bundle, labels, exposures, profiles)

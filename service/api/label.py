@@ -11,6 +11,7 @@ from starlette.responses import Response
 from models.errors import BadInput
 from service.api import body as bodies
 from service.api.auth import allow
+from service.api.deadline import in_time
 from service.api.docs import operations as docs
 from service.api.errors import Invalid, NothingAccepted
 from service.api.events import read_body
@@ -19,6 +20,7 @@ from service.api.ndjson import NdjsonLabels
 from service.api.services import services_of, trace_of
 from service.api.wire import LabelReply
 from service.core.labeler import choose
+from service.runtime.admission import LABEL_COST
 
 router = APIRouter()
 _encode: Final = msgspec.json.Encoder().encode
@@ -53,7 +55,9 @@ async def post_label(request: Request) -> Response:
         await bodies.read(request, services.settings.max_body_bytes), services.settings.max_events
     )
     trace.mark("parse")
-    done = await ingest(services, serving, events, names, store=store, trace=trace)
+    with services.admission.events.take(LABEL_COST + len(events)):
+        async with in_time(request):
+            done = await ingest(services, serving, events, names, store=store, trace=trace)
     if done.rejected and not done.labels:
         raise NothingAccepted(done.rejected)
     reply = LabelReply(

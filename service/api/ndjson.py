@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -14,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from models.errors import ReelrankError
 from service.api.body import NDJSON
-from service.api.errors import document_of, response_of
+from service.api.errors import BodyTooSlow, document_of, reason_of, response_of
 from service.api.events import MAX_LINE_BYTES, Read, long_line, read_line
 from service.api.ingest import Ingested, ingest
 from service.api.services import Services
@@ -46,6 +47,8 @@ class Lines:
         self._ended = False
         self.taken = 0
         """Lines handed out so far; blank ones do not count."""
+        self.heard_at = monotonic()
+        """When the last bytes came, be they a blank line."""
 
     async def batch(self, limit: int) -> list[Read]:
         """What has arrived, at least one line and at most `limit`; nothing at the end of the body."""
@@ -61,6 +64,7 @@ class Lines:
     async def _receive(self) -> None:
         try:
             chunk = await anext(self._chunks)
+            self.heard_at = monotonic()
         except StopAsyncIteration:
             self._ended = True
             chunk = b"\n"  # the last line need not end with one
@@ -100,6 +104,7 @@ class NdjsonLabels(Response):
         self._request = request
         self._services = services
         self._trace = trace
+        trace.streamed = True
         self._serving = serving
         self._names = names
         self._store = store
@@ -111,12 +116,14 @@ class NdjsonLabels(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         lines = Lines(self._request.stream())
         try:
-            while batch := await self._next(lines):
-                await self._write(send, await self._answer(batch, lines.taken - len(batch)))
-            last = self._summary()
+            with self._services.admission.streams.take(1):
+                while batch := await self._next(lines):
+                    await self._write(send, await self._answer(batch, lines.taken - len(batch)))
+                last = self._summary()
         except ClientDisconnect:
             return  # what was answered is stored; the client will send the rest again
         except ReelrankError as e:
+            self._trace.reason = reason_of(e)
             if not self._started:
                 await response_of(e)(scope, receive, send)
                 return
@@ -126,10 +133,17 @@ class NdjsonLabels(Response):
     async def _next(self, lines: Lines) -> list[Read]:
         """The lines that are there; none at the end of the body, or when the service is shutting down."""
         waiting = asyncio.ensure_future(lines.batch(BATCH))
+        timeout_s = self._services.settings.body_timeout_s
+        lines.heard_at = monotonic()
         try:
             while not self._services.draining:
                 if (await asyncio.wait([waiting], timeout=DRAIN_POLL_S))[0]:
                     return waiting.result()
+                if monotonic() - lines.heard_at > timeout_s:
+                    raise BodyTooSlow(
+                        f"Nothing came for {timeout_s:g} s (REELRANK_BODY_TIMEOUT_S). Between events send "
+                        "an empty line now and then."
+                    )
             return []
         finally:
             waiting.cancel()
@@ -137,15 +151,16 @@ class NdjsonLabels(Response):
     async def _answer(self, batch: list[Read], first: int) -> bytes:
         """Write and label a batch -> its lines, in the order of the body; a late event has two."""
         self._trace.mark("parse")
-        done = await ingest(
-            self._services,
-            self._serving,
-            batch,
-            self._names,
-            store=self._store,
-            trace=self._trace,
-            first=first,
-        )
+        with await self._services.admission.streamed.wait(len(batch)):
+            done = await ingest(
+                self._services,
+                self._serving,
+                batch,
+                self._names,
+                store=self._store,
+                trace=self._trace,
+                first=first,
+            )
         self._total.accepted += done.accepted
         self._total.duplicates += done.duplicates
         self._total.merged += done.merged

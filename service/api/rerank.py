@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from typing import Final
 
@@ -14,6 +13,7 @@ from starlette.responses import Response
 from models.errors import BadInput, DeadlineExceeded, StoreUnavailable
 from service.api import body as bodies
 from service.api.auth import allow
+from service.api.deadline import deadline_s
 from service.api.docs import operations as docs
 from service.api.errors import Invalid
 from service.api.services import Services, services_of, trace_of
@@ -22,6 +22,8 @@ from service.api.slate import items
 from service.api.wire import RerankReply, RerankRequest
 from service.core.reranker import checked_weights, distinct, rerank
 from service.runtime import compute
+from service.runtime.admission import SLATE_COST
+from service.runtime.slot import Serving
 from service.store.protocol import UserState
 from service.telemetry.trace import Trace
 
@@ -47,17 +49,55 @@ async def post_rerank(request: Request) -> Response:
     services, trace = services_of(request), trace_of(request)
     allow(request, services.keys, "rerank")
     serving = services.slot.serving()
-    settings = services.settings
-    deadline_s = _deadline_s(request, settings.deadline_ms)
     explain = bodies.flag(request, "explain", False)
+    until_s = deadline_s(request, services.settings.deadline_ms)
     bodies.content_type(request, bodies.JSON)
-    asked = bodies.decode(_request, await bodies.read(request, settings.max_body_bytes))
-    bodies.limited(asked.candidates, settings.max_candidates, "candidates", "REELRANK_MAX_CANDIDATES")
+    asked = bodies.decode(_request, await bodies.read(request, services.settings.max_body_bytes))
+    reply = await ranked(services, trace, serving, asked, deadline_s=until_s, explain=explain)
+    content = _encode(reply)
+    trace.mark("encode")
+    return Response(content, media_type=bodies.JSON)
+
+
+async def ranked(
+    services: Services,
+    trace: Trace,
+    serving: Serving,
+    asked: RerankRequest,
+    *,
+    deadline_s: float,
+    explain: bool,
+) -> RerankReply:
+    """The answer to a request that has been read, in whatever vocabulary it came.
+
+    Raises:
+        Invalid: too many candidates, or weights that this bundle does not have.
+        Overloaded: there is no room for so many.
+        DeadlineExceeded: it would come too late.
+    """
+    bodies.limited(
+        asked.candidates, services.settings.max_candidates, "candidates", "REELRANK_MAX_CANDIDATES"
+    )
+    with services.admission.candidates.take(SLATE_COST + len(asked.candidates)):
+        return await _ranked(services, trace, serving, asked, deadline_s, explain=explain)
+
+
+async def _ranked(
+    services: Services,
+    trace: Trace,
+    serving: Serving,
+    asked: RerankRequest,
+    deadline_s: float,
+    *,
+    explain: bool,
+) -> RerankReply:
+    settings = services.settings
     bundle = serving.of_user(asked.user_id)
     try:
         weights = checked_weights(bundle, asked.weights)
     except BadInput as e:
         raise Invalid(str(e), loc="weights") from None
+    trace.version = bundle.manifest.version
     candidates, again = distinct(asked.candidates)
     candidates = services.catalogue.complete(candidates)
     trace.mark("parse")
@@ -90,6 +130,7 @@ async def post_rerank(request: Request) -> Response:
         metrics.degraded.labels(what).inc()
     for name in slate.nonfinite:
         metrics.nonfinite.labels(name).inc()
+    metrics.drift.ranked(bundle.manifest.version, slate.history_length, slate.outputs())
     if serving.shadow is not None:
         offer_slate(
             services,
@@ -103,7 +144,7 @@ async def post_rerank(request: Request) -> Response:
             tab=asked.tab,
             now_ms=now_ms,
         )
-    reply = RerankReply(
+    return RerankReply(
         request_id=asked.request_id if asked.request_id is not None else trace.request_id,
         items=items(candidates, slate, asked.top_k),
         model_version=bundle.manifest.version,
@@ -112,9 +153,6 @@ async def post_rerank(request: Request) -> Response:
         history_length=slate.history_length,
         took_ms=trace.took_ms(),
     )
-    content = _encode(reply)
-    trace.mark("encode")
-    return Response(content, media_type=bodies.JSON)
 
 
 async def _state(
@@ -133,16 +171,3 @@ async def _state(
             return await services.store.read(user_id) or NOBODY, []
     except (StoreUnavailable, TimeoutError):
         return NOBODY, ["history"]
-
-
-def _deadline_s(request: Request, default_ms: float) -> float:
-    text = request.headers.get("x-deadline-ms")
-    if text is None:
-        return default_ms / 1e3
-    try:
-        deadline_ms = float(text)
-    except ValueError:
-        deadline_ms = math.nan
-    if not 0 < deadline_ms < math.inf:
-        raise Invalid(f"X-Deadline-Ms must be a number of milliseconds above 0, found {text[:32]!r}.")
-    return deadline_ms / 1e3

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from service.api.auth import Keys
+from service.runtime.admission import Admission
 from service.runtime.aside import Aside
+from service.runtime.beat import Beat
 from service.runtime.bundles import Bundles
 from service.runtime.catalogue import Catalogue
 from service.runtime.ledger import Ledger
@@ -16,7 +18,9 @@ from service.runtime.slot import Slot
 from service.settings import Settings
 from service.store.protocol import Store
 from service.telemetry.metrics import Metrics
+from service.telemetry.requests import RequestLog
 from service.telemetry.trace import Trace
+from service.telemetry.tracing import Tracing
 
 
 @dataclass(slots=True)
@@ -31,6 +35,11 @@ class Services:
     keys: Keys
     metrics: Metrics
     recorded: Recorded
+    admission: Admission
+    beat: Beat
+    requests: RequestLog
+    tracing: Tracing | None = None
+    """`None` when it is off."""
     catalogue: Catalogue = field(default_factory=Catalogue)
     aside: Aside = field(default_factory=Aside)
     draining: bool = False

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Final
 
 import msgspec
 from fastapi import APIRouter, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from models.manifest import Manifest
 from service.api import body as bodies
 from service.api.auth import allow
+from service.api.deadline import in_time
 from service.api.docs import operations as docs
 from service.api.errors import Invalid, UnknownUser
 from service.api.ingest import CONCURRENT_USERS
@@ -31,7 +34,8 @@ async def get_sequence(request: Request) -> Response:
     allow(request, services.keys, "read")
     user_id = bodies.path_id(request, "user_id")
     trace.mark("parse")
-    state = await services.store.read(user_id)
+    async with in_time(request):
+        state = await services.store.read(user_id)
     trace.mark("state")
     if state is None:
         raise UnknownUser(f"The service holds nothing on user {user_id!r}.")
@@ -44,13 +48,20 @@ async def delete_user(request: Request) -> Response:
     ledger, from which training learns whose exposures to leave out.
 
     A user the store does not know goes to the ledger too: the logs that were trained on may have had them.
+    When this fails, nothing of the user or all of it may be gone; repeat it until it is 200. Twice in the
+    ledger is as good as once.
     """
     services, trace = services_of(request), trace_of(request)
     allow(request, services.keys, "admin")
+    if request.scope["raw_path"].endswith(b"/sequence"):  # not the user `…/sequence`: that slash is encoded
+        raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET"})
     user_id = bodies.path_id(request, "user_id")
     trace.mark("parse")
-    known = await services.store.forget(user_id)
+    # The ledger first: whoever has asked is then forgotten by what is trained next, though the store may be
+    # away. The other way round a full disk would leave a user forgotten here and learned from again.
     await services.ledger.append(user_id)
+    async with in_time(request):
+        known = await services.store.forget(user_id)
     trace.mark("state")
     return Response(_encode(Forgotten(user_id, known)), media_type=bodies.JSON)
 
@@ -80,7 +91,8 @@ async def put_users(request: Request) -> Response:
 
     # Two entries of one user would race; the later one is meant.
     last = {user.user_id: user for user in users}
-    done = await asyncio.gather(*map(put, last.values()), return_exceptions=True)
+    async with in_time(request):
+        done = await asyncio.gather(*map(put, last.values()), return_exceptions=True)
     for result in done:
         if result is not None:
             raise result

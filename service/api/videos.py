@@ -11,6 +11,7 @@ from starlette.responses import Response
 from models.schema import Video
 from service.api import body as bodies
 from service.api.auth import allow
+from service.api.deadline import in_time
 from service.api.docs import operations as docs
 from service.api.services import services_of, trace_of
 from service.api.wire import Stored
@@ -34,8 +35,9 @@ async def put_videos(request: Request) -> Response:
     videos = bodies.decode(_videos, body, root="videos")
     bodies.limited(videos, services.settings.max_events, "videos", "REELRANK_MAX_EVENTS")
     trace.mark("parse")
-    await services.store.put_videos(videos)
-    await services.catalogue.follow(services.store)
+    async with in_time(request):
+        await services.store.put_videos(videos)
+        await services.catalogue.follow(services.store)
     services.metrics.videos.set(len(services.catalogue))
     trace.mark("state")
     return Response(_encode(Stored(accepted=len(videos))), media_type=bodies.JSON)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 
 from models.errors import BadInput
 from models.features import feedback_matrix, group_ids
@@ -23,6 +24,8 @@ class Labels:
     """Per label its N values in [0, 1], in the order of the events."""
     nonfinite: tuple[str, ...]
     """Labels of which a value was not finite; it became 0."""
+    feedback: npt.NDArray[np.float32]
+    """`[N, 8]` what they were computed from, columns as in `models.features.FEEDBACK_COLUMNS`."""
 
 
 def choose(bundle: Bundle, names: Sequence[str]) -> tuple[str, ...]:
@@ -59,10 +62,10 @@ def label(
         profiles: profile features by user, where `needs_profiles`; a user without is compared with everybody.
         recorded: told of events whose labels are all finite.
     """
-    if not events:
-        return Labels({name: [] for name in names}, ())
-    crowds = group_ids(events, bundle.vocabulary, profiles, bundle.manifest.profile_categories)
     feedback = feedback_matrix(events)
+    if not events:
+        return Labels({name: [] for name in names}, (), feedback)
+    crowds = group_ids(events, bundle.vocabulary, profiles, bundle.manifest.profile_categories)
     out = bundle.run_labeler({"feedback": feedback, "group_ids": crowds}, names)
     values: dict[str, list[float]] = {}
     nonfinite = []
@@ -74,4 +77,4 @@ def label(
         values[name] = np.round(clean, 6).tolist()
     if recorded is not None and not nonfinite:
         recorded.body(feedback)
-    return Labels(values, tuple(nonfinite))
+    return Labels(values, tuple(nonfinite), feedback)

@@ -6,7 +6,7 @@ Shape suffixes: N candidates, K anchors.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,12 @@ class Slate:
     """Exposures the ranker has seen: at most the bundle's sequence length."""
     nonfinite: tuple[str, ...]
     """Outputs of which a value was not finite; it was replaced by the smallest one."""
+
+    def outputs(self) -> Iterator[tuple[str, F32]]:
+        """What the ranker predicted, by its names."""
+        yield "watch_time_s", self.watch_time_s
+        yield "watch_ratio", self.watch_ratio
+        yield from self.objectives.items()
 
 
 def distinct(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[str]]:

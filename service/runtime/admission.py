@@ -1,4 +1,4 @@
-"""How much work a process takes on at a time: what is over it is refused at once, or waits where that is safe.
+"""How much work a process takes on at a time: what is over it is refused at once, or waits where it may.
 
 Work is counted by what it costs, not by requests: candidates of slates, events of labels. Each kind has a
 budget of its own, so that a flood of the one leaves room for the other.
@@ -38,7 +38,7 @@ class Budget:
 
     Args:
         limit: of the cost.
-        name: for metrics.
+        name: of what is counted, for messages and metrics.
         setting: that has set the limit, for messages.
         clock: seconds that never go back.
     """
@@ -86,7 +86,7 @@ class Budget:
             except asyncio.CancelledError:
                 if entry in self._waiting:
                     self._waiting.remove(entry)
-                else:
+                elif not place.cancelled():  # it was counted, and is not used
                     self._give(cost)
                 raise
         else:
@@ -101,8 +101,9 @@ class Budget:
             self._marked = (now, self._done)
         wait_s = (self.used + cost) / self._rate if self._rate > 0 else 1.0
         return Overloaded(
-            f"This process has {self.used} {self.name} in flight and takes {self.limit} at a time "
-            f"({self._setting}). Repeat the request after `Retry-After`.",
+            f"This process has {self.used} {self.name.replace('_', ' ')} in flight and takes {self.limit} at "
+            f"a time ({self._setting}). Repeat the request after `Retry-After`.",
+            reason=self.name,
             retry_after_s=min(wait_s, MAX_RETRY_AFTER_S),
         )
 
@@ -158,11 +159,11 @@ class Admission:
             settings.max_inflight_candidates, "candidates", "REELRANK_MAX_INFLIGHT_CANDIDATES"
         )
         self.events = Budget(max(1, events // 2), "events", f"half of {named}")
-        self.streamed = Budget(max(1, events - events // 2), "streamed events", f"half of {named}")
+        self.streamed = Budget(max(1, events - events // 2), "streamed_events", f"half of {named}")
         """Of NDJSON streams, which wait for it. With one budget for both, whoever waits would always lose."""
         self.streams = Budget(settings.max_streams, "streams", "REELRANK_MAX_STREAMS")
         self.bodies = Budget(
-            settings.max_inflight_body_bytes, "bytes of unfinished bodies", "REELRANK_MAX_INFLIGHT_BODY_BYTES"
+            settings.max_inflight_body_bytes, "body_bytes", "REELRANK_MAX_INFLIGHT_BODY_BYTES"
         )
 
     def budgets(self) -> tuple[Budget, ...]:

@@ -14,8 +14,8 @@ log = logging.getLogger("reelrank.aside")
 WAITING: Final = 64
 """Jobs that may wait. More would only be compared later, and hold more memory."""
 
-REST: Final = 3.0
-"""Seconds of rest after each second of work: the thread never takes more than a quarter of a core, however
+REST: Final = 9.0
+"""Seconds of rest after each second of computing: the thread never takes more than a tenth of a core, however
 much is offered; what does not fit is dropped, and counted by whoever offers it.
 
 Resting, and not a low priority for the scheduler: on a busy machine a thread of low priority that holds the
@@ -74,9 +74,9 @@ class Aside:
                 job = self._jobs.get(timeout=0.2)
             except queue.Empty:
                 continue
-            began = time.perf_counter()
+            began = time.thread_time()
             try:
                 job()
             except Exception:
                 log.exception("a job aside failed")
-            self._closing.wait((time.perf_counter() - began) * REST)
+            self._closing.wait((time.thread_time() - began) * REST)

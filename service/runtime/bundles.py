@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -52,6 +52,7 @@ class Bundles:
         trials: what is on trial where the folder does not say.
         recorded: requests that a bundle is run through.
         metrics: where swaps and refusals are counted.
+        swapped: told of every manifest that answers from now on.
     """
 
     def __init__(
@@ -63,12 +64,14 @@ class Bundles:
         trials: Mapping[Role, Trial | None],
         recorded: Recorded,
         metrics: BundleMetrics,
+        swapped: Callable[[Manifest], None] = lambda manifest: None,
     ) -> None:
         self._folder = folder
         self._slot = slot
         self._device = device
         self._recorded = recorded
         self._metrics = metrics
+        self._swapped = swapped
         self._fixed = (folder / MANIFEST).exists()
         if self._fixed and any(trials.values()):
             raise BundleError(f"A version cannot be on trial beside a fixed one. {FIXED.format(folder)}")
@@ -264,6 +267,7 @@ class Bundles:
         elif (refused := self.refused.get("split")) is not None and refused.cause is not None:
             self._accept("split")  # it may go with this one
         self._metrics.serving(bundle.manifest.version, bundle.provider)
+        self._swapped(bundle.manifest)
         self._arrange(bundle)
 
     def _try(self, role: Role, trial: OnTrial) -> None:
@@ -303,6 +307,8 @@ class Bundles:
         held = self._held.get(path.name)
         if held is None:
             return await self._read(path)
+        if path.name != self._before:  # one that answered everybody before may do so again, and at once
+            await anyio.to_thread.run_sync(self._recorded.replay, held)
         self._metrics.reloads.labels("held").inc()
         return held
 

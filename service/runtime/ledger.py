@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -38,15 +40,20 @@ class Ledger:
             await anyio.to_thread.run_sync(self._write, line)
         except OSError as e:
             raise StoreUnavailable(
-                f"The unlearning ledger {self.path} cannot be written: {e.strerror}."
+                f"The unlearning ledger {self.path} cannot be written: {e.strerror}. Nothing was forgotten; "
+                "make room or set its permissions, and repeat the request.",
+                reason="ledger",
             ) from e
 
     def _write(self, line: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # One write of O_APPEND: workers do not tear each other's lines.
         fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(fd, line)
+            fcntl.flock(fd, fcntl.LOCK_EX)  # until it is closed: the other workers append here too
+            before = os.fstat(fd).st_size
+            if os.write(fd, line) != len(line):  # a disk that is full may take the beginning of a line
+                os.ftruncate(fd, before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(fd)
         finally:
             os.close(fd)

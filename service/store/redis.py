@@ -12,11 +12,12 @@ be repeated. An event whose first answer was lost is then reported as `duplicate
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Self, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from redis import asyncio as aioredis
 from redis.asyncio.retry import Retry
@@ -96,14 +97,17 @@ class RedisStore:
 
         Args:
             url: `redis://[user:password@]host[:port][/db]`, `rediss://…` (TLS) or `unix://[user:password@]/path[?db=…]`.
+                A server whose certificate the system does not know is `rediss://…?ssl_ca_certs=/ca.pem`; one
+                that asks for ours too, `…&ssl_certfile=/c.pem&ssl_keyfile=/k.pem`.
             timeout_s: to connect, to answer one command, and to wait for a free connection.
             max_connections: of this process.
             options: as for the class.
 
         Raises:
-            BadInput: this is no such URL.
+            BadInput: this is no such URL, or a file that it names cannot be read.
         """
         where = where_of(url)
+        _refuse_missing_files(url)
         try:
             pool = aioredis.BlockingConnectionPool.from_url(
                 url,
@@ -304,6 +308,14 @@ def _sequence(user_id: str, stored: bytes) -> list[FeedbackEvent]:
     if stored[:1] != codec.FORMAT:
         raise ValueError(f"a sequence that begins with {stored[:1]!r}, not {codec.FORMAT!r}")
     return codec.decode_events(user_id, stored, 1)
+
+
+def _refuse_missing_files(url: str) -> None:
+    """A wrong path of a certificate should end the start, not every request."""
+    with suppress(ValueError):  # the client says what is wrong with the URL
+        for name, values in parse_qs(urlsplit(url).query).items():
+            if name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not os.access(values[-1], os.R_OK):
+                raise BadInput(f"The store's URL names {values[-1]} as {name}, which cannot be read.")
 
 
 def where_of(url: str) -> str:

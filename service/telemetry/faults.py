@@ -30,23 +30,11 @@ class FaultMetrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
-        self.refused = Counter(
-            "reelrank_refused",
-            "Requests refused to keep the others in time: budget, streams, bodies, late, slow_body.",
-            ["route", "reason"],
-            registry=registry,
-        )
         self.in_flight = Gauge(
             "reelrank_in_flight",
-            "Cost of the work under way (candidates, events, streams, bytes of bodies), by its budget.",
-            ["budget"],
+            "What is under way of candidates, events, streams and bytes of bodies, weighted by its cost.",
+            ["what"],
             multiprocess_mode="livesum",
-            registry=registry,
-        )
-        self.loop_lag = Gauge(
-            "reelrank_loop_lag_seconds",
-            "How late the event loop came back to what was due: what a request waits before it is looked at.",
-            multiprocess_mode="livemax",
             registry=registry,
         )
 

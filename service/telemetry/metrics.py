@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import (
@@ -13,10 +14,14 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from service.telemetry.bundles import BundleMetrics
+from service.telemetry.drift import Drift
 from service.telemetry.faults import FaultMetrics
+from service.telemetry.process import ProcessMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, which nobody reads
 
@@ -44,6 +49,18 @@ class Metrics:
             buckets=BUCKETS_S,
             registry=registry,
         )
+        self.in_flight = Gauge(
+            "reelrank_requests_in_flight",
+            "Requests that have begun and not ended.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.refusals = Counter(
+            "reelrank_refusals",
+            "Requests that ended in a problem document, and streams in one, by its reason.",
+            ["route", "reason"],
+            registry=registry,
+        )
         self.events = Counter(
             "reelrank_events",
             "Events of POST /label by outcome; rejected ones by their code.",
@@ -68,6 +85,20 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self.store_seconds = Histogram(
+            "reelrank_store_seconds",
+            "Time of one call of the store, failed ones too.",
+            ["operation"],
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self.process = ProcessMetrics(registry)
+        self.drift = Drift(registry)
+
+    def beat(self, late_s: float) -> None:
+        """To be called `process.BEATS` times a second: how late the event loop was since the last time."""
+        if self.process.beat(late_s):
+            self.drift.publish()
 
     @property
     def registry(self) -> CollectorRegistry:
@@ -75,9 +106,24 @@ class Metrics:
         return self._registry
 
     def render(self) -> bytes:
-        """The Prometheus text of this process, or of all workers."""
+        """The Prometheus text of this process, or of all workers. What others have gathered within the last
+        second is not in it yet."""
+        self.process.look()
+        self.drift.publish()
+        shown = CollectorRegistry()
+        shown.register(_Shown(self._registry, self.drift))
+        return generate_latest(shown)
+
+
+class _Shown(Collector):
+    """What /metrics answers from."""
+
+    def __init__(self, own: CollectorRegistry, drift: Drift) -> None:
+        self._own = own
+        self._drift = drift
+
+    def collect(self) -> Iterable[Metric]:
         if MULTIPROCESS_DIR not in os.environ:
-            return generate_latest(self._registry)
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+            return self._drift.shown(self._own.collect())
+        everybody = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+        return self._drift.shown(everybody.collect())  # type: ignore[no-untyped-call]

@@ -14,15 +14,21 @@ class Trace:
 
     Attributes:
         request_id: the caller's, or a new one.
-        stages: seconds by stage; a stage that the request did not have is missing.
+        stages: seconds by stage, in the order they came; a stage that the request did not have is missing.
+        version: of the bundle that answered, if one did.
+        streamed: its body and its answer flow at the pace of the client.
+        reason: of the problem document that the request, or its stream, ended in: a word for machines.
     """
 
-    __slots__ = ("_last", "request_id", "stages", "started")
+    __slots__ = ("_last", "reason", "request_id", "stages", "started", "streamed", "version")
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         self.started = self._last = perf_counter()
         self.stages: dict[str, float] = {}
+        self.version: str | None = None
+        self.reason: str | None = None
+        self.streamed = False
 
     def mark(self, stage: str) -> None:
         """What happened since the last mark was `stage`."""

@@ -17,7 +17,7 @@ from tests.architecture.repository import PACKAGES, ROOT, sources, tracked
 
 TOP_LEVEL = {
     "service", "training", "models", "docker", "tests", "loadtests", "pyproject.toml", "README.md",
-    "Makefile", "LICENSE", "NOTICE", "CHANGELOG.md", ".ci", ".gitignore",
+    "Makefile", "LICENSE", "NOTICE", "CHANGELOG.md", "SECURITY.md", ".ci", ".gitignore",
 }  # fmt: skip
 
 LONGEST = 350

@@ -10,12 +10,13 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import httpx2
 import uvloop
@@ -48,11 +49,17 @@ class Service:
 
 def command(*args: str, data_dir: Path, **env: str) -> subprocess.Popen[str]:
     """`python -m service …`, its output to be read."""
+    return _started(args, data_dir, env, subprocess.PIPE)
+
+
+def _started(
+    args: Sequence[str], data_dir: Path, env: Mapping[str, str], stderr: int | IO[str]
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "service", *args],
-        env=os.environ | {"REELRANK_DATA_DIR": str(data_dir), "REELRANK_POLL_S": "0.05"} | env,
+        env={**os.environ, "REELRANK_DATA_DIR": str(data_dir), "REELRANK_POLL_S": "0.05", **env},
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         stdin=subprocess.DEVNULL,
         text=True,
     )
@@ -61,9 +68,12 @@ def command(*args: str, data_dir: Path, **env: str) -> subprocess.Popen[str]:
 @contextlib.contextmanager
 def running(bundle: Path, data_dir: Path, *args: str, **env: str) -> Iterator[Service]:
     """The program, answering. Ended with SIGTERM if the test has not ended it."""
-    process = command("serve", "--port", "0", "--bundle", str(bundle), *args, data_dir=data_dir, **env)
+    # Its log goes to a file: nobody reads a pipe while a test is running, and a full one would stop it.
+    with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
+        options = ("serve", "--port", "0", "--bundle", str(bundle), *args)
+        process = _started(options, data_dir, env, log.file)
+        process.stderr = open(log.name)  # noqa: SIM115  # closed with the process
     assert process.stdout is not None
-    assert process.stderr is not None
     with process:
         try:
             there, _, _ = select.select([process.stdout], [], [], START_S)

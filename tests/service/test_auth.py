@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from pathlib import Path
 
 import httpx2
 import pytest
+from fastapi.routing import iter_route_contexts
+from pydantic import SecretStr
 
 from models.errors import BadInput
 from service.api.auth import RIGHTS, Forbidden, Keys, Unauthorized
+from service.app import create_app, open_services
+from service.settings import Settings
 from service.store import MemoryStore
 from tests.service import tiny_bundle
 from tests.service.running import event, served
@@ -41,6 +47,35 @@ def test_each_path_needs_its_right(bundles: Path, tmp_path: Path) -> None:
                 assert status != 401
         for path in ("/health/live", "/health/ready", "/openapi.json", "/docs"):
             assert client.get(path).status_code == 200
+
+
+OPEN = {
+    *("/docs", "/openapi.json", "/health", "/health/live", "/health/ready"),
+    *("/v2", "/v2/health/live", "/v2/health/ready"),
+}
+"""What anybody may ask: how it is, and what it can do. Nothing of a user, a version or a metric."""
+
+
+def test_a_route_asks_for_a_key_unless_it_is_listed_here(bundles: Path, tmp_path: Path) -> None:
+    settings = Settings.read(bundle=bundles, data_dir=tmp_path, api_keys=SecretStr(KEYS))
+    asked: dict[tuple[str, str], int] = {}
+
+    async def ask() -> None:
+        async with open_services(settings, MemoryStore()) as services:
+            app = create_app(services)
+            routes = list(iter_route_contexts(app._app.routes))  # type: ignore[attr-defined]
+            transport = httpx2.ASGITransport(app=app)
+            async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+                for route in routes:
+                    path = re.sub(r"\{[^}]*\}", "x", route.path or "")
+                    for method in route.methods or ():
+                        asked[method, path] = (await client.request(method, path)).status_code
+
+    asyncio.run(ask())
+    assert {(method, re.sub("/u(?=/|$)", "/x", path)) for method, path, _ in NEEDS if ":" not in path} <= set(
+        asked
+    )
+    assert {path for (_, path), status in asked.items() if status != 401} <= OPEN
 
 
 def test_a_key_that_is_right_lets_pass(bundles: Path, tmp_path: Path) -> None:

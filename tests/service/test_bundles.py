@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +19,8 @@ from models.store import BundleStore
 from service.store import MemoryStore
 from tests.models import tiny as other_bundle
 from tests.service import tiny_bundle
-from tests.service.running import event, eventually, served
+from tests.service.running import event, eventually, running, served
+from tests.service.test_label_stream import Dialogue, line
 from tests.service.tiny_bundle import FIRST, SECOND
 
 BROKEN = "20260103-00000003"
@@ -66,7 +70,33 @@ def broken(root: Path, how: str) -> None:
         (folder / "manifest.json").write_bytes(b"{}")
 
 
-HOW = ["truncated", "golden rows", "no manifest's json", "another ranker", "another labeler"]
+REASON = {
+    "truncated": "corrupt_bundle",
+    "golden rows": "self_test_failed",
+    "no manifest's json": "corrupt_bundle",
+    "another ranker": "contract_mismatch",
+    "another labeler": "contract_mismatch",
+}
+HOW = list(REASON)
+
+
+def reloads(client: httpx2.Client) -> dict[str, float]:
+    """By outcome."""
+    found = re.findall(
+        r'^reelrank_bundle_reloads_total{outcome="(\w+)"} (\S+)$', client.get("/metrics").text, re.MULTILINE
+    )
+    return {outcome: float(count) for outcome, count in found}
+
+
+def refused(client: httpx2.Client) -> dict[str, str]:
+    """Versions that should be current, and why they are not."""
+    pattern = r'^reelrank_bundle_refused{reason="(\w+)",role="current",version="([^"]+)"} 1.0$'
+    return {v: reason for reason, v in re.findall(pattern, client.get("/metrics").text, re.MULTILINE)}
+
+
+def resident_mib(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def test_a_promoted_version_is_taken_without_a_restart(root: Path, tmp_path: Path) -> None:
@@ -87,6 +117,60 @@ def test_activate_and_rollback_answer_from_the_version_they_name(root: Path, tmp
         assert answers(client) == (FIRST, 0.5)
     with app(root, tmp_path) as client:
         assert answers(client) == (FIRST, 0.5)
+
+
+def test_going_back_loads_no_bundle_again(root: Path, tmp_path: Path) -> None:
+    with app(root, tmp_path) as client:
+        client.post(f"/v1/models/{SECOND}:activate").raise_for_status()
+        assert reloads(client) == {"loaded": 2.0}
+        client.post("/v1/models:rollback").raise_for_status()
+        client.post(f"/v1/models/{SECOND}:activate").raise_for_status()
+        BundleStore(root).rollback()  # by somebody else
+        assert eventually(lambda: answers(client) == (FIRST, 0.5))
+        assert reloads(client) == {"loaded": 2.0, "held": 3.0}
+
+
+def test_activating_the_current_version_does_nothing(root: Path, tmp_path: Path) -> None:
+    with app(root, tmp_path) as client:
+        before = (root / "CURRENT").stat().st_mtime_ns, sorted(path.name for path in root.iterdir())
+        reply = client.post(f"/v1/models/{FIRST}:activate")
+        assert reply.json() == {"model_version": FIRST, "provider": "CPUExecutionProvider"}
+        assert before == (
+            (root / "CURRENT").stat().st_mtime_ns,
+            sorted(path.name for path in root.iterdir()),
+        )
+        assert reloads(client) == {"loaded": 1.0}
+
+
+def test_a_request_in_flight_finishes_on_the_version_it_began_with(root: Path, tmp_path: Path) -> None:
+    with app(root, tmp_path) as client, contextlib.closing(Dialogue(str(client.base_url))) as stream:
+        stream.say(line("e1", "alice") + b"\n")
+        assert b" 200 " in stream.headers()
+        assert [label["label"] for label in stream.hear()] == [0.5]
+        client.post(f"/v1/models/{SECOND}:activate").raise_for_status()
+        stream.say(line("e2", "alice") + b"\n")
+        assert [label["label"] for label in stream.hear()] == [0.5]
+        assert answers(client) == (SECOND, 0.375)
+        stream.end()
+        assert [summary["model_version"] for summary in stream.hear()] == [FIRST]
+
+
+def test_many_reloads_do_not_add_up_in_memory(root: Path, tmp_path: Path) -> None:
+    third = "20260103-00000003"
+    tiny_bundle.write(root / third, third)
+    with running(root, tmp_path / "data") as service, service.client() as client:
+
+        def reload_all() -> None:
+            for version in (SECOND, third, FIRST):  # three, of which two are held: each is read again
+                client.post(f"/v1/models/{version}:activate").raise_for_status()
+
+        for _ in range(4):
+            reload_all()
+        after_12 = resident_mib(service.process.pid)
+        for _ in range(14):
+            reload_all()
+        assert reloads(client) == {"loaded": 55.0}
+        assert resident_mib(service.process.pid) - after_12 < 10
 
 
 def test_there_may_be_nothing_to_go_back_to(root: Path, tmp_path: Path) -> None:
@@ -111,12 +195,26 @@ def test_promoting_a_bad_bundle_keeps_the_old_one_and_counts(root: Path, tmp_pat
     with app(root, tmp_path) as client:
         broken(root, how)
         (root / "CURRENT").write_text(BROKEN + "\n")
-        counted = 'reelrank_bundle_reloads_total{outcome="failed"} 1.0'
-        assert eventually(lambda: counted in client.get("/metrics").text)
+        assert eventually(lambda: reloads(client) == {"loaded": 1.0, "failed": 1.0})
+        assert refused(client) == {BROKEN: REASON[how]}
+        assert [r["version"] for r in client.get("/v1/models").json()["refused"]] == [BROKEN]
         assert answers(client) == (FIRST, 0.5)
         assert client.get("/health/ready").json()["model_version"] == FIRST
         BundleStore(root).promote(SECOND)
         assert eventually(lambda: answers(client) == (SECOND, 0.375))
+        assert refused(client) == {}
+
+
+def test_a_bad_bundle_that_is_not_wanted_any_more_is_not_refused_any_more(root: Path, tmp_path: Path) -> None:
+    broken(root, "truncated")
+    with app(root, tmp_path) as client:
+        (root / "CURRENT").write_text(BROKEN + "\n")
+        assert eventually(lambda: refused(client) == {BROKEN: "corrupt_bundle"})
+        (root / "CURRENT").write_text(FIRST + "\n")
+        assert eventually(lambda: refused(client) == {})
+        (root / "CURRENT").write_text(BROKEN + "\n")  # another promote is another look
+        assert eventually(lambda: refused(client) == {BROKEN: "corrupt_bundle"})
+        assert answers(client) == (FIRST, 0.5)
 
 
 def test_a_spoilt_current_keeps_the_old_bundle(root: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import re
 from pathlib import Path
 
@@ -73,6 +75,9 @@ def test_the_openapi_document_names_every_path_with_examples(client: httpx2.Clie
         ("get", "/health/live"),
         ("get", "/health/ready"),
         ("get", "/metrics"),
+        ("post", "/feedback"),
+        ("post", "/rank/{model}"),
+        ("get", "/health"),
         ("get", "/v2"),
         ("get", "/v2/health/live"),
         ("get", "/v2/health/ready"),
@@ -103,7 +108,21 @@ def test_the_examples_of_the_document_are_answered(bundles: Path, tmp_path: Path
                 assert reply.status_code == 200, reply.text
 
 
-def test_docs_are_a_page(client: httpx2.Client) -> None:
+def test_docs_are_a_page_that_loads_nothing_from_elsewhere(client: httpx2.Client) -> None:
     page = client.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
     assert "/openapi.json" in page.text
+    assert "://" not in page.text
+    assert not re.search(r"<(link|img|iframe|object|embed)|<script [^>]*src|@import|url\(", page.text)
+
+
+def test_the_policy_of_the_docs_lets_their_own_script_run_and_nothing_else(client: httpx2.Client) -> None:
+    page = client.get("/docs")
+    policy = dict(part.strip().split(" ", 1) for part in page.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["connect-src"] == "'self'"
+    for tag in ("script", "style"):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert policy[f"{tag}-src"] == f"'sha256-{digest}'"
+    assert not re.search(r"innerHTML|outerHTML|document\.write|eval\(", page.text)

@@ -87,6 +87,7 @@ def test_a_value_that_json_cannot_hold_is_null_and_exact_as_bytes(client: httpx2
         (b"", "not JSON"),
         (b"\xff", "UTF-8"),
         (b"[" * 100_000, "nested"),
+        (b'{"inputs": [' + b"[]," * 200_001 + b"0]}", "arrays and objects"),
         (b"{}", "inputs"),
         (b"[]", "object"),
         (body(tensor(name="x")), "no input 'x'"),

@@ -19,6 +19,7 @@ from models.errors import SelfTestFailed
 from models.runtime import Bundle
 from service.runtime import loading, recorded
 from service.runtime.recorded import CAPACITY, MAX_ROWS, Recorded
+from service.runtime.trials import Trial
 from service.store import MemoryStore
 from tests.service import tiny_bundle
 from tests.service.running import event, eventually, served
@@ -81,6 +82,14 @@ def test_a_bundle_that_fails_on_what_was_answered_is_refused(
         assert client.get("/health/ready").json()["model_version"] == FIRST
         client.post(f"/v1/models/{SECOND}:activate").raise_for_status()
         assert refused not in client.get("/metrics").text
+
+
+def test_a_bundle_on_trial_is_run_through_what_came_meanwhile(root: Path, tmp_path: Path) -> None:
+    with app(root, tmp_path) as client:
+        client.post(f"/v1/models/{NAN}:split", json={"share": 0.5}).raise_for_status()
+        user = next(user for user in map(str, range(100)) if not Trial(NAN, 0.5).includes(user))
+        rerank(client, TROUBLE_S, user=user)
+        assert client.post(f"/v1/models/{NAN}:activate").status_code == 409
 
 
 def test_after_a_restart_they_still_keep_it_out(root: Path, tmp_path: Path) -> None:

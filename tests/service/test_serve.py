@@ -201,14 +201,25 @@ def test_workers_share_port_state_metrics_and_versions(tmp_path: Path) -> None:
 
         BundleStore(root).promote(tiny_bundle.SECOND)
 
-        def everywhere() -> bool:
+        def everywhere(version: str) -> bool:
             versions = set()
-            for _ in range(20):
+            for _ in range(12):
                 with service.client() as client:
-                    versions.add(client.get("/health/ready").json()["model_version"])
-            return versions == {tiny_bundle.SECOND}
+                    reply = client.post("/label?store=false", json=event())
+                    versions.add(reply.json()["model_version"])
+            return versions == {version}
 
-        assert eventually(everywhere)
+        def call(path: str, body: object = None) -> None:
+            with service.client() as client:
+                client.post(f"/v1/models{path}", json=body).raise_for_status()
+
+        assert eventually(lambda: everywhere(tiny_bundle.SECOND))
+        call(":rollback")
+        assert eventually(lambda: everywhere(tiny_bundle.FIRST))
+        call(f"/{tiny_bundle.SECOND}:split", {"share": 1.0})
+        assert eventually(lambda: everywhere(tiny_bundle.SECOND))
+        call(f"/{tiny_bundle.SECOND}:split", {"share": 0.0})
+        assert eventually(lambda: everywhere(tiny_bundle.FIRST))
 
 
 def test_services_with_a_store_of_their_own_share_what_is_in_it(bundles: Path, tmp_path: Path) -> None:

@@ -17,9 +17,8 @@ from models.errors import BadInput, BundleError
 from service.runtime.trials import Trial
 from service.store import MemoryStore
 from tests.service import tiny_bundle
-from tests.service.running import command, event, eventually, running, served
+from tests.service.running import event, eventually, served
 from tests.service.test_bundles import BROKEN, broken
-from tests.service.test_serve import refused
 from tests.service.tiny_bundle import FIRST, SECOND
 
 USERS = [f"user-{i}" for i in range(40)]
@@ -180,31 +179,6 @@ def test_a_file_begins_and_ends_it(root: Path, tmp_path: Path) -> None:
         assert eventually(lambda: everybody_has(client, FIRST))
 
 
-def test_a_call_reaches_every_worker(root: Path, tmp_path: Path) -> None:
-    def versions_seen() -> set[str]:
-        """Of 20 connections: the kernel spreads them over the workers."""
-        return {answered_once(url, "anybody") for _ in range(20)}
-
-    with running(root, tmp_path / "data", "--workers", "2") as service:
-        url = service.url
-        with service.client() as client:
-            begin(client, share=1.0).raise_for_status()
-            assert eventually(lambda: versions_seen() == {SECOND})
-            begin(client, share=0.0).raise_for_status()
-            assert eventually(lambda: versions_seen() == {FIRST})
-            client.post(f"/v1/models/{SECOND}:activate").raise_for_status()
-            assert eventually(lambda: versions_seen() == {SECOND})
-            client.post("/v1/models:rollback").raise_for_status()
-            assert eventually(lambda: versions_seen() == {FIRST})
-
-
-def answered_once(url: str, user: str) -> str:
-    """By whichever worker takes a new connection."""
-    with httpx2.Client(base_url=url) as client:
-        version: str = client.post("/label?store=false", json=event(user_id=user)).json()["model_version"]
-        return version
-
-
 def test_promoting_the_version_on_trial_gives_it_everybody_and_going_back_its_share(
     root: Path, tmp_path: Path
 ) -> None:
@@ -216,6 +190,18 @@ def test_promoting_the_version_on_trial_gives_it_everybody_and_going_back_its_sh
         client.post("/v1/models:rollback").raise_for_status()
         for user in USERS[:8]:
             assert answered(client, user)[0] == of(user)
+
+
+def test_the_documents_examples_begin_and_end_it(root: Path, tmp_path: Path) -> None:
+    with app(root, tmp_path) as client:
+        paths = client.get("/openapi.json").json()["paths"]
+        for role in ("split", "shadow"):
+            content = paths[f"/v1/models/{{version}}:{role}"]["post"]["requestBody"]["content"]
+            examples = content["application/json"]["examples"]
+            for name, want in (("begin", True), ("end", False)):
+                body = examples[name]["value"]
+                reply = client.post(f"/v1/models/{SECOND}:{role}", json=body)
+                assert reply.json()[role] == ({"version": SECOND, **body} if want else None)
 
 
 # --- what cannot be
@@ -258,9 +244,9 @@ def test_one_fixed_version_has_no_trials(root: Path, tmp_path: Path) -> None:
         pass
 
 
-def test_a_setting_that_is_no_trial_ends_the_start_with_one_line(root: Path, tmp_path: Path) -> None:
-    process = command("serve", "--port", "0", "--bundle", str(root), data_dir=tmp_path, REELRANK_SPLIT="half")
-    assert "REELRANK_SPLIT must be VERSION=SHARE" in refused(process)
+def test_a_setting_that_is_no_trial_ends_the_start(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="REELRANK_SPLIT must be"), app(root, tmp_path, split="half"):
+        pass
 
 
 @pytest.mark.parametrize("how", ["golden rows", "another ranker"])

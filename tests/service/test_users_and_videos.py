@@ -43,6 +43,15 @@ def test_forgetting_removes_sequence_profile_and_idempotency_records(
     assert client.post("/label", json=event(f"{user}-1", user)).json()["accepted"] == 1
 
 
+def test_a_sequence_is_not_deleted_by_its_path_nor_a_user_of_that_name(
+    client: httpx2.Client, user: str
+) -> None:
+    client.post("/label", json=event(f"{user}-1", f"{user}/sequence")).raise_for_status()
+    refused = client.delete(f"/users/{user}/sequence")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
+    assert client.delete(f"/users/{user}%2Fsequence").json()["known"] is True
+
+
 def test_forgotten_users_are_in_the_ledger_known_or_not(bundles: Path, tmp_path: Path) -> None:
     with served(bundles, MemoryStore(), tmp_path) as client:
         client.post("/label", json=event("e1", "alice")).raise_for_status()
@@ -71,7 +80,8 @@ def test_with_the_store_away_nothing_is_said_to_be_done(bundles: Path, tmp_path:
         assert client.delete("/users/alice").status_code == 503
         assert client.put("/videos", json=[{"video_id": "v"}]).status_code == 503
         assert client.put("/users", json=[{"user_id": "u", "profile": {}}]).status_code == 503
-    assert not (tmp_path / "unlearning.ndjson").exists()
+    # They have asked: training leaves them out from now on, whenever the store comes back.
+    assert b'"alice"' in (tmp_path / "unlearning.ndjson").read_bytes()
 
 
 @pytest.mark.parametrize(

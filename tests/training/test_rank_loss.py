@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from tests.training._watch_time_asserts import heavy_tailed_log, log_of, states
 from training.watch_time import LDA, VR, LDAConfig, VRConfig
-from training.watch_time._losses import RankLoss
+from training.watch_time._losses import RankError, RankLoss
 
 WATCHED = heavy_tailed_log(4000).watch_time_s
+each_error = pytest.mark.parametrize("error", ["squared", "cross_entropy"])
 
 
-def rank_loss() -> RankLoss:
-    return RankLoss().fit(WATCHED)
+def rank_loss(error: RankError = "squared") -> RankLoss:
+    return RankLoss(error).fit(WATCHED)
 
 
 @given(st.integers(0, 3999), st.integers(0, 3999))
@@ -33,20 +34,33 @@ def test_it_is_0_where_prediction_and_label_agree_and_never_more_than_1() -> Non
     assert float(loss(torch.zeros(1), torch.tensor([1e6]))) <= 1.0
 
 
-def test_its_best_constant_is_a_middle_rank() -> None:
-    """Of squared error of ranks the mean rank is the least, and that is the median's, whatever the tail."""
-    loss, watched = rank_loss(), torch.from_numpy(WATCHED)
+@each_error
+def test_its_best_constant_is_a_middle_rank(error: RankError) -> None:
+    """Least at the mean rank, and that is the median's, whatever the tail."""
+    loss, watched = rank_loss(error), torch.from_numpy(WATCHED)
     tried = torch.linspace(0, 200, 801)
     found = [float(loss(t.expand_as(watched), watched)) for t in tried]
     best = float(tried[int(np.argmin(found))])
     assert abs((best >= WATCHED).mean() - 0.5) < 0.05
 
 
-def test_rows_of_one_median_are_told_apart_by_their_tails() -> None:
+@given(st.integers(0, 3999), st.floats(0, 1e4))
+def test_the_cross_entropy_of_the_ranks_is_least_where_they_agree(i: int, other: float) -> None:
+    loss, at = rank_loss("cross_entropy"), torch.tensor([WATCHED[i]])
+    assert float(loss(at, at)) <= float(loss(torch.tensor([other]), at)) + 1e-5
+
+
+def test_the_cross_entropy_of_a_prediction_beyond_every_row_is_finite() -> None:
+    found = rank_loss("cross_entropy")(torch.tensor([0.0, 1e6]), torch.tensor([1e6, 0.0]))
+    assert found.isfinite()
+
+
+@each_error
+def test_rows_of_one_median_are_told_apart_by_their_tails(error: RankError) -> None:
     """Most of both watch 9.5 s, the others 0 s or 100 s: absolute error sees one median, ranks do not."""
     low = torch.tensor([9.5, 9.5, 9.5, 0.0, 0.0])
     high = torch.tensor([9.5, 9.5, 9.5, 100.0, 100.0])
-    loss = RankLoss().fit(torch.cat([low, high]).numpy().repeat(50))
+    loss = RankLoss(error).fit(torch.cat([low, high]).numpy().repeat(50))
     tried = torch.linspace(0, 30, 601)
 
     def least(rows: torch.Tensor, rank: float) -> float:

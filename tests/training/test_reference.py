@@ -12,7 +12,7 @@ from models.histogram import counts, psi
 from models.manifest import MANIFEST, Manifest
 from models.runtime import Bundle
 from models.store import BundleStore
-from tests.conftest import cli
+from tests.conftest import cli, done
 from training.data import load
 from training.evaluate import predict_with
 from training.reference import reference
@@ -89,11 +89,23 @@ def test_a_bundle_without_reference_still_loads(smoke_bundles: Path, tmp_path: P
     assert Manifest.read(old).reference == {}
 
 
+def test_a_bundle_gets_its_reference_afterwards_and_is_another_version(
+    bundle: Bundle, smoke_bundles: Path, synthetic_data: Path, tmp_path: Path
+) -> None:
+    old = smoke_bundles / bundle.manifest.version
+    done("reference", old, "--data", synthetic_data, "--to", tmp_path)
+    (folder,) = (tmp_path / version for version in BundleStore(tmp_path).versions())
+    made = Manifest.read(folder)
+    assert made.version != bundle.manifest.version
+    assert made.reference == bundle.manifest.reference
+    assert made.files == bundle.manifest.files
+
+
 def test_the_data_of_another_run_is_refused_in_one_line(smoke_run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     assert cli("prepare", "--dataset", "synthetic", "--out", other, "--seed", "7").returncode == 0
-    done = cli("export", smoke_run, "--to", tmp_path / "bundles", "--data", other)
-    assert done.returncode == 2
-    assert "the run was fitted on" in done.stderr
-    assert "Traceback" not in done.stderr
+    result = cli("export", smoke_run, "--to", tmp_path / "bundles", "--data", other)
+    assert result.returncode == 2
+    assert "the run was fitted on" in result.stderr
+    assert "Traceback" not in result.stderr
     assert not (tmp_path / "bundles").exists()

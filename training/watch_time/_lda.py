@@ -18,7 +18,7 @@ from training.quantize import AnchorsConfig, fit_anchors, random_anchors
 from training.strata import DurationGroups
 from training.watch_time._alignment import transport_labels
 from training.watch_time._base import QUANTILES, Prediction
-from training.watch_time._losses import RankLoss, Regression, regression_loss
+from training.watch_time._losses import RankError, RankLoss, Regression, regression_loss
 from training.watch_time._mixture import anchor_edges, mixture_quantiles, mixture_rank
 
 
@@ -76,7 +76,10 @@ class LDAConfig(Config):
     """Where Huber turns linear, in those units."""
 
     rank: NonNegativeFloat = 8.0
-    """λ_r, weight of the squared error of the prediction's rank, see `RankLoss`. Not on the poster."""
+    """λ_r, weight of the error of the prediction's rank, see `RankLoss`. Not on the poster."""
+
+    rank_error: RankError = "squared"
+    """Which error of the rank; the cross-entropy is about twice as large near the middle."""
 
 
 class Attended(NamedTuple):
@@ -99,7 +102,7 @@ class LDA(nn.Module):
 
         h = φ(A_x x)      p_k = φ(A_a a_k)      β = softmax_k( cos(h, p_k) / τ )
         ŵ = d · softplus( g(Σ_k β_k p_k) )
-        L = ℓ(ŵ, w) + λ_a · mean( -Σ_k Q̃_k log β_k ) + λ_r · mean( (F(ŵ) - F(w))² )
+        L = ℓ(ŵ, w) + λ_a · mean( -Σ_k Q̃_k log β_k ) + λ_r · rank(ŵ, w)
 
     a_k are the anchors of the row's duration group, learned by a VQ-VAE and frozen; Q̃ is the plan that
     carries the rows to them (`pseudo_labels`), a constant for the gradient. One φ serves states and
@@ -148,7 +151,7 @@ class LDA(nn.Module):
         self.register_buffer("anchor_rank", torch.zeros(shape))
         self.register_buffer("anchor_key", torch.zeros(*shape, c.dim))
         self.register_buffer("scale", torch.tensor(torch.nan))
-        self.rank_loss = RankLoss()
+        self.rank_loss = RankLoss(c.rank_error)
 
     def fit_tables(self, train: Interactions, *, seed: int) -> Self:
         if not len(train):

@@ -7,12 +7,13 @@ from typing import Literal, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import huber_loss, l1_loss, mse_loss
+from torch.nn.functional import binary_cross_entropy, huber_loss, l1_loss, mse_loss
 
 from training.data._interactions import F32
 from training.watch_time._mixture import mixture_rank
 
 Regression = Literal["mse", "l1", "huber"]
+_LEAST_RANK = 1e-3
 
 
 def regression_loss(kind: Regression, predicted_N: Tensor, actual_N: Tensor, *, delta: float) -> Tensor:
@@ -28,17 +29,25 @@ def regression_loss(kind: Regression, predicted_N: Tensor, actual_N: Tensor, *, 
     return huber_loss(predicted_N, actual_N, delta=delta)
 
 
+RankError = Literal["squared", "cross_entropy"]
+
+
 class RankLoss(nn.Module):
-    """Squared error of the rank of the predicted seconds among the training rows': `mean( (F(ŵ) - F(w))² )`.
+    """How far the rank of the predicted seconds among the training rows' is from the rank of the watched.
+
+        squared          mean( (F(ŵ) - F(w))² )
+        cross_entropy    mean( -F(w) log F(ŵ) - (1 - F(w)) log(1 - F(ŵ)) )
 
     F is the share of the training rows that were watched no longer, interpolated between quantiles. Absolute
     error asks for the median, and rows of one median come in any order; the mean rank tells them apart,
-    which is what XAUC counts. Ours.
+    which is what XAUC counts. Both are least at the mean rank; of rows at either end, where a step of the
+    rank is a large step on the scale of log-odds, the cross-entropy says more. Ours.
 
     Buffers: the quantiles of the training rows, as where the first part begins, the parts' widths and the
     shares of the rows in them.
 
     Args:
+        error: which of the two.
         parts: how many parts the training rows are cut into.
     """
 
@@ -46,8 +55,9 @@ class RankLoss(nn.Module):
     width: Tensor
     share: Tensor
 
-    def __init__(self, parts: int = 64) -> None:
+    def __init__(self, error: RankError = "squared", parts: int = 64) -> None:
         super().__init__()
+        self.error = error
         self.register_buffer("start", torch.zeros(1))
         self.register_buffer("width", torch.zeros(parts))
         self.register_buffer("share", torch.zeros(parts))
@@ -65,7 +75,11 @@ class RankLoss(nn.Module):
 
     def forward(self, predicted_N: Tensor, actual_N: Tensor) -> Tensor:
         """`[N]` seconds each -> a scalar."""
-        return mse_loss(self._rank(predicted_N), self._rank(actual_N))
+        predicted_N, actual_N = self._rank(predicted_N), self._rank(actual_N)
+        if self.error == "squared":
+            return mse_loss(predicted_N, actual_N)
+        # Beyond the outermost quantiles the rank is 0 or 1 for certain, and no row is worth infinity.
+        return binary_cross_entropy(predicted_N.clamp(_LEAST_RANK, 1 - _LEAST_RANK), actual_N)
 
     def _rank(self, seconds_N: Tensor) -> Tensor:
         return mixture_rank(seconds_N, self.start, self.width, self.share)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from training.config import Config
 from training.data import Interactions
-from training.watch_time._losses import RankLoss, Regression, regression_loss
+from training.watch_time._losses import RankError, RankLoss, Regression, regression_loss
 from training.watch_time._network import one_hidden_layer
 
 
@@ -29,7 +29,10 @@ class VRConfig(Config):
     """Where Huber turns linear, in units of the mean watch time."""
 
     rank: NonNegativeFloat = 0.0
-    """Weight of the squared error of the prediction's rank, see `RankLoss`; 0 as published."""
+    """Weight of the error of the prediction's rank, see `RankLoss`; 0 as published."""
+
+    rank_error: RankError = "squared"
+    """Which error of the rank."""
 
 
 class VR(nn.Module):
@@ -54,7 +57,7 @@ class VR(nn.Module):
         self.config = config or VRConfig()
         self.net = one_hidden_layer(state_dim, self.config.hidden)
         self.register_buffer("scale", torch.tensor(torch.nan))
-        self.rank_loss = RankLoss()
+        self.rank_loss = RankLoss(self.config.rank_error)
 
     def fit_tables(self, train: Interactions, *, seed: int) -> Self:
         if not len(train):

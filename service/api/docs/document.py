@@ -6,21 +6,29 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from service.api.docs.bundle import name_what_it_has
 from service.api.docs.parts import Json
 from service.api.docs.schemas import RULES, STRUCTS
+from service.runtime.slot import Slot
 
 
-def install(app: FastAPI, *, keys: bool) -> None:
+def install(app: FastAPI, slot: Slot, *, keys: bool) -> None:
     """Make `/openapi.json` complete.
 
     Args:
         app: with every route added.
+        slot: the document names what the bundle in it has, and is made again when that changes.
         keys: whether API keys are configured, so that /docs offers to send one.
     """
 
+    told: list[str | None] = []
+
     def openapi() -> Json:
-        if app.openapi_schema is None:
+        if app.openapi_schema is None or told != [slot.version]:
+            told[:] = [slot.version]
             app.openapi_schema = _document(app, keys)
+            if slot.version is not None:
+                name_what_it_has(app.openapi_schema, slot.take().manifest)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ from typing import Final
 
 from models.schema import Candidate, FeedbackEvent
 from service.api import wire
-from service.api.docs.parts import STATUSES, Json, json, operation, parameter, ref
+from service.api.docs.parts import STATUSES, Json, json, link, operation, parameter, ref
 from service.api.docs.schemas import ID
 
 EVENT: Final[Json] = {
@@ -61,9 +61,15 @@ LABEL: Final = operation(
         one=EVENT,
         array=[EVENT],
     )
-    | {"application/x-ndjson": {"schema": {"type": "string"}, "example": '{"event_id": "e1", …}\n'}},
+    | {
+        "application/x-ndjson": {
+            "schema": {"type": "array", "items": ref(FeedbackEvent)},
+            "example": [EVENT],
+        }
+    },
     query=[
-        parameter("labels", {"type": "string"}, _LABELS),
+        parameter("labels", {"type": "array", "items": {"type": "string"}, "minItems": 1}, _LABELS)
+        | {"style": "form", "explode": False},
         parameter("store", {"type": "boolean", "default": True}, "false: label only."),
     ],
 )
@@ -73,6 +79,21 @@ LABEL["responses"]["200"]["content"]["application/x-ndjson"] = {
     '{"index": 1, "code": "malformed", "detail": "…"}\n{"status": "ok", "accepted": 1, …}\n',
 }
 
+_OF_USER: Final = {"user_id": "$response.body#/labels/0/user_id"}
+LABEL["responses"]["200"]["links"] = {
+    "sequence": link("What is held now.", "/users/{user_id}/sequence", "get", _OF_USER),
+    "forget": link("The user wants to be forgotten.", "/users/{user_id}", "delete", _OF_USER),
+}
+
+EXPLAIN: Final = parameter(
+    "explain", {"type": "boolean", "default": False}, "Tell of every item where its score comes from."
+)
+DEADLINE: Final = parameter(
+    "X-Deadline-Ms",
+    {"type": "number", "exclusiveMinimum": 0, "default": 200},
+    "Past it, 503.",
+    "header",
+)
 RERANK: Final = operation(
     ref(wire.RerankReply),
     {
@@ -108,13 +129,8 @@ RERANK: Final = operation(
         },
     ),
     query=[
-        parameter("explain", {"type": "boolean", "default": False}, "Add `explanation` to every item."),
-        parameter(
-            "X-Deadline-Ms",
-            {"type": "number", "exclusiveMinimum": 0, "default": 200},
-            "Past it, 503.",
-            "header",
-        ),
+        EXPLAIN,
+        DEADLINE,
     ],
 )
 
@@ -136,6 +152,11 @@ PROFILES: Final = operation(
     *BODY_ERRORS,
     body=json({"type": "array", "items": ref(wire.UserProfile)}, users=[{"user_id": "u1", "profile": {}}]),
 )
+PROFILES["responses"]["200"]["links"] = {
+    "sequence": link(
+        "The profile is in it.", "/users/{user_id}/sequence", "get", {"user_id": "$request.body#/0/user_id"}
+    )
+}
 VIDEOS: Final = operation(
     ref(wire.Stored),
     {"accepted": 1, "status": "ok"},
@@ -145,6 +166,14 @@ VIDEOS: Final = operation(
         videos=[{"video_id": "v1", "duration_s": 20.0, "author_id": "a7", "tag": "39"}],
     ),
 )
+VIDEOS["responses"]["200"]["links"] = {
+    "rank": link(
+        "Entries are candidates too.",
+        "/rerank",
+        "post",
+        body={"user_id": "u1", "candidates": "$request.body"},
+    )
+}
 MODELS: Final = operation(
     {
         "type": "object",
@@ -171,6 +200,14 @@ MODELS: Final = operation(
     },
     "401", "403",
 )  # fmt: skip
+MODELS["responses"]["200"]["links"] = {
+    "activate": link(
+        "Any version listed.",
+        "/v1/models/{version}:activate",
+        "post",
+        {"version": "$response.body#/models/0/version"},
+    )
+}
 _VERSION: Final = parameter("version", {"type": "string"}, "As GET /v1/models lists it.", "path")
 _ACTIVE: Final = {"model_version": VERSION, "provider": "CPUExecutionProvider"}
 ACTIVATE: Final = operation(

@@ -73,6 +73,24 @@ def json(schema: Json, **examples: Any) -> Json:
     return {"application/json": {"schema": schema, "examples": named}}
 
 
+def link(description: str, path: str, method: str, parameters: Json | None = None, body: Any = None) -> Json:
+    """What can be done next with an answer; values are runtime expressions.
+
+    Args:
+        description: why one would.
+        path: of the other operation, as in the document.
+        method: of it, in small letters.
+        parameters: its parameters.
+        body: its body.
+    """
+    out: Json = {"description": description, "operationRef": f"#/paths/{path.replace('/', '~1')}/{method}"}
+    if parameters:
+        out["parameters"] = parameters
+    if body is not None:
+        out["requestBody"] = body
+    return out
+
+
 def parameter(name: str, schema: Json, description: str, place: str = "query") -> Json:
     """A parameter in the query, the path or a header."""
     required = place == "path"

@@ -18,6 +18,7 @@ from models.schema import (
 )
 from service.api import wire
 from service.api.docs.parts import Json
+from service.api.metarank import wire as metarank
 from service.api.oip import wire as oip
 
 STRUCTS: Final = (
@@ -38,6 +39,7 @@ STRUCTS: Final = (
     wire.Traffic,
     wire.Health,
     wire.Problem,
+    *metarank.STRUCTS,
     *oip.STRUCTS,
 )
 
@@ -61,6 +63,17 @@ _DURATION: Final[Json] = {
     "description": "Length of the video in seconds.",
 }
 
+_MOMENT: Final[Json] = {
+    "anyOf": [
+        {"type": "number", "minimum": 0, "maximum": MAX_TIMESTAMP_MS},
+        {"type": "string", "pattern": "^[0-9]{1,14}$"},
+        {"type": "string", "format": "date-time"},
+    ],
+    "description": "Unix milliseconds, as a number or a string, or ISO 8601.",
+}
+_METARANK: Final[Json] = {"timestamp": _MOMENT, "id": _OPTIONAL_ID}
+_VISITOR: Final[Json] = dict.fromkeys(("user", "session"), _OPTIONAL_ID)
+
 RULES: Final[dict[str, Json]] = {
     "FeedbackEvent": {
         "event_id": ID,
@@ -83,6 +96,20 @@ RULES: Final[dict[str, Json]] = {
         "top_k": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]},
     },
     "UserProfile": {"user_id": ID},
+    "ItemEvent": {**_METARANK, "item": ID},
+    "UserEvent": {**_METARANK, "user": ID},
+    "RankingEvent": {**_METARANK, **_VISITOR, "id": ID},
+    "InteractionEvent": {**_METARANK, **_VISITOR, "item": ID, "ranking": _OPTIONAL_ID},
+    "RankRequest": {
+        **_METARANK,
+        **_VISITOR,
+        "items": {"type": "array", "items": {"$ref": "#/components/schemas/RankedItem"}, "minItems": 1},
+    },
+    "RankedItem": {"id": ID},
+    "InputTensor": {
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "datatype": {"enum": ["FP32", "INT64"]},
+    },
     "Share": {"share": {"type": "number", "minimum": 0, "maximum": 1}},
 }
 """By struct and member, the rules that `__post_init__` holds."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from service.api import wire
 from service.api.docs.operations import VERSION
-from service.api.docs.parts import Json, json, operation, parameter, ref
+from service.api.docs.parts import Json, json, link, operation, parameter, ref
 from service.api.oip import wire as oip
 
 _MODEL: Final = parameter("model", {"type": "string", "enum": ["labeler", "ranker"]}, "The graph.", "path")
@@ -34,6 +34,13 @@ _METADATA: Final[Json] = {
 }
 MODEL: Final = operation(ref(oip.ModelMetadata), _METADATA, *_ERRORS, query=[_MODEL])
 MODEL_VERSION: Final = operation(ref(oip.ModelMetadata), _METADATA, *_ERRORS, query=[_MODEL, _VERSION])
+_THIS: Final = {"model": "$response.body#/name", "version": "$response.body#/versions/0"}
+_VERSIONED: Final = "/v2/models/{model}/versions/{version}"
+MODEL["responses"]["200"]["links"] = {
+    "version": link("The version that answers.", _VERSIONED, "get", _THIS),
+    "ready": link("Whether it does.", f"{_VERSIONED}/ready", "get", _THIS),
+    "infer": link("Ask it.", f"{_VERSIONED}/infer", "post", _THIS),
+}
 
 _READY: Final = {"name": "labeler", "ready": True}
 MODEL_READY: Final = operation(ref(oip.ModelReady), _READY, "404", "503", query=[_MODEL])

@@ -75,15 +75,17 @@ def infer(model: Model, body: bytes, length: int | None) -> tuple[bytes, bytes]:
         NotJson: the JSON is none.
         BadTensor: it is not a request of the protocol, or does not fit the graph.
     """
+    head = body if length is None else body[:length]
     try:
-        asked = bodies.decode(_request, body if length is None else body[:length])
+        bodies.checked_parts(head)
+        asked = bodies.decode(_request, head)
     except Invalid as e:
         raise BadTensor(f"{e.loc}: {e}" if e.loc else str(e)) from None
     for tensor in (*asked.inputs, *(asked.outputs or ())):
         if odd := [name for name in UNSUPPORTED if name in tensor.parameters]:
             raise BadTensor(f"`{odd[0]}` is not supported here; send and take tensors in the body.")
     wanted = _wanted(asked, model)
-    behind = memoryview(body)[len(body) if length is None else length :]
+    behind = memoryview(body)[len(head) :]
     arrays = tensors.read(asked.inputs, behind, model.graph, model.limits)
     try:
         out = model.run(arrays, list(wanted))

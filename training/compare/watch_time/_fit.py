@@ -86,9 +86,19 @@ def _encoder(world: World, config: WatchTimeConfig) -> FeedbackEncoder:
 
 
 def fit_head(
-    world: World, method: Method, config: WatchTimeConfig, seed: int, progress: Progress
+    world: World,
+    method: Method,
+    config: WatchTimeConfig,
+    seed: int,
+    progress: Progress,
+    *,
+    label: F32 | None = None,
 ) -> tuple[Ranker, list[Epoch]]:
-    """A method's head on a fresh encoder, fitted on what is known and stopped on the early-stop days."""
+    """A method's head on a fresh encoder, fitted on what is known and stopped on the early-stop days.
+
+    With `label`, one for each known row, the interest head is fitted to it at `config.loop.interest`;
+    without, watch time has the encoder for itself.
+    """
     assert method.head is not None
     log, known = world.log, world.log.take(world.known)
     torch.manual_seed(seed)  # every head meets the same first encoder
@@ -100,8 +110,8 @@ def fit_head(
         ranker,
         log,
         world.known,
-        np.zeros(len(world.known), np.float32),
-        config.loop.model_copy(update={"interest": 0.0}),
+        np.zeros(len(world.known), np.float32) if label is None else label,
+        config.loop if label is not None else config.loop.model_copy(update={"interest": 0.0}),
         seed=seed,
         stop_rows=world.stop,
         censored=world.dataset.censored(world.vocabulary),

@@ -69,7 +69,9 @@ METHODS: Final = (
     Method(
         "vr ranked",
         "value regression on LDA's loss, rank included: what the loss does without anchors",
-        lambda width, lda: VR(width, VRConfig(loss=lda.loss, delta=lda.delta, rank=lda.rank)),
+        lambda width, lda: VR(
+            width, VRConfig(loss=lda.loss, delta=lda.delta, rank=lda.rank, rank_error=lda.rank_error)
+        ),
     ),
     Method("lightgbm l1", "boosted trees, absolute error", trees="l1"),
     Method("lightgbm log", "boosted trees, squared error of log(1 + seconds)", trees="log_l2"),

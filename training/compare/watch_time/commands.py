@@ -14,6 +14,7 @@ from training.compare._run import partial_path, run_command, say
 from training.compare._stand import interval
 from training.compare.watch_time._compare import compare_watch_time
 from training.compare.watch_time._methods import pick
+from training.compare.watch_time._variants import compare_variants, read_variants
 from training.compare.watch_time._world import WatchTimeConfig
 from training.protocols import Protocol
 
@@ -31,6 +32,9 @@ def watch_time(
         bool | None, typer.Option(help="LDA's ablation rows; by default unless methods are named")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="fits of each method (default 5)")] = None,
+    ablation_seeds: Annotated[
+        int | None, typer.Option(min=1, help="fits of each ablation row, where that is less")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="the first of them (default 0)")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="fits at once, one thread each")] = CORES,
     test_days: Annotated[
@@ -54,6 +58,7 @@ def watch_time(
     """Fit every watch-time head on one encoder, and report which is nearest, next to boosted trees."""
     given = {
         "seeds": seeds,
+        "ablation_seeds": ablation_seeds,
         "seed": seed,
         "test_days": test_days,
         "stop_days": stop_days,
@@ -97,6 +102,41 @@ def search(
     typer.echo(f"best of {len(found['rows'])}: MAE {best['mae_s']:.3f} s, XAUC {best['xauc']:.4f}")
     typer.echo(json.dumps(best["knobs"]))
     typer.echo(f"wrote {out / 'search.md'} and search.json")
+
+
+def variants(
+    data: Annotated[Path, typer.Option(help="a folder that `prepare` wrote, or one's own log like it")],
+    out: Annotated[Path, typer.Option(help="a new folder for the record")],
+    variants: Annotated[
+        Path,
+        typer.Option(help="names and the knobs each changes, as JSON, or another record's variants.json"),
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="fits of each variant")] = 2,
+    bundle: Annotated[
+        Path | None, typer.Option(help="a version's folder: whose labels interest is fitted to, where it is")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="fits at once, one thread each")] = CORES,
+    config: Annotated[
+        Path | None, typer.Option(help="knobs of `compare watch-time` as JSON that every variant starts from")
+    ] = None,
+) -> None:
+    """Fit LDA with knobs picked by hand, judged on the early-stop days. The test days are not read."""
+    knobs = read_knobs(WatchTimeConfig, config, {"seeds": seeds})
+    picked = read_variants(variants, knobs)
+    found = run_command(
+        "variants",
+        lambda report: compare_variants(
+            data, out, picked, knobs, bundle=bundle, processes=jobs, on_progress=report
+        ),
+        partial_path(out),
+        "finished fits",
+    )
+    for row in found["rows"]:
+        if row["refused"] is not None:
+            typer.echo(f"{row['name']:24}  {row['refused']}")
+            continue
+        typer.echo(f"{row['name']:24}  MAE {row['mae_s']['mean']:.3f} s, XAUC {row['xauc']['mean']:.4f}")
+    typer.echo(f"wrote {out / 'variants.md'} and variants.json")
 
 
 def _table(report: dict[str, Any]) -> list[str]:

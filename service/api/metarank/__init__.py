@@ -1,0 +1,1 @@
+"""The vocabulary of Metarank's API, mapped on ours, so that its clients work unchanged; see README.md."""

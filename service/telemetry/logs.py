@@ -1,0 +1,53 @@
+"""How log records are written: JSON lines for machines, aligned text for people; always on standard error.
+
+Modules log through `logging`, with what is to be searched for in `extra`. Never in a record: bodies, keys,
+the `Authorization` header, user ids, raw paths and queries.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Final, Literal
+
+import structlog
+from structlog.types import Processor
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["auto", "json", "text"]
+
+_CONTEXT: Final[list[Processor]] = [
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.ExtraAdder(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def configure(level: Level, form: Format) -> None:
+    """Send every record of this process, uvicorn's and other libraries' too, through one handler.
+
+    Args:
+        level: the least that is written.
+        form: `auto` is text on a terminal and JSON elsewhere.
+    """
+    terminal = sys.stderr.isatty()
+    last: list[Processor]
+    if form == "text" or (form == "auto" and terminal):
+        # Not the traceback of `rich`, which shows the values of local variables: keys and bodies among them.
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=plain)]
+    else:
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_CONTEXT,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # uvicorn tells on `info` that it starts and stops; so do we, with the bundle.
+    logging.getLogger("uvicorn").setLevel(level.upper() if level != "info" else "WARNING")

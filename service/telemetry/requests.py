@@ -1,0 +1,91 @@
+"""The log lines of requests: those that failed, those that were slow, and if wanted all of them."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import Any, Final, Literal
+
+from service.telemetry.trace import Trace
+
+log = logging.getLogger("reelrank.requests")
+
+Access = Literal["off", "errors", "all"]
+
+LINES_A_SECOND: Final = 5.0
+"""Of slow requests, and of refused ones: a client in a loop must not fill a disk."""
+LINES_AT_ONCE: Final = 20.0
+
+
+class RequestLog:
+    """Decides which requests get a line.
+
+    Args:
+        slow_ms: requests that take longer have one; streams have not, their time is their client's.
+        access: whether refused requests have one, too, or all.
+    """
+
+    def __init__(self, slow_ms: float, access: Access) -> None:
+        self._slow_s = slow_ms / 1e3
+        self._access = access
+        self._lines = {"slow": _Allowance(), "refused": _Allowance()}
+
+    def ended(self, method: str, route: str, status: int, trace: Trace) -> None:
+        """A request has been answered."""
+        took_s = trace.elapsed_s()
+        if status >= 500:
+            log.error("request failed", extra=_fields(method, route, status, trace, took_s))
+        elif took_s > self._slow_s and not trace.streamed:
+            self._limited("slow", logging.WARNING, method, route, status, trace, took_s)
+        elif status >= 400:
+            if self._access != "off":
+                self._limited("refused", logging.INFO, method, route, status, trace, took_s)
+        elif self._access == "all":
+            log.info("request", extra=_fields(method, route, status, trace, took_s))
+
+    def _limited(
+        self, kind: str, level: int, method: str, route: str, status: int, trace: Trace, took_s: float
+    ) -> None:
+        allowance = self._lines[kind]
+        if not allowance.take(monotonic()):
+            return
+        fields = _fields(method, route, status, trace, took_s)
+        if allowance.left_out:
+            fields["left_out"] = allowance.left_out
+            allowance.left_out = 0
+        log.log(level, "request was %s", kind, extra=fields)
+
+
+class _Allowance:
+    """So many lines a second, and a few at once after a quiet time."""
+
+    def __init__(self) -> None:
+        self._left = LINES_AT_ONCE
+        self._at = 0.0
+        self.left_out = 0
+        """Refused since the last line that told."""
+
+    def take(self, now_s: float) -> bool:
+        self._left = min(LINES_AT_ONCE, self._left + (now_s - self._at) * LINES_A_SECOND)
+        self._at = now_s
+        if self._left < 1.0:
+            self.left_out += 1
+            return False
+        self._left -= 1.0
+        return True
+
+
+def _fields(method: str, route: str, status: int, trace: Trace, took_s: float) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "request_id": trace.request_id,
+        "method": method,
+        "route": route,
+        "status": int(status),
+        "took_ms": round(took_s * 1e3, 3),
+        "stages_ms": {stage: round(s * 1e3, 3) for stage, s in trace.stages.items()},
+    }
+    if trace.reason is not None:
+        fields["reason"] = trace.reason
+    if trace.version is not None:
+        fields["model_version"] = trace.version
+    return fields

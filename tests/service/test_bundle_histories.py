@@ -1,0 +1,131 @@
+"""Any history of promoting, going back and trying out: two workers over one folder end where they should."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from prometheus_client import CollectorRegistry
+
+from models.errors import BundleError, BundleNotFound
+from service.runtime.bundles import Bundles
+from service.runtime.recorded import Recorded
+from service.runtime.slot import OnTrial, Slot
+from service.runtime.trials import ROLES, Role, Trial
+from service.telemetry.bundles import BundleMetrics
+from tests.service import tiny_bundle
+
+VERSIONS = [f"2026010{n}-0000000{n}" for n in range(1, 5)]
+BAD = "20260109-00000009"
+
+
+class Worker:
+    """The part of a worker that holds bundles."""
+
+    def __init__(self, folder: Path) -> None:
+        self.slot = Slot()
+        self.bundles = Bundles(
+            folder,
+            self.slot,
+            "cpu",
+            trials={"split": None, "shadow": None},
+            recorded=Recorded(folder / "recorded"),
+            metrics=BundleMetrics(CollectorRegistry()),
+        )
+
+
+def on_trial(held: OnTrial | None) -> Trial | None:
+    if held is None:
+        return None
+    assert held.bundle.manifest.version == held.trial.version
+    return held.trial
+
+
+class Histories(RuleBasedStateMachine):
+    """`promoted` and `trials` are what the folder should say; `self.workers` follow it."""
+
+    @initialize()
+    def start(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        tiny_bundle.write_root(self.folder, *VERSIONS)
+        tiny_bundle.write(self.folder / BAD, BAD)
+        (self.folder / BAD / "ranker.onnx").write_bytes(b"no graph")
+        self.promoted = [VERSIONS[0]]
+        self.trials: dict[Role, Trial | None] = {"split": None, "shadow": None}
+        self.workers = [Worker(self.folder), Worker(self.folder)]
+        for worker in self.workers:
+            self.run(worker.bundles.start)
+
+    def run(self, step: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
+        return asyncio.run(step(*args))
+
+    @rule(who=st.integers(0, 1), version=st.sampled_from(VERSIONS))
+    def activate(self, who: int, version: str) -> None:
+        self.run(self.workers[who].bundles.activate, version)
+        if version != self.promoted[-1]:
+            self.promoted.append(version)
+
+    @rule(who=st.integers(0, 1))
+    def roll_back(self, who: int) -> None:
+        if len(self.promoted) == 1:
+            with pytest.raises(BundleNotFound):
+                self.run(self.workers[who].bundles.rollback)
+        else:
+            self.promoted.pop()
+            assert self.run(self.workers[who].bundles.rollback) == self.promoted[-1]
+
+    @rule(
+        who=st.integers(0, 1),
+        role=st.sampled_from(ROLES),
+        version=st.sampled_from(VERSIONS),
+        share=st.sampled_from([0.1, 0.5, 1.0]),
+    )
+    def put_on_trial(self, who: int, role: Role, version: str, share: float) -> None:
+        self.run(self.workers[who].bundles.put_on_trial, role, version, share)
+        self.trials[role] = Trial(version, share)
+
+    @rule(who=st.integers(0, 1), role=st.sampled_from(ROLES))
+    def end_a_trial(self, who: int, role: Role) -> None:
+        trial = self.trials[role]
+        self.run(self.workers[who].bundles.put_on_trial, role, trial.version if trial else VERSIONS[0], 0.0)
+        self.trials[role] = None
+
+    @rule(who=st.integers(0, 1), role=st.sampled_from(ROLES))
+    def try_a_bad_one(self, who: int, role: Role) -> None:
+        bundles = self.workers[who].bundles
+        with pytest.raises(BundleError):
+            self.run(bundles.put_on_trial, role, BAD, 0.5)
+        with pytest.raises(BundleError):
+            self.run(bundles.activate, BAD)
+
+    @rule(who=st.integers(0, 1))
+    def restart(self, who: int) -> None:
+        self.workers[who] = Worker(self.folder)
+        self.run(self.workers[who].bundles.start)
+
+    @invariant()
+    def workers_that_have_looked_agree_with_the_folder(self) -> None:
+        for worker in self.workers:
+            self.run(worker.bundles.follow)
+            serving = worker.slot.serving()
+            assert serving.current.manifest.version == self.promoted[-1]
+            for role in ROLES:
+                found, wanted = getattr(serving, role), self.trials[role]
+                dormant = wanted is not None and wanted.version == self.promoted[-1]
+                assert on_trial(found) == (None if dormant else wanted)
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            shutil.rmtree(self.folder)
+
+
+Histories.TestCase.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)
+TestHistories = Histories.TestCase

@@ -1,0 +1,201 @@
+"""A store behind TLS, and one that gives us only the rights we need."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import trustme
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from models.errors import BadInput, StoreUnavailable
+from service.store import EmbeddedServer, RedisStore
+from tests.architecture.repository import ROOT
+from tests.service.running import command, event, running
+from tests.service.stores import until
+from tests.service.test_serve import SLATE, refused
+
+PASSWORD = "p@ss:w/rd"
+
+
+@contextmanager
+def over_tls(folder: Path, ca: trustme.CA) -> Iterator[int]:
+    """The port of a redis-server that speaks TLS only and asks for no certificate of ours."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("no redis-server on the PATH (apt-get install redis-server)")
+    certificate = ca.issue_cert("localhost")
+    ca.cert_pem.write_to_path(str(folder / "ca.pem"))
+    certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
+    certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    options = {
+        "port": "0",
+        "tls-port": str(port),
+        "bind": "127.0.0.1",
+        "tls-cert-file": str(folder / "cert.pem"),
+        "tls-key-file": str(folder / "key.pem"),
+        "tls-ca-cert-file": str(folder / "ca.pem"),
+        "tls-auth-clients": "no",
+        "requirepass": PASSWORD,
+        "save": "",
+        "dir": str(folder),
+        "logfile": str(folder / "server.log"),
+    }
+    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+    with subprocess.Popen([program, *arguments], stdin=subprocess.DEVNULL) as server:
+        try:
+            if not _listens(port, server):
+                if "tls" in (folder / "server.log").read_text().lower():
+                    pytest.skip("this redis-server was built without TLS")
+                raise AssertionError((folder / "server.log").read_text())
+            yield port
+        finally:
+            server.terminate()
+
+
+def _listens(port: int, server: subprocess.Popen[bytes]) -> bool:
+    end = time.monotonic() + 10
+    while server.poll() is None and time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_store_behind_tls_is_used_when_its_certificate_is_trusted(bundles: Path, tmp_path: Path) -> None:
+    with over_tls(tmp_path, trustme.CA()) as port:
+        where = f"rediss://:{quote(PASSWORD, safe='')}@localhost:{port}/0"
+        trusted = f"{where}?ssl_ca_certs={tmp_path / 'ca.pem'}"
+        with (
+            running(bundles, tmp_path / "data", REELRANK_STORE=trusted) as service,
+            service.client() as client,
+        ):
+            assert client.post("/label", json=event()).json()["accepted"] == 1
+            assert client.post("/rerank", json=SLATE).json()["history_length"] == 1
+            assert client.get("/health/ready").json()["degraded"] == []
+        trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+        for wrong in (
+            where,  # signed by nobody the system knows
+            f"{where}?ssl_ca_certs={tmp_path / 'other.pem'}",
+            trusted.replace("localhost", "127.0.0.1"),  # not the name in the certificate
+            trusted.replace("rediss:", "redis:").partition("?")[0],  # in the clear
+        ):
+            assert "could not answer" in (said := asyncio.run(refusal(wrong)))
+            assert not [secret for secret in (PASSWORD, quote(PASSWORD, safe="")) if secret in said]
+
+
+async def refusal(url: str) -> str:
+    """What a store that cannot be reached says."""
+    store = RedisStore.open(url, timeout_s=5)
+    try:
+        with pytest.raises(StoreUnavailable) as caught:
+            await store.ping()
+        return str(caught.value)
+    finally:
+        await store.close()
+
+
+def test_a_certificate_that_is_not_there_ends_the_start(bundles: Path, tmp_path: Path) -> None:
+    url = f"rediss://:{PASSWORD}@localhost:1/0?ssl_ca_certs={tmp_path / 'nope.pem'}"
+    process = command("serve", "--port", "0", "--bundle", str(bundles), data_dir=tmp_path, REELRANK_STORE=url)
+    said = refused(process)
+    assert "nope.pem" in said
+    assert PASSWORD not in said
+    with pytest.raises(BadInput, match="ssl_certfile"):
+        RedisStore.open(f"rediss://localhost/0?ssl_certfile={tmp_path / 'nope.pem'}")
+
+
+# --- an ACL user
+
+
+def documented_rule() -> list[str]:
+    """What SECURITY.md tells an operator to type, as words."""
+    (line,) = [
+        text
+        for text in (ROOT / "SECURITY.md").read_text().splitlines()
+        if text.startswith("ACL SETUSER reelrank ")
+    ]
+    return line.replace(">PASSWORD", f">{PASSWORD}").split()
+
+
+@pytest.fixture(scope="module", params=["embedded", "debian"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedServer]:
+    program = None
+    if request.param == "debian":
+        found = shutil.which("redis-server")
+        if found is None:
+            pytest.skip("no redis-server on the PATH (apt-get install redis-server)")
+        program = Path(found)
+    with EmbeddedServer(tmp_path_factory.mktemp("store"), program=program) as started:
+        with Redis.from_url(started.url) as root:
+            root.execute_command(*documented_rule())
+        yield started
+
+
+def url_of(server: EmbeddedServer) -> str:
+    return server.url.replace("unix://", f"unix://reelrank:{quote(PASSWORD, safe='')}@")
+
+
+def test_the_documented_acl_user_can_do_all_that_the_service_does(
+    server: EmbeddedServer, bundles: Path, tmp_path: Path
+) -> None:
+    env = {
+        "REELRANK_STORE": url_of(server),
+        "REELRANK_IDEMPOTENCY_WINDOW_S": "1",
+        "REELRANK_SEQUENCE_LENGTH": "5",
+    }
+    with running(bundles, tmp_path, **env) as service, service.client() as client:
+
+        def label(first: int) -> int:
+            events = [event(f"e{i}", "alice", timestamp_ms=1000 + i) for i in range(first, first + 20)]
+            return int(client.post("/label", json=events).json()["accepted"])
+
+        assert label(0) == 20  # more than the sequence holds, so pages are written
+        time.sleep(1.1)  # a generation of what is remembered is let go, and the next one after it
+        assert label(100) == 20
+        time.sleep(1.1)
+        assert label(200) == 20
+        assert client.put("/videos", json=[{"video_id": "v", "duration_s": 9.0}]).status_code == 200
+        assert client.put("/users", json=[{"user_id": "alice", "profile": {"age": 30}}]).status_code == 200
+        assert client.post("/rerank", json=SLATE).json()["history_length"] == 5
+        assert client.get("/users/alice/sequence").json()["profile"] == {"age": 30}
+        assert client.delete("/users/alice").json()["known"] is True
+        assert client.get("/health/ready").json()["degraded"] == []
+    with Redis.from_url(server.url) as root:
+        denied = [entry for entry in root.execute_command("ACL LOG") if b"reelrank" in str(entry).encode()]
+        assert not denied
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["SET", "other", "1"],
+        ["GET", "other"],
+        ["EVAL", "return redis.call('SET', 'other', 1)", "0"],
+        ["KEYS", "*"],
+        ["FLUSHALL"],
+        ["CONFIG", "GET", "*"],
+        ["ACL", "LIST"],
+        ["SUBSCRIBE", "x"],
+    ],
+)
+def test_the_documented_acl_user_can_do_nothing_else(server: EmbeddedServer, words: list[str]) -> None:
+    with Redis.from_url(url_of(server)) as client:
+        until(client.ping)
+        with pytest.raises(ResponseError, match=r"permission|access|ACL"):
+            client.execute_command(*words)

@@ -1,0 +1,140 @@
+"""Heads of requests that another server might read differently, or that have no end."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from service.api.unreadable import MAX_HEAD_BYTES
+from tests.service.running import Service, event
+
+LABEL = b"POST /label HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+LIVE = b"GET /health/live HTTP/1.1\r\n"
+
+
+def exchange(service: Service, *parts: bytes) -> list[bytes]:
+    """Send, and read until the service hangs up; `[]` when it does not within a second of silence."""
+    where = urlsplit(service.url)
+    assert where.hostname is not None
+    answer = b""
+    with socket.create_connection((where.hostname, where.port or 80), timeout=5) as connection:
+        try:
+            for part in parts:
+                connection.sendall(part)
+            while data := connection.recv(65536):
+                answer += data
+        except (ConnectionResetError, BrokenPipeError):
+            pass  # it does not read the rest
+    return re.split(rb"(?=HTTP/1\.1 \d)", answer)[1:]
+
+
+def is_refusal(answers: list[bytes], status: int) -> bool:
+    """One problem document, and the end of the connection."""
+    (answer,) = answers
+    head, _, body = answer.partition(b"\r\n\r\n")
+    document = json.loads(body)
+    return (
+        head.startswith(b"HTTP/1.1 %d " % status)
+        and b"content-type: application/problem+json" in head
+        and b"x-request-id: " in head
+        and b"x-content-type-options: nosniff" in head
+        and document["status"] == status
+    )
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /metrics HTTP/1.1\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\nG",
+        b"Content-Length: 2\r\nContent-Length: 30\r\n\r\n{}",
+        b"Content-Length: 2, 2\r\n\r\n{}",
+        b"Content-Length: -2\r\n\r\n{}",
+        b"Content-Length: +2\r\n\r\n{}",
+        b"Content-Length: 0x2\r\n\r\n{}",
+        b"Content-Length : 2\r\n\r\n{}",
+        b"Transfer-Encoding: identity\r\n\r\n{}",
+        b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n0\r\n\r\n",
+        b"X-A: b\r\n c\r\nContent-Length: 2\r\n\r\n{}",
+        b"X-A: a\x00b\r\nContent-Length: 2\r\n\r\n{}",
+        b"X-A: a\rb\r\nContent-Length: 2\r\n\r\n{}",
+    ],
+)
+def test_a_body_whose_end_is_unclear_is_not_read(service: Service, framing: bytes) -> None:
+    assert is_refusal(exchange(service, LABEL + framing), 400)
+
+
+@pytest.mark.parametrize(
+    "chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"ffffffffffffffffff\r\n{}\r\n", b"2\n{}\n0\n\n"]
+)
+def test_chunks_that_are_none_end_the_connection(service: Service, chunks: bytes) -> None:
+    assert is_refusal(exchange(service, LABEL + b"Transfer-Encoding: chunked\r\n\r\n" + chunks), 400)
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: b\r\n"])
+def test_a_request_has_one_host(service: Service, hosts: bytes) -> None:
+    assert is_refusal(exchange(service, LIVE + hosts + b"\r\n"), 400)
+
+
+def test_what_the_caller_calls_our_host_is_never_repeated(client: httpx2.Client) -> None:
+    for path in ("/health/live/", "/label/", "/docs", "/openapi.json", "/nope"):
+        reply = client.get(path, headers={"host": "evil.example"})
+        assert "location" not in reply.headers
+        assert "evil" not in reply.text
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [LIVE + b"Host: x\r\nX-A: ", *[b"a" * 65536] * 40],
+        [b"GET /", *[b"a" * 65536] * 40],
+        [b"GET /health/live?", *[b"a" * 65536] * 40],
+        [LIVE, *[b"a: b\r\n" * 10_000] * 40],
+    ],
+    ids=["value", "path", "query", "many"],
+)
+def test_a_head_without_end_is_cut_off(service: Service, parts: list[bytes]) -> None:
+    answers = exchange(service, *parts)
+    assert not answers or is_refusal(answers, 431)  # none: it was reset while we were still sending
+
+
+def test_a_large_body_and_many_requests_on_a_connection_are_no_long_head(
+    client: httpx2.Client, user: str
+) -> None:
+    body = [event(f"{user}-{i}", user) for i in range(2000)]
+    for _ in range(3):
+        assert len(json.dumps(body)) > 3 * MAX_HEAD_BYTES
+        assert client.post("/label", json=body).status_code == 200
+
+
+def test_pipelined_requests_are_all_answered(service: Service) -> None:
+    ask = LIVE + b"Host: x\r\n"
+    answers = exchange(service, (ask + b"\r\n") * 5000 + ask + b"Connection: close\r\n\r\n")
+    assert len(answers) == 5001
+    assert {answer[:15] for answer in answers} == {b"HTTP/1.1 200 OK"}
+
+
+def test_a_client_that_hangs_up_in_its_body_leaves_no_trace_but_a_count(service: Service) -> None:
+    where = urlsplit(service.url)
+    want = 'reelrank_requests_total{method="POST",route="/label",status="400"}'
+    with service.client() as client:
+
+        def count() -> float:
+            lines = client.get("/metrics").text.splitlines()
+            return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(want))
+
+        before = count()
+        with socket.create_connection((where.hostname or "", where.port or 80)) as connection:
+            connection.sendall(LABEL + b"Content-Length: 100\r\n\r\n{")
+        deadline = 200
+        while count() == before and deadline:
+            deadline -= 1
+        assert count() == before + 1
+        assert 'status="500"' not in client.get("/metrics").text
