@@ -100,7 +100,11 @@ async def _stream(program: Program, count: int, store: bool) -> dict[str, Any]:
         "labels": labels,
         "rejected": others,
         "summary": {"accepted": summary.accepted, "duplicates": summary.duplicates, "merged": summary.merged},
-        "adds_up": labels == count == summary.accepted and others == summary.rejected == 0,
+        # Each event is sent once. The service calls one a duplicate when its own command to the store was
+        # answered only at the second try: then it was stored once, by the first.
+        "adds_up": labels == count == summary.accepted + summary.duplicates
+        and others == summary.rejected == summary.merged == 0
+        and (store or not summary.duplicates),
         "worker_rss_mib": {
             "first": service[0],
             "warm": float(service[warm][0]),

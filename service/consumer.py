@@ -95,7 +95,7 @@ class Consumer:
         """Consume until `stop` is set. A store that is away is waited for.
 
         Raises:
-            BadInput: the keys are no streams or not for us, or the bundle does not serve one of the labels.
+            BadInput: the keys are no streams, we may not use them, or the bundle does not serve a label.
         """
         found_own, look_at = False, 0.0
         while not self._stop.is_set():
@@ -184,6 +184,8 @@ class Consumer:
                 settled = await self._stream.settle(outputs)
                 break
             except StoreUnavailable as e:
+                if e.reason in OF_THE_EVENT:  # e.g. somebody removed stream and group: `run` makes them anew
+                    raise
                 await self._wait(e)
                 if self._stop.is_set():  # still pending: the next life of this name settles it
                     return

@@ -311,6 +311,21 @@ def test_another_bundle_is_taken_up_on_the_way(streams: Streams, tmp_path: Path)
     run(main())
 
 
+def test_a_stream_that_somebody_removed_is_made_again(
+    streams: Streams, bundles: Path, tmp_path: Path
+) -> None:
+    streams.put(*events("removed", 10))
+
+    async def main() -> None:
+        async with consumers(streams, bundles, tmp_path):
+            await until(lambda: len(streams.settled()) == 10)
+            streams.redis.delete(streams.names.stream)
+            streams.put(*events("anew", 10))
+            await until(lambda: len(streams.settled()) == 20)
+
+    run(main())
+
+
 # --- the program
 
 
