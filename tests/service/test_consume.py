@@ -1,4 +1,7 @@
-"""`python -m service consume`: each entry has one output, whoever dies whenever."""
+"""`python -m service consume`: each entry has one output, whoever dies whenever.
+
+This file is long because the loop and the program are tried on the same streams of the same two servers.
+"""
 
 from __future__ import annotations
 
