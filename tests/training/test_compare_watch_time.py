@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.training.test_data_wechat import write as write_wechat
 from training.__main__ import app
 from training.compare._jobs import Job
 from training.compare.watch_time import METHODS, WatchTimeConfig, pick
+from training.compare.watch_time._compare import jobs
 from training.compare.watch_time._concordance import concordance
 from training.compare.watch_time._fit import prepare as prepare_jobs
 from training.compare.watch_time._judge import Judge
@@ -180,6 +182,19 @@ def test_ablations_come_with_everything_or_when_asked_for() -> None:
     assert {m.name for m in pick(None, ablations=None)} == {m.name for m in METHODS}
     assert not any(m.ablation for m in pick(None, ablations=False))
     assert [m.name for m in pick("vr, lda", ablations=None)] == ["lda", "vr"]
+
+
+@pytest.mark.parametrize(("seeds", "asked", "each"), [(5, 3, 3), (5, None, 5), (2, 3, 2)])
+def test_ablation_rows_may_be_fitted_less_often_than_the_table(
+    seeds: int, asked: int | None, each: int
+) -> None:
+    config = WatchTimeConfig(seed=7, seeds=seeds, ablation_seeds=asked)
+    found = Counter(job.method for job in jobs(METHODS, config))
+    assert {found[m.name] for m in METHODS if m.ablation} == {each}
+    assert {found[m.name] for m in METHODS if not m.ablation and not m.constant} == {seeds}
+    assert {job.seed for job in jobs(METHODS, config) if job.method == "lda - rank"} == set(
+        range(7, 7 + each)
+    )
 
 
 def test_six_baselines_are_the_papers() -> None:

@@ -40,7 +40,7 @@ def fit_all(
     Raises:
         BadInput: no method works on this log.
     """
-    knobs = config.model_dump_json(exclude={"seed", "seeds", "resamples"})
+    knobs = config.model_dump_json(exclude={"seed", "seeds", "ablation_seeds", "resamples"})
     checkpoint = Checkpoint(partial_path(out), digest(data, knobs))
     outcomes = run_jobs(jobs, prepare, checkpoint, processes=processes, on_progress=on_progress)
     if all(outcome.refused is not None for outcome in outcomes.values()):

@@ -25,8 +25,7 @@ def assemble(
     """Rows in the order of the methods; a method that refused this log is a row that says why."""
     found: dict[str, list[Outcome]] = {}
     for method in methods:
-        seeds = range(config.seed, config.seed + config.seeds)
-        jobs = [Job(method.name, seed) for seed in seeds]
+        jobs = [Job(method.name, seed) for seed in config.seeds_of(ablation=method.ablation)]
         found[method.name] = [outcomes[job] for job in jobs if job in outcomes]
     refused = {
         name: next((o.refused for o in all_ if o.refused is not None), None) for name, all_ in found.items()

@@ -82,7 +82,7 @@ def jobs(methods: Sequence[Method], config: WatchTimeConfig) -> list[Job]:
     """Every method with every seed, heads first: they take longest. The median has no seed."""
     ordered = sorted(methods, key=lambda method: method.head is None)
     return [
-        Job(method.name, config.seed + i)
+        Job(method.name, seed)
         for method in ordered
-        for i in range(1 if method.constant else config.seeds)
+        for seed in config.seeds_of(ablation=method.ablation)[: 1 if method.constant else None]
     ]

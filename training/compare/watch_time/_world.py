@@ -29,6 +29,8 @@ class WatchTimeConfig(Config):
     """The first seed; the others follow it."""
     seeds: PositiveInt = 5
     """How often every method is fitted."""
+    ablation_seeds: PositiveInt | None = None
+    """How often the ablation rows are, where that is less: they explain the table and decide nothing."""
     test_days: PositiveInt = 2
     """The last days of the log: what the table is of. Looked at once."""
     stop_days: PositiveInt = 1
@@ -47,6 +49,11 @@ class WatchTimeConfig(Config):
     """Steps, batches and rate of every head."""
     lda: LDAConfig = Field(default_factory=lambda: any_log().lda)
     """By default as in the released bundle."""
+
+    def seeds_of(self, *, ablation: bool) -> range:
+        """The seeds that a method, or an ablation row, is fitted with."""
+        fewer = self.ablation_seeds if ablation and self.ablation_seeds is not None else self.seeds
+        return range(self.seed, self.seed + min(self.seeds, fewer))
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ def watch_time(
         bool | None, typer.Option(help="LDA's ablation rows; by default unless methods are named")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="fits of each method (default 5)")] = None,
+    ablation_seeds: Annotated[
+        int | None, typer.Option(min=1, help="fits of each ablation row, where that is less")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="the first of them (default 0)")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="fits at once, one thread each")] = CORES,
     test_days: Annotated[
@@ -55,6 +58,7 @@ def watch_time(
     """Fit every watch-time head on one encoder, and report which is nearest, next to boosted trees."""
     given = {
         "seeds": seeds,
+        "ablation_seeds": ablation_seeds,
         "seed": seed,
         "test_days": test_days,
         "stop_days": stop_days,
