@@ -41,7 +41,8 @@ class RankLoss(nn.Module):
     F is the share of the training rows that were watched no longer, interpolated between quantiles. Absolute
     error asks for the median, and rows of one median come in any order; the mean rank tells them apart,
     which is what XAUC counts. Both are least at the mean rank; of rows at either end, where a step of the
-    rank is a large step on the scale of log-odds, the cross-entropy says more. Ours.
+    rank is a large step on the scale of log-odds, the cross-entropy says more. On KuaiRand-Pure it orders no
+    better (`reports/variants-lda`). Ours.
 
     Buffers: the quantiles of the training rows, as where the first part begins, the parts' widths and the
     shares of the rows in them.
