@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from models.errors import BadInput, StoreUnavailable
+from models.runtime import Bundle
 from service.api import errors, health, label, models, rerank, users, videos
 from service.api.auth import Keys
 from service.api.docs import document, page
@@ -32,6 +33,8 @@ from service.runtime.slot import Slot
 from service.runtime.trials import Trial
 from service.settings import Settings
 from service.store import GuardedStore
+from service.store.breaker import State
+from service.store.guarded import Calls
 from service.store.protocol import Store
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestLog
@@ -67,11 +70,21 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
     """
     metrics, slot, catalogue = Metrics(), Slot(), Catalogue()
     recorded = Recorded(settings.data_dir / "recorded.bin")
+
+    def breaker_changed(calls: Calls, state: State) -> None:
+        metrics.faults.breaker(calls, state)
+        log.warning("circuit of the store changed", extra={"calls": calls, "state": state})
+
     store = GuardedStore(
         TimedStore(store, metrics.store_seconds),
         failed=lambda calls, reason: metrics.faults.store_failures.labels(calls, reason).inc(),
-        changed=metrics.faults.breaker,
+        changed=breaker_changed,
     )
+
+    def swapped(bundle: Bundle) -> None:
+        metrics.drift.serving(bundle.manifest)
+        found = {"version": bundle.manifest.version, "provider": bundle.provider}
+        log.info("this bundle answers from now on", extra=found)
 
     bundles = Bundles(
         settings.bundle,
@@ -83,7 +96,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         },
         recorded=recorded,
         metrics=metrics.bundles,
-        swapped=metrics.drift.serving,
+        swapped=swapped,
     )
     admission = Admission(settings)
 

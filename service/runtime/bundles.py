@@ -52,7 +52,7 @@ class Bundles:
         trials: what is on trial where the folder does not say.
         recorded: requests that a bundle is run through.
         metrics: where swaps and refusals are counted.
-        swapped: told of every manifest that answers from now on.
+        swapped: told of every bundle that answers everybody, or all but the split, from now on.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Bundles:
         trials: Mapping[Role, Trial | None],
         recorded: Recorded,
         metrics: BundleMetrics,
-        swapped: Callable[[Manifest], None] = lambda manifest: None,
+        swapped: Callable[[Bundle], None] = lambda bundle: None,
     ) -> None:
         self._folder = folder
         self._slot = slot
@@ -267,7 +267,7 @@ class Bundles:
         elif (refused := self.refused.get("split")) is not None and refused.cause is not None:
             self._accept("split")  # it may go with this one
         self._metrics.serving(bundle.manifest.version, bundle.provider)
-        self._swapped(bundle.manifest)
+        self._swapped(bundle)
         self._arrange(bundle)
 
     def _try(self, role: Role, trial: OnTrial) -> None:

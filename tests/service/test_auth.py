@@ -51,9 +51,9 @@ def test_each_path_needs_its_right(bundles: Path, tmp_path: Path) -> None:
 
 OPEN = {
     *("/docs", "/openapi.json", "/health", "/health/live", "/health/ready"),
-    *("/v2", "/v2/health/live", "/v2/health/ready"),
+    *("/v2/health/live", "/v2/health/ready", "/v2/models/x/ready", "/v2/models/x/versions/x/ready"),
 }
-"""What anybody may ask: how it is, and what it can do. Nothing of a user, a version or a metric."""
+"""What anybody may ask, because probes have no keys: how it is, and what it can do. Nothing of a user."""
 
 
 def test_a_route_asks_for_a_key_unless_it_is_listed_here(bundles: Path, tmp_path: Path) -> None:

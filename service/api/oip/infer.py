@@ -16,6 +16,7 @@ from service.api.oip.graphs import RIGHTS, Model, model_of
 from service.api.oip.wire import InferReply, InferRequest, OutputTensor
 from service.api.services import services_of, trace_of
 from service.runtime import compute
+from service.runtime.admission import LABEL_COST, SLATE_COST
 
 router = APIRouter(tags=["open inference protocol"])
 
@@ -23,6 +24,9 @@ HEADER_LENGTH: Final = "inference-header-content-length"
 """How many bytes of a body are JSON; the others are tensors."""
 
 OCTETS: Final = "application/octet-stream"
+
+BYTES_A_ROW: Final = 32
+"""A row of either graph takes about as many at least; what is admitted by rows elsewhere is admitted by them."""
 
 INLINE_BYTES: Final = 16 * 1024
 """Bodies up to this size, a slate of some 500, are computed on the event loop; larger ones in a thread."""
@@ -53,7 +57,10 @@ async def post_infer(request: Request) -> Response:
     body = await bodies.read(request, services.settings.max_body_bytes)
     length = _header_length(request, len(body))
     trace.mark("parse")
-    answer, raw = await compute.run(len(body) <= INLINE_BYTES, infer, model, body, length)
+    rows, admission = len(body) // BYTES_A_ROW, services.admission
+    budget = admission.events if model.name == "labeler" else admission.candidates
+    with budget.take((LABEL_COST if model.name == "labeler" else SLATE_COST) + rows):
+        answer, raw = await compute.run(len(body) <= INLINE_BYTES, infer, model, body, length)
     trace.mark("inference")
     if not raw:
         return Response(answer, media_type=bodies.JSON)
