@@ -84,7 +84,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
     def swapped(bundle: Bundle) -> None:
         metrics.drift.serving(bundle.manifest)
         found = {"version": bundle.manifest.version, "provider": bundle.provider}
-        log.info("this bundle answers from now on", extra=found)
+        log.info("bundle loaded", extra=found)
 
     bundles = Bundles(
         settings.bundle,

@@ -26,7 +26,7 @@ HEADER_LENGTH: Final = "inference-header-content-length"
 OCTETS: Final = "application/octet-stream"
 
 BYTES_A_ROW: Final = 32
-"""A row of either graph takes about as many at least; what is admitted by rows elsewhere is admitted by them."""
+"""A row of either graph takes about as many at least: so many rows are admitted before they are read."""
 
 INLINE_BYTES: Final = 16 * 1024
 """Bodies up to this size, a slate of some 500, are computed on the event loop; larger ones in a thread."""
