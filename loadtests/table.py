@@ -1,4 +1,4 @@
-"""Reports of `make bench` and `make faults` as the tables of a README: `python -m loadtests.table FILE`."""
+"""Reports of the load tests as the tables and sentences of a README: `python -m loadtests.table FILE`."""
 
 from __future__ import annotations
 
@@ -38,13 +38,17 @@ def table(report: dict[str, Any]) -> str:
 
 def faults_table(report: dict[str, Any]) -> str:
     """Markdown of one report of `loadtests.faults`, ending with a newline."""
+    rows = report["rows"]
+    found = {name: sum(row["events"][name] for row in rows) for name in ("acknowledged", "lost", "doubled")}
     lines = [
-        f"`{report['command']}`, {report['date']}, commit `{report['commit']}`, {report['machine']}.",
+        f"`{report['command']}`, {report['date']}, commit `{report['commit']}`, {report['machine']}: "
+        f"{len(rows)} faults, {sum(row['requests'] for row in rows):,} requests, "
+        f"{found['acknowledged']:,} acknowledged events, **{found['lost']} lost, {found['doubled']} doubled**.",
         "",
         "| fault | requests | answers | /label ms | /rerank ms | well again, s | events | lost | doubled | |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in report["rows"]:
+    for row in rows:
         events = row["events"]
         recovered = row["recovered_s"]
         cells = (
@@ -61,6 +65,29 @@ def faults_table(report: dict[str, Any]) -> str:
         )
         lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def fuzz_sentence(report: dict[str, Any]) -> str:
+    """One report of `make fuzz` in a sentence, ending with a newline."""
+    parts = (report["from_the_description"], report["broken"])
+    server_faults = sum(part["statuses"].get("500", 0) for part in parts)
+    return (
+        f"`{report['command']}`, {report['date']}, commit `{report['commit'][:7]}`, {report['machine']}: "
+        f"{report['cases']:,} cases, {sum(part['failures'] for part in parts)} failures, "
+        f"{server_faults} answers 500.\n"
+    )
+
+
+def soak_sentence(report: dict[str, Any]) -> str:
+    """One report of `loadtests.soak` in a sentence, ending with a newline."""
+    found = report["figures"]
+    return (
+        f"`{report['command']}`, {report['date']}, commit `{report['commit']}`, {report['machine']}: "
+        f"{found['requests']:,} requests at {found['rate']:.0f}/s, answers {_named(found['statuses'])}; "
+        f"the worker's memory {found['rss_mib']['start']:.0f} to {found['rss_mib']['end']:.0f} MiB, "
+        f"slope {found['rss_slope_mib_per_h']:+.1f} MiB an hour; p50 of slates drifts by "
+        f"{found['rerank_p50_drift']:+.1%}.\n"
+    )
 
 
 def _named(counts: dict[str, Any]) -> str:
@@ -84,7 +111,14 @@ def _spread(ms: dict[str, float]) -> str:
 def main() -> None:
     """Print the table of the report in a file."""
     report = json.loads(Path(sys.argv[1]).read_text())
-    sys.stdout.write(faults_table(report) if "rows" in report else table(report))
+    if "rows" in report:
+        sys.stdout.write(faults_table(report))
+    elif "broken" in report:
+        sys.stdout.write(fuzz_sentence(report))
+    elif "rss_slope_mib_per_h" in report["figures"]:
+        sys.stdout.write(soak_sentence(report))
+    else:
+        sys.stdout.write(table(report))
 
 
 if __name__ == "__main__":

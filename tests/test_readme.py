@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
-from loadtests.table import table
+from loadtests.table import faults_table, fuzz_sentence, soak_sentence, table
 from tests.conftest import ROOT
 from training.card import card
 
@@ -93,11 +94,28 @@ def test_every_make_target_that_is_named_exists() -> None:
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
 
-def test_the_speeds_are_those_of_the_committed_report() -> None:
-    report = json.loads((ROOT / "loadtests" / "bench.json").read_text())
-    found = re.search(r"<!-- bench -->\n(.*?)<!-- /bench -->", README, re.DOTALL)
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("bench", table), ("faults", faults_table), ("fuzz", fuzz_sentence), ("soak", soak_sentence)],
+)
+def test_the_figures_are_those_of_the_committed_reports(
+    name: str, written: Callable[[dict[str, Any]], str]
+) -> None:
+    report = json.loads((ROOT / "loadtests" / f"{name}.json").read_text())
+    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)
     assert found is not None
-    assert found[1] == table(report)
+    assert found[1] == written(report)
+
+
+def test_the_reports_say_that_nothing_was_lost_and_nothing_broke() -> None:
+    faults = json.loads((ROOT / "loadtests" / "faults.json").read_text())
+    assert len(faults["rows"]) >= 20
+    for row in faults["rows"]:
+        assert (row["events"]["lost"], row["events"]["doubled"]) == (0, 0), row["name"]
+        assert "500" not in row["answers"], row["name"]
+    fuzz = json.loads((ROOT / "loadtests" / "fuzz.json").read_text())
+    assert fuzz["cases"] >= 50_000
+    assert not any(fuzz[part]["statuses"].get("500") for part in ("from_the_description", "broken"))
 
 
 @pytest.mark.parametrize("path", ["README.md", "models/README.md"])
