@@ -43,7 +43,8 @@ def faults_table(report: dict[str, Any]) -> str:
     lines = [
         f"`{report['command']}`, {report['date']}, commit `{report['commit']}`, {report['machine']}: "
         f"{len(rows)} faults, {sum(row['requests'] for row in rows):,} requests, "
-        f"{found['acknowledged']:,} acknowledged events, **{found['lost']} lost, {found['doubled']} doubled**.",
+        f"{found['acknowledged']:,} acknowledged events, "
+        f"**{found['lost']} lost, {found['doubled']} doubled**.",
         "",
         "| fault | requests | answers | /label ms | /rerank ms | well again, s | events | lost | doubled | |",
         "|---|---|---|---|---|---|---|---|---|---|",
