@@ -163,6 +163,13 @@ def test_the_markdown_has_every_row_and_its_pictures_exist(report: Path) -> None
         assert (report / name).stat().st_size < 150_000
 
 
+def test_the_learning_curve_is_that_of_the_fit(report: Path) -> None:
+    text = (report / "report.md").read_text().partition("## How far more epochs lead")[2]
+    for name, row in rows(report).items():
+        for epoch in row.get("curve", ()):
+            assert f"{epoch['stop_mae_s']:.3f} / {epoch['stop_xauc']:.4f}" in text, name
+
+
 def test_a_second_run_does_not_write_over_the_first(report: Path, data: Path, knobs: Path) -> None:
     before = (report / "report.json").read_bytes()
     assert "exists already" in refusal(*compare(data, report, knobs, "median"))

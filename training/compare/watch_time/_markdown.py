@@ -52,6 +52,7 @@ def markdown(rows: Sequence[Row], report: Mapping[str, Any]) -> str:
         *_groups(shown, "octile", "## By duration", _octiles(shown)),
         *_groups(shown, "activity", "## By how much was known of the user", _activities()),
         "![Predicted and actual](predicted.png)",
+        *_curves(shown),
         *_calibration(shown),
         *_anchors(shown),
         *_gain(shown),
@@ -215,6 +216,24 @@ def _activities() -> dict[int, str]:
     for g, (low, high) in enumerate(zip(ACTIVITY, ends, strict=True)):
         names[g] = f"{low} and more" if high is None else f"{low}" if low == high else f"{low} to {high}"
     return {g: f"{name} exposures" for g, name in names.items()}
+
+
+def _curves(rows: Sequence[Row]) -> list[str]:
+    """What more epochs give: heads that reach one order and lose it again are short of rows, not of steps."""
+    mine = [row for row in rows if row.more.get("curve")]
+    if not mine:
+        return []
+    most = max(len(row.more["curve"]) for row in mine)
+    body = []
+    for row in mine:
+        curve = [f"{e['stop_mae_s']:.3f} / {e['stop_xauc']:.4f}" for e in row.more["curve"]]
+        body.append([_name(row), *curve, *["–"] * (most - len(curve))])
+    said = (
+        "MAE in seconds and XAUC on the early-stop days after each epoch (first seed). The epoch with the "
+        "lowest MAE is kept, and a fit that does not lower it any more ends early."
+    )
+    head = ["method", *map(str, range(1, most + 1))]
+    return ["## How far more epochs lead", said, "\n".join(markdown_table(head, body))]
 
 
 def _calibration(rows: Sequence[Row]) -> list[str]:
