@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import socket
 import subprocess
@@ -121,12 +122,12 @@ def test_a_certificate_that_is_not_there_ends_the_start(bundles: Path, tmp_path:
 # --- an ACL user
 
 
-def documented_rule() -> list[str]:
+def documented_rule(user: str) -> list[str]:
     """What SECURITY.md tells an operator to type, as words."""
     (line,) = [
         text
         for text in (ROOT / "SECURITY.md").read_text().splitlines()
-        if text.startswith("ACL SETUSER reelrank ")
+        if text.startswith(f"ACL SETUSER {user} ")
     ]
     return line.replace(">PASSWORD", f">{PASSWORD}").split()
 
@@ -143,12 +144,13 @@ def server(
         program = Path(found)
     with EmbeddedServer(tmp_path_factory.mktemp("store"), program=program) as started:
         with Redis.from_url(started.url) as root:
-            root.execute_command(*documented_rule())
+            for user in ("reelrank", "reelrank-consumer"):
+                root.execute_command(*documented_rule(user))
         yield started
 
 
-def url_of(server: EmbeddedServer) -> str:
-    return server.url.replace("unix://", f"unix://reelrank:{quote(PASSWORD, safe='')}@")
+def url_of(server: EmbeddedServer, user: str = "reelrank") -> str:
+    return server.url.replace("unix://", f"unix://{user}:{quote(PASSWORD, safe='')}@")
 
 
 def test_the_documented_acl_user_can_do_all_that_the_service_does(
@@ -178,6 +180,26 @@ def test_the_documented_acl_user_can_do_all_that_the_service_does(
         assert client.get("/health/ready").json()["degraded"] == []
     with Redis.from_url(server.url) as root:
         denied = [entry for entry in root.execute_command("ACL LOG") if b"reelrank" in str(entry).encode()]
+        assert not denied
+
+
+def test_the_documented_acl_user_of_a_consumer_can_do_all_that_it_does(
+    server: EmbeddedServer, bundles: Path, tmp_path: Path
+) -> None:
+    with Redis.from_url(server.url) as root:
+        for i in range(30):
+            root.xadd("reelrank:events", {"event": json.dumps(event(f"c{i}", "carol", timestamp_ms=i))})
+        root.xadd("reelrank:events", {"event": "no event"})
+        options = ("--bundle", str(bundles), "--store", url_of(server, "reelrank-consumer"), "--trim")
+        with command("consume", *options, data_dir=tmp_path) as process:
+            try:
+                until(lambda: root.xlen("reelrank:labels") == 30 and root.xlen("reelrank:dead") == 1)
+                until(lambda: root.xlen("reelrank:events") <= 1)
+            finally:
+                process.terminate()
+                _, said = process.communicate(timeout=30)
+        assert process.returncode == 0, said
+        denied = [entry for entry in root.execute_command("ACL LOG") if b"consumer" in str(entry).encode()]
         assert not denied
 
 
