@@ -135,6 +135,14 @@ class AsyncClient:
         """Answer from this version from now on."""
         return await self._send(calls.activate(version))
 
+    async def split(self, version: str, share: float) -> wire.Traffic:
+        """Let this version answer a share of the users, 0 to 1; 0 ends it."""
+        return await self._send(calls.trial(version, "split", share))
+
+    async def shadow(self, version: str, share: float) -> wire.Traffic:
+        """Let this version score a share of the requests unseen, 0 to 1; 0 ends it."""
+        return await self._send(calls.trial(version, "shadow", share))
+
     async def rollback(self) -> wire.Active:
         """Go back to the version of before. Never sent twice: that would be two steps back."""
         return await self._send(calls.rollback())

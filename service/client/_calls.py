@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -65,6 +65,7 @@ _sequence: Final = _reader(wire.Sequence)
 _forgotten: Final = _reader(wire.Forgotten)
 _models: Final = _reader(wire.Models)
 _active: Final = _reader(wire.Active)
+_traffic: Final = _reader(wire.Traffic)
 _health: Final = _reader(wire.Health)
 
 
@@ -118,6 +119,12 @@ def models() -> Call[wire.Models]:
 
 def activate(version: str) -> Call[wire.Active]:
     return Call("POST", f"/v1/models/{quote(version, safe='')}:activate", _active)
+
+
+def trial(version: str, role: Literal["split", "shadow"], share: float) -> Call[wire.Traffic]:
+    return Call(
+        "POST", f"/v1/models/{quote(version, safe='')}:{role}", _traffic, encode(wire.Share(share)), JSON
+    )
 
 
 def rollback() -> Call[wire.Active]:

@@ -163,6 +163,14 @@ class Client:
         """Answer from this version from now on."""
         return self._send(calls.activate(version))
 
+    def split(self, version: str, share: float) -> wire.Traffic:
+        """Let this version answer a share of the users, 0 to 1; 0 ends it."""
+        return self._send(calls.trial(version, "split", share))
+
+    def shadow(self, version: str, share: float) -> wire.Traffic:
+        """Let this version score a share of the requests unseen, 0 to 1; 0 ends it."""
+        return self._send(calls.trial(version, "shadow", share))
+
     def rollback(self) -> wire.Active:
         """Go back to the version of before. Never sent twice: that would be two steps back."""
         return self._send(calls.rollback())

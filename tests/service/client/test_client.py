@@ -13,6 +13,7 @@ import pytest
 import service.client as door
 from models.errors import BadInput
 from models.schema import Candidate, FeedbackEvent
+from service.api.wire import OnTrial
 from service.client import AsyncClient, Client, Event, Refused, Retries, Unreachable
 from service.store import MemoryStore
 from tests.service import tiny_bundle
@@ -87,6 +88,11 @@ def test_versions_are_listed_activated_and_rolled_back(tmp_path: Path) -> None:
         listed = {model.version: model for model in api.models().models}
         assert listed[tiny_bundle.SECOND].active
         assert listed[tiny_bundle.FIRST].labels == ["labelcraft", "pcr"]
+        assert api.split(tiny_bundle.FIRST, 0.25).split == OnTrial(tiny_bundle.FIRST, 0.25)
+        assert api.shadow(tiny_bundle.FIRST, 0.5).shadow == OnTrial(tiny_bundle.FIRST, 0.5)
+        assert api.models().split == OnTrial(tiny_bundle.FIRST, 0.25)
+        assert api.split(tiny_bundle.FIRST, 0).split is None
+        assert api.shadow(tiny_bundle.FIRST, 0).shadow is None
         assert api.rollback().model_version == tiny_bundle.FIRST
         with pytest.raises(Refused, match="404"):
             api.activate("20990101-00000000")
@@ -144,6 +150,10 @@ def test_the_awaited_client_does_the_same(service: Service, user: str) -> None:
             assert (await api.health()).status == "live"
             with pytest.raises(Refused):
                 await api.activate("20990101-00000000")
+            with pytest.raises(Refused):
+                await api.split("20990101-00000000", 0.1)
+            with pytest.raises(Refused):
+                await api.shadow("20990101-00000000", 0.1)
             with contextlib.suppress(Refused):
                 await api.rollback()
 
