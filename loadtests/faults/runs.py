@@ -10,7 +10,7 @@ from typing import Final, Literal
 from loadtests.faults import clients, processes, store, versions
 from loadtests.faults.durability import through_kills
 from loadtests.faults.load import Pace
-from loadtests.faults.report import Row
+from loadtests.faults.report import EVERY_SECOND, Row
 from loadtests.faults.stage import Scenario, stage
 
 
@@ -29,7 +29,7 @@ GROUPS: Final = (
     Group(clients.SCENARIOS | versions.SCENARIOS | processes.SCENARIOS),
     Group(processes.OF_WORKERS, options=("--workers", "2")),
     Group({"kills, fsync always": through_kills}, outside=True, appendfsync="always"),
-    Group({"kills, fsync every second": through_kills}, outside=True),
+    Group({EVERY_SECOND: through_kills}, outside=True),
 )
 
 NAMES: Final = tuple(name for group in GROUPS for name in group.scenarios)

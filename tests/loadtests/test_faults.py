@@ -25,7 +25,7 @@ from loadtests.faults.client import Answer
 from loadtests.faults.durability import through_kills
 from loadtests.faults.ledger import Count, Ledger
 from loadtests.faults.load import FAST, Load
-from loadtests.faults.report import Row
+from loadtests.faults.report import EVERY_SECOND, Row
 from loadtests.faults.runs import NAMES
 from loadtests.faults.stage import Stage, stage
 from loadtests.table import faults_table
@@ -200,16 +200,18 @@ def test_recovered_is_when_the_last_bad_answer_is_over(outcomes: str, recovered_
 
 def test_a_row_says_what_must_never_be() -> None:
     def told(**members: Any) -> list[str]:
-        well: dict[str, Any] = {"answers": {"200": 9}, "recovered_s": 0.0, "tracebacks": 0, "notes": {}}
-        return Row(
-            name="t", requests=9, label_ms={}, rerank_ms={}, **well | {"events": ALL_THERE} | members
-        ).wrong
+        well: dict[str, Any] = {"name": "t", "events": ALL_THERE, "answers": {"200": 9}, "notes": {}}
+        well |= {"recovered_s": 0.0, "tracebacks": 0}
+        return Row(requests=9, label_ms={}, rerank_ms={}, **well | members).wrong
 
     assert told() == []
     assert told(events=Count(sent=5, acknowledged=5, lost=2, doubled=1)) == [
         "2 events lost",
         "1 events doubled",
     ]
+    lost = {"name": EVERY_SECOND, "notes": {"events_per_s": 2}}
+    assert told(events=Count(sent=5, acknowledged=5, lost=2, doubled=0), **lost) == []
+    assert told(events=Count(sent=5, acknowledged=5, lost=3, doubled=0), **lost) == ["3 events lost"]
     assert told(answers={"200": 8, "500": 1}) == ["1 answers 500"]
     assert told(tracebacks=3, recovered_s=None) == ["3 tracebacks in the log", "it did not recover"]
     assert told(notes={"dropped": 4, "survives_a_restart": False}) == [
