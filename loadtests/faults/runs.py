@@ -25,7 +25,7 @@ class Group:
 
 
 GROUPS: Final = (
-    Group(store.SCENARIOS, outside=True),
+    Group(store.SCENARIOS, outside=True, appendfsync="always"),
     Group(clients.SCENARIOS | versions.SCENARIOS | processes.SCENARIOS),
     Group(processes.OF_WORKERS, options=("--workers", "2")),
     Group({"kills, fsync always": through_kills}, outside=True, appendfsync="always"),

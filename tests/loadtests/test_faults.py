@@ -63,7 +63,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def outside(version: Path) -> Iterator[Stage]:
     """With a Valkey of ours behind a proxy."""
-    with stage(version, FAST, outside=True) as ready:
+    with stage(version, FAST, outside=True, appendfsync="always") as ready:
         yield ready
 
 
@@ -100,7 +100,7 @@ def debian(version: Path) -> Iterator[Stage]:
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("no redis-server on the PATH (apt-get install redis-server)")
-    with stage(version, FAST, outside=True, server=Path(program)) as ready:
+    with stage(version, FAST, outside=True, appendfsync="always", server=Path(program)) as ready:
         yield ready
 
 
