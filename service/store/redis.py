@@ -23,22 +23,13 @@ from redis import asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    NoPermissionError,
     NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
 )
-from redis.exceptions import ConnectionError as NotConnected
-from redis.exceptions import TimeoutError as NotInTime
 
 from models.errors import BadInput, StoreUnavailable
 from models.schema import FeedbackEvent, Profile, Video
 from service.store import codec
+from service.store.failures import unavailable
 from service.store.keys import Keys, claim, user_tag
 from service.store.memory import SEQUENCE_TTL_S, other_user, other_video
 from service.store.protocol import Outcome, UserState
@@ -272,36 +263,12 @@ class RedisStore:
     @contextmanager
     def _unavailable(self, what: str) -> Iterator[None]:
         try:
-            yield
-        except (RedisError, OSError, TimeoutError) as e:
-            said = str(e) or type(e).__name__
-            raise StoreUnavailable(
-                f"The store at {self._where} could not {what}: {said}", reason=reason_of(e)
-            ) from e
+            with unavailable(f"The store at {self._where}", what):
+                yield
         except ValueError as e:
             raise StoreUnavailable(
                 f"The store at {self._where} holds what this build cannot read: {e}", reason="unreadable"
             ) from e
-
-
-def reason_of(error: Exception) -> str:
-    """`StoreUnavailable.reason`. The order matters: some of the client's errors are kinds of others."""
-    match error:
-        case BusyLoadingError():
-            return "loading"
-        case AuthenticationError() | AuthorizationError() | NoPermissionError():
-            return "denied"
-        case OutOfMemoryError():
-            return "full"
-        case ReadOnlyError():
-            return "read_only"
-        case NotInTime() | TimeoutError():
-            return "timeout"
-        case NotConnected() | OSError():
-            return "connection"
-        case ResponseError() if "MISCONF" in str(error):
-            return "disk"
-    return "other"
 
 
 def _sequence(user_id: str, stored: bytes) -> list[FeedbackEvent]:

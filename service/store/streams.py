@@ -7,8 +7,8 @@ belongs to that consumer until another takes it over; the server counts how ofte
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, cast
 
@@ -19,8 +19,9 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from models.errors import BadInput, StoreUnavailable
-from service.store.redis import reason_of, where_of
+from models.errors import BadInput
+from service.store.failures import unavailable
+from service.store.redis import where_of
 from service.store.scripts import SETTLE
 
 BLOCK_MS: Final = 500
@@ -215,15 +216,8 @@ class EventStream:
             )
             return [Entry(id_, fields) for _, entries in found or () for id_, fields in entries]
 
-    @contextmanager
-    def _unavailable(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (RedisError, OSError, TimeoutError) as e:
-            said = str(e) or type(e).__name__
-            raise StoreUnavailable(
-                f"The streams at {self._where} could not {what}: {said}", reason=reason_of(e)
-            ) from e
+    def _unavailable(self, what: str) -> AbstractContextManager[None]:
+        return unavailable(f"The streams at {self._where}", what)
 
 
 def _position(id_: bytes) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What is counted of trouble: a store that fails, work that is refused, a loop that is late."""
+"""What is counted of trouble and of load: a store that fails, its circuits, the cost of what is under way."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class TimedStore:
     """A `Store` that passes every call on.
 
     Args:
-        store: the one that answers. With a circuit breaker in it, a call it refuses is timed too.
+        store: the one that answers. What a circuit breaker before this refuses is not timed: it took no time.
         seconds: histogram with the label `operation`: the name of the method.
     """
 

@@ -1,0 +1,59 @@
+"""What a Redis client raises -> the one error that the service knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import TimeoutError as NotInTime
+
+from models.errors import StoreUnavailable
+
+
+@contextmanager
+def unavailable(whose: str, what: str) -> Iterator[None]:
+    """Around commands.
+
+    Args:
+        whose: begins the message, e.g. `The store at redis://host`; no secrets.
+        what: what could not be done, e.g. `read a user`.
+
+    Raises:
+        StoreUnavailable: the server is away, refuses, or did not answer in time.
+    """
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as e:
+        said = str(e) or type(e).__name__
+        raise StoreUnavailable(f"{whose} could not {what}: {said}", reason=reason_of(e)) from e
+
+
+def reason_of(error: Exception) -> str:
+    """`StoreUnavailable.reason`. The order matters: some of the client's errors are kinds of others."""
+    match error:
+        case BusyLoadingError():
+            return "loading"
+        case AuthenticationError() | AuthorizationError() | NoPermissionError():
+            return "denied"
+        case OutOfMemoryError():
+            return "full"
+        case ReadOnlyError():
+            return "read_only"
+        case NotInTime() | TimeoutError():
+            return "timeout"
+        case NotConnected() | OSError():
+            return "connection"
+        case ResponseError() if "MISCONF" in str(error):
+            return "disk"
+    return "other"
