@@ -186,13 +186,14 @@ def watched(program: Program, every_s: float) -> Iterator[Memory]:
         while not ended.wait(every_s):
             memory.look(program, time.monotonic() - start)
 
-    watching = threading.Thread(target=look, name="memory")
-    watching.start()
+    watching = threading.Thread(target=look, name="memory", daemon=True)
     try:
+        watching.start()
         yield memory
     finally:
         ended.set()
-        watching.join()
+        if watching.ident is not None:
+            watching.join()
         memory.look(program, time.monotonic() - start)
 
 

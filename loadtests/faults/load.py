@@ -80,8 +80,13 @@ class Load:
     _failed: list[BaseException] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._main, name="load")
-        self._thread.start()
+        # A daemon, because an interrupt can come while it starts, before there is a block to leave.
+        self._thread = threading.Thread(target=self._main, name="load", daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:
+            self._stop.set()
+            raise
         return self
 
     def __exit__(

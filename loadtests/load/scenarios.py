@@ -101,7 +101,7 @@ def reload(on: Stage) -> Figures:
             time.sleep(on.pace.seconds / 3)
             store.promote(version)
 
-    other = threading.Thread(target=promote)
+    other = threading.Thread(target=promote, daemon=True)
     other.start()
     run = on.drive(requests, most * HALF)
     other.join()

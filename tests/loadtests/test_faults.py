@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -258,11 +259,28 @@ def test_interrupted_it_leaves_no_process_behind(version: Path, short_tmp: Path)
         assert "store frozen" in process.stderr.readline()
         assert eventually(lambda: len(mentioning(short_tmp)) >= 2)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        try:
+            _, said = process.communicate(timeout=120)
+        finally:
+            process.kill()  # the `with` would wait for ever for one that does not end
     assert process.returncode == 130, said
     assert "Traceback" not in said
     assert mentioning(short_tmp) == []
     assert list(short_tmp.iterdir()) == []
+
+
+def test_a_load_interrupted_while_its_thread_starts_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        begin(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), Load("http://127.0.0.1:9", {}, Ledger("i"), FAST):
+        pytest.fail("there is no block to enter")
+    monkeypatch.undo()
+    assert eventually(lambda: not [t for t in threading.enumerate() if t.name == "load"])
 
 
 def mentioning(folder: Path) -> list[str]:
