@@ -26,6 +26,8 @@ from loadtests.program import Program, ProgramFailed, version_folder
 from models.errors import BundleNotFound, ReelrankError
 from models.features import (
     Array,
+    Candidates,
+    Exposures,
     candidate_arrays,
     context_arrays,
     feedback_matrix,
@@ -129,8 +131,8 @@ def _bare(
     events = [FeedbackEvent(**_event(rng, "u", str(i), i)) for i in range(HISTORY)]
     candidates = [Candidate(**c) for c in slate["candidates"]]
     inputs = (
-        sequence_arrays(events, bundle.vocabulary, NOW_MS)
-        | candidate_arrays(candidates, bundle.vocabulary)
+        sequence_arrays(Exposures.of(events), bundle.vocabulary, NOW_MS)
+        | candidate_arrays(Candidates.of(candidates), bundle.vocabulary)
         | context_arrays(
             {},
             manifest.default_tab,

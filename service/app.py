@@ -17,6 +17,7 @@ from models.errors import BadInput, StoreUnavailable
 from models.runtime import Bundle
 from service.api import errors, health, label, models, rerank, users, videos
 from service.api.auth import Keys
+from service.api.direct import Direct
 from service.api.docs import document, page
 from service.api.edge import Edge
 from service.api.metarank import feedback, rank
@@ -171,7 +172,7 @@ def create_app(services: Services) -> ASGIApp:
         app.include_router(part.router)
     errors.install(app)
     document.install(app, services.slot, keys=bool(services.keys))
-    return Edge(app, services)
+    return Edge(Direct(app), services)
 
 
 async def _admitted(store: Store) -> None:

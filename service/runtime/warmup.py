@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from models.errors import ContractMismatch
-from models.features import candidate_arrays, context_arrays, feedback_matrix, group_ids, sequence_arrays
+from models.features import (
+    Candidates,
+    Exposures,
+    candidate_arrays,
+    context_arrays,
+    feedback_matrix,
+    group_ids,
+    sequence_arrays,
+)
 from models.runtime import Bundle
 from models.schema import Candidate, FeedbackEvent
 
@@ -57,8 +65,8 @@ def warm(bundle: Bundle) -> None:
         slate = [Candidate(video_id=f"w{i}", duration_s=20.0) for i in range(size)]
         for length in (0, len(events) // 2, len(events)):
             inputs = (
-                sequence_arrays(events[:length], bundle.vocabulary, now_ms=10**7)
-                | candidate_arrays(slate, bundle.vocabulary)
+                sequence_arrays(Exposures.of(events[:length]), bundle.vocabulary, now_ms=10**7)
+                | candidate_arrays(Candidates.of(slate), bundle.vocabulary)
                 | context
             )
             if takes != set(inputs):
