@@ -23,6 +23,7 @@ import typer
 
 from loadtests.machine import cpu_ms, rss_mib, stamp
 from loadtests.program import Program, ProgramFailed, version_folder
+from loadtests.steps import rerank_steps
 from models.errors import BundleNotFound, ReelrankError
 from models.features import (
     Array,
@@ -112,8 +113,10 @@ def _measure(client: _Client, folder: Path, pid: int) -> dict[str, Any]:
     loaded = Bundle.load(folder)
     ranker, labeler = _bare(loaded, slates[0], rng)
     reranked = _timed(rerank, pid=pid)
+    histories = {u: [FeedbackEvent(**_event(rng, u, str(i), i)) for i in range(HISTORY)] for u in users}
     return {
         "rerank_200_candidates_50_events_ms": reranked,
+        "rerank_steps_ms": rerank_steps(loaded, histories, slates),
         "rerank_stages_ms": {name: round(statistics.median(took), 3) for name, took in stages.items()},
         "bare_ranker_call_ms": _timed(ranker),
         "label_1_event_ms": _timed(label(1), pid=pid),
