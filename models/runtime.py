@@ -59,6 +59,11 @@ class Bundle:
         manifest.ranker.golden.check(RANKER, bundle.run_ranker)
         return bundle
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the ranker runs on a GPU, where one run for many users takes as long as for one."""
+        return self.provider != "CPUExecutionProvider"
+
     def run_labeler(
         self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:

@@ -154,6 +154,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
             closing.set()
             await asyncio.gather(*polls)
             await anyio.to_thread.run_sync(services.aside.close)
+            await anyio.to_thread.run_sync(services.batches.close)
             await save_recorded()
     finally:
         if services.tracing is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -22,7 +22,7 @@ from service.api.services import Services, services_of, trace_of
 from service.api.shadow import offer_slate
 from service.api.slate import items
 from service.api.wire import RerankReply
-from service.core.reranker import checked_weights, distinct, rerank
+from service.core.reranker import checked_weights, distinct, rerank, rerank_together
 from service.runtime import compute
 from service.runtime.admission import SLATE_COST
 from service.runtime.slot import Serving
@@ -121,20 +121,18 @@ async def _ranked(
     if trace.elapsed_s() > deadline_s:
         raise DeadlineExceeded(f"{deadline_s * 1e3:g} ms were over before anything was ranked.")
 
-    now_ms = int(time.time() * 1000) if asked.timestamp_ms is None else asked.timestamp_ms
-    slate = await compute.run(
-        len(candidates) <= settings.inline_candidates,
-        rerank,
-        bundle,
-        candidates,
-        exposures=state.exposures,
-        profile=state.profile,
-        tab=asked.tab,
-        now_ms=now_ms,
-        weights=weights,
-        explain=explain,
-        recorded=services.recorded,
-    )
+    asking: dict[str, Any] = {
+        "exposures": state.exposures,
+        "profile": state.profile,
+        "tab": asked.tab,
+        "now_ms": int(time.time() * 1000) if asked.timestamp_ms is None else asked.timestamp_ms,
+    }
+    how: dict[str, Any] = {"weights": weights, "explain": explain, "recorded": services.recorded}
+    if bundle.on_gpu:
+        slate = await rerank_together(services.batches, bundle, candidates, **asking, **how)
+    else:
+        inline = len(candidates) <= settings.inline_candidates
+        slate = await compute.run(inline, rerank, bundle, candidates, **asking, **how)
     trace.mark("inference")
     if trace.elapsed_s() > deadline_s:
         raise DeadlineExceeded(f"The answer took longer than {deadline_s * 1e3:g} ms.")
@@ -148,18 +146,7 @@ async def _ranked(
         metrics.nonfinite.labels(name).inc()
     metrics.drift.ranked(bundle.manifest.version, slate.history_length, slate.outputs())
     if serving.shadow is not None:
-        offer_slate(
-            services,
-            serving.shadow,
-            bundle,
-            slate,
-            candidates,
-            asked.weights,
-            exposures=state.exposures,
-            profile=state.profile,
-            tab=asked.tab,
-            now_ms=now_ms,
-        )
+        offer_slate(services, serving.shadow, bundle, slate, candidates, asked.weights, **asking)
     return RerankReply(
         request_id=asked.request_id if asked.request_id is not None else trace.request_id,
         items=items(candidates, slate, asked.top_k),

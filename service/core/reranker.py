@@ -25,6 +25,7 @@ from models.features import (
 from models.fusion import fuse
 from models.runtime import Bundle
 from models.schema import MAX_WATCH_TIME_S, Profile
+from service.runtime.batching import Batches
 from service.runtime.recorded import Recorded
 
 F32 = npt.NDArray[np.float32]
@@ -186,6 +187,25 @@ def rerank(
     """
     inputs = arrays(bundle, candidates, exposures=exposures, profile=profile, tab=tab, now_ms=now_ms)
     ranked = slate(bundle, inputs, bundle.run_ranker(inputs, outputs(bundle, explain=explain)), weights)
+    if recorded is not None and not ranked.nonfinite:
+        recorded.slate(inputs)
+    return ranked
+
+
+async def rerank_together(
+    batches: Batches,
+    bundle: Bundle,
+    candidates: Candidates,
+    *,
+    weights: Mapping[str, float],
+    explain: bool = False,
+    recorded: Recorded | None = None,
+    **asked: Any,
+) -> Slate:
+    """`rerank`, in one run with others who ask at the same time."""
+    inputs = arrays(bundle, candidates, **asked)
+    out = await batches.run(bundle, inputs, outputs(bundle, explain=explain))
+    ranked = slate(bundle, inputs, out, weights)
     if recorded is not None and not ranked.nonfinite:
         recorded.slate(inputs)
     return ranked
