@@ -28,8 +28,8 @@ from loadtests.peers.ranking import (
 class Reranker:
     """As its guide has them: a model that is loaded once a worker, and a method with pydantic types.
 
-    The method is asynchronous, which the guide advises for throughput where a store is read. A synchronous one
-    would cross into a thread for each request, which costs more than the graph's half a millisecond.
+    The method is asynchronous, which the guide advises for throughput where a store is read. A synchronous
+    one would cross into a thread for each request, which costs more than the graph's half a millisecond.
     """
 
     def __init__(self) -> None:

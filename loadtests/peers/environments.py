@@ -74,6 +74,6 @@ def _run(name: str, command: list[str]) -> None:
     # Of a version that is not there, pip lists every one that is.
     said = re.sub(r" \(from versions: .*\)", "", next((x for x in lines if x.startswith("ERROR")), lines[-1]))
     raise PeerUnavailable(
-        f"{name} {version(name)} cannot be installed: {said}. pip takes it from the package index: connect this "
-        f"machine to one, or name one that it reaches with PIP_INDEX_URL, and run this again."
+        f"{name} {version(name)} cannot be installed: {said}. pip takes it from the package index: connect "
+        "this machine to one, or name one that it reaches with PIP_INDEX_URL, and run this again."
     )

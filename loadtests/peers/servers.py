@@ -27,6 +27,8 @@ READY: Final = {"bentoml": "/readyz", "litserve": "/health"}
 """The peers, and where each says that it is ready."""
 START_S: Final = 90.0
 TIMEOUT_S: Final = 20.0
+PATIENCE_MS: Final = "20000"
+"""Ours would refuse, or answer without the history, where it is late. The peers take the time it takes."""
 QUIET: Final = {"BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1"}
 """Nobody is told that they were started."""
 
@@ -78,7 +80,7 @@ def servers(
                 folder / "ours",
                 "--workers",
                 str(workers),
-                env={"REELRANK_STORE": store.url, MARK: mark},
+                env={"REELRANK_STORE": store.url, "REELRANK_DEADLINE_MS": PATIENCE_MS, MARK: mark},
             )
         )
         host, _, port = program.url.removeprefix("http://").rpartition(":")
