@@ -54,8 +54,9 @@ def environment(name: str, folder: Path = FOLDER) -> Path:
     place = folder / name
     python = place / "bin" / "python"
     try:
-        _run(name, [sys.executable, "-m", "venv", "--clear", str(place)])
-        pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-q"]
+        _run(name, [sys.executable, "-m", "venv", "--clear", "--without-pip", str(place)])
+        pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
+        pip += ["--no-input", "install", "-q"]
         _run(name, [*pip, "-r", str(requirements(name))])
         (place / "requirements.txt").write_bytes(requirements(name).read_bytes())
     except OSError as e:

@@ -31,7 +31,7 @@ def summary(workers: int, compared: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         `workers`, `asked_rate`, `servers` (medians, and `rounds`: each round's figures), `ratios` (ours by
         the peer's, by peer and column: the median of the rounds' own ratios, which a busy minute moves less
-        than a ratio of medians) and `better` (the peer with the higher rate, and our `ratio` to it).
+        than a ratio of medians) and `better` (the peer over which our rate is the smaller `ratio`).
     """
     servers = compared["servers"]
     ratios = {
@@ -39,12 +39,12 @@ def summary(workers: int, compared: Mapping[str, Any]) -> dict[str, Any]:
         for name, of in servers.items()
         if name != OURS
     }
-    medians: dict[str, dict[str, Any]] = {
+    medians = {
         name: {column: _median(of[column]) for column in COLUMNS}
         | {"rounds": {column: value for column, value in of.items() if isinstance(value, list)}}
         for name, of in servers.items()
     }
-    better = max(ratios, key=lambda name: float(medians[name]["rate"]))
+    better = min(ratios, key=lambda name: ratios[name]["rate"] or 0.0)
     return {
         "workers": workers,
         "asked_rate": compared["asked_rate"],
@@ -80,7 +80,7 @@ def table(report: Mapping[str, Any]) -> str:
             "",
             f"Latencies at {run['asked_rate']:.0f} requests/s for all. {OURS} answers "
             f"**{run['better']['ratio']:.2f} times** as many requests as the better of the two, "
-            f"{run['better']['name']}.",
+            f"{run['better']['name']}{_of_cpu(run['ratios'])}.",
         ]
     return "\n".join(lines) + "\n"
 
@@ -110,6 +110,16 @@ def _ratio(ours: Sequence[float] | float | None, theirs: Sequence[float] | float
 
 def _rounds(value: Sequence[float] | float | None) -> list[float | None]:
     return list(value) if isinstance(value, Sequence) else [value]
+
+
+def _of_cpu(ratios: Mapping[str, Mapping[str, float | None]]) -> str:
+    """The same for what each of them takes of the processor; nothing where that could not be read."""
+    found = {name: of["cpu_ms"] for name, of in ratios.items()}
+    took = {name: ratio for name, ratio in found.items() if ratio}
+    if not took:
+        return ""
+    leaner = max(took, key=lambda name: took[name])
+    return f"; for a second of CPU {1 / took[leaner]:.2f} times as many, against {leaner}"
 
 
 def _cell(value: float | None, form: str, unit: str = "") -> str:
