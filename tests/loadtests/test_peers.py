@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
@@ -25,7 +24,6 @@ from loadtests.peers.__main__ import main, run
 from loadtests.peers.environments import environment, installed, requirements, version
 from loadtests.peers.processes import Peer, members, memory_mib, new_mark, worked_ms
 from loadtests.peers.ranking import Ranker, Request
-from loadtests.peers.report import BLOCK, placed, summary, table
 from loadtests.peers.rounds import Pace, PeerFailed, PeersDiffer, agree, compare, difference
 from loadtests.peers.servers import OURS, READY, Server, variables
 from loadtests.peers.traffic import CANDIDATES, HISTORY, histories, slates
@@ -47,72 +45,6 @@ SLATE = {
     ]
 }
 SMALL = Pace(seconds=0.2, rounds=1, users=2, slates=5, workers=(1,))
-
-
-def compared(ours: list[float], one: list[float], other: list[float]) -> dict[str, Any]:
-    """What a comparison returns whose every figure is the server's."""
-    servers = {
-        name: dict.fromkeys(("rate", "cpu_ms", "p50_ms", "p99_ms"), of) | {"memory_mib": of[0]}
-        for name, of in ((OURS, ours), ("bentoml", one), ("litserve", other))
-    }
-    return {"asked_rate": 50.0, "servers": servers}
-
-
-def report() -> dict[str, Any]:
-    return {
-        "command": "c",
-        "commit": "abc",
-        "date": "2026-11-21",
-        "machine": "m",
-        "bundle": "v",
-        "versions": {"bentoml": "1.0", "litserve": "2.0"},
-        "request": {"candidates": 200, "events": 50},
-        "connections": 8,
-        "seconds": 3.0,
-        "rounds": 3,
-        "runs": [summary(1, compared([300.0, 200.0, 400.0], [100.0, 50.0, 100.0], [100.0, 100.0, 200.0]))],
-    }
-
-
-def test_a_ratio_is_the_median_of_the_ratios_of_the_rounds() -> None:
-    found = summary(1, compared([300.0, 200.0, 900.0], [100.0, 50.0, 100.0], [100.0, 100.0, 200.0]))
-    assert found["ratios"]["bentoml"]["rate"] == 4.0
-    assert found["ratios"]["litserve"]["rate"] == 3.0
-    assert found["servers"][OURS]["rate"] == 300.0
-
-
-def test_the_better_of_the_two_is_the_one_we_are_less_ahead_of() -> None:
-    found = summary(1, compared([300.0], [100.0], [150.0]))
-    assert found["better"] == {"name": "litserve", "ratio": 2.0}
-    found = summary(1, compared([300.0], [200.0], [150.0]))
-    assert found["better"] == {"name": "bentoml", "ratio": 1.5}
-
-
-def test_the_table_has_a_row_for_each_server_and_for_each_ratio() -> None:
-    written = table(report())
-    assert "| reelrank | 300 | 300.00 | 300.00 | 300.00 | 300 |" in written
-    assert "| bentoml 1.0 | 100 | 100.00 |" in written
-    assert "| reelrank / litserve | 2.00x |" in written
-    assert "**2.00 times** as many requests as the better of the two, litserve; " in written
-    assert "for a second of CPU 0.25 times as many, against bentoml." in written
-    widths = {line.count("|") for line in written.splitlines() if line.startswith("|")}
-    assert widths == {7}
-
-
-def test_what_could_not_be_measured_is_a_dash_and_no_ratio() -> None:
-    figures = compared([300.0], [100.0], [150.0])
-    for of in figures["servers"].values():
-        of["memory_mib"] = None
-    written = table(report() | {"runs": [summary(1, figures)]})
-    assert written.count("| - |") == 5
-
-
-def test_the_table_goes_between_its_marks_and_nothing_else_changes() -> None:
-    text = "before\n<!-- peers -->\nold\n<!-- /peers -->\nafter\n"
-    new = placed(text, r"\1 new" + "\n")
-    assert new == "before\n<!-- peers -->\n\\1 new\n<!-- /peers -->\nafter\n"
-    with pytest.raises(ValueError, match="<!-- peers -->"):
-        placed("no marks here", "new\n")
 
 
 def test_equal_slates_do_not_differ_and_rounding_is_let_pass() -> None:
@@ -343,13 +275,6 @@ def test_nothing_of_a_peer_is_left(tmp_path: Path, how: str) -> None:
         assert raised is not None
     assert peer.ended
     assert members(peer.mark) == []
-
-
-def test_the_figures_are_those_of_the_committed_report() -> None:
-    """`make peers` writes both; nobody types them."""
-    found = BLOCK.search((ROOT / "loadtests" / "README.md").read_text())
-    assert found is not None
-    assert found[0] == table(json.loads((ROOT / "loadtests" / "peers.json").read_text()))
 
 
 @pytest.mark.skipif(
