@@ -1,10 +1,10 @@
-# make serve | test | demo | bench | faults | fuzz | lint | audit | bundle
+# make serve | test | demo | bench | peers | faults | fuzz | lint | audit | bundle
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install
 
-.PHONY: serve test demo bench faults fuzz lint audit bundle clean
+.PHONY: serve test demo bench peers faults fuzz lint audit bundle clean
 
 serve: .venv/.serve  ## labels and slates on http://127.0.0.1:$(PORT)
 	$(BIN)/python -m service serve --port $(PORT)
@@ -17,6 +17,9 @@ demo: .venv/.serve  ## with a running service: events in, labels out, a slate be
 
 bench: .venv/.serve  ## speed and memory of the service on this machine, as JSON
 	$(BIN)/python -m loadtests.bench
+
+peers: .venv/.serve  ## the same graph and request behind BentoML and LitServe, which it installs, in turn with ours
+	$(BIN)/python -m loadtests.peers --json loadtests/peers.json --readme loadtests/README.md
 
 faults: .venv/.serve  ## what breaks, what is answered meanwhile, what is there afterwards; about ten minutes
 	$(BIN)/python -m loadtests.faults --json loadtests/faults.json
