@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 import numpy as np
 from pydantic import BaseModel, TypeAdapter
 
-from models.features import candidate_arrays, context_arrays, sequence_arrays
+from models.features import Candidates, Exposures, candidate_arrays, context_arrays, sequence_arrays
 from models.fusion import fuse
 from models.runtime import Bundle
 from models.schema import Candidate as KnownCandidate
@@ -122,8 +122,8 @@ class Ranker:
         recent = cast("list[FeedbackEvent]", events[-manifest.sequence_length :])
         candidates = cast("list[KnownCandidate]", request.candidates)
         out = self._bundle.run_ranker(
-            sequence_arrays(recent, vocabulary, request.timestamp_ms)
-            | candidate_arrays(candidates, vocabulary)
+            sequence_arrays(Exposures.of(recent), vocabulary, request.timestamp_ms)
+            | candidate_arrays(Candidates.of(candidates), vocabulary)
             | self._context,
             self._outputs,
         )

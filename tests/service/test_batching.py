@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -173,11 +174,12 @@ def test_on_a_gpu_slates_are_ranked_together_and_answered_as_on_a_cpu(
     on_cpu = answered()
     runs: list[tuple[int, ...]] = []
 
-    def run_ranker(bundle: Bundle, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
-        runs.append(inputs["candidate_ids"].shape[:2])
-        return on_this(bundle, inputs, names)
-
     on_this = Bundle.run_ranker
+
+    def run_ranker(bundle: Bundle, inputs: Mapping[str, Array], *names: Sequence[str]) -> dict[str, Array]:
+        runs.append(inputs["candidate_ids"].shape[:2])
+        return on_this(bundle, inputs, *names)
+
     monkeypatch.setattr(Bundle, "on_gpu", property(lambda bundle: True))
     monkeypatch.setattr(Bundle, "run_ranker", run_ranker)
     assert answered() == on_cpu
