@@ -28,6 +28,7 @@ from loadtests.peers.rounds import Pace, PeerFailed, PeersDiffer, agree, compare
 from loadtests.peers.servers import OURS, READY, Server, variables
 from loadtests.peers.traffic import CANDIDATES, HISTORY, histories, slates
 from loadtests.program import version_folder
+from models.features import Candidates, Exposures
 from models.manifest import VOCABULARY
 from models.runtime import Bundle
 from models.schema import Candidate, FeedbackEvent
@@ -150,8 +151,8 @@ def test_the_peers_rank_as_the_service_does(folder: Path, videos: list[str]) -> 
         found = ranker.rank(Request.model_validate(body), history)
         slate = rerank(
             bundle,
-            [Candidate(**c) for c in body["candidates"]],
-            events=[FeedbackEvent(**e) for e in events or []],
+            Candidates.of([Candidate(**c) for c in body["candidates"]]),
+            exposures=Exposures.of([FeedbackEvent(**e) for e in events or []]),
             profile={},
             tab=None,
             now_ms=body["timestamp_ms"],
