@@ -46,9 +46,8 @@ def main(
         budgets = read_budgets()
         if trace is not None:
             found[RECORDED] = replay(read_trace(trace), version, pace)
-        for name, figures in play(names if trace is None or only is not None else (), version, pace):
-            print(f"load: {name}", file=sys.stderr, flush=True)
-            found[name] = figures
+        wanted = names if trace is None or only is not None else ()
+        found |= play(wanted, version, pace, lambda name: print(f"load: {name}", file=sys.stderr, flush=True))
     except (ReelrankError, ProgramFailed) as e:
         print(f"load: {e}", file=sys.stderr)
         sys.exit(2)

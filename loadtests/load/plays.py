@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -51,8 +51,16 @@ first, so that its users have the histories they were given. Besides them there 
 NAMES: Final = (START, *SCENARIOS)
 
 
-def play(names: Iterable[str], version: Path, pace: Pace) -> Iterator[tuple[str, Figures]]:
+def play(
+    names: Iterable[str], version: Path, pace: Pace, begun: Callable[[str], None]
+) -> Iterator[tuple[str, Figures]]:
     """Scenarios of `NAMES`, in the order of that, each once it is played.
+
+    Args:
+        names: of those to be played.
+        version: the folder of the version to serve.
+        pace: how much of everything.
+        begun: told the name of each before it is played.
 
     Raises:
         ProgramFailed: the service did not come up, or answered a single request with an error.
@@ -60,11 +68,14 @@ def play(names: Iterable[str], version: Path, pace: Pace) -> Iterator[tuple[str,
     wanted = [name for name in NAMES if name in set(names)]
     for kind, group in groupby(wanted, key=_kind):
         if kind == START:
-            yield from ((name, start(version, pace)) for name in group)
+            begun(START)
+            yield START, start(version, pace)
             continue
         options = ("--workers", str(WORKERS)) if kind == TWO_WORKERS else ()
         with stage(version, pace, *options, delayed=kind == DELAYED) as on:
-            yield from ((name, SCENARIOS[name](on)) for name in group)
+            for name in group:
+                begun(name)
+                yield name, SCENARIOS[name](on)
 
 
 def replay(requests: list[bytes], version: Path, pace: Pace) -> Figures:
