@@ -71,7 +71,7 @@ class Traffic:
         labels = iter(feedback)
         out: list[bytes] = []
         for slate in slates:
-            if self._rng.random() < share and (label := next(labels, None)) is not None:
+            if self._rng.random() < share / (1 - share) and (label := next(labels, None)) is not None:
                 out.append(label)
             out.append(slate)
         return out
