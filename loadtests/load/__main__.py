@@ -15,7 +15,7 @@ from loadtests.load.plays import NAMES, RECORDED, play, replay
 from loadtests.load.stage import FULL, SMOKE
 from loadtests.load.table import load_table
 from loadtests.load.trace import read_trace
-from loadtests.machine import stamp
+from loadtests.machine import Others, stamp
 from loadtests.program import ProgramFailed, version_folder
 from models.errors import ReelrankError
 
@@ -40,7 +40,7 @@ def main(
         sys.exit(2)
     found: dict[str, Any] = {}
     pace = SMOKE if smoke else FULL
-    began = time.monotonic()
+    began, others = time.monotonic(), Others()
     try:
         version = version_folder(bundle)
         budgets = read_budgets()
@@ -57,6 +57,7 @@ def main(
     report = stamp("python -m loadtests.load") | {
         "bundle": version.name,
         "seconds": round(time.monotonic() - began, 1),
+        "others_share": others.share(),
         "figures": found,
         "budgets": [verdict.plain() for verdict in judged],
     }

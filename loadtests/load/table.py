@@ -14,7 +14,7 @@ def load_table(report: Mapping[str, Any]) -> str:
     found = report["figures"]
     parts = [
         f"`{report['command']}`, {report['date']}, commit `{report['commit']}`, bundle `{report['bundle']}`, "
-        f"{report['machine']}; {report['seconds']:.0f} s."
+        f"{report['machine']}; {report['seconds']:.0f} s{_others(report['others_share'])}."
     ]
     rows = [_row(name, figures) for name, figures in found.items() if name != START]
     if rows:
@@ -32,6 +32,10 @@ def load_table(report: Mapping[str, Any]) -> str:
     if report["budgets"]:
         parts.append("\n".join(["| budget | should be | is | |", "|---|---|---|---|", *_verdicts(report)]))
     return "\n\n".join(parts) + "\n"
+
+
+def _others(share: float | None) -> str:
+    return "" if share is None else f", in which other programs took {share:.0%} of the cores"
 
 
 def _row(name: str, figures: Mapping[str, Any]) -> str:

@@ -94,6 +94,7 @@ def test_the_table_has_every_scenario_and_every_budget(smoke: tuple[str, dict[st
     assert table == load_table(report)
     for name in NAMES:
         assert name == START or f"| {name} |" in table
+    assert 0 <= report["others_share"] <= 1
     assert len(report["budgets"]) == (ROOT / "loadtests" / "budgets.toml").read_text().count("\n[")
     for verdict in report["budgets"]:
         row = next(line for line in table.splitlines() if line.startswith(f"| {verdict['what']} |"))

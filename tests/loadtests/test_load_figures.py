@@ -17,6 +17,7 @@ from loadtests.load.open_loop import Run
 from loadtests.load.plays import NAMES
 from loadtests.load.search import FIRST, capacity
 from loadtests.load.traffic import HOT, ZIPF, Traffic
+from loadtests.machine import Others
 from models.errors import BadInput
 
 LATENCIES = st.lists(st.floats(1e-5, 10.0), min_size=1, max_size=400)
@@ -195,3 +196,15 @@ def test_a_mix_has_the_share_it_was_asked_for() -> None:
     mixed = traffic().mixed(slates, labels, share=0.1)
     assert mixed.count(b"slate") == 9000
     assert mixed.count(b"label") / len(mixed) == pytest.approx(0.1, abs=0.01)
+
+
+# --- the machine
+
+
+def test_what_we_do_ourselves_is_not_counted_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, own, now = iter([100.0, 106.0]), iter([10.0, 14.0]), iter([0.0, 4.0])
+    monkeypatch.setattr("loadtests.machine._busy_s", lambda: next(busy))
+    monkeypatch.setattr("loadtests.machine._own_s", lambda: next(own))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    others = Others(clock=lambda: next(now))
+    assert others.share() == 0.25  # 6 s of work, 4 of them ours, on 2 cores for 4 s
