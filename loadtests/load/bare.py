@@ -8,6 +8,7 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, Self
 
+from loadtests.load.connections import patient
 from loadtests.program import ProgramFailed
 from models.features import candidate_arrays, context_arrays, sequence_arrays
 from models.runtime import Bundle
@@ -61,6 +62,7 @@ def compared(
     Raises:
         ProgramFailed: an answer was not 200.
     """
+    requests = [patient(request) for request in requests]
     asked: list[float] = []
     called: list[float] = []
     with OneConnection(address) as connection:

@@ -14,7 +14,7 @@ from loadtests.faults.stage import two_versions
 from loadtests.load.closed_loop import saturate
 from loadtests.load.open_loop import Check, Run, drive, due_times
 from loadtests.load.traffic import Traffic
-from loadtests.program import NOTHING, Program
+from loadtests.program import NOTHING, Program, ProgramFailed
 from models.runtime import Bundle
 from service.store import EmbeddedServer
 
@@ -40,6 +40,7 @@ class Pace:
         rounds: of requests and bare calls in turn.
         starts: of the program.
         events_per_s: more than the service can label, so that no event is sent twice.
+        deadline_ms: of a slate, `REELRANK_DEADLINE_MS`.
     """
 
     users: int
@@ -51,6 +52,7 @@ class Pace:
     rounds: int
     starts: int
     events_per_s: int
+    deadline_ms: float = 200.0
 
 
 FULL: Final = Pace(
@@ -74,6 +76,7 @@ SMOKE: Final = Pace(
     rounds=1,
     starts=1,
     events_per_s=2_000,
+    deadline_ms=10_000.0,  # nothing is measured, and it has to run on a machine that is busy with tests
 )
 
 
@@ -104,9 +107,19 @@ class Stage:
         return host, int(port)
 
     def most(self, requests: list[bytes], *, senders: int = 8, once: bool = False) -> float:
-        """Answers a second when nobody pauses."""
+        """Answers a second when nobody pauses.
+
+        Raises:
+            ProgramFailed: none was 200; there is no load to be had of nothing.
+        """
         seconds = self.pace.saturate_s
-        return saturate(self.address, requests, seconds=seconds, senders=senders, once=once)[0]
+        most, found = saturate(self.address, requests, seconds=seconds, senders=senders, once=once)
+        if not most:
+            raise ProgramFailed(
+                f"no request was answered with 200, but {found}; either the requests are bad, or the machine "
+                f"is too busy for a deadline of {self.pace.deadline_ms:g} ms"
+            )
+        return most
 
     def drive(
         self, requests: list[bytes], rate: float, seconds: float | None = None, check: Check | None = None
@@ -140,6 +153,7 @@ def stage(
             server = stack.enter_context(EmbeddedServer(root / "store"))
             proxy = stack.enter_context(FaultProxy(server.url.removeprefix("unix://")))
             env = {**env, "REELRANK_STORE": f"redis://127.0.0.1:{proxy.port}"}
+        env = {"REELRANK_DEADLINE_MS": f"{pace.deadline_ms:g}", **env}
         program = stack.enter_context(Program(bundles, root / "data", *options, env=env))
         bundle = Bundle.load(version)
         traffic = Traffic(SEED, pace.users, list(bundle.vocabulary.rows("video_id")))

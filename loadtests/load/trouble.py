@@ -12,6 +12,7 @@ from typing import Final
 
 from loadtests.faults.stage import SECOND
 from loadtests.load.bare import OneConnection
+from loadtests.load.connections import patient
 from loadtests.load.figures import by_second, curve, figures
 from loadtests.load.scenarios import HALF, Figures, at, at_most_and_half
 from loadtests.load.stage import SEED, Pace, Stage
@@ -35,7 +36,7 @@ def start(version: Path, pace: Pace) -> Figures:
     first: list[float] = []
     median: list[float] = []
     videos = list(Bundle.load(version).vocabulary.rows("video_id"))
-    requests = Traffic(SEED, pace.users, videos).slates(LATER + 1, 200)
+    requests = [patient(slate) for slate in Traffic(SEED, pace.users, videos).slates(LATER + 1, 200)]
     for number in range(pace.starts + 1):
         with tempfile.TemporaryDirectory(prefix="load-") as data:
             began = time.perf_counter()
