@@ -20,7 +20,7 @@ LATENCY: Final = "latency.png"
 OVER_TIME: Final = "overload.png"
 NINES: Final = (50.0, 90.0, 99.0, 99.9, 99.99)
 """Percentiles that the axis names."""
-SIZE: Final = (9.0, 5.0)
+SIZE: Final = (10.5, 5.0)
 DPI: Final = 110
 
 
@@ -45,7 +45,8 @@ def draw(found: Mapping[str, Any], to: Path) -> list[Path]:
 
     matplotlib.use("Agg")
     drawn = []
-    curves = {name: figures["half"]["curve"] for name, figures in found.items() if "half" in figures}
+    played = {name: figures for name, figures in found.items() if "half" in figures}
+    curves = {name: figures.get("twice", figures["half"])["curve"] for name, figures in played.items()}
     if any(curves.values()):
         drawn.append(_latency(curves, to / LATENCY))
     if OVERLOAD in found:
@@ -64,12 +65,14 @@ def _latency(curves: Mapping[str, list[tuple[float, float]]], path: Path) -> Pat
             x, y = zip(*points, strict=True)
             axes.plot(x, y, label=name, linestyle=("-", "--")[number // 10 % 2], linewidth=1.4)
     axes.set(xscale="log", yscale="log", xlabel="percentile", ylabel="ms from the moment a request was due")
-    axes.set_xticks([1 / (1 - q / 100) for q in NINES], [f"{q:g}" for q in NINES])
+    most = max((q for curve in curves.values() for q, _ in curve if q < 100), default=50)
+    nines = [q for q in NINES if q <= most]
+    axes.set_xticks([1 / (1 - q / 100) for q in nines], [f"{q:g}" for q in nines])
     axes.xaxis.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
-    axes.set_title("Latency at half of the most, at a constant arrival rate")
-    axes.legend(fontsize="small", loc="upper left", ncols=2)
+    axes.set_title(f"Latency at half of the most, at a constant arrival rate ({OVERLOAD}: at twice)")
+    figure.legend(fontsize="small", loc="outside right upper")
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
     return path
@@ -89,13 +92,12 @@ def _overload(figures: Mapping[str, Any], path: Path) -> Path:
     above.bar(at, wrong, bottom=stacked, label="anything else", color="tab:red")
     above.axhline(figures["most"], color="black", linestyle=":", label="the most it carries")
     above.set(ylabel="requests due in this second", title="Twice as many slates as it carries")
-    above.legend(fontsize="small", loc="lower right")
     below.plot(at, [row["p99_ms"] for row in seconds], marker="o", color="tab:green", label="p99 of the good")
     if figures["half"]["ms"]:
         below.axhline(figures["half"]["ms"]["p99"], color="black", linestyle=":", label="p99 at half")
     below.set(xlabel="second", ylabel="ms", ylim=(0, None))
     below.grid(alpha=0.3)
-    below.legend(fontsize="small", loc="upper right")
+    figure.legend(fontsize="small", loc="outside right upper")
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
     return path

@@ -16,7 +16,7 @@ def load_table(report: Mapping[str, Any]) -> str:
         f"`{report['command']}`, {report['date']}, commit `{report['commit']}`, bundle `{report['bundle']}`, "
         f"{report['machine']}; {report['seconds']:.0f} s{_others(report['others_share'])}."
     ]
-    rows = [_row(name, figures) for name, figures in found.items() if name != START]
+    rows = [_row(name, figures) for name, figures in found.items() if name not in (START, OVERLOAD)]
     if rows:
         parts.append(
             "\n".join(
@@ -70,11 +70,11 @@ def _note(figures: Mapping[str, Any]) -> str:
 def _overload(figures: Mapping[str, Any]) -> str:
     twice = figures["twice"]
     answers = ", ".join(f"{status}: {count:,}" for status, count in twice["statuses"].items())
-    p99 = f"{twice['ms']['p99']:.1f} ms" if twice["ms"] else "-"
+    p50, p99 = (f"{twice['ms'][q]:.1f}" if twice["ms"] else "-" for q in ("p50", "p99"))
     return (
-        f"Asked for {figures['times_most']:g} times the most: {twice['goodput']:,.0f}/s answered well, "
-        f"{figures['goodput_share']:.0%} of it; answers {answers}; p99 of the good ones {p99}. The driver "
-        f"sent {twice['driver_late_ms']:.1f} ms late (p99)."
+        f"Asked for {figures['times_most']:g} times the most ({figures['most']:,.0f}/s): "
+        f"{twice['goodput']:,.0f}/s answered well, {figures['goodput_share']:.0%} of it; answers {answers}; "
+        f"the good ones p50 {p50}, p99 {p99} ms; the driver sent {twice['driver_late_ms']:.1f} ms late (p99)."
     )
 
 

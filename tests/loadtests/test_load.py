@@ -93,7 +93,9 @@ def test_the_table_has_every_scenario_and_every_budget(smoke: tuple[str, dict[st
     table, report = smoke
     assert table == load_table(report)
     for name in NAMES:
-        assert name == START or f"| {name} |" in table
+        assert name in (START, OVERLOAD) or f"| {name} |" in table
+    assert "times the most" in table
+    assert "after the start" in table
     assert 0 <= report["others_share"] <= 1
     assert len(report["budgets"]) == (ROOT / "loadtests" / "budgets.toml").read_text().count("\n[")
     for verdict in report["budgets"]:
