@@ -221,7 +221,7 @@ def test_slates_over_the_budget_are_refused_at_once_and_labels_go_on(bundles: Pa
     room = 3 * (SLATE_COST + 20)
     # With such a deadline the loop of a busy machine is not late, and the budget stays what it is.
     options = {"max_inflight_candidates": room, "deadline_ms": 60_000}
-    with served(bundles, Slow(waits_s=0.6), tmp_path, **options) as client:
+    with served(bundles, Slow(waits_s=2.0), tmp_path, **options) as client:
         with crowd(client, 12, "/rerank", json=slate(20)) as answers:
             assert eventually(lambda: metric(client, 'reelrank_in_flight{what="candidates"}') > 0, 3)
             assert client.post("/label", json=event()).status_code == 200
