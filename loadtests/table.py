@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtests.faults.report import EVERY_SECOND
+from loadtests.load.table import load_table
 
 _ROWS: Final = (
     ("POST /rerank, 200 candidates, 50 events of history", "rerank_200_candidates_50_events_ms"),
@@ -135,6 +136,8 @@ def main() -> None:
     report = json.loads(Path(sys.argv[1]).read_text())
     if "rows" in report:
         sys.stdout.write(faults_table(report))
+    elif "budgets" in report:
+        sys.stdout.write(load_table(report))
     elif "broken" in report:
         sys.stdout.write(fuzz_sentence(report))
     elif "rss_slope_mib_per_h" in report["figures"]:
