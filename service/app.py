@@ -91,6 +91,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         settings.bundle,
         slot,
         settings.device,
+        settings.gpu_memory_mib,
         trials={
             "split": Trial.parse(settings.split, "REELRANK_SPLIT") if settings.split else None,
             "shadow": Trial.parse(settings.shadow, "REELRANK_SHADOW") if settings.shadow else None,

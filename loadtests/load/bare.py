@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from loadtests.load.connections import patient
 from loadtests.program import ProgramFailed
-from models.features import candidate_arrays, context_arrays, sequence_arrays
+from models.features import Candidates, Exposures, candidate_arrays, context_arrays, sequence_arrays
 from models.runtime import Bundle
 from models.schema import Candidate, FeedbackEvent
 
@@ -33,8 +33,8 @@ def bare_ranker(
     manifest = bundle.manifest
     events = [FeedbackEvent(**event) for event in history]
     inputs = (
-        sequence_arrays(events, bundle.vocabulary, slate["timestamp_ms"])
-        | candidate_arrays([Candidate(**c) for c in slate["candidates"]], bundle.vocabulary)
+        sequence_arrays(Exposures.of(events), bundle.vocabulary, slate["timestamp_ms"])
+        | candidate_arrays(Candidates.of([Candidate(**c) for c in slate["candidates"]]), bundle.vocabulary)
         | context_arrays(
             {},
             manifest.default_tab,
