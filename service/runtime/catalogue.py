@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Protocol, Self
 
+import anyio.to_thread
 import msgspec
 
+from models.errors import BadInput
 from models.schema import Candidate, FeedbackEvent, Video
+from service.runtime.catalogue_file import CatalogueFile
+
+NEAR: Final = 50_000
+"""Entries of the file that are kept as objects too: what slates ask for again and again."""
+
+_Stamp = tuple[int, int, int]
 
 
 class VideoSource(Protocol):
@@ -19,17 +29,50 @@ class VideoSource(Protocol):
 
 
 class Catalogue:
-    """A copy of the store's catalogue, at most one poll behind it.
+    """A copy of the store's catalogue, at most one poll behind it; over a file, if there is one.
 
-    It exists because a slate of 500 would otherwise cost 500 look-ups in the store.
+    It exists because a slate of 500 would otherwise cost 500 look-ups in the store. What the store says of
+    a video wins over what the file says.
     """
 
     def __init__(self) -> None:
         self._videos: dict[str, Video] = {}
         self._cursor = ""
+        self._path: Path | None = None
+        self._stamp: _Stamp | None = None
+        self._file: CatalogueFile | None = None
+        self._newer: CatalogueFile | None = None
+        self._near: dict[str, Video] = {}
+        self._beyond = 0
 
     def __len__(self) -> int:
-        return len(self._videos)
+        return self._beyond + (0 if self._file is None else len(self._file))
+
+    @classmethod
+    def over(cls, path: Path) -> Self:
+        """A catalogue over a file, see `catalogue_layout`.
+
+        Raises:
+            BadInput: it cannot be read, is none of ours, or is damaged.
+        """
+        catalogue = cls()
+        catalogue._path, catalogue._stamp = path, _stamp(path)
+        catalogue._file = CatalogueFile.open(path)
+        catalogue._cursor = catalogue._file.header.cursor
+        return catalogue
+
+    async def look(self) -> None:
+        """If another file was put in the place of ours, `follow` takes it over next.
+
+        Raises:
+            BadInput: it cannot be used; the old one stays, and this is said once for each file.
+        """
+        if self._path is None or (stamp := _stamp(self._path)) == self._stamp:
+            return
+        self._stamp = stamp
+        if stamp is None:
+            raise BadInput(f"The catalogue {self._path} is gone; what it held is known until the next start.")
+        self._newer = await anyio.to_thread.run_sync(CatalogueFile.open, self._path)
 
     async def follow(self, source: VideoSource) -> None:
         """Take over what changed since the last call.
@@ -37,14 +80,27 @@ class Catalogue:
         Raises:
             StoreUnavailable: and then the copy stays as it was.
         """
-        cursor, videos = await source.videos_since(self._cursor)
+        newer = self._newer
+        cursor, videos = await source.videos_since(self._cursor if newer is None else newer.header.cursor)
+        if newer is not None:  # both at once: what the store says must not be missing for a moment
+            self._file, self._videos, self._near, self._beyond = newer, {}, {}, 0
+            self._newer = None if self._newer is newer else self._newer
+        self._beyond += self._unknown(video.video_id for video in videos)
         for video in videos:
             self._videos[video.video_id] = video
         self._cursor = cursor
 
     def complete(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Candidates with the members they lack, where the catalogue has them. What a request says wins."""
-        get = self._videos.get
+        known: Mapping[str, Video] = self._videos
+        if self._file is not None:
+            lacking = [
+                c.video_id for c in candidates if c.duration_s is None or c.author_id is None or c.tag is None
+            ]
+            if not lacking:
+                return list(candidates)
+            known = self._known(self._file, lacking)
+        get = known.get
         return [
             c
             if c.duration_s is not None and c.author_id is not None and c.tag is not None
@@ -57,6 +113,8 @@ class Catalogue:
         if event.duration_s is not None and event.author_id is not None and event.tag is not None:
             return event
         video = self._videos.get(event.video_id)
+        if video is None and self._file is not None:
+            video = self._near.get(event.video_id) or self._file.video(event.video_id)
         if video is None:
             return event
         return msgspec.structs.replace(
@@ -65,6 +123,32 @@ class Catalogue:
             author_id=video.author_id if event.author_id is None else event.author_id,
             tag=video.tag if event.tag is None else event.tag,
         )
+
+    def _known(self, file: CatalogueFile, ids: Sequence[str]) -> Mapping[str, Video]:
+        """What is known of these: as the store says, else as the file says."""
+        changed, near = self._videos.get, self._near.get
+        known = {i: video for i in ids if (video := changed(i) or near(i)) is not None}
+        if far := [i for i in ids if i not in known]:
+            found = file.videos(far)
+            if len(self._near) + len(found) > NEAR:
+                self._near.clear()
+            self._near.update(found)
+            known |= found
+        return known
+
+    def _unknown(self, ids: Iterable[str]) -> int:
+        """How many of these videos are new to us."""
+        new = dict.fromkeys(i for i in ids if i not in self._videos)
+        return len(new) - (0 if self._file is None else self._file.count(list(new)))
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    """Tells one file from another that is put in its place; `None` if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _filled(candidate: Candidate, video: Video | None) -> Candidate:

@@ -23,12 +23,17 @@ from models.schema import Video
 from service.runtime.catalogue_layout import (
     HEADER_BYTES,
     I64,
+    MAX_TAGS,
     RECORD_WORDS,
-    SLOTS,
+    U16,
+    U32,
     U64,
     Header,
+    buckets_of,
+    hash_of,
     hashes_of,
-    homes_of,
+    slot_of,
+    slots_of,
     words_of,
 )
 
@@ -37,10 +42,8 @@ NAMES: Final = 65_536
 
 _CHECKSUM_BYTES: Final = 8
 _PIECE: Final = 64 << 20
-_BYTE: Final = np.uint64(0xFF)
-_TAG: Final = np.uint64(0xFF_FFFF)
-_TAG_AT: Final = np.uint64(8)
-_AUTHOR_AT: Final = np.uint64(32)
+
+Known = npt.NDArray[np.bool_]
 
 _set = msgspec.structs.force_setattr
 _BLANK: Final[Any] = Video(video_id="0")  # Any: the types of msgspec know no `__copy__`
@@ -55,12 +58,13 @@ class CatalogueFile:
             return np.frombuffer(mapped, kind, size // np.dtype(kind).itemsize, at)
 
         self.header = header
+        self._mapped = mapped
         self._records: U64 = part("records", "<u8")
         self._durations: npt.NDArray[np.float64] = part("records", "<f8")
-        self._buckets: npt.NDArray[np.uint32] = part("buckets", "<u4").reshape(-1, 2 * SLOTS)
-        parts = header.parts
-        self._author = _names(mapped, parts["authors"], parts["author_ends"])
-        self._tag = _names(mapped, parts["tags"], parts["tag_ends"])
+        self._shifts: U16 = part("shifts", "<u2")
+        self._places: U32 = part("places", "<u4")
+        self._author = _names(mapped, header.parts["authors"][0], part("author_ends", "<u8"))
+        self._tag = _names(mapped, header.parts["tags"][0], part("tag_ends", "<u8"))
 
     def __len__(self) -> int:
         return self.header.videos
@@ -98,66 +102,71 @@ class CatalogueFile:
             )
         return cls(header, mapped)
 
-    def find(self, ids: Sequence[str]) -> tuple[I64, I64]:
-        """Which of the ids are known, as positions in `ids`, and where the record of each begins."""
-        if not ids:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        words, sizes = words_of(ids)
-        hashes = hashes_of(words, sizes)
-        marks, buckets = hashes.astype(np.uint32), homes_of(hashes, self.header.buckets)
-        rows, lengths = np.arange(len(ids)), (sizes - 1).view(np.uint64)
-        found: list[tuple[I64, I64]] = []
-        while len(rows):
-            slots = self._buckets.take(buckets, axis=0)
-            hits = (slots[:, :SLOTS] == marks[:, None]).ravel().nonzero()[0]
-            at = hits // SLOTS
-            places = slots.ravel().take(hits + (at + 1) * SLOTS).astype(np.int64)
-            whose = rows.take(at)
-            same = self._same(places, whose, words, lengths)
-            found.append((whose[same], places[same]))
-            more = slots[:, -1] != 0
-            more[at[same]] = False
-            again = more.nonzero()[0]
-            rows, marks, buckets = rows.take(again), marks.take(again), buckets.take(again) + 1
-        if len(found) == 1:
-            return found[0]
-        return np.concatenate([r for r, _ in found]), np.concatenate([p for _, p in found])
+    def find(self, ids: Sequence[str]) -> tuple[I64, Known]:
+        """Where the record of each id begins, and which ids are known; the others' places mean nothing.
 
-    def _same(self, places: I64, rows: I64, words: Sequence[U64], lengths: U64) -> npt.NDArray[np.bool_]:
-        """Whether the record at a place is of the id of a row."""
-        records = self._records
-        same: npt.NDArray[np.bool_] = (records.take(places + 1) & _BYTE) == lengths.take(rows)
+        Args:
+            ids: at least one; no control characters in them.
+        """
+        header, records = self.header, self._records
+        words, sizes = words_of(ids)
+        hashes = hashes_of(words, sizes, header.seed)
+        shifts = self._shifts.take(buckets_of(hashes, header.buckets))
+        places = self._places.take(slots_of(hashes, shifts, header.slots)).astype(np.int64)
+        known: Known = records.take(places + 1).astype(np.uint8) == (sizes - 1).astype(np.uint8)
         for at, word in enumerate(words, RECORD_WORDS):
-            mine = word.take(rows)
-            equal = records.take(places + at) == mine
+            equal = records.take(places + at) == word
             if at > RECORD_WORDS:
-                equal |= mine == 0  # the id ends before; that the record's does too, its length says
-            same &= equal
-        return same
+                equal |= word == 0  # this id ends before; that the record's does too, its length says
+            known &= equal
+        return places, known
+
+    def count(self, ids: Sequence[str]) -> int:
+        """How many of the ids are known."""
+        return int(self.find(ids)[1].sum()) if ids else 0
 
     def videos(self, ids: Sequence[str]) -> dict[str, Video]:
         """The entries of the ids that are known."""
-        rows, places = self.find(ids)
+        if not ids:
+            return {}
+        places, known = self.find(ids)
         members = self._records.take(places + 1)
-        found = {}
-        for row, duration, author, tag in zip(
-            rows.tolist(),
-            self._durations.take(places).tolist(),
-            (members >> _AUTHOR_AT).tolist(),
-            (members >> _TAG_AT & _TAG).tolist(),
-            strict=True,
-        ):
-            # A copy is not checked as a new entry would be; it was, when the file was made.
-            video: Video = _BLANK.__copy__()
-            _set(video, "video_id", ids[row])
-            if duration:
-                _set(video, "duration_s", duration)
-            if author:
-                _set(video, "author_id", self._author(author))
-            if tag:
-                _set(video, "tag", self._tag(tag))
-            found[ids[row]] = video
-        return found
+        return {
+            video_id: self._entry(video_id, duration, author, tag)
+            for video_id, there, duration, author, tag in zip(
+                ids,
+                known.tolist(),
+                self._durations.take(places).tolist(),
+                (members >> np.uint64(32)).tolist(),
+                (members >> np.uint64(8) & np.uint64(MAX_TAGS)).tolist(),
+                strict=True,
+            )
+            if there
+        }
+
+    def video(self, video_id: str) -> Video | None:
+        """The entry of one id."""
+        header, raw = self.header, video_id.encode()
+        hashed = hash_of(raw, header.seed)
+        shift = self._shifts.item((hashed >> 32) * header.buckets >> 32)
+        place = self._places.item(slot_of(hashed, shift, header.slots))
+        members = self._records.item(place + 1)
+        begin = header.parts["records"][0] + 8 * (place + RECORD_WORDS)
+        if members & 0xFF != len(raw) - 1 or self._mapped[begin : begin + len(raw)] != raw:
+            return None
+        return self._entry(video_id, self._durations.item(place), members >> 32, members >> 8 & MAX_TAGS)
+
+    def _entry(self, video_id: str, duration: float, author: int, tag: int) -> Video:
+        # A copy is not checked as a new entry would be; it was, when the file was made.
+        video: Video = _BLANK.__copy__()
+        _set(video, "video_id", video_id)
+        if duration:
+            _set(video, "duration_s", duration)
+        if author:
+            _set(video, "author_id", self._author(author))
+        if tag:
+            _set(video, "tag", self._tag(tag))
+        return video
 
 
 def checksum(data: mmap.mmap, end: int) -> int:
@@ -169,13 +178,12 @@ def checksum(data: mmap.mmap, end: int) -> int:
     return found
 
 
-def _names(mapped: mmap.mmap, text: tuple[int, int], ends: tuple[int, int]) -> Callable[[int], str]:
+def _names(mapped: mmap.mmap, begin: int, ends: U64) -> Callable[[int], str]:
     """The n-th name, counted from 1."""
-    first = text[0]
-    end = memoryview(mapped)[ends[0] : sum(ends)].cast("Q")
 
     @lru_cache(NAMES)
     def name(number: int) -> str:
-        return mapped[first + (end[number - 2] if number > 1 else 0) : first + end[number - 1]].decode()
+        before = ends.item(number - 2) if number > 1 else 0
+        return mapped[begin + before : begin + ends.item(number - 1)].decode()
 
     return name

@@ -3,20 +3,22 @@
 All integers are little-endian. What is where says the header; every part begins at a multiple of 64 bytes.
 
     header     4096 bytes: `Header` as one line of JSON, filled up with spaces
-    records    words of 8 bytes, the first one unused; an entry is
+    records    words of 8 bytes; an entry is
                    duration_s   float64; 0 is unknown
                    members      highest bits first: author (32), tag (24), bytes of the id less one (8);
                                 author and tag count names from 1, 0 is unknown
                    the id       UTF-8, filled up with zeros to whole words
-    buckets    64 bytes each: 8 marks (uint32), then 8 places (uint32)
+               The first record is of no video, all zeros.
+    shifts     uint16, one for each bucket
+    places     uint32, one for each slot: the word of the records where an entry begins; 0: none
     authors    names in UTF-8, one after the other; `author_ends`: where each ends (uint64)
     tags       the same, and `tag_ends`
     checksum   CRC-32 of everything before it, as uint64
 
-The upper half of an id's hash names the bucket where a search begins, the lower half is its mark. What finds
-its bucket full is in the next one that is not, so a search ends at a bucket with an empty slot. A place
-is a word of the records; 0 is an empty slot. Since the ids themselves are compared, two that share a hash
-do no harm.
+An id's hash names its bucket, and with the bucket's shift its slot. The writer chooses the shifts so that no
+two entries share a slot ("hash, displace": Belazzougui, Botelho and Dietzfelbinger, 2009). So a look-up has
+the same few steps for each id, known or not: what numpy does best, and one place in memory besides the
+record. An id that is not in the file leads to some other's slot or an empty one: ids are compared.
 """
 
 from __future__ import annotations
@@ -28,30 +30,31 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+U16 = npt.NDArray[np.uint16]
+U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 HEADER_BYTES: Final = 4096
 ALIGNED: Final = 64
-SLOTS: Final = 8
-"""A bucket's. One cache line is fetched an id."""
-
-FILL: Final = 2.5
-"""Entries a bucket, on average: then one look-up of 500 ids in four needs a second round, for one id."""
 
 RECORD_WORDS: Final = 2
 """Of an entry, before its id."""
 
+FIRST_PLACE: Final = RECORD_WORDS + 1
+"""After the record of no video."""
+
 PADDING_WORDS: Final = 40
 """After the last record: an id of 256 bytes can be compared there without reading past the end."""
 
+LONGEST_ID: Final = 256
 MAX_TAGS: Final = (1 << 24) - 1
 MAX_AUTHORS: Final = (1 << 32) - 1
 
-_MULTIPLIER: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
-_FINAL: Final = np.uint64(0xD6E8_FEB8_6659_FD93)
+_ODD: Final = 0x9E37_79B9_7F4A_7C15
+_OTHER: Final = 0xD6E8_FEB8_6659_FD93
+_WORD: Final = 0xFFFF_FFFF_FFFF_FFFF
 _HALF: Final = np.uint64(32)
-_LONGEST: Final = bytes(256 + 8)
 _LOW_BYTES: Final = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
 """Masks of a word's first n bytes."""
 
@@ -63,7 +66,9 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     videos: int
     """Different ones."""
     buckets: int
-    """In which searches begin; a few more follow, for what the last of them have no room for."""
+    slots: int
+    seed: int
+    """Of the hash; another one is taken if two ids share all 64 bits."""
     cursor: str = ""
     """Where the store's catalogue stood when the file was made from it; what came later is to be read there.
     Empty: the file is from elsewhere, and everything the store has is newer."""
@@ -82,38 +87,67 @@ def words_of(ids: Sequence[str]) -> tuple[list[U64], I64]:
     """
     # One string of all of them, cut at the line feeds by numpy: Python does not see an id twice.
     text = "\n".join(ids).encode()
-    flat = np.frombuffer(b"".join((text, b"\n", _LONGEST)), np.uint8)
+    flat = np.frombuffer(b"".join((text, b"\n", bytes(LONGEST_ID + 8))), np.uint8)
     ends = (flat[: len(text) + 1] == 10).nonzero()[0]
     starts = np.empty_like(ends)
     starts[0] = 0
     np.add(ends[:-1], 1, out=starts[1:])
     sizes = ends - starts
     anywhere: U64 = np.ndarray((len(flat) - 7,), "<u8", flat, strides=(1,))  # a word at any byte
-    words, left = [], sizes
-    for _ in range((int(sizes.max()) + 7) >> 3):
-        words.append(anywhere.take(starts) & _LOW_BYTES.take(left, mode="clip"))
-        starts, left = starts + 8, left - 8
-        np.minimum(starts, len(anywhere) - 1, out=starts)
+    words = [
+        anywhere.take(starts + at, mode="clip") & _LOW_BYTES.take(sizes - at, mode="clip")
+        for at in range(0, int(sizes.max()), 8)
+    ]
     return words, sizes
 
 
-def hashes_of(words: Sequence[U64], sizes: I64) -> U64:
+def hashes_of(words: Sequence[U64], sizes: I64, seed: int) -> U64:
     """64 bits an id, the same whatever longer ids are beside it: a word of zeros adds nothing."""
-    hashes = sizes.astype(np.uint64)
-    factor = 1
+    hashes = sizes.view(np.uint64) * np.uint64(_OTHER)
+    factor = 2 * seed + 1
     for word in words:
-        factor = factor * int(_FINAL) & 0xFFFF_FFFF_FFFF_FFFF
-        mixed = word * _MULTIPLIER
+        factor = factor * _OTHER & _WORD
+        mixed = word * np.uint64(_ODD)
         mixed ^= mixed >> _HALF
         mixed *= np.uint64(factor)
         hashes += mixed
     hashes ^= hashes >> _HALF
-    hashes *= _MULTIPLIER
+    hashes *= np.uint64(_ODD)
     hashes ^= hashes >> _HALF
     return hashes
 
 
-def homes_of(hashes: U64, buckets: int) -> I64:
-    """The bucket where the search for each begins. Ascending hashes have ascending homes."""
-    homes: I64 = (((hashes >> _HALF) * np.uint64(buckets)) >> _HALF).view(np.int64)
-    return homes
+def hash_of(raw: bytes, seed: int) -> int:
+    """The same of one id, without numpy, whose calls are dear for one."""
+    found = len(raw) * _OTHER
+    factor = 2 * seed + 1
+    for at in range(0, len(raw), 8):
+        factor = factor * _OTHER & _WORD
+        mixed = int.from_bytes(raw[at : at + 8], "little") * _ODD & _WORD
+        found += (mixed ^ mixed >> 32) * factor
+    found &= _WORD
+    found = (found ^ found >> 32) * _ODD & _WORD
+    return found ^ found >> 32
+
+
+def slot_of(hashed: int, shift: int, slots: int) -> int:
+    """The slot of one."""
+    mixed = ((shift * _OTHER & _WORD) ^ hashed) * _ODD & _WORD
+    return (mixed >> 32) * slots >> 32
+
+
+def buckets_of(hashes: U64, buckets: int) -> I64:
+    """The bucket of each. Ascending hashes have ascending buckets."""
+    found: I64 = (((hashes >> _HALF) * np.uint64(buckets)) >> _HALF).view(np.int64)
+    return found
+
+
+def slots_of(hashes: U64, shifts: U16, slots: int) -> I64:
+    """The slot of each, by its bucket's shift."""
+    mixed = shifts * np.uint64(_OTHER) ^ hashes
+    mixed *= np.uint64(_ODD)
+    mixed >>= _HALF
+    mixed *= np.uint64(slots)
+    mixed >>= _HALF
+    found: I64 = mixed.view(np.int64)
+    return found
