@@ -110,6 +110,6 @@ def _video(line: bytes, number: int, name: str) -> Video:
         return _decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise BadInput(
-            f"Line {number} of {name} is no video: {e}. Each line is an object with `video_id` and, as far as "
-            "known, `duration_s`, `author_id` and `tag`, as in PUT /videos."
+            f"Line {number} of {name} is no video: {e}. Each line is an object with `video_id` and, as far "
+            "as known, `duration_s`, `author_id` and `tag`, as in PUT /videos."
         ) from None

@@ -104,9 +104,9 @@ def words_of(ids: Sequence[str]) -> tuple[list[U64], I64]:
 def hashes_of(words: Sequence[U64], sizes: I64, seed: int) -> U64:
     """64 bits an id, the same whatever longer ids are beside it: a word of zeros adds nothing."""
     hashes = sizes.view(np.uint64) * np.uint64(_OTHER)
-    factor = 2 * seed + 1
+    factor, step = 1, _OTHER + 2 * seed
     for word in words:
-        factor = factor * _OTHER & _WORD
+        factor = factor * step & _WORD
         mixed = word * np.uint64(_ODD)
         mixed ^= mixed >> _HALF
         mixed *= np.uint64(factor)
@@ -120,9 +120,9 @@ def hashes_of(words: Sequence[U64], sizes: I64, seed: int) -> U64:
 def hash_of(raw: bytes, seed: int) -> int:
     """The same of one id, without numpy, whose calls are dear for one."""
     found = len(raw) * _OTHER
-    factor = 2 * seed + 1
+    factor, step = 1, _OTHER + 2 * seed
     for at in range(0, len(raw), 8):
-        factor = factor * _OTHER & _WORD
+        factor = factor * step & _WORD
         mixed = int.from_bytes(raw[at : at + 8], "little") * _ODD & _WORD
         found += (mixed ^ mixed >> 32) * factor
     found &= _WORD
