@@ -15,7 +15,7 @@ from models.schema import Candidate, FeedbackEvent, Video
 from service.runtime.catalogue_file import CatalogueFile
 
 NEAR: Final = 50_000
-"""Entries of the file that are kept as objects too: what slates ask for again and again."""
+"""Entries that are kept as objects although the file has them: what slates ask for again and again."""
 
 _Stamp = tuple[int, int, int]
 
@@ -88,6 +88,7 @@ class Catalogue:
         self._beyond += self._unknown(video.video_id for video in videos)
         for video in videos:
             self._videos[video.video_id] = video
+            self._near.pop(video.video_id, None)
         self._cursor = cursor
 
     def complete(self, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -99,7 +100,7 @@ class Catalogue:
             ]
             if not lacking:
                 return list(candidates)
-            known = self._known(self._file, lacking)
+            known = self._brought_near(self._file, lacking)
         get = known.get
         return [
             c
@@ -124,17 +125,17 @@ class Catalogue:
             tag=video.tag if event.tag is None else event.tag,
         )
 
-    def _known(self, file: CatalogueFile, ids: Sequence[str]) -> Mapping[str, Video]:
-        """What is known of these: as the store says, else as the file says."""
-        changed, near = self._videos.get, self._near.get
-        known = {i: video for i in ids if (video := changed(i) or near(i)) is not None}
-        if far := [i for i in ids if i not in known]:
-            found = file.videos(far)
-            if len(self._near) + len(found) > NEAR:
-                self._near.clear()
-            self._near.update(found)
-            known |= found
-        return known
+    def _brought_near(self, file: CatalogueFile, ids: Sequence[str]) -> Mapping[str, Video]:
+        """Whatever is known of these, as the store says or else the file, and of others."""
+        near, changed = self._near, self._videos
+        far = [video_id for video_id in ids if video_id not in near]
+        if far and len(near) + len(far) > NEAR:
+            near.clear()
+            far = list(ids)
+        if far:
+            near.update(file.videos([video_id for video_id in far if video_id not in changed]))
+            near.update((video_id, changed[video_id]) for video_id in far if video_id in changed)
+        return near
 
     def _unknown(self, ids: Iterable[str]) -> int:
         """How many of these videos are new to us."""
