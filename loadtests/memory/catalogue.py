@@ -140,8 +140,8 @@ def _serving(version: Path, data_dir: Path, path: Path, workers: int) -> Figures
 
 
 def _memory(pid: int, path: Path) -> dict[str, float]:
-    """MiB of a process: all it has touched (rss), its share of that (pss), what is its own alone, and the same
-    of the file."""
+    """MiB of a process: all it has touched (rss), its share of that (pss), what is its own alone, and
+    the same of the file."""
     rollup = _figures(Path(f"/proc/{pid}/smaps_rollup").read_text())
     file = "".join(
         re.findall(rf"^[0-9a-f]+-.* {re.escape(str(path))}\n(?:\w+:.*\n)*", _maps(pid), re.MULTILINE)
