@@ -56,7 +56,8 @@ def _workers(m: Measured, a: Assumed, p: Plan) -> list[str]:
         "## 2. Workers",
         "",
         f"* slates a worker: {each} = {p.worker_slates_per_s:,.0f}/s",
-        f"* workers for slates: {p.slates_per_s:,.0f} / {p.worker_slates_per_s:,.0f} = **{p.slate_workers:,}**",
+        f"* workers for slates: {p.slates_per_s:,.0f} / {p.worker_slates_per_s:,.0f} = "
+        f"**{p.slate_workers:,}**",
         f"* workers for events: {p.events_per_s:,.0f} x {_ms(m.event_ms)} / 1000 ms / {a.busy:.0%} = "
         f"**{p.event_workers:,}**",
         f"* machines, with a worker a core and {a.spare:.0%} to spare: {workers:,} / {a.worker_cores} x "
@@ -67,6 +68,7 @@ def _workers(m: Measured, a: Assumed, p: Plan) -> list[str]:
 
 
 def _state(m: Measured, a: Assumed, p: Plan) -> list[str]:
+    left = _gib(p.left_bytes)
     window = f"{a.daily_users:,.0f} x {a.events_per_user:g} x {a.window_days:g} days"
     return [
         "## 3. State",
@@ -74,7 +76,7 @@ def _state(m: Measured, a: Assumed, p: Plan) -> list[str]:
         f"* users: {a.daily_users:,.0f} x {a.known_share:g} known for each of a day x "
         f"{_bytes(m.user_bytes[a.history])}, with {a.history} exposures = {_gib(p.users * p.user_bytes)}",
         f"* event ids that are known: {window} x {_bytes(m.claim_bytes)} = {_gib(p.claims_bytes)}",
-        f"* events that left a full sequence within that time: x {_bytes(m.left_bytes)} = {_gib(p.left_bytes)}",
+        f"* events that left a full sequence within that time: x {_bytes(m.left_bytes)} = {left}",
         f"* together **{_gib(p.state_bytes)}**",
         "",
     ]
@@ -93,6 +95,8 @@ def _shards(m: Measured, a: Assumed, p: Plan) -> list[str]:
         f"| memory | {memory} | {p.shards_by_memory:,} |",
         f"| processor | ({reads} + {writes}) / 1000 ms / {a.busy:.0%} | {p.shards_by_processor:,} |",
         f"| disk | {appended} / ({a.disk_mb_per_s:g} MB/s x {a.busy:.0%}) | {p.shards_by_disk:,} |",
+        f"| network | what is read and sent to replicas, see 5, / ({a.network_gbit_per_s:g} Gbit/s x "
+        f"{a.busy:.0%}) | {p.shards_by_network:,} |",
         "",
         f"* **{p.shards:,} shards**, {_replicas(a)}: {p.store_processes:,} processes, "
         f"{p.store_gib:,.0f} GiB of memory",
@@ -110,7 +114,8 @@ def _network(m: Measured, a: Assumed, p: Plan) -> list[str]:
     return [
         "## 5. Network, at the peak",
         "",
-        f"* clients: {slates} + {p.events_per_s:,.0f}/s x {a.event_bytes:,.0f} bytes = {_gbit(p.client_bits)}",
+        f"* clients: {slates} + {p.events_per_s:,.0f}/s x {a.event_bytes:,.0f} bytes = "
+        f"{_gbit(p.client_bits)}",
         f"* store: {read} = {_gbit(p.store_bits)}; to replicas: {p.events_per_s:,.0f}/s x "
         f"{_bytes(m.append_bytes)} x {a.replicas} = {_gbit(p.replica_bits)}",
         f"* a machine of workers: {_gbit(p.machine_bits)}",

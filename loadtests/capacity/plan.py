@@ -72,6 +72,7 @@ class Plan:
     shards_by_memory: int
     shards_by_processor: int
     shards_by_disk: int
+    shards_by_network: int
     shards: int
     store_processes: int
     store_gib: float
@@ -99,6 +100,7 @@ class Plan:
             "memory": self.shards_by_memory,
             "processor": self.shards_by_processor,
             "disk": self.shards_by_disk,
+            "network": self.shards_by_network,
         }
         return max(found, key=lambda name: found[name])
 
@@ -134,18 +136,21 @@ def plan(measured: Measured, a: Assumed) -> Plan:
     by_memory = math.ceil(state / room)
     by_processor = math.ceil(processor / a.busy)
     by_disk = math.ceil(append / (a.disk_mb_per_s * 1e6 * a.busy))
-    shards = max(by_memory, by_processor, by_disk)
 
+    # Bits a second: of clients, of what slates read, of what replicas are sent.
     client = 8 * (slates * (a.slate_in_bytes + a.slate_out_bytes) + events * a.event_bytes)
     read = 8 * slates * measured.packed_bytes[a.history].value
+    replica = 8 * append * a.replicas
     line = a.network_gbit_per_s * 1e9 * a.busy
+    by_network = math.ceil((read + replica) / line)
+    shards = max(by_memory, by_processor, by_disk, by_network)
     machine_workers = a.worker_cores / (1 + a.spare)
     workers_share = share * (slate_workers + event_workers)
     limits = (
         Limit("memory", room / (state * share), "shard"),
         Limit("processor (one thread)", a.busy / (processor * share), "shard"),
         Limit("disk (appending)", a.disk_mb_per_s * 1e6 * a.busy / (append * share), "shard"),
-        Limit("network", line / ((read + 8 * append * (1 + a.replicas)) * share), "shard"),
+        Limit("network", line / ((read + replica) * share), "shard"),
         Limit("processor", machine_workers / workers_share, "machine of workers"),
         Limit("network", line / ((client + read) * share), "machine of workers"),
     )
@@ -169,6 +174,7 @@ def plan(measured: Measured, a: Assumed) -> Plan:
         shards_by_memory=by_memory,
         shards_by_processor=by_processor,
         shards_by_disk=by_disk,
+        shards_by_network=by_network,
         shards=shards,
         store_processes=shards * (1 + a.replicas),
         store_gib=shards * (1 + a.replicas) * a.shard_gib,
@@ -177,7 +183,7 @@ def plan(measured: Measured, a: Assumed) -> Plan:
         disk_per_shard=3 * base,
         client_bits=client,
         store_bits=read,
-        replica_bits=8 * append * a.replicas,
+        replica_bits=replica,
         machine_bits=(client + read) / machines,
         limits=tuple(sorted(limits, key=lambda limit: limit.daily_users)),
     )

@@ -31,6 +31,9 @@ LENGTHS: Final = (50, 100)
 MOST_BYTES: Final = 4_400_000_000
 """The server takes no more than this."""
 
+SLOWEST_S: Final = 120.0
+"""For one command: emptying gigabytes takes the server a while."""
+
 TOGETHER: Final = 500
 KNOWN: Final = 20
 """Users that go through the store itself."""
@@ -50,7 +53,7 @@ async def measured(folder: Path, users: int) -> Figures:
     """
     with (
         EmbeddedServer(folder / "store", max_memory=MOST_BYTES) as server,
-        Redis.from_url(server.url) as client,
+        Redis.from_url(server.url, socket_timeout=SLOWEST_S) as client,
     ):
         found = await _through_the_store(server, client)
         client.config_set("appendonly", "no")  # the bulk is of memory; its file would be gigabytes
