@@ -31,6 +31,10 @@ class Measured:
     """In the store, by the exposures of the user."""
     claim_bytes: Figure
     """Of an event id that is known."""
+    claim_ms: Figure
+    """Of the store's processor, such an id that comes alone; a part of `write_ms`."""
+    claim_hashes: int
+    """In which all of them lie; one cannot be divided between shards."""
     left_bytes: Figure
     """Of an event that has left its user's sequence and is still known."""
     read_ms: Figure
@@ -88,11 +92,15 @@ def _measured(reports: dict[str, dict[str, Any]]) -> Measured:
     alone = next(row for row in catalogue["workers"] if row["workers"] == 1)
 
     def memory(value: float) -> Figure:
+        if not value > 0:
+            raise BadInput(f"memory.json has a cost of {value}, which cannot be; make it again.")
         return Figure(value, "memory.json")
 
     return Measured(
         user_bytes={row["events"]: memory(row["bytes_a_user"]) for row in store["sequences"]},
         claim_bytes=memory(store["claims"]["bytes_an_event"]),
+        claim_ms=memory(store["claims"]["claim_1_event_server_cpu_ms"]),
+        claim_hashes=store["claims"]["hashes"],
         left_bytes=memory(store["left_the_sequence_bytes_an_event"]),
         read_ms=memory(store["read_server_cpu_ms"]),
         write_ms=memory(store["write_1_event_server_cpu_ms"]),

@@ -9,8 +9,7 @@ from loadtests.capacity.plan import DAY_S, GIB, Assumed, Limit, Plan
 def page(command: str, measured: Measured, assumed: Assumed, plan: Plan) -> str:
     """Markdown, ending with a newline."""
     parts = [_head(command, measured, assumed, plan), _asked(assumed, plan)]
-    parts += [part(measured, assumed, plan) for part in (_workers, _state, _shards, _network)]
-    parts.append(_breaks(plan))
+    parts += [part(measured, assumed, plan) for part in (_workers, _state, _shards, _network, _breaks)]
     return "\n".join(line for part in parts for line in part)
 
 
@@ -25,7 +24,7 @@ def _head(command: str, m: Measured, a: Assumed, p: Plan) -> list[str]:
         "",
         f"**{p.worker_machines:,} machines of {a.worker_cores} cores for workers; {p.shards:,} shards of "
         f"{a.shard_gib:g} GiB, {_replicas(a)}.**",
-        f"The number of shards goes by {p.decides}. {_first(p.limits[0])}",
+        f"The number of shards goes by {p.decides}. {_verdict(a, p)}",
         "",
     ]
 
@@ -123,27 +122,48 @@ def _network(m: Measured, a: Assumed, p: Plan) -> list[str]:
     ]
 
 
-def _breaks(p: Plan) -> list[str]:
+def _breaks(m: Measured, a: Assumed, p: Plan) -> list[str]:
     first, *others = p.limits
     after = next(limit for limit in others if limit.of == first.of)
     return [
         "## 6. What breaks first",
         "",
-        "The audience that one of each carries, least first:",
+        "The audience that one of each carries, least first. More of them carry more:",
         "",
         "| runs out | of one | daily users |",
         "|---|---|---|",
         *(f"| {limit.name} | {limit.of} | {limit.daily_users:,.0f} |" for limit in p.limits),
         "",
-        f"{_first(first)} Of the same {first.of} the {after.name} comes next, at "
+        f"Of one, what breaks first is the {first.name} of a {first.of}. Of the same {first.of} the {after.name} comes next, at "
         f"{after.daily_users / first.daily_users:.1f} times as many.",
         "Workers hold nothing and are added at any time; to add a shard, keys must move.",
+        "",
+        f"What no number of machines lifts: event ids are compared across users, in {m.claim_hashes} hashes "
+        "(`SHARDS` in `service/store/keys.py`) that cannot be divided. One must fit into a shard and its "
+        f"work into a thread ({_ms(m.claim_ms)} an event):",
+        "",
+        "| runs out | daily users |",
+        "|---|---|",
+        *(f"| {wall.name} | {wall.daily_users:,.0f} |" for wall in p.walls),
+        "",
+        f"For {a.daily_users / 1e6:g} million there must be {p.hashes_needed:,}. {_verdict(a, p)}",
         "",
     ]
 
 
-def _first(limit: Limit) -> str:
-    return f"What breaks first is the {limit.name} of a {limit.of}, at {limit.daily_users:,.0f} daily users."
+def _verdict(a: Assumed, p: Plan) -> str:
+    """What breaks first, of all there is."""
+    wall = p.walls[0]
+    if wall.daily_users < a.daily_users:
+        return (
+            f"**What breaks first is the {wall.name}, at {wall.daily_users:,.0f} daily users, however many "
+            "shards there are.**"
+        )
+    return f"**{_one(p.limits[0])}**"
+
+
+def _one(limit: Limit) -> str:
+    return f"What breaks first is the {limit.name} of a {limit.of}: one carries {limit.daily_users:,.0f} daily users."
 
 
 def _replicas(a: Assumed) -> str:

@@ -13,6 +13,7 @@ from loadtests.capacity.figures import Measured
 
 DAY_S: Final = 86_400
 GIB: Final = 2**30
+ALL: Final = "whole"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,10 @@ class Plan:
 
     limits: tuple[Limit, ...]
     """What one shard and one machine of workers carry, least first."""
+    walls: tuple[Limit, ...]
+    """What all of it carries, however many machines there are; least first."""
+    hashes_needed: int
+    """Of event ids, for this audience."""
 
     @property
     def decides(self) -> str:
@@ -154,6 +159,14 @@ def plan(measured: Measured, a: Assumed) -> Plan:
         Limit("processor", machine_workers / workers_share, "machine of workers"),
         Limit("network", line / ((client + read) * share), "machine of workers"),
     )
+    walls = (
+        Limit("memory of one hash of event ids", room / (claims / measured.claim_hashes * share), ALL),
+        Limit(
+            "processor that one hash of event ids needs",
+            a.busy * measured.claim_hashes / (events * measured.claim_ms.value / 1000 * share),
+            ALL,
+        ),
+    )
     base = state / shards
     return Plan(
         slates_per_s=slates,
@@ -185,5 +198,13 @@ def plan(measured: Measured, a: Assumed) -> Plan:
         store_bits=read,
         replica_bits=replica,
         machine_bits=(client + read) / machines,
-        limits=tuple(sorted(limits, key=lambda limit: limit.daily_users)),
+        limits=_sorted(limits),
+        walls=_sorted(walls),
+        hashes_needed=math.ceil(
+            measured.claim_hashes * max(a.daily_users / wall.daily_users for wall in walls)
+        ),
     )
+
+
+def _sorted(limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
+    return tuple(sorted(limits, key=lambda limit: limit.daily_users))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import re
@@ -19,6 +20,7 @@ from models.schema import Candidate, Video
 from service.runtime.catalogue import Catalogue
 from service.runtime.catalogue_file import CatalogueFile
 from service.runtime.catalogue_writer import CatalogueWriter
+from service.worker import GC_THRESHOLD
 
 SEED: Final = 22
 AUTHORS: Final = 1_000_003
@@ -83,6 +85,7 @@ def _objects(count: int) -> float:
 
 
 def _lookups(path: Path, videos: int) -> Figures:
+    gc.set_threshold(*GC_THRESHOLD)  # as the service's workers have it
     began = time.perf_counter()
     catalogue = Catalogue.over(path)
     figures: Figures = {"open_s": round(time.perf_counter() - began, 3)}

@@ -54,7 +54,10 @@ MAX_AUTHORS: Final = (1 << 32) - 1
 _ODD: Final = 0x9E37_79B9_7F4A_7C15
 _OTHER: Final = 0xD6E8_FEB8_6659_FD93
 _WORD: Final = 0xFFFF_FFFF_FFFF_FFFF
+_ODD64: Final = np.uint64(_ODD)
+_OTHER64: Final = np.uint64(_OTHER)
 _HALF: Final = np.uint64(32)
+_END: Final = b"\n" + bytes(LONGEST_ID + 8)
 _LOW_BYTES: Final = np.array([(1 << 8 * n) - 1 for n in range(9)], np.uint64)
 """Masks of a word's first n bytes."""
 
@@ -86,9 +89,8 @@ def words_of(ids: Sequence[str]) -> tuple[list[U64], I64]:
         The first word of each id, the second of each, and so on; and how many bytes each id has.
     """
     # One string of all of them, cut at the line feeds by numpy: Python does not see an id twice.
-    text = "\n".join(ids).encode()
-    flat = np.frombuffer(b"".join((text, b"\n", bytes(LONGEST_ID + 8))), np.uint8)
-    ends = (flat[: len(text) + 1] == 10).nonzero()[0]
+    flat = np.frombuffer("\n".join(ids).encode() + _END, np.uint8)
+    ends = (flat == 10).nonzero()[0]
     starts = np.empty_like(ends)
     starts[0] = 0
     np.add(ends[:-1], 1, out=starts[1:])
@@ -103,16 +105,16 @@ def words_of(ids: Sequence[str]) -> tuple[list[U64], I64]:
 
 def hashes_of(words: Sequence[U64], sizes: I64, seed: int) -> U64:
     """64 bits an id, the same whatever longer ids are beside it: a word of zeros adds nothing."""
-    hashes = sizes.view(np.uint64) * np.uint64(_OTHER)
+    hashes = sizes.view(np.uint64) * _OTHER64
     factor, step = 1, _OTHER + 2 * seed
     for word in words:
         factor = factor * step & _WORD
-        mixed = word * np.uint64(_ODD)
+        mixed = word * _ODD64
         mixed ^= mixed >> _HALF
         mixed *= np.uint64(factor)
         hashes += mixed
     hashes ^= hashes >> _HALF
-    hashes *= np.uint64(_ODD)
+    hashes *= _ODD64
     hashes ^= hashes >> _HALF
     return hashes
 
@@ -144,8 +146,8 @@ def buckets_of(hashes: U64, buckets: int) -> I64:
 
 def slots_of(hashes: U64, shifts: U16, slots: int) -> I64:
     """The slot of each, by its bucket's shift."""
-    mixed = shifts * np.uint64(_OTHER) ^ hashes
-    mixed *= np.uint64(_ODD)
+    mixed = shifts * _OTHER64 ^ hashes
+    mixed *= _ODD64
     mixed >>= _HALF
     mixed *= np.uint64(slots)
     mixed >>= _HALF

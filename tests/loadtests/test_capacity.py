@@ -28,6 +28,8 @@ def figure(value: float) -> Figure:
 MEASURED = Measured(
     user_bytes={50: figure(1500), 100: figure(3000)},
     claim_bytes=figure(20),
+    claim_ms=figure(0.1),
+    claim_hashes=100,
     left_bytes=figure(50),
     read_ms=figure(0.1),
     write_ms=figure(0.5),
@@ -138,6 +140,21 @@ def test_what_breaks_first_goes_by_the_figures(dearer: dict[str, Figure], first:
     found = plan(replace(MEASURED, **dearer), ASSUMED)  # type: ignore[arg-type]  # members by name
     assert (found.limits[0].name, found.decides) == (first, decides)
     assert f"What breaks first is the {first} of a" in page("command", MEASURED, ASSUMED, found)
+
+
+def test_what_no_number_of_shards_lifts_by_hand() -> None:
+    found = plan(MEASURED, ASSUMED)
+    memory, processor = found.walls
+    assert memory.daily_users == pytest.approx(5 * GIB / (40 * 20 * 2 / 2 / 100))  # 40 ids a user, 20 bytes
+    # 100 threads, each half busy, at 0.1 ms: 500,000 events a second, of 20 x 2 a user and day
+    assert processor.daily_users == pytest.approx(500_000 * 86_400 / 40)
+    assert found.hashes_needed == 14  # 86.4e6 x 8 bytes / 5 GiB = 12.9 %
+    text = page("command", MEASURED, ASSUMED, found)
+    assert "For 86.4 million there must be 14" in text
+    assert "however many" not in text
+    beyond = replace(ASSUMED, daily_users=900e6)
+    text = page("command", MEASURED, beyond, plan(MEASURED, beyond))
+    assert "What breaks first is the memory of one hash of event ids, at 671,088,640 daily users" in text
 
 
 def test_a_bigger_audience_never_takes_fewer_of_anything() -> None:
