@@ -134,7 +134,7 @@ def _breaks(m: Measured, a: Assumed, p: Plan) -> list[str]:
         "|---|---|---|",
         *(f"| {limit.name} | {limit.of} | {limit.daily_users:,.0f} |" for limit in p.limits),
         "",
-        f"Of one, what breaks first is the {first.name} of a {first.of}. Of the same {first.of} the {after.name} comes next, at "
+        f"Of a {first.of}, the {first.name} breaks first; the {after.name} comes next, at "
         f"{after.daily_users / first.daily_users:.1f} times as many.",
         "Workers hold nothing and are added at any time; to add a shard, keys must move.",
         "",
@@ -163,7 +163,8 @@ def _verdict(a: Assumed, p: Plan) -> str:
 
 
 def _one(limit: Limit) -> str:
-    return f"What breaks first is the {limit.name} of a {limit.of}: one carries {limit.daily_users:,.0f} daily users."
+    carries = f"one carries {limit.daily_users:,.0f} daily users"
+    return f"What breaks first is the {limit.name} of a {limit.of}: {carries}."
 
 
 def _replicas(a: Assumed) -> str:

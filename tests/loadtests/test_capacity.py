@@ -145,12 +145,12 @@ def test_what_breaks_first_goes_by_the_figures(dearer: dict[str, Figure], first:
 def test_what_no_number_of_shards_lifts_by_hand() -> None:
     found = plan(MEASURED, ASSUMED)
     memory, processor = found.walls
-    assert memory.daily_users == pytest.approx(5 * GIB / (40 * 20 * 2 / 2 / 100))  # 40 ids a user, 20 bytes
+    assert memory.daily_users == pytest.approx(5 * GIB / (40 * 20 / 100))  # 40 ids a user, 20 bytes
     # 100 threads, each half busy, at 0.1 ms: 500,000 events a second, of 20 x 2 a user and day
     assert processor.daily_users == pytest.approx(500_000 * 86_400 / 40)
-    assert found.hashes_needed == 14  # 86.4e6 x 8 bytes / 5 GiB = 12.9 %
+    assert found.hashes_needed == 13  # 86.4e6 x 8 bytes / 5 GiB = 12.9 %
     text = page("command", MEASURED, ASSUMED, found)
-    assert "For 86.4 million there must be 14" in text
+    assert "For 86.4 million there must be 13" in text
     assert "however many" not in text
     beyond = replace(ASSUMED, daily_users=900e6)
     text = page("command", MEASURED, beyond, plan(MEASURED, beyond))
