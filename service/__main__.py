@@ -1,4 +1,4 @@
-"""`python -m service`: serve, consume, replay, demo, ledger."""
+"""`python -m service`: serve, consume, replay, demo, ledger, catalogue."""
 
 from __future__ import annotations
 
@@ -127,6 +127,34 @@ def ledger(
     from service.ledger import export
 
     export(since, as_json=as_json)
+
+
+catalogue = typer.Typer(no_args_is_help=True, help="A file of videos that all workers share.")
+app.add_typer(catalogue, name="catalogue")
+
+
+@catalogue.command()
+def build(
+    out: Annotated[Path, typer.Option(help="The file, for REELRANK_CATALOGUE; replaced at once.")],
+    source: Annotated[
+        str | None, typer.Option(help="NDJSON, one video a line as in PUT /videos; - is standard input.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Or what was PUT: redis://… or unix://…; REELRANK_STORE if left out.")
+    ] = None,
+) -> None:
+    """Make a catalogue's file; a running service takes it over."""
+    from service.catalogue import build as run
+
+    run(out, source=source, store=store)
+
+
+@catalogue.command()
+def check(file: Annotated[Path, typer.Argument(help="A catalogue's file.")]) -> None:
+    """Read a catalogue's file once and say what is in it."""
+    from service.catalogue import check as run
+
+    run(file)
 
 
 def main() -> None:

@@ -66,10 +66,12 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
 
     Raises:
         BundleError: the bundle to start with cannot be used.
-        BadInput: the API keys cannot be read, the store does not let us in, or spans are asked for and cannot
-            be made.
+        BadInput: the API keys or the catalogue's file cannot be read, the store does not let us in, or spans
+            are asked for and cannot be made.
     """
     metrics, slot, catalogue = Metrics(), Slot(), Catalogue()
+    if settings.catalogue is not None:
+        catalogue = await anyio.to_thread.run_sync(Catalogue.over, settings.catalogue)
     recorded = Recorded(settings.data_dir / "recorded.bin")
 
     def breaker_changed(calls: Calls, state: State) -> None:
@@ -125,6 +127,10 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
     )
 
     async def follow_catalogue() -> None:
+        try:
+            await catalogue.look()
+        except BadInput as e:
+            log.error("%s The one before it stays.", e)
         with contextlib.suppress(StoreUnavailable):  # the copy stays; health says that the store is away
             await catalogue.follow(store)
             metrics.videos.set(len(catalogue))

@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     without ids, for the next warm-up."""
     bundle: Path = Path(next(iter(models.__path__))) / "bundles"
     """A folder of versions with a `CURRENT`, which is followed, or one version's folder, which is not."""
+    catalogue: Path | None = None
+    """A file of `python -m service catalogue build`, which all workers share. What the store says of a video
+    wins. Another file that is put in its place is taken over."""
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     """Where the graphs run. `cuda` fails at start if they would not really run there."""
     gpu_memory_mib: Count = 2048

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
@@ -167,18 +167,33 @@ class RedisStore:
                 await self._run(CATALOGUE_PUT, self._keys.catalogue, *args)
 
     async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
-        epoch, _, version = cursor.partition(":")
         found: dict[str, Video] = {}
-        with self._unavailable("read the catalogue"):
-            while True:
+        async for page_cursor, page in self.video_pages(cursor):
+            cursor = page_cursor
+            found.update((video.video_id, video) for video in page)
+        return cursor, list(found.values())
+
+    async def video_pages(self, cursor: str = "") -> AsyncIterator[tuple[str, list[Video]]]:
+        """`videos_since` in parts, for a catalogue that is more than one wants in memory at once. A video
+        that changes meanwhile may be there twice; the later one is newer.
+
+        Yields:
+            The cursor to go on with, and entries; at least once.
+
+        Raises:
+            StoreUnavailable: see `Store`.
+        """
+        epoch, _, version = cursor.partition(":")
+        while True:
+            with self._unavailable("read the catalogue"):
                 args = (self._ttl_ms, epoch, version or "0", PAGE)
                 new_epoch, new_version, *page = await self._run(CATALOGUE_SINCE, self._keys.catalogue, *args)
                 epoch, version = new_epoch.decode(), new_version.decode()
-                for id_, entry in zip(page[::2], page[1::2], strict=True):
-                    video_id = id_.decode()
-                    found[video_id] = codec.decode_video(video_id, entry)
-                if len(page) < 2 * PAGE:
-                    return f"{epoch}:{version}", list(found.values())
+                ids = [id_.decode() for id_ in page[::2]]
+                videos = list(map(codec.decode_video, ids, page[1::2]))
+            yield f"{epoch}:{version}", videos
+            if len(videos) < PAGE:
+                return
 
     async def ping(self) -> None:
         with self._unavailable("answer"):
