@@ -29,11 +29,13 @@ from redis.exceptions import (
 from models.errors import BadInput, StoreUnavailable
 from models.schema import FeedbackEvent, Profile, Video
 from service.store import codec
+from service.store.connect import connect
 from service.store.failures import unavailable
 from service.store.keys import Keys, claim, user_tag
 from service.store.memory import SEQUENCE_TTL_S, other_user, other_video
 from service.store.protocol import Outcome, UserState
 from service.store.scripts import CATALOGUE_PUT, CATALOGUE_SINCE, CLAIMS, FORGET, SEQUENCE, Script
+from service.store.several import Several
 
 KINDS: Final = {"a": "accepted", "d": "duplicate", "m": "merged", "c": "conflict"}
 
@@ -89,7 +91,8 @@ class RedisStore:
         Args:
             url: `redis://[user:password@]host[:port][/db]`, `rediss://…` (TLS) or `unix://[user:password@]/path[?db=…]`.
                 A server whose certificate the system does not know is `rediss://…?ssl_ca_certs=/ca.pem`; one
-                that asks for ours too, `…&ssl_certfile=/c.pem&ssl_keyfile=/k.pem`.
+                that asks for ours too, `…&ssl_certfile=/c.pem&ssl_keyfile=/k.pem`. `Several.parse` has those
+                of a cluster and of sentinels.
             timeout_s: to connect, to answer one command, and to wait for a free connection.
             max_connections: of this process.
             options: as for the class.
@@ -99,6 +102,10 @@ class RedisStore:
         """
         where = where_of(url)
         _refuse_missing_files(url)
+        if several := Several.parse(url):
+            limits = {"timeout_s": timeout_s, "connect_timeout_s": timeout_s}
+            client = connect(several, max_connections=max_connections, repeat=True, **limits)
+            return cls(client, where=where, **options)
         try:
             pool = aioredis.BlockingConnectionPool.from_url(
                 url,
@@ -287,6 +294,8 @@ def _refuse_missing_files(url: str) -> None:
 
 def where_of(url: str) -> str:
     """The URL without user, password and options, for messages."""
+    if several := Several.parse(url):
+        return several.where
     try:
         parts = urlsplit(url)
         if parts.scheme == "unix":

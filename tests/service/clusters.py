@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from redis import Redis
@@ -19,9 +20,12 @@ from redis.exceptions import RedisError
 from service.store import _guard
 from tests.service.stores import free_port, until
 
-SLOTS = 16384
-NODE_TIMEOUT_MS = 1000
+SLOTS: Final = 16384
+NODE_TIMEOUT_MS: Final = 1000
 """Silence after which a node counts as gone."""
+
+NAME: Final = "reels"
+"""Of the primary that sentinels look after."""
 
 
 @dataclass
@@ -46,6 +50,9 @@ class Node:
     def runs(self) -> bool:
         return self.process.poll() is None
 
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.process.pid, number)
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -60,7 +67,7 @@ def redis_program() -> str:
 
 
 @contextmanager
-def node(folder: Path, *options: str | int, program: str | None = None) -> Iterator[Node]:
+def node(folder: Path, *options: str | int | Path, program: str | None = None) -> Iterator[Node]:
     """A server on a free port. A first option that is a file is its configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     port, bus = free_port(), free_port()
@@ -126,22 +133,36 @@ class Cluster:
                 return next(each for each in self.nodes if each.port == port)
         raise AssertionError(f"nobody serves slot {slot}")
 
-    def move(self, slot: int, to: Node, pause: Any = lambda: None) -> None:
-        """Move a slot with its keys the way `redis-cli --cluster reshard` does: key by key, so that for a
-        while some are here and some are there.
+    def other(self, slot: int) -> Node:
+        """A primary that does not serve a slot."""
+        mine = self.owner(slot)
+        return next(each for each in self.alive if each is not mine and each.tell("ROLE")[0] == b"master")
 
-        Args:
-            pause: called between two keys.
-        """
+    @contextmanager
+    def moving(self, slot: int, to: Node) -> Iterator[Callable[[], bool]]:
+        """A slot on its way, as `redis-cli --cluster reshard` does it; yields what moves one key more and
+        tells whether there was one. The rest goes at the end, and then the slot is there."""
         source = self.owner(slot)
         to.tell("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
         source.tell("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(to))
-        while keys := source.tell("CLUSTER", "GETKEYSINSLOT", slot, 1):
-            source.tell("MIGRATE", "127.0.0.1", to.port, keys[0], 0, 5000)
-            pause()
+
+        def step() -> bool:
+            keys = source.tell("CLUSTER", "GETKEYSINSLOT", slot, 1)
+            if keys:
+                source.tell("MIGRATE", "127.0.0.1", to.port, keys[0], 0, 5000)
+            return bool(keys)
+
+        yield step
+        while step():
+            pass
         for each in (to, source, *self.alive):
-            with suppress(RedisError):  # a replica needs not be told
+            with suppress(RedisError):  # a replica is not asked
                 each.tell("CLUSTER", "SETSLOT", slot, "NODE", self.id_of(to))
+
+    def move(self, slot: int, to: Node) -> None:
+        """Move a slot and its keys."""
+        with self.moving(slot, to):
+            pass
 
 
 @contextmanager
@@ -170,3 +191,50 @@ def cluster(folder: Path, *, primaries: int = 3, replicas: int = 0, spare: int =
             ready.nodes.append(late)
         until(lambda: all(each.tell("CLUSTER", "NODES").count(b"connected") == len(nodes) for each in nodes))
         yield ready
+
+
+@dataclass
+class Watched:
+    """A primary, its replicas, and sentinels who look after them."""
+
+    servers: list[Node]
+    sentinels: list[Node]
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
+        return f"redis+sentinel://{hosts}/{NAME}"
+
+    @property
+    def primary(self) -> Node:
+        """As a sentinel says."""
+        _, port = self.sentinels[0].tell("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)
+        return next(each for each in self.servers if each.port == int(port))
+
+
+@contextmanager
+def watched(folder: Path, *, replicas: int = 2, sentinels: int = 2) -> Iterator[Watched]:
+    """Such a set that is ready."""
+    with ExitStack() as stack:
+        options: list[str | int] = ["--save", "", "--repl-diskless-sync-delay", 0]
+        primary = stack.enter_context(node(folder / "primary", *options))
+        of = ["--replicaof", f"127.0.0.1 {primary.port}"]
+        others = [stack.enter_context(node(folder / f"r{i}", *options, *of)) for i in range(replicas)]
+        until(lambda: primary.tell("INFO", "replication").count(b"state=online") == replicas)
+        guards = []
+        for i in range(sentinels):
+            (file := folder / f"sentinel{i}.conf").write_text(
+                f"sentinel monitor {NAME} 127.0.0.1 {primary.port} {sentinels}\n"
+                f"sentinel down-after-milliseconds {NAME} {NODE_TIMEOUT_MS}\n"
+                f"sentinel failover-timeout {NAME} 5000\n"
+            )
+            guards.append(stack.enter_context(node(folder / f"s{i}", file, "--sentinel")))
+        ready = Watched([primary, *others], guards)
+        for guard in guards:
+            until(lambda g=guard: _knows(g, replicas, sentinels - 1))
+        yield ready
+
+
+def _knows(sentinel: Node, replicas: int, others: int) -> bool:
+    said = sentinel.tell("INFO", "sentinel")
+    return f"slaves={replicas},sentinels={others + 1}".encode() in said
