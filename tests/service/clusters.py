@@ -67,18 +67,18 @@ def redis_program() -> str:
 
 
 @contextmanager
-def node(folder: Path, *options: str | int | Path, program: str | None = None) -> Iterator[Node]:
+def node(folder: Path, *options: str | int | Path, user: str = "", password: str = "") -> Iterator[Node]:
     """A server on a free port. A first option that is a file is its configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     port, bus = free_port(), free_port()
     file = [str(part) for part in options[:1] if not str(part).startswith("--")]
-    command = [program or redis_program(), *file, *map(str, options[len(file) :])]
+    command = [redis_program(), *file, *map(str, options[len(file) :])]
     command += ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--logfile", "server.log"]
-    if "--cluster-enabled" in command:
+    if "--sentinel" not in command:
         command += ["--cluster-port", str(bus)]
     guard = [sys.executable, "-I", "-S", _guard.__file__, "follow", str(os.getpid())]
     process = subprocess.Popen([*guard, *command], start_new_session=True, stdout=subprocess.DEVNULL)
-    started = Node(port, bus, process)
+    started = Node(port, bus, process, user, password)
     try:
         until(lambda: started.tell("PING"))
         yield started
