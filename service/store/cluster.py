@@ -12,7 +12,7 @@ What is done again without the caller's knowing, for at most `PATIENCE_S`:
     TRYAGAIN        while a slot moves a user's keys are on two nodes: until they are together
     CLUSTERDOWN     the nodes are just agreeing on who has the slots
     no answer       the map is read anew. If the slot has another node by now: there. If not, `ShardAway`:
-                    this node's users have no store, and everybody else's is as good as ever
+                    the slots of this node have no store, and the others' is as good as ever
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import TimeoutError as NotInTime
 
 from service.store.breaker import Breaker
-from service.store.failures import ShardAway
+from service.store.failures import ShardAway, reason_of
 from service.store.replicated import ReplicatedClient
 from service.store.several import Host, written
 
@@ -188,7 +188,8 @@ class ClusterClient(aioredis.Redis):
             try:
                 shards = await self._node(host).client.execute_command("CLUSTER", "SLOTS")
             except (RedisError, OSError, TimeoutError) as e:
-                said = e if isinstance(said, AWAY) else said
+                if reason_of(said) in ("connection", "timeout"):  # what says more is told
+                    said = e
                 continue
             owners, named = self._understood(shards, host)
             if None not in owners:

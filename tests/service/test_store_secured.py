@@ -264,6 +264,11 @@ def test_the_documented_acl_user_can_do_all_that_the_service_does_on_a_cluster_o
         assert "replicas have it" in asyncio.run(refused_write(f"{url}&replicas=1"))
         denied = [entry for entry in node.tell("ACL", "LOG") if b"reelrank" in str(entry).encode()]
         assert not denied
+        wrong = url.replace(quote(PASSWORD, safe=""), "hidden-word")
+        start = ("serve", "--port", "0", "--bundle", str(bundles), "--store", wrong)
+        said = refused(command(*start, data_dir=tmp_path / "data"))
+        assert "REELRANK_STORE" in said
+        assert "hidden-word" not in said
 
 
 async def refused_write(url: str) -> str:
