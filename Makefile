@@ -1,10 +1,10 @@
-# make serve | test | demo | bench | faults | fuzz | lint | audit | bundle
+# make serve | test | demo | bench | load | peers | faults | fuzz | lint | audit | bundle
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install
 
-.PHONY: serve test demo bench faults fuzz lint audit bundle clean
+.PHONY: serve test demo bench load peers faults fuzz lint audit bundle clean
 
 serve: .venv/.serve  ## labels and slates on http://127.0.0.1:$(PORT)
 	$(BIN)/python -m service serve --port $(PORT)
@@ -17,6 +17,13 @@ demo: .venv/.serve  ## with a running service: events in, labels out, a slate be
 
 bench: .venv/.serve  ## speed and memory of the service on this machine, as JSON
 	$(BIN)/python -m loadtests.bench
+
+load: .venv/.load  ## load at a constant rate, scenario by scenario: table, JSON and pictures; under ten minutes
+	$(BIN)/python -m loadtests.load --json loadtests/load.json
+	$(BIN)/python -m loadtests.load.pictures loadtests/load.json --to loadtests/pictures
+
+peers: .venv/.serve  ## the same graph and request behind BentoML and LitServe, which it installs, in turn with ours
+	$(BIN)/python -m loadtests.peers --json loadtests/peers.json --readme loadtests/README.md
 
 faults: .venv/.serve  ## what breaks, what is answered meanwhile, what is there afterwards; about ten minutes
 	$(BIN)/python -m loadtests.faults --json loadtests/faults.json
@@ -52,6 +59,10 @@ clean:
 	$(PIP) -e '.[cpu]'
 	@touch $@
 
+.venv/.load: pyproject.toml | .venv/bin/python
+	$(PIP) -e '.[cpu,pictures]'
+	@touch .venv/.serve $@
+
 .venv/.test: pyproject.toml | .venv/bin/python
 	$(PIP) -e '.[cpu,train,dev]'
-	@touch .venv/.serve $@
+	@touch .venv/.serve .venv/.load $@

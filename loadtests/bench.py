@@ -23,9 +23,12 @@ import typer
 
 from loadtests.machine import cpu_ms, rss_mib, stamp
 from loadtests.program import Program, ProgramFailed, version_folder
+from loadtests.steps import rerank_steps
 from models.errors import BundleNotFound, ReelrankError
 from models.features import (
     Array,
+    Candidates,
+    Exposures,
     candidate_arrays,
     context_arrays,
     feedback_matrix,
@@ -110,8 +113,10 @@ def _measure(client: _Client, folder: Path, pid: int) -> dict[str, Any]:
     loaded = Bundle.load(folder)
     ranker, labeler = _bare(loaded, slates[0], rng)
     reranked = _timed(rerank, pid=pid)
+    histories = {u: [FeedbackEvent(**_event(rng, u, str(i), i)) for i in range(HISTORY)] for u in users}
     return {
         "rerank_200_candidates_50_events_ms": reranked,
+        "rerank_steps_ms": rerank_steps(loaded, histories, slates),
         "rerank_stages_ms": {name: round(statistics.median(took), 3) for name, took in stages.items()},
         "bare_ranker_call_ms": _timed(ranker),
         "label_1_event_ms": _timed(label(1), pid=pid),
@@ -129,8 +134,8 @@ def _bare(
     events = [FeedbackEvent(**_event(rng, "u", str(i), i)) for i in range(HISTORY)]
     candidates = [Candidate(**c) for c in slate["candidates"]]
     inputs = (
-        sequence_arrays(events, bundle.vocabulary, NOW_MS)
-        | candidate_arrays(candidates, bundle.vocabulary)
+        sequence_arrays(Exposures.of(events), bundle.vocabulary, NOW_MS)
+        | candidate_arrays(Candidates.of(candidates), bundle.vocabulary)
         | context_arrays(
             {},
             manifest.default_tab,

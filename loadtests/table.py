@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from loadtests.faults.report import EVERY_SECOND
+from loadtests.load.table import load_table
 
 _ROWS: Final = (
     ("POST /rerank, 200 candidates, 50 events of history", "rerank_200_candidates_50_events_ms"),
@@ -32,10 +33,23 @@ def table(report: dict[str, Any]) -> str:
         "Of /rerank, by the service's own clock: "
         + ", ".join(f"{name} {took:.2f}" for name, took in figures["rerank_stages_ms"].items())
         + " ms.",
+        *_shares(figures),
         f"Ready {figures['start_to_ready_s']:.2f} s after the start; "
         f"the worker holds {figures['rss_mib']:.0f} MiB.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _shares(figures: dict[str, Any]) -> list[str]:
+    """What each step takes by itself, and of the request."""
+    steps = figures["rerank_steps_ms"]
+    whole = figures["rerank_200_candidates_50_events_ms"]["p50"]
+    left = whole - sum(steps.values())
+    told = [f"{name} {took:.2f} ({took / whole:.0%})" for name, took in steps.items()]
+    return [
+        f"Its steps, each timed by itself: {', '.join(told)}; the rest, which is HTTP, waiting and counting, "
+        f"{left:.2f} ({left / whole:.0%})."
+    ]
 
 
 def faults_table(report: dict[str, Any]) -> str:
@@ -122,6 +136,8 @@ def main() -> None:
     report = json.loads(Path(sys.argv[1]).read_text())
     if "rows" in report:
         sys.stdout.write(faults_table(report))
+    elif "budgets" in report:
+        sys.stdout.write(load_table(report))
     elif "broken" in report:
         sys.stdout.write(fuzz_sentence(report))
     elif "rss_slope_mib_per_h" in report["figures"]:

@@ -10,8 +10,10 @@ Shape suffixes: B users, L sequence steps (oldest first), N rows or candidates.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +40,82 @@ GROUP_COLUMNS: Final = ("tag", "user_group")
 Users are grouped by their first categorical profile feature."""
 
 _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """N videos that may be ranked, by columns: a list of N a member. A slate has hundreds of them, and to
+    look at each as an object costs about as much as ranking it."""
+
+    video_id: Sequence[str]
+    duration_s: Sequence[float | None]
+    author_id: Sequence[str | None]
+    tag: Sequence[str | None]
+
+    def __len__(self) -> int:
+        return len(self.video_id)
+
+    @classmethod
+    def of(cls, rows: Sequence[Candidate]) -> Self:
+        """The columns of these rows."""
+        return cls(
+            [c.video_id for c in rows],
+            [c.duration_s for c in rows],
+            [c.author_id for c in rows],
+            [c.tag for c in rows],
+        )
+
+    def at(self, places: Sequence[int]) -> Candidates:
+        """Those at these places, in this order."""
+        return Candidates(
+            [self.video_id[i] for i in places],
+            [self.duration_s[i] for i in places],
+            [self.author_id[i] for i in places],
+            [self.tag[i] for i in places],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Exposures:
+    """L exposures of one user, oldest first, by columns; without the members that no feature is made from."""
+
+    video_id: Sequence[str]
+    author_id: Sequence[str | None]
+    tag: Sequence[str | None]
+    tab: Sequence[str | None]
+    feedback: npt.NDArray[np.float32]
+    """`[L, 8]`, columns as in `FEEDBACK_COLUMNS`."""
+    timestamp_ms: npt.NDArray[np.int64]
+    """`[L]`."""
+
+    def __len__(self) -> int:
+        return len(self.video_id)
+
+    @classmethod
+    def of(cls, events: Sequence[FeedbackEvent]) -> Self:
+        """The columns of these events. `duration_s` must be known."""
+        return cls(
+            [e.video_id for e in events],
+            [e.author_id for e in events],
+            [e.tag for e in events],
+            [e.tab for e in events],
+            feedback_matrix(events),
+            np.array([e.timestamp_ms for e in events], np.int64),
+        )
+
+    def newest(self, count: int) -> Exposures:
+        """The last `count` of them."""
+        if len(self) <= count:
+            return self
+        last = slice(len(self) - count, None)
+        return Exposures(
+            self.video_id[last],
+            self.author_id[last],
+            self.tag[last],
+            self.tab[last],
+            self.feedback[last],
+            self.timestamp_ms[last],
+        )
 
 
 def feedback_matrix(events: Sequence[FeedbackEvent]) -> npt.NDArray[np.float32]:
@@ -92,11 +170,11 @@ def group_ids(
     return np.array(flat, np.int64).reshape(len(events), len(GROUP_COLUMNS))
 
 
-def sequence_arrays(events: Sequence[FeedbackEvent], vocabulary: Vocabulary, now_ms: int) -> dict[str, Array]:
+def sequence_arrays(exposures: Exposures, vocabulary: Vocabulary, now_ms: int) -> dict[str, Array]:
     """A user's exposures as the ranker reads them.
 
     Args:
-        events: L exposures, oldest first. `duration_s` must be known. L may be 0.
+        exposures: L of them; L may be 0.
         vocabulary: the bundle's.
         now_ms: the moment of the ranking. An event after it (clocks differ) has age 0.
 
@@ -104,48 +182,41 @@ def sequence_arrays(events: Sequence[FeedbackEvent], vocabulary: Vocabulary, now
         `sequence_ids` `[1, L, 4]` int64, `sequence_feedback` `[1, L, 8]` float32 and
         `sequence_age_s` `[1, L]` float32: seconds from the exposure to `now_ms`, never negative.
     """
-    video, author, tag, tab = (vocabulary.rows(name).get for name in SEQUENCE_ID_COLUMNS)
-    ids = [
-        row
-        for e in events
-        for row in (
-            video(e.video_id, UNKNOWN),
-            author(e.author_id or "", UNKNOWN),
-            tag(e.tag or "", UNKNOWN),
-            tab(e.tab or "", UNKNOWN),
-        )
-    ]
+    e = exposures
+    columns = (e.video_id, e.author_id, e.tag, e.tab)
+    age_s = np.maximum(now_ms - e.timestamp_ms, 0) / 1000.0
     return {
-        "sequence_ids": np.array(ids, np.int64).reshape(1, len(events), 4),
-        "sequence_feedback": feedback_matrix(events)[None],
-        "sequence_age_s": np.array(
-            [max(now_ms - e.timestamp_ms, 0) / 1000.0 for e in events], np.float32
-        ).reshape(1, len(events)),
+        "sequence_ids": _rows(vocabulary, SEQUENCE_ID_COLUMNS, columns),
+        "sequence_feedback": e.feedback[None],
+        "sequence_age_s": age_s.astype(np.float32)[None],
     }
 
 
-def candidate_arrays(candidates: Sequence[Candidate], vocabulary: Vocabulary) -> dict[str, Array]:
+def candidate_arrays(candidates: Candidates, vocabulary: Vocabulary) -> dict[str, Array]:
     """Candidates as the ranker reads them.
 
     Returns:
         `candidate_ids` `[1, N, 3]` int64 and `candidate_duration_s` `[1, N]` float32, where an
         unknown duration is NaN: the graph puts the typical one in its place.
     """
-    video, author, tag = (vocabulary.rows(name).get for name in CANDIDATE_ID_COLUMNS)
-    ids = [
-        row
-        for c in candidates
-        for row in (
-            video(c.video_id, UNKNOWN),
-            author(c.author_id or "", UNKNOWN),
-            tag(c.tag or "", UNKNOWN),
-        )
-    ]
-    durations = [np.nan if c.duration_s is None else c.duration_s for c in candidates]
+    c = candidates
     return {
-        "candidate_ids": np.array(ids, np.int64).reshape(1, len(candidates), 3),
-        "candidate_duration_s": np.array(durations, np.float32).reshape(1, len(candidates)),
+        "candidate_ids": _rows(vocabulary, CANDIDATE_ID_COLUMNS, (c.video_id, c.author_id, c.tag)),
+        "candidate_duration_s": np.array([c.duration_s], np.float32),  # None becomes NaN
     }
+
+
+def _rows(
+    vocabulary: Vocabulary, fields: Sequence[str], columns: Sequence[Sequence[str | None]]
+) -> npt.NDArray[np.int64]:
+    """Per field a column of ids, `None` where there is none -> their rows `[1, N, fields]`."""
+    size = len(columns[0])
+    out = np.empty((1, size, len(fields)), np.int64)
+    for place, (name, ids) in enumerate(zip(fields, columns, strict=True)):
+        # A loop in C. No vocabulary has None, so None is unknown like any other.
+        row: Callable[[str | None, int], int] = vocabulary.rows(name).get  # type: ignore[assignment]
+        out[0, :, place] = np.fromiter(map(row, ids, repeat(UNKNOWN)), np.int64, size)
+    return out
 
 
 def context_arrays(

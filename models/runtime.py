@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
+import numpy as np
 import onnxruntime as ort
 
 from models.errors import ContractMismatch, CorruptBundle
@@ -18,6 +19,12 @@ from models.manifest import LABELER, RANKER, VOCABULARY, Graph, Manifest, Tensor
 from models.vocabulary import Vocabulary
 
 Device = Literal["cpu", "cuda", "auto"]
+
+CPU: Final = "CPUExecutionProvider"
+CUDA: Final = "CUDAExecutionProvider"
+
+GPU_MEMORY_MIB: Final = 2048
+"""For the arena of one graph on a GPU, by default: other processes have theirs on the same device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +36,24 @@ class Bundle:
     labeler: ort.InferenceSession
     ranker: ort.InferenceSession
     provider: str
-    """`CPUExecutionProvider` or `CUDAExecutionProvider`: where the graphs really run."""
+    """`CPU` or `CUDA`: where the graphs really run."""
 
     @classmethod
-    def load(cls, folder: Path, *, device: Device = "cpu", threads: int = 1) -> Bundle:
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: Device = "cpu",
+        threads: int = 1,
+        gpu_memory_mib: int = GPU_MEMORY_MIB,
+    ) -> Bundle:
         """Read, check and self-test one version.
 
         Args:
             folder: the version's folder.
             device: `cuda` fails if the graphs would not really run there; `auto` takes it if it can.
             threads: ONNX Runtime's threads within one call. One a process serves best on a shared machine.
+            gpu_memory_mib: the most that each graph may take of a GPU's memory.
 
         Raises:
             BundleNotFound, CorruptBundle, ContractMismatch: see `Manifest.read`; also for a file that is not
@@ -52,12 +67,18 @@ class Bundle:
         needed = {*SEQUENCE_ID_COLUMNS, *(f"profile.{name}" for name in manifest.profile_categories)}
         if missing := sorted(needed - set(vocabulary.fields)):
             raise ContractMismatch(f"{folder}: the vocabulary has no field {missing[0]!r}; export it again.")
-        labeler = _session(folder / LABELER, manifest.labeler, device, threads)
-        ranker = _session(folder / RANKER, manifest.ranker, device, threads)
+        providers = _providers(device, gpu_memory_mib)
+        labeler = _session(folder / LABELER, manifest.labeler, device, threads, providers)
+        ranker = _session(folder / RANKER, manifest.ranker, device, threads, providers)
         bundle = cls(manifest, vocabulary, labeler, ranker, ranker.get_providers()[0])
         manifest.labeler.golden.check(LABELER, bundle.run_labeler)
         manifest.ranker.golden.check(RANKER, bundle.run_ranker)
         return bundle
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the ranker runs on a GPU, where one run for many users takes as long as for one."""
+        return self.provider != CPU
 
     def run_labeler(
         self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
@@ -79,25 +100,48 @@ def _run(
     session: ort.InferenceSession, inputs: Mapping[str, Array], outputs: Sequence[str] | None
 ) -> dict[str, Array]:
     names = outputs if outputs is not None else [o.name for o in session.get_outputs()]
+    if session.get_providers()[0] != CPU:
+        return run_bound(session, inputs, names)
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
-def _session(path: Path, graph: Graph, device: Device, threads: int) -> ort.InferenceSession:
+def run_bound(
+    session: ort.InferenceSession, inputs: Mapping[str, Array], outputs: Sequence[str]
+) -> dict[str, Array]:
+    """A run that says where its arrays are to be: of what a GPU computes, only `outputs` come back."""
+    binding = session.io_binding()
+    for name, array in inputs.items():
+        binding.bind_cpu_input(name, np.ascontiguousarray(array))
+    for name in outputs:
+        binding.bind_output(name, "cpu")
+    session.run_with_iobinding(binding)
+    return dict(zip(outputs, binding.copy_outputs_to_cpu(), strict=True))
+
+
+def _providers(device: Device, gpu_memory_mib: int) -> list[Any]:
+    """Where a graph may run, the best first."""
+    if device == "cpu" or CUDA not in ort.get_available_providers():
+        return [CPU]
+    # By default an arena doubles whenever it grows, up to all that the device has.
+    arena = {"arena_extend_strategy": "kSameAsRequested", "gpu_mem_limit": str(gpu_memory_mib * 2**20)}
+    return [(CUDA, arena), CPU]
+
+
+def _session(
+    path: Path, graph: Graph, device: Device, threads: int, providers: list[Any]
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Idle spinning threads slow every other process on the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    providers = ["CPUExecutionProvider"]
-    if device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers():
-        providers.insert(0, "CUDAExecutionProvider")
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as e:  # onnxruntime raises a class of its own per status code, without a common base
         raise CorruptBundle(f"{path} cannot be loaded as an ONNX graph: {str(e).splitlines()[0]}") from e
     # onnxruntime falls back to the CPU without an error; only the session knows.
-    if device == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
+    if device == "cuda" and session.get_providers()[0] != CUDA:
         raise ContractMismatch(
             f"device `cuda` was asked for, but {path.name} runs on {session.get_providers()[0]}. "
             "Install the `gpu` extra, CUDA 13 and cuDNN 9, or set REELRANK_DEVICE=cpu."

@@ -17,6 +17,7 @@ from models.errors import BadInput, StoreUnavailable
 from models.runtime import Bundle
 from service.api import errors, health, label, models, rerank, users, videos
 from service.api.auth import Keys
+from service.api.direct import Direct
 from service.api.docs import document, page
 from service.api.edge import Edge
 from service.api.metarank import feedback, rank
@@ -90,6 +91,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         settings.bundle,
         slot,
         settings.device,
+        settings.gpu_memory_mib,
         trials={
             "split": Trial.parse(settings.split, "REELRANK_SPLIT") if settings.split else None,
             "shadow": Trial.parse(settings.shadow, "REELRANK_SHADOW") if settings.shadow else None,
@@ -153,6 +155,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
             closing.set()
             await asyncio.gather(*polls)
             await anyio.to_thread.run_sync(services.aside.close)
+            await anyio.to_thread.run_sync(services.batches.close)
             await save_recorded()
     finally:
         if services.tracing is not None:
@@ -171,7 +174,7 @@ def create_app(services: Services) -> ASGIApp:
         app.include_router(part.router)
     errors.install(app)
     document.install(app, services.slot, keys=bool(services.keys))
-    return Edge(app, services)
+    return Edge(Direct(app), services)
 
 
 async def _admitted(store: Store) -> None:

@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     """A folder of versions with a `CURRENT`, which is followed, or one version's folder, which is not."""
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     """Where the graphs run. `cuda` fails at start if they would not really run there."""
+    gpu_memory_mib: Count = 2048
+    """On a GPU: the most that each graph of one worker may take of its memory."""
     split: str | None = None
     """`VERSION=SHARE`: this share of the users, 0 to 1, is answered by that version, until a call or the file
     `SPLIT` beside `CURRENT` says otherwise."""

@@ -18,6 +18,8 @@ import httpx2
 import pytest
 
 from loadtests.faults.report import EVERY_SECOND
+from loadtests.load.plays import NAMES
+from loadtests.load.table import load_table
 from loadtests.table import faults_table, fuzz_sentence, soak_sentence, table
 from tests.conftest import ROOT
 from training.card import card
@@ -97,7 +99,13 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 @pytest.mark.parametrize(
     ("name", "written"),
-    [("bench", table), ("faults", faults_table), ("fuzz", fuzz_sentence), ("soak", soak_sentence)],
+    [
+        ("bench", table),
+        ("load", load_table),
+        ("faults", faults_table),
+        ("fuzz", fuzz_sentence),
+        ("soak", soak_sentence),
+    ],
 )
 def test_the_figures_are_those_of_the_committed_reports(
     name: str, written: Callable[[dict[str, Any]], str]
@@ -106,6 +114,14 @@ def test_the_figures_are_those_of_the_committed_reports(
     found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)
     assert found is not None
     assert found[1] == written(report)
+
+
+def test_the_load_is_of_every_scenario_and_its_pictures_are_shown() -> None:
+    report = json.loads((ROOT / "loadtests" / "load.json").read_text())
+    assert list(report["figures"]) == list(NAMES)
+    for picture in ("latency.png", "overload.png"):
+        assert (ROOT / "loadtests" / "pictures" / picture).exists()
+        assert f"](loadtests/pictures/{picture})" in README
 
 
 def test_the_reports_say_that_nothing_was_lost_and_nothing_broke() -> None:

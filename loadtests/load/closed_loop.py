@@ -10,7 +10,12 @@ from loadtests.load.connections import Answer, Connection
 
 
 def saturate(
-    address: tuple[str, int], requests: Sequence[bytes], *, seconds: float, senders: int = 8
+    address: tuple[str, int],
+    requests: Sequence[bytes],
+    *,
+    seconds: float,
+    senders: int = 8,
+    once: bool = False,
 ) -> tuple[float, dict[int, int]]:
     """Send as fast as it is answered.
 
@@ -19,15 +24,16 @@ def saturate(
         requests: sent one after the other, then from the beginning again.
         seconds: for how long.
         senders: connections, each with one request in flight.
+        once: whether each request is sent at most once; then it ends with the last of them.
 
     Returns:
         Answers of status 200 a second, and how many answers had which status.
     """
-    return asyncio.run(_saturate(address, requests, seconds, senders))
+    return asyncio.run(_saturate(address, requests, seconds, senders, once))
 
 
 async def _saturate(
-    address: tuple[str, int], requests: Sequence[bytes], seconds: float, senders: int
+    address: tuple[str, int], requests: Sequence[bytes], seconds: float, senders: int, once: bool
 ) -> tuple[float, dict[int, int]]:
     statuses: dict[int, int] = {}
     number = 0
@@ -36,7 +42,7 @@ async def _saturate(
     async def send() -> None:
         nonlocal number
         connection = await Connection.connect(*address)
-        while perf_counter() < start + seconds:
+        while perf_counter() < start + seconds and not (once and number >= len(requests)):
             request = requests[number % len(requests)]
             number += 1
             answer: Answer = await connection.send(request)

@@ -40,6 +40,8 @@ class Run:
     """From the moment the request was due to its answer's last byte."""
     late_s: F64
     """From that moment to its sending: waiting for a free connection, and the driver's own lateness."""
+    behind_s: F64
+    """The driver's own lateness alone: where it is near the latencies, the driver was the bottleneck."""
     status: I64
     """`GONE` where the connection broke or the run ended first."""
 
@@ -99,6 +101,7 @@ class _Driver:
         n = len(due_s)
         self._latency = np.full(n, np.nan)
         self._late = np.full(n, np.nan)
+        self._behind = np.zeros(n)
         self._status = np.full(n, GONE, np.int64)
         self._free: deque[Connection] = deque()
         self._waiting: deque[int] = deque()
@@ -115,6 +118,7 @@ class _Driver:
         for i, due in enumerate(self._due):
             wait = self._start + due - perf_counter()
             await asyncio.sleep(max(0.0, wait))
+            self._behind[i] = perf_counter() - self._start - due
             self._dispatch(i)
         end: Any = asyncio.timeout(timeout_s)
         try:
@@ -133,7 +137,7 @@ class _Driver:
         for connection in self._opened:
             connection.close()
         await asyncio.sleep(0)
-        return Run(self._due, self._latency, self._late, self._status)
+        return Run(self._due, self._latency, self._late, self._behind, self._status)
 
     async def _connect(self) -> Connection:
         connection = await Connection.connect(*self._address)

@@ -7,23 +7,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from loadtests.faults.proxy import FaultProxy
 from loadtests.faults.stage import two_versions
 from loadtests.load.closed_loop import saturate
-from loadtests.load.figures import figures
-from loadtests.load.open_loop import Run, drive, due_times
+from loadtests.load.open_loop import Check, Run, drive, due_times
 from loadtests.load.traffic import Traffic
-from loadtests.program import Program
+from loadtests.program import NOTHING, Program, ProgramFailed
 from models.runtime import Bundle
 from service.store import EmbeddedServer
 
 SEED: Final = 20
 HISTORY: Final = 50
+"""Events of each user before anything is measured."""
+HISTORY_RATE: Final = 20.0
+"""Bodies of histories a second; the service is not to be found at its limits by that."""
 CONNECTIONS: Final = 64
-NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +35,49 @@ class Pace:
         seconds: of one run at one rate.
         saturate_s: of a run without pauses.
         slates: different ones a scenario sends.
-        steps: of a search for a capacity.
+        trials: of a search for a capacity, at most.
+        trial_s: of one of them.
+        rounds: of requests and bare calls in turn.
+        starts: of the program.
+        events_per_s: more than the service can label, so that no event is sent twice.
+        deadline_ms: of a slate, `REELRANK_DEADLINE_MS`.
     """
 
     users: int
     seconds: float
     saturate_s: float
     slates: int
-    steps: int
+    trials: int
+    trial_s: float
+    rounds: int
+    starts: int
+    events_per_s: int
+    deadline_ms: float = 200.0
 
 
-FULL: Final = Pace(users=500, seconds=6.0, saturate_s=4.0, slates=2_000, steps=6)
-SMOKE: Final = Pace(users=5, seconds=0.5, saturate_s=0.3, slates=20, steps=1)
+FULL: Final = Pace(
+    users=200,
+    seconds=6.0,
+    saturate_s=3.0,
+    slates=1_500,
+    trials=9,
+    trial_s=3.0,
+    rounds=25,
+    starts=5,
+    events_per_s=60_000,
+)
+SMOKE: Final = Pace(
+    users=5,
+    seconds=0.4,
+    saturate_s=0.2,
+    slates=12,
+    trials=2,
+    trial_s=0.2,
+    rounds=1,
+    starts=1,
+    events_per_s=2_000,
+    deadline_ms=10_000.0,  # nothing is measured, and it has to run on a machine that is busy with tests
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +89,7 @@ class Stage:
         traffic: for it.
         pace: of every scenario.
         bundles: two versions of the same graphs, the first active.
+        bundle: the same, loaded here.
         proxy: before the store, if it was asked for.
     """
 
@@ -65,6 +97,7 @@ class Stage:
     traffic: Traffic
     pace: Pace
     bundles: Path
+    bundle: Bundle
     proxy: FaultProxy | None = None
 
     @property
@@ -73,23 +106,32 @@ class Stage:
         host, _, port = self.program.url.removeprefix("http://").rpartition(":")
         return host, int(port)
 
-    def most(self, requests: list[bytes]) -> float:
-        """Answers a second when nobody pauses."""
-        return saturate(self.address, requests, seconds=self.pace.saturate_s)[0]
+    def most(self, requests: list[bytes], *, senders: int = 8, once: bool = False) -> float:
+        """Answers a second when nobody pauses.
 
-    def drive(self, requests: list[bytes], rate: float, seconds: float | None = None) -> Run:
-        """Requests at a rate."""
-        due = due_times(rate, seconds or self.pace.seconds, self.traffic.arrivals())
-        return drive(self.address, requests, due, connections=CONNECTIONS)
+        Raises:
+            ProgramFailed: none was 200; there is no load to be had of nothing.
+        """
+        seconds = self.pace.saturate_s
+        most, found = saturate(self.address, requests, seconds=seconds, senders=senders, once=once)
+        if not most:
+            raise ProgramFailed(
+                f"no request was answered with 200, but {found}; either the requests are bad, or the machine "
+                f"is too busy for a deadline of {self.pace.deadline_ms:g} ms"
+            )
+        return most
 
-    def at(self, requests: list[bytes], rate: float, seconds: float | None = None) -> dict[str, Any]:
-        """The figures of that."""
-        return figures(self.drive(requests, rate, seconds))
+    def drive(
+        self, requests: list[bytes], rate: float, seconds: float | None = None, check: Check | None = None
+    ) -> Run:
+        """Requests at a rate, a second at least one."""
+        due = due_times(max(1.0, rate), seconds or self.pace.seconds, self.traffic.arrivals())
+        return drive(self.address, requests, due, connections=CONNECTIONS, check=check)
 
 
 @contextmanager
 def stage(
-    version: Path, pace: Pace, *options: str, delayed: bool = False, env: Mapping[str, str] = NONE
+    version: Path, pace: Pace, *options: str, delayed: bool = False, env: Mapping[str, str] = NOTHING
 ) -> Iterator[Stage]:
     """Set one, with the users' histories in the store, and clear it away again.
 
@@ -111,9 +153,11 @@ def stage(
             server = stack.enter_context(EmbeddedServer(root / "store"))
             proxy = stack.enter_context(FaultProxy(server.url.removeprefix("unix://")))
             env = {**env, "REELRANK_STORE": f"redis://127.0.0.1:{proxy.port}"}
+        env = {"REELRANK_DEADLINE_MS": f"{pace.deadline_ms:g}", **env}
         program = stack.enter_context(Program(bundles, root / "data", *options, env=env))
-        known = list(Bundle.load(version).vocabulary.rows("video_id"))
-        played = Stage(program, Traffic(SEED, pace.users, known), pace, bundles, proxy)
-        histories = played.traffic.histories(HISTORY)
-        played.drive(histories, rate=10.0, seconds=len(histories) / 10.0)
+        bundle = Bundle.load(version)
+        traffic = Traffic(SEED, pace.users, list(bundle.vocabulary.rows("video_id")))
+        played = Stage(program, traffic, pace, bundles, bundle, proxy)
+        histories = traffic.histories(HISTORY)
+        played.drive(histories, rate=HISTORY_RATE, seconds=len(histories) / HISTORY_RATE)
         yield played

@@ -170,38 +170,53 @@ def plain(rejected: Rejected) -> Rejected:
     )
 
 
+def answer(request: Request, error: Exception) -> Response:
+    """What the caller of this request is told, whatever went wrong; the reason is noted in the trace."""
+    trace = trace_of(request)
+    match error:
+        case errors.ReelrankError() if not is_fault(error):
+            trace.reason = reason_of(error)
+            return _response(_told(request, document_of(error)), _headers(error))
+        case HTTPException():
+            status = HTTPStatus(error.status_code)
+            detail: str = {
+                HTTPStatus.NOT_FOUND: "There is nothing at this path; GET /docs lists what there is.",
+                HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not take {request.method}.",
+            }.get(status, error.detail)
+            trace.reason = status.name.lower()
+            return _response(_told(request, _problem(status, detail)), error.headers)
+        case ClientDisconnect():
+            # Nobody will read it. But a client that hangs up is no fault of ours: not a 500, not a traceback.
+            trace.reason = "client_disconnected"
+            return _response(
+                _problem(HTTPStatus.BAD_REQUEST, "The connection ended before the body did."), None
+            )
+    trace.reason = "fault"
+    detail = "The service has a fault; its log has the details under this X-Request-Id."
+    return _response(_told(request, _problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)), None)
+
+
+def is_fault(error: Exception) -> bool:
+    """Whether this should not have happened: it is answered with 500 and logged with its traceback."""
+    if isinstance(error, errors.ReelrankError):  # one that nobody has given a status is
+        return status_of(error) is HTTPStatus.INTERNAL_SERVER_ERROR
+    return not isinstance(error, HTTPException | ClientDisconnect)
+
+
 def install(app: FastAPI) -> None:
     """Make every error of the app, the framework's own too, a problem document."""
 
-    @app.exception_handler(errors.ReelrankError)
-    async def _(request: Request, error: errors.ReelrankError) -> Response:
-        if status_of(error) is HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise error  # one that nobody has given a status is a fault
-        trace_of(request).reason = reason_of(error)
-        return _response(_told(request, document_of(error)), _headers(error))
+    async def handle(request: Request, error: Exception) -> Response:
+        if is_fault(error):
+            raise error  # to the outermost handler, which is the next
+        return answer(request, error)
 
-    @app.exception_handler(HTTPException)
-    async def _(request: Request, error: HTTPException) -> Response:
-        status = HTTPStatus(error.status_code)
-        detail: str = {
-            HTTPStatus.NOT_FOUND: "There is nothing at this path; GET /docs lists what there is.",
-            HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not take {request.method}.",
-        }.get(status, error.detail)
-        trace_of(request).reason = status.name.lower()
-        return _response(_told(request, _problem(status, detail)), error.headers)
+    async def handle_fault(request: Request, error: Exception) -> Response:
+        return answer(request, error)
 
-    @app.exception_handler(ClientDisconnect)
-    async def _(request: Request, error: ClientDisconnect) -> Response:
-        # Nobody will read it. But a client that hangs up is no fault of ours: not a 500, not a traceback.
-        trace_of(request).reason = "client_disconnected"
-        return _response(_problem(HTTPStatus.BAD_REQUEST, "The connection ended before the body did."), None)
-
-    @app.exception_handler(Exception)
-    async def _(request: Request, error: Exception) -> Response:
-        status = HTTPStatus.INTERNAL_SERVER_ERROR
-        detail = "The service has a fault; its log has the details under this X-Request-Id."
-        trace_of(request).reason = "fault"
-        return _response(_told(request, _problem(status, detail)), None)
+    for kind in (errors.ReelrankError, HTTPException, ClientDisconnect):
+        app.add_exception_handler(kind, handle)
+    app.add_exception_handler(Exception, handle_fault)
 
 
 def _told(request: Request, problem: Problem) -> Problem:

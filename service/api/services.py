@@ -9,6 +9,7 @@ from starlette.requests import Request
 from service.api.auth import Keys
 from service.runtime.admission import Admission
 from service.runtime.aside import Aside
+from service.runtime.batching import Batches
 from service.runtime.beat import Beat
 from service.runtime.bundles import Bundles
 from service.runtime.catalogue import Catalogue
@@ -41,6 +42,7 @@ class Services:
     tracing: Tracing | None = None
     """`None` when it is off."""
     catalogue: Catalogue = field(default_factory=Catalogue)
+    batches: Batches = field(default_factory=Batches)
     aside: Aside = field(default_factory=Aside)
     draining: bool = False
     """Set at once on SIGTERM: not ready any more, streams end after what they have read."""

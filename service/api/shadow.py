@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from models.features import Candidates
 from models.runtime import Bundle
-from models.schema import Candidate, FeedbackEvent, Profile
+from models.schema import FeedbackEvent, Profile
 from service.api.services import Services
 from service.core.compare import label_differences, order_agreement, slate_differences
 from service.core.labeler import Labels, label
@@ -31,7 +32,7 @@ def offer_slate(
     shadow: OnTrial,
     answered: Bundle,
     answer: Slate,
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     weights: Mapping[str, float] | None,
     **asked: Any,
 ) -> None:

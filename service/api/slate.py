@@ -5,13 +5,15 @@ Shape suffixes: N candidates, K anchors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Final, cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.schema import Candidate
+from models.features import Candidates
 from service.api.wire import Anchor, Item, ItemExplanation
 from service.core.reranker import Explanation, Slate
 
@@ -19,18 +21,28 @@ DECIMALS: Final = 6
 """Of every number in a reply: float32 holds no more, and the text is half as long."""
 
 
-def items(candidates: Sequence[Candidate], slate: Slate, top_k: int | None) -> list[Item]:
+def items(candidates: Candidates, slate: Slate, top_k: int | None) -> list[Item]:
     """The best `top_k` candidates, best first; all of them without a `top_k`."""
     order = slate.order[:top_k]
-    ids = [candidates[i].video_id for i in order]
-    score, seconds, ratio = (_rounded(x[order]) for x in (slate.score, slate.watch_time_s, slate.watch_ratio))
     names = tuple(slate.objectives)
-    values = zip(*(_rounded(x[order]) for x in slate.objectives.values()), strict=True)
-    of_items = [dict(zip(names, value, strict=True)) for value in values]
+    columns = (slate.score, slate.watch_time_s, slate.watch_ratio, *slate.objectives.values())
+    score, seconds, ratio, *objectives = _rounded(np.stack(columns)[:, order])
+    ids = [candidates.video_id[i] for i in order]
+    ranks = range(1, len(ids) + 1)
     if slate.explanation is None:
-        return list(map(Item, ids, range(1, len(ids) + 1), score, seconds, ratio, of_items))
+        return list(map(Item, ids, ranks, score, seconds, ratio, map(_objectives(names), *objectives)))
+    of_items = [dict(zip(names, values, strict=True)) for values in zip(*objectives, strict=True)]
     explained = _explanations(slate.explanation, order)
-    return list(map(Item, ids, range(1, len(ids) + 1), score, seconds, ratio, of_items, explained))
+    return list(map(Item, ids, ranks, score, seconds, ratio, of_items, explained))
+
+
+@cache
+def _objectives(names: tuple[str, ...]) -> Callable[..., dict[str, float]]:
+    """Makes what is written as `{name: value, …}` from the values: in half the time of a dictionary."""
+    fields = [(f"objective_{place}", float) for place in range(len(names))]
+    rename = dict(zip((name for name, _ in fields), names, strict=True))
+    made = msgspec.defstruct("Objectives", fields, rename=rename, gc=False)
+    return cast(Callable[..., dict[str, float]], made)
 
 
 def _explanations(explanation: Explanation, order: list[int]) -> list[ItemExplanation]:

@@ -6,7 +6,7 @@ Shape suffixes: N candidates, K anchors.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import BadInput
-from models.features import candidate_arrays, context_arrays, sequence_arrays
+from models.features import (
+    Array,
+    Candidates,
+    Exposures,
+    candidate_arrays,
+    context_arrays,
+    sequence_arrays,
+)
 from models.fusion import fuse
 from models.runtime import Bundle
-from models.schema import MAX_WATCH_TIME_S, Candidate, FeedbackEvent, Profile
+from models.schema import MAX_WATCH_TIME_S, Profile
+from service.runtime.batching import Batches
 from service.runtime.recorded import Recorded
 
 F32 = npt.NDArray[np.float32]
@@ -61,14 +69,17 @@ class Slate:
         yield from self.objectives.items()
 
 
-def distinct(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[str]]:
+def distinct(candidates: Candidates) -> tuple[Candidates, list[str]]:
     """Each video once, the first mention wins; and the ids that came again, each once."""
-    first: dict[str, Candidate] = {}
+    ids = candidates.video_id
+    if len(set(ids)) == len(ids):
+        return candidates, []
+    first: dict[str, int] = {}
     again: dict[str, None] = {}
-    for c in candidates:
-        if first.setdefault(c.video_id, c) is not c:
-            again[c.video_id] = None
-    return list(first.values()), list(again)
+    for place, video_id in enumerate(ids):
+        if first.setdefault(video_id, place) != place:
+            again[video_id] = None
+    return candidates.at(list(first.values())), list(again)
 
 
 def checked_weights(bundle: Bundle, weights: Mapping[str, float] | None) -> dict[str, float]:
@@ -92,11 +103,68 @@ def checked_weights(bundle: Bundle, weights: Mapping[str, float] | None) -> dict
     return dict(weights)
 
 
+def arrays(
+    bundle: Bundle,
+    candidates: Candidates,
+    *,
+    exposures: Exposures,
+    profile: Profile,
+    tab: str | None,
+    now_ms: int,
+) -> dict[str, Array]:
+    """What the ranker is given, see `rerank`."""
+    manifest = bundle.manifest
+    return (
+        sequence_arrays(exposures.newest(manifest.sequence_length), bundle.vocabulary, now_ms)
+        | candidate_arrays(candidates, bundle.vocabulary)
+        | context_arrays(
+            profile,
+            manifest.default_tab if tab is None else tab,
+            bundle.vocabulary,
+            manifest.profile_numbers,
+            manifest.profile_categories,
+        )
+    )
+
+
+def outputs(bundle: Bundle, *, explain: bool) -> list[str]:
+    """What the ranker is asked for."""
+    wanted = dict.fromkeys(("watch_time_s", "watch_ratio", *bundle.manifest.objectives))
+    return [*wanted, *(EXPLAINED if explain else ())]
+
+
+def slate(
+    bundle: Bundle, inputs: Mapping[str, Array], out: dict[str, Array], weights: Mapping[str, float]
+) -> Slate:
+    """Sort by what the ranker has answered, see `rerank`."""
+    nonfinite = [name for name, x in out.items() if not np.isfinite(x).all()]
+    for name in nonfinite:  # e.g. a duration below what float32 can hold
+        finite: F32 = np.nan_to_num(out[name], nan=0.0, posinf=MAX_WATCH_TIME_S, neginf=0.0)
+        out[name] = finite
+    objectives = {name: _row(out[name]) for name in bundle.manifest.objectives}
+    score_N, parts = fuse(objectives, weights)
+    explanation = None
+    if "anchor_weights" in out:
+        explanation = Explanation(
+            parts, _row(out["anchor_weights"]), _row(out["anchor_ratio"]), _row(out["quantiles_s"])
+        )
+    return Slate(
+        order=np.argsort(-score_N, kind="stable").tolist(),
+        score=score_N,
+        watch_time_s=_row(out["watch_time_s"]),
+        watch_ratio=_row(out["watch_ratio"]),
+        objectives=objectives,
+        explanation=explanation,
+        history_length=inputs["sequence_ids"].shape[1],
+        nonfinite=tuple(nonfinite),
+    )
+
+
 def rerank(
     bundle: Bundle,
-    candidates: Sequence[Candidate],
+    candidates: Candidates,
     *,
-    events: Sequence[FeedbackEvent],
+    exposures: Exposures,
     profile: Profile,
     tab: str | None,
     now_ms: int,
@@ -109,7 +177,7 @@ def rerank(
     Args:
         bundle: taken once by the caller.
         candidates: N different videos, N > 0; unknown members are `None`.
-        events: the user's exposures, oldest first; the newest that the bundle can read are used.
+        exposures: the user's, oldest first; the newest that the bundle can read are used.
         profile: the user's features; may be empty.
         tab: where the slate is shown; `None` takes the bundle's default.
         now_ms: the moment of the ranking.
@@ -117,43 +185,30 @@ def rerank(
         explain: compute what `Explanation` holds too.
         recorded: told of a slate whose predictions are all finite.
     """
-    manifest = bundle.manifest
-    recent = events[-manifest.sequence_length :]
-    inputs = (
-        sequence_arrays(recent, bundle.vocabulary, now_ms)
-        | candidate_arrays(candidates, bundle.vocabulary)
-        | context_arrays(
-            profile,
-            manifest.default_tab if tab is None else tab,
-            bundle.vocabulary,
-            manifest.profile_numbers,
-            manifest.profile_categories,
-        )
-    )
-    wanted = dict.fromkeys(("watch_time_s", "watch_ratio", *manifest.objectives))
-    out = bundle.run_ranker(inputs, [*wanted, *(EXPLAINED if explain else ())])
-    nonfinite = [name for name, x in out.items() if not np.isfinite(x).all()]
-    if recorded is not None and not nonfinite:
+    inputs = arrays(bundle, candidates, exposures=exposures, profile=profile, tab=tab, now_ms=now_ms)
+    ranked = slate(bundle, inputs, bundle.run_ranker(inputs, outputs(bundle, explain=explain)), weights)
+    if recorded is not None and not ranked.nonfinite:
         recorded.slate(inputs)
-    for name in nonfinite:  # e.g. a duration below what float32 can hold
-        finite: F32 = np.nan_to_num(out[name], nan=0.0, posinf=MAX_WATCH_TIME_S, neginf=0.0)
-        out[name] = finite
-    objectives = {name: _row(out[name]) for name in manifest.objectives}
-    score_N, parts = fuse(objectives, weights)
-    return Slate(
-        order=np.argsort(-score_N, kind="stable").tolist(),
-        score=score_N,
-        watch_time_s=_row(out["watch_time_s"]),
-        watch_ratio=_row(out["watch_ratio"]),
-        objectives=objectives,
-        explanation=Explanation(
-            parts, _row(out["anchor_weights"]), _row(out["anchor_ratio"]), _row(out["quantiles_s"])
-        )
-        if explain
-        else None,
-        history_length=len(recent),
-        nonfinite=tuple(nonfinite),
-    )
+    return ranked
+
+
+async def rerank_together(
+    batches: Batches,
+    bundle: Bundle,
+    candidates: Candidates,
+    *,
+    weights: Mapping[str, float],
+    explain: bool = False,
+    recorded: Recorded | None = None,
+    **asked: Any,
+) -> Slate:
+    """`rerank`, in one run with others who ask at the same time."""
+    inputs = arrays(bundle, candidates, **asked)
+    out = await batches.run(bundle, inputs, outputs(bundle, explain=explain))
+    ranked = slate(bundle, inputs, out, weights)
+    if recorded is not None and not ranked.nonfinite:
+        recorded.slate(inputs)
+    return ranked
 
 
 def _row(x: npt.NDArray[Any]) -> F32:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Final
 
 from models.errors import Overloaded
+from service.runtime.beat import EVERY_S
 from service.settings import Settings
 
 SLATE_COST: Final = 100
@@ -31,12 +32,19 @@ LATE_SHARE: Final = 0.15
 """Of a slate's deadline: the loop may be late by so much before less is taken on. A request waits about three
 turns of the loop, until it is read, for its history and for its ranking; some are longer than the last."""
 
+UNREST_SHARE: Final = 0.5
+"""Of a slate's deadline: a loop that was not in time once for so long has more to do than it gets done. A
+burst is over by then; of what lasts, more in flight would only wait longer."""
+
 SHRINK: Final = 0.9
-"""What a budget is multiplied by at each late beat of the loop …"""
+"""What a budget is multiplied by at each late beat of the loop, and for each that it has missed …"""
 FLOOR: Final = 0.1
 """… down to this share of its limit: a few slates, fewer would leave the machine idle between them."""
 GROW: Final = 0.01
 """The share of its limit that it gets back at each other beat: all of it within a second or two."""
+
+LEARN: Final = 0.05
+"""How much of what is known of the cost of requests is of the last one."""
 
 RATE_WINDOW_S: Final = 1.0
 """The rate at which work gets done is looked at anew so often, and only when something is refused."""
@@ -56,7 +64,7 @@ class Budget:
     """
 
     __slots__ = (
-        "_clock", "_done", "_floor", "_marked", "_rate", "_setting", "_waiting",
+        "_clock", "_done", "_floor", "_marked", "_rate", "_setting", "_typical", "_waiting",
         "allowed", "limit", "name", "used",
     )  # fmt: skip
 
@@ -81,16 +89,23 @@ class Budget:
         self._done = 0
         self._marked = (clock(), 0)
         self._rate = 0.0
+        self._typical = 1.0
 
     @property
     def full(self) -> bool:
-        """Whether anything at all would be refused."""
-        return self.used >= self.allowed
+        """Whether a request like those of late would be refused. It is worth knowing before it is read: under
+        twice the load half of all requests are, and reading them would take the time that others need."""
+        return not self._fits(self._typical)
 
-    def adapt(self, late: bool) -> None:
-        """Take on less while the event loop is late, and step by step more when it is not."""
+    def adapt(self, late: bool, beats: float = 1.0) -> None:
+        """Take on less while the event loop is late, and step by step more when it is not.
+
+        Args:
+            late: whether it is.
+            beats: how many beats have gone by since the last call.
+        """
         if late:
-            self.allowed = max(self._floor, self.allowed * SHRINK)
+            self.allowed = max(self._floor, self.allowed * SHRINK**beats)
         elif self.allowed < self.limit:
             self.allowed = min(float(self.limit), self.allowed + self.limit * GROW)
 
@@ -103,6 +118,7 @@ class Budget:
         if self._waiting or not self._fits(cost):
             raise self.overloaded(cost)
         self.used += cost
+        self._typical += (cost - self._typical) * LEARN
         return Taken(self, cost)
 
     async def wait(self, cost: int) -> Taken:
@@ -139,7 +155,7 @@ class Budget:
             retry_after_s=min(wait_s, MAX_RETRY_AFTER_S),
         )
 
-    def _fits(self, cost: int) -> bool:
+    def _fits(self, cost: float) -> bool:
         return self.used + cost <= self.allowed or not self.used
 
     def _give(self, cost: int) -> None:
@@ -202,11 +218,18 @@ class Admission:
         )
 
         self._late_s = settings.deadline_ms / 1e3 * LATE_SHARE
+        self._most_unrest_s = settings.deadline_ms / 1e3 * UNREST_SHARE
+        self._unrest_s = 0.0
 
     def adapt(self, lag_s: float) -> None:
-        """Hear how late the event loop is, in seconds. What is taken on is what makes it late."""
+        """Hear at each beat how late the event loop is, in seconds. What is taken on is what makes it late.
+
+        A slate that waits is worth nothing soon, so at the first sign of more than gets done there are fewer
+        at a time. Labels have longer; they give way only to a loop that is too late for slates.
+        """
+        self._unrest_s = self._unrest_s + EVERY_S + lag_s if lag_s else 0.0
         late = lag_s > self._late_s
-        self.candidates.adapt(late)
+        self.candidates.adapt(late or self._unrest_s > self._most_unrest_s, 1.0 + lag_s / EVERY_S)
         self.events.adapt(late)
 
     def budgets(self) -> tuple[Budget, ...]:

@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from models.errors import BundleError, BundleNotFound, ReelrankError
 from models.manifest import MANIFEST, Manifest
-from models.runtime import Bundle, Device
+from models.runtime import GPU_MEMORY_MIB, Bundle, Device
 from models.store import CURRENT, BundleStore
 from service.runtime import loading
 from service.runtime.recorded import Recorded
@@ -49,6 +49,7 @@ class Bundles:
         folder: a folder of versions, or one version's folder (it has a manifest), which is then fixed.
         slot: where the bundles that answer are held.
         device: where the graphs shall run.
+        gpu_memory_mib: see `Bundle.load`.
         trials: what is on trial where the folder does not say.
         recorded: requests that a bundle is run through.
         metrics: where swaps and refusals are counted.
@@ -60,6 +61,7 @@ class Bundles:
         folder: Path,
         slot: Slot,
         device: Device,
+        gpu_memory_mib: int = GPU_MEMORY_MIB,
         *,
         trials: Mapping[Role, Trial | None],
         recorded: Recorded,
@@ -69,6 +71,7 @@ class Bundles:
         self._folder = folder
         self._slot = slot
         self._device = device
+        self._gpu_memory_mib = gpu_memory_mib
         self._recorded = recorded
         self._metrics = metrics
         self._swapped = swapped
@@ -314,7 +317,9 @@ class Bundles:
 
     async def _read(self, path: Path, *, only: bool = False) -> Bundle:
         bundle = await anyio.to_thread.run_sync(
-            lambda: loading.load(path, self._device, self._recorded, only=only)
+            lambda: loading.load(
+                path, self._device, self._recorded, gpu_memory_mib=self._gpu_memory_mib, only=only
+            )
         )
         self._metrics.reloads.labels("loaded").inc()
         return bundle

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-from models.schema import Candidate, FeedbackEvent, Video
+from models.features import Candidates
+from models.schema import FeedbackEvent, Video
+
+_NOTHING: Final = Video(video_id="unknown")
 
 
 class VideoSource(Protocol):
@@ -42,15 +44,23 @@ class Catalogue:
             self._videos[video.video_id] = video
         self._cursor = cursor
 
-    def complete(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+    def video(self, video_id: str) -> Video:
+        """What is known of one video; perhaps nothing but its id."""
+        return self._videos.get(video_id) or Video(video_id=video_id)
+
+    def complete(self, candidates: Candidates) -> Candidates:
         """Candidates with the members they lack, where the catalogue has them. What a request says wins."""
-        get = self._videos.get
-        return [
-            c
-            if c.duration_s is not None and c.author_id is not None and c.tag is not None
-            else _filled(c, get(c.video_id))
-            for c in candidates
-        ]
+        c = candidates
+        lacking = None in c.duration_s or None in c.author_id or None in c.tag
+        if not lacking or not self._videos:
+            return c
+        known = [self._videos.get(video_id, _NOTHING) for video_id in c.video_id]
+        return Candidates(
+            c.video_id,
+            [k.duration_s if own is None else own for own, k in zip(c.duration_s, known, strict=True)],
+            [k.author_id if own is None else own for own, k in zip(c.author_id, known, strict=True)],
+            [k.tag if own is None else own for own, k in zip(c.tag, known, strict=True)],
+        )
 
     def complete_event(self, event: FeedbackEvent) -> FeedbackEvent:
         """The same for an event; its duration may still be unknown afterwards."""
@@ -65,16 +75,3 @@ class Catalogue:
             author_id=video.author_id if event.author_id is None else event.author_id,
             tag=video.tag if event.tag is None else event.tag,
         )
-
-
-def _filled(candidate: Candidate, video: Video | None) -> Candidate:
-    if video is None:
-        return candidate
-    if candidate.duration_s is None and candidate.author_id is None and candidate.tag is None:
-        return video
-    return Candidate(
-        video_id=candidate.video_id,
-        duration_s=video.duration_s if candidate.duration_s is None else candidate.duration_s,
-        author_id=video.author_id if candidate.author_id is None else candidate.author_id,
-        tag=video.tag if candidate.tag is None else candidate.tag,
-    )

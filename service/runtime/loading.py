@@ -6,27 +6,35 @@ import logging
 from pathlib import Path
 
 from models.errors import ContractMismatch, ReelrankError, SelfTestFailed
-from models.runtime import Bundle, Device
+from models.runtime import GPU_MEMORY_MIB, Bundle, Device
 from service.runtime.recorded import Recorded
 from service.runtime.warmup import warm
 
 log = logging.getLogger("reelrank.bundles")
 
 
-def load(path: Path, device: Device, recorded: Recorded, *, only: bool = False) -> Bundle:
+def load(
+    path: Path,
+    device: Device,
+    recorded: Recorded,
+    *,
+    gpu_memory_mib: int = GPU_MEMORY_MIB,
+    only: bool = False,
+) -> Bundle:
     """Read a version and put it to every test.
 
     Args:
         path: the version's folder.
         device: where the graphs shall run.
         recorded: requests that were answered before.
+        gpu_memory_mib: see `Bundle.load`.
         only: there is no other bundle to answer: failing on recorded requests is then logged and no more,
             because no answer at all would be worse than those few.
 
     Raises:
         BundleError: it cannot be used; see `Bundle.load`.
     """
-    bundle = Bundle.load(path, device=device)
+    bundle = Bundle.load(path, device=device, gpu_memory_mib=gpu_memory_mib)
     try:
         warm(bundle)
     except ReelrankError:

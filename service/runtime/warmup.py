@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Final
 
 from models.errors import ContractMismatch
-from models.features import candidate_arrays, context_arrays, feedback_matrix, group_ids, sequence_arrays
+from models.features import (
+    Candidates,
+    Exposures,
+    candidate_arrays,
+    context_arrays,
+    feedback_matrix,
+    group_ids,
+    sequence_arrays,
+)
 from models.runtime import Bundle
 from models.schema import Candidate, FeedbackEvent
+from service.runtime.batching import CANDIDATES, MOST, USERS, ranked_together
 
 SLATES: Final = (1, 50, 200, 500)
 """Candidates of the warm-up slates."""
@@ -53,12 +63,13 @@ def warm(bundle: Bundle) -> None:
         manifest.profile_categories,
     )
     takes = {spec.name for spec in manifest.ranker.inputs}
+    outputs = [spec.name for spec in manifest.ranker.outputs]
     for size in SLATES:
         slate = [Candidate(video_id=f"w{i}", duration_s=20.0) for i in range(size)]
         for length in (0, len(events) // 2, len(events)):
             inputs = (
-                sequence_arrays(events[:length], bundle.vocabulary, now_ms=10**7)
-                | candidate_arrays(slate, bundle.vocabulary)
+                sequence_arrays(Exposures.of(events[:length]), bundle.vocabulary, now_ms=10**7)
+                | candidate_arrays(Candidates.of(slate), bundle.vocabulary)
                 | context
             )
             if takes != set(inputs):
@@ -66,3 +77,8 @@ def warm(bundle: Bundle) -> None:
                     f"{manifest.version}: the ranker takes {sorted(takes)}, we give {sorted(inputs)}."
                 )
             bundle.run_ranker(inputs)
+    if bundle.on_gpu:
+        for users, candidates in product(USERS, CANDIDATES):
+            if users * candidates <= MOST:
+                filled = inputs | candidate_arrays(Candidates.of(slate[:1] * candidates), bundle.vocabulary)
+                ranked_together(bundle, [filled] * users, outputs)

@@ -73,6 +73,10 @@ class ClusterClient(aioredis.Redis):
         self._reading: asyncio.Task[None] | None = None
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] == "PING":  # a cluster is well when all of its primaries are
+            await self._owner(0)
+            await _all(node.call(args, options) for node in set(self._owners))
+            return True
         slot = slot_of(args)
         end = time.monotonic() + PATIENCE_S
         node, asking = await self._owner(slot), False
@@ -90,6 +94,9 @@ class ClusterClient(aioredis.Redis):
                 if turn > REDIRECTS:
                     await asyncio.sleep(PAUSE_S)
             except (TryAgainError, ClusterDownError) as e:
+                if args[0] == "MGET" and isinstance(e, TryAgainError):
+                    # While a slot moves neither node has all of a user's keys, but each is on one of them.
+                    return [await self.execute_command("GET", key) for key in args[1:]]
                 if args[0] == "MGET" or time.monotonic() > end:
                     raise
                 await asyncio.sleep(PAUSE_S)
@@ -102,20 +109,6 @@ class ClusterClient(aioredis.Redis):
                 if node is before or not self._repeat or time.monotonic() > end:
                     raise ShardAway(f"{written(before.host)}: {str(e) or type(e).__name__}") from e
         raise AssertionError("unreachable")
-
-    async def ping(self, **options: Any) -> Any:
-        """Every primary: a cluster is well when all of them are."""
-        await self._owner(0)
-        await _all(node.call(("PING",), {}) for node in set(self._owners))
-        return True
-
-    async def mget(self, keys: Any, *args: Any) -> Any:
-        names = [keys, *args] if isinstance(keys, str | bytes) else [*keys, *args]
-        try:
-            return await super().mget(names)
-        except TryAgainError:
-            # While a slot moves neither node has all of a user's keys, but each key is on one of them.
-            return [await self.get(name) for name in names]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         assert not transaction, "several nodes have no transaction together"

@@ -31,7 +31,9 @@ from itertools import product
 from typing import Final
 
 import msgspec
+import numpy as np
 
+from models.features import Exposures
 from models.schema import FLAGS, FeedbackEvent, Profile, Video
 
 FORMAT: Final = b"\x01"
@@ -41,6 +43,12 @@ CONTEXT: Final = ("session_id", "tab", "device", "author_id", "tag")
 """Optional members of an event, in the order of the bits that say which are there."""
 
 _HEAD: Final = struct.Struct(">BHIff")  # flags, timestamp_ms as 16 + 32 bits, watch_time_s, duration_s
+_HEAD_BYTES: Final = np.arange(_HEAD.size)
+_HEAD_COLUMNS: Final = np.dtype(
+    [("flags", "u1"), ("high", ">u2"), ("low", ">u4"), ("watch_time_s", ">f4"), ("duration_s", ">f4")]
+)
+_FLAG_BITS: Final = np.arange(len(FLAGS), dtype=np.uint8)
+_SESSION, _TAB, _DEVICE, _AUTHOR, _TAG = (1 << bit for bit in range(len(CONTEXT)))
 _VIDEO: Final = struct.Struct(">Bf")
 _FLOAT: Final = struct.Struct(">f")
 _HAS_CONTEXT: Final = 0x80
@@ -162,6 +170,63 @@ def decode_events(user_id: str, data: bytes, at: int = 0) -> list[FeedbackEvent]
     if at != size:
         raise ValueError(f"the last record needs {at - size} bytes more than the {size} there are")
     return events
+
+
+def decode_exposures(data: bytes, at: int = 0) -> Exposures:
+    """The same records by columns, for who needs neither events nor their ids: a third of the time.
+
+    Raises:
+        ValueError: these bytes are not whole records.
+    """
+    size, head_size, heads = len(data), _HEAD.size, []
+    videos: list[str] = []
+    authors: list[str | None] = []
+    tags: list[str | None] = []
+    tabs: list[str | None] = []
+    try:
+        while at < size:
+            heads.append(at)
+            has_context = data[at] >= _HAS_CONTEXT
+            video_id, at = unpack_id(data, _past_id(data, at + head_size))
+            videos.append(video_id)
+            author = tag = tab = None
+            if has_context:
+                mask = data[at]
+                at += 1
+                if mask & _SESSION:
+                    at = _past_id(data, at)
+                if mask & _TAB:
+                    tab, at = unpack_id(data, at)
+                if mask & _DEVICE:
+                    at = _past_id(data, at)
+                if mask & _AUTHOR:
+                    author, at = unpack_id(data, at)
+                if mask & _TAG:
+                    tag, at = unpack_id(data, at)
+            authors.append(author)
+            tags.append(tag)
+            tabs.append(tab)
+    except (IndexError, UnicodeDecodeError) as e:
+        raise ValueError(f"a record breaks off or is damaged at byte {at} of {size}: {e}") from e
+    if at != size:
+        raise ValueError(f"the last record needs {at - size} bytes more than the {size} there are")
+    fixed = np.frombuffer(data, np.uint8)[np.add.outer(np.array(heads, np.intp), _HEAD_BYTES)]
+    head = fixed.view(_HEAD_COLUMNS)[:, 0]
+    feedback = np.empty((len(heads), 2 + len(FLAGS)), np.float32)
+    feedback[:, 0] = head["watch_time_s"]
+    feedback[:, 1] = head["duration_s"]
+    feedback[:, 1][feedback[:, 1] == 0] = np.nan
+    feedback[:, 2:] = head["flags"][:, None] >> _FLAG_BITS & 1
+    timestamp_ms = (head["high"].astype(np.int64) << 32) + head["low"]
+    return Exposures(videos, authors, tags, tabs, feedback, timestamp_ms)
+
+
+def _past_id(data: bytes, at: int) -> int:
+    """Where the thing after the id at `at` begins."""
+    kind = data[at]
+    if kind < 240:
+        return at + kind + 2
+    return at + kind - 238 if kind < 255 else at + data[at + 1] + 3
 
 
 def encode_video(video: Video) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from redis import asyncio as aioredis
 from redis.asyncio.retry import Retry
@@ -14,17 +14,17 @@ from service.store.replicated import ReplicatedClient
 from service.store.sentinel import PrimaryClient
 from service.store.several import Host, Several
 
+CONNECTIONS: Final = 64
+"""Of this process, to each server."""
 
-def connect(
-    several: Several, *, timeout_s: float, connect_timeout_s: float, max_connections: int, repeat: bool
-) -> aioredis.Redis:
+
+def connect(several: Several, *, timeout_s: float, connect_timeout_s: float, repeat: bool) -> aioredis.Redis:
     """Connects at first use.
 
     Args:
         several: where.
         timeout_s: to answer one command, and to wait for a free connection.
         connect_timeout_s: to connect to a server.
-        max_connections: of this process, to each server.
         repeat: whether a command is sent a second time that was not answered, and so may have been done.
 
     Raises:
@@ -42,7 +42,7 @@ def connect(
         connection(**{**several.options, **limits})
     except TypeError as e:  # it names the option
         raise BadInput(f"The store's URL ({several.where}) has an option that there is not: {e}.") from None
-    pool: dict[str, Any] = {"max_connections": max_connections, "timeout": timeout_s}
+    pool: dict[str, Any] = {"max_connections": CONNECTIONS, "timeout": timeout_s}
     if several.kind == "sentinel":
         return PrimaryClient(several, limits, pool)
 

@@ -10,7 +10,7 @@ from typing import Final, Literal, ParamSpec, TypeVar
 from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent, Profile, Video
 from service.store.breaker import Breaker, State
-from service.store.protocol import Outcome, Store, UserState
+from service.store.protocol import History, Outcome, Store, UserState
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,6 +60,9 @@ class GuardedStore:
 
     async def read(self, user_id: str) -> UserState | None:
         return await self._call(self._reads, self._store.read, user_id)
+
+    async def history(self, user_id: str) -> History | None:
+        return await self._call(self._reads, self._store.history, user_id)
 
     async def put_profile(self, user_id: str, profile: Profile) -> None:
         async with self._places:

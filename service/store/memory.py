@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from models.features import Exposures
 from models.schema import FeedbackEvent, Profile, Video
 from service.store.codec import normalised, seconds
 from service.store.merge import merge
-from service.store.protocol import Outcome, UserState
+from service.store.protocol import History, Outcome, UserState
 
 SEQUENCE_TTL_S = 90 * 86_400
 """Default time after the last write at which a sequence or a profile is let go."""
@@ -90,6 +91,10 @@ class MemoryStore:
             return None
         profile = self._profiles.get(user_id, ({}, 0))[0]
         return UserState(list(self._sequence(user_id).values()), dict(profile))
+
+    async def history(self, user_id: str) -> History | None:
+        state = await self.read(user_id)
+        return None if state is None else History(Exposures.of(state.events), state.profile)
 
     async def put_profile(self, user_id: str, profile: Profile) -> None:
         self._profiles[user_id] = (dict(profile), self._now_ms())

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from models.features import Exposures
 from models.schema import FeedbackEvent, Profile, Video
 
 
@@ -29,6 +30,14 @@ class UserState(msgspec.Struct, frozen=True):
 
     events: list[FeedbackEvent]
     """Oldest first: sorted by (timestamp_ms, event_id), at most the store's sequence length, the newest."""
+    profile: Profile
+
+
+class History(msgspec.Struct, frozen=True):
+    """Everything held on one user that a slate is ranked by."""
+
+    exposures: Exposures
+    """The sequence, by columns."""
     profile: Profile
 
 
@@ -52,6 +61,10 @@ class Store(Protocol):
 
     async def read(self, user_id: str) -> UserState | None:
         """One round trip. `None` for a user the store does not know."""
+        ...
+
+    async def history(self, user_id: str) -> History | None:
+        """The same as `read`, for a slate."""
         ...
 
     async def put_profile(self, user_id: str, profile: Profile) -> None:

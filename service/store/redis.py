@@ -16,24 +16,22 @@ import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
-from redis import asyncio as aioredis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    NoScriptError,
-)
+from redis.exceptions import NoScriptError
 
 from models.errors import BadInput, StoreUnavailable
+from models.features import Exposures
 from models.schema import FeedbackEvent, Profile, Video
 from service.store import codec
 from service.store.connect import connect
 from service.store.failures import unavailable
 from service.store.keys import Keys, claim, user_tag
+from service.store.line import Line, Routed
 from service.store.memory import SEQUENCE_TTL_S, other_user, other_video
-from service.store.protocol import Outcome, UserState
+from service.store.pipe import Pipe
+from service.store.protocol import History, Outcome, UserState
 from service.store.scripts import CATALOGUE_PUT, CATALOGUE_SINCE, CLAIMS, FORGET, SEQUENCE, Script
 from service.store.several import Several
 
@@ -43,6 +41,9 @@ STEP: Final = 500
 """Events an atomic step. The server does nothing else meanwhile (some 10 ms), and the answer must come within
 the time-out; more events of one user, which only an import has, go in several steps."""
 
+NOTHING: Final = Exposures.of([])
+"""The history of a user who has only a profile."""
+
 PAGE: Final = 1000
 """Catalogue entries a command: a few milliseconds of the server's time."""
 
@@ -51,7 +52,8 @@ class RedisStore:
     """Implements `Store` on a Redis server. Use `open`.
 
     Args:
-        client: connections, with the time-outs and retries that the service can afford.
+        reads: a connection for what slates wait for.
+        writes: another for everything else, so that no history waits behind a long answer or a long script's.
         where: what to call the server in messages; no secrets.
         sequence_length: exposures kept a user, the newest.
         idempotency_window_s: for how long at least an accepted event is known. At most twice as long.
@@ -65,7 +67,8 @@ class RedisStore:
 
     def __init__(
         self,
-        client: aioredis.Redis,
+        reads: Line,
+        writes: Line,
         *,
         where: str,
         sequence_length: int = 100,
@@ -75,7 +78,8 @@ class RedisStore:
         prefix: str = "rr",
         now_ms: Callable[[], int] | None = None,
     ) -> None:
-        self._client = client
+        self._reads = reads
+        self._writes = writes
         self._where = where
         self._length = sequence_length
         self._window_ms = round(idempotency_window_s * 1000)
@@ -85,7 +89,7 @@ class RedisStore:
         self._now_ms = now_ms
 
     @classmethod
-    def open(cls, url: str, *, timeout_s: float = 0.25, max_connections: int = 64, **options: Any) -> Self:
+    def open(cls, url: str, *, timeout_s: float = 0.25, **options: Any) -> Self:
         """A store on the server at `url`. Connects at first use.
 
         Args:
@@ -93,8 +97,7 @@ class RedisStore:
                 A server whose certificate the system does not know is `rediss://…?ssl_ca_certs=/ca.pem`; one
                 that asks for ours too, `…&ssl_certfile=/c.pem&ssl_keyfile=/k.pem`. `Several.parse` has those
                 of a cluster and of sentinels.
-            timeout_s: to connect, to answer one command, and to wait for a free connection.
-            max_connections: of this process.
+            timeout_s: to connect, and to answer one command.
             options: as for the class.
 
         Raises:
@@ -103,27 +106,16 @@ class RedisStore:
         where = where_of(url)
         _refuse_missing_files(url)
         if several := Several.parse(url):
-            limits = {"timeout_s": timeout_s, "connect_timeout_s": timeout_s}
-            client = connect(several, max_connections=max_connections, repeat=True, **limits)
-            return cls(client, where=where, **options)
+            line = Routed(connect(several, timeout_s=timeout_s, connect_timeout_s=timeout_s, repeat=True))
+            return cls(line, line, where=where, **options)
         try:
-            pool = aioredis.BlockingConnectionPool.from_url(
-                url,
-                max_connections=max_connections,
-                timeout=timeout_s,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=timeout_s,
-                # By default ten retries of five seconds and back-off: a minute on a frozen server.
-                retry=Retry(NoBackoff(), 1),
-                protocol=2,  # nothing here needs RESP3, and some proxies only have this
-                driver_info=None,  # saves two commands a connection
-            )
+            reads, writes = Pipe(url, timeout_s), Pipe(url, timeout_s)
         except ValueError:  # its text may hold a part of the password
             raise BadInput(
                 f"The store's URL ({where}) cannot be used. Write redis://[user:password@]host:port/db, "
                 "rediss://… or unix:///path, with special characters of the password percent-encoded."
             ) from None
-        return cls(aioredis.Redis(connection_pool=pool), where=where, **options)
+        return cls(reads, writes, where=where, **options)
 
     async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -141,26 +133,33 @@ class RedisStore:
 
     async def read(self, user_id: str) -> UserState | None:
         with self._unavailable("read a user"):
-            async with asyncio.timeout(self._read_timeout_s):
-                found = await self._client.mget(self._keys.sequence(user_id), self._keys.profile(user_id))
-            sequence, profile = cast(list[bytes | None], found)
+            sequence, profile = await self._held(user_id)
             if sequence is None and profile is None:
                 return None
             return UserState(
-                [] if sequence is None else _sequence(user_id, sequence),
+                [] if sequence is None else codec.decode_events(user_id, _checked(sequence), 1),
+                {} if profile is None else codec.decode_profile(profile),
+            )
+
+    async def history(self, user_id: str) -> History | None:
+        with self._unavailable("read a history"):
+            sequence, profile = await self._held(user_id)
+            if sequence is None and profile is None:
+                return None
+            return History(
+                NOTHING if sequence is None else codec.decode_exposures(_checked(sequence), 1),
                 {} if profile is None else codec.decode_profile(profile),
             )
 
     async def put_profile(self, user_id: str, profile: Profile) -> None:
         with self._unavailable("keep a profile"):
-            await self._client.set(
-                self._keys.profile(user_id), codec.encode_profile(profile), px=self._ttl_ms
-            )
+            key = self._keys.profile(user_id)
+            await self._writes.call("SET", key, codec.encode_profile(profile), "PX", self._ttl_ms)
 
     async def forget(self, user_id: str) -> bool:
         with self._unavailable("forget a user"):
             keys, sequence, *pages = await self._run(FORGET, self._keys.user(user_id))
-            events = _sequence(user_id, sequence) if sequence else []
+            events = codec.decode_events(user_id, _checked(sequence), 1) if sequence else []
             events += codec.decode_events(user_id, b"".join(pages))
             await self._claims(b"release", user_id, [event.event_id for event in events])
             return bool(keys)
@@ -190,11 +189,19 @@ class RedisStore:
 
     async def ping(self) -> None:
         with self._unavailable("answer"):
-            await self._client.ping()
+            await self._reads.call("PING")
 
     async def close(self) -> None:
-        await self._client.aclose()
-        await self._client.connection_pool.disconnect()
+        await self._reads.close()
+        await self._writes.close()
+
+    async def _held(self, user_id: str) -> tuple[bytes | None, bytes | None]:
+        """Sequence and profile, as they are stored."""
+        async with asyncio.timeout(self._read_timeout_s):
+            sequence, profile = await self._reads.call(
+                "MGET", self._keys.sequence(user_id), self._keys.profile(user_id)
+            )
+        return sequence, profile
 
     async def _write(self, user_id: str, batch: list[FeedbackEvent]) -> list[Outcome]:
         kinds, *records = await self._run(
@@ -246,9 +253,9 @@ class RedisStore:
     async def _run(self, script: Script, keys: list[str], *args: bytes | str | int) -> Any:
         """Run a script by its digest, or by its text where the server does not have it yet."""
         try:
-            return await self._client.evalsha(script.sha, len(keys), *keys, *args)
+            return await self._writes.call("EVALSHA", script.sha, len(keys), *keys, *args)
         except NoScriptError:
-            return await self._client.eval(script.text, len(keys), *keys, *args)
+            return await self._writes.call("EVAL", script.text, len(keys), *keys, *args)
 
     async def _run_all(
         self, script: Script, calls: Sequence[tuple[list[str], tuple[bytes | str | int, ...]]]
@@ -256,10 +263,9 @@ class RedisStore:
         """Run a script on several slots at once."""
         if len(calls) == 1:
             return [await self._run(script, calls[0][0], *calls[0][1])]
-        pipeline = self._client.pipeline(transaction=False)
-        for keys, args in calls:
-            pipeline.evalsha(script.sha, len(keys), *keys, *args)
-        answers = await pipeline.execute(raise_on_error=False)
+        answers = await self._writes.calls(
+            [("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls]
+        )
         for index, answer in enumerate(answers):
             if isinstance(answer, NoScriptError):
                 answers[index] = await self._run(script, calls[index][0], *calls[index][1])
@@ -278,10 +284,13 @@ class RedisStore:
             ) from e
 
 
-def _sequence(user_id: str, stored: bytes) -> list[FeedbackEvent]:
+def _checked(stored: bytes) -> bytes:
+    """Raises:
+    ValueError: it is no sequence of this format.
+    """
     if stored[:1] != codec.FORMAT:
         raise ValueError(f"a sequence that begins with {stored[:1]!r}, not {codec.FORMAT!r}")
-    return codec.decode_events(user_id, stored, 1)
+    return stored
 
 
 def _refuse_missing_files(url: str) -> None:

@@ -92,9 +92,8 @@ class EventStream:
     def open(cls, url: str, names: Names, *, maxlen: int) -> Self:
         """On the server at `url`, which `RedisStore.open` has accepted. Connects at first use."""
         if several := Several.parse(url):
-            limits = {"timeout_s": TIMEOUT_S, "connect_timeout_s": 1.0}
-            several_client = connect(several, max_connections=64, repeat=False, **limits)
-            return cls(several_client, names, where=where_of(url), maxlen=maxlen)
+            theirs = connect(several, timeout_s=TIMEOUT_S, connect_timeout_s=1.0, repeat=False)
+            return cls(theirs, names, where=where_of(url), maxlen=maxlen)
         client = aioredis.Redis.from_url(
             url,
             socket_timeout=TIMEOUT_S,

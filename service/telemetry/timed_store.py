@@ -10,7 +10,7 @@ from typing import TypeVar
 from prometheus_client import Histogram
 
 from models.schema import FeedbackEvent, Profile, Video
-from service.store.protocol import Outcome, Store, UserState
+from service.store.protocol import History, Outcome, Store, UserState
 
 T = TypeVar("T")
 
@@ -32,6 +32,9 @@ class TimedStore:
 
     async def read(self, user_id: str) -> UserState | None:
         return await self._timed("read", self._store.read(user_id))
+
+    async def history(self, user_id: str) -> History | None:
+        return await self._timed("history", self._store.history(user_id))
 
     async def put_profile(self, user_id: str, profile: Profile) -> None:
         await self._timed("put_profile", self._store.put_profile(user_id, profile))

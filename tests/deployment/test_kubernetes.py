@@ -226,7 +226,7 @@ def test_redis_starts_with_this_configuration_and_the_six_become_one_cluster(tmp
         again = subprocess.run(script, env=env, capture_output=True, text=True, timeout=60)
         assert (again.returncode, "nothing to do" in again.stdout) == (0, True)
         assert list(nodes[0].tell("CONFIG", "GET", "maxmemory-policy").values()) == [b"noeviction"]
-        until(lambda: all(b"master_link_status:down" not in n.tell("INFO", "replication") for n in nodes))
+        until(lambda: sum(b"state=online" in n.tell("INFO", "replication") for n in nodes) == 3)
         run(keeps_an_event(f"redis+cluster://reelrank:PASSWORD@127.0.0.1:{nodes[0].port}?replicas=1"))
 
 

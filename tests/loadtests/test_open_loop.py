@@ -106,7 +106,7 @@ def test_arrivals_have_the_rate_and_come_at_random() -> None:
 
 def made(statuses: list[int], latency_s: list[float]) -> Run:
     n = len(statuses)
-    return Run(np.linspace(0, 1, n), np.array(latency_s), np.zeros(n), np.array(statuses))
+    return Run(np.linspace(0, 1, n), np.array(latency_s), np.zeros(n), np.zeros(n), np.array(statuses))
 
 
 def test_refusals_are_no_errors_but_break_the_objective() -> None:

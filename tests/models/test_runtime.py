@@ -14,7 +14,7 @@ import pytest
 from models.errors import BundleNotFound, ContractMismatch, CorruptBundle, SelfTestFailed
 from models.features import Array
 from models.manifest import LABELER, RANKER, VOCABULARY, Graph, Manifest, Tensor, TensorSpec
-from models.runtime import Bundle
+from models.runtime import Bundle, run_bound
 from models.vocabulary import Vocabulary
 from tests.models import tiny
 
@@ -161,6 +161,18 @@ def test_a_gpu_that_is_not_there_is_an_error_when_demanded_and_none_when_wished_
         pytest.skip("this machine has a GPU that onnxruntime uses")
     with pytest.raises(ContractMismatch, match="`cuda` was asked for"):
         Bundle.load(folder, device="cuda")
+
+
+def test_a_run_that_binds_its_arrays_gives_what_a_plain_one_gives(folder: Path) -> None:
+    bundle = Bundle.load(folder)
+    golden = bundle.manifest.ranker.golden
+    inputs = {name: tensor.array() for name, tensor in golden.inputs.items()}
+    wanted = tuple(reversed(golden.outputs))[:1]
+    plain = bundle.run_ranker(inputs, wanted)
+    bound = run_bound(bundle.ranker, inputs, wanted)
+    assert list(bound) == list(wanted)
+    for name in wanted:
+        np.testing.assert_array_equal(bound[name], plain[name])
 
 
 def manifest_of(folder: Path) -> Manifest:

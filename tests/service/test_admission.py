@@ -19,7 +19,17 @@ from hypothesis import strategies as st
 
 from models.errors import Overloaded
 from models.schema import FeedbackEvent
-from service.runtime.admission import FLOOR, MAX_RETRY_AFTER_S, SLATE_COST, Budget
+from service.runtime.admission import (
+    FLOOR,
+    LATE_SHARE,
+    MAX_RETRY_AFTER_S,
+    SLATE_COST,
+    UNREST_SHARE,
+    Admission,
+    Budget,
+)
+from service.runtime.beat import EVERY_S
+from service.settings import Settings
 from service.store import MemoryStore, Outcome, UserState
 from tests.service.running import event, eventually, served
 from tests.service.test_label_stream import Dialogue, line
@@ -116,6 +126,48 @@ def test_a_late_loop_takes_on_less_never_nothing_and_comes_back() -> None:
         budget.take(100)
 
 
+def test_a_long_beat_counts_as_the_beats_that_it_has_swallowed() -> None:
+    at_once, step_by_step = Budget(1000, "things", "SETTING"), Budget(1000, "things", "SETTING")
+    at_once.adapt(late=True, beats=5.0)
+    for _ in range(5):
+        step_by_step.adapt(late=True)
+    assert at_once.allowed == pytest.approx(step_by_step.allowed)
+
+
+def test_a_burst_changes_nothing_and_a_crowd_that_stays_is_cut_to_what_gets_done() -> None:
+    """Lags that are harmless one by one, for longer than any burst, are of a loop that never rests."""
+    deadline_s = 0.2
+    lag_s = deadline_s * LATE_SHARE / 2
+    admission = Admission(Settings(deadline_ms=deadline_s * 1e3))
+    beats = round(deadline_s * UNREST_SHARE / (EVERY_S + lag_s))
+    for _ in range(20):  # bursts, with a moment of rest between them
+        for _ in range(beats - 1):
+            admission.adapt(lag_s)
+        admission.adapt(0.0)
+    assert admission.candidates.allowed == admission.candidates.limit
+    for _ in range(beats + 30):
+        admission.adapt(lag_s)
+    assert admission.candidates.allowed == admission.candidates.limit * FLOOR
+    assert admission.events.allowed == admission.events.limit  # labels may wait
+
+
+def test_room_is_judged_by_what_requests_were_like_before_one_is_read() -> None:
+    budget = Budget(1000, "things", "SETTING")
+    for _ in range(100):
+        with budget.take(300):
+            assert not budget.full
+    with budget.take(300), budget.take(300), budget.take(300):
+        assert budget.used < budget.allowed
+        assert budget.full
+        with budget.take(100):  # it was only a guess: what is small is still taken by whoever has read it
+            pass
+    for _ in range(100):
+        with budget.take(100):
+            pass
+    with budget.take(300), budget.take(300), budget.take(250):
+        assert not budget.full
+
+
 class Slow(MemoryStore):
     """Answers late, or keeps the whole event loop busy."""
 
@@ -169,7 +221,7 @@ def test_slates_over_the_budget_are_refused_at_once_and_labels_go_on(bundles: Pa
     room = 3 * (SLATE_COST + 20)
     # With such a deadline the loop of a busy machine is not late, and the budget stays what it is.
     options = {"max_inflight_candidates": room, "deadline_ms": 60_000}
-    with served(bundles, Slow(waits_s=0.6), tmp_path, **options) as client:
+    with served(bundles, Slow(waits_s=2.0), tmp_path, **options) as client:
         with crowd(client, 12, "/rerank", json=slate(20)) as answers:
             assert eventually(lambda: metric(client, 'reelrank_in_flight{what="candidates"}') > 0, 3)
             assert client.post("/label", json=event()).status_code == 200

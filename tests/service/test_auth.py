@@ -63,7 +63,7 @@ def test_a_route_asks_for_a_key_unless_it_is_listed_here(bundles: Path, tmp_path
     async def ask() -> None:
         async with open_services(settings, MemoryStore()) as services:
             app = create_app(services)
-            routes = list(iter_route_contexts(app._app.routes))  # type: ignore[attr-defined]
+            routes = list(iter_route_contexts(app._app._app.routes))  # type: ignore[attr-defined]
             transport = httpx2.ASGITransport(app=app)
             async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
                 for route in routes:

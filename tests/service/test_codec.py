@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.features import Exposures
 from models.schema import FLAGS, MAX_TIMESTAMP_MS, FeedbackEvent, Video
 from service.store import codec
 from service.store.merge import merge
@@ -43,6 +46,20 @@ def test_events_come_back(given_events: list[FeedbackEvent]) -> None:
     kept = [codec.normalised(e) for e in given_events]
     assert codec.decode_events("alice", b"".join(map(codec.encode_event, given_events))) == kept
     assert [codec.normalised(e) for e in kept] == kept
+
+
+@given(st.lists(events(), max_size=5))
+def test_the_columns_of_records_are_those_of_their_events(given_events: list[FeedbackEvent]) -> None:
+    data = b"x" + b"".join(map(codec.encode_event, given_events))
+    columns = codec.decode_exposures(data, 1)
+    want = Exposures.of(codec.decode_events("alice", data, 1))
+    for name in Exposures.__slots__:
+        np.testing.assert_array_equal(getattr(columns, name), getattr(want, name))
+    assert [type(x) for x in (columns.feedback, columns.timestamp_ms)] == [np.ndarray, np.ndarray]
+    assert (columns.feedback.dtype, columns.timestamp_ms.dtype) == (
+        want.feedback.dtype,
+        want.timestamp_ms.dtype,
+    )
 
 
 @given(ids)
@@ -81,18 +98,17 @@ def test_a_record_of_eight_byte_ids_takes_33_bytes() -> None:
 
 @given(st.binary(max_size=80))
 def test_bytes_that_are_no_records_are_refused_or_read_but_never_break(data: bytes) -> None:
-    try:
-        found = codec.decode_events("alice", data)
-    except ValueError:
-        return
-    assert len(found) <= len(data) // 15
+    for decode in (codec.decode_exposures, partial(codec.decode_events, "alice")):
+        with contextlib.suppress(ValueError):
+            assert len(decode(data)) <= len(data) // 15
 
 
 @pytest.mark.parametrize("cut", range(1, 33))
 def test_a_record_that_breaks_off_is_refused(cut: int) -> None:
     data = codec.encode_event(event("e2345678", video_id="v2345678"))
-    with pytest.raises(ValueError, match="record"):
-        codec.decode_events("alice", data[:cut])
+    for decode in (codec.decode_exposures, partial(codec.decode_events, "alice")):
+        with pytest.raises(ValueError, match="record"):
+            decode(data[:cut])
 
 
 @given(ids, st.none() | some_seconds, st.none() | ids, st.none() | ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -54,7 +55,7 @@ def of_requests(stream: io.StringIO) -> list[dict[str, Any]]:
 
 class Slow(MemoryStore):
     async def read(self, user_id: str) -> UserState | None:
-        time.sleep(0.06)
+        await asyncio.sleep(0.06)
         return None
 
 
@@ -105,7 +106,7 @@ def test_a_fault_is_told_once_with_its_traceback_under_the_id_of_the_request(
 def test_a_slow_request_has_a_line_with_its_stages_and_version(
     bundles: Path, tmp_path: Path, lines: io.StringIO
 ) -> None:
-    with served(bundles, Slow(), tmp_path, slow_ms=50.0, access_log="off") as client:
+    with served(bundles, Slow(), tmp_path, slow_ms=50.0, deadline_ms=5_000.0, access_log="off") as client:
         client.post("/rerank", json=SLATE).raise_for_status()
         client.get("/health/live").raise_for_status()
     (found,) = of_requests(lines)

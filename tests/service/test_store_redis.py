@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -152,9 +153,13 @@ async def test_two_users_racing_for_an_id_do_not_both_get_it(url: str, store: Re
 
 
 async def test_one_users_events_over_many_connections_are_all_kept(url: str) -> None:
-    async with redis_store(url, max_connections=8) as store:
+    async with contextlib.AsyncExitStack() as stack:
+        stores = [await stack.enter_async_context(redis_store(url, prefix="shared")) for _ in range(8)]
+        store = stores[0]
         batches = [exposures("alice", 5, first=3 * i) for i in range(30)]  # overlapping
-        outcomes = await asyncio.gather(*(store.record("alice", batch) for batch in batches))
+        outcomes = await asyncio.gather(
+            *(stores[i % 8].record("alice", batch) for i, batch in enumerate(batches))
+        )
         state = await store.read("alice")
     assert state is not None
     assert [e.event_id for e in state.events] == [f"e{i:07d}" for i in range(92)]

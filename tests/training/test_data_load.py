@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from models.errors import BadInput
-from models.features import FEEDBACK_COLUMNS, context_arrays, feedback_matrix, sequence_arrays
+from models.features import FEEDBACK_COLUMNS, Exposures, context_arrays, feedback_matrix, sequence_arrays
 from models.schema import FLAGS, FeedbackEvent, Profile
 from models.vocabulary import UNKNOWN, Vocabulary
 from training.data import SyntheticConfig, load, prepare, synthetic_world
@@ -108,7 +108,7 @@ class TestInteractions:
         ]
         last = int(np.flatnonzero(rows.user == 0)[-1])
         history = rows.history(np.array([last]), length=len(events))
-        served = sequence_arrays(events[:-1], vocabulary, events[-1].timestamp_ms)
+        served = sequence_arrays(Exposures.of(events[:-1]), vocabulary, events[-1].timestamp_ms)
         np.testing.assert_array_equal(history.sequence_ids, served["sequence_ids"])
         np.testing.assert_array_equal(history.sequence_feedback, served["sequence_feedback"])
         np.testing.assert_allclose(history.sequence_age_s, served["sequence_age_s"])

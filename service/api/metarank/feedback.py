@@ -145,7 +145,7 @@ async def _put_videos(services: Services, videos: Sequence[Video]) -> int:
         return 0
     known: dict[str, Video] = {}
     for video in videos:
-        before = known.get(video.video_id) or services.catalogue.complete([Video(video_id=video.video_id)])[0]
+        before = known.get(video.video_id) or services.catalogue.video(video.video_id)
         known[video.video_id] = Video(
             video_id=video.video_id,
             duration_s=before.duration_s if video.duration_s is None else video.duration_s,

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from models.manifest import Manifest
 from service.api import body as bodies
+from service.api.asked import Asked
 from service.api.auth import allow
 from service.api.deadline import deadline_s
 from service.api.errors import Invalid, UnknownModel
@@ -68,14 +69,14 @@ def _weights(model: str, manifest: Manifest) -> dict[str, float] | None:
     raise UnknownModel(f"There is no model {model[:64]!r}; the models are {known}.")
 
 
-def _slate(asked: RankRequest, weights: dict[str, float] | None, *, nobody: str) -> RerankRequest:
+def _slate(asked: RankRequest, weights: dict[str, float] | None, *, nobody: str) -> Asked:
     candidates = []
     for index, item in enumerate(asked.items):
         try:
             candidates.append(mapping.candidate(item))
         except Invalid as e:
             raise Invalid(str(e), loc=f"items[{index}].{e.loc}") from None
-    return RerankRequest(
+    request = RerankRequest(
         user_id=asked.user or asked.session or nobody,
         candidates=candidates,
         request_id=asked.id,
@@ -83,6 +84,7 @@ def _slate(asked: RankRequest, weights: dict[str, float] | None, *, nobody: str)
         weights=weights,
         tab=mapping.tab(asked.fields),
     )
+    return Asked.of(request)
 
 
 def _features(item: Item) -> list[Field]:

@@ -1,0 +1,44 @@
+"""Recorded traffic: a file of requests, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from loadtests.load.connections import post
+from models.errors import BadInput
+
+
+def read_trace(path: Path) -> list[bytes]:
+    """The requests of a recording, in its order.
+
+    Args:
+        path: lines of `{"path": "/rerank", "body": {…}}`. Empty lines are passed over.
+
+    Raises:
+        BadInput: it cannot be read, holds no request, or a line is something else.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise BadInput(f"The trace {path} cannot be read: {e}.") from None
+    requests = [_request(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not requests:
+        raise BadInput(f'{path} holds no request. A line is {{"path": "/rerank", "body": {{…}}}}.')
+    return requests
+
+
+def _request(line: str, where: str) -> bytes:
+    try:
+        found: Any = json.loads(line)
+    except ValueError as e:
+        raise BadInput(f"{where} is not JSON: {e}.") from None
+    path = found.get("path") if isinstance(found, dict) else None
+    if not isinstance(path, str) or not path.startswith("/") or set(found) != {"path", "body"}:
+        raise BadInput(
+            f'{where} must be {{"path": "/rerank", "body": {{…}}}} and nothing else, found {line[:80]!r}.'
+        )
+    if not path.isascii() or not path.isprintable() or " " in path:
+        raise BadInput(f"{where}: `path` must be that of a URL, percent-encoded, found {path[:80]!r}.")
+    return post(path, json.dumps(found["body"]).encode())

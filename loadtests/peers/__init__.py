@@ -1,0 +1,1 @@
+"""The same graph and the same request behind other servers, in turn with ours."""

@@ -1,0 +1,137 @@
+"""What both peers do with a request, as one writes it with pydantic, Redis and ONNX Runtime.
+
+Runs in the peers' own environments, and takes the bundle and its features from `models/`: a second
+implementation of the features could be wrong, or slower than it need be, and neither is what is compared.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+from pydantic import BaseModel, TypeAdapter
+
+from models.features import Candidates, Exposures, candidate_arrays, context_arrays, sequence_arrays
+from models.fusion import fuse
+from models.runtime import Bundle
+from models.schema import Candidate as KnownCandidate
+from models.schema import FeedbackEvent
+
+BUNDLE: Final = "PEER_BUNDLE"
+STORE: Final = "PEER_STORE"
+WORKERS: Final = "PEER_WORKERS"
+PORT: Final = "PEER_PORT"
+"""Names of the variables that a peer is told by: a version's folder, the store's URL, two numbers."""
+
+
+class Candidate(BaseModel):
+    """A video of a request."""
+
+    video_id: str
+    duration_s: float | None = None
+    author_id: str | None = None
+    tag: str | None = None
+
+
+class Request(BaseModel):
+    """The members of our `/rerank` that are compared."""
+
+    user_id: str
+    timestamp_ms: int
+    candidates: list[Candidate]
+
+
+class Item(BaseModel):
+    """One video of an answer."""
+
+    video_id: str
+    rank: int
+    score: float
+    watch_time_s: float
+
+
+class Slate(BaseModel):
+    """An answer."""
+
+    items: list[Item]
+
+
+class Event(BaseModel):
+    """One exposure of a history."""
+
+    video_id: str
+    timestamp_ms: int
+    watch_time_s: float
+    duration_s: float
+    like: bool = False
+    follow: bool = False
+    comment: bool = False
+    forward: bool = False
+    hate: bool = False
+    profile_enter: bool = False
+    author_id: str | None = None
+    tag: str | None = None
+    tab: str | None = None
+
+
+_HISTORY: Final = TypeAdapter(list[Event])
+
+
+def history_key(user_id: str) -> str:
+    """Where a user's exposures are: one value, a JSON array, oldest first."""
+    return f"peer:history:{user_id}"
+
+
+class Ranker:
+    """The graph in one process.
+
+    Args:
+        folder: a version of the bundle.
+
+    Raises:
+        ReelrankError: it cannot be loaded.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._bundle = Bundle.load(folder, threads=1)
+        manifest = self._bundle.manifest
+        self._weights = dict(manifest.weights)
+        self._outputs = list(dict.fromkeys(("watch_time_s", *manifest.objectives)))
+        self._context = context_arrays(
+            {},
+            manifest.default_tab,
+            self._bundle.vocabulary,
+            manifest.profile_numbers,
+            manifest.profile_categories,
+        )
+
+    def rank(self, request: Request, history: bytes | None) -> list[dict[str, Any]]:
+        """One slate.
+
+        Args:
+            request: what is asked.
+            history: what the store has under `history_key`; `None` of a user it does not know.
+
+        Returns:
+            The members of an `Item` for each candidate, best first; equal scores keep the caller's order.
+        """
+        manifest, vocabulary = self._bundle.manifest, self._bundle.vocabulary
+        events = [] if history is None else _HISTORY.validate_json(history)
+        # The features read members by their names: what pydantic has made need not be made again.
+        recent = cast("list[FeedbackEvent]", events[-manifest.sequence_length :])
+        candidates = cast("list[KnownCandidate]", request.candidates)
+        out = self._bundle.run_ranker(
+            sequence_arrays(Exposures.of(recent), vocabulary, request.timestamp_ms)
+            | candidate_arrays(Candidates.of(candidates), vocabulary)
+            | self._context,
+            self._outputs,
+        )
+        score, _ = fuse(
+            {name: np.asarray(out[name][0], np.float32) for name in manifest.objectives}, self._weights
+        )
+        scores, watched = score.tolist(), out["watch_time_s"][0].tolist()
+        return [
+            {"video_id": candidates[i].video_id, "rank": rank, "score": scores[i], "watch_time_s": watched[i]}
+            for rank, i in enumerate(np.argsort(-score, kind="stable").tolist(), 1)
+        ]

@@ -1,0 +1,108 @@
+"""The steps of a request, each timed by itself in this process: where the time of POST /rerank goes.
+
+The steps run in the order that a request has them, one round after the other, because what a step finds in
+the caches is what the one before has left there: timed in a loop of its own each would look several times as
+fast. What is left of a request's time is HTTP, waiting, admission and counting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import uvloop
+
+from models.runtime import Bundle
+from models.schema import FeedbackEvent
+from service.api.asked import read
+from service.api.slate import items
+from service.core.reranker import Slate, arrays, checked_weights, outputs, slate
+from service.store import EmbeddedServer, RedisStore
+
+ROUNDS: Final = 400
+WARM_UP: Final = 50
+
+Steps = dict[str, float]
+
+
+def rerank_steps(
+    bundle: Bundle, histories: dict[str, list[FeedbackEvent]], slates: Sequence[dict[str, Any]]
+) -> Steps:
+    """Milliseconds of each step of POST /rerank, medians.
+
+    Args:
+        bundle: that answers.
+        histories: by user.
+        slates: bodies, for those users.
+    """
+
+    async def main() -> Steps:
+        with tempfile.TemporaryDirectory() as folder, EmbeddedServer(Path(folder) / "store") as server:
+            store = RedisStore.open(server.url)
+            try:
+                for user_id, events in histories.items():
+                    await store.record(user_id, events)
+                return await _rerank_rounds(bundle, store, [json.dumps(slate).encode() for slate in slates])
+            finally:
+                await store.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+async def _rerank_rounds(bundle: Bundle, store: RedisStore, bodies: Sequence[bytes]) -> Steps:
+    encoder = msgspec.json.Encoder()
+    weights, names = checked_weights(bundle, None), outputs(bundle, explain=False)
+    clock = _Clock()
+    for number in range(WARM_UP + ROUNDS):
+        if number == WARM_UP:
+            clock = _Clock()
+        body = bodies[number % len(bodies)]
+        asked = clock.timed("decode", lambda body=body: read(body))
+        history = await clock.waited("state", lambda asked=asked: store.history(asked.user_id))
+        assert history is not None
+        given = {"exposures": history.exposures, "profile": history.profile, "tab": asked.tab}
+        inputs = clock.timed(
+            "features",
+            lambda asked=asked, given=given: arrays(
+                bundle, asked.candidates, now_ms=asked.timestamp_ms or 0, **given
+            ),
+        )
+        out = clock.timed("inference", lambda inputs=inputs: bundle.run_ranker(inputs, names))
+        ranked: Slate = clock.timed(
+            "order", lambda inputs=inputs, out=out: slate(bundle, inputs, out, weights)
+        )
+        clock.timed(
+            "encode",
+            lambda asked=asked, ranked=ranked: encoder.encode(items(asked.candidates, ranked, asked.top_k)),
+        )
+    return clock.medians_ms()
+
+
+class _Clock:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self._took: dict[str, list[float]] = {}
+
+    def timed(self, step: str, call: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        result = call()
+        self._took.setdefault(step, []).append(time.perf_counter() - began)
+        return result
+
+    async def waited(self, step: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        began = time.perf_counter()
+        result = await call()
+        self._took.setdefault(step, []).append(time.perf_counter() - began)
+        return result
+
+    def medians_ms(self) -> Steps:
+        return {step: round(statistics.median(took) * 1e3, 3) for step, took in self._took.items()}

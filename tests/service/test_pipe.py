@@ -1,0 +1,142 @@
+"""The shared connection to the store: whoever asks gets his own answer, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis.exceptions import AuthenticationError, NoScriptError, ResponseError
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import TimeoutError as NotInTime
+
+from loadtests.faults.proxy import FaultProxy
+from service.store.pipe import Pipe
+from tests.service.stores import embedded
+
+pytestmark = pytest.mark.anyio
+
+TIMEOUT_S = 5.0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with embedded(tmp_path_factory.mktemp("valkey")) as found:
+        yield found
+
+
+@pytest.fixture
+def proxy(url: str) -> Iterator[FaultProxy]:
+    with FaultProxy(url.removeprefix("unix://")) as running:
+        yield running
+
+
+async def test_each_of_many_who_ask_at_once_gets_his_own_answer(url: str) -> None:
+    pipe = Pipe(url, TIMEOUT_S)
+
+    async def ask(number: int) -> bool:
+        answers = await pipe.calls([("ECHO", f"{number}-{i}") for i in range(number % 5)])
+        return answers == [f"{number}-{i}".encode() for i in range(number % 5)]
+
+    assert all(await asyncio.gather(*map(ask, range(500))))
+    await pipe.close()
+
+
+async def test_who_stops_waiting_leaves_no_answer_to_the_next(url: str) -> None:
+    pipe = Pipe(url, TIMEOUT_S)
+    await pipe.call("PING")
+    for number in range(50):
+        given_up = asyncio.create_task(pipe.call("ECHO", "not mine"))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        assert await pipe.call("ECHO", number) == str(number).encode()
+    await pipe.close()
+
+
+async def test_an_error_among_several_answers_is_that_ones_alone(url: str) -> None:
+    pipe = Pipe(url, TIMEOUT_S)
+    first, second, third = await pipe.calls([("ECHO", "a"), ("EVALSHA", "0" * 40, 0), ("ECHO", b"b")])
+    assert (first, third) == (b"a", b"b")
+    assert isinstance(second, NoScriptError)
+    with pytest.raises(ResponseError, match="unknown command"):
+        await pipe.call("NOSUCH")
+    await pipe.close()
+
+
+async def test_a_connection_that_was_cut_is_made_again_and_the_command_repeated(proxy: FaultProxy) -> None:
+    pipe = Pipe(f"redis://127.0.0.1:{proxy.port}", TIMEOUT_S)
+    for number in range(5):
+        assert await pipe.call("ECHO", number) == str(number).encode()
+        proxy.cut()
+    await pipe.close()
+
+
+async def test_a_silent_connection_is_given_up_even_if_nobody_waits_to_the_end(proxy: FaultProxy) -> None:
+    pipe = Pipe(f"redis://127.0.0.1:{proxy.port}", 0.2)
+    before = await pipe.call("CLIENT", "ID")
+    proxy.half_open()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await pipe.call("PING")
+    with pytest.raises(NotInTime):
+        await pipe.call("PING")
+    proxy.heal()
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:  # what was sent into the silence is answered to nobody
+            try:
+                assert await pipe.call("CLIENT", "ID") != before
+                break
+            except NotInTime:
+                continue
+    await pipe.close()
+
+
+async def test_those_who_wait_for_a_server_that_is_away_are_all_told(tmp_path: Path) -> None:
+    pipe = Pipe(f"unix://{tmp_path}/nobody.sock", TIMEOUT_S)
+    told = await asyncio.gather(*(pipe.call("PING") for _ in range(50)), return_exceptions=True)
+    assert {type(e) for e in told} == {NotConnected}
+    await pipe.close()
+
+
+async def test_a_wrong_password_is_said_to_be_one(proxy: FaultProxy) -> None:
+    pipe = Pipe(f"redis://nobody:wrong@127.0.0.1:{proxy.port}", TIMEOUT_S)
+    with pytest.raises(AuthenticationError):
+        await pipe.call("PING")
+    await pipe.close()
+
+
+async def test_a_database_is_chosen_by_its_number(proxy: FaultProxy) -> None:
+    first, second = (Pipe(f"redis://127.0.0.1:{proxy.port}/{db}", TIMEOUT_S) for db in (0, 3))
+    await first.call("SET", "pipe-db", "0")
+    assert await second.call("GET", "pipe-db") is None
+    await asyncio.gather(first.close(), second.close())
+
+
+async def test_what_is_closed_answers_nothing_any_more(url: str) -> None:
+    pipe = Pipe(url, TIMEOUT_S)
+    await pipe.call("PING")
+    waiting = asyncio.create_task(pipe.call("BLPOP", "nothing", 60))
+    await asyncio.sleep(0.05)
+    await pipe.close()
+    with pytest.raises(NotConnected):
+        await waiting
+
+
+async def test_what_is_no_redis_server_is_told_apart_from_one() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        pipe = Pipe(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", TIMEOUT_S)
+        with pytest.raises(NotConnected, match="no Redis server"):
+            await pipe.call("PING")
+        await pipe.close()
