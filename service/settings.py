@@ -22,7 +22,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="REELRANK_", frozen=True, extra="forbid")
 
     store: str | None = None
-    """`redis://…`, `rediss://…` or `unix://…`. Without it the program starts a Valkey server of its own."""
+    """`redis://…`, `rediss://…`, `unix://…`, `redis+cluster://…` or `redis+sentinel://…`. Without it the
+    program starts a Valkey server of its own."""
     data_dir: Path = Path("~/.local/share/reelrank")
     """Everything that must survive a restart: the embedded store and the unlearning ledger; and requests
     without ids, for the next warm-up."""

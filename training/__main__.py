@@ -25,6 +25,7 @@ from training.loop import predict
 from training.progress import progress
 from training.provenance import command, commit, machine
 from training.reference import reference, republish, same_log
+from training.triton import lay_out
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 bench_app = typer.Typer(no_args_is_help=True, help="What the expensive steps cost, as JSON.")
@@ -180,8 +181,13 @@ def label(
 
 @app.command()
 def export(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="what `fit` wrote")],
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="what `fit` wrote; for `--layout triton` a version's folder")
+    ],
     to: Bundles = BUNDLES,
+    layout: Annotated[
+        str, typer.Option(help="`bundle`, or `triton`: a bundle as a model repository")
+    ] = "bundle",
     which: Annotated[str, typer.Option(help="`final`, or `judged`: the fit before the test days")] = "final",
     data: Annotated[
         Path | None, typer.Option(help="what the run was fitted on: the service can then tell drift")
@@ -189,6 +195,11 @@ def export(
     figures: Json = None,
 ) -> None:
     """Write a run's weights as one immutable bundle. `promote` makes it the active one."""
+    if layout == "triton":
+        typer.echo(f"wrote {lay_out(run_folder, to)}, a model repository")
+        return
+    if layout != "bundle":
+        raise BadInput(f"--layout must be bundle or triton, found {layout!r}.")
     if which not in ("final", "judged"):
         raise BadInput(f"--which must be final or judged, found {which!r}.")
     saved = run.read(run_folder, "final" if which == "final" else "judged")

@@ -9,6 +9,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    ClusterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -19,6 +20,14 @@ from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import TimeoutError as NotInTime
 
 from models.errors import StoreUnavailable
+
+
+class ShardAway(RedisError):
+    """Of several primaries the one that has this user is away; the others answer."""
+
+
+class NotReplicated(RedisError):
+    """A write was done, and not by as many replicas as it must be before it counts."""
 
 
 @contextmanager
@@ -42,6 +51,12 @@ def unavailable(whose: str, what: str) -> Iterator[None]:
 def reason_of(error: Exception) -> str:
     """`StoreUnavailable.reason`. The order matters: some of the client's errors are kinds of others."""
     match error:
+        case ShardAway() | ClusterDownError():
+            return "shard"
+        case NotReplicated():
+            return "replicas"
+        case ResponseError() if "NOREPLICAS" in str(error):
+            return "replicas"
         case BusyLoadingError():
             return "loading"
         case AuthenticationError() | AuthorizationError() | NoPermissionError():

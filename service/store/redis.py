@@ -25,12 +25,15 @@ from models.errors import BadInput, StoreUnavailable
 from models.features import Exposures
 from models.schema import FeedbackEvent, Profile, Video
 from service.store import codec
+from service.store.connect import connect
 from service.store.failures import unavailable
 from service.store.keys import Keys, claim, user_tag
+from service.store.line import Line, Routed
 from service.store.memory import SEQUENCE_TTL_S, other_user, other_video
 from service.store.pipe import Pipe
 from service.store.protocol import History, Outcome, UserState
 from service.store.scripts import CATALOGUE_PUT, CATALOGUE_SINCE, CLAIMS, FORGET, SEQUENCE, Script
+from service.store.several import Several
 
 KINDS: Final = {"a": "accepted", "d": "duplicate", "m": "merged", "c": "conflict"}
 
@@ -64,8 +67,8 @@ class RedisStore:
 
     def __init__(
         self,
-        reads: Pipe,
-        writes: Pipe,
+        reads: Line,
+        writes: Line,
         *,
         where: str,
         sequence_length: int = 100,
@@ -92,7 +95,8 @@ class RedisStore:
         Args:
             url: `redis://[user:password@]host[:port][/db]`, `rediss://…` (TLS) or `unix://[user:password@]/path[?db=…]`.
                 A server whose certificate the system does not know is `rediss://…?ssl_ca_certs=/ca.pem`; one
-                that asks for ours too, `…&ssl_certfile=/c.pem&ssl_keyfile=/k.pem`.
+                that asks for ours too, `…&ssl_certfile=/c.pem&ssl_keyfile=/k.pem`. `Several.parse` has those
+                of a cluster and of sentinels.
             timeout_s: to connect, and to answer one command.
             options: as for the class.
 
@@ -101,6 +105,9 @@ class RedisStore:
         """
         where = where_of(url)
         _refuse_missing_files(url)
+        if several := Several.parse(url):
+            line = Routed(connect(several, timeout_s=timeout_s, connect_timeout_s=timeout_s, repeat=True))
+            return cls(line, line, where=where, **options)
         try:
             reads, writes = Pipe(url, timeout_s), Pipe(url, timeout_s)
         except ValueError:  # its text may hold a part of the password
@@ -311,6 +318,8 @@ def _refuse_missing_files(url: str) -> None:
 
 def where_of(url: str) -> str:
     """The URL without user, password and options, for messages."""
+    if several := Several.parse(url):
+        return several.where
     try:
         parts = urlsplit(url)
         if parts.scheme == "unix":

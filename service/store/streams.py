@@ -20,9 +20,11 @@ from redis.crc import key_slot
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from models.errors import BadInput
+from service.store.connect import connect
 from service.store.failures import unavailable
 from service.store.redis import where_of
 from service.store.scripts import SETTLE
+from service.store.several import Several
 
 BLOCK_MS: Final = 500
 """How long a read waits for new entries."""
@@ -89,6 +91,9 @@ class EventStream:
     @classmethod
     def open(cls, url: str, names: Names, *, maxlen: int) -> Self:
         """On the server at `url`, which `RedisStore.open` has accepted. Connects at first use."""
+        if several := Several.parse(url):
+            theirs = connect(several, timeout_s=TIMEOUT_S, connect_timeout_s=1.0, repeat=False)
+            return cls(theirs, names, where=where_of(url), maxlen=maxlen)
         client = aioredis.Redis.from_url(
             url,
             socket_timeout=TIMEOUT_S,

@@ -10,6 +10,7 @@ import pytest
 from service.store import MemoryStore, RedisStore
 from service.store.embedded import server_binary
 from tests.contract.store import StoreContract
+from tests.service import clusters
 from tests.service.stores import Clock, cluster, debian, embedded, memory_store, small_redis_store
 
 
@@ -29,6 +30,12 @@ def debian_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with cluster(Path(tmp_path_factory.mktemp("cluster")), server_binary()) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def nodes_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with clusters.cluster(tmp_path_factory.mktemp("nodes")) as nodes:
+        yield nodes.url
 
 
 class TestMemory(StoreContract):
@@ -55,4 +62,11 @@ class TestCluster(StoreContract):
     @pytest.fixture
     async def store(self, clock: Clock, cluster_url: str) -> AsyncIterator[RedisStore]:
         async with small_redis_store(cluster_url, clock) as store:
+            yield store
+
+
+class TestClusterOfThree(StoreContract):
+    @pytest.fixture
+    async def store(self, clock: Clock, nodes_url: str) -> AsyncIterator[RedisStore]:
+        async with small_redis_store(nodes_url, clock) as store:
             yield store

@@ -87,7 +87,7 @@ def debian(data_dir: Path) -> Iterator[str]:
 @contextmanager
 def cluster(data_dir: Path, program: Path) -> Iterator[str]:
     """The URL of a cluster of one node: it has every slot, and refuses a command or script over two."""
-    port, bus = _free_port(), _free_port()
+    port, bus = free_port(), free_port()
     command = [str(program), "--port", str(port), "--cluster-enabled", "yes", "--cluster-port", str(bus)]
     command += ["--bind", "127.0.0.1", "--dir", str(data_dir), "--save", "", "--logfile", "server.log"]
     guard = [sys.executable, "-I", "-S", _guard.__file__, "follow", str(os.getpid())]
@@ -118,7 +118,7 @@ def run(coroutine: Any) -> Any:
     return asyncio.run(coroutine)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])

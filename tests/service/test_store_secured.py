@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -21,8 +22,9 @@ from redis.exceptions import ResponseError
 from models.errors import BadInput, StoreUnavailable
 from service.store import EmbeddedServer, RedisStore
 from tests.architecture.repository import ROOT
+from tests.service import clusters
 from tests.service.running import command, event, running
-from tests.service.stores import until
+from tests.service.stores import free_port, until
 from tests.service.test_serve import SLATE, refused
 
 PASSWORD = "p@ss:w/rd"
@@ -34,21 +36,12 @@ def over_tls(folder: Path, ca: trustme.CA) -> Iterator[int]:
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("no redis-server on the PATH (apt-get install redis-server)")
-    certificate = ca.issue_cert("localhost")
-    ca.cert_pem.write_to_path(str(folder / "ca.pem"))
-    certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
-    certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     options = {
+        **certified(folder, ca),
         "port": "0",
         "tls-port": str(port),
         "bind": "127.0.0.1",
-        "tls-cert-file": str(folder / "cert.pem"),
-        "tls-key-file": str(folder / "key.pem"),
-        "tls-ca-cert-file": str(folder / "ca.pem"),
-        "tls-auth-clients": "no",
         "requirepass": PASSWORD,
         "save": "",
         "dir": str(folder),
@@ -64,6 +57,20 @@ def over_tls(folder: Path, ca: trustme.CA) -> Iterator[int]:
             yield port
         finally:
             server.terminate()
+
+
+def certified(folder: Path, ca: trustme.CA) -> dict[str, str]:
+    """The options of a server with a certificate for `localhost`; `ca.pem` in the folder vouches for it."""
+    certificate = ca.issue_cert("localhost")
+    ca.cert_pem.write_to_path(str(folder / "ca.pem"))
+    certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
+    certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    return {
+        "tls-cert-file": str(folder / "cert.pem"),
+        "tls-key-file": str(folder / "key.pem"),
+        "tls-ca-cert-file": str(folder / "ca.pem"),
+        "tls-auth-clients": "no",
+    }
 
 
 def _listens(port: int, server: subprocess.Popen[bytes]) -> bool:
@@ -122,14 +129,13 @@ def test_a_certificate_that_is_not_there_ends_the_start(bundles: Path, tmp_path:
 # --- an ACL user
 
 
-def documented_rule(user: str) -> list[str]:
-    """What SECURITY.md tells an operator to type, as words."""
-    (line,) = [
-        text
+def documented_rules(user: str) -> list[list[str]]:
+    """What SECURITY.md tells an operator to type: for one server, then what several need besides."""
+    return [
+        text.replace(">PASSWORD", f">{PASSWORD}").split()
         for text in (ROOT / "SECURITY.md").read_text().splitlines()
         if text.startswith(f"ACL SETUSER {user} ")
     ]
-    return line.replace(">PASSWORD", f">{PASSWORD}").split()
 
 
 @pytest.fixture(scope="module", params=["embedded", "debian"])
@@ -145,7 +151,7 @@ def server(
     with EmbeddedServer(tmp_path_factory.mktemp("store"), program=program) as started:
         with Redis.from_url(started.url) as root:
             for user in ("reelrank", "reelrank-consumer"):
-                root.execute_command(*documented_rule(user))
+                root.execute_command(*documented_rules(user)[0])
         yield started
 
 
@@ -221,3 +227,75 @@ def test_the_documented_acl_user_can_do_nothing_else(server: EmbeddedServer, wor
         until(client.ping)
         with pytest.raises(ResponseError, match=r"permission|access|ACL"):
             client.execute_command(*words)
+
+
+# --- beyond one node
+
+
+def test_the_documented_acl_user_can_do_all_that_the_service_does_on_a_cluster_over_tls(
+    bundles: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    options = certified(tmp_path, trustme.CA()) | {
+        "tls-port": str(port),
+        "cluster-enabled": "yes",
+        "tls-cluster": "yes",
+        "save": "",
+    }
+    given = [part for name, value in options.items() for part in (f"--{name}", value)]
+    with clusters.node(tmp_path / "node", *given) as node:
+        node.tell("CLUSTER", "ADDSLOTSRANGE", 0, clusters.SLOTS - 1)
+        alone, beyond = documented_rules("reelrank")
+        node.tell(*alone)
+        node.tell(*beyond)
+        until(lambda: b"cluster_state:ok" in node.tell("CLUSTER", "INFO"))
+        login = f"reelrank:{quote(PASSWORD, safe='')}"
+        url = f"rediss+cluster://{login}@localhost:{port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
+        with running(bundles, tmp_path / "data", REELRANK_STORE=url) as service, service.client() as http:
+            assert http.post("/label", json=[event(f"e{i}") for i in range(40)]).json()["accepted"] == 40
+            assert http.post("/rerank", json=SLATE).json()["history_length"] == 40
+            assert http.get("/health/ready").json()["degraded"] == []
+        for wrong in (
+            url.replace("rediss", "redis").partition("?")[0],
+            url.replace("localhost", "127.0.0.1"),
+        ):
+            said = asyncio.run(refusal(wrong))
+            assert not [secret for secret in (PASSWORD, quote(PASSWORD, safe="")) if secret in said]
+        assert "replicas have it" in asyncio.run(refused_write(f"{url}&replicas=1"))
+        denied = [entry for entry in node.tell("ACL", "LOG") if b"reelrank" in str(entry).encode()]
+        assert not denied
+        wrong = url.replace(quote(PASSWORD, safe=""), "hidden-word")
+        start = ("serve", "--port", "0", "--bundle", str(bundles), "--store", wrong)
+        said = refused(command(*start, data_dir=tmp_path / "data"))
+        assert "REELRANK_STORE" in said
+        assert "hidden-word" not in said
+
+
+async def refused_write(url: str) -> str:
+    """What a store says that is given an event and cannot keep it."""
+    store = RedisStore.open(url, timeout_s=5)
+    try:
+        with pytest.raises(StoreUnavailable) as caught:
+            await store.put_profile("alice", {})
+        return str(caught.value)
+    finally:
+        await store.close()
+
+
+def test_the_documented_user_of_a_sentinel_can_find_the_primary_and_do_nothing_else(tmp_path: Path) -> None:
+    with clusters.watched(tmp_path, replicas=1, sentinels=1) as guarded:
+        sentinel = guarded.sentinels[0]
+        (line,) = re.findall(r"`(ACL SETUSER watcher .*?)`", (ROOT / "SECURITY.md").read_text())
+        sentinel.tell(*line.replace(">PASSWORD", f">{PASSWORD}").split())
+        watcher = clusters.Node(sentinel.port, sentinel.bus, sentinel.process, "watcher", PASSWORD)
+        sentinel.tell("ACL", "SETUSER", "default", "off")
+        login = f"sentinel_username=watcher&sentinel_password={quote(PASSWORD, safe='')}"
+        asyncio.run(answers(f"{guarded.url}?{login}"))
+        with pytest.raises(ResponseError, match="permission"):
+            watcher.tell("SENTINEL", "FAILOVER", clusters.NAME)
+
+
+async def answers(url: str) -> None:
+    store = RedisStore.open(url, timeout_s=5)
+    await store.ping()
+    await store.close()

