@@ -34,8 +34,12 @@ import msgspec
 
 from models.schema import FLAGS, FeedbackEvent, Profile, Video
 
-FORMAT: Final = b"\x01"
-"""First byte of a stored sequence."""
+FORMAT: Final = 2
+"""First byte of a stored sequence as `sequence.lua` writes it; `HEADS` has the formats that are read."""
+
+HEADS: Final = {1: 1, FORMAT: 7}
+"""Bytes before the first record, by format. 1 had a format byte only; 2 has after it how many records there
+are (4 bytes) and how long the last one is (2): a script that adds to them need not walk through them."""
 
 CONTEXT: Final = ("session_id", "tab", "device", "author_id", "tag")
 """Optional members of an event, in the order of the bits that say which are there."""
@@ -124,6 +128,18 @@ def encode_event(event: FeedbackEvent) -> bytes:
     high, low = divmod(event.timestamp_ms, 1 << 32)
     head = _HEAD.pack(flags, high, low, event.watch_time_s, event.duration_s or 0.0)
     return head + pack_id(event.event_id) + pack_id(event.video_id) + context
+
+
+def records_at(stored: bytes) -> int:
+    """Where the records of a stored sequence begin.
+
+    Raises:
+        ValueError: it is of a format that this build does not know.
+    """
+    head = HEADS.get(stored[0]) if stored else None
+    if head is None:
+        raise ValueError(f"a sequence that begins with {stored[:1]!r}")
+    return head
 
 
 def decode_events(user_id: str, data: bytes, at: int = 0) -> list[FeedbackEvent]:

@@ -58,6 +58,10 @@ class GuardedStore:
         async with self._places:
             return await self._call(self._writes, self._store.record, user_id, events)
 
+    async def record_many(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        async with self._places:
+            return await self._call(self._writes, self._store.record_many, events)
+
     async def read(self, user_id: str) -> UserState | None:
         return await self._call(self._reads, self._store.read, user_id)
 

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from models.errors import BadInput, StoreUnavailable
 from models.schema import FeedbackEvent, Video
 from service.store import EmbeddedServer, RedisStore
+from service.store.recording import Claims
 from tests.service.stores import Clock, debian, embedded, event, redis_store
 
 pytestmark = pytest.mark.anyio
@@ -136,7 +137,7 @@ async def test_forgetting_removes_every_key_of_the_user(store: RedisStore, clien
 
 async def test_a_crash_between_the_two_steps_is_healed_by_a_retry(store: RedisStore) -> None:
     batch = exposures("alice", 3)
-    assert await store._claim("alice", [e.event_id for e in batch]) == [True] * 3
+    assert set(b"".join(await store._claims(b"claim", Claims.of([("alice", batch)]).memories))) == {ord("y")}
     assert await store.read("alice") is None  # nothing was acknowledged, nothing is there
     assert [o.kind for o in await store.record("alice", batch)] == ["accepted"] * 3
 
@@ -189,7 +190,9 @@ async def test_any_cursor_gets_an_answer(store: RedisStore, cursor: str) -> None
     assert (await store.videos_since(cursor))[1] == [Video(video_id="v")]
 
 
-@pytest.mark.parametrize("stored", [b"", b"\x02", b"\x01nonsense"])
+@pytest.mark.parametrize(
+    "stored", [b"", b"\x03", b"\x02", b"\x02\0\0\0\1\0\x0f" + bytes(15), b"\x01nonsense"]
+)
 async def test_a_sequence_of_another_build_is_refused_and_left_alone(
     store: RedisStore, client: Redis, stored: bytes
 ) -> None:

@@ -36,8 +36,10 @@ local function turn(young, old, now, window)
   return begun
 end
 
--- To be called after writing to `young`, with what `turn` returned.
-local function written(young, begun, now, window)
-  redis.call("HSET", young, AT, struct.pack(">I6I6", begun or now, now))
+-- Writes {field, value, ...} to `young`, given what `turn` returned.
+local function keep(young, fields, begun, now, window)
+  fields[#fields + 1] = AT
+  fields[#fields + 1] = struct.pack(">I6I6", begun or now, now)
+  redis.call("HSET", young, unpack(fields))
   redis.call("PEXPIRE", young, window)
 end
