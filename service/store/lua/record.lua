@@ -11,9 +11,10 @@ local length, ttl, window, now = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(
 local memories = tonumber(ARGV[5])
 local answers, taken, strange = {}, {}, false
 for i = 1, memories do
-  answers[i] = claim("claim", KEYS[2 * i - 1], KEYS[2 * i], ARGV[5 + i], window, now)
+  local refused
+  answers[i], refused = claim("claim", KEYS[2 * i - 1], KEYS[2 * i], ARGV[5 + i], window, now)
   taken[i] = 0
-  strange = strange or string.find(answers[i], "n", 1, true)
+  strange = strange or refused
 end
 
 -- The letters lie by memory; each user's are wanted in the order of the batch.

@@ -79,6 +79,11 @@ local function parse(s, at)
     video_at = video_at,
     context_at = context_at,
     after = after,
+    -- Set later; a table that is made with room for them is not made anew.
+    index = false,
+    field = false,
+    remembered = false,
+    listed = false,
   }, after
 end
 

@@ -1,15 +1,9 @@
--- One user's batch of events: deduplicate, merge, order, trim, remember what was trimmed.
---
--- A stored sequence is a head of 7 bytes and the records, oldest first. The head has the format, how many
--- records there are and how long the newest is: what usually comes is new and newer than all, and then the
--- records are neither walked through nor taken apart, but for those that are let go.
--- The format before (1) had a head of its first byte only. It is read, and written no more.
-
-local FORMAT, BEFORE, HEAD = 2, 1, 7
+-- Any batch of one user's events: deduplicate, merge, order, trim, remember what was trimmed. What `append` has
+-- left over; the stored sequence is walked through no further than needed.
 
 -- The sequence as it is stored. `starts[i]` is where the i-th record begins, as far as somebody asked.
 local function opened(stored)
-  local q = { s = stored or "", count = 0, walked = 0, next = HEAD + 1, starts = {}, index = {} }
+  local q = { s = stored or "", count = 0, walked = 0, next = HEAD + 1, starts = {} }
   if not stored then
     return q
   end
@@ -32,15 +26,22 @@ local function opened(stored)
   return q
 end
 
+-- Walk until `many` records are passed, or one that begins after `beyond`.
+local function walk(q, many, beyond)
+  local stored, starts, walked, at = q.s, q.starts, q.walked, q.next
+  while walked < many and at <= beyond do
+    walked = walked + 1
+    starts[walked] = at
+    at = past_record(stored, at)
+  end
+  q.walked, q.next = walked, at
+end
+
 local function start(q, i)
   if i > q.count then
     return #q.s + 1
   end
-  while q.walked < i do
-    local walked, at = q.walked + 1, q.next
-    q.starts[walked], q.index[at] = at, walked
-    q.walked, q.next = walked, past_record(q.s, at)
-  end
+  walk(q, i, #q.s)
   return q.starts[i]
 end
 
@@ -49,11 +50,18 @@ end
 local function place_of(q, id)
   local hit = find(q.s, id, HEAD, true)
   while hit do
-    while q.walked < q.count and q.next <= hit - 15 do
-      start(q, q.walked + 1)
-    end
-    if q.index[hit - 15] then
-      return q.index[hit - 15]
+    walk(q, q.count, hit - 15)
+    local low, high = 1, q.walked
+    while low <= high do
+      local middle = math.floor((low + high) / 2)
+      local at = q.starts[middle]
+      if at == hit - 15 then
+        return middle
+      elseif at < hit - 15 then
+        low = middle + 1
+      else
+        high = middle - 1
+      end
     end
     hit = find(q.s, id, hit + 1, true)
   end
@@ -79,27 +87,23 @@ local function earlier_than(q, e)
   return low
 end
 
--- What has left the sequence is kept in pages: fields of one byte (from a hash of the event id), each
--- holding the records of about 1/64 of the events. A field an event would cost twice the memory.
-local function field_of(id)
-  return string.char(tonumber(sub(redis.sha1hex(id), 1, 2), 16) % 64)
-end
-
--- Bring pages here that are not yet.
-local function load_pages(key, pages, events)
+-- The fields of these events that `pages` does not have yet.
+local function missing(pages, events)
   local fields = {}
   for _, e in ipairs(events) do
     e.field = e.field or field_of(e.id)
-    if pages[e.field] == nil then
+    if not pages[e.field] then
       pages[e.field] = ""
       fields[#fields + 1] = e.field
     end
   end
-  if #fields > 0 then
-    local found = redis.call("HMGET", key, unpack(fields))
-    for i, field in ipairs(fields) do
-      pages[field] = found[i] or ""
-    end
+  return fields
+end
+
+-- What `HMGET` found, after the first `skipped`.
+local function fill(pages, fields, found, skipped)
+  for i, field in ipairs(fields) do
+    pages[field] = found[i + skipped] or ""
   end
 end
 
@@ -139,18 +143,19 @@ local function arranged(q, changed, replaced)
       from = to + 1
     end
   end
-  local last = q.count > 0 and parse(q.s, q.newest)
+  local last = q.count > 0 and struct.unpack(">I6", q.s, q.newest + 1) or -1
   for _, e in ipairs(changed) do
-    stored(last and earlier(e, last) and earlier_than(q, e) or q.count)
+    stored(e.timestamp > last and q.count or earlier_than(q, e))
     parts[#parts + 1] = e
   end
   stored(q.count)
   return parts
 end
 
--- Split what `arranged` gave into the `surplus` oldest, as events, and the bytes of the others.
-local function split(q, parts, surplus)
-  local gone, kept, newest = {}, {}, 0
+-- Split what `arranged` gave into the `surplus` oldest, as events, and the others, as a stored sequence of
+-- `count` records.
+local function split(q, parts, surplus, count)
+  local gone, kept, newest = {}, { "" }, 0
   for _, part in ipairs(parts) do
     if part.id then
       if surplus > 0 then
@@ -173,7 +178,8 @@ local function split(q, parts, surplus)
       end
     end
   end
-  return gone, table.concat(kept), newest
+  kept[1] = struct.pack(">BI4I2", FORMAT, count, newest)
+  return gone, table.concat(kept)
 end
 
 -- Add events to their pages, in the place of older versions. Returns what to write.
@@ -207,14 +213,18 @@ end
 --           c conflict: its record is the one it contradicts; n: its id is another user's, no record
 local function write(k, incoming, own, length, ttl, window, now)
   local sequence, seen, seen_old, profile = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
-  local begun = turn(seen, seen_old, now, window)
-  local q = opened(redis.call("GET", sequence))
+  local stored = redis.call("GET", sequence)
+  local appended = own == "" and append(k, stored, incoming, length, ttl, window, now)
+  if appended then
+    return string.rep("a", appended), ""
+  end
+  local q = opened(stored)
   local batch, strangers = read_batch(q, incoming, own)
   local young, old = {}, {}
-  if begun then
-    load_pages(seen, young, strangers)
-    load_pages(seen_old, old, strangers)
-  end
+  local fields = missing(young, strangers)
+  local begun, values, olds = remembered(seen, seen_old, fields, #fields, #fields, now, window)
+  fill(young, fields, values, 1)
+  fill(old, fields, olds, 1)
 
   local kinds, replies, changed, replaced, held = {}, {}, {}, {}, {}
   for i, e in ipairs(batch) do
@@ -274,7 +284,8 @@ local function write(k, incoming, own, length, ttl, window, now)
     for _ in pairs(replaced) do
       count = count - 1
     end
-    local gone, records, newest = split(q, arranged(q, changed, replaced), math.max(0, count - length))
+    local surplus = math.max(0, count - length)
+    local gone, kept = split(q, arranged(q, changed, replaced), surplus, count - surplus)
     local forgotten = {}
     for _, e in ipairs(gone) do
       if e.remembered ~= raw(e) then
@@ -282,11 +293,14 @@ local function write(k, incoming, own, length, ttl, window, now)
       end
     end
     if #forgotten > 0 then
-      load_pages(seen, young, forgotten)
-      keep(seen, paged(forgotten, young), begun, now, window)
+      fields = missing(young, forgotten)
+      if begun and #fields > 0 then
+        fill(young, fields, redis.call("HMGET", seen, unpack(fields)), 0)
+      end
+      local pages = paged(forgotten, young)
+      keep(seen, pages, #pages, begun, now, window)
     end
-    local head = struct.pack(">BI4I2", FORMAT, math.min(count, length), newest)
-    redis.call("SET", sequence, head .. records, "PX", ttl)
+    redis.call("SET", sequence, kept, "PX", ttl)
   else
     redis.call("PEXPIRE", sequence, ttl)
   end
