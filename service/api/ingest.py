@@ -113,11 +113,12 @@ async def _label(
     if serving.shadow is not None:
         offer_labels(services, serving.shadow, bundle, labels, exposures, profiles)
     columns = [labels.by_name[name] for name in names]
+    named = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     own = msgspec.UNSET if bundle is serving.current else version
-    for (index, event, duplicate), *values in zip(held, *columns, strict=True):
-        of_event = dict(zip(names, values, strict=True))
-        answer = Label(event.event_id, event.user_id, event.video_id, values[0], of_event, duplicate, own)
-        out.labels.append((index, answer))
+    out.labels += [
+        (index, Label(event.event_id, event.user_id, event.video_id, first, of_event, duplicate, own))
+        for (index, event, duplicate), first, of_event in zip(held, columns[0], named, strict=True)
+    ]
     out.versions.add(version)
 
 

@@ -28,6 +28,7 @@ import struct
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import product
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -50,6 +51,12 @@ _FLOAT: Final = struct.Struct(">f")
 _HAS_CONTEXT: Final = 0x80
 _SMALLEST: Final = 2.0**-126  # below it, float32 has fewer digits
 
+_BYTES: Final = [bytes((i,)) for i in range(256)]
+
+_flags_of: Final = attrgetter(*FLAGS)
+_context_of: Final = attrgetter(*CONTEXT)
+_NO_CONTEXT: Final = (None,) * len(CONTEXT)
+
 _set = msgspec.structs.force_setattr
 
 _BLANK: Final = FeedbackEvent(event_id="0", user_id="0", video_id="0", timestamp_ms=0, watch_time_s=0.0)
@@ -59,6 +66,13 @@ _TEMPLATES: Final = [
     for bits in product((False, True), repeat=len(FLAGS))
 ]
 """An event for each of the 64 combinations of flags, at the index that `flags` has."""
+
+
+_FLAG_BITS: Final = {
+    bits: sum(bit << place for place, bit in enumerate(bits))
+    for bits in product((False, True), repeat=len(FLAGS))
+}
+"""The byte for what `_flags_of` gives."""
 
 
 @lru_cache(maxsize=1 << 15)
@@ -95,8 +109,11 @@ def pack_id(text: str) -> bytes:
         size = max(1, (number.bit_length() + 7) // 8)
         return bytes((239 + size,)) + number.to_bytes(size)
     raw = text.encode()
-    head = (len(raw) - 1,) if len(raw) <= 240 else (255, len(raw) - 1)
-    return bytes(head) + raw
+    return (_BYTES[len(raw) - 1] if len(raw) <= 240 else b"\xff" + _BYTES[len(raw) - 1]) + raw
+
+
+_pack_known: Final = lru_cache(maxsize=1 << 15)(pack_id)
+"""For ids that come again and again, as those of videos do."""
 
 
 def unpack_id(data: bytes, at: int) -> tuple[str, int]:
@@ -118,16 +135,15 @@ def unpack_id(data: bytes, at: int) -> tuple[str, int]:
 
 def encode_event(event: FeedbackEvent) -> bytes:
     """One record."""
-    flags = 0
-    for bit, name in enumerate(FLAGS):
-        flags |= getattr(event, name) << bit
-    mask, context = _encode_optional(getattr(event, name) for name in CONTEXT)
-    if mask:
+    flags = _FLAG_BITS[_flags_of(event)]
+    context, known = b"", _context_of(event)
+    if known != _NO_CONTEXT:
+        mask, context = _encode_optional(known)
         flags |= _HAS_CONTEXT
-        context = bytes((mask,)) + context
-    high, low = divmod(event.timestamp_ms, 1 << 32)
-    head = _HEAD.pack(flags, high, low, event.watch_time_s, event.duration_s or 0.0)
-    return head + pack_id(event.event_id) + pack_id(event.video_id) + context
+        context = _BYTES[mask] + context
+    at = event.timestamp_ms
+    head = _HEAD.pack(flags, at >> 32, at & 0xFFFF_FFFF, event.watch_time_s, event.duration_s or 0.0)
+    return head + pack_id(event.event_id) + _pack_known(event.video_id) + context
 
 
 def records_at(stored: bytes) -> int:
@@ -225,5 +241,5 @@ def _encode_optional(values: Iterable[str | None]) -> tuple[int, bytes]:
     for bit, value in enumerate(values):
         if value is not None:
             mask |= 1 << bit
-            packed += pack_id(value)
+            packed += _pack_known(value)
     return mask, packed
