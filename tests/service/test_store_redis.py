@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import struct
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from redis.asyncio import Redis
 
 from models.errors import BadInput, StoreUnavailable
 from models.schema import FeedbackEvent, Video
-from service.store import EmbeddedServer, RedisStore
+from service.store import EmbeddedServer, RedisStore, codec
 from service.store.recording import Claims
 from tests.service.stores import Clock, debian, embedded, event, redis_store
 
@@ -202,6 +203,81 @@ async def test_a_sequence_of_another_build_is_refused_and_left_alone(
     with pytest.raises(StoreUnavailable):
         await store.record("alice", [event()])
     assert await client.get("rr:s:{alice}") == stored
+
+
+@pytest.mark.parametrize("held", [1, 99, 100])
+async def test_a_sequence_of_the_format_before_is_read_and_written_in_the_new_one(
+    store: RedisStore, client: Redis, held: int
+) -> None:
+    before, more = exposures("alice", held), exposures("alice", 3, first=held)
+    await client.set("rr:s:{alice}", b"\x01" + b"".join(map(codec.encode_event, before)))
+    state = await store.read("alice")
+    assert state is not None
+    assert state.events == before
+    outcomes = await store.record("alice", [*more, before[-1]])
+    assert [o.kind for o in outcomes] == ["accepted"] * 3 + ["duplicate"]
+    assert await client.getrange("rr:s:{alice}", 0, 0) == bytes((codec.FORMAT,))
+    state = await store.read("alice")
+    assert state is not None
+    assert state.events == [*before, *more][-100:]
+    assert (await store.record("alice", before[:1]))[0].kind == "duplicate"  # in it, or remembered
+
+
+async def test_the_head_of_a_sequence_tells_what_is_in_it(store: RedisStore, client: Redis) -> None:
+    longer = {"tag": "z" * 200}
+    for batch in (
+        exposures("alice", 1),
+        exposures("alice", 99, first=1),  # appended
+        [event("old", at=-1, **longer)],  # not even kept
+        [event("middle", at=50, **longer)],
+        [event("e0000099", at=99, video_id="v0000099", **longer)],  # the newest, merged
+        [event("new", at=200, **longer)],
+        [event("e0000099", at=300, video_id="v0000099")],  # takes the place of the newest
+        exposures("alice", 250, first=400),  # more than there is room for
+        [event("tie", at=649)],
+        [event("new2", at=700), event("new1", at=699)],
+    ):
+        await store.record("alice", batch)
+        stored = await client.get("rr:s:{alice}")
+        assert isinstance(stored, bytes)
+        count, last = struct.unpack(">IH", stored[1:7])
+        state = await store.read("alice")
+        assert state is not None
+        assert count == len(state.events) == min(count, 100)
+        assert stored.endswith(codec.encode_event(state.events[-1]))
+        assert last == len(codec.encode_event(state.events[-1]))
+
+
+async def test_a_user_whose_sequence_is_damaged_keeps_nobody_else_from_being_written(
+    store: RedisStore, client: Redis
+) -> None:
+    await client.set("rr:s:{bob}", b"\x01nonsense")
+    body = [event(f"{user}-1", user) for user in ("alice", "bob", "carol")]
+    with pytest.raises(StoreUnavailable, match="cannot be read"):
+        await store.record_many(body)
+    for user in ("alice", "carol"):
+        state = await store.read(user)
+        assert state is not None
+        assert [e.event_id for e in state.events] == [f"{user}-1"]
+    assert await client.get("rr:s:{bob}") == b"\x01nonsense"
+
+
+async def scripts_run(client: Redis) -> int:
+    return int((await client.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+
+@pytest.mark.parametrize(
+    ("users", "events", "calls"),
+    [(1, 1, 1), (1, 100, 1), (100, 1, 1), (100, 5, 1), (101, 1, 2), (1, 1001, 3)],
+)
+async def test_a_body_is_one_script_until_it_would_keep_the_server_from_others(
+    store: RedisStore, client: Redis, users: int, events: int, calls: int
+) -> None:
+    await store.record("alice", exposures("alice", 1))  # it has the script
+    before = await scripts_run(client)
+    body = [e for u in range(users) for e in exposures(f"u{u}", events, first=2000 * u + 1)]
+    assert {o.kind for o in await store.record_many(body)} == {"accepted"}
+    assert await scripts_run(client) - before == calls
 
 
 async def test_ten_thousand_events_in_one_batch(url: str) -> None:

@@ -325,7 +325,7 @@ local function write_all(first, batches, length, ttl, window, now)
     elseif type(kinds) == "table" then -- what the server said to a command: no memory, read only
       return kinds
     else
-      failure = failure or kinds
+      failure = failure or "what is held on a user cannot be read: " .. kinds
     end
   end
   return failure and redis.error_reply("ERR " .. failure) or answers
