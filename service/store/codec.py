@@ -18,7 +18,7 @@ An *id* is one byte that says what follows, then that:
     240-246  a decimal number below 10^15 in 1-7 bytes; numbers are what most ids are, at half the bytes
     255      a second byte, then text of 1-256 bytes (one more than the second byte says)
 
-Equal ids have equal bytes. `sequence.lua` reads and merges the same records; `tests/contract` holds
+Equal ids have equal bytes. `records.lua` reads and merges the same records; `tests/contract` holds
 both to the same answers. A change of this layout needs a new `FORMAT`.
 """
 
@@ -36,7 +36,7 @@ import msgspec
 from models.schema import FLAGS, FeedbackEvent, Profile, Video
 
 FORMAT: Final = 2
-"""First byte of a stored sequence as `sequence.lua` writes it; `HEADS` has the formats that are read."""
+"""First byte of a stored sequence as `append.lua` writes it; `HEADS` has the formats that are read."""
 
 HEADS: Final = {1: 1, FORMAT: 7}
 """Bytes before the first record, by format. 1 had a format byte only; 2 has after it how many records there

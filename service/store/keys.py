@@ -2,9 +2,9 @@
 all on a cluster; a video or an event id is never in a slot that a user's script needs.
 
                              what                                                   time to live
-    rr:s:{user}     string   the sequence: format byte, records                     from the last `record`
+    rr:s:{user}     string   the sequence: 7 bytes (see append.lua), records        from the last `record`
     rr:p:{user}     string   the profile, MessagePack                               from the last write
-    rr:d:{user}     hash     what left the sequence, in pages (see sequence.lua)    1 to 2 windows
+    rr:d:{user}     hash     what left the sequence, in pages (see append.lua)      1 to 2 windows
     rr:e:{user}     hash     the generation of `rr:d` before                        1 window
     rr:c:{00..63}   hash     event digest -> user digest, by the event's digest     1 to 2 windows
     rr:o:{00..63}   hash     the generation of `rr:c` before                        1 window

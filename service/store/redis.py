@@ -1,7 +1,7 @@
 """User sequences, profiles and the catalogue in Redis (7.0 or later) or Valkey; `keys.py` says what is where.
 
 Writing is two things: (1) *claim* the event ids for their users, because an id must be compared across
-users, (2) write each user's batch. A server that has every slot does both for up to a hundred users in one
+users, (2) write each user's batch. A server that has every slot does both for some dozens of users in one
 script. A cluster runs a script in one slot only: there they are two round trips, first a script for each
 memory of claims, then one for each user. A crash between the two leaves claims without events: nothing was
 acknowledged, and the same user's retry passes (1) and completes (2). Another user's attempt at the same id is
