@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, repeat
+from operator import attrgetter
 from typing import Final, Self
 
 import numpy as np
@@ -38,6 +39,8 @@ CONTEXT_ID_COLUMNS: Final = ("tab",)
 GROUP_COLUMNS: Final = ("tag", "user_group")
 """Columns of `group_ids` `[N, 2]`: the crowds an exposure belongs to, for labels that compare within them.
 Users are grouped by their first categorical profile feature."""
+
+_feedback_of: Final = attrgetter(*FEEDBACK_COLUMNS)
 
 _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
@@ -127,21 +130,8 @@ def feedback_matrix(events: Sequence[FeedbackEvent]) -> npt.NDArray[np.float32]:
     Returns:
         `[N, 8]` float32, columns as in `FEEDBACK_COLUMNS`. N may be 0.
     """
-    flat = [
-        x
-        for e in events
-        for x in (
-            e.watch_time_s,
-            e.duration_s,
-            e.like,
-            e.follow,
-            e.comment,
-            e.forward,
-            e.hate,
-            e.profile_enter,
-        )
-    ]
-    return np.array(flat, dtype=np.float32).reshape(len(events), len(FEEDBACK_COLUMNS))
+    flat = list(chain.from_iterable(map(_feedback_of, events)))
+    return np.array(flat, np.float32).reshape(len(events), len(FEEDBACK_COLUMNS))
 
 
 def group_ids(
@@ -166,8 +156,10 @@ def group_ids(
         user: _category(profile, categories[0], vocabulary) if categories else UNKNOWN
         for user, profile in profiles.items()
     }
-    flat = [x for e in events for x in (tag(e.tag or "", UNKNOWN), of_user.get(e.user_id, UNKNOWN))]
-    return np.array(flat, np.int64).reshape(len(events), len(GROUP_COLUMNS))
+    groups = np.empty((len(events), len(GROUP_COLUMNS)), np.int64)
+    groups[:, 0] = [UNKNOWN if e.tag is None else tag(e.tag, UNKNOWN) for e in events]
+    groups[:, 1] = [of_user.get(e.user_id, UNKNOWN) for e in events] if of_user else UNKNOWN
+    return groups
 
 
 def sequence_arrays(exposures: Exposures, vocabulary: Vocabulary, now_ms: int) -> dict[str, Array]:

@@ -16,7 +16,7 @@ from service.api.errors import plain
 from service.api.services import Services
 from service.api.shadow import offer_labels
 from service.api.wire import Label
-from service.core.events import Admitted, Rejected, admit, by_user, late
+from service.core.events import Admitted, Rejected, admit, late
 from service.core.labeler import label, needs_profiles
 from service.runtime import compute
 from service.runtime.slot import Serving
@@ -24,7 +24,7 @@ from service.store.protocol import Outcome, UserState
 from service.telemetry.trace import Trace
 
 CONCURRENT_USERS: Final = 32
-"""Users of one body written at the same time. More would only wait in the client's connections."""
+"""Users of one body read at the same time. More would only wait in the client's connections."""
 
 Held = tuple[int, FeedbackEvent, bool]
 """Position in the body, exposure as the store holds it now, and whether it was a duplicate."""
@@ -113,11 +113,12 @@ async def _label(
     if serving.shadow is not None:
         offer_labels(services, serving.shadow, bundle, labels, exposures, profiles)
     columns = [labels.by_name[name] for name in names]
+    named = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     own = msgspec.UNSET if bundle is serving.current else version
-    for (index, event, duplicate), *values in zip(held, *columns, strict=True):
-        of_event = dict(zip(names, values, strict=True))
-        answer = Label(event.event_id, event.user_id, event.video_id, values[0], of_event, duplicate, own)
-        out.labels.append((index, answer))
+    out.labels += [
+        (index, Label(event.event_id, event.user_id, event.video_id, first, of_event, duplicate, own))
+        for (index, event, duplicate), first, of_event in zip(held, columns[0], named, strict=True)
+    ]
     out.versions.add(version)
 
 
@@ -132,24 +133,8 @@ def _by_bundle(serving: Serving, held: Sequence[Held]) -> list[tuple[Bundle, lis
 
 
 async def _record(services: Services, admitted: Admitted) -> list[tuple[int, Outcome]]:
-    """Write one group a user, several at a time; all of them end before an error is raised."""
-    groups = by_user(admitted.stored)
-    places = asyncio.Semaphore(CONCURRENT_USERS)
-
-    async def write(user_id: str, events: list[tuple[int, FeedbackEvent]]) -> list[tuple[int, Outcome]]:
-        async with places:
-            outcomes = await services.store.record(user_id, [event for _, event in events])
-        return [(index, outcome) for (index, _), outcome in zip(events, outcomes, strict=True)]
-
-    if len(groups) == 1:
-        return await write(*next(iter(groups.items())))
-    done = await asyncio.gather(*(write(*group) for group in groups.items()), return_exceptions=True)
-    written: list[tuple[int, Outcome]] = []
-    for result in done:
-        if isinstance(result, BaseException):
-            raise result
-        written.extend(result)
-    return written
+    outcomes = await services.store.record_many([event for _, event in admitted.stored])
+    return [(index, outcome) for (index, _), outcome in zip(admitted.stored, outcomes, strict=True)]
 
 
 async def _profiles(services: Services, users: set[str]) -> dict[str, Profile]:

@@ -114,11 +114,3 @@ def late(index: int, event: FeedbackEvent, late_s: float) -> Rejected:
         event_id=event.event_id,
         loc="timestamp_ms",
     )
-
-
-def by_user(events: Sequence[tuple[int, FeedbackEvent]]) -> dict[str, list[tuple[int, FeedbackEvent]]]:
-    """One group a user, in the order of the body: a user's events are written in one step."""
-    groups: dict[str, list[tuple[int, FeedbackEvent]]] = {}
-    for item in events:
-        groups.setdefault(item[1].user_id, []).append(item)
-    return groups

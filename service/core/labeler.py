@@ -70,11 +70,11 @@ def label(
     values: dict[str, list[float]] = {}
     nonfinite = []
     for name in names:
-        raw = out[name]
-        if not np.isfinite(raw).all():
+        clean = out[name].astype(np.float64)
+        if not np.isfinite(clean).all():
             nonfinite.append(name)
-        clean = np.clip(np.nan_to_num(raw.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
-        values[name] = np.round(clean, 6).tolist()
+            clean = np.nan_to_num(clean, nan=0.0, posinf=1.0, neginf=0.0)
+        values[name] = clean.clip(0.0, 1.0).round(6).tolist()
     if recorded is not None and not nonfinite:
         recorded.body(feedback)
     return Labels(values, tuple(nonfinite), feedback)

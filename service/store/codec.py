@@ -18,7 +18,7 @@ An *id* is one byte that says what follows, then that:
     240-246  a decimal number below 10^15 in 1-7 bytes; numbers are what most ids are, at half the bytes
     255      a second byte, then text of 1-256 bytes (one more than the second byte says)
 
-Equal ids have equal bytes. `sequence.lua` reads and merges the same records; `tests/contract` holds
+Equal ids have equal bytes. `records.lua` reads and merges the same records; `tests/contract` holds
 both to the same answers. A change of this layout needs a new `FORMAT`.
 """
 
@@ -28,6 +28,7 @@ import struct
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import product
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -36,8 +37,12 @@ import numpy as np
 from models.features import Exposures
 from models.schema import FLAGS, FeedbackEvent, Profile, Video
 
-FORMAT: Final = b"\x01"
-"""First byte of a stored sequence."""
+FORMAT: Final = 2
+"""First byte of a stored sequence as `append.lua` writes it; `HEADS` has the formats that are read."""
+
+HEADS: Final = {1: 1, FORMAT: 7}
+"""Bytes before the first record, by format. 1 had a format byte only; 2 has after it how many records there
+are (4 bytes) and how long the last one is (2): a script that adds to them need not walk through them."""
 
 CONTEXT: Final = ("session_id", "tab", "device", "author_id", "tag")
 """Optional members of an event, in the order of the bits that say which are there."""
@@ -47,12 +52,18 @@ _HEAD_BYTES: Final = np.arange(_HEAD.size)
 _HEAD_COLUMNS: Final = np.dtype(
     [("flags", "u1"), ("high", ">u2"), ("low", ">u4"), ("watch_time_s", ">f4"), ("duration_s", ">f4")]
 )
-_FLAG_BITS: Final = np.arange(len(FLAGS), dtype=np.uint8)
+_FLAG_SHIFTS: Final = np.arange(len(FLAGS), dtype=np.uint8)
 _SESSION, _TAB, _DEVICE, _AUTHOR, _TAG = (1 << bit for bit in range(len(CONTEXT)))
 _VIDEO: Final = struct.Struct(">Bf")
 _FLOAT: Final = struct.Struct(">f")
 _HAS_CONTEXT: Final = 0x80
 _SMALLEST: Final = 2.0**-126  # below it, float32 has fewer digits
+
+_BYTES: Final = [bytes((i,)) for i in range(256)]
+
+_flags_of: Final = attrgetter(*FLAGS)
+_context_of: Final = attrgetter(*CONTEXT)
+_NO_CONTEXT: Final = (None,) * len(CONTEXT)
 
 _set = msgspec.structs.force_setattr
 
@@ -63,6 +74,13 @@ _TEMPLATES: Final = [
     for bits in product((False, True), repeat=len(FLAGS))
 ]
 """An event for each of the 64 combinations of flags, at the index that `flags` has."""
+
+
+_FLAG_BITS: Final = {
+    bits: sum(bit << place for place, bit in enumerate(bits))
+    for bits in product((False, True), repeat=len(FLAGS))
+}
+"""The byte for what `_flags_of` gives."""
 
 
 @lru_cache(maxsize=1 << 15)
@@ -99,8 +117,11 @@ def pack_id(text: str) -> bytes:
         size = max(1, (number.bit_length() + 7) // 8)
         return bytes((239 + size,)) + number.to_bytes(size)
     raw = text.encode()
-    head = (len(raw) - 1,) if len(raw) <= 240 else (255, len(raw) - 1)
-    return bytes(head) + raw
+    return (_BYTES[len(raw) - 1] if len(raw) <= 240 else b"\xff" + _BYTES[len(raw) - 1]) + raw
+
+
+_pack_known: Final = lru_cache(maxsize=1 << 15)(pack_id)
+"""For ids that come again and again, as those of videos do."""
 
 
 def unpack_id(data: bytes, at: int) -> tuple[str, int]:
@@ -122,16 +143,27 @@ def unpack_id(data: bytes, at: int) -> tuple[str, int]:
 
 def encode_event(event: FeedbackEvent) -> bytes:
     """One record."""
-    flags = 0
-    for bit, name in enumerate(FLAGS):
-        flags |= getattr(event, name) << bit
-    mask, context = _encode_optional(getattr(event, name) for name in CONTEXT)
-    if mask:
+    flags = _FLAG_BITS[_flags_of(event)]
+    context, known = b"", _context_of(event)
+    if known != _NO_CONTEXT:
+        mask, context = _encode_optional(known)
         flags |= _HAS_CONTEXT
-        context = bytes((mask,)) + context
-    high, low = divmod(event.timestamp_ms, 1 << 32)
-    head = _HEAD.pack(flags, high, low, event.watch_time_s, event.duration_s or 0.0)
-    return head + pack_id(event.event_id) + pack_id(event.video_id) + context
+        context = _BYTES[mask] + context
+    at = event.timestamp_ms
+    head = _HEAD.pack(flags, at >> 32, at & 0xFFFF_FFFF, event.watch_time_s, event.duration_s or 0.0)
+    return head + pack_id(event.event_id) + _pack_known(event.video_id) + context
+
+
+def records_at(stored: bytes) -> int:
+    """Where the records of a stored sequence begin.
+
+    Raises:
+        ValueError: it is of a format that this build does not know.
+    """
+    head = HEADS.get(stored[0]) if stored else None
+    if head is None:
+        raise ValueError(f"a sequence that begins with {stored[:1]!r}")
+    return head
 
 
 def decode_events(user_id: str, data: bytes, at: int = 0) -> list[FeedbackEvent]:
@@ -216,7 +248,7 @@ def decode_exposures(data: bytes, at: int = 0) -> Exposures:
     feedback[:, 0] = head["watch_time_s"]
     feedback[:, 1] = head["duration_s"]
     feedback[:, 1][feedback[:, 1] == 0] = np.nan
-    feedback[:, 2:] = head["flags"][:, None] >> _FLAG_BITS & 1
+    feedback[:, 2:] = head["flags"][:, None] >> _FLAG_SHIFTS & 1
     timestamp_ms = (head["high"].astype(np.int64) << 32) + head["low"]
     return Exposures(videos, authors, tags, tabs, feedback, timestamp_ms)
 
@@ -274,5 +306,5 @@ def _encode_optional(values: Iterable[str | None]) -> tuple[int, bytes]:
     for bit, value in enumerate(values):
         if value is not None:
             mask |= 1 << bit
-            packed += pack_id(value)
+            packed += _pack_known(value)
     return mask, packed

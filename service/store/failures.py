@@ -21,6 +21,9 @@ from redis.exceptions import TimeoutError as NotInTime
 
 from models.errors import StoreUnavailable
 
+_UNAUTHENTICATED = "unauthenticated"
+"""What a server that asks for a password says to a command of more than ten words, before it looks at it."""
+
 
 class ShardAway(RedisError):
     """Of several primaries the one that has this user is away; the others answer."""
@@ -45,6 +48,8 @@ def unavailable(whose: str, what: str) -> Iterator[None]:
         yield
     except (RedisError, OSError, TimeoutError) as e:
         said = str(e) or type(e).__name__
+        if _UNAUTHENTICATED in said:
+            said = f"Authentication required ({said})"
         raise StoreUnavailable(f"{whose} could not {what}: {said}", reason=reason_of(e)) from e
 
 
@@ -60,6 +65,8 @@ def reason_of(error: Exception) -> str:
         case BusyLoadingError():
             return "loading"
         case AuthenticationError() | AuthorizationError() | NoPermissionError():
+            return "denied"
+        case ResponseError() if _UNAUTHENTICATED in str(error):
             return "denied"
         case OutOfMemoryError():
             return "full"

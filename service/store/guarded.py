@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from typing import Final, Literal, ParamSpec, TypeVar
 
 from models.errors import StoreUnavailable
@@ -20,6 +21,12 @@ Calls = Literal["reads", "writes"]
 WRITES_AT_ONCE: Final = 48
 """Of the store's 64 connections. The rest is kept for reads: writes that hang must not cost slates their
 histories."""
+
+FEW: Final = 10
+CROWDS_AT_ONCE: Final = 8
+"""Of these, bodies of more than a few events. Each keeps the server from others for milliseconds at a time: a
+call behind more of them would wait past its time-out, and a store that is merely busy would be taken for one
+that is away. They wait here, where no time-out runs."""
 
 GIVEN_UP_S: Final = 0.02
 """A caller whose own time is up proves nothing about the store if it waited less than this."""
@@ -53,10 +60,15 @@ class GuardedStore:
         self._reads = _Circuit("reads", Breaker(clock=clock, changed=lambda s: changed("reads", s)))
         self._writes = _Circuit("writes", Breaker(clock=clock, changed=lambda s: changed("writes", s)))
         self._places = asyncio.Semaphore(WRITES_AT_ONCE)
+        self._crowds = asyncio.Semaphore(CROWDS_AT_ONCE)
 
     async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
         async with self._places:
             return await self._call(self._writes, self._store.record, user_id, events)
+
+    async def record_many(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        async with self._crowds if len(events) > FEW else nullcontext(), self._places:
+            return await self._call(self._writes, self._store.record_many, events)
 
     async def read(self, user_id: str) -> UserState | None:
         return await self._call(self._reads, self._store.read, user_id)

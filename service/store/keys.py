@@ -2,9 +2,9 @@
 all on a cluster; a video or an event id is never in a slot that a user's script needs.
 
                              what                                                   time to live
-    rr:s:{user}     string   the sequence: format byte, records                     from the last `record`
+    rr:s:{user}     string   the sequence: 7 bytes (see append.lua), records        from the last `record`
     rr:p:{user}     string   the profile, MessagePack                               from the last write
-    rr:d:{user}     hash     what left the sequence, in pages (see sequence.lua)    1 to 2 windows
+    rr:d:{user}     hash     what left the sequence, in pages (see append.lua)      1 to 2 windows
     rr:e:{user}     hash     the generation of `rr:d` before                        1 window
     rr:c:{00..63}   hash     event digest -> user digest, by the event's digest     1 to 2 windows
     rr:o:{00..63}   hash     the generation of `rr:c` before                        1 window
@@ -28,6 +28,10 @@ class Keys:
 
     def __init__(self, prefix: str = "rr") -> None:
         self._prefix = prefix
+        self._of_user: Final = [f"{prefix}:{kind}" for kind in "sdep"]
+        self._claims: Final = [
+            [f"{prefix}:{kind}:{{{shard:02d}}}" for kind in "co"] for shard in range(SHARDS)
+        ]
         self.catalogue: Final = [f"{prefix}:{kind}:{{videos}}" for kind in "mvl"]
 
     def sequence(self, user_id: str) -> str:
@@ -38,15 +42,19 @@ class Keys:
 
     def user(self, user_id: str) -> list[str]:
         """Every key of a user, in the order the scripts take them."""
-        return [self._user(kind, user_id) for kind in "sdep"]
+        rest = f":{{{_tag(user_id)}}}"
+        return [prefix + rest for prefix in self._of_user]
 
     def claims(self, shard: int) -> list[str]:
-        return [f"{self._prefix}:{kind}:{{{shard:02d}}}" for kind in "co"]
+        return self._claims[shard]
 
     def _user(self, kind: str, user_id: str) -> str:
-        # A tag ends at the first brace: without this, `}x` would have an empty one, and its keys many slots.
-        tag = user_id.replace("%", "%25").replace("}", "%7D") if "}" in user_id or "%" in user_id else user_id
-        return f"{self._prefix}:{kind}:{{{tag}}}"
+        return f"{self._prefix}:{kind}:{{{_tag(user_id)}}}"
+
+
+def _tag(user_id: str) -> str:
+    # It ends at the first brace: without this, `}x` would have an empty one, and its keys many slots.
+    return user_id.replace("%", "%25").replace("}", "%7D") if "}" in user_id or "%" in user_id else user_id
 
 
 def claim(user_tag: bytes, event_id: str) -> tuple[int, bytes]:

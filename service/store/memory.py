@@ -85,6 +85,14 @@ class MemoryStore:
                 self._profiles[user_id] = (self._profiles[user_id][0], now)
         return outcomes
 
+    async def record_many(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        users = dict.fromkeys(event.user_id for event in events)
+        done = {
+            user: iter(await self.record(user, [event for event in events if event.user_id == user]))
+            for user in users
+        }
+        return [next(done[event.user_id]) for event in events]
+
     async def read(self, user_id: str) -> UserState | None:
         self._let_go()
         if user_id not in self._sequences and user_id not in self._profiles:

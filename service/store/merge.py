@@ -1,4 +1,4 @@
-"""Two versions of one exposure -> the one a store keeps. `sequence.lua` holds the same rule.
+"""Two versions of one exposure -> the one a store keeps. `records.lua` holds the same rule.
 
 Commutative, associative and idempotent member by member, so that any order and any repetition of the
 versions ends in the same exposure:

@@ -18,6 +18,7 @@ from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, 
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    ClusterCrossSlotError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
@@ -30,6 +31,7 @@ from redis.exceptions import TimeoutError as NotInTime
 Command = Sequence[bytes | str | int]
 
 _ERRORS: Final[dict[str, type[Exception]]] = {
+    "CROSSSLOT": ClusterCrossSlotError,
     "LOADING": BusyLoadingError,
     "NOAUTH": AuthenticationError,
     "NOPERM": NoPermissionError,

@@ -59,6 +59,16 @@ class Store(Protocol):
         """
         ...
 
+    async def record_many(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        """`record` for the events of many users: as if each user's were recorded by itself, in the order in
+        which the users first come up. Each user's are atomic, the whole is not: when it raises, some users'
+        may be stored. Sending all of it again is safe.
+
+        Returns:
+            One outcome an event, in the same order.
+        """
+        ...
+
     async def read(self, user_id: str) -> UserState | None:
         """One round trip. `None` for a user the store does not know."""
         ...

@@ -1,9 +1,11 @@
 """User sequences, profiles and the catalogue in Redis (7.0 or later) or Valkey; `keys.py` says what is where.
 
-Writing a batch is two steps, because an event id must be compared across users and a cluster runs a script
-in one slot only: (1) *claim* the ids for the user, (2) write the user's batch, one script. A crash between
-them leaves claims without events: nothing was acknowledged, and the same user's retry passes step 1 and
-completes step 2. Another user's attempt at the same id is refused for up to two windows.
+Writing is two things: (1) *claim* the event ids for their users, because an id must be compared across
+users, (2) write each user's batch. A server that has every slot does both for some dozens of users in one
+script. A cluster runs a script in one slot only: there they are two round trips, first a script for each
+memory of claims, then one for each user. A crash between the two leaves claims without events: nothing was
+acknowledged, and the same user's retry passes (1) and completes (2). Another user's attempt at the same id is
+refused for up to two windows. One script may end so too, when the server has no memory left half-way.
 
 A command is sent a second time when the connection breaks or the first does not answer: scripts here may
 be repeated. An event whose first answer was lost is then reported as `duplicate` instead of `accepted`.
@@ -14,12 +16,13 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import ClusterCrossSlotError, NoScriptError
 
 from models.errors import BadInput, StoreUnavailable
 from models.features import Exposures
@@ -27,19 +30,14 @@ from models.schema import FeedbackEvent, Profile, Video
 from service.store import codec
 from service.store.connect import connect
 from service.store.failures import unavailable
-from service.store.keys import Keys, claim, user_tag
+from service.store.keys import Keys
 from service.store.line import Line, Routed
-from service.store.memory import SEQUENCE_TTL_S, other_user, other_video
+from service.store.memory import SEQUENCE_TTL_S
 from service.store.pipe import Pipe
 from service.store.protocol import History, Outcome, UserState
-from service.store.scripts import CATALOGUE_PUT, CATALOGUE_SINCE, CLAIMS, FORGET, SEQUENCE, Script
+from service.store.recording import Claims, Group, by_user, outcomes, steps
+from service.store.scripts import CATALOGUE_PUT, CATALOGUE_SINCE, CLAIMS, FORGET, RECORD, SEQUENCES, Script
 from service.store.several import Several
-
-KINDS: Final = {"a": "accepted", "d": "duplicate", "m": "merged", "c": "conflict"}
-
-STEP: Final = 500
-"""Events an atomic step. The server does nothing else meanwhile (some 10 ms), and the answer must come within
-the time-out; more events of one user, which only an import has, go in several steps."""
 
 NOTHING: Final = Exposures.of([])
 """The history of a user who has only a profile."""
@@ -87,6 +85,7 @@ class RedisStore:
         self._read_timeout_s = read_timeout_s
         self._keys = Keys(prefix)
         self._now_ms = now_ms
+        self._one_slot = False  # whether a script may touch the keys of one slot only; a cluster says so
 
     @classmethod
     def open(cls, url: str, *, timeout_s: float = 0.25, **options: Any) -> Self:
@@ -118,18 +117,11 @@ class RedisStore:
         return cls(reads, writes, where=where, **options)
 
     async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        with self._unavailable("keep these events"):
-            for at in range(0, len(events), STEP):
-                batch = [codec.normalised(event) for event in events[at : at + STEP]]
-                own = await self._claim(user_id, [event.event_id for event in batch])
-                kept = [event for event, mine in zip(batch, own, strict=True) if mine]
-                answers = iter(await self._write(user_id, kept) if kept else [])
-                outcomes += (
-                    next(answers) if mine else Outcome("conflict", event, other_user(event))
-                    for event, mine in zip(batch, own, strict=True)
-                )
-        return outcomes
+        return (await self._record({user_id: events}))[user_id]
+
+    async def record_many(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        done = {user: iter(outcomes) for user, outcomes in (await self._record(by_user(events))).items()}
+        return [next(done[event.user_id]) for event in events]
 
     async def read(self, user_id: str) -> UserState | None:
         with self._unavailable("read a user"):
@@ -137,7 +129,9 @@ class RedisStore:
             if sequence is None and profile is None:
                 return None
             return UserState(
-                [] if sequence is None else codec.decode_events(user_id, _checked(sequence), 1),
+                []
+                if sequence is None
+                else codec.decode_events(user_id, sequence, codec.records_at(sequence)),
                 {} if profile is None else codec.decode_profile(profile),
             )
 
@@ -147,7 +141,7 @@ class RedisStore:
             if sequence is None and profile is None:
                 return None
             return History(
-                NOTHING if sequence is None else codec.decode_exposures(_checked(sequence), 1),
+                NOTHING if sequence is None else codec.decode_exposures(sequence, codec.records_at(sequence)),
                 {} if profile is None else codec.decode_profile(profile),
             )
 
@@ -159,9 +153,9 @@ class RedisStore:
     async def forget(self, user_id: str) -> bool:
         with self._unavailable("forget a user"):
             keys, sequence, *pages = await self._run(FORGET, self._keys.user(user_id))
-            events = codec.decode_events(user_id, _checked(sequence), 1) if sequence else []
+            events = codec.decode_events(user_id, sequence, codec.records_at(sequence)) if sequence else []
             events += codec.decode_events(user_id, b"".join(pages))
-            await self._claims(b"release", user_id, [event.event_id for event in events])
+            await self._claims(b"release", Claims.of([(user_id, events)]).memories)
             return bool(keys)
 
     async def put_videos(self, videos: Sequence[Video]) -> None:
@@ -218,49 +212,47 @@ class RedisStore:
             )
         return sequence, profile
 
-    async def _write(self, user_id: str, batch: list[FeedbackEvent]) -> list[Outcome]:
-        kinds, *records = await self._run(
-            SEQUENCE,
-            self._keys.user(user_id),
-            self._length,
-            self._ttl_ms,
-            self._window_ms,
-            self._now(),
-            codec.FORMAT,
-            b"".join(map(codec.encode_event, batch)),
-        )
-        held = iter(codec.decode_events(user_id, b"".join(records)))
-        outcomes = []
-        for event, letter in zip(batch, kinds.decode(), strict=True):
-            if letter == "a":
-                outcomes.append(Outcome("accepted", event))
-            elif letter == "c":
-                outcomes.append(Outcome("conflict", event, other_video(event, next(held))))
-            else:
-                outcomes.append(Outcome("merged" if letter == "m" else "duplicate", next(held)))
-        return outcomes
+    async def _record(self, groups: Mapping[str, Sequence[FeedbackEvent]]) -> dict[str, list[Outcome]]:
+        """Write each user's events, one call after the other: in between the server answers others."""
+        done: dict[str, list[Outcome]] = {user_id: [] for user_id in groups}
+        with self._unavailable("keep these events"):
+            for step in steps(groups):
+                answers = iter(await self._write(step))
+                for (user_id, events), kinds, records in zip(step, answers, answers, strict=True):
+                    done[user_id] += outcomes(user_id, events, kinds, records)
+        return done
 
-    async def _claim(self, user_id: str, event_ids: list[str]) -> list[bool]:
-        return await self._claims(b"claim", user_id, event_ids)
-
-    async def _claims(self, what: bytes, user_id: str, event_ids: list[str]) -> list[bool]:
-        """Claim or release event ids, in one round trip. Returns whether each is this user's."""
-        tag = user_tag(user_id)
-        shards: dict[int, list[int]] = {}
-        claims = []
-        for index, event_id in enumerate(event_ids):
-            shard, entry = claim(tag, event_id)
-            shards.setdefault(shard, []).append(index)
-            claims.append(entry)
+    async def _write(self, step: Sequence[Group]) -> Sequence[bytes]:
+        """Claim and write: for each group its letters and records, see `sequence.lua`."""
+        claims, limits = Claims.of(step), (self._length, self._ttl_ms, self._window_ms, self._now())
+        batches = [b"".join(map(codec.encode_event, events)) for _, events in step]
+        users = [self._keys.user(user_id) for user_id, _ in step]
+        if not self._one_slot:
+            keys = [key for memory in claims.memories for key in self._keys.claims(memory)]
+            keys += chain.from_iterable(users)
+            args = (*limits, len(claims.memories), *claims.memories.values())
+            try:
+                args += tuple(chain.from_iterable(zip(batches, claims.places, strict=True)))
+                answer: list[bytes] = await self._run(RECORD, keys, *args)
+                return answer
+            except ClusterCrossSlotError:
+                self._one_slot = True
+        own = claims.letters(await self._claims(b"claim", claims.memories))
         calls = [
-            (self._keys.claims(shard), (what, self._window_ms, self._now(), b"".join(claims[i] for i in at)))
-            for shard, at in shards.items()
+            (keys, (*limits, batch, letters))
+            for keys, batch, letters in zip(users, batches, own, strict=True)
         ]
-        own = [False] * len(event_ids)
-        for at, answer in zip(shards.values(), await self._run_all(CLAIMS, calls), strict=True):
-            for index, letter in zip(at, answer, strict=True):
-                own[index] = letter == ord("y")
-        return own
+        return [part for answer in await self._run_all(SEQUENCES, calls) for part in answer]
+
+    async def _claims(self, what: bytes, memories: Mapping[int, bytes]) -> list[bytes]:
+        """Claim or release event ids, in one round trip. Returns a letter for each, see `claims.lua`."""
+        return await self._run_all(
+            CLAIMS,
+            [
+                (self._keys.claims(memory), (what, self._window_ms, self._now(), claims))
+                for memory, claims in memories.items()
+            ],
+        )
 
     def _now(self) -> str | int:
         return "" if self._now_ms is None else self._now_ms()
@@ -276,8 +268,8 @@ class RedisStore:
         self, script: Script, calls: Sequence[tuple[list[str], tuple[bytes | str | int, ...]]]
     ) -> list[Any]:
         """Run a script on several slots at once."""
-        if len(calls) == 1:
-            return [await self._run(script, calls[0][0], *calls[0][1])]
+        if len(calls) <= 1:
+            return [await self._run(script, keys, *args) for keys, args in calls]
         answers = await self._writes.calls(
             [("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls]
         )
@@ -297,15 +289,6 @@ class RedisStore:
             raise StoreUnavailable(
                 f"The store at {self._where} holds what this build cannot read: {e}", reason="unreadable"
             ) from e
-
-
-def _checked(stored: bytes) -> bytes:
-    """Raises:
-    ValueError: it is no sequence of this format.
-    """
-    if stored[:1] != codec.FORMAT:
-        raise ValueError(f"a sequence that begins with {stored[:1]!r}, not {codec.FORMAT!r}")
-    return stored
 
 
 def _refuse_missing_files(url: str) -> None:

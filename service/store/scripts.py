@@ -23,8 +23,9 @@ class Script:
         return cls(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-SEQUENCE = Script.load("generations", "sequence")
-CLAIMS = Script.load("generations", "claims")
+RECORD = Script.load("generations", "claims", "records", "append", "sequence", "record")
+CLAIMS = Script.load("generations", "claims", "claim")
+SEQUENCES = Script.load("generations", "records", "append", "sequence", "sequences")
 FORGET = Script.load("forget")
 CATALOGUE_PUT = Script.load("catalogue_put")
 CATALOGUE_SINCE = Script.load("catalogue_since")

@@ -30,6 +30,9 @@ class TimedStore:
     async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
         return await self._timed("record", self._store.record(user_id, events))
 
+    async def record_many(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        return await self._timed("record", self._store.record_many(events))
+
     async def read(self, user_id: str) -> UserState | None:
         return await self._timed("read", self._store.read(user_id))
 

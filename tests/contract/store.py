@@ -183,6 +183,60 @@ class StoreContract:
         await store.record("bob", [event("e1", "bob")])
         assert await store.read("bob") is None
 
+    async def test_a_body_of_many_users_is_written_as_if_one_user_came_after_the_other(
+        self, store: Store
+    ) -> None:
+        await store.record("carol", [event("c0", "carol")])
+        body = [
+            event("e1", "bob", at=1),
+            event("e1", "alice", at=2),  # bob has had it
+            event("e2", "alice"),
+            event("c0", "bob"),  # carol has it
+            event("e3", "bob"),
+            event("e2", "alice", like=True),
+            event("e3", "alice"),  # bob comes first, although his stands later than alice's first
+            event("e2", "alice", video_id="other"),
+            event("e1", "bob", at=1),
+        ]
+        outcomes = await store.record_many(body)
+        assert [(o.kind, o.event.user_id) for o in outcomes] == [
+            ("accepted", "bob"),
+            ("conflict", "alice"),
+            ("accepted", "alice"),
+            ("conflict", "bob"),
+            ("accepted", "bob"),
+            ("merged", "alice"),
+            ("conflict", "alice"),
+            ("conflict", "alice"),
+            ("duplicate", "bob"),
+        ]
+        assert "another user" in outcomes[1].detail
+        assert "v-e2" in outcomes[7].detail
+        assert await ids_of(store, "bob") == ["e3", "e1"]
+        assert await events_of(store, "alice") == [event("e2", "alice", like=True)]
+        assert kinds(await store.record_many(body)) == [
+            "duplicate",
+            "conflict",
+            "duplicate",
+            "conflict",
+            "duplicate",
+            "duplicate",
+            "conflict",
+            "conflict",
+            "duplicate",
+        ]
+
+    async def test_a_body_of_more_users_than_a_step_takes_is_written_whole(self, store: Store) -> None:
+        body = [event(f"{user}-{i}", user, at=i) for i in range(3) for user in (f"u{n}" for n in range(230))]
+        assert set(kinds(await store.record_many(body))) == {"accepted"}
+        outcomes = await store.record_many(body[::-1])
+        assert [(o.kind, o.event) for o in outcomes] == [("duplicate", e) for e in body[::-1]]
+        for user in ("u0", "u99", "u100", "u229"):
+            assert await ids_of(store, user) == [f"{user}-{i}" for i in range(3)]
+
+    async def test_an_empty_body_changes_nothing(self, store: Store) -> None:
+        assert await store.record_many([]) == []
+
     async def test_any_order_and_repetition_leaves_the_same_sequence(self, store: Store) -> None:
         versions = [
             event("e1", at=1, watch_time_s=5.0, tab="1"),

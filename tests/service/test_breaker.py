@@ -14,6 +14,7 @@ from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent
 from service.store import GuardedStore, MemoryStore, Outcome, UserState
 from service.store.breaker import FAILURES, OPEN_S, WINDOW, Breaker
+from service.store.guarded import CROWDS_AT_ONCE, FEW
 from tests.service.stores import event
 
 pytestmark = pytest.mark.anyio
@@ -121,10 +122,14 @@ class Faulty(MemoryStore):
         self.reason: str | None = None
         self.hangs_s = 0.0
         self.asked = 0
+        self.inside = self.most_inside = 0
 
     async def _step(self) -> None:
         self.asked += 1
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
         await asyncio.sleep(self.hangs_s)
+        self.inside -= 1
         if self.reason is not None:
             raise StoreUnavailable("away", reason=self.reason)
 
@@ -167,6 +172,34 @@ async def test_after_five_unanswered_reads_the_store_is_left_alone(
     below.reason = "timeout"
     assert await fail(store, 8) == ["timeout"] * FAILURES + ["circuit_open"] * 3
     assert below.asked == FAILURES
+
+
+CROWD = [event(f"e{i}", at=i) for i in range(FEW + 1)]
+
+
+async def test_bodies_wait_for_each_other_and_single_events_do_not_wait_for_them(
+    store: GuardedStore, below: Faulty
+) -> None:
+    below.hangs_s = 0.02
+    bodies = [asyncio.create_task(store.record_many(CROWD)) for _ in range(3 * CROWDS_AT_ONCE)]
+    await asyncio.sleep(0.01)
+    assert below.inside == CROWDS_AT_ONCE
+    singles = [asyncio.create_task(store.record_many(CROWD[:1])) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert below.inside == CROWDS_AT_ONCE + 5
+    for answers in await asyncio.gather(*bodies, *singles):
+        assert answers
+    assert below.most_inside == CROWDS_AT_ONCE + 5
+
+
+async def test_bodies_that_wait_while_the_store_goes_away_do_not_ask_it(
+    store: GuardedStore, below: Faulty
+) -> None:
+    below.reason, below.hangs_s = "timeout", 0.01
+    tries = (store.record_many(CROWD) for _ in range(5 * CROWDS_AT_ONCE))
+    reasons = [e.reason for e in await asyncio.gather(*tries, return_exceptions=True)]  # type: ignore[union-attr]  # each fails
+    assert reasons.count("timeout") == below.asked <= CROWDS_AT_ONCE + FAILURES
+    assert set(reasons) == {"timeout", "circuit_open"}
 
 
 async def test_writes_go_on_while_reads_are_given_up(store: GuardedStore, below: Faulty) -> None:

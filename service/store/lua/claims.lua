@@ -1,32 +1,44 @@
 -- Which user an event id belongs to: one of a fixed number of memories, each in its own slot, because the
--- same id from two users meets nowhere else.
---
--- KEYS  claims (young), claims (old)
--- ARGV  "claim" or "release", the window in ms, now in ms ("" = this server's clock),
---       claims of 12 bytes each: 8 of the event id's digest, 4 of the user's
--- Returns one letter a claim: "y" the id is this user's, "n" it is another's
+-- same id from two users meets nowhere else. A claim has 12 bytes: 8 of the event id's digest, 4 of the user's.
 
-local window, now = tonumber(ARGV[2]), clock(ARGV[3])
-local begun = turn(KEYS[1], KEYS[2], now, window)
-local answers, fresh = {}, {}
-for at = 1, #ARGV[4], 12 do
-  local event, user = string.sub(ARGV[4], at, at + 7), string.sub(ARGV[4], at + 8, at + 11)
-  local owner = begun and (redis.call("HGET", KEYS[1], event) or redis.call("HGET", KEYS[2], event))
-  answers[#answers + 1] = (not owner or owner == user) and "y" or "n"
-  if ARGV[1] == "release" then
-    if owner == user then
-      redis.call("HDEL", KEYS[1], event)
-      redis.call("HDEL", KEYS[2], event)
+local events, fresh = {}, {} -- used again for each memory: a new table costs more than what is done with it
+
+-- Claims, or releases, ids of one memory. Returns one letter a claim: "y" the id is this user's, "n" another's.
+local function claim(what, young, old, claims, window, now)
+  local n = #claims / 12
+  for i = 1, n do
+    events[i] = string.sub(claims, 12 * i - 11, 12 * i - 4)
+  end
+  local begun, held, before = remembered(young, old, events, n, n, now, window)
+  local written, mine, refused = 0, nil, nil
+  for i = 1, n do
+    local event, user = events[i], string.sub(claims, 12 * i - 3, 12 * i)
+    local owner = held[i + 1] or before[i + 1] or mine and mine[event]
+    if owner and owner ~= user then
+      refused = refused or {}
+      refused[i] = true
+    elseif what == "release" then
+      if owner then
+        redis.call("HDEL", young, event)
+        redis.call("HDEL", old, event)
+      end
+    elseif not owner then
+      fresh[written + 1], fresh[written + 2] = event, user
+      written = written + 2
+      if n > 1 then
+        mine = mine or {}
+        mine[event] = user
+      end
     end
-  elseif not owner then
-    fresh[#fresh + 1] = event
-    fresh[#fresh + 1] = user
   end
-end
-if #fresh > 0 then
-  for i = 1, #fresh, 2 do
-    redis.call("HSET", KEYS[1], fresh[i], fresh[i + 1])
+  if written > 0 then
+    keep(young, fresh, written, begun, now, window)
   end
-  written(KEYS[1], begun, now, window)
+  local letters = string.rep("y", n)
+  if refused then
+    for i in pairs(refused) do
+      letters = string.sub(letters, 1, i - 1) .. "n" .. string.sub(letters, i + 1)
+    end
+  end
+  return letters, refused ~= nil
 end
-return table.concat(answers)

@@ -13,17 +13,16 @@ local function clock(given)
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- Lets go of what is out of date. Returns when `young` was begun, or nil if nothing is remembered:
--- `old` never outlives `young`.
-local function turn(young, old, now, window)
-  local at = redis.call("HGET", young, AT)
+-- Lets go of what is out of date. `at` is what AT says, or false. Returns when `young` was begun, or nil if
+-- nothing is remembered: `old` never outlives `young`; and whether something was let go of.
+local function turn(young, old, at, now, window)
   if not at then
-    return nil
+    return nil, false
   end
   local begun, written = struct.unpack(">I6I6", at)
   if now - written >= window then
     redis.call("UNLINK", young, old)
-    return nil
+    return nil, true
   end
   if now - begun >= window then
     redis.call("UNLINK", old)
@@ -31,13 +30,29 @@ local function turn(young, old, now, window)
     redis.call("PEXPIRE", old, window)
     redis.call("HSET", young, AT, struct.pack(">I6I6", now, written))
     redis.call("PEXPIRE", young, window)
-    return now
+    return now, true
   end
-  return begun
+  return begun, false
 end
 
--- To be called after writing to `young`, with what `turn` returned.
-local function written(young, begun, now, window)
-  redis.call("HSET", young, AT, struct.pack(">I6I6", begun or now, now))
+-- The values of the first `n` of `fields`, where there are any, in `young` and of the first `n_old` of them in
+-- `old`, from index 2 on, false where there is none; and when `young` was begun, as from `turn`. In as few
+-- commands as it can be done: they cost more than the rest.
+local function remembered(young, old, fields, n, n_old, now, window)
+  local values = redis.call("HMGET", young, AT, unpack(fields, 1, n))
+  local begun, turned = turn(young, old, values[1], now, window)
+  if not begun then
+    return nil, {}, {}
+  end
+  if turned then
+    values = redis.call("HMGET", young, AT, unpack(fields, 1, n))
+  end
+  return begun, values, n_old > 0 and redis.call("HMGET", old, AT, unpack(fields, 1, n_old)) or {}
+end
+
+-- Writes the first `n` of {field, value, ...} to `young`, given what `turn` returned.
+local function keep(young, fields, n, begun, now, window)
+  fields[n + 1], fields[n + 2] = AT, struct.pack(">I6I6", begun or now, now)
+  redis.call("HSET", young, unpack(fields, 1, n + 2))
   redis.call("PEXPIRE", young, window)
 end
