@@ -7,6 +7,7 @@ run times the bare ONNX calls, so that what the service adds can be told from wh
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -23,7 +24,7 @@ import typer
 
 from loadtests.machine import cpu_ms, rss_mib, stamp
 from loadtests.program import Program, ProgramFailed, version_folder
-from loadtests.steps import rerank_steps
+from loadtests.steps import label_steps, rerank_steps
 from models.errors import BundleNotFound, ReelrankError
 from models.features import (
     Array,
@@ -122,6 +123,13 @@ def _measure(client: _Client, folder: Path, pid: int) -> dict[str, Any]:
         "label_1_event_ms": _timed(label(1), pid=pid),
         "label_100_events_of_1_user_ms": _timed(label(batches), 200, pid=pid),
         "label_100_events_of_100_users_ms": _timed(label_users, 200, pid=pid),
+        "label_100_events_of_100_users_steps_ms": label_steps(
+            loaded,
+            (
+                [_event(rng, f"bench-s{n}", f"s{next(ids)}", i) for n in range(batches)]
+                for i in itertools.count()
+            ),
+        ),
         "bare_labeler_call_100_rows_ms": _timed(labeler),
     }
 

@@ -1,4 +1,4 @@
-"""The steps of a request, each timed by itself in this process: where the time of POST /rerank goes.
+"""The steps of a request, each timed by itself in this process: where the time of /rerank and /label goes.
 
 The steps run in the order that a request has them, one round after the other, because what a step finds in
 the caches is what the one before has left there: timed in a loop of its own each would look several times as
@@ -12,7 +12,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +22,13 @@ import uvloop
 from models.runtime import Bundle
 from models.schema import FeedbackEvent
 from service.api.asked import read
+from service.api.events import read_body
 from service.api.slate import items
+from service.api.wire import Label
+from service.core.events import admit
+from service.core.labeler import choose, label
 from service.core.reranker import Slate, arrays, checked_weights, outputs, slate
+from service.runtime.catalogue import Catalogue
 from service.store import EmbeddedServer, RedisStore
 
 ROUNDS: Final = 400
@@ -43,18 +48,61 @@ def rerank_steps(
         slates: bodies, for those users.
     """
 
+    async def rounds(store: RedisStore) -> Steps:
+        for events in histories.values():
+            await store.record_many(events)
+        return await _rerank_rounds(bundle, store, [json.dumps(slate).encode() for slate in slates])
+
+    return _on_a_store(rounds)
+
+
+def label_steps(bundle: Bundle, bodies: Iterator[list[dict[str, Any]]]) -> Steps:
+    """Milliseconds of each step of POST /label for a whole body, medians.
+
+    Args:
+        bundle: that answers.
+        bodies: lists of events that are new each time, as many as are asked for.
+    """
+    return _on_a_store(lambda store: _label_rounds(bundle, store, bodies))
+
+
+def _on_a_store(rounds: Callable[[RedisStore], Coroutine[Any, Any, Steps]]) -> Steps:
     async def main() -> Steps:
         with tempfile.TemporaryDirectory() as folder, EmbeddedServer(Path(folder) / "store") as server:
             store = RedisStore.open(server.url)
             try:
-                for user_id, events in histories.items():
-                    await store.record(user_id, events)
-                return await _rerank_rounds(bundle, store, [json.dumps(slate).encode() for slate in slates])
+                return await rounds(store)
             finally:
                 await store.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main())
+
+
+async def _label_rounds(bundle: Bundle, store: RedisStore, bodies: Iterator[list[dict[str, Any]]]) -> Steps:
+    encoder, catalogue, names = msgspec.json.Encoder(), Catalogue(), choose(bundle, ())
+    clock = _Clock()
+    for number in range(WARM_UP + ROUNDS):
+        if number == WARM_UP:
+            clock = _Clock()
+        body = json.dumps(next(bodies)).encode()
+        events = clock.timed("decode", lambda body=body: read_body(body, len(body)))
+        admitted = clock.timed(
+            "admit", lambda events=events: admit(events, catalogue, now_ms=2**52, late_s=0.0)
+        )
+        exposures = [event for _, event in admitted.stored]
+        await clock.waited("write", lambda exposures=exposures: store.record_many(exposures))
+        labels = clock.timed("label", lambda exposures=exposures: label(bundle, exposures, names))
+        clock.timed(
+            "encode",
+            lambda exposures=exposures, labels=labels: encoder.encode(
+                [
+                    Label(event.event_id, event.user_id, event.video_id, value, {names[0]: value})
+                    for event, value in zip(exposures, labels.by_name[names[0]], strict=True)
+                ]
+            ),
+        )
+    return clock.medians_ms()
 
 
 async def _rerank_rounds(bundle: Bundle, store: RedisStore, bodies: Sequence[bytes]) -> Steps:

@@ -42,14 +42,19 @@ def table(report: dict[str, Any]) -> str:
 
 def _shares(figures: dict[str, Any]) -> list[str]:
     """What each step takes by itself, and of the request."""
-    steps = figures["rerank_steps_ms"]
-    whole = figures["rerank_200_candidates_50_events_ms"]["p50"]
-    left = whole - sum(steps.values())
-    told = [f"{name} {took:.2f} ({took / whole:.0%})" for name, took in steps.items()]
-    return [
-        f"Its steps, each timed by itself: {', '.join(told)}; the rest, which is HTTP, waiting and counting, "
-        f"{left:.2f} ({left / whole:.0%})."
-    ]
+    told = []
+    for path, request, steps in (
+        ("/rerank", "rerank_200_candidates_50_events_ms", "rerank_steps_ms"),
+        ("/label of 100 users", "label_100_events_of_100_users_ms", "label_100_events_of_100_users_steps_ms"),
+    ):
+        whole = figures[request]["p50"]
+        left = whole - sum(figures[steps].values())
+        each = (f"{name} {took:.2f} ({took / whole:.0%})" for name, took in figures[steps].items())
+        told.append(
+            f"Steps of {path}, each timed by itself: {', '.join(each)}; the rest, which is HTTP, waiting and "
+            f"counting, {left:.2f} ({left / whole:.0%})."
+        )
+    return told
 
 
 def faults_table(report: dict[str, Any]) -> str:

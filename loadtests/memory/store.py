@@ -8,6 +8,7 @@ same time to live. Claims on event ids are made by the store's own script.
 from __future__ import annotations
 
 import random
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,7 +163,9 @@ def _events(rng: random.Random, user: str, count: int) -> list[FeedbackEvent]:
 
 
 def _packed(events: list[FeedbackEvent]) -> bytes:
-    return FORMAT + b"".join(map(encode_event, events))
+    """A sequence as the scripts keep it, see `codec.HEADS`."""
+    records = [encode_event(event) for event in events]
+    return struct.pack(">BIH", FORMAT, len(records), len(records[-1])) + b"".join(records)
 
 
 def _parts(count: int) -> Iterator[range]:
