@@ -126,7 +126,7 @@ def test_each_call_of_the_store_is_timed_by_operation(bundles: Path, tmp_path: P
         client.delete("/users/alice").raise_for_status()
         client.get("/health/ready").raise_for_status()
         found = scraped(client)
-    for operation in ("record", "read", "forget", "ping"):
+    for operation in ("record", "history", "forget", "ping"):
         name = f'reelrank_store_seconds_count{{operation="{operation}"}}'
         assert found[name] - before.get(name, 0) == 1
     assert found['reelrank_store_seconds_count{operation="videos_since"}'] >= 1
