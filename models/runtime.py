@@ -82,13 +82,19 @@ def _run(
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
-def _session(path: Path, graph: Graph, device: Device, threads: int) -> ort.InferenceSession:
+def session_options(threads: int) -> ort.SessionOptions:
+    """How every graph is run here: so many threads within a call, none that wait spinning."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Idle spinning threads slow every other process on the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    return options
+
+
+def _session(path: Path, graph: Graph, device: Device, threads: int) -> ort.InferenceSession:
+    options = session_options(threads)
     providers = ["CPUExecutionProvider"]
     if device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers():
         providers.insert(0, "CUDAExecutionProvider")
