@@ -38,7 +38,7 @@ from models.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
 from training.labels import AnyLabelMaker, is_grouped, label_with
 from training.ranker import OBJECTIVES, Ranker, RankerOutputs
 
-OPSET: Final = 18
+OPSET: Final = 20
 """Pinned, so that a newer torch does not change the shipped graphs by itself."""
 
 CANDIDATES: Final = (0, 1, 2, 500)

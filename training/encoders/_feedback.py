@@ -13,7 +13,7 @@ from training.data._interactions import F32, F64, I64
 from training.encoders._attention import CandidateAttention
 from training.encoders._feedback_config import FeedbackEncoderConfig
 from training.encoders._gate import SkipGate, skip_context
-from training.encoders._habits import HABITS, MATCHED, habits, matched
+from training.encoders._habits import HABITS, MATCHED, habits, matched, newest
 from training.encoders._inputs import RankerInputs
 from training.encoders._statistics import VideoStatistics
 from training.encoders._steps import DONE, StepFeedback, gap_s, liked_and_skipped
@@ -136,16 +136,20 @@ class FeedbackEncoder(nn.Module):
         done_BLF = self.feedback(x.sequence_feedback) * valid_BL[..., None]
         if not self.config.feedback:
             done_BLF = torch.zeros_like(done_BLF)
-        habit_BLF = done_BLF[..., : len(DONE)]
-        log_age_BL = torch.log1p(x.sequence_age_s) / 10.0
-        length_BN2 = torch.stack([torch.log(duration_BN) / 4.0, (duration_BN <= 18.0).float()], dim=-1)
+        log_duration_BL1 = torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0
+        log_age_BL1 = torch.log1p(x.sequence_age_s)[..., None] / 10.0
+        steps_BLF = newest(done_BLF[..., : len(DONE)], log_duration_BL1, log_age_BL1, valid_BL)
+        duration_BN1 = duration_BN[..., None]
+        length_BN2 = torch.cat(
+            [torch.log(duration_BN1) / 4.0, (duration_BN1 <= 18.0).to(duration_BN.dtype)], dim=-1
+        )
 
         token = [
             self._ids(sequence_ids),
             self.tab(sequence_ids[..., 3]),
             done_BLF,
-            torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0,
-            log_age_BL[..., None],
+            log_duration_BL1,
+            log_age_BL1,
         ]
         query = [self._ids(candidate_ids), length_BN2, statistics_BNS]
         if self.groups is not None and self.group is not None:
@@ -154,13 +158,16 @@ class FeedbackEncoder(nn.Module):
                 torch.log1p(gap_s(x.sequence_age_s, valid_BL))[..., None] / 10.0,
             ]
             query.append(self.group(self.groups(duration_BN)))
-        token_BLE, query_BNE = self.step(torch.cat(token, dim=-1)), self.query(torch.cat(query, dim=-1))
-        share_BLS = self._crowds(x, habit_BLF, valid_BL)
+        # From here on one row for each step, and for each candidate: a matrix with a bias is one operator,
+        # a batch of matrices is two.
+        token_BLE = self._by_row(self.step, torch.cat(token, dim=-1))
+        query_BNE = self._by_row(self.query, torch.cat(query, dim=-1))
+        share_BLS = self._crowds(x, steps_BLF[..., : len(DONE)], valid_BL)
         interest_BNSE = self.attention(query_BNE, F.gelu(token_BLE), share_BLS, valid_BL)
         user_BH = self.user(
             torch.cat(
                 [
-                    habits(x, habit_BLF, valid_BL, log_age_BL),
+                    habits(x, steps_BLF, valid_BL),
                     self.tab(x.context_ids[..., 0]),
                     *self._profile(x),
                 ],
@@ -173,7 +180,7 @@ class FeedbackEncoder(nn.Module):
                     query_BNE,
                     interest_BNSE.flatten(2),
                     (query_BNE[:, :, None] * interest_BNSE).flatten(2),
-                    matched(x, habit_BLF, valid_BL),
+                    matched(x, steps_BLF, valid_BL),
                     statistics_BNS,
                     length_BN2,
                 ],
@@ -181,10 +188,20 @@ class FeedbackEncoder(nn.Module):
             )
         )
         hidden_BNH = F.gelu(self.norm(user_BH[:, None, :] + candidate_BNH))
-        return F.gelu(self.state(self.dropout(hidden_BNH))), duration_BN
+        return F.gelu(self._by_row(self.state, self.dropout(hidden_BNH))), duration_BN
 
-    def _crowds(self, x: RankerInputs, done_BLF: Tensor, valid_BL: Tensor) -> Tensor:
-        """How much each step counts in each crowd that candidates attend over -> `[B, L, S]` in [0, 1]."""
+    @staticmethod
+    def _by_row(linear: nn.Linear, x_BNX: Tensor) -> Tensor:
+        rows: Tensor = linear(x_BNX.flatten(0, 1))
+        return rows.unflatten(0, x_BNX.shape[:2])
+
+    def _crowds(self, x: RankerInputs, done_BLF: Tensor, valid_BL: Tensor) -> Tensor | None:
+        """How much each step counts in each crowd that candidates attend over -> `[B, L, S]` in [0, 1].
+
+        None where there is one crowd and every step counts in full.
+        """
+        if self.config.interests == "one" and self.gate is None:
+            return None
         liked_BL, skipped_BL = liked_and_skipped(done_BLF)
         counted_BL, disliked_BL = valid_BL, skipped_BL
         if self.gate is not None:

@@ -46,14 +46,12 @@ def mixture_quantiles(weight_K: Tensor, start_1: Tensor, width_K: Tensor, levels
     Returns:
         `[..., Q]` watch ratios.
     """
-    last = weight_K.dim() - 1  # onnxruntime 1.31 reduces no rows wrongly along axis -1, rightly along this
+    last = weight_K.dim()  # onnxruntime 1.31 reduces no rows wrongly along axis -1, rightly along this
     below_K = weight_K.cumsum(-1) - weight_K
     share_K = weight_K.clamp(min=1e-7)
-    parts = [
-        start_1 + (((level - below_K) / share_K).clamp(0, 1) * width_K).sum(last, keepdim=True)
-        for level in levels
-    ]
-    return torch.cat(parts, -1)
+    level_Q1 = torch.tensor(levels, dtype=weight_K.dtype)[:, None]
+    inside_QK = ((level_Q1 - below_K[..., None, :]) / share_K[..., None, :]).clamp(0, 1)
+    return start_1 + (inside_QK * width_K[..., None, :]).sum(last)
 
 
 def mixture_rank(ratio: Tensor, start_1: Tensor, width_K: Tensor, share_K: Tensor) -> Tensor:
