@@ -93,7 +93,7 @@ class Ranker(nn.Module):
         profile_ids: Tensor,
     ) -> RankerOutputs:
         """The served path; arguments as in `RankerInputs`. No OT, no VQ encoder, no batch statistics."""
-        state_BND, duration_BN = self.encoder(
+        state_RD, duration_BN = self.encoder.rows(
             RankerInputs(
                 sequence_ids,
                 sequence_feedback,
@@ -105,8 +105,7 @@ class Ranker(nn.Module):
                 profile_ids,
             )
         )
-        # One row for each candidate: a matrix with a bias is one operator, a batch of matrices is two.
-        state_RD, duration_R = state_BND.flatten(0, 1), duration_BN.flatten()
+        duration_R = duration_BN.flatten()
         found = cast(DistributionHead, self.head).predict(state_RD, duration_R)
         rows = RankerOutputs(
             watch_time_s=found.seconds,
@@ -117,4 +116,4 @@ class Ranker(nn.Module):
             anchor_ratio=found.ratio,
             quantiles_s=found.quantiles_s,
         )
-        return RankerOutputs(*(row.unflatten(0, duration_BN.shape) for row in rows))
+        return RankerOutputs(*(row.reshape(*duration_BN.shape, *row.shape[1:]) for row in rows))

@@ -20,7 +20,10 @@ from models.runtime import Bundle, session_options
 from models.vocabulary import UNKNOWN
 from training.export import MadeUp
 
-WARM_UP: Final = 30
+BLOCK: Final = 20
+"""Calls of one bundle before it is the next one's turn."""
+COLD: Final = 2
+"""So many first calls of a block do not count: they find the caches full of another bundle's weights."""
 
 
 def bench_graphs(
@@ -36,8 +39,8 @@ def bench_graphs(
 ) -> dict[str, Any]:
     """Time the bare ONNX calls of one bundle or several, on made-up inputs of the first one's vocabulary.
 
-    The bundles take turns call by call, so that whatever else the machine does hits all of them, and the
-    ratio of their medians is a figure of the graphs alone.
+    The bundles take turns, `BLOCK` calls each, so that whatever else the machine does hits all of them, and
+    the ratio of their medians is a figure of the graphs alone.
 
     Args:
         folders: one version each; the others are told as ratios of the first.
@@ -106,12 +109,13 @@ def _interleaved(
     """Microseconds of each call, by session."""
     given = [_taken(session, inputs) for session in sessions]
     took: list[list[float]] = [[] for _ in sessions]
-    for i in range(WARM_UP + repeats):
+    while min(len(times) for times in took) < repeats:
         for session, x, times in zip(sessions, given, took, strict=True):
-            began = time.perf_counter()
-            session.run(None, x)
-            if i >= WARM_UP:
-                times.append((time.perf_counter() - began) * 1e6)
+            for i in range(BLOCK):
+                began = time.perf_counter()
+                session.run(None, x)
+                if i >= COLD:
+                    times.append((time.perf_counter() - began) * 1e6)
     return took
 
 

@@ -52,15 +52,19 @@ class CandidateAttention(nn.Module):
         b, n, e = query_BNE.shape
         s, h = self.null.shape[1], self.heads
         k = e // h
-        null_BSE = self.null[:, None].expand(2, b, s, e)
-        key_BJE = torch.cat([null_BSE[0], self.key(token_BLE)], dim=1) / math.sqrt(k)
-        value_BHJK = self._split(torch.cat([null_BSE[1], self.value(token_BLE)], dim=1))
+        # Keys and values by one matrix, for every step's row: a matrix with a bias is one operator.
+        weight = torch.cat([self.key.weight, self.value.weight])
+        bias = torch.cat([self.key.bias, self.value.bias])
+        step_BL2E = F.linear(token_BLE.flatten(0, 1), weight, bias).reshape(b, token_BLE.shape[1], 2 * e)
+        null_BS2E = self.null.transpose(0, 1).flatten(1).expand(b, s, 2 * e)
+        both_BJ2E = torch.cat([null_BS2E, step_BL2E], dim=1)
+        key_BHJK, value_BHJK = both_BJ2E.reshape(b, -1, 2, h, k).permute(2, 0, 3, 1, 4).unbind(0)
         # Padding is shut out by one more column of keys, met by a 1 in every query: a mask of the logits
         # would be one more pass over the largest array there is.
-        shut_BJ11 = F.pad((valid_BL - 1.0) * 1e4, (s, 0))[:, :, None, None].expand(-1, -1, h, 1)
-        key_BHKJ = torch.cat([key_BJE.unflatten(2, (h, k)), shut_BJ11], dim=3).permute(0, 2, 3, 1)
+        shut_B1J1 = F.pad((valid_BL - 1.0) * 1e4, (s, 0))[:, None, :, None]
+        key_BHJK = torch.cat([key_BHJK / math.sqrt(k), shut_B1J1.expand(-1, h, -1, 1)], dim=3)
         query_BHNK = F.pad(query_BNE.reshape(b, n, h, k), (0, 1), value=1.0).transpose(1, 2)
-        weight_BHNJ = torch.softmax(query_BHNK @ key_BHKJ, dim=-1)
+        weight_BHNJ = torch.softmax(query_BHNK @ key_BHJK.transpose(2, 3), dim=-1)
         if share_BLS is None:
             mean_BHNK = weight_BHNJ @ value_BHJK
             return mean_BHNK.transpose(1, 2).reshape(b, n, 1, e)
@@ -73,8 +77,3 @@ class CandidateAttention(nn.Module):
         # A crowd that is e^-70 of the whole answers 0 rather than 0/0.
         mean_BHNSK = sums_BHNSK[..., :-1] / sums_BHNSK[..., -1:].clamp(min=1e-30)
         return mean_BHNSK.permute(0, 2, 3, 1, 4).reshape(b, n, s, e)
-
-    def _split(self, x_BJE: Tensor) -> Tensor:
-        """`[B, J, E]` -> `[B, H, J, K]`."""
-        b, j, e = x_BJE.shape
-        return x_BJE.reshape(b, j, self.heads, e // self.heads).transpose(1, 2)

@@ -38,7 +38,7 @@ def newest(done_BLF: Tensor, log_duration_BL1: Tensor, log_age_BL1: Tensor, vali
     return torch.cat([known_BLF, valid_BL1], dim=-1)
 
 
-def habits(x: RankerInputs, steps_BLF: Tensor, valid_BL: Tensor) -> Tensor:
+def habits(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
     """What the user does -> `[B, HABITS]`.
 
     Means over all steps, over those of the same tab, of its last half hour and of its last day, each with its
@@ -46,14 +46,13 @@ def habits(x: RankerInputs, steps_BLF: Tensor, valid_BL: Tensor) -> Tensor:
 
     Args:
         x: the inputs, of which tabs and ages are read.
-        steps_BLF: what `newest` gives.
-        valid_BL: 0 on padding.
+        steps_BLF: what `newest` gives; padding counts nowhere, since its columns are 0.
     """
     any_tab_41 = torch.tensor([[True], [False], [False], [False]])
     within_s_41 = torch.tensor([[torch.inf], [torch.inf], [1800.0], [86_400.0]])
     same_tab_B1L = (x.sequence_ids[..., 3] == x.context_ids)[:, None]
     counted_B4L = (same_tab_B1L | any_tab_41) & (x.sequence_age_s[:, None] < within_s_41)
-    means_B4F = _mean(steps_BLF, counted_B4L.to(valid_BL.dtype))
+    means_B4F = _mean(steps_BLF, counted_B4L.to(steps_BLF.dtype))
     padded_BLF = F.pad(steps_BLF, (0, 0, RECENT, 0))
     recency_BL = padded_BLF[..., _RECENCY]
     return torch.cat(
@@ -67,16 +66,16 @@ def habits(x: RankerInputs, steps_BLF: Tensor, valid_BL: Tensor) -> Tensor:
     )
 
 
-def matched(x: RankerInputs, steps_BLF: Tensor, valid_BL: Tensor) -> Tensor:
-    """What the user did with the candidate's author, and with its tag -> `[B, N, MATCHED]`."""
+def matched(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
+    """What the user did with the candidate's author, and with its tag -> `[B·N, MATCHED]`."""
     seen_BL2 = x.sequence_ids[..., 1:3]
     # What is unknown is nobody's in particular. Ruled out among the few steps rather than at each candidate.
-    seen_BL2 = torch.where((seen_BL2 != UNKNOWN) & (valid_BL[..., None] > 0), seen_BL2, _NOBODY)
+    seen_BL2 = torch.where(seen_BL2 == UNKNOWN, _NOBODY, seen_BL2)
     same_BN2L = x.candidate_ids[..., 1:3, None] == seen_BL2.transpose(1, 2)[:, None]
     b, n, two, steps = same_BN2L.shape
     # One matrix a user: ONNX Runtime cannot spread the steps over no candidates of several users.
-    same_BML = same_BN2L.to(valid_BL.dtype).reshape(b, n * two, steps)
-    return _mean(steps_BLF, same_BML).reshape(b, n, MATCHED)
+    same_BML = same_BN2L.to(steps_BLF.dtype).reshape(b, n * two, steps)
+    return _mean(steps_BLF, same_BML).reshape(-1, MATCHED)
 
 
 def _mean(steps_BLF: Tensor, weight_BNL: Tensor) -> Tensor:

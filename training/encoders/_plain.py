@@ -8,7 +8,7 @@ from torch import Tensor
 from models.features import SEQUENCE_ID_COLUMNS
 from models.vocabulary import PADDING
 from training.encoders._feedback import FeedbackEncoder
-from training.encoders._habits import RECENT, habits, matched, newest
+from training.encoders._habits import MATCHED, RECENT, habits, matched, newest
 from training.encoders._inputs import RankerInputs
 from training.encoders._statistics import COLUMNS, KEYS
 from training.encoders._steps import DONE
@@ -43,7 +43,7 @@ def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Te
     )
     user_BF = torch.cat(
         [
-            habits(x, steps_BLF, valid_BL),
+            habits(x, steps_BLF),
             x.profile,
             x.context_ids.float(),
             x.profile_ids.float(),
@@ -53,7 +53,7 @@ def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Te
     return torch.cat(
         [
             user_BF[:, None].expand(b, n, user_BF.shape[-1]),
-            matched(x, steps_BLF, valid_BL),
+            matched(x, steps_BLF).reshape(b, n, MATCHED),
             statistics_BNS,
             x.candidate_duration_s[..., None],
             x.candidate_ids.float(),

@@ -43,7 +43,7 @@ class StepFeedback(nn.Module):
     def __init__(self, *, full: bool) -> None:
         super().__init__()
         self.ratio = nn.Embedding(len(RATIO_EDGES) + 1, RATIO_WIDTH) if full else None
-        # long view, skip, complete: w against d or so many seconds, whichever is less; a skip stays short of it
+        # long view, skip, complete: w against the lesser of d and so many seconds; a skip stays short of it
         self.register_buffer("reach_s", torch.tensor([18.0, 3.0, torch.inf]), persistent=False)
         self.register_buffer("short_of", torch.tensor([False, True, False]), persistent=False)
         made = ["long_view", "skip", "complete", "log_watch_time", "watch_ratio", *DONE[5:]]

@@ -200,7 +200,8 @@ class LDA(nn.Module):
         # dim() - 1, not -1: onnxruntime 1.31 reduces no rows wrongly along a negative axis.
         if self.config.weights == "raw_dot":
             return x
-        return x / x.norm(dim=x.dim() - 1, keepdim=True).clamp(min=1e-12)
+        length: Tensor = x.norm(dim=x.dim() - 1, keepdim=True)
+        return x / length.clamp(min=1e-12)
 
     def attend(self, state_ND: Tensor, duration_N: Tensor) -> Attended:
         """Place each row beside its group's anchors, `[..., D]` and `[...]`. Other groups' have no part."""
@@ -270,7 +271,8 @@ class LDA(nn.Module):
         other_RA = embedding(group_R, _outside(*key_GKH.shape[:2]))
         sharp_AH = key_AH if self.config.weights == "raw_dot" else key_AH / self.config.temperature
         weight_RA = torch.addmm(other_RA, state_RH, sharp_AH.T).softmax(-1)
-        weight_RK = weight_RA.unflatten(1, key_GKH.shape[:2]).sum(1)
+        # Added up over groups by a matrix of ones, several times as fast as a sum along the middle axis.
+        weight_RK = weight_RA @ torch.eye(key_GKH.shape[1], dtype=weight_RA.dtype).repeat(key_GKH.shape[0], 1)
         quantiles_RQ = self._quantiles(group_R, weight_RK, QUANTILES)
         if self.config.point == "median":
             seconds_R = duration_R * quantiles_RQ[:, QUANTILES.index(0.5)]
@@ -284,7 +286,7 @@ class LDA(nn.Module):
         )
         if duration_N.dim() == 1:
             return found
-        return Prediction(*(part.unflatten(0, duration_N.shape) for part in found))
+        return Prediction(*(part.reshape(*duration_N.shape, *part.shape[1:]) for part in found))
 
     def _point_s(self, at: Attended, duration_N: Tensor) -> Tensor:
         """The prediction of rows that were placed, for the loss."""
