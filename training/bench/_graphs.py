@@ -77,7 +77,7 @@ def bench_graphs(
     for graph, (inputs, of) in graphs.items():
         sessions = [of(bundle) for bundle in loaded]
         names = [bundle.manifest.version for bundle in loaded]
-        timed = _interleaved(sessions, inputs, repeats)
+        timed = in_turns(sessions, inputs, repeats)
         found[graph] = {
             name: {
                 "median_us": round(statistics.median(times), 1),
@@ -103,7 +103,7 @@ def _taken(session: ort.InferenceSession, inputs: Mapping[str, Array]) -> dict[s
     return {i.name: inputs[i.name] for i in session.get_inputs()}
 
 
-def _interleaved(
+def in_turns(
     sessions: Sequence[ort.InferenceSession], inputs: Mapping[str, Array], repeats: int
 ) -> list[list[float]]:
     """Microseconds of each call, by session."""

@@ -10,7 +10,8 @@ import typer
 
 from models.errors import BadInput
 from training import bench
-from training.evaluate import version_folder
+from training import data as datasets
+from training.evaluate import version_folder, window_of
 from training.provenance import provenance
 
 app = typer.Typer(no_args_is_help=True, help="What the expensive steps and the graphs cost, as JSON.")
@@ -86,6 +87,21 @@ def bench_graphs(
         seed=seed,
     )
     _print(found)
+
+
+@app.command("precision")
+def bench_precision(
+    data: Annotated[Path, typer.Option(help="a folder that `prepare` wrote")],
+    start: Annotated[str, typer.Option("--from", help="first day that is judged, YYYY-MM-DD")],
+    end: Annotated[str, typer.Option("--to", help="last day, inclusive")],
+    bundle: Annotated[Path, typer.Option(help="a version's folder, or the folder of versions")] = BUNDLES,
+    repeats: Repeats = 300,
+    seed: Seed = 0,
+) -> None:
+    """The ranker in float32, float16 and int8: time of a call beside what it costs in figures."""
+    dataset = datasets.load(data)
+    window = window_of(dataset, 0, start, end, allow_seen=True)
+    _print(bench.bench_precision(version_folder(bundle), dataset, window, repeats=repeats, seed=seed))
 
 
 def _print(found: dict[str, Any]) -> None:
