@@ -175,6 +175,9 @@ class Manifest(Part):
     vocabulary_digest: str
     labeler: Graph
     ranker: Graph
+    optimised: Literal["basic"] | None = None
+    """The level of ONNX Runtime's optimisations that the graphs were saved after. `basic` folds and fuses
+    among standard operators, for any machine; what suits one machine alone is left to loading."""
     labels: tuple[str, ...]
     """Outputs of the labeler, each a label in [0, 1]; the first is the default of POST /label."""
     labels_by_user: tuple[str, ...] = ()

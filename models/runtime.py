@@ -127,15 +127,21 @@ def _providers(device: Device, gpu_memory_mib: int) -> list[Any]:
     return [(CUDA, arena), CPU]
 
 
-def _session(
-    path: Path, graph: Graph, device: Device, threads: int, providers: list[Any]
-) -> ort.InferenceSession:
+def session_options(threads: int) -> ort.SessionOptions:
+    """How every graph is run here: so many threads within a call, none that wait spinning."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Idle spinning threads slow every other process on the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    return options
+
+
+def _session(
+    path: Path, graph: Graph, device: Device, threads: int, providers: list[Any]
+) -> ort.InferenceSession:
+    options = session_options(threads)
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as e:  # onnxruntime raises a class of its own per status code, without a common base

@@ -13,22 +13,21 @@ import typer
 
 from models.errors import BadInput, ReelrankError
 from models.store import BundleStore
-from training import bench as benchmarks
 from training import data as datasets
 from training import evaluate as judging
 from training import recipes, run
+from training.bench.commands import app as bench_app
 from training.card import card
 from training.compare.commands import app as compare_app
 from training.export import export as write_bundle
 from training.label import label_log
 from training.loop import predict
 from training.progress import progress
-from training.provenance import command, commit, machine
+from training.provenance import provenance
 from training.reference import reference, republish, same_log
 from training.triton import lay_out
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-bench_app = typer.Typer(no_args_is_help=True, help="What the expensive steps cost, as JSON.")
 app.add_typer(bench_app, name="bench")
 app.add_typer(compare_app, name="compare")
 BUNDLES = Path(__file__).parents[1] / "models" / "bundles"
@@ -36,7 +35,6 @@ BUNDLES = Path(__file__).parents[1] / "models" / "bundles"
 Data = Annotated[Path, typer.Option(help="a folder that `prepare` wrote, or one's own log in that layout")]
 Json = Annotated[Path | None, typer.Option("--json", help="write the figures here for machines")]
 Seed = Annotated[int, typer.Option(help="decides everything that is drawn")]
-Repeats = Annotated[int, typer.Option(min=1, help="timed runs; the median is shown")]
 Bundles = Annotated[Path, typer.Option(help="the folder of versions")]
 
 
@@ -90,7 +88,7 @@ def fit(
     config = getattr(recipes, recipe)().model_copy(update={"seed": seed})
     with progress() as report:
         evaluation = run.fit(datasets.load(data), recipe, config, out, report)
-    _figures(figures, {**_provenance(), **evaluation.model_dump()})
+    _figures(figures, {**provenance(), **evaluation.model_dump()})
     _table(evaluation.metrics, evaluation.by_tab, evaluation.baselines)
     typer.echo(f"wrote {out}")
 
@@ -143,7 +141,7 @@ def evaluate(
                 window=window,
                 tab=tab,
             )
-    found = {**_provenance(), "judged": name, "seen": window[0] <= watermark, **found}
+    found = {**provenance(), "judged": name, "seen": window[0] <= watermark, **found}
     _figures(figures, found)
     flat = {k: v for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
     _table(flat, found["by_tab"], found["baselines"])
@@ -170,11 +168,11 @@ def label(
             data,
             out,
             labels=asked,
-            note={f"reelrank.{name}": value for name, value in _provenance().items()},
+            note={f"reelrank.{name}": value for name, value in provenance().items()},
             on_progress=lambda share: report("label", share),
         )
     seconds = round(time.monotonic() - began, 1)
-    _figures(figures, {**_provenance(), **made._asdict(), "seconds": seconds})
+    _figures(figures, {**provenance(), **made._asdict(), "seconds": seconds})
     typer.echo(f"{made.rows:,} rows, bundle {made.version}: {', '.join(made.labels)}")
     typer.echo(f"wrote {out} in {seconds} s")
 
@@ -267,53 +265,6 @@ def rollback(
 def show_card(bundles: Bundles = BUNDLES) -> None:
     """The active bundle's figures as Markdown, for a README."""
     typer.echo(card(bundles), nl=False)
-
-
-@bench_app.command("meta-step")
-def bench_meta_step(
-    batch: Annotated[int, typer.Option(min=1, help="rows of the inner step")] = 4096,
-    history: Annotated[int, typer.Option(min=1, help="steps of each row")] = 100,
-    users: Annotated[int, typer.Option(min=1, help="hold-out users of the outer step")] = 494,
-    candidates: Annotated[int, typer.Option(min=11, help="of each")] = 60,
-    repeats: Repeats = 5,
-    seed: Seed = 0,
-) -> None:
-    """One mini-batch of LabelCraft's two levels, on made-up ids."""
-    _print(benchmarks.bench_meta_step(batch, history, users, candidates, repeats, seed))
-
-
-@bench_app.command("soft-topk")
-def bench_soft_topk(
-    users: Annotated[int, typer.Option(min=1)] = 494,
-    candidates: Annotated[int, typer.Option(min=2)] = 60,
-    k: Annotated[int, typer.Option(min=1, help="places of the slate; below the candidates")] = 10,
-    repeats: Repeats = 10,
-    seed: Seed = 0,
-) -> None:
-    """SOFT top-k of one padded batch of users, forward and backward."""
-    if k >= candidates:
-        raise BadInput(f"--k must be below --candidates, found {k} and {candidates}.")
-    _print(benchmarks.bench_soft_topk(users, candidates, k, repeats, seed))
-
-
-@bench_app.command("encoder")
-def bench_encoder(
-    batch: Annotated[int, typer.Option(min=1, help="users")] = 1,
-    candidates: Annotated[int, typer.Option(min=1, help="of each")] = 200,
-    history: Annotated[int, typer.Option(min=0, help="steps of each")] = 50,
-    repeats: Repeats = 20,
-    seed: Seed = 0,
-) -> None:
-    """The served encoder in torch, forward alone."""
-    _print(benchmarks.bench_encoder(batch, candidates, history, repeats, seed))
-
-
-def _print(found: dict[str, Any]) -> None:
-    typer.echo(json.dumps({**_provenance(), **found}, indent=1))
-
-
-def _provenance() -> dict[str, str]:
-    return {"command": command(), "commit": commit(), "machine": machine()}
 
 
 def _figures(path: Path | None, figures: dict[str, Any]) -> None:

@@ -115,10 +115,15 @@ def window_of(
 
 def open_bundle(folder: Path) -> Bundle:
     """A version's folder, or a folder of versions: then the active one."""
+    return Bundle.load(version_folder(folder), threads=2)
+
+
+def version_folder(folder: Path) -> Path:
+    """A version's folder as it is; of a folder of versions the active one's."""
     if (folder / "manifest.json").exists():
-        return Bundle.load(folder, threads=2)
+        return folder
     store = BundleStore(folder)
-    return Bundle.load(store.path(store.current()), threads=2)
+    return store.path(store.current())
 
 
 def evaluate(

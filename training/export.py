@@ -14,6 +14,7 @@ from typing import Final, Literal, cast
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
@@ -32,14 +33,14 @@ from models.manifest import (
     Training,
 )
 from models.manifest import Tensor as TensorRows
-from models.runtime import Bundle
+from models.runtime import Bundle, session_options
 from models.store import BundleStore
 from models.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
 from training.labels import AnyLabelMaker, is_grouped, label_with
 from training.ranker import OBJECTIVES, Ranker, RankerOutputs
 
-OPSET: Final = 18
-"""Pinned, so that a newer torch does not change the shipped graphs by itself."""
+OPSET: Final = 20
+"""Pinned, so that a newer torch does not change the shipped graphs by itself. 20 is the first with Gelu."""
 
 CANDIDATES: Final = (0, 1, 2, 500)
 STEPS: Final = (0, 1, 50, 100)
@@ -163,6 +164,7 @@ def export(
                 outputs=_ranker_outputs(ranker, request),
                 golden=_golden(request, dict(zip(names, _torch(ranker, request), strict=True))),
             ),
+            optimised="basic",
             labels=labeler.names,
             labels_by_user=labeler.by_user,
             objectives=OBJECTIVES,
@@ -304,6 +306,24 @@ def _write(module: nn.Module, example: Mapping[str, Array], path: Path, outputs:
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
+    path.write_bytes(model.SerializeToString())
+    _optimise(path)
+
+
+def _optimise(path: Path) -> None:
+    """Do once what ONNX Runtime would do at each load, as far as it is the same on every machine."""
+    options = session_options(threads=1)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory(prefix="reelrank-optimise-") as folder:
+        optimised = Path(folder) / path.name
+        options.optimized_model_filepath = str(optimised)
+        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        model = onnx.load(optimised)
+    # It lists every domain it knows; ours are standard operators alone, and the checker below says so.
+    standard = [opset for opset in model.opset_import if opset.domain == ""]
+    del model.opset_import[:]
+    model.opset_import.extend(standard)
+    del model.graph.value_info[:]
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
 

@@ -10,6 +10,11 @@ import sys
 from pathlib import Path
 
 
+def provenance() -> dict[str, str]:
+    """All three, by name, for a file of figures."""
+    return {"command": command(), "commit": commit(), "machine": machine()}
+
+
 def command() -> str:
     """The command line as somebody would type it again."""
     program = "python -m training" if Path(sys.argv[0]).name == "__main__.py" else Path(sys.argv[0]).name

@@ -12,7 +12,7 @@ from training.encoders import FeedbackEncoder, RankerInputs
 from training.labels import Scale
 from training.watch_time import DistributionHead, Head
 
-# Shape suffixes: B users, N candidates, S statistics of a candidate, D state width, K anchors.
+# Shape suffixes: B users, N candidates, R rows (B·N), S statistics of a candidate, D state width, K anchors.
 
 
 class RankerOutputs(NamedTuple):
@@ -93,7 +93,7 @@ class Ranker(nn.Module):
         profile_ids: Tensor,
     ) -> RankerOutputs:
         """The served path; arguments as in `RankerInputs`. No OT, no VQ encoder, no batch statistics."""
-        state_BND, duration_BN = self.encoder(
+        state_RD, duration_BN = self.encoder.rows(
             RankerInputs(
                 sequence_ids,
                 sequence_feedback,
@@ -105,13 +105,15 @@ class Ranker(nn.Module):
                 profile_ids,
             )
         )
-        found = cast(DistributionHead, self.head).predict(state_BND, duration_BN)
-        return RankerOutputs(
+        duration_R = duration_BN.flatten()
+        found = cast(DistributionHead, self.head).predict(state_RD, duration_R)
+        rows = RankerOutputs(
             watch_time_s=found.seconds,
-            watch_ratio=found.seconds / duration_BN,
+            watch_ratio=found.seconds / duration_R,
             watch_time=self.scale(found.seconds),
-            interest=torch.sigmoid(self.interest(state_BND)[..., 0]),
+            interest=torch.sigmoid(self.interest(state_RD)[..., 0]),
             anchor_weights=found.weights,
             anchor_ratio=found.ratio,
             quantiles_s=found.quantiles_s,
         )
+        return RankerOutputs(*(row.reshape(*duration_BN.shape, *row.shape[1:]) for row in rows))

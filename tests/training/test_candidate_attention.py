@@ -107,6 +107,18 @@ def test_logits_far_apart_leave_every_crowd_finite(attention: CandidateAttention
     assert torch.isfinite(attention(query, token, share, torch.ones(B, L))).all()
 
 
+def test_one_crowd_of_all_steps_needs_no_shares(query: Tensor, token: Tensor) -> None:
+    torch.manual_seed(5)
+    attention = CandidateAttention(E, H, 1).eval()
+    torch.nn.init.normal_(attention.null)
+    valid = torch.ones(B, L)
+    valid[0, :2] = 0.0
+    with torch.no_grad():
+        got = attention(query, token, None, valid)
+        torch.testing.assert_close(got[:, :, 0], by_hand(attention, query, token, valid, 0))
+        torch.testing.assert_close(got, attention(query, token, valid[..., None], valid))
+
+
 @pytest.mark.parametrize(("interests", "crowds"), [("one", 1), ("apart", 2), ("both", 3)])
 def test_interests_say_how_many_vectors_a_candidate_gets(interests: str, crowds: int) -> None:
     config = FeedbackEncoderConfig.model_validate({"interests": interests, "token": 8, "heads": 2})

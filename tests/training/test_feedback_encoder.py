@@ -139,6 +139,23 @@ def test_every_input_is_read(encoder: FeedbackEncoder, name: str) -> None:
     assert not torch.allclose(encoder(changed)[0], encoder(x)[0], atol=1e-6)
 
 
+def test_folded_matrices_answer_as_the_layers_that_were_learned(encoder: FeedbackEncoder) -> None:
+    """Query first, then the layer before the state, as they are written down; no step to meet."""
+    x = request(2, 3, 5)
+    known, duration = encoder._candidates(x, None)
+    to_query, to_hidden, bias, _ = encoder._candidate_weights()
+    statistics = encoder.statistics(x.candidate_ids).flatten(0, 1)
+    length = torch.stack([duration.log() / 4.0, (duration <= 18.0).float()], dim=-1).flatten(0, 1)
+    row = [encoder._ids(x.candidate_ids).flatten(2).flatten(0, 1), length, statistics]
+    if encoder.group is not None and encoder.groups is not None:
+        row.append(encoder.group(encoder.groups(duration)).flatten(0, 1))
+    query = encoder.query(torch.cat(row, dim=1))
+    torch.testing.assert_close(known @ to_query.T + encoder.query.bias, query, atol=1e-5, rtol=1e-5)
+    unmet = encoder.candidate.in_features - query.shape[1] - statistics.shape[1] - 2
+    hidden = encoder.candidate(torch.cat([query, torch.zeros(len(query), unmet), statistics, length], dim=1))
+    torch.testing.assert_close(known @ to_hidden.T + bias, hidden, atol=1e-5, rtol=1e-5)
+
+
 def test_ids_are_dropped_while_fitting_only(encoder: FeedbackEncoder) -> None:
     x = request(2, 3, 5)
     torch.testing.assert_close(encoder(x)[0], encoder(x)[0], atol=0, rtol=0)

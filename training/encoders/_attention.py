@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 # Shape suffixes: B users, N candidates, L steps, S crowds of steps, H heads, K width of a head, E = H·K.
 
@@ -34,27 +35,39 @@ class CandidateAttention(nn.Module):
         self.value = nn.Linear(token, token)
         self.null = nn.Parameter(torch.zeros(2, crowds, token))
 
-    def forward(self, query_BNE: Tensor, token_BLE: Tensor, share_BLS: Tensor, valid_BL: Tensor) -> Tensor:
+    def forward(
+        self, query_BNE: Tensor, token_BLE: Tensor, share_BLS: Tensor | None, valid_BL: Tensor
+    ) -> Tensor:
         """Attend.
 
         Args:
             query_BNE: the candidates.
             token_BLE: the steps.
-            share_BLS: c, 0 on padding.
+            share_BLS: c, 0 on padding; None for one crowd that every step belongs to in full.
             valid_BL: 0 on padding.
 
         Returns:
             `[B, N, S, E]`.
         """
         b, n, e = query_BNE.shape
-        s, h = share_BLS.shape[2], self.heads
+        s, h = self.null.shape[1], self.heads
         k = e // h
-        null_BSE = self.null[:, None].expand(2, b, s, e)
-        key_BHKJ = self._split(torch.cat([null_BSE[0], self.key(token_BLE)], dim=1)).transpose(2, 3)
-        value_BHJK = self._split(torch.cat([null_BSE[1], self.value(token_BLE)], dim=1))
-        open_BJ = torch.cat([valid_BL.new_ones(b, s), valid_BL], dim=1)
-        logit_BHNJ = self._split(query_BNE) @ key_BHKJ / math.sqrt(k)
-        weight_BHNJ = torch.softmax(logit_BHNJ + (open_BJ[:, None, None, :] - 1.0) * 1e4, dim=-1)
+        # Keys and values by one matrix, for every step's row: a matrix with a bias is one operator.
+        weight = torch.cat([self.key.weight, self.value.weight])
+        bias = torch.cat([self.key.bias, self.value.bias])
+        step_BL2E = F.linear(token_BLE.flatten(0, 1), weight, bias).reshape(b, token_BLE.shape[1], 2 * e)
+        null_BS2E = self.null.transpose(0, 1).flatten(1).expand(b, s, 2 * e)
+        both_BJ2E = torch.cat([null_BS2E, step_BL2E], dim=1)
+        key_BHJK, value_BHJK = both_BJ2E.reshape(b, -1, 2, h, k).permute(2, 0, 3, 1, 4).unbind(0)
+        # Padding is shut out by one more column of keys, met by a 1 in every query: a mask of the logits
+        # would be one more pass over the largest array there is.
+        shut_B1J1 = F.pad((valid_BL - 1.0) * 1e4, (s, 0))[:, None, :, None]
+        key_BHJK = torch.cat([key_BHJK / math.sqrt(k), shut_B1J1.expand(-1, h, -1, 1)], dim=3)
+        query_BHNK = F.pad(query_BNE.reshape(b, n, h, k), (0, 1), value=1.0).transpose(1, 2)
+        weight_BHNJ = torch.softmax(query_BHNK @ key_BHJK.transpose(2, 3), dim=-1)
+        if share_BLS is None:
+            mean_BHNK = weight_BHNJ @ value_BHJK
+            return mean_BHNK.transpose(1, 2).reshape(b, n, 1, e)
 
         own_BSS = torch.eye(s).expand(b, s, s)
         share_B1JS1 = torch.cat([own_BSS, share_BLS], dim=1)[:, None, :, :, None]
@@ -64,8 +77,3 @@ class CandidateAttention(nn.Module):
         # A crowd that is e^-70 of the whole answers 0 rather than 0/0.
         mean_BHNSK = sums_BHNSK[..., :-1] / sums_BHNSK[..., -1:].clamp(min=1e-30)
         return mean_BHNSK.permute(0, 2, 3, 1, 4).reshape(b, n, s, e)
-
-    def _split(self, x_BJE: Tensor) -> Tensor:
-        """`[B, J, E]` -> `[B, H, J, K]`."""
-        b, j, e = x_BJE.shape
-        return x_BJE.reshape(b, j, self.heads, e // self.heads).transpose(1, 2)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.functional import embedding
 
 from models.vocabulary import PADDING, UNKNOWN
 from training.data import Interactions
@@ -13,9 +14,9 @@ from training.data._interactions import F32, F64, I64
 from training.encoders._attention import CandidateAttention
 from training.encoders._feedback_config import FeedbackEncoderConfig
 from training.encoders._gate import SkipGate, skip_context
-from training.encoders._habits import HABITS, MATCHED, habits, matched
+from training.encoders._habits import HABITS, MATCHED, habits, matched, newest
 from training.encoders._inputs import RankerInputs
-from training.encoders._statistics import VideoStatistics
+from training.encoders._statistics import KEYS, VideoStatistics
 from training.encoders._steps import DONE, StepFeedback, gap_s, liked_and_skipped
 from training.strata import DurationGroups
 
@@ -54,6 +55,8 @@ class FeedbackEncoder(nn.Module):
     number_mean: Tensor
     number_std: Tensor
     category_offset: Tensor
+    key_offset: Tensor
+    column: Tensor
 
     def __init__(
         self,
@@ -75,9 +78,10 @@ class FeedbackEncoder(nn.Module):
         self.category = nn.Embedding(max(sum(categories), 1), 3)
         offsets = torch.tensor([0, *categories]).cumsum(0)[:-1]
         self.register_buffer("category_offset", offsets, persistent=False)
-        for embedding in (self.video, self.author, self.tag, self.tab, self.category):
-            nn.init.normal_(embedding.weight, std=0.05)
+        for table in (self.video, self.author, self.tag, self.tab, self.category):
+            nn.init.normal_(table.weight, std=0.05)
         self.statistics = VideoStatistics((video, author, tag))
+        self.register_buffer("key_offset", torch.tensor([0, video, video + author]), persistent=False)
         self.register_buffer("typical_duration_s", torch.tensor(30.0))
         self.register_buffer("number_mean", torch.zeros(numbers))
         self.register_buffer("number_std", torch.ones(numbers))
@@ -89,6 +93,7 @@ class FeedbackEncoder(nn.Module):
         self.step = nn.Linear(3 * v + TAB_WIDTH + self.feedback.width + 2 + (group + 1 if full else 0), e)
         self.query = nn.Linear(3 * v + 2 + self.statistics.width + group, e)
         crowds = CROWDS[config.interests]
+        self.register_buffer("column", _columns(v, self.statistics.width // KEYS, group), persistent=False)
         self.attention = CandidateAttention(e, config.heads, crowds)
         self.user = nn.Linear(HABITS + TAB_WIDTH + 2 * numbers + 3 * len(categories), h)
         met = e + 2 * crowds * e + MATCHED
@@ -126,65 +131,146 @@ class FeedbackEncoder(nn.Module):
             The state `[B, N, D]`, and the candidates' durations in seconds with unknown ones filled by the
             typical one, `[B, N]`.
         """
-        duration_BN = torch.where(
-            torch.isnan(x.candidate_duration_s), self.typical_duration_s, x.candidate_duration_s
-        ).clamp(min=0.1)
-        sequence_ids, candidate_ids = self._drop(x.sequence_ids), self._drop(x.candidate_ids)
-        if statistics_BNS is None:
-            statistics_BNS = self.statistics(x.candidate_ids)
-        valid_BL = (x.sequence_ids[..., 0] != PADDING).to(duration_BN.dtype)
+        state_RD, duration_BN = self.rows(x, statistics_BNS)
+        return state_RD.reshape(*duration_BN.shape, self.config.width), duration_BN
+
+    def rows(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The same with the states one under the other, `[B·N, D]`.
+
+        The served graph is made of few operators, since each costs about a microsecond whatever it does: rows
+        instead of batches, so that a matrix with its bias is one; wide columns instead of many narrow ones.
+        """
+        valid_BL = (x.sequence_ids[..., 0] != PADDING).to(x.sequence_age_s.dtype)
         done_BLF = self.feedback(x.sequence_feedback) * valid_BL[..., None]
         if not self.config.feedback:
             done_BLF = torch.zeros_like(done_BLF)
-        habit_BLF = done_BLF[..., : len(DONE)]
-        log_age_BL = torch.log1p(x.sequence_age_s) / 10.0
-        length_BN2 = torch.stack([torch.log(duration_BN) / 4.0, (duration_BN <= 18.0).float()], dim=-1)
+        log_duration_BL1 = torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0
+        log_age_BL1 = torch.log1p(x.sequence_age_s)[..., None] / 10.0
+        steps_BLF = newest(done_BLF[..., : len(DONE)], log_duration_BL1, log_age_BL1, valid_BL)
+        token_BLE = self._tokens(x, done_BLF, log_duration_BL1, log_age_BL1, valid_BL)
+        user_BH = self.user(
+            torch.cat([habits(x, steps_BLF), self.tab(x.context_ids[..., 0]), *self._profile(x)], dim=-1)
+        )
+        known_RX, duration_BN = self._candidates(x, statistics_BNS)
+        to_query, to_hidden, to_bias, of_interest = self._candidate_weights()
+        query_RE, direct_RH = torch.split(
+            F.linear(known_RX, torch.cat([to_query, to_hidden]), torch.cat([self.query.bias, to_bias])),
+            [self.config.token, self.config.hidden],
+            dim=1,
+        )
+        share_BLS = self._crowds(x, steps_BLF[..., : len(DONE)], valid_BL)
+        query_BNE = query_RE.reshape(*duration_BN.shape, self.config.token)
+        interest_RSE = self.attention(query_BNE, token_BLE, share_BLS, valid_BL).flatten(0, 1)
+        met_RM = [interest_RSE.flatten(1), (query_RE[:, None] * interest_RSE).flatten(1)]
+        candidate_RH = torch.addmm(
+            direct_RH, torch.cat([*met_RM, matched(x, steps_BLF)], dim=1), of_interest.T
+        )
+        candidate_BNH = candidate_RH.reshape(*duration_BN.shape, self.config.hidden)
+        hidden_BNH = self.norm(user_BH[:, None] + candidate_BNH)
+        state_RD = self.state(self.dropout(F.gelu(hidden_BNH.flatten(0, 1))))
+        return F.gelu(state_RD), duration_BN
 
+    def _tokens(
+        self,
+        x: RankerInputs,
+        done_BLF: Tensor,
+        log_duration_BL1: Tensor,
+        log_age_BL1: Tensor,
+        valid_BL: Tensor,
+    ) -> Tensor:
+        """The steps as candidates attend over them, `[B, L, E]`."""
+        ids = self._drop(x.sequence_ids)
         token = [
-            self._ids(sequence_ids),
-            self.tab(sequence_ids[..., 3]),
+            self._ids(ids[..., :KEYS]).flatten(2),
+            self.tab(ids[..., KEYS]),
             done_BLF,
-            torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0,
-            log_age_BL[..., None],
+            log_duration_BL1,
+            log_age_BL1,
         ]
-        query = [self._ids(candidate_ids), length_BN2, statistics_BNS]
         if self.groups is not None and self.group is not None:
             token += [
                 self.group(self.groups(x.sequence_feedback[..., 1])),
                 torch.log1p(gap_s(x.sequence_age_s, valid_BL))[..., None] / 10.0,
             ]
-            query.append(self.group(self.groups(duration_BN)))
-        token_BLE, query_BNE = self.step(torch.cat(token, dim=-1)), self.query(torch.cat(query, dim=-1))
-        share_BLS = self._crowds(x, habit_BLF, valid_BL)
-        interest_BNSE = self.attention(query_BNE, F.gelu(token_BLE), share_BLS, valid_BL)
-        user_BH = self.user(
-            torch.cat(
-                [
-                    habits(x, habit_BLF, valid_BL, log_age_BL),
-                    self.tab(x.context_ids[..., 0]),
-                    *self._profile(x),
-                ],
-                dim=-1,
-            )
-        )
-        candidate_BNH = self.candidate(
-            torch.cat(
-                [
-                    query_BNE,
-                    interest_BNSE.flatten(2),
-                    (query_BNE[:, :, None] * interest_BNSE).flatten(2),
-                    matched(x, habit_BLF, valid_BL),
-                    statistics_BNS,
-                    length_BN2,
-                ],
-                dim=-1,
-            )
-        )
-        hidden_BNH = F.gelu(self.norm(user_BH[:, None, :] + candidate_BNH))
-        return F.gelu(self.state(self.dropout(hidden_BNH))), duration_BN
+        token_BLX = torch.cat(token, dim=-1)
+        rows: Tensor = F.gelu(self.step(token_BLX.flatten(0, 1)))
+        return rows.reshape(*token_BLX.shape[:2], self.config.token)
 
-    def _crowds(self, x: RankerInputs, done_BLF: Tensor, valid_BL: Tensor) -> Tensor:
-        """How much each step counts in each crowd that candidates attend over -> `[B, L, S]` in [0, 1]."""
+    def _candidates(self, x: RankerInputs, statistics_BNS: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What is known of each candidate by itself, `[B·N, X]`, and its duration in seconds, `[B, N]`.
+
+        Columns: embedding and statistics of the video, of the author, of the tag; of the duration its
+        logarithm, whether it is short, and with full tokens its group.
+        """
+        duration_BN = torch.where(
+            torch.isnan(x.candidate_duration_s), self.typical_duration_s, x.candidate_duration_s
+        ).clamp(min=0.1)
+        if statistics_BNS is None and torch.compiler.is_exporting():
+            known_BNKW = self._looked_up(x.candidate_ids)
+        else:
+            if statistics_BNS is None:
+                statistics_BNS = self.statistics(x.candidate_ids)
+            ids_BNKV = self._ids(self._drop(x.candidate_ids))
+            known_BNKW = torch.cat(
+                [ids_BNKV, statistics_BNS.reshape(*duration_BN.shape, KEYS, self.statistics.width // KEYS)],
+                dim=-1,
+            )
+        duration_R1 = duration_BN.reshape(-1, 1)
+        short_R1 = (duration_R1 <= 18.0).to(duration_R1.dtype)
+        known = [known_BNKW.flatten(2).flatten(0, 1), torch.log(duration_R1) / 4.0, short_R1]
+        if self.groups is not None and self.group is not None:
+            known.append(self.group(self.groups(duration_R1[:, 0])))
+        return torch.cat(known, dim=1), duration_BN
+
+    def _looked_up(self, ids_BN3: Tensor) -> Tensor:
+        """Embedding and frozen statistics of video, author and tag, `[B, N, 3, W]`.
+
+        By one lookup in one table that holds each key's at an offset of its own. For graphs alone, which
+        hold it ready: here it would be put together at every call.
+        """
+        keys = (self.video, self.author, self.tag)
+        table = torch.cat(
+            [torch.cat([key.weight, self.statistics.table(k)], dim=1) for k, key in enumerate(keys)]
+        )
+        return embedding(ids_BN3 + self.key_offset, table)
+
+    def _ids(self, ids_BN3: Tensor) -> Tensor:
+        """Embeddings of (video, author, tag), `[B, N, 3, V]`."""
+        if torch.compiler.is_exporting():
+            return self._looked_up(ids_BN3)[..., : self.config.video_embedding]
+        keys = (self.video, self.author, self.tag)
+        return torch.stack([key(ids_BN3[..., k]) for k, key in enumerate(keys)], dim=2)
+
+    def _candidate_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The matrices that rows of `_candidates` meet, from those that were learned.
+
+        The layer before the state reads the query, which is linear in the row, and parts of the row itself:
+        both together are one matrix on the row, and what is left to it is what met the user's steps.
+
+        Returns:
+            The row's way into the query `[E, X]` and past it into the hidden layer `[H, X]`, the bias of the
+            latter, and the way there of interests, their products with the query, and matches.
+        """
+        e, v = self.config.token, self.config.video_embedding
+        met = CROWDS[self.config.interests] * e
+        of_query, of_interest, of_statistics, of_length = torch.split(
+            self.candidate.weight, [e, 2 * met + MATCHED, self.statistics.width, 2], dim=1
+        )
+        past = [of_query.new_zeros(len(of_query), KEYS * v), of_length, of_statistics]
+        if self.group is not None:
+            past.append(of_query.new_zeros(len(of_query), TAB_WIDTH))
+        direct_HX = of_query @ self.query.weight + torch.cat(past, dim=1)
+        weights = torch.cat([self.query.weight, direct_HX]).index_select(1, self.column)
+        to_query, to_hidden = torch.split(weights, [e, len(of_query)])
+        return to_query, to_hidden, of_query @ self.query.bias, of_interest
+
+    def _crowds(self, x: RankerInputs, done_BLF: Tensor, valid_BL: Tensor) -> Tensor | None:
+        """How much each step counts in each crowd that candidates attend over -> `[B, L, S]` in [0, 1].
+
+        None where there is one crowd and every step counts in full.
+        """
+        if self.config.interests == "one" and self.gate is None:
+            return None
         liked_BL, skipped_BL = liked_and_skipped(done_BLF)
         counted_BL, disliked_BL = valid_BL, skipped_BL
         if self.gate is not None:
@@ -194,10 +280,6 @@ class FeedbackEncoder(nn.Module):
         crowds = {"one": [counted_BL], "apart": [liked_BL, disliked_BL]}
         crowds["both"] = crowds["one"] + crowds["apart"]
         return torch.stack(crowds[self.config.interests], dim=-1)
-
-    def _ids(self, ids: Tensor) -> Tensor:
-        """Embeddings of (video, author, tag), concatenated."""
-        return torch.cat([self.video(ids[..., 0]), self.author(ids[..., 1]), self.tag(ids[..., 2])], dim=-1)
 
     def _drop(self, ids: Tensor) -> Tensor:
         """While fitting, some ids become the unknown one."""
@@ -215,12 +297,28 @@ class FeedbackEncoder(nn.Module):
         if self.training and self.config.id_dropout > 0:
             missing = missing | (torch.rand(len(x.profile), 1) < self.config.id_dropout)
         number = (_squash(x.profile) - self.number_mean) / self.number_std
-        number = torch.where(missing, torch.zeros_like(number), number).clamp(-4.0, 4.0)
+        number = torch.where(missing, 0.0, number).clamp(-4.0, 4.0)
         return [
             number,
             missing.to(number.dtype),
             self.category(x.profile_ids + self.category_offset).flatten(1),
         ]
+
+
+def _columns(embedding_width: int, statistics: int, group: int) -> Tensor:
+    """Where each column of `_candidates` stands in what `query` was learned on: embeddings of all three keys,
+    length, statistics of all three, group."""
+    lengths = KEYS * embedding_width
+    behind = lengths + 2 + KEYS * statistics
+    by_key = [
+        column
+        for key in range(KEYS)
+        for column in (
+            *range(key * embedding_width, (key + 1) * embedding_width),
+            *range(lengths + 2 + key * statistics, lengths + 2 + (key + 1) * statistics),
+        )
+    ]
+    return torch.tensor([*by_key, lengths, lengths + 1, *range(behind, behind + group)])
 
 
 def _squash(number: Tensor) -> Tensor:

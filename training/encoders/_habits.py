@@ -23,54 +23,67 @@ HABITS: Final = 4 * (len(DONE) + 1) + RECENT * (len(DONE) + 3) + 2
 MATCHED: Final = 2 * (len(DONE) + 1)
 """Columns of `matched`."""
 
+_RECENCY: Final = len(DONE) + 1
+_NOBODY: Final = -1
+"""No row of any vocabulary."""
 
-def habits(x: RankerInputs, done_BLF: Tensor, valid_BL: Tensor, log_age_BL: Tensor) -> Tensor:
+
+def newest(done_BLF: Tensor, log_duration_BL1: Tensor, log_age_BL1: Tensor, valid_BL: Tensor) -> Tensor:
+    """The steps as `habits` and `matched` read them -> `[B, L, F + 3]`.
+
+    Columns `DONE`, log duration, recency (1 - log age) and whether there is a step; all 0 on padding.
+    """
+    valid_BL1 = valid_BL[..., None]
+    known_BLF = torch.cat([done_BLF, log_duration_BL1, 1.0 - log_age_BL1], dim=-1) * valid_BL1
+    return torch.cat([known_BLF, valid_BL1], dim=-1)
+
+
+def habits(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
     """What the user does -> `[B, HABITS]`.
 
     Means over all steps, over those of the same tab, of its last half hour and of its last day, each with its
     log count; then the newest steps one by one, and how long ago the newest was.
 
     Args:
-        x: the inputs, of which ids, durations and ages are read.
-        done_BLF: `[B, L, F]` columns `DONE`, 0 on padding.
-        valid_BL: 0 on padding.
-        log_age_BL: log(1 + age in seconds) / 10.
+        x: the inputs, of which tabs and ages are read.
+        steps_BLF: what `newest` gives; padding counts nowhere, since its columns are 0.
     """
-    same_tab = valid_BL * (x.sequence_ids[..., 3] == x.context_ids).float()
-    half_hour = same_tab * (x.sequence_age_s < 1800.0).float()
-    day = same_tab * (x.sequence_age_s < 86_400.0).float()
-    means = _mean(done_BLF, torch.stack([valid_BL, same_tab, half_hour, day], dim=1))
-    newest = torch.cat(
+    any_tab_41 = torch.tensor([[True], [False], [False], [False]])
+    within_s_41 = torch.tensor([[torch.inf], [torch.inf], [1800.0], [86_400.0]])
+    same_tab_B1L = (x.sequence_ids[..., 3] == x.context_ids)[:, None]
+    counted_B4L = (same_tab_B1L | any_tab_41) & (x.sequence_age_s[:, None] < within_s_41)
+    means_B4F = _mean(steps_BLF, counted_B4L.to(steps_BLF.dtype))
+    padded_BLF = F.pad(steps_BLF, (0, 0, RECENT, 0))
+    recency_BL = padded_BLF[..., _RECENCY]
+    return torch.cat(
         [
-            done_BLF,
-            torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0 * valid_BL[..., None],
-            (1.0 - log_age_BL[..., None]) * valid_BL[..., None],
-            valid_BL[..., None],
+            means_B4F.flatten(1),
+            padded_BLF[:, -RECENT:].flatten(1),
+            recency_BL.amax(dim=1, keepdim=True),
+            recency_BL[:, -1:],
         ],
         dim=-1,
     )
-    newest = F.pad(newest, (0, 0, RECENT, 0))[:, -RECENT:]
-    gap = F.pad((1.0 - log_age_BL) * valid_BL, (1, 0))
-    return torch.cat(
-        [means.flatten(1), newest.flatten(1), gap.amax(dim=1, keepdim=True), gap[:, -1:]], dim=-1
-    )
 
 
-def matched(x: RankerInputs, done_BLF: Tensor, valid_BL: Tensor) -> Tensor:
-    """What the user did with the candidate's author, and with its tag -> `[B, N, MATCHED]`."""
-    wanted, seen = x.candidate_ids[..., 1:3, None], x.sequence_ids[:, None, :, 1:3].transpose(2, 3)
-    same_BN2L = ((wanted == seen) & (wanted != UNKNOWN)).float() * valid_BL[:, None, None, :]
+def matched(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
+    """What the user did with the candidate's author, and with its tag -> `[B·N, MATCHED]`."""
+    seen_BL2 = x.sequence_ids[..., 1:3]
+    # What is unknown is nobody's in particular. Ruled out among the few steps rather than at each candidate.
+    seen_BL2 = torch.where(seen_BL2 == UNKNOWN, _NOBODY, seen_BL2)
+    same_BN2L = x.candidate_ids[..., 1:3, None] == seen_BL2.transpose(1, 2)[:, None]
     b, n, two, steps = same_BN2L.shape
     # One matrix a user: ONNX Runtime cannot spread the steps over no candidates of several users.
-    return _mean(done_BLF, same_BN2L.reshape(b, n * two, steps)).reshape(b, n, MATCHED)
+    same_BML = same_BN2L.to(steps_BLF.dtype).reshape(b, n * two, steps)
+    return _mean(steps_BLF, same_BML).reshape(-1, MATCHED)
 
 
-def _mean(done_BLF: Tensor, weight_BNL: Tensor) -> Tensor:
-    """Weighted mean of the steps, shrunk towards 0 by one step, and the log of the count: `[B, N, F+1]`.
+def _mean(steps_BLF: Tensor, weight_BNL: Tensor) -> Tensor:
+    """Weighted mean of what was done, shrunk towards 0 by one step, and the log of the count: `[B, N, F+1]`.
 
-    The count is a matrix product with ones, not a sum: ONNX Runtime's ReduceSum loses the axis when the
+    The count is a column of the matrix product, not a sum: ONNX Runtime's ReduceSum loses the axis when the
     sequence is empty.
     """
-    total = weight_BNL @ torch.cat([done_BLF, torch.ones_like(done_BLF[..., :1])], dim=-1)
-    count = total[..., -1:]
-    return torch.cat([total[..., :-1] / (count + 1.0), torch.log1p(count) / 4.0], dim=-1)
+    total = weight_BNL @ steps_BLF
+    count = total[..., -1:] + 1.0
+    return torch.cat([total[..., : len(DONE)] / count, torch.log(count) / 4.0], dim=-1)

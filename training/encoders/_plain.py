@@ -8,7 +8,7 @@ from torch import Tensor
 from models.features import SEQUENCE_ID_COLUMNS
 from models.vocabulary import PADDING
 from training.encoders._feedback import FeedbackEncoder
-from training.encoders._habits import RECENT, habits, matched
+from training.encoders._habits import MATCHED, RECENT, habits, matched, newest
 from training.encoders._inputs import RankerInputs
 from training.encoders._statistics import COLUMNS, KEYS
 from training.encoders._steps import DONE
@@ -35,10 +35,15 @@ def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Te
         statistics_BNS = encoder.statistics(x.candidate_ids)
     b, n = x.candidate_duration_s.shape
     valid_BL = (x.sequence_ids[..., 0] != PADDING).float()
-    done_BLF = encoder.feedback(x.sequence_feedback)[..., : len(DONE)] * valid_BL[..., None]
+    steps_BLF = newest(
+        encoder.feedback(x.sequence_feedback)[..., : len(DONE)],
+        torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0,
+        torch.log1p(x.sequence_age_s)[..., None] / 10.0,
+        valid_BL,
+    )
     user_BF = torch.cat(
         [
-            habits(x, done_BLF, valid_BL, torch.log1p(x.sequence_age_s) / 10.0),
+            habits(x, steps_BLF),
             x.profile,
             x.context_ids.float(),
             x.profile_ids.float(),
@@ -48,7 +53,7 @@ def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Te
     return torch.cat(
         [
             user_BF[:, None].expand(b, n, user_BF.shape[-1]),
-            matched(x, done_BLF, valid_BL),
+            matched(x, steps_BLF).reshape(b, n, MATCHED),
             statistics_BNS,
             x.candidate_duration_s[..., None],
             x.candidate_ids.float(),

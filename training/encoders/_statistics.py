@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from training.data import Interactions
 from training.data._interactions import F32, F64, I64
@@ -61,6 +62,11 @@ class VideoStatistics(nn.Module):
         """Columns that `forward` returns."""
         return KEYS * len(COLUMNS)
 
+    def table(self, key: int) -> Tensor:
+        """`[rows, 5]` of the video (0), the author or the tag."""
+        table: Tensor = getattr(self, f"table_{key}")
+        return table
+
     def fit(self, log: Interactions, rows: I64, censored: tuple[F64, F64, F64] | None = None) -> F32:
         """Fit the tables on `rows` and return what each of them may see while fitting.
 
@@ -81,7 +87,7 @@ class VideoStatistics(nn.Module):
         for key in range(KEYS):
             entry = log.ids[rows, key]
             before = _running(entry[order], log.timestamp_ms[rows][order], value_N4[order], counted[order])
-            table: Tensor = getattr(self, f"table_{key}")
+            table = self.table(key)
             earlier = np.zeros((len(table), 2)) if censored is None else censored[key]
             start = key * len(COLUMNS)
             causal[order, start : start + len(COLUMNS)] = _shrink(before, earlier[entry[order]], overall_4)
@@ -92,7 +98,7 @@ class VideoStatistics(nn.Module):
 
     def forward(self, candidate_ids_BN3: Tensor) -> Tensor:
         """`[B, N, 3]` rows of video, author, tag -> `[B, N, 15]`."""
-        parts = [getattr(self, f"table_{key}")[candidate_ids_BN3[..., key]] for key in range(KEYS)]
+        parts = [embedding(candidate_ids_BN3[..., key], self.table(key)) for key in range(KEYS)]
         return torch.cat(parts, dim=-1)
 
 

@@ -35,30 +35,39 @@ class StepFeedback(nn.Module):
     7 s, w > 7 s above) and the embedding of the bucket of w/d.
     """
 
+    reach_s: Tensor
+    short_of: Tensor
+    place: Tensor
     ratio_edges: Tensor
 
     def __init__(self, *, full: bool) -> None:
         super().__init__()
         self.ratio = nn.Embedding(len(RATIO_EDGES) + 1, RATIO_WIDTH) if full else None
+        # long view, skip, complete: w against the lesser of d and so many seconds; a skip stays short of it
+        self.register_buffer("reach_s", torch.tensor([18.0, 3.0, torch.inf]), persistent=False)
+        self.register_buffer("short_of", torch.tensor([False, True, False]), persistent=False)
+        made = ["long_view", "skip", "complete", "log_watch_time", "watch_ratio", *DONE[5:]]
+        self.register_buffer("place", torch.tensor([made.index(name) for name in DONE]), persistent=False)
         self.register_buffer("ratio_edges", torch.tensor(RATIO_EDGES), persistent=False)
         self.width = len(DONE) + (1 + RATIO_WIDTH if full else 0)
 
     def forward(self, feedback_BL8: Tensor) -> Tensor:
         """`[B, L, 8]`, columns as `FEEDBACK_COLUMNS` -> `[B, L, F]`."""
-        w, d = feedback_BL8[..., 0], feedback_BL8[..., 1].clamp(min=0.1)
+        w_BL1, d_BL1 = feedback_BL8[..., :1], feedback_BL8[..., 1:2].clamp(min=0.1)
+        # Few operators on wide columns, not one for each column: an operator costs a microsecond.
+        reached_BL3 = torch.logical_xor(w_BL1 >= torch.minimum(d_BL1, self.reach_s), self.short_of)
         columns = [
-            (w >= d.clamp(max=18.0)).float(),
-            (w < d.clamp(max=3.0)).float(),
-            torch.log1p(w) / 4.0,
-            (w / d).clamp(max=3.0),
-            (w >= d).float(),
+            reached_BL3.to(w_BL1.dtype),
+            torch.log1p(w_BL1) / 4.0,
+            (w_BL1 / d_BL1).clamp(max=3.0),
+            feedback_BL8[..., 2:],
         ]
-        done_BLF = torch.cat([torch.stack(columns, dim=-1), feedback_BL8[..., 2:]], dim=-1)
+        done_BLF = torch.cat(columns, dim=-1).index_select(-1, self.place)
         if self.ratio is None:
             return done_BLF
-        effective = ((w > 7.0) | ((d <= 7.0) & (w >= d))).float()
-        bucket = how_many((w / d)[..., None] >= self.ratio_edges)
-        return torch.cat([done_BLF, effective[..., None], self.ratio(bucket)], dim=-1)
+        effective_BL1 = ((w_BL1 > 7.0) | ((d_BL1 <= 7.0) & (w_BL1 >= d_BL1))).to(w_BL1.dtype)
+        bucket_BL = how_many((w_BL1 / d_BL1) >= self.ratio_edges)
+        return torch.cat([done_BLF, effective_BL1, self.ratio(bucket_BL)], dim=-1)
 
 
 def liked_and_skipped(done_BLF: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """LDA: label distributions as anchors."""
 
-# Shape suffixes: N exposures, D state, G duration groups, K anchors of a group, C code, H the space of φ.
+# Shape suffixes: N exposures, D state, R rows, G duration groups, K anchors of a group,
+# A = G·K anchors of all groups, C code, H the space of φ.
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.nn.functional import embedding, normalize, softplus
+from torch.nn.functional import embedding, softplus
 
 from training.config import Config
 from training.data import Interactions
@@ -197,7 +198,10 @@ class LDA(nn.Module):
 
     def _unit(self, x: Tensor) -> Tensor:
         # dim() - 1, not -1: onnxruntime 1.31 reduces no rows wrongly along a negative axis.
-        return x if self.config.weights == "raw_dot" else normalize(x, dim=x.dim() - 1)
+        if self.config.weights == "raw_dot":
+            return x
+        length: Tensor = x.norm(dim=x.dim() - 1, keepdim=True)
+        return x / length.clamp(min=1e-12)
 
     def attend(self, state_ND: Tensor, duration_N: Tensor) -> Attended:
         """Place each row beside its group's anchors, `[..., D]` and `[...]`. Other groups' have no part."""
@@ -250,27 +254,52 @@ class LDA(nn.Module):
             loss = loss + c.compactness * away_N.mean()
         return loss
 
-    def _point_s(self, at: Attended, duration_N: Tensor) -> Tensor:
-        if self.config.point == "median":
-            return duration_N * self._quantiles(at, (0.5,)).squeeze(-1)
-        share_N = softplus(self.g(at.pooled)).squeeze(-1)
+    def _share(self, hidden_NH: Tensor, duration_N: Tensor) -> Tensor:
+        """Seconds from what g's first layer says."""
+        share_N = softplus(self.g[1:](hidden_NH)).squeeze(-1)
         return share_N * (duration_N if self.config.target == "ratio" else self.scale)
 
-    def _quantiles(self, at: Attended, levels: tuple[float, ...]) -> Tensor:
-        start_N1, width_NK = (embedding(at.group, table) for table in (self.anchor_start, self.anchor_width))
-        return mixture_quantiles(at.log_weight.exp(), start_N1, width_NK, levels)
-
     def predict(self, state_ND: Tensor, duration_N: Tensor) -> Prediction:
-        at = self.attend(state_ND, duration_N)
-        return Prediction(
-            seconds=self._point_s(at, duration_N),
-            weights=at.log_weight.exp(),
-            ratio=embedding(at.group, self.anchor_ratio),
-            quantiles_s=self._quantiles(at, QUANTILES) * duration_N[..., None],
+        """β over the anchors of all groups, 0 outside of the row's own: two matrix products that all rows
+        share are cheaper than K vectors fetched for each row. And since β sums to 1, g's first layer is a
+        mean of what it says of the anchors, which is known beforehand."""
+        state_RD, duration_R = state_ND.flatten(0, -2), duration_N.flatten()
+        key_GKH = self._keys() if self.training else self.anchor_key
+        key_AH = key_GKH.flatten(0, 1)
+        group_R = self.groups(duration_R)
+        state_RH = self._unit(self.phi(self.from_state(state_RD)))
+        other_RA = embedding(group_R, _outside(*key_GKH.shape[:2]))
+        sharp_AH = key_AH if self.config.weights == "raw_dot" else key_AH / self.config.temperature
+        weight_RA = torch.addmm(other_RA, state_RH, sharp_AH.T).softmax(-1)
+        # Added up over groups by a matrix of ones, several times as fast as a sum along the middle axis.
+        weight_RK = weight_RA @ torch.eye(key_GKH.shape[1], dtype=weight_RA.dtype).repeat(key_GKH.shape[0], 1)
+        quantiles_RQ = self._quantiles(group_R, weight_RK, QUANTILES)
+        if self.config.point == "median":
+            seconds_R = duration_R * quantiles_RQ[:, QUANTILES.index(0.5)]
+        else:
+            seconds_R = self._share(weight_RA @ self.g[0](key_AH), duration_R)
+        found = Prediction(
+            seconds=seconds_R,
+            weights=weight_RK,
+            ratio=embedding(group_R, self.anchor_ratio),
+            quantiles_s=quantiles_RQ * duration_R[:, None],
         )
+        if duration_N.dim() == 1:
+            return found
+        return Prediction(*(part.reshape(*duration_N.shape, *part.shape[1:]) for part in found))
+
+    def _point_s(self, at: Attended, duration_N: Tensor) -> Tensor:
+        """The prediction of rows that were placed, for the loss."""
+        if self.config.point == "median":
+            return duration_N * self._quantiles(at.group, at.log_weight.exp(), (0.5,)).squeeze(-1)
+        return self._share(self.g[0](at.pooled), duration_N)
+
+    def _quantiles(self, group_N: Tensor, weight_NK: Tensor, levels: tuple[float, ...]) -> Tensor:
+        start_N1, width_NK = (embedding(group_N, table) for table in (self.anchor_start, self.anchor_width))
+        return mixture_quantiles(weight_NK, start_N1, width_NK, levels)
 
     def seconds(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
-        return self._point_s(self.attend(state_ND, duration_N), duration_N)
+        return self.predict(state_ND, duration_N).seconds
 
     def distribution(self, state_ND: Tensor, duration_N: Tensor) -> tuple[Tensor, Tensor]:
         found = self.predict(state_ND, duration_N)
@@ -278,6 +307,12 @@ class LDA(nn.Module):
 
     def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
         return self.predict(state_ND, duration_N).quantiles_s
+
+
+def _outside(groups: int, anchors: int) -> Tensor:
+    """`[G, G·K]` what is added to a logit: nothing to those of the row's own group, -∞ to the others."""
+    own = torch.eye(groups, dtype=torch.bool).repeat_interleave(anchors, dim=1)
+    return torch.zeros(own.shape).masked_fill(~own, -torch.inf)
 
 
 def _standard(code_GKC: Tensor) -> Tensor:

@@ -46,14 +46,14 @@ def mixture_quantiles(weight_K: Tensor, start_1: Tensor, width_K: Tensor, levels
     Returns:
         `[..., Q]` watch ratios.
     """
-    last = weight_K.dim() - 1  # onnxruntime 1.31 reduces no rows wrongly along axis -1, rightly along this
-    below_K = weight_K.cumsum(-1) - weight_K
+    # The cumulative sum without the part itself, by a matrix of ones: CumSum takes three times as long.
+    below_K = weight_K @ weight_K.new_ones(width_K.shape[-1], width_K.shape[-1]).triu(1)
     share_K = weight_K.clamp(min=1e-7)
-    parts = [
-        start_1 + (((level - below_K) / share_K).clamp(0, 1) * width_K).sum(last, keepdim=True)
-        for level in levels
-    ]
-    return torch.cat(parts, -1)
+    # Levels come first while the parts are added up: as the innermost but one they cost twice the time.
+    level = torch.tensor(levels, dtype=weight_K.dtype).reshape(-1, *([1] * weight_K.dim()))
+    inside_QK = ((level - below_K) / share_K).clamp(0, 1) * width_K
+    # dim(), not -1: onnxruntime 1.31 reduces no rows wrongly along a negative axis.
+    return start_1 + inside_QK.sum(weight_K.dim()).movedim(0, -1)
 
 
 def mixture_rank(ratio: Tensor, start_1: Tensor, width_K: Tensor, share_K: Tensor) -> Tensor:
