@@ -14,8 +14,9 @@ from models.vocabulary import Vocabulary
 from tests.training.test_cost import Spread
 from tests.training.test_interactions import log_of
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
-from training.export import Labeler, MadeUp, export
+from training.export import Labeler, export
 from training.labels import PCR, Scale
+from training.made_up import MadeUp
 from training.ranker import Ranker
 
 EVERYTHING: dict[str, Any] = {"tokens": "full", "interests": "both", "gate": True}

@@ -21,9 +21,9 @@ from models.vocabulary import FIRST, UNKNOWN
 from training import run
 from training.data import load
 from training.evaluate import predict_with
-from training.export import MadeUp
 from training.fit import rules
 from training.loop import predict
+from training.made_up import MadeUp
 
 
 @pytest.fixture(scope="module")

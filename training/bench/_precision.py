@@ -19,7 +19,7 @@ from models.runtime import Bundle, session_options
 from training.bench._graphs import in_turns
 from training.data import Dataset
 from training.evaluate import evaluate, predict_with
-from training.export import MadeUp
+from training.made_up import MadeUp
 
 FIGURES: Final = ("mae_s", "xauc", "gauc_long_view", "rows")
 SMALL: Final = 64
