@@ -5,6 +5,7 @@
 #   sh secrets.sh settle          the old ones stop working
 # After `rotate` and after `settle`: load the ACL and restart the replicas in turn, see README.md.
 set -eu
+case "${1:-}" in '' | rotate | settle) ;; *) echo "secrets: it is rotate, settle or nothing, not $1" >&2; exit 2 ;; esac
 cd "$(dirname "$0")"
 folder=${SECRETS:-./secrets}
 umask 077
@@ -14,7 +15,7 @@ cd "$folder"
 # What each may do, as in SECURITY.md.
 service='~rr:* -@all +ping +select +mget +get +set +eval +evalsha +hget +hset +hgetall +hdel +unlink +rename +pexpire +pttl +zadd +zrangebyscore +time'
 consumer='~rr:* ~reelrank:* -@all +ping +select +mget +get +set +eval +evalsha +hget +hset +hgetall +hdel +unlink +rename +pexpire +pttl +zadd +zrangebyscore +time +info +type +xgroup +xreadgroup +xautoclaim +xpending +xinfo +xadd +xack +xtrim'
-exporter='~reelrank:* -@all +ping +info +config|get +client|setname +slowlog|get +slowlog|len +latency|latest +latency|histogram +scan +type +xinfo'
+exporter='-@all +ping +info +config|get +client|setname +slowlog|get +slowlog|len +latency|latest +latency|histogram'
 admin='~* &* +@all'
 
 random() { head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n'; }
@@ -28,6 +29,10 @@ put() {
   if [ "$(id -u)" = 0 ]; then chown "$2" "$1"; chmod 400 "$1"; else chmod 444 "$1"; fi
 }
 
+if [ "${1:-}" = rotate ] && [ -e key_client.old ]; then
+  echo "secrets: the rotation before this one is not settled; run settle first" >&2
+  exit 2
+fi
 for user in service consumer exporter admin; do
   if [ ! -e "password_$user" ] || [ "${1:-}" = rotate ]; then
     [ ! -e "password_$user" ] || cp "password_$user" "password_$user.old"
@@ -69,7 +74,9 @@ done
 echo "redis://reelrank:$(cat password_service)@redis:6379/0" | put store_url_service 10001
 echo "redis://reelrank-consumer:$(cat password_consumer)@redis:6379/0" | put store_url_consumer 10001
 printf '{"redis://redis:6379": "%s"}\n' "$(cat password_exporter)" | put store_exporter 59000
-put store_admin 999 < password_admin
-put metrics_key 65534 < key_metrics
+# These two are used by the very commands and scrapes in between, so they change last.
+old_or_new() { if [ -e "$1.old" ]; then cat "$1.old"; else cat "$1"; fi; }
+old_or_new password_admin | put store_admin 999
+old_or_new key_metrics | put metrics_key 65534
 if [ ! -e grafana_admin ]; then random | put grafana_admin 472; fi
 echo "secrets: in $PWD; a client's key is in key_client"

@@ -29,13 +29,6 @@ RUN /tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-d
       --output-file /opt/reelrank/sbom.cdx.json /opt/reelrank/bin/python
 
 FROM ${BASE}
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="reelrank" \
-      org.opencontainers.image.description="Labels and watch-time re-ranking for short-video feeds: the service" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-SA-4.0"
 # hadolint ignore=DL3008
 RUN command -v python3 >/dev/null || { apt-get update \
  && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*; }
@@ -51,5 +44,13 @@ VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=2s --start-period=15s --retries=2 \
   CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+# Last, because they change with every commit.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="reelrank" \
+      org.opencontainers.image.description="Labels and watch-time re-ranking for short-video feeds: the service" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-SA-4.0"
 ENTRYPOINT ["python", "-m", "service"]
 CMD ["serve", "--host", "0.0.0.0"]

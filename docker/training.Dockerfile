@@ -26,13 +26,6 @@ RUN /tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-d
       --output-file /opt/reelrank/sbom.cdx.json /opt/reelrank/bin/python
 
 FROM ${BASE}
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="reelrank-training" \
-      org.opencontainers.image.description="Labels and watch-time re-ranking for short-video feeds: training" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-SA-4.0"
 # LightGBM's wheel wants the system's OpenMP.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* \
@@ -47,5 +40,13 @@ ENV PATH=/opt/reelrank/bin:$PATH PYTHONDONTWRITEBYTECODE=1 MPLCONFIGDIR=/tmp/mat
 VOLUME /data
 # A command that ends, not a server: whether it is well is its exit code.
 HEALTHCHECK NONE
+# Last, because they change with every commit.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="reelrank-training" \
+      org.opencontainers.image.description="Labels and watch-time re-ranking for short-video feeds: training" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-SA-4.0"
 ENTRYPOINT ["python", "-m", "training"]
 CMD ["--help"]
