@@ -33,6 +33,7 @@ class Answer:
             listens), `broken` (the connection ended) or `timed out`.
         reply: the body, decoded, of a 200.
         tries: how often it was sent.
+        said: the body of another status, its beginning.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Answer:
     outcome: str
     reply: dict[str, Any]
     tries: int = 1
+    said: str = ""
 
     @property
     def good(self) -> bool:
@@ -75,15 +77,15 @@ class Client:
         """Send JSON. Never raises for what the other side does."""
         sent_s = time.monotonic()
         for tries in range(1, self._retries + 2):
-            outcome, reply, pause_s = await self._once(path, body)
+            outcome, reply, said, pause_s = await self._once(path, body)
             if outcome not in AGAIN or tries > self._retries:
                 break
             await asyncio.sleep(pause_s)
-        return Answer(path, sent_s, time.monotonic() - sent_s, outcome, reply, tries)
+        return Answer(path, sent_s, time.monotonic() - sent_s, outcome, reply, tries, said)
 
-    async def _once(self, path: str, body: object) -> tuple[str, dict[str, Any], float]:
+    async def _once(self, path: str, body: object) -> tuple[str, dict[str, Any], str, float]:
         reply: dict[str, Any] = {}
-        pause_s = PAUSE_S
+        said, pause_s = "", PAUSE_S
         try:
             answer = await self._http.post(path, json=body)
         except httpx2.ConnectError:
@@ -98,4 +100,6 @@ class Client:
             if answer.status_code == 200:
                 reply = json.loads(answer.content)
                 outcome += " degraded" if reply.get("degraded") else ""
-        return outcome, reply, pause_s
+            else:
+                said = answer.text[:300]
+        return outcome, reply, said, pause_s
