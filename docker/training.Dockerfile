@@ -10,6 +10,8 @@ ARG DEVICE=cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/${DEVICE}
 WORKDIR /src
 COPY docker/locks docker/wheel[s] /locks/
+# ${index} is two words or none.
+# hadolint ignore=SC2086
 RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/reelrank \
  && /tools/bin/pip install --no-cache-dir --no-deps --require-hashes -r /locks/image.txt \
  && if [ "${DEVICE}" = gpu ] || ls /locks/torch-*.whl >/dev/null 2>&1; then index=; else index="--extra-index-url ${TORCH_INDEX}"; fi \

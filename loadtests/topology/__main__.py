@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,11 +20,8 @@ from loadtests.machine import stamp
 from loadtests.topology import images, pages
 from loadtests.topology.compose import Topology
 from loadtests.topology.drills import DRILLS
-from loadtests.topology.images import StepFailed
+from loadtests.topology.images import SERVICE, TRAINING, StepFailed
 from loadtests.topology.watching import watched
-
-SERVICE = "reelrank:latest"
-TRAINING = "reelrank-training:latest"
 
 
 def main(
@@ -111,21 +110,11 @@ def _training(revision: str) -> dict[str, Any]:
 def _engine() -> str:
     engine = images.docker("version", "--format", "Docker {{.Server.Version}}").strip()
     for compose in (("docker", "compose", "version", "--short"), ("docker-compose", "version", "--short")):
-        try:
-            said = _said(compose)
-        except (OSError, ValueError):
-            continue
-        return f"{engine}, Compose {said}"
+        if shutil.which(compose[0]):
+            done = subprocess.run(compose, capture_output=True, text=True, check=False)
+            if not done.returncode:
+                return f"{engine}, Compose {done.stdout.strip()}"
     return engine
-
-
-def _said(command: tuple[str, ...]) -> str:
-    import subprocess
-
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ValueError(done.stderr)
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ WHEELS: Final = "docker/wheels"
 LARGEST_MB: Final = 400
 """The service's image on CPU, in 10^6 bytes, as `docker image ls` counts."""
 
+SERVICE: Final = "reelrank:latest"
+TRAINING: Final = "reelrank-training:latest"
+
 PYTHON: Final = "python:3.11-slim-bookworm"
 STAND_IN: Final = "reelrank-stand-in"
 DEBIAN: Final = {
