@@ -15,7 +15,7 @@ TIMEOUT_S: Final = 5.0
 
 CONNECTIONS: Final = 64
 
-AGAIN: Final = ("refused", "broken", "timed out", "429", "502", "503")
+AGAIN: Final = ("refused", "broken", "timed out", "429", "502", "503", "504")
 """Outcomes after which a client that retries sends the same once more."""
 PAUSE_S: Final = 0.1
 """Before it does, unless `Retry-After` says how long."""
@@ -55,7 +55,7 @@ class Client:
     Args:
         url: of the service.
         headers: of every request.
-        retries: how often a request is sent again that got no answer, or 429, 502 or 503.
+        retries: how often a request is sent again that got no answer, or 429, 502, 503 or 504.
     """
 
     def __init__(self, url: str, headers: dict[str, str], retries: int = 0) -> None:
