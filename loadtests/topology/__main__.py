@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import httpx2
 import typer
@@ -20,8 +20,11 @@ from loadtests.machine import stamp
 from loadtests.topology import images, pages
 from loadtests.topology.compose import Topology
 from loadtests.topology.drills import DRILLS
-from loadtests.topology.images import SERVICE, TRAINING, StepFailed
+from loadtests.topology.images import SERVICE, TRAINING, Starved, StepFailed
 from loadtests.topology.watching import watched
+
+ATTEMPTS: Final = 3
+"""Of a drill whose load was refused because the machine had no time for it; the report says how many."""
 
 
 def main(
@@ -42,10 +45,18 @@ def main(
     def step(name: str, do: Callable[[], dict[str, Any]]) -> None:
         print(f"topology: {name}", file=sys.stderr, flush=True)
         before = time.monotonic()
-        try:
-            found = do()
-        except (StepFailed, TimeoutError, httpx2.HTTPError) as e:
-            raise StepFailed(f"{name}: {e}") from e
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                found = do()
+                break
+            except Starved as e:
+                print(f"topology:   {e}", file=sys.stderr, flush=True)
+                if attempt == ATTEMPTS:
+                    raise
+            except (StepFailed, TimeoutError, httpx2.HTTPError) as e:
+                raise StepFailed(f"{name}: {e}") from e
+        if attempt > 1:
+            found["attempts"] = attempt
         steps.append({"name": name, "found": found, "took_s": round(time.monotonic() - before, 1)})
         print(f"topology:   {json.dumps(found)}", file=sys.stderr, flush=True)
 

@@ -44,6 +44,11 @@ class StepFailed(Exception):
     """What was looked for is not so. The message says what was found."""
 
 
+class Starved(StepFailed):
+    """Requests were refused, and refused again a second later, by replicas that had no time or whose store had
+    none: this says nothing of the drill, but that the machine did other things."""
+
+
 def docker(*arguments: str, stdin: bytes | None = None, limit_s: float = 600) -> str:
     """One call of docker.
 
