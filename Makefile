@@ -1,10 +1,12 @@
-# make serve | test | demo | bench | load | peers | faults | fuzz | lint | audit | bundle
+# make serve | test | demo | bench | load | peers | faults | fuzz | lint | audit | lock | docker-test | bundle
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
+LOCK := $(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11
+TORCH_CPU ?= --torch-backend cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install
 
-.PHONY: serve test demo bench load peers faults fuzz lint audit bundle clean
+.PHONY: serve test demo bench load peers faults fuzz lint audit lock docker-test bundle clean
 
 serve: .venv/.serve  ## labels and slates on http://127.0.0.1:$(PORT)
 	$(BIN)/python -m service serve --port $(PORT)
@@ -40,6 +42,16 @@ lint: .venv/.test  ## formatting, rules, types, and who may import whom
 audit: .venv/.test  ## dangerous code of ours (bandit), known weaknesses of what serving installs (pip-audit)
 	$(BIN)/python -m bandit -q -c pyproject.toml -ll -r service models training loadtests
 	$(BIN)/python .ci/audit.py || [ $$? -eq 3 ]  # 3: no advisories to be had here; it has said so
+
+lock: .venv/.test  ## docker/locks: versions and hashes of what images install; TORCH_CPU="--find-links DIR" for wheels you have
+	$(LOCK) --universal pyproject.toml --extra cpu -o docker/locks/service-cpu.txt
+	$(LOCK) --universal pyproject.toml --extra gpu -o docker/locks/service-gpu.txt
+	$(LOCK) --python-platform linux pyproject.toml --extra train --extra cpu $(TORCH_CPU) -o docker/locks/training-cpu.txt
+	$(LOCK) --python-platform linux pyproject.toml --extra train --extra cpu -o docker/locks/training-gpu.txt
+	$(LOCK) --universal --group image -o docker/locks/image.txt
+
+docker-test: .venv/.test  ## images and the compose topology, built, run, broken and mended; under fifteen minutes
+	$(BIN)/python -m loadtests.topology --json docker/deployment.json $(ARGS)
 
 bundle: .venv/.test  ## remake the released bundle from KUAIRAND=<folder with the data set>, see models/README.md
 	$(BIN)/python -m training prepare --dataset kuairand-pure --source $(KUAIRAND) --out runs/data

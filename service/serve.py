@@ -78,9 +78,9 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
 
 def exposed(settings: Settings, host: str) -> Iterator[str]:
     """What an operator should know about who can read secrets here, and what an intruder would get."""
-    file = settings.api_keys_file
-    if file is not None and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        yield f"other users of this machine can read the API keys in {file}: chmod 600 {file}"
+    for what, file in (("API keys", settings.api_keys_file), ("store's password", settings.store_file)):
+        if file is not None and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            yield f"other users of this machine can read the {what} in {file}: chmod 600 {file}"
     if not is_loopback(host) and hasattr(os, "geteuid") and os.geteuid() == 0:
         yield "it runs as root, which nothing here needs: start it as a user of its own"
 

@@ -24,6 +24,8 @@ class Settings(BaseSettings):
     store: str | None = None
     """`redis://…`, `rediss://…`, `unix://…`, `redis+cluster://…` or `redis+sentinel://…`. Without it the
     program starts a Valkey server of its own."""
+    store_file: Path | None = None
+    """The same, from a file: what else runs here can read the environment. Read once, at the start."""
     data_dir: Path = Path("~/.local/share/reelrank")
     """Everything that must survive a restart: the embedded store and the unlearning ledger; and requests
     without ids, for the next warm-up."""
@@ -111,7 +113,7 @@ class Settings(BaseSettings):
         """The environment, overridden by the options that are not `None`.
 
         Raises:
-            BadInput: a variable has a value its setting cannot take.
+            BadInput: a variable has a value its setting cannot take, or a file that it names cannot be read.
         """
         try:
             settings = cls(**{name: value for name, value in options.items() if value is not None})
@@ -119,4 +121,18 @@ class Settings(BaseSettings):
             first = e.errors(include_input=False)[0]
             name = "REELRANK_" + "_".join(str(part) for part in first["loc"]).upper()
             raise BadInput(f"{name}: {first['msg']}.") from None
-        return settings.model_copy(update={"data_dir": settings.data_dir.expanduser()})
+        found: dict[str, object] = {"data_dir": settings.data_dir.expanduser()}
+        if settings.store is None and settings.store_file is not None:
+            found["store"] = _line(settings.store_file)
+        return settings.model_copy(update=found)
+
+
+def _line(path: Path) -> str:
+    """The one line of a file."""
+    try:
+        found = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise BadInput(f"REELRANK_STORE_FILE: {path} cannot be read: {e}.") from e
+    if not found or "\n" in found:
+        raise BadInput(f"REELRANK_STORE_FILE: {path} must hold one line, the store's URL.")
+    return found

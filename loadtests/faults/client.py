@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from dataclasses import dataclass
@@ -13,6 +14,11 @@ TIMEOUT_S: Final = 5.0
 """After which a client gives up: far above every deadline of the service."""
 
 CONNECTIONS: Final = 64
+
+AGAIN: Final = ("refused", "broken", "timed out", "429", "502", "503", "504")
+"""Outcomes after which a client that retries sends the same once more."""
+PAUSE_S: Final = 0.1
+"""Before it does, unless `Retry-After` says how long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,8 @@ class Answer:
         outcome: the status; `200 degraded` for a slate that says so; without an answer `refused` (nobody
             listens), `broken` (the connection ended) or `timed out`.
         reply: the body, decoded, of a 200.
+        tries: how often it was sent.
+        said: the body of another status, its beginning.
     """
 
     path: str
@@ -33,6 +41,8 @@ class Answer:
     took_s: float
     outcome: str
     reply: dict[str, Any]
+    tries: int = 1
+    said: str = ""
 
     @property
     def good(self) -> bool:
@@ -45,9 +55,11 @@ class Client:
     Args:
         url: of the service.
         headers: of every request.
+        retries: how often a request is sent again that got no answer, or 429, 502, 503 or 504.
     """
 
-    def __init__(self, url: str, headers: dict[str, str]) -> None:
+    def __init__(self, url: str, headers: dict[str, str], retries: int = 0) -> None:
+        self._retries = retries
         self._http = httpx2.AsyncClient(
             base_url=url,
             headers=headers,
@@ -64,7 +76,16 @@ class Client:
     async def post(self, path: str, body: object) -> Answer:
         """Send JSON. Never raises for what the other side does."""
         sent_s = time.monotonic()
+        for tries in range(1, self._retries + 2):
+            outcome, reply, said, pause_s = await self._once(path, body)
+            if outcome not in AGAIN or tries > self._retries:
+                break
+            await asyncio.sleep(pause_s)
+        return Answer(path, sent_s, time.monotonic() - sent_s, outcome, reply, tries, said)
+
+    async def _once(self, path: str, body: object) -> tuple[str, dict[str, Any], str, float]:
         reply: dict[str, Any] = {}
+        said, pause_s = "", PAUSE_S
         try:
             answer = await self._http.post(path, json=body)
         except httpx2.ConnectError:
@@ -75,7 +96,10 @@ class Client:
             outcome = "broken"
         else:
             outcome = str(answer.status_code)
+            pause_s = float(answer.headers.get("Retry-After", PAUSE_S))
             if answer.status_code == 200:
                 reply = json.loads(answer.content)
                 outcome += " degraded" if reply.get("degraded") else ""
-        return Answer(path, sent_s, time.monotonic() - sent_s, outcome, reply)
+            else:
+                said = answer.text[:300]
+        return outcome, reply, said, pause_s

@@ -73,6 +73,8 @@ class Load:
     senders: int = 0
     """So many send labels of `events` events without a pause, instead of the rate."""
     events: int = EVENTS
+    retries: int = 0
+    """Of the client, see there."""
     answers: list[Answer] = field(default_factory=list)
     began_s: float = 0.0
     ended_s: float = 0.0
@@ -133,7 +135,7 @@ class Load:
             self._failed.append(e)
 
     async def _send_all(self) -> None:
-        async with Client(self.url, self.headers) as client, asyncio.TaskGroup() as tasks:
+        async with Client(self.url, self.headers, self.retries) as client, asyncio.TaskGroup() as tasks:
             if self.senders:
                 for _ in range(self.senders):
                     tasks.create_task(self._flat_out(client))

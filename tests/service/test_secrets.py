@@ -91,3 +91,27 @@ def test_root_is_warned_of_where_others_can_come(monkeypatch: pytest.MonkeyPatch
     for user, host, warned in ((0, "0.0.0.0", True), (0, "127.0.0.1", False), (1000, "0.0.0.0", False)):
         monkeypatch.setattr(os, "geteuid", lambda user=user: user)
         assert bool(list(exposed(settings, host))) == warned
+
+
+def test_the_stores_url_may_come_from_a_file_that_only_it_can_read(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text(f"{STORE}\n")
+    file.chmod(0o600)
+    assert Settings.read(store_file=file).store == STORE
+    assert Settings.read(store_file=file, store="redis://other").store == "redis://other"
+    assert not list(exposed(Settings.read(store_file=file), "127.0.0.1"))
+    file.chmod(0o644)
+    (warning,) = exposed(Settings.read(store_file=file), "127.0.0.1")
+    assert "store's password" in warning
+    assert PASSWORD not in warning
+
+
+@pytest.mark.parametrize("content", [None, "", f"{STORE}\n{STORE}\n"])
+def test_a_file_without_the_stores_url_ends_the_start(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "url"
+    if content is not None:
+        file.write_text(content)
+    process = command("serve", "--port", "0", data_dir=tmp_path, REELRANK_STORE_FILE=str(file))
+    said = refused(process)
+    assert "REELRANK_STORE_FILE" in said
+    assert PASSWORD not in said

@@ -1,0 +1,43 @@
+# Sourced from the repository's root: `. docker/operate.sh`. What the pages of README.md are written with.
+if docker compose version >/dev/null 2>&1; then dc() { docker compose -f docker/compose.yaml "$@"; }
+else dc() { docker-compose -f docker/compose.yaml "$@"; }; fi
+
+# store COMMAND...: redis-cli in the store's container, as its administrator.
+store() { dc exec -T redis sh -c 'REDISCLI_AUTH=$(cat /run/secrets/store_admin) exec redis-cli --user admin "$@"' store "$@" < /dev/null; }
+
+# ready NAME: wait until the proxy sends requests to service-NAME.
+ready() {
+  for _ in 1 2 3; do
+    dc exec -T "service-$1" python -c '
+import sys, time, urllib.request as u
+up = f"haproxy_server_status{{proxy=\"service\",server=\"{sys.argv[1]}\",state=\"UP\"}} 1\n"
+end = time.monotonic() + 30
+while up not in u.urlopen("http://proxy:8405/metrics", timeout=5).read().decode():
+    if time.monotonic() > end: sys.exit(1)
+    time.sleep(0.5)' "$1" < /dev/null && return
+    sleep 1
+  done
+  echo "service-$1 is not ready: dc logs service-$1" >&2
+  return 1
+}
+
+# turn: make the replicas anew, one after the other, from what image, settings and secrets are now.
+turn() {
+  for replica in a b; do
+    dc up -d --no-build --no-deps --force-recreate "service-$replica" && ready "$replica" || return
+  done
+}
+
+# forget_again SINCE: what was restored may hold users that have asked to be forgotten since then.
+forget_again() {
+  for replica in a b; do
+    dc exec -T "service-$replica" python -c '
+import json, subprocess, sys, urllib.parse, urllib.request as u
+key = sys.stdin.readline().strip()
+ledger = [sys.executable, "-m", "service", "ledger", "--json", "--since", sys.argv[1]]
+for line in subprocess.run(ledger, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines():
+    path = "/users/" + urllib.parse.quote(json.loads(line)["user_id"], safe="")
+    u.urlopen(u.Request("http://127.0.0.1:8000" + path, method="DELETE", headers={"Authorization": f"Bearer {key}"}))
+    print("forgotten again:", json.loads(line)["user_id"])' "$1" < "${SECRETS:-docker/secrets}/key_admin" || return
+  done
+}

@@ -1,0 +1,1 @@
+"""The containers of docker/, built, run, broken and mended: `python -m loadtests.topology`."""

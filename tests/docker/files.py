@@ -1,0 +1,29 @@
+"""The files of docker/, read as their programs read them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from tests.conftest import ROOT
+
+DOCKER: Final = ROOT / "docker"
+
+
+def compose() -> dict[str, Any]:
+    """compose.yaml, anchors and merges resolved, variables as they are without a shell's."""
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (DOCKER / "compose.yaml").read_text())
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = compose()["services"]
+    return found
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
