@@ -1,4 +1,6 @@
-"""What is done to the running topology, and what has to be so afterwards."""
+"""What is done to the running topology, and what has to be so afterwards.
+
+This file is long because every drill is in it, in the order they are played, each told whole."""
 
 from __future__ import annotations
 
