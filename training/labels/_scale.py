@@ -77,7 +77,6 @@ class Scale(nn.Module):
         """Any shape, values ≥ 0 -> the same shape in [0, 1]."""
         if self.linear:
             return (values / self.maximum).clamp(0.0, 1.0)
-        below = values * (self.at_knee / self.knee)
-        slope = (1.0 - self.at_knee) / (self.maximum - self.knee)
-        above = values * slope + (1.0 - slope * self.maximum)
+        below = self.at_knee * values / self.knee
+        above = 1.0 - (1.0 - self.at_knee) * (self.maximum - values) / (self.maximum - self.knee)
         return torch.where(values <= self.knee, below, above).clamp(0.0, 1.0)
