@@ -45,8 +45,8 @@ class StepFailed(Exception):
 
 
 class Starved(StepFailed):
-    """Requests were refused, and refused again a second later, by replicas that had no time or whose store had
-    none: this says nothing of the drill, but that the machine did other things."""
+    """Requests were refused, and refused again a second later, by replicas that had no time, or whose store
+    had none: this says nothing of the drill, but that the machine did other things."""
 
 
 def docker(*arguments: str, stdin: bytes | None = None, limit_s: float = 600) -> str:
