@@ -51,7 +51,7 @@ lock: .venv/.test  ## docker/locks: versions and hashes of what images install; 
 	$(LOCK) --universal --group image -o docker/locks/image.txt
 
 docker-test: .venv/.test  ## images and the compose topology, built, run, broken and mended; under fifteen minutes
-	$(BIN)/python -m loadtests.topology --json docker/deployment.json $(ARGS)
+	$(BIN)/python -m loadtests.topology --json docker/deployment.json --write $(ARGS)
 
 bundle: .venv/.test  ## remake the released bundle from KUAIRAND=<folder with the data set>, see models/README.md
 	$(BIN)/python -m training prepare --dataset kuairand-pure --source $(KUAIRAND) --out runs/data

@@ -31,7 +31,7 @@ STREAMED: Final = 200
 """Entries of the stream, one of which is no event."""
 NO_REPLICA: Final = "No replica is ready"
 """What the proxy says, and no replica."""
-USERS: Final = 40
+USERS: Final = 200
 """That the memory of one is measured by."""
 
 

@@ -45,7 +45,7 @@ class StepFailed(Exception):
 
 
 class Starved(StepFailed):
-    """Requests were refused, and refused again a second later, by replicas that had no time or whose store
+    """Requests were refused, and refused again a second later, by replicas that had no time, or whose store
     had none: this says nothing of the drill, but that the machine did other things."""
 
 

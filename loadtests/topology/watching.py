@@ -67,7 +67,19 @@ def _promtool(topology: Topology) -> str:
     """Rules and their tests, by the promtool that came with the running Prometheus."""
     image = docker("inspect", "-f", "{{.Config.Image}}", topology.container("prometheus")).strip()
     said = docker(
-        *("run", "--rm", "--read-only", "--network", "none", "--workdir", "/rules", "--entrypoint", "sh"),
+        *(
+            "run",
+            "--rm",
+            "--read-only",
+            "--tmpfs",
+            "/tmp",
+            "--network",
+            "none",
+            "--workdir",
+            "/rules",
+            "--entrypoint",
+            "sh",
+        ),
         *("-v", f"{ROOT / 'docker/prometheus'}:/rules:ro", image),
         *("-c", "promtool check rules rules.yml && promtool test rules rules.test.yml"),
     )
