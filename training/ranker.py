@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from training.encoders import FeedbackEncoder, RankerInputs
 from training.labels import Scale
-from training.watch_time import DistributionHead, Head
+from training.watch_time import DistributionHead, Head, Prediction
 
 # Shape suffixes: B users, N candidates, S statistics of a candidate, D state width, K anchors.
 
@@ -106,12 +106,20 @@ class Ranker(nn.Module):
             )
         )
         found = cast(DistributionHead, self.head).predict(state_BND, duration_BN)
-        return RankerOutputs(
-            watch_time_s=found.seconds,
-            watch_ratio=found.seconds / duration_BN,
-            watch_time=self.scale(found.seconds),
-            interest=torch.sigmoid(self.interest(state_BND)[..., 0]),
-            anchor_weights=found.weights,
-            anchor_ratio=found.ratio,
-            quantiles_s=found.quantiles_s,
-        )
+        interest_BN = torch.sigmoid(self.interest(state_BND)[..., 0])
+        return ranker_outputs(found, duration_BN, self.scale, interest_BN)
+
+
+def ranker_outputs(
+    found: Prediction, duration_BN: Tensor, scale: Scale, interest_BN: Tensor
+) -> RankerOutputs:
+    """What every ranker answers of a watch-time head's prediction and an interest."""
+    return RankerOutputs(
+        watch_time_s=found.seconds,
+        watch_ratio=found.seconds / duration_BN,
+        watch_time=scale(found.seconds),
+        interest=interest_BN,
+        anchor_weights=found.weights,
+        anchor_ratio=found.ratio,
+        quantiles_s=found.quantiles_s,
+    )

@@ -25,7 +25,7 @@ from training.__main__ import app
 from training.compare._jobs import Job
 from training.compare.watch_time import METHODS, WatchTimeConfig, pick
 from training.compare.watch_time._compare import jobs
-from training.compare.watch_time._concordance import concordance
+from training.compare._concordance import concordance
 from training.compare.watch_time._fit import prepare as prepare_jobs
 from training.compare.watch_time._judge import Judge
 from training.compare.watch_time._trees import features
