@@ -137,11 +137,9 @@ def targets(ranker: ObjectivesRanker, log: Interactions, rows: I64, label: F32 |
                 "interest is an objective, so `label` is needed; give it, or leave interest out."
             )
         happened[INTEREST] = label
-    return (
-        np.stack([happened[name] for name in ranker.likely], axis=1)
-        .astype(np.float32)
-        .reshape(len(rows), len(ranker.likely))
-    )
+    columns = [happened[name] for name in ranker.likely]
+    # Without any there are still rows.
+    return np.array(columns, np.float32).reshape(len(columns), len(rows)).T.copy()
 
 
 def order_figures(

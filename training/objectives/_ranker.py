@@ -125,7 +125,8 @@ class ObjectivesRanker(nn.Module):
 
     def _logits(self, states: dict[str, Tensor]) -> Tensor:
         """`[B, N, T]`, columns as `likely`."""
-        return torch.cat([self.logit[name](states[name]) for name in self.likely], dim=-1)
+        none = next(iter(states.values()))[..., :0]  # of a ranker of watch time alone
+        return torch.cat([none, *(self.logit[name](states[name]) for name in self.likely)], dim=-1)
 
     def forward(
         self,
