@@ -36,7 +36,8 @@ from models.runtime import Bundle
 from models.store import BundleStore
 from models.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
 from training.labels import AnyLabelMaker, is_grouped, label_with
-from training.ranker import OBJECTIVES, Ranker, RankerOutputs
+from training.objectives import ObjectivesRanker
+from training.ranker import Ranker
 
 OPSET: Final = 18
 """Pinned, so that a newer torch does not change the shipped graphs by itself."""
@@ -77,6 +78,7 @@ RANKER_UNITS: Final[dict[str, Unit]] = {
     "anchor_ratio": "ratio",
     "quantiles_s": "s",
 }
+"""Of what every ranker answers; the other outputs of one with many objectives are probabilities."""
 
 
 class Labeler(nn.Module):
@@ -103,7 +105,7 @@ class Labeler(nn.Module):
 
 def export(
     labeler: Labeler,
-    ranker: Ranker,
+    ranker: Ranker | ObjectivesRanker,
     vocabulary: Vocabulary,
     destination: Path,
     *,
@@ -134,7 +136,7 @@ def export(
         rows = MadeUp(vocabulary, len(profile_numbers), profile_categories, np.random.default_rng(seed))
         labeler.eval()
         ranker.eval()
-        names = list(RankerOutputs._fields)
+        names = list(ranker.outputs)
         _write(labeler, rows.exposures(labeler, 5), staging / LABELER, list(labeler.names))
         _write(ranker, rows.request(2, 3, 4), staging / RANKER, names)
         (staging / VOCABULARY).write_bytes(vocabulary.to_bytes())
@@ -165,7 +167,7 @@ def export(
             ),
             labels=labeler.names,
             labels_by_user=labeler.by_user,
-            objectives=OBJECTIVES,
+            objectives=ranker.objectives,
             weights=dict(weights),
             sequence_length=sequence_length,
             profile_numbers=tuple(profile_numbers),
@@ -336,9 +338,13 @@ def _specs(
         yield TensorSpec(name=name, dtype=str(array.dtype), shape=sizes, unit=unit)
 
 
-def _ranker_outputs(ranker: Ranker, request: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
-    outputs = zip(RankerOutputs._fields, _torch(ranker, request), strict=True)
+def _ranker_outputs(
+    ranker: Ranker | ObjectivesRanker, request: Mapping[str, Array]
+) -> tuple[TensorSpec, ...]:
+    outputs = zip(ranker.outputs, _torch(ranker, request), strict=True)
     return tuple(
-        TensorSpec(name=n, dtype="float32", shape=("B", "N", *a.shape[2:]), unit=RANKER_UNITS[n])
+        TensorSpec(
+            name=n, dtype="float32", shape=("B", "N", *a.shape[2:]), unit=RANKER_UNITS.get(n, "probability")
+        )
         for n, a in outputs
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Annotated, NamedTuple, TypeVar, cast
+from typing import Annotated, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from training.config import Config
 from training.data import Interactions
 from training.data._interactions import F32, F64, I64
 from training.encoders import inputs_for
-from training.ranker import Ranker, RankerOutputs
+from training.ranker import Ranker
 
 _SORTED_TOGETHER = 24
 """Batches whose rows are sorted by the length of their history."""
@@ -242,23 +242,66 @@ def predict_seconds(
 
 
 class Predictions(NamedTuple):
-    """`[R]` arrays: the outputs of the ranker that the metrics need."""
+    """The outputs of a ranker that the metrics need."""
 
     watch_time_s: F32
-    watch_time: F32
-    interest: F32
+    """`[R]` seconds"""
+    objectives: dict[str, F32]
+    """`[R]` each, in [0, 1]: what the score is fused from."""
+
+    def take(self, rows: I64) -> Predictions:
+        """Those of these rows."""
+        return Predictions(
+            self.watch_time_s[rows], {name: column[rows] for name, column in self.objectives.items()}
+        )
+
+
+class ServedRanker(Protocol):
+    """What can be exported: a module that answers a request with named tensors."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what a call returns, in its order."""
+        ...
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Those of them that the score is fused from."""
+        ...
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Arguments as in `RankerInputs`; `[B, N, ...]` tensors."""
+        ...
+
+    def eval(self) -> object:
+        """As of `nn.Module`."""
+        ...
 
 
 def predict(
-    ranker: Ranker, log: Interactions, rows: I64, length: int, first: I64 | None = None, batch: int = 2048
+    ranker: ServedRanker,
+    log: Interactions,
+    rows: I64,
+    length: int,
+    first: I64 | None = None,
+    batch: int = 2048,
 ) -> Predictions:
     """Run the served path of the torch modules over rows of a log, each with its own causal history."""
     first = log.first_row() if first is None else first
     ranker.eval()
-    parts: list[tuple[F32, F32, F32]] = []
+    names = ("watch_time_s", *ranker.objectives)
+    parts: list[list[F32]] = [[np.zeros(0, np.float32)] for _ in names]
     with torch.no_grad():
         for start in range(0, len(rows), batch):
-            out: RankerOutputs = ranker(*inputs_for(log, rows[start : start + batch], length, first))
-            parts.append(tuple(t[:, 0].numpy() for t in (out.watch_time_s, out.watch_time, out.interest)))  # type: ignore[arg-type]
-    empty = np.zeros(0, np.float32)
-    return Predictions(*(np.concatenate([empty, *column]) for column in zip(*parts, strict=True)))
+            out = ranker(*inputs_for(log, rows[start : start + batch], length, first))
+            of = dict(zip(ranker.outputs, out, strict=True))
+            for part, name in zip(parts, names, strict=True):
+                part.append(of[name][:, 0].numpy())
+    return predictions(dict(zip(names, map(np.concatenate, parts), strict=True)))
+
+
+def predictions(columns: dict[str, F32]) -> Predictions:
+    """`[R]` columns by name, `watch_time_s` and the objectives."""
+    return Predictions(
+        columns["watch_time_s"], {name: x for name, x in columns.items() if name != "watch_time_s"}
+    )

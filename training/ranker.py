@@ -48,6 +48,11 @@ class Ranker(nn.Module):
         scale: seconds -> [0, 1], fitted on train.
     """
 
+    outputs: tuple[str, ...] = RankerOutputs._fields
+    """Names of what `forward` returns, in its order."""
+    objectives: tuple[str, ...] = OBJECTIVES
+    """Those of them that the score is fused from."""
+
     def __init__(self, encoder: FeedbackEncoder, head: Head, scale: Scale) -> None:
         super().__init__()
         self.encoder = encoder

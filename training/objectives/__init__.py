@@ -12,6 +12,7 @@ from training.objectives._fit import (
     predict_objectives,
     targets,
 )
+from training.objectives._fusion import choose_fusion
 from training.objectives._outcomes import OUTCOMES, Outcome, outcomes
 from training.objectives._ranker import INTEREST, NAMES, WATCH_TIME, ObjectivesRanker
 
@@ -28,6 +29,7 @@ __all__ = [
     "Outcome",
     "Platt",
     "calibrate",
+    "choose_fusion",
     "fit_objectives",
     "objective_epochs_kept",
     "order_figures",

@@ -59,16 +59,17 @@ class Experts(nn.Module):
         self._of_side = [mine for mine in self._of_side if mine]
         inside = [t for mine in self._of_side for t in mine]
         self._place = [inside.index(t) for t in range(len(sides))]
-        count = sum(config.shared + len(mine) for mine in self._of_side)
+        self._count = sum(config.shared + len(mine) for mine in self._of_side)
         # All experts are one layer, and all gates another: two products instead of 2 T.
-        self.expert = nn.Linear(width, count * config.expert)
-        self.gate = nn.Linear(width, sum(len(mine) for mine in self._of_side) * (config.shared + 1))
+        self.expert = nn.Linear(width, self._count * config.expert)
+        self.gate = nn.Linear(width, len(sides) * (config.shared + 1))
 
     def forward(self, state_D: Tensor) -> list[Tensor]:
         """`[..., D]` -> T times `[..., E]`, in the order of the objectives."""
         lead, s = state_D.shape[:-1], self._shared
-        expert_ME = F.gelu(self.expert(state_D)).reshape(*lead, -1, self.width)
-        gate_TS = torch.softmax(self.gate(state_D).reshape(*lead, -1, s + 1), dim=-1)
+        # Sizes are spelled out: of a request without candidates nothing could be inferred.
+        expert_ME = F.gelu(self.expert(state_D)).reshape(*lead, self._count, self.width)
+        gate_TS = torch.softmax(self.gate(state_D).reshape(*lead, len(self._place), s + 1), dim=-1)
         out: list[Tensor] = []
         start = at = 0
         for mine in self._of_side:

@@ -5,19 +5,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from models.metrics import auc, xauc
-from training.balance import Balancer, balanced_backward
 from training.data import Interactions
 from training.data._interactions import F32, F64, I64
 from training.encoders import inputs_for
 from training.loop import LoopConfig, descend
 from training.objectives._outcomes import OUTCOMES, outcomes
 from training.objectives._ranker import INTEREST, ObjectivesRanker
+
+if TYPE_CHECKING:
+    from training.balance import Balancer
 
 _BATCH = 2048
 
@@ -78,6 +80,9 @@ def fit_objectives(
     Returns:
         One entry an epoch.
     """
+    # TorchJD, with the solvers behind CAGrad, takes more than a second to import: only fits wait for it.
+    from training.balance import balanced_backward
+
     torch.manual_seed(seed)
     first = log.first_row()
     length = np.minimum(np.arange(len(log)) - first, config.sequence_length)
