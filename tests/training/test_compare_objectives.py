@@ -21,7 +21,7 @@ from training.compare._concordance import concordance
 from training.compare._jobs import Job
 from training.compare.objectives import METHODS, CompareObjectivesConfig, pick
 from training.compare.objectives._compare import jobs
-from training.compare.objectives._judge import Judge, against_other_kind
+from training.compare.objectives._judge import FREQUENT, Judge, against_other_kind
 from training.data import SyntheticConfig, prepare
 from training.data._interactions import F32
 from training.objectives import NAMES, WATCH_TIME
@@ -33,6 +33,7 @@ KNOBS = {
     "encoder": {"width": 8, "token": 8, "heads": 2, "hidden": 16},
     "objectives": {"expert": 8},
 }
+MEANS = {"auc", "gauc", "auc_frequent", "gauc_frequent"}
 SHOWN = "gradcraft,single,equal,pcgrad"
 
 
@@ -76,8 +77,18 @@ def test_the_mean_of_the_users_parts_is_the_figure(seed: int) -> None:
     judge = judge_of()
     by = scores(400, seed)
     figures, values = judge.figures(by), judge.values(by)
-    assert values["auc"].mean() == pytest.approx(figures["auc"], abs=1e-9)
-    assert values["gauc"].mean() == pytest.approx(figures["gauc"], abs=1e-9)
+    assert set(values) == {"auc", "gauc", "auc_frequent", "gauc_frequent"}
+    for kind, value in values.items():
+        assert value.mean() == pytest.approx(figures[kind], abs=1e-9)
+
+
+def test_rare_objectives_are_in_the_mean_of_all_and_not_of_the_frequent() -> None:
+    judge = judge_of()
+    judge.actual["hate"] = (np.arange(400) < FREQUENT - 1).astype(np.float32)
+    judge.actual["like"] = (np.arange(400) < FREQUENT).astype(np.float32)
+    assert "hate" in judge.judged
+    assert "hate" not in judge.frequent
+    assert {"like", WATCH_TIME} <= set(judge.frequent)
 
 
 def test_a_users_part_is_what_the_figure_moves_by_when_the_user_counts_more() -> None:
@@ -149,7 +160,7 @@ def test_a_report_says_everything_of_every_method(report: Path) -> None:
         assert row["refused"] is None
         assert len(row["metrics"]["auc"]["seeds"]) == 1
         assert {f"auc/{n}" for n in (WATCH_TIME, *NAMES)} <= set(row["metrics"])
-        assert set(row["against"]) == (set() if row["method"] == "gradcraft" else {"auc", "gauc"})
+        assert set(row["against"]) == (set() if row["method"] == "gradcraft" else MEANS)
     costs = {cost["method"]: cost for cost in found["costs"]}
     assert set(costs) == {"gradcraft", "equal", "pcgrad"}
     assert costs["pcgrad"]["ratio"] == 1.0
