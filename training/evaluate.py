@@ -18,7 +18,7 @@ from models.vocabulary import FIRST
 from training.data import DAY_MS, Dataset, Interactions, day_to_ms
 from training.data._interactions import F32, I64
 from training.encoders import inputs_for
-from training.loop import Predictions
+from training.loop import Predictions, predictions
 
 BY_TAB_ROWS: Final = 100
 """Tabs with fewer rows in the window get no figures of their own."""
@@ -26,7 +26,7 @@ BY_TAB_ROWS: Final = 100
 
 def judge(log: Interactions, rows: I64, out: Predictions, weights: Mapping[str, float]) -> Figures:
     """Every figure of `models.metrics.report` on `rows`, for the outputs of a ranker on them."""
-    score, _ = fuse({"watch_time": out.watch_time, "interest": out.interest}, weights)
+    score, _ = fuse(out.objectives, weights)
     return report(
         user=log.user[rows],
         watch_time_s=log.watch_time_s[rows],
@@ -46,8 +46,7 @@ def judge_by_tab(
     for row, name in enumerate(tabs, FIRST):
         mine = np.flatnonzero(log.ids[rows, 3] == row)
         if len(mine) >= BY_TAB_ROWS:
-            picked = Predictions(*(column[mine] for column in out))
-            found[name] = judge(log, rows[mine], picked, weights)
+            found[name] = judge(log, rows[mine], out.take(mine), weights)
     return found
 
 
@@ -75,15 +74,15 @@ def predict_with(
 ) -> Predictions:
     """The exported graph's answers on rows of a log, each with its own causal history."""
     first = log.first_row()
-    names = list(Predictions._fields)
-    parts: list[list[F32]] = []
+    names = ["watch_time_s", *bundle.manifest.objectives]
+    parts: list[list[F32]] = [[np.zeros(0, np.float32)] for _ in names]
     for start in range(0, len(rows), 1024):
         x = inputs_for(log, rows[start : start + 1024], bundle.manifest.sequence_length, first)
         out = bundle.run_ranker({n: t.numpy() for n, t in x._asdict().items()}, names)
-        parts.append([out[n][:, 0] for n in names])  # type: ignore[misc]
+        for part, name in zip(parts, names, strict=True):
+            part.append(out[name][:, 0].astype(np.float32))
         on_step(min(1.0, (start + 1024) / len(rows)))
-    empty = np.zeros(0, np.float32)
-    return Predictions(*(np.concatenate([empty, *column]) for column in zip(*parts, strict=True)))
+    return predictions(dict(zip(names, map(np.concatenate, parts), strict=True)))
 
 
 def window_of(

@@ -38,7 +38,8 @@ from models.store import BundleStore
 from models.vocabulary import Vocabulary
 from training.labels import AnyLabelMaker, is_grouped, label_with
 from training.made_up import MadeUp
-from training.ranker import OBJECTIVES, Ranker, RankerOutputs
+from training.objectives import ObjectivesRanker
+from training.ranker import Ranker
 
 OPSET: Final = 20
 """Pinned, so that a newer torch does not change the shipped graphs by itself. 20 is the first with Gelu."""
@@ -79,6 +80,7 @@ RANKER_UNITS: Final[dict[str, Unit]] = {
     "anchor_ratio": "ratio",
     "quantiles_s": "s",
 }
+"""Of what every ranker answers; the other outputs of one with many objectives are probabilities."""
 
 
 class Labeler(nn.Module):
@@ -105,7 +107,7 @@ class Labeler(nn.Module):
 
 def export(
     labeler: Labeler,
-    ranker: Ranker,
+    ranker: Ranker | ObjectivesRanker,
     vocabulary: Vocabulary,
     destination: Path,
     *,
@@ -136,7 +138,7 @@ def export(
         rows = MadeUp(vocabulary, len(profile_numbers), profile_categories, np.random.default_rng(seed))
         labeler.eval()
         ranker.eval()
-        names = list(RankerOutputs._fields)
+        names = list(ranker.outputs)
         _write(labeler, rows.exposures(labeler, 5), staging / LABELER, list(labeler.names))
         _write(ranker, rows.request(2, 3, 4), staging / RANKER, names)
         (staging / VOCABULARY).write_bytes(vocabulary.to_bytes())
@@ -168,7 +170,7 @@ def export(
             optimised="basic",
             labels=labeler.names,
             labels_by_user=labeler.by_user,
-            objectives=OBJECTIVES,
+            objectives=ranker.objectives,
             weights=dict(weights),
             sequence_length=sequence_length,
             profile_numbers=tuple(profile_numbers),
@@ -298,9 +300,13 @@ def _specs(
         yield TensorSpec(name=name, dtype=str(array.dtype), shape=sizes, unit=unit)
 
 
-def _ranker_outputs(ranker: Ranker, request: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
-    outputs = zip(RankerOutputs._fields, _torch(ranker, request), strict=True)
+def _ranker_outputs(
+    ranker: Ranker | ObjectivesRanker, request: Mapping[str, Array]
+) -> tuple[TensorSpec, ...]:
+    outputs = zip(ranker.outputs, _torch(ranker, request), strict=True)
     return tuple(
-        TensorSpec(name=n, dtype="float32", shape=("B", "N", *a.shape[2:]), unit=RANKER_UNITS[n])
+        TensorSpec(
+            name=n, dtype="float32", shape=("B", "N", *a.shape[2:]), unit=RANKER_UNITS.get(n, "probability")
+        )
         for n, a in outputs
     )

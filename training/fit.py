@@ -7,7 +7,7 @@ days: those are the weights that are released.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from models.features import SEQUENCE_ID_COLUMNS
 from models.manifest import Evaluation
 from models.vocabulary import Vocabulary
 from training.config import Config
-from training.data import Boundaries, Dataset, Interactions, split_by_time
+from training.data import Boundaries, Dataset, Interactions, Split, split_by_time
 from training.data._interactions import I64
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
 from training.evaluate import judge, judge_by_tab, median_baseline
@@ -47,7 +47,16 @@ from training.labels import (
     WTGRelevant,
     fit_labelcraft,
 )
-from training.loop import LoopConfig, epochs_kept, fit_ranker, predict
+from training.loop import Epoch, LoopConfig, epochs_kept, fit_ranker, predict
+from training.objectives import (
+    ObjectivesConfig,
+    ObjectivesEpoch,
+    ObjectivesRanker,
+    calibrate,
+    choose_fusion,
+    fit_objectives,
+    objective_epochs_kept,
+)
 from training.ranker import Ranker
 from training.watch_time import LDA, LDAConfig
 
@@ -70,8 +79,11 @@ class RunConfig(Config):
     encoder: FeedbackEncoderConfig = FeedbackEncoderConfig()
     lda: LDAConfig = LDAConfig()
     loop: LoopConfig = LoopConfig()
+    objectives: ObjectivesConfig | None = None
+    """With it the ranker predicts all objectives, balanced by GradCraft; without, watch time and interest."""
     fusion_grid: tuple[PositiveFloat, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
-    """Weights of `interest` beside a `watch_time` of 1 that are tried on the early-stop days."""
+    """Weights of `interest` beside a `watch_time` of 1 that are tried on the early-stop days; with
+    `objectives` see `choose_fusion` instead."""
     seed: int = 0
 
 
@@ -81,7 +93,7 @@ class Fitted:
 
     vocabulary: Vocabulary
     labeler: Labeler
-    ranker: Ranker
+    ranker: Ranker | ObjectivesRanker
     weights: dict[str, float]
     label_epochs: int
     ranker_epochs: int
@@ -159,28 +171,75 @@ def fit_once(
     ranker.head.fit_tables(known, seed=config.seed)
     ranker.scale.fit(known.watch_time_s)
     progress("anchors", 1.0)
-    epochs = fit_ranker(
-        ranker,
-        log,
-        seen,
-        label,
-        config.loop,
-        seed=config.seed,
-        stop_after=like.ranker_epochs if like else None,
-        censored=dataset.censored(vocabulary),
-        stop_rows=None if like else in_main_tab(dataset, log, stop, vocabulary),
-        on_step=lambda share: progress("ranker", share),
-    )
+    epochs: Sequence[Epoch | ObjectivesEpoch]
+    if isinstance(ranker, ObjectivesRanker):
+        epochs, kept = _fit_objectives(
+            dataset, log, vocabulary, split, learned, ranker, config, progress, like
+        )
+    else:
+        epochs = one_objective = fit_ranker(
+            ranker,
+            log,
+            seen,
+            label,
+            config.loop,
+            seed=config.seed,
+            stop_after=like.ranker_epochs if like else None,
+            censored=dataset.censored(vocabulary),
+            stop_rows=None if like else in_main_tab(dataset, log, stop, vocabulary),
+            on_step=lambda share: progress("ranker", share),
+        )
+        kept = len(epochs) if like else epochs_kept(one_objective)
     return Fitted(
         vocabulary,
         labeler,
         ranker,
         like.weights if like else choose_weights(ranker, log, stop, config),
         label_epochs,
-        len(epochs) if like else epochs_kept(epochs),
+        kept,
         {"labels": curve, "ranker": [e._asdict() for e in epochs]},
         left_out,
     )
+
+
+def _fit_objectives(
+    dataset: Dataset,
+    log: Interactions,
+    vocabulary: Vocabulary,
+    split: Split,
+    learned: LabelCraft,
+    ranker: ObjectivesRanker,
+    config: RunConfig,
+    progress: Progress,
+    like: Fitted | None,
+) -> tuple[list[ObjectivesEpoch], int]:
+    """Fit a ranker of many objectives and its calibration; its epochs, and how many were kept.
+
+    The fit on all days has no rows left to calibrate on, and takes the judged fit's lines."""
+    from training.balance import GradCraft  # TorchJD takes a second to import: only such fits wait for it
+
+    assert config.objectives is not None
+    seen, stop = np.union1d(split.train, split.meta), split.early_stop
+    with torch.no_grad():
+        label, stop_label = (learned(torch.from_numpy(log.feedback[r])).numpy() for r in (seen, stop))
+    epochs = fit_objectives(
+        ranker,
+        log,
+        seen,
+        config.loop,
+        GradCraft(config.objectives.tau, config.objectives.epsilon),
+        seed=config.seed,
+        label=label,
+        stop_rows=None if like else stop,
+        stop_after=like.ranker_epochs if like else None,
+        censored=dataset.censored(vocabulary),
+        on_step=lambda share: progress("ranker", share),
+    )
+    if like is not None:
+        ranker.platt.load_state_dict(cast(ObjectivesRanker, like.ranker).platt.state_dict())
+        return epochs, len(epochs)
+    calibrate(ranker, log, stop, config.loop.sequence_length, stop_label)
+    return epochs, objective_epochs_kept(epochs)
 
 
 def rules() -> list[AnyLabelMaker]:
@@ -235,18 +294,27 @@ def networks(
     numbers: tuple[str, ...],
     categories: tuple[str, ...],
     left_out: Collection[str] = (),
-) -> tuple[Labeler, Ranker]:
+) -> tuple[Labeler, Ranker | ObjectivesRanker]:
     """Fresh, unfitted networks of the shapes that a config and a vocabulary call for."""
     torch.manual_seed(config.seed)
     encoder = fresh_encoder(config.encoder, vocabulary, numbers, categories)
-    ranker = Ranker(encoder, LDA(config.encoder.width, config.lda), Scale())
+    ranker: Ranker | ObjectivesRanker
+    if config.objectives is None:
+        ranker = Ranker(encoder, LDA(config.encoder.width, config.lda), Scale())
+    else:
+        head = LDA(config.objectives.expert, config.lda)
+        ranker = ObjectivesRanker(encoder, head, Scale(), config.objectives)
     fixed = [rule for rule in rules() if rule.name not in left_out]
     return Labeler([LabelCraft(config.labelcraft), *fixed]), ranker
 
 
-def choose_weights(ranker: Ranker, log: Interactions, rows: I64, config: RunConfig) -> dict[str, float]:
-    """The fusion weights with the highest NWTG@10 + NEG@10 on the early-stop rows."""
+def choose_weights(
+    ranker: Ranker | ObjectivesRanker, log: Interactions, rows: I64, config: RunConfig
+) -> dict[str, float]:
+    """The weights with the highest NWTG@10 + NEG@10 on these rows; of many objectives see `choose_fusion`."""
     out = predict(ranker, log, rows, config.loop.sequence_length)
+    if config.objectives is not None:
+        return choose_fusion(log, rows, out.objectives)
     best, best_weights = -np.inf, {"watch_time": 1.0, "interest": 1.0}
     for interest in config.fusion_grid:
         weights = {"watch_time": 1.0, "interest": interest}

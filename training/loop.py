@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Annotated, NamedTuple, cast
+from typing import Annotated, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from training.config import Config
 from training.data import Interactions
 from training.data._interactions import F32, F64, I64
 from training.encoders import inputs_for
-from training.ranker import Ranker, RankerOutputs
+from training.ranker import Ranker
 
 _SORTED_TOGETHER = 24
 """Batches whose rows are sorted by the length of their history."""
@@ -91,56 +91,113 @@ def fit_ranker(
         One entry an epoch.
     """
     torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
     first = log.first_row()
     length = np.minimum(np.arange(len(log)) - first, config.sequence_length)
     statistics = torch.from_numpy(ranker.encoder.fit_tables(log, rows, censored))
     watch_time, target = torch.from_numpy(log.watch_time_s), torch.from_numpy(label)
-    parameters = [p for p in ranker.parameters() if p.requires_grad]
+
+    def step(pick: I64) -> tuple[float, float]:
+        batch = rows[pick]
+        watch, interest = ranker.loss(
+            inputs_for(log, batch, config.sequence_length, first),
+            statistics[pick][:, None],
+            watch_time[batch][:, None],
+            target[pick][:, None],
+        )
+        (watch + config.interest * interest).backward()  # type: ignore[no-untyped-call]
+        return float(watch.detach()), float(interest.detach())
+
+    def judge(averaged: Ranker, among: I64) -> tuple[float, float | None]:
+        seconds = predict_seconds(averaged, log, among, config.sequence_length, first)
+        actual = log.watch_time_s[among]
+        mae = mae_s(seconds, actual)
+        assert mae is not None
+        return mae, xauc(seconds, actual)
+
+    passes = descend(
+        ranker,
+        length[rows],
+        config,
+        step,
+        None if stop_rows is None else lambda averaged: judge(averaged, stop_rows),
+        seed=seed,
+        stop_after=stop_after,
+        on_step=on_step,
+    )
+    return [Epoch(i, *one.losses, *(one.judged or (None, None))) for i, one in enumerate(passes)]
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Pass(NamedTuple):
+    """What `descend` tells of one pass over the rows."""
+
+    losses: tuple[float, ...]
+    """Means over the steps, as `step` returned them."""
+    judged: tuple[float, float | None] | None
+    """What `judge` said of the parameters after it."""
+
+
+def descend(
+    model: M,
+    length_R: I64,
+    config: LoopConfig,
+    step: Callable[[I64], Sequence[float]],
+    judge: Callable[[M], tuple[float, float | None]] | None,
+    *,
+    seed: int,
+    stop_after: int | None = None,
+    on_step: Callable[[float], None] = lambda _: None,
+) -> list[Pass]:
+    """Descend whatever losses `step` fills the gradients of; `fit_ranker` and `fit_objectives` are this.
+
+    Args:
+        model: fitted in place, and left in eval mode.
+        length_R: steps of history of each of R rows: batches hold rows of like length.
+        config: epochs, batches, rate, mean of the parameters.
+        step: given positions among the R rows, computes losses, fills `.grad` and returns the losses' values.
+        judge: the error of the averaged parameters, less is better, and a second figure that decides nothing.
+            With it the parameters of the epoch with the lowest error are restored; without it all epochs
+            are made.
+        seed: decides the order of the rows. What happens inside `step` is seeded by the caller.
+        stop_after: see `fit_ranker`.
+        on_step: called with the share of the work that is done.
+    """
+    random = np.random.default_rng(seed)
+    parameters = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    steps = max(1, -(-len(rows) // config.batch_size))
+    steps = max(1, -(-len(length_R) // config.batch_size))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimiser, config.epochs * steps, eta_min=config.learning_rate / 10
     )
-    mean = AveragedModel(ranker, avg_fn=_running_mean(config.average))
-    averaged = cast(Ranker, mean.module)
-    epochs: list[Epoch] = []
-    best, best_state = np.inf, copy.deepcopy(ranker.state_dict())
+    mean = AveragedModel(model, avg_fn=_running_mean(config.average))
+    averaged = cast(M, mean.module)
+    passes: list[Pass] = []
+    best, best_epoch, best_state = np.inf, 0, copy.deepcopy(model.state_dict())
     planned = stop_after or config.epochs
     for epoch in range(planned):
-        ranker.train()
-        losses = np.zeros(2)
-        for step, pick in enumerate(_batches(length[rows], steps, random)):
-            batch = rows[pick]
-            watch, interest = ranker.loss(
-                inputs_for(log, batch, config.sequence_length, first),
-                statistics[pick][:, None],
-                watch_time[batch][:, None],
-                target[pick][:, None],
-            )
+        model.train()
+        losses: list[Sequence[float]] = []
+        for at, pick in enumerate(_batches(length_R, steps, random)):
             optimiser.zero_grad()
-            (watch + config.interest * interest).backward()  # type: ignore[no-untyped-call]
+            losses.append(step(pick))
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             schedule.step()
-            mean.update_parameters(ranker)
-            losses += (float(watch.detach()), float(interest.detach()))
-            on_step((epoch * steps + step + 1) / (planned * steps))
-        if stop_rows is None:
-            epochs.append(Epoch(epoch, losses[0] / steps, losses[1] / steps, None, None))
+            mean.update_parameters(model)
+            on_step((epoch * steps + at + 1) / (planned * steps))
+        judged = None if judge is None else judge(averaged)
+        passes.append(Pass(tuple(np.mean(losses, axis=0).tolist()), judged))
+        if judged is None:
             continue
-        seconds = predict_seconds(averaged, log, stop_rows, config.sequence_length, first)
-        actual = log.watch_time_s[stop_rows]
-        mae = mae_s(seconds, actual)
-        assert mae is not None
-        epochs.append(Epoch(epoch, losses[0] / steps, losses[1] / steps, mae, xauc(seconds, actual)))
-        if mae < best:
-            best, best_state = mae, copy.deepcopy(averaged.state_dict())
-        elif epoch - min(epochs, key=lambda e: e.stop_mae_s or np.inf).epoch >= config.patience:
+        if judged[0] < best:
+            best, best_epoch, best_state = judged[0], epoch, copy.deepcopy(averaged.state_dict())
+        elif epoch - best_epoch >= config.patience:
             break
-    ranker.load_state_dict(best_state if stop_rows is not None else averaged.state_dict())
-    ranker.eval()
-    return epochs
+    model.load_state_dict(averaged.state_dict() if judge is None else best_state)
+    model.eval()
+    return passes
 
 
 def _batches(length_R: I64, steps: int, random: np.random.Generator) -> list[I64]:
@@ -185,23 +242,66 @@ def predict_seconds(
 
 
 class Predictions(NamedTuple):
-    """`[R]` arrays: the outputs of the ranker that the metrics need."""
+    """The outputs of a ranker that the metrics need."""
 
     watch_time_s: F32
-    watch_time: F32
-    interest: F32
+    """`[R]` seconds"""
+    objectives: dict[str, F32]
+    """`[R]` each, in [0, 1]: what the score is fused from."""
+
+    def take(self, rows: I64) -> Predictions:
+        """Those of these rows."""
+        return Predictions(
+            self.watch_time_s[rows], {name: column[rows] for name, column in self.objectives.items()}
+        )
+
+
+class ServedRanker(Protocol):
+    """What can be exported: a module that answers a request with named tensors."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what a call returns, in its order."""
+        ...
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Those of them that the score is fused from."""
+        ...
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Arguments as in `RankerInputs`; `[B, N, ...]` tensors."""
+        ...
+
+    def eval(self) -> object:
+        """As of `nn.Module`."""
+        ...
 
 
 def predict(
-    ranker: Ranker, log: Interactions, rows: I64, length: int, first: I64 | None = None, batch: int = 2048
+    ranker: ServedRanker,
+    log: Interactions,
+    rows: I64,
+    length: int,
+    first: I64 | None = None,
+    batch: int = 2048,
 ) -> Predictions:
     """Run the served path of the torch modules over rows of a log, each with its own causal history."""
     first = log.first_row() if first is None else first
     ranker.eval()
-    parts: list[tuple[F32, F32, F32]] = []
+    names = ("watch_time_s", *ranker.objectives)
+    parts: list[list[F32]] = [[np.zeros(0, np.float32)] for _ in names]
     with torch.no_grad():
         for start in range(0, len(rows), batch):
-            out: RankerOutputs = ranker(*inputs_for(log, rows[start : start + batch], length, first))
-            parts.append(tuple(t[:, 0].numpy() for t in (out.watch_time_s, out.watch_time, out.interest)))  # type: ignore[arg-type]
-    empty = np.zeros(0, np.float32)
-    return Predictions(*(np.concatenate([empty, *column]) for column in zip(*parts, strict=True)))
+            out = ranker(*inputs_for(log, rows[start : start + batch], length, first))
+            of = dict(zip(ranker.outputs, out, strict=True))
+            for part, name in zip(parts, names, strict=True):
+                part.append(of[name][:, 0].numpy())
+    return predictions(dict(zip(names, map(np.concatenate, parts), strict=True)))
+
+
+def predictions(columns: dict[str, F32]) -> Predictions:
+    """`[R]` columns by name, `watch_time_s` and the objectives."""
+    return Predictions(
+        columns["watch_time_s"], {name: x for name, x in columns.items() if name != "watch_time_s"}
+    )

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from training.encoders import FeedbackEncoder, RankerInputs
 from training.labels import Scale
-from training.watch_time import DistributionHead, Head
+from training.watch_time import DistributionHead, Head, Prediction
 
 # Shape suffixes: B users, N candidates, R rows (B·N), S statistics of a candidate, D state width, K anchors.
 
@@ -47,6 +47,11 @@ class Ranker(nn.Module):
             fitted and judged beside it.
         scale: seconds -> [0, 1], fitted on train.
     """
+
+    outputs: tuple[str, ...] = RankerOutputs._fields
+    """Names of what `forward` returns, in its order."""
+    objectives: tuple[str, ...] = OBJECTIVES
+    """Those of them that the score is fused from."""
 
     def __init__(self, encoder: FeedbackEncoder, head: Head, scale: Scale) -> None:
         super().__init__()
@@ -107,13 +112,21 @@ class Ranker(nn.Module):
         )
         duration_R = duration_BN.flatten()
         found = cast(DistributionHead, self.head).predict(state_RD, duration_R)
-        rows = RankerOutputs(
-            watch_time_s=found.seconds,
-            watch_ratio=found.seconds / duration_R,
-            watch_time=self.scale(found.seconds),
-            interest=torch.sigmoid(self.interest(state_RD)[..., 0]),
-            anchor_weights=found.weights,
-            anchor_ratio=found.ratio,
-            quantiles_s=found.quantiles_s,
-        )
+        interest_R = torch.sigmoid(self.interest(state_RD)[..., 0])
+        rows = ranker_outputs(found, duration_R, self.scale, interest_R)
         return RankerOutputs(*(row.reshape(*duration_BN.shape, *row.shape[1:]) for row in rows))
+
+
+def ranker_outputs(
+    found: Prediction, duration_BN: Tensor, scale: Scale, interest_BN: Tensor
+) -> RankerOutputs:
+    """What every ranker answers of a watch-time head's prediction and an interest; of rows, or `[B, N]`."""
+    return RankerOutputs(
+        watch_time_s=found.seconds,
+        watch_ratio=found.seconds / duration_BN,
+        watch_time=scale(found.seconds),
+        interest=interest_BN,
+        anchor_weights=found.weights,
+        anchor_ratio=found.ratio,
+        quantiles_s=found.quantiles_s,
+    )

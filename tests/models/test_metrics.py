@@ -14,6 +14,7 @@ from models.metrics import (
     Figures,
     auc,
     ds_at_k,
+    ece,
     gauc,
     long_view,
     mae_s,
@@ -194,3 +195,11 @@ def test_the_report_refuses_a_diverged_model() -> None:
         report(**rows)
     with pytest.raises(ValueError, match="with one N"):
         report(**log(30) | {"user": one_user(29)})
+
+
+def test_calibration_error_is_the_mean_distance_of_bins_of_equally_many_rows() -> None:
+    probability = np.array([0.1, 0.2, 0.8, 0.9])
+    # Bins (0.1, 0.2) with no positive and (0.8, 0.9) with one: off by 0.15 and 0.35.
+    assert ece(np.array([0, 0, 1, 0]), probability, bins=2) == pytest.approx((0.15 + 0.35) / 2)
+    assert ece(np.array([0, 0, 1, 1]), np.array([0.0, 0.0, 1.0, 1.0])) == 0
+    assert ece(np.zeros(0), np.zeros(0)) is None

@@ -121,8 +121,10 @@ def test_a_slate_over_http_is_torchs(
     want = predict(saved.fitted.ranker, log, row, saved.config.loop.sequence_length)
     (item,) = slate["items"]
     assert item["watch_time_s"] == pytest.approx(float(want.watch_time_s[0]), rel=1e-5, abs=1e-5)
-    assert item["objectives"]["interest"] == pytest.approx(float(want.interest[0]), abs=1e-5)
-    assert item["objectives"]["watch_time"] == pytest.approx(float(want.watch_time[0]), abs=1e-5)
+    assert item["objectives"]["interest"] == pytest.approx(float(want.objectives["interest"][0]), abs=1e-5)
+    assert item["objectives"]["watch_time"] == pytest.approx(
+        float(want.objectives["watch_time"][0]), abs=1e-5
+    )
 
 
 def test_the_label_command_writes_what_the_service_answers(

@@ -22,10 +22,10 @@ from tests.training.test_data_kuairec import write as write_kuairec
 from tests.training.test_data_wechat import action
 from tests.training.test_data_wechat import write as write_wechat
 from training.__main__ import app
+from training.compare._concordance import concordance
 from training.compare._jobs import Job
 from training.compare.watch_time import METHODS, WatchTimeConfig, pick
 from training.compare.watch_time._compare import jobs
-from training.compare.watch_time._concordance import concordance
 from training.compare.watch_time._fit import prepare as prepare_jobs
 from training.compare.watch_time._judge import Judge
 from training.compare.watch_time._trees import features

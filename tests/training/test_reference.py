@@ -44,7 +44,7 @@ def test_rows_that_were_fitted_on_are_where_the_reference_says(bundle: Bundle, s
     ratio = log.watch_time_s / log.duration_s
     for name, values in (
         ("ranker.watch_time_s", found.watch_time_s),
-        ("ranker.interest", found.interest),
+        ("ranker.interest", found.objectives["interest"]),
         ("event.watch_ratio", ratio),
         ("event.duration_s", log.duration_s),
     ):

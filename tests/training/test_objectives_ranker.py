@@ -1,0 +1,334 @@
+"""Many objectives from one encoder: what each learns from, what they say, and that the graph says it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torchjd.aggregation import MeanWeighting
+
+from models.manifest import Training
+from models.metrics import auc, ece
+from models.runtime import Bundle
+from models.vocabulary import Vocabulary
+from tests.training.test_cost import Spread
+from tests.training.test_interactions import log_of
+from training.balance import GradCraft
+from training.data import Interactions, SyntheticConfig, synthetic_world
+from training.data._interactions import F32
+from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, inputs_for
+from training.export import Labeler, export
+from training.labels import PCR, Scale
+from training.loop import LoopConfig, predict
+from training.made_up import MadeUp
+from training.objectives import (
+    INTEREST,
+    NAMES,
+    OUTCOMES,
+    WATCH_TIME,
+    Experts,
+    ObjectivesConfig,
+    ObjectivesRanker,
+    Platt,
+    calibrate,
+    choose_fusion,
+    fit_objectives,
+    objective_epochs_kept,
+    outcomes,
+    predict_objectives,
+    targets,
+)
+from training.watch_time import VR, VRConfig
+
+SMALL = FeedbackEncoderConfig(width=16, token=8, heads=2, hidden=16, dropout=0.0)
+
+
+def made_up(objectives: tuple[str, ...] = (WATCH_TIME, INTEREST, *NAMES)) -> ObjectivesRanker:
+    """Unfitted, with tables of five rows."""
+    torch.manual_seed(0)
+    log = log_of([0, 0, 1, 1, 1], [1, 2, 1, 2, 3])
+    encoder = FeedbackEncoder((9, 5, 4, 4), 2, (4,), SMALL)
+    encoder.fit_tables(log, np.arange(5))
+    head = Spread(8).fit_tables(log, seed=0)
+    config = ObjectivesConfig(expert=8)
+    return ObjectivesRanker(encoder, head, Scale().fit(log.watch_time_s), config, objectives)
+
+
+# --- what happened
+
+
+@pytest.mark.parametrize(
+    ("watched", "duration", "happened"),
+    [
+        (0.0, 60.0, {"skip"}),
+        (3.0, 60.0, set()),
+        (7.1, 60.0, {"effective_view"}),
+        (18.0, 60.0, {"effective_view", "long_view"}),
+        (60.0, 60.0, {"effective_view", "long_view", "complete_view"}),
+        (2.0, 2.0, {"effective_view", "long_view", "complete_view"}),
+        (1.9, 2.0, {"skip"}),
+    ],
+)
+def test_views_and_skips_are_counted_as_the_platform_counts_them(
+    watched: float, duration: float, happened: set[str]
+) -> None:
+    row = np.array([[watched, duration, 0, 0, 0, 0, 0, 0]], np.float32)
+    found = dict(zip(NAMES, outcomes(row)[0], strict=True))
+    assert {name for name, value in found.items() if value} == happened
+
+
+def test_either_of_comment_and_forward_is_one_objective() -> None:
+    row = np.zeros((3, 8), np.float32)
+    row[:, 1] = 60
+    row[0, 4] = row[1, 5] = 1
+    assert outcomes(row)[:, NAMES.index("comment_or_forward")].tolist() == [1, 1, 0]
+
+
+# --- experts
+
+
+def test_skip_and_hate_share_no_expert_with_what_goes_well() -> None:
+    torch.manual_seed(0)
+    sides = [outcome.side for outcome in OUTCOMES]
+    experts = Experts(6, sides, ObjectivesConfig(expert=4))
+    state = torch.randn(5, 6)
+
+    def read(side: str) -> torch.Tensor:
+        """Rows of the experts' layer that objectives of a side depend on."""
+        experts.zero_grad()
+        mine = [s for s, of in zip(experts(state), sides, strict=True) if of == side]
+        torch.stack(mine).sum().backward()  # type: ignore[no-untyped-call]
+        assert experts.expert.weight.grad is not None
+        return experts.expert.weight.grad.abs().sum(1) > 0
+
+    positive, negative = read("positive"), read("negative")
+    assert positive.any()
+    assert negative.any()
+    assert not (positive & negative).any()
+    assert (positive | negative).all()
+
+
+def test_an_objective_reads_its_sides_shared_experts_and_its_own() -> None:
+    config = ObjectivesConfig(expert=4, shared=2)
+    experts = Experts(6, [outcome.side for outcome in OUTCOMES], config)
+    states = experts(torch.randn(3, 6))
+    for state in states:
+        experts.zero_grad()
+        state.sum().backward(retain_graph=True)
+        assert experts.expert.weight.grad is not None
+        used = (experts.expert.weight.grad.reshape(-1, 4, 6).abs().sum((1, 2)) > 0).sum()
+        assert int(used) == config.shared + 1
+
+
+def test_states_come_in_the_order_of_the_objectives_whatever_the_sides() -> None:
+    torch.manual_seed(0)
+    experts = Experts(6, ["negative", "positive", "negative"], ObjectivesConfig(expert=4, shared=1))
+    state = torch.randn(2, 6)
+    first, second, third = experts(state)
+    with torch.no_grad():
+        # Shared and own expert of the positive side lie first.
+        experts.expert.weight[: 2 * 4] += 1.0
+    changed = experts(state)
+    assert torch.equal(changed[0], first)
+    assert not torch.equal(changed[1], second)
+    assert torch.equal(changed[2], third)
+
+
+# --- the graph
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[ObjectivesRanker, Bundle]:
+    ranker = made_up()
+    ranker.platt.slope.uniform_(0.5, 2.0)
+    ranker.platt.shift.uniform_(-1.0, 1.0)
+    fields = {"video_id": 7, "author_id": 3, "tag": 2, "tab": 2, "profile.kind": 2}
+    training = Training(
+        recipe="test", seed=0, dataset="made up", source="", licence="", rows=5, users=2, watermark_ms=3,
+        git_commit="", machine="",
+    )  # fmt: skip
+    folder = export(
+        Labeler([PCR()]),
+        ranker,
+        Vocabulary({name: [str(i) for i in range(n)] for name, n in fields.items()}),
+        tmp_path_factory.mktemp("bundles"),
+        training=training,
+        weights={"watch_time": 1.0, "like": 0.5, "skip": -0.5},
+        sequence_length=100,
+        profile_numbers=("one", "two"),
+        profile_categories=("kind",),
+    )
+    return ranker, Bundle.load(folder)
+
+
+def test_the_bundle_names_every_objective_and_its_unit(exported: tuple[ObjectivesRanker, Bundle]) -> None:
+    manifest = exported[1].manifest
+    assert manifest.objectives == (WATCH_TIME, INTEREST, *NAMES)
+    units = {spec.name: spec.unit for spec in manifest.ranker.outputs}
+    assert all(units[name] == "probability" for name in NAMES)
+    assert units["watch_time_s"] == "s"
+
+
+@pytest.mark.parametrize("steps", [0, 1, 100])
+@pytest.mark.parametrize(("users", "candidates"), [(1, 0), (1, 1), (3, 5)])
+def test_the_graph_answers_as_torch_calibration_included(
+    exported: tuple[ObjectivesRanker, Bundle], users: int, candidates: int, steps: int
+) -> None:
+    ranker, bundle = exported
+    random = np.random.default_rng([users, candidates, steps])
+    request = MadeUp(bundle.vocabulary, 2, ("kind",), random).request(users, candidates, steps)
+    got = bundle.run_ranker(request)
+    with torch.no_grad():
+        want = dict(zip(ranker.outputs, ranker(*map(torch.from_numpy, request.values())), strict=True))
+    assert set(got) == set(want)
+    for name, tensor in want.items():
+        assert got[name].shape == tuple(tensor.shape)
+        np.testing.assert_allclose(got[name], tensor.numpy(), rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+# --- fitted on a planted world
+
+
+class World:
+    """A log of one taste, its rows, and a ranker fitted on its first days."""
+
+    def __init__(self) -> None:
+        rates = {"like": 0.08, "follow": 0.03, "comment": 0.03, "forward": 0.03, "hate": 0.03}
+        world = synthetic_world(
+            SyntheticConfig(
+                users=200, videos=200, exposures=10_000, tags=6, authors=20, policy=0.0, latent=3,
+                interest_scale=4.0, rates={**rates, "profile_enter": 0.05},
+            ),
+            seed=5,
+        )  # fmt: skip
+        dataset = world.dataset()
+        vocabulary = dataset.vocabulary(None, 1)
+        self.log: Interactions = dataset.interactions(vocabulary)
+        time = self.log.timestamp_ms
+        first, last = np.quantile(time, 0.75), np.quantile(time, 0.87)
+        self.train = np.flatnonzero(time < first)
+        self.stop = np.flatnonzero((time >= first) & (time < last))
+        self.test = np.flatnonzero(time >= last)
+        torch.manual_seed(0)
+        ids = (vocabulary.size("video_id"), vocabulary.size("author_id"), vocabulary.size("tag"))
+        categories = tuple(vocabulary.size(f"profile.{name}") for name in dataset.profile_categories)
+        encoder = FeedbackEncoder(
+            (*ids, vocabulary.size("tab")), len(dataset.profile_numbers), categories, SMALL
+        )
+        head = VR(8, VRConfig()).fit_tables(self.log.take(self.train), seed=0)
+        self.ranker = ObjectivesRanker(
+            encoder,
+            head,
+            Scale().fit(self.log.watch_time_s),
+            ObjectivesConfig(expert=8),
+            (WATCH_TIME, *NAMES),
+        )
+        config = LoopConfig(epochs=3, batch_size=512, learning_rate=1e-2, sequence_length=20)
+        self.epochs = fit_objectives(
+            self.ranker, self.log, self.train, config, GradCraft(), seed=0, stop_rows=self.stop
+        )
+        calibrate(self.ranker, self.log, self.stop, 20)
+        found = predict_objectives(self.ranker, self.log, self.test, 20)
+        self.found = {name: found.probability[:, t] for t, name in enumerate(self.ranker.likely)}
+        assert found.seconds is not None
+        self.seconds: F32 = found.seconds
+
+
+@pytest.fixture(scope="module")
+def fitted() -> World:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return World()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_every_objective_is_learned_beside_the_others(fitted: World) -> None:
+    happened = dict(zip(NAMES, outcomes(fitted.log.feedback[fitted.test]).T, strict=True))
+    found = {name: auc(happened[name], score) for name, score in fitted.found.items()}
+    assert all(value is not None and value > 0.6 for value in found.values()), found
+
+
+def test_a_skip_goes_against_a_long_view(fitted: World) -> None:
+    assert stats.spearmanr(fitted.found["skip"], fitted.found["long_view"]).statistic < -0.5
+    assert stats.spearmanr(fitted.found["hate"], fitted.found["like"]).statistic < 0
+    assert stats.spearmanr(fitted.found["effective_view"], fitted.seconds).statistic > 0.5
+
+
+def test_probabilities_mean_what_they_say(fitted: World) -> None:
+    happened = dict(zip(NAMES, outcomes(fitted.log.feedback[fitted.test]).T, strict=True))
+    for name, probability in fitted.found.items():
+        # Five bins of 260 rows each: a share of one half strays by .025 by itself.
+        off = ece(happened[name], probability, bins=5)
+        assert off is not None
+        assert off < 0.07, name
+
+
+def test_calibration_changes_no_order(fitted: World) -> None:
+    ranker = fitted.ranker
+    slope, shift = ranker.platt.slope.clone(), ranker.platt.shift.clone()
+    ranker.platt.load_state_dict(Platt(len(ranker.likely)).state_dict())
+    raw = predict_objectives(ranker, fitted.log, fitted.test[:300], 20).probability
+    ranker.platt.load_state_dict({"slope": slope, "shift": shift})
+    for t, name in enumerate(ranker.likely):
+        assert stats.spearmanr(raw[:, t], fitted.found[name][:300]).statistic > 0.9999
+
+
+def test_the_epoch_with_the_highest_mean_is_kept(fitted: World) -> None:
+    kept = fitted.epochs[objective_epochs_kept(fitted.epochs) - 1]
+    assert kept.stop_auc == max(epoch.stop_auc or 0.0 for epoch in fitted.epochs)
+    assert set(kept.losses) == {WATCH_TIME, *NAMES}
+
+
+def test_default_weights_count_skips_against_and_cost_neither_seconds_nor_engagement(fitted: World) -> None:
+    watch = fitted.ranker.scale(torch.from_numpy(fitted.seconds)).numpy()
+    weights = choose_fusion(fitted.log, fitted.test, {WATCH_TIME: watch, **fitted.found})
+    assert set(weights) == {WATCH_TIME, *NAMES}
+    assert weights[WATCH_TIME] == 1.0
+    assert all((weights[o.name] < 0) if o.side == "negative" else (weights[o.name] >= 0) for o in OUTCOMES)
+
+
+# --- small things
+
+
+def test_a_plain_sum_and_torchjds_mean_are_one_descent() -> None:
+    """Up to the factor T, which AdamW does not see, and rounding."""
+    log = log_of([0] * 40, list(range(40)))
+    rows = np.arange(40)
+    config = LoopConfig(epochs=1, batch_size=20, sequence_length=5, weight_decay=0.0)
+    made = []
+    for balancer in (None, MeanWeighting()):
+        ranker = made_up((WATCH_TIME, *NAMES))
+        fit_objectives(ranker, log, rows, config, balancer, seed=0)
+        made.append(predict_objectives(ranker, log, rows, 5).probability)
+    np.testing.assert_allclose(made[0], made[1], atol=2e-2)
+
+
+def test_interest_needs_its_label() -> None:
+    log = log_of([0, 0], [1, 2])
+    with pytest.raises(ValueError, match="`label` is needed"):
+        targets(made_up(), log, np.arange(2))
+    got = targets(made_up(), log, np.arange(2), np.array([0.3, 0.7], np.float32))
+    assert got.shape == (2, len(NAMES) + 1)
+    np.testing.assert_allclose(got[:, 0], [0.3, 0.7])
+
+
+@pytest.mark.parametrize("objectives", [(WATCH_TIME,), ("like",), ("skip", WATCH_TIME)])
+def test_some_of_the_objectives_are_a_ranker_too(objectives: tuple[str, ...]) -> None:
+    ranker, log = made_up(objectives), log_of([0, 0, 1], [1, 2, 1])
+    found = predict_objectives(ranker, log, np.arange(3), 5)
+    assert found.probability.shape == (3, len([name for name in objectives if name != WATCH_TIME]))
+    assert (found.seconds is not None) == (WATCH_TIME in objectives)
+
+
+def test_it_predicts_through_the_served_path_what_it_answers_before(tmp_path: Path) -> None:
+    ranker, log = made_up().eval(), log_of([0, 0, 1], [1, 2, 1])
+    served = predict(ranker, log, np.arange(3), 5)
+    assert tuple(served.objectives) == ranker.objectives
+    with torch.no_grad():
+        answers = ranker.answers(inputs_for(log, np.arange(3), 5))
+    np.testing.assert_allclose(served.objectives["hate"], answers.probability[:, 0, -1], rtol=1e-6)

@@ -1,0 +1,126 @@
+"""What every fit of the objectives comparison starts from: the log, its windows, and the knobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from models.errors import BadInput
+from models.vocabulary import Vocabulary
+from training.config import Config
+from training.data import Boundaries, Dataset, Interactions, load, ms_to_day, split_by_time
+from training.data._interactions import I64
+from training.encoders import FeedbackEncoderConfig
+from training.loop import LoopConfig
+from training.objectives import NAMES, ObjectivesConfig, outcomes
+from training.recipes import any_log
+from training.watch_time import VRConfig
+
+
+def _head() -> VRConfig:
+    """LDA's loss without its anchors: as good in order (`reports/watch-time-kuairand-pure`), and quicker."""
+    lda = any_log().lda
+    return VRConfig(loss=lda.loss, delta=lda.delta, rank=lda.rank, rank_error=lda.rank_error)
+
+
+class CompareObjectivesConfig(Config):
+    """Everything that decides the figures of a comparison besides the log."""
+
+    seed: NonNegativeInt = 0
+    """The first seed; the others follow it."""
+    seeds: PositiveInt = 5
+    """How often every method is fitted."""
+    ablation_seeds: PositiveInt | None = None
+    """How often the ablation rows are, where that is less."""
+    test_days: PositiveInt = 2
+    """The last days of the log: what the table is of. Looked at once."""
+    stop_days: PositiveInt = 1
+    """The days before them: when to stop, and the lines of calibration."""
+    min_count: PositiveInt = 2
+    """Ids on fewer exposures share the unknown row."""
+    resamples: PositiveInt = 2000
+    """Of the paired bootstrap."""
+    encoder: FeedbackEncoderConfig = Field(default_factory=lambda: any_log().encoder)
+    """Of every method; by default as in the released bundle."""
+    loop: LoopConfig = LoopConfig(
+        epochs=3, learning_rate=1e-3, weight_decay=1e-2, average=0.98, sequence_length=30
+    )
+    """Steps, batches and rate of every method."""
+    objectives: ObjectivesConfig = ObjectivesConfig()
+    """Experts, and GradCraft's knobs."""
+    watch_time: VRConfig = Field(default_factory=_head)
+    """The watch-time head of every method."""
+
+    def seeds_of(self, *, ablation: bool) -> range:
+        """The seeds that a method, or an ablation row, is fitted with."""
+        fewer = self.ablation_seeds if ablation and self.ablation_seeds is not None else self.seeds
+        return range(self.seed, self.seed + min(self.seeds, fewer))
+
+
+@dataclass(frozen=True)
+class World:
+    """A log cut into its windows."""
+
+    dataset: Dataset
+    vocabulary: Vocabulary
+    log: Interactions
+    known: I64
+    """Rows that are learned from: everything before the early-stop days."""
+    stop: I64
+    """Rows of early stopping."""
+    test: I64
+    """`[R]` judged rows."""
+
+    def facts(self) -> dict[str, Any]:
+        """Windows, counts and the share of rows at which each outcome happened, as JSON."""
+        info, log = self.dataset.info, self.log
+        windows = {}
+        for name, rows in {"train": self.known, "early_stop": self.stop, "test": self.test}.items():
+            at = log.timestamp_ms[rows]
+            happened = outcomes(log.feedback[rows])
+            windows[name] = {
+                "days": [ms_to_day(int(t), info.utc_offset_hours) for t in (at.min(), at.max())],
+                "rows": len(rows),
+                "users": len(np.unique(log.user[rows])),
+                "happened": dict(zip(NAMES, happened.sum(axis=0).astype(int).tolist(), strict=True)),
+            }
+        return {
+            "dataset": info.dataset,
+            "source": info.source,
+            "licence": info.licence,
+            "rows": len(log),
+            "windows": windows,
+        }
+
+
+def open_world(data: Path, config: CompareObjectivesConfig) -> World:
+    """Read a log and cut it.
+
+    Raises:
+        BadInput: the log cannot be read or is too short.
+    """
+    dataset = load(data)
+    info = dataset.info
+    at = Boundaries.at_last_days(
+        info.first_timestamp_ms,
+        info.last_timestamp_ms,
+        meta_days=0,
+        stop_days=config.stop_days,
+        test_days=config.test_days,
+        utc_offset_hours=info.utc_offset_hours,
+    )
+    vocabulary = dataset.vocabulary(at.early_stop_ms, config.min_count)
+    log = dataset.interactions(vocabulary)
+    split = split_by_time(log.timestamp_ms, at)
+    known = np.union1d(split.train, split.meta)
+    for name, rows in {"training": known, "early-stop": split.early_stop, "test": split.test}.items():
+        if not len(rows):
+            raise BadInput(
+                f"no exposures are left in the {name} window; use a longer log, fewer --test-days or "
+                "--stop-days."
+            )
+    return World(dataset, vocabulary, log, known, split.early_stop, split.test)

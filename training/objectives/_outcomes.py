@@ -1,0 +1,66 @@
+"""What may happen at an exposure besides seconds: one yes or no for each objective."""
+
+# Shape suffixes: N exposures, T outcomes.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from models.features import FEEDBACK_COLUMNS
+from models.metrics import long_view
+from training.data._interactions import F32
+
+Bools = npt.NDArray[np.bool_]
+Side = Literal["positive", "negative"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One yes or no of an exposure, and an objective of the ranker by the same name."""
+
+    name: str
+    happened: Callable[[F32], Bools]
+    """`[N, 8]` feedback, columns as `FEEDBACK_COLUMNS` -> `[N]`."""
+    side: Side = "positive"
+    """Positive ones go together and share experts; negative ones have their own and count against a
+    candidate."""
+
+
+def _flag(*names: str) -> Callable[[F32], Bools]:
+    columns = [FEEDBACK_COLUMNS.index(name) for name in names]
+    return lambda feedback_N8: np.asarray(feedback_N8[:, columns].max(axis=1) > 0)
+
+
+EFFECTIVE_S: Final = 7.0
+"""Above this duration a view is effective without being complete."""
+SKIP_S: Final = 3.0
+"""A view shorter than this, and than the video, is a skip."""
+
+OUTCOMES: Final = (
+    Outcome("effective_view", lambda f: (f[:, 0] > EFFECTIVE_S) | (f[:, 0] >= f[:, 1])),
+    Outcome("long_view", lambda f: long_view(f[:, 0], f[:, 1])),
+    Outcome("complete_view", lambda f: f[:, 0] >= f[:, 1]),
+    Outcome("like", _flag("like")),
+    Outcome("follow", _flag("follow")),
+    Outcome("comment_or_forward", _flag("comment", "forward")),
+    Outcome("profile_enter", _flag("profile_enter")),
+    Outcome("skip", lambda f: f[:, 0] < np.minimum(f[:, 1], SKIP_S), "negative"),
+    Outcome("hate", _flag("hate"), "negative"),
+)
+"""Every yes or no that is predicted. Views are KuaiRand's own columns (valid play, long view, complete play)
+as its documentation defines them: of no fitted threshold, so that they mean the same on every log. GradCraft
+took effective and long views at quantiles of the training rows; `training.labels` has those as labels."""
+
+
+def outcomes(feedback_N8: F32) -> F32:
+    """`[N, T]` 1.0 where it happened, columns as `OUTCOMES`.
+
+    Args:
+        feedback_N8: columns as `FEEDBACK_COLUMNS`: seconds watched, duration, flags.
+    """
+    return np.stack([outcome.happened(feedback_N8) for outcome in OUTCOMES], axis=1).astype(np.float32)
