@@ -71,7 +71,9 @@ def test_each_variant_is_a_line_with_a_figure_of_every_seed(record: Path) -> Non
     for row in rows:
         assert len(row["mae_s"]["seeds"]) == len(row["xauc"]["seeds"]) == len(row["curves"]) == 2
         assert all(1 <= kept <= len(curve) for kept, curve in zip(row["epochs"], row["curves"], strict=True))
+        assert all(found["author"]["requests"] > 0 for found in row["probe"])
     text = (record / "variants.md").read_text()
+    assert "## A whole view that becomes a skip" in text
     assert all(f"`{name}`" in text for name in VARIANTS)
     assert "lda.rank=30.0" in text
     assert "method=or" in text
