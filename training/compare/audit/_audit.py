@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from models.errors import BadInput
 from models.runtime import Bundle
 from training.compare._jobs import Progress
@@ -64,6 +66,10 @@ def audit(
     refuse_existing(out)
     made = {"command": command(), "commit": commit(), "machine": machine()}
     world = open_audit(data, config)
+    if np.unique(world.user, return_counts=True)[1].max() <= config.k:
+        raise BadInput(
+            f"nobody has more than k = {config.k} rows in the window; lower --k or take more --test-days."
+        )
     audited = references(world, config.seed)
     if bundle is not None:
         audited += of_bundle(bundle, world, labels, config, allow_seen=allow_seen, on_progress=lambda _: None)
@@ -89,10 +95,6 @@ def audit(
         "config": config.model_dump(mode="json"),
         "rows": [judged(subject, world, config) for subject in audited],
     }
-    if not any(row["users"]["whole"]["users"] for row in report["rows"]):
-        raise BadInput(
-            f"nobody has more than k = {config.k} rows in the window; lower --k or take more --test-days."
-        )
     with whole_folder(out) as folder:
         write_json(folder / "report.json", report)
         # From the file, whose figures are rounded: the report can be made from it again, to the letter.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from models.errors import BadInput
+from models.features import Array
 from models.fusion import fuse
 from models.runtime import Bundle
 from models.vocabulary import Vocabulary
@@ -98,9 +99,8 @@ def of_bundle(
 
     probe = _probed(answer, manifest.weights, log, at.rows, manifest.sequence_length, config)
     served = _picked(labels, manifest.labels)
-    made = bundle.run_labeler(
-        {"feedback": log.feedback[at.rows], "group_ids": log.groups[at.rows]}, list(served)
-    )
+    feedback: dict[str, Array] = {"feedback": log.feedback[at.rows], "group_ids": log.groups[at.rows]}
+    made = bundle.run_labeler(feedback, list(served)) if served else {}
     return [
         *_ranked(manifest.version, says, out, manifest.weights, at, probe),
         *(_label(name, np.asarray(made[name], np.float32), at) for name in served),
