@@ -18,6 +18,7 @@ from training import evaluate as judging
 from training import recipes, run
 from training.bench.commands import app as bench_app
 from training.card import card
+from training.compare.audit.commands import audit
 from training.compare.commands import app as compare_app
 from training.export import export as write_bundle
 from training.label import label_log
@@ -30,6 +31,7 @@ from training.triton import lay_out
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(bench_app, name="bench")
 app.add_typer(compare_app, name="compare")
+app.command("audit")(audit)
 BUNDLES = Path(__file__).parents[1] / "models" / "bundles"
 
 Data = Annotated[Path, typer.Option(help="a folder that `prepare` wrote, or one's own log in that layout")]

@@ -7,6 +7,7 @@ it reads as JSON `null` and cannot pass a comparison by accident.
 from models.metrics._at_k import PerUser, ds_at_k, first_k, neg_at_k, nwtg_at_k
 from models.metrics._auc import auc, gauc
 from models.metrics._calibration import ece
+from models.metrics._classes import Confusion
 from models.metrics._labels import LONG_VIEW_S, long_view
 from models.metrics._pointwise import mae_s, rmse_s
 from models.metrics._report import CUTS, Figures, report
@@ -15,6 +16,7 @@ from models.metrics._xauc import Pairs, Ties, count_pairs, xauc, xgauc
 __all__ = [
     "CUTS",
     "LONG_VIEW_S",
+    "Confusion",
     "Figures",
     "Pairs",
     "PerUser",

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from models.errors import BadInput
 from training.data import Interactions, SyntheticConfig, synthetic_world
 from training.data._interactions import I64
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, RankerInputs, inputs_for
+from training.probe import KINDS, NEWEST, make_probes, moved
 from training.watch_time import VR, VRConfig
 
 EVERYTHING: dict[str, Any] = {"tokens": "full", "interests": "both", "gate": True}
@@ -68,48 +70,58 @@ def fitted(request: pytest.FixtureRequest) -> Fitted:
     return Fitted(log, encoder.eval(), head)
 
 
-def probes(log: Interactions, count: int = 150) -> tuple[RankerInputs, RankerInputs]:
-    """Requests of two candidates, and the same requests after one step has become a skip.
-
-    The step was watched to its end and is none of the newest. The first candidate is of its author, the
-    second of another tag; both last 40 s.
-    """
-    random = np.random.default_rng(1)
-    video, author, tag = log.ids[:, 0], log.ids[:, 1], log.ids[:, 2]
-    rows: I64 = np.flatnonzero(np.arange(len(log)) - log.first_row() >= STEPS)
-    x = inputs_for(log, np.sort(random.choice(rows, count, replace=False)), STEPS)
-    candidate = torch.zeros(count, 2, 3, dtype=torch.int64)
-    skipped = x.sequence_feedback.clone()
-    kept = []
-    for i in range(count):
-        whole = x.sequence_feedback[i, :-5, 0] >= x.sequence_feedback[i, :-5, 1]
-        steps = torch.nonzero(whole)[:, 0].tolist()
-        if not steps:
-            continue
-        step = int(random.choice(steps))
-        _, by, about, _ = x.sequence_ids[i, step].tolist()
-        seen = x.sequence_ids[i, :, 0].tolist()
-        similar = np.flatnonzero((author == by) & ~np.isin(video, seen))
-        unrelated = np.flatnonzero((tag != about) & ~np.isin(video, seen))
-        if not len(similar):
-            continue
-        for place, found in enumerate((similar, unrelated)):
-            candidate[i, place] = torch.from_numpy(log.ids[random.choice(found), :3])
-        skipped[i, step, 0] = 1.0
-        skipped[i, step, 2:] = 0.0
-        kept.append(i)
-    x = x._replace(candidate_ids=candidate, candidate_duration_s=torch.full((count, 2), 40.0))
-    before = RankerInputs(*(t[kept] for t in x))
-    return before, before._replace(sequence_feedback=skipped[kept])
-
-
 def test_a_view_that_becomes_a_skip_lowers_what_is_similar_and_barely_what_is_not(fitted: Fitted) -> None:
-    before, after = probes(fitted.log)
-    assert len(before.sequence_ids) > 50
-    change = (fitted.seconds(after) - fitted.seconds(before)).mean(dim=0)
-    similar, unrelated = change.tolist()
-    assert similar < -2.0
-    assert abs(unrelated) < abs(similar) / 5
+    log = fitted.log
+    rows: I64 = np.flatnonzero(np.arange(len(log)) - log.first_row() >= STEPS)
+    found = moved(lambda x: fitted.seconds(x).numpy(), make_probes(log, rows, STEPS, most=150, seed=1))
+    assert found["author"].requests > 50
+    assert found["author"].change < -2.0
+    assert abs(found["unrelated"].change) < abs(found["author"].change) / 5
+    assert found["similar"].ci[1] < 0
+    assert found["similar"].fell > 0.7
+
+
+def test_a_probe_changes_one_whole_view_and_nothing_else(fitted: Fitted) -> None:
+    log = fitted.log
+    rows: I64 = np.flatnonzero(np.arange(len(log)) - log.first_row() >= STEPS)
+    before, after, there = vars(make_probes(log, rows, STEPS, most=40)).values()
+    for name in set(RankerInputs._fields) - {"sequence_feedback"}:
+        assert torch.equal(getattr(before, name), getattr(after, name))
+    was, became = before.sequence_feedback, after.sequence_feedback
+    assert torch.equal(was[..., 1], became[..., 1])
+    changed = (was != became).any(-1)
+    assert (changed.sum(1) == 1).all()
+    assert not changed[:, -NEWEST:].any()
+    assert (was[changed][:, 0] >= was[changed][:, 1]).all()
+    assert (became[changed][:, 0] < became[changed][:, 1].clamp(max=3.0)).all()
+    assert (became[changed][:, 2:] == 0).all()
+    step = before.sequence_ids[changed]
+    author, tag, unrelated = before.candidate_ids.unbind(1)
+    of_author, of_tag, of_neither = torch.from_numpy(there).unbind(1)
+    assert of_neither.all()
+    assert torch.equal(author[of_author, 1], step[of_author, 1])
+    assert torch.equal(tag[of_tag, 2], step[of_tag, 2])
+    assert (tag[of_tag, 1] != step[of_tag, 1]).all()
+    assert ((unrelated[:, 1] != step[:, 1]) & (unrelated[:, 2] != step[:, 2])).all()
+    seen = before.sequence_ids[:, None, :, 0] == before.candidate_ids[..., :1]
+    assert not seen[torch.from_numpy(there)].any()
+
+
+def test_a_blind_encoder_is_not_moved_by_what_was_done(fitted: Fitted) -> None:
+    log, encoder = fitted.log, fitted.encoder
+    rows: I64 = np.flatnonzero(np.arange(len(log)) - log.first_row() >= STEPS)
+    sighted = encoder.config
+    encoder.config = sighted.model_copy(update={"feedback": False})
+    found = moved(lambda x: fitted.seconds(x).numpy(), make_probes(log, rows, STEPS, most=40))
+    encoder.config = sighted
+    assert {kind: of.change for kind, of in found.items()} == dict.fromkeys([*KINDS, "similar"], 0.0)
+
+
+def test_where_nothing_is_similar_there_is_nothing_to_probe(fitted: Fitted) -> None:
+    log = fitted.log
+    rows: I64 = np.flatnonzero(np.arange(len(log)) == log.first_row())
+    with pytest.raises(BadInput, match="nothing to probe"):
+        make_probes(log, rows, STEPS)
 
 
 def test_nothing_before_an_event_knows_of_it(fitted: Fitted) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import lightgbm
@@ -45,7 +46,8 @@ def inputs(length: int = 8) -> SequenceInputs:
     g = torch.Generator().manual_seed(1)
     draw = [torch.randint(1, end, (3, length), generator=g) for end in (20, 9)]
     feedback = torch.randint(0, 6, (3, length), generator=g)
-    return SequenceInputs(torch.tensor([1, 2, 3]), draw[0], draw[1], feedback)
+    moment = torch.arange(length).expand(3, -1)
+    return SequenceInputs(torch.tensor([1, 2, 3]), draw[0], draw[1], feedback, moment)
 
 
 def changed(of: SequenceInputs, column: str, at: int) -> SequenceInputs:
@@ -75,12 +77,42 @@ def test_a_position_does_not_see_its_own_feedback_and_sees_its_own_video() -> No
 @pytest.mark.parametrize("pads", [1, 4])
 def test_padding_in_front_changes_nothing(pads: int) -> None:
     of = inputs()
-    padded = SequenceInputs(
-        of.user,
-        *(torch.nn.functional.pad(column, (pads, 0)) for column in (of.video, of.author, of.feedback)),
+    fill = {"video": 0, "author": 0, "feedback": 0, "moment": -1}
+    padded = of._replace(
+        **{
+            name: torch.nn.functional.pad(getattr(of, name), (pads, 0), value=value)
+            for name, value in fill.items()
+        }
     )
     with torch.no_grad():
         torch.testing.assert_close(model()(padded)[:, pads:], model()(of), rtol=0, atol=1e-6)
+
+
+def test_what_padding_holds_changes_nothing() -> None:
+    of = inputs()
+    columns = {name: getattr(of, name).clone() for name in ("video", "moment", "author", "feedback")}
+    columns["video"][:, :3], columns["moment"][:, :3] = 0, -1
+    with torch.no_grad():
+        before = model()(of._replace(**columns))
+        columns["author"][:, :3], columns["feedback"][:, :3] = 8, 5
+        torch.testing.assert_close(model()(of._replace(**columns))[:, 3:], before[:, 3:], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("column", ["video", "author", "feedback"])
+def test_positions_of_one_moment_do_not_see_each_other(column: str) -> None:
+    of = inputs()._replace(moment=torch.tensor([0, 1, 2, 3, 3, 3, 4, 5]).expand(3, -1))
+    with torch.no_grad():
+        before, after = model()(of), model()(changed(of, column, 4))
+    torch.testing.assert_close(after[:, [3, 5]], before[:, [3, 5]], rtol=0, atol=0)
+    later = (after[:, 6:] - before[:, 6:]).abs().max()
+    # Of several at one moment the last one's feedback is read after it.
+    assert (float(later) > 1e-4) == (column != "feedback")
+
+
+def test_rows_of_one_millisecond_are_one_moment() -> None:
+    log = log_of([1.0] * 4, [10.0] * 4)
+    tied = replace(log, timestamp_ms=log.timestamp_ms[[0, 1, 1, 3]])
+    assert sequences(tied, np.arange(4), 12).inputs.moment.tolist() == [[0, 1, 1, 2]]
 
 
 def test_padding_has_no_part_in_the_loss() -> None:
@@ -106,6 +138,30 @@ def test_the_newest_positions_are_kept() -> None:
     assert kept.rows.tolist() == [list(range(18, 30))]
     with pytest.raises(ValueError, match="keep the newest"):
         model()(inputs(13))
+
+
+def test_a_ratio_between_two_whole_ones_is_what_is_learned() -> None:
+    """The notebook rounds ratios down to integers: there 0.6 is 0, and 1.7 is 1."""
+    log = log_of([6.0, 17.0] * 20, [10.0] * 40)
+    rows = np.arange(40, dtype=np.int64)
+    tiny = TINY.model_copy(update={"head": "ratio", "length": 40})
+    config = SequencesConfig(sasrec=tiny, epochs=150, learning_rate=2e-2, weight_decay=0.0)
+    fitted = fit_sequences(log, rows, log.watch_time_s / log.duration_s, config)
+    assert np.abs(fitted.predict(rows) - log.watch_time_s / log.duration_s).mean() < 0.2
+
+
+def test_the_weights_of_the_best_epoch_are_kept() -> None:
+    """The rows to stop by say the opposite of those learned from: every epoch makes it worse."""
+    log = log_of([1.0] * 40, [10.0] * 40)
+    train, stop = np.arange(30, dtype=np.int64), np.arange(30, 40, dtype=np.int64)
+    label = (np.arange(40) < 30).astype(np.float32)
+    tiny = TINY.model_copy(update={"length": 40})
+    config = SequencesConfig(sasrec=tiny, epochs=30, patience=2, learning_rate=1e-2)
+    fitted = fit_sequences(log, train, label, config, stop=stop)
+    assert fitted.best_epoch == 0
+    assert len(fitted.losses) == len(fitted.stop_losses) == 3
+    once = fit_sequences(log, train, label, config.model_copy(update={"epochs": 1}))
+    np.testing.assert_array_equal(fitted.predict(stop), once.predict(stop))
 
 
 def test_every_row_of_a_longer_history_is_predicted_once() -> None:

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 from models.errors import BadInput
-from tests.conftest import done
+from tests.conftest import ROOT, done
 from training.compare._run import partial_path
 from training.compare.watch_time import WatchTimeConfig
-from training.compare.watch_time._variants import compare_variants, read_variants
+from training.compare.watch_time._variants import PROBED, compare_variants, read_variants
 from training.data import SyntheticConfig, prepare
 
 KNOBS = {
@@ -71,7 +71,9 @@ def test_each_variant_is_a_line_with_a_figure_of_every_seed(record: Path) -> Non
     for row in rows:
         assert len(row["mae_s"]["seeds"]) == len(row["xauc"]["seeds"]) == len(row["curves"]) == 2
         assert all(1 <= kept <= len(curve) for kept, curve in zip(row["epochs"], row["curves"], strict=True))
+        assert all(found["author"]["requests"] > 0 for found in row["probe"])
     text = (record / "variants.md").read_text()
+    assert "## A whole view that becomes a skip" in text
     assert all(f"`{name}`" in text for name in VARIANTS)
     assert "lda.rank=30.0" in text
     assert "method=or" in text
@@ -142,3 +144,17 @@ def test_interest_is_not_fitted_to_labels_of_nobody(data: Path, tmp_path: Path) 
     asked = read_variants(_written(tmp_path, {"interest": {"loop": {"interest": 1.0}}}), CONFIG)
     with pytest.raises(BadInput, match="--bundle must say whose labels"):
         compare_variants(data, tmp_path / "out", asked, CONFIG, processes=1)
+
+
+def test_the_committed_record_says_that_feedback_is_what_makes_the_encoder_fall_for_skips() -> None:
+    """A blind encoder is not moved; every other has the author's candidates fall furthest."""
+    rows = {
+        row["name"]: row for row in _read(ROOT / "training" / "reports" / "encoder-kuairand-pure")["rows"]
+    }
+    changes = {name: [row["probe"][0][kind]["change"] for kind in PROBED] for name, row in rows.items()}
+    assert set(changes.pop("feedback-blind")) == {0.0}
+    for author, tag, unrelated, similar in changes.values():
+        assert author < tag < unrelated < 0
+        assert similar < 0
+    best = min(row["mae_s"]["mean"] for row in rows.values())
+    assert rows["feedback-blind"]["mae_s"]["mean"] > best + 0.1

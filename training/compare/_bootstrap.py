@@ -59,7 +59,7 @@ def paired_bootstrap(
     drawn_RM = np.concatenate(
         [
             _mean(counts_RU, total_UM, weight_U)
-            for counts_RU in _draws(users, resamples, np.random.default_rng(seed))
+            for counts_RU in draws(users, resamples, np.random.default_rng(seed))
         ]
     )
     # A resample without any weight says nothing.
@@ -74,8 +74,8 @@ def paired_bootstrap(
     return found
 
 
-def _draws(users: int, resamples: int, random: np.random.Generator) -> Iterator[I64]:
-    """How often each user is drawn: `[R, U]` in pieces that fit into memory."""
+def draws(users: int, resamples: int, random: np.random.Generator) -> Iterator[I64]:
+    """How often each user is drawn with replacement: `[R, U]` in pieces that fit into memory."""
     at_once = max(1, _AT_ONCE // users)
     for start in range(0, resamples, at_once):
         rows = min(at_once, resamples - start)

@@ -43,7 +43,10 @@ class SequenceInputs(NamedTuple):
     """`[U, L]` int64"""
     feedback: Tensor
     """`[U, L]` int64, 0 … 5: how many kinds of explicit feedback the position got. A position sees those of
-    the positions before it, never its own."""
+    earlier moments, never its own."""
+    moment: Tensor
+    """`[U, L]` int64: number of the moment, from 0 and rising; -1 on padding. Positions of one
+    moment do not see each other: their order is unknown."""
 
 
 FEEDBACK_KINDS = 6
@@ -53,13 +56,14 @@ FEEDBACK_KINDS = 6
 class SASRec(nn.Module):
     """One prediction for each position from what is shown there and everything before it.
 
-        token_t = [user, video_t, author_t, feedback_{t-1}] + position_t        4 x 32 = 128
+        token_t = [user, video_t, author_t, feedback before t] + position_t        4 x 32 = 128
         4 blocks of causal self-attention (4 heads) and a feed-forward layer (256), each with a residual
         out_t = Linear(128 -> 1), softplus for the ratio
 
     Source: SASRec4SV (report, slides, notebook); Kang and McAuley, SASRec, ICDM 2018. Deviations, each a
-    defect of the notebook: feedback is that of the position before (there a position reads its own, the
+    defect of the notebook: feedback is that of the moment before (there a position reads its own, the
     answer); padding is no attention key (there it is); ratios are floats (there rounded down to integers).
+    Nor is a position of the same millisecond, which a phone that reports several plays at once makes.
     Softplus in place of ReLU, which has no gradient once it is 0.
 
     Args:
@@ -92,9 +96,11 @@ class SASRec(nn.Module):
         if length > self.config.length:
             raise ValueError(f"at most {self.config.length} positions, found {length}; keep the newest.")
         real_UL = inputs.video != PADDING
-        first_UL = real_UL & ~torch.cat([torch.zeros_like(real_UL[:, :1]), real_UL[:, :-1]], 1)
-        shifted_UL = torch.cat([torch.zeros_like(inputs.feedback[:, :1]), inputs.feedback[:, :-1]], 1)
-        before_UL = torch.where(first_UL, FEEDBACK_KINDS, shifted_UL)
+        earlier_ULL = inputs.moment[:, None, :] < inputs.moment[:, :, None]
+        last_UL = earlier_ULL.sum(-1) - 1  # the newest position of an earlier moment; padding is earlier too
+        at_UL = last_UL.clamp(min=0)
+        nothing_UL = (last_UL < 0) | ~real_UL.gather(1, at_UL)
+        before_UL = torch.where(nothing_UL, FEEDBACK_KINDS, inputs.feedback.gather(1, at_UL))
         token_ULD = torch.cat(
             [
                 self.user(inputs.user)[:, None].expand(-1, length, -1),
@@ -106,10 +112,9 @@ class SASRec(nn.Module):
         )
         # Counted from the newest position, so that padding in front changes nothing.
         token_ULD = token_ULD + self.position[self.config.length - length :]
-        later_LL = torch.ones(length, length, dtype=torch.bool).triu(1)
-        # A padded position attends to itself alone: with no key at all a softmax is NaN.
-        blocked_ULL = later_LL | ~real_UL[:, None, :]
-        blocked_ULL = blocked_ULL & ~torch.eye(length, dtype=torch.bool)
+        # Each position attends to itself too, a padded one to itself alone: with no key a softmax is NaN.
+        own_LL = torch.eye(length, dtype=torch.bool)
+        blocked_ULL = ~(own_LL | (earlier_ULL & real_UL[:, None, :]))
         mask = blocked_ULL.repeat_interleave(self.config.heads, 0)
         out_UL = self.out(self.blocks(token_ULD, mask=mask))[..., 0]
         return nn.functional.softplus(out_UL) if self.config.head == "ratio" else out_UL
