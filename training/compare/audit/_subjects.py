@@ -26,7 +26,6 @@ from training.encoders import RankerInputs
 from training.evaluate import predict_with
 from training.loop import Predictions, predict
 from training.probe import Moved, make_probes, moved
-from training.ranker import RankerOutputs
 
 Kind = Literal["reference", "encoder", "label"]
 
@@ -124,7 +123,7 @@ def of_run(
 
     def answer(x: RankerInputs) -> dict[str, F32]:
         with torch.no_grad():
-            return {n: t.numpy() for n, t in zip(RankerOutputs._fields, fitted.ranker(*x), strict=True)}
+            return {n: t.numpy() for n, t in zip(fitted.ranker.outputs, fitted.ranker(*x), strict=True)}
 
     probe = _probed(answer, fitted.weights, log, at.rows, length, config)
     served = _picked(labels, fitted.labeler.names)
