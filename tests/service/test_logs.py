@@ -55,7 +55,7 @@ def of_requests(stream: io.StringIO) -> list[dict[str, Any]]:
 
 class Slow(MemoryStore):
     async def read(self, user_id: str) -> UserState | None:
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.5)
         return None
 
 
