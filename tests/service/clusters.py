@@ -150,7 +150,9 @@ class Cluster:
             keys = source.tell("CLUSTER", "GETKEYSINSLOT", slot, 1)
             if keys:
                 # A node that the machine has silenced for a second takes no key until it is back.
-                until(lambda: all(b"cluster_state:ok" in each.tell("CLUSTER", "INFO") for each in (source, to)))
+                until(
+                    lambda: all(b"cluster_state:ok" in each.tell("CLUSTER", "INFO") for each in (source, to))
+                )
                 source.tell("MIGRATE", "127.0.0.1", to.port, keys[0], 0, 5000)
             return bool(keys)
 

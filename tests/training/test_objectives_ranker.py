@@ -90,19 +90,23 @@ def test_either_of_comment_and_forward_is_one_objective() -> None:
 # --- experts
 
 
+def used(experts: Experts, state: torch.Tensor) -> torch.Tensor:
+    """Which experts `state` is made from: the shared ones, then the objectives' own."""
+    experts.zero_grad()
+    state.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
+    rows = [layer.weight.grad for layer in (experts.shared, experts.own)]
+    return torch.cat([row.unflatten(0, (-1, 4)).abs().sum((1, 2)) > 0 for row in rows if row is not None])
+
+
 def test_skip_and_hate_share_no_expert_with_what_goes_well() -> None:
     torch.manual_seed(0)
     sides = [outcome.side for outcome in OUTCOMES]
     experts = Experts(6, sides, ObjectivesConfig(expert=4))
-    state = torch.randn(5, 6)
+    mixture = experts(torch.randn(50, 6))
 
     def read(side: str) -> torch.Tensor:
-        """Rows of the experts' layer that objectives of a side depend on."""
-        experts.zero_grad()
-        mine = [s for s, of in zip(experts(state), sides, strict=True) if of == side]
-        torch.stack(mine).sum().backward()  # type: ignore[no-untyped-call]
-        assert experts.expert.weight.grad is not None
-        return experts.expert.weight.grad.abs().sum(1) > 0
+        mine = [mixture.state(t) for t, of in enumerate(sides) if of == side]
+        return used(experts, torch.stack(mine))
 
     positive, negative = read("positive"), read("negative")
     assert positive.any()
@@ -112,29 +116,43 @@ def test_skip_and_hate_share_no_expert_with_what_goes_well() -> None:
 
 
 def test_an_objective_reads_its_sides_shared_experts_and_its_own() -> None:
+    torch.manual_seed(0)
     config = ObjectivesConfig(expert=4, shared=2)
     experts = Experts(6, [outcome.side for outcome in OUTCOMES], config)
-    states = experts(torch.randn(3, 6))
-    for state in states:
-        experts.zero_grad()
-        state.sum().backward(retain_graph=True)
-        assert experts.expert.weight.grad is not None
-        used = (experts.expert.weight.grad.reshape(-1, 4, 6).abs().sum((1, 2)) > 0).sum()
-        assert int(used) == config.shared + 1
+    mixture = experts(torch.randn(50, 6))
+    for t in range(len(OUTCOMES)):
+        mine = used(experts, mixture.state(t))
+        assert int(mine[:4].sum()) == config.shared
+        assert mine[4:].nonzero().flatten().tolist() == [t]
 
 
-def test_states_come_in_the_order_of_the_objectives_whatever_the_sides() -> None:
-    torch.manual_seed(0)
+def test_shares_of_an_objectives_experts_add_up_whatever_the_side() -> None:
     experts = Experts(6, ["negative", "positive", "negative"], ObjectivesConfig(expert=4, shared=1))
-    state = torch.randn(2, 6)
-    first, second, third = experts(state)
-    with torch.no_grad():
-        # Shared and own expert of the positive side lie first.
-        experts.expert.weight[: 2 * 4] += 1.0
-    changed = experts(state)
-    assert torch.equal(changed[0], first)
-    assert not torch.equal(changed[1], second)
-    assert torch.equal(changed[2], third)
+    gate = experts(torch.randn(2, 3, 6)).gate
+    assert torch.allclose(gate.sum(-1), torch.ones(2, 3, 3))
+    # Shared experts of the positive side come first, in every order of the objectives.
+    assert not gate[..., [0, 2], 0].any()
+    assert not gate[..., 1, 1].any()
+
+
+def test_a_readout_of_the_mixture_is_that_of_every_objectives_state() -> None:
+    torch.manual_seed(0)
+    sides = [outcome.side for outcome in OUTCOMES]
+    mixture = Experts(6, sides, ObjectivesConfig(expert=4))(torch.randn(2, 3, 6))
+    weight = torch.randn(len(sides), 4)
+    states = torch.stack([mixture.state(t) for t in range(len(sides))], dim=-2)
+    assert torch.allclose(mixture.readout(weight), (states * weight).sum(-1), atol=1e-6)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_probabilities_are_the_same_wherever_watch_time_stands(place: int) -> None:
+    names = ["like", "skip"]
+    ranker = made_up((*names[:place], WATCH_TIME, *names[place:]))
+    mixture = ranker.experts(torch.randn(4, 16))
+    logit = ranker._logits(mixture)
+    for t, name in enumerate(names):
+        state = mixture.state(ranker.objectives.index(name))
+        assert torch.allclose(logit[:, t], state @ ranker.logit.weight[t] + ranker.logit.bias[t], atol=1e-6)
 
 
 # --- the graph

@@ -1,10 +1,11 @@
 """One state for each objective, mixed from experts: what goes together shares them."""
 
-# Shape suffixes: D state, T objectives, M experts, S shared experts of a side, E expert width.
+# Shape suffixes: D state, T objectives, S shared experts of all sides, E expert width.
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -18,7 +19,7 @@ from training.objectives._outcomes import Side
 class ObjectivesConfig(Config):
     """Knobs of the multi-objective prediction. No source gives them: chosen on the early-stop split."""
 
-    expert: PositiveInt = 48
+    expert: PositiveInt = 32
     """Width E of an expert, and of the state that an objective's head reads."""
 
     shared: PositiveInt = 2
@@ -31,10 +32,39 @@ class ObjectivesConfig(Config):
     """ε of GradCraft."""
 
 
+class Mixture(NamedTuple):
+    """What the experts say of some candidates, and how much each objective listens to each."""
+
+    shared: Tensor
+    """`[..., S, E]`"""
+    own: Tensor
+    """`[..., T, E]` of each objective's own expert."""
+    gate: Tensor
+    """`[..., T, S + 1]` shares: of the shared experts (0 for those of the other side), then of its own."""
+
+    def state(self, t: int) -> Tensor:
+        """`[..., E]` what objective `t` reads: Σ_e gate_te expert_e."""
+        # A product of matrices would be one of its own for every candidate, each of a row.
+        mixed = (self.gate[..., t, :-1, None] * self.shared).sum(self.shared.dim() - 2)
+        return mixed + self.gate[..., t, -1:] * self.own[..., t, :]
+
+    def readout(self, weight_TE: Tensor) -> Tensor:
+        """`[..., T]` weight_t · state_t of every objective.
+
+        A linear readout of a mixture is the mixture of its experts' readouts: the T states, which nobody else
+        reads, are never made.
+        """
+        shared_TS = (self.shared @ weight_TE.T).transpose(-1, -2)
+        # Axes are counted from the front: ONNX Runtime is wrong about the last one of nothing.
+        last = self.own.dim() - 1
+        own_T = (self.own * weight_TE).sum(last)
+        return (self.gate[..., :-1] * shared_TS).sum(last) + self.gate[..., -1] * own_T
+
+
 class Experts(nn.Module):
     """Progressive layered extraction of one level, with the sides apart.
 
-        expert_e(h) = GELU(W_e h + b_e)        gate_t(h) = softmax(V_t h) over its side's experts and its own
+        expert_e(h) = ReLU(W_e h + b_e)        gate_t(h) = softmax(V_t h) over its side's experts and its own
         state_t = Σ_e gate_te expert_e(h)
 
     Every objective has one expert of its own, and each side (`positive`, `negative`) some that its objectives
@@ -50,33 +80,27 @@ class Experts(nn.Module):
         config: sizes.
     """
 
+    closed: Tensor
+
     def __init__(self, width: int, sides: Sequence[Side], config: ObjectivesConfig) -> None:
         super().__init__()
-        self.width = config.expert
-        self._shared = config.shared
-        # Objectives in the order that they lie in here, and back.
-        self._of_side = [[t for t, s in enumerate(sides) if s == side] for side in ("positive", "negative")]
-        self._of_side = [mine for mine in self._of_side if mine]
-        inside = [t for mine in self._of_side for t in mine]
-        self._place = [inside.index(t) for t in range(len(sides))]
-        self._count = sum(config.shared + len(mine) for mine in self._of_side)
-        # All experts are one layer, and all gates another: two products instead of 2 T.
-        self.expert = nn.Linear(width, self._count * config.expert)
-        self.gate = nn.Linear(width, len(sides) * (config.shared + 1))
+        self._width, self._objectives = config.expert, len(sides)
+        of = [side for side in ("positive", "negative") if side in sides for _ in range(config.shared)]
+        self._shared = len(of)
+        # All experts of a kind are one layer, and all gates another: three products instead of 2 T.
+        self.shared = nn.Linear(width, self._shared * config.expert)
+        self.own = nn.Linear(width, len(sides) * config.expert)
+        self.gate = nn.Linear(width, len(sides) * (self._shared + 1))
+        closed = [0.0 if side in (mine, None) else -torch.inf for mine in sides for side in (*of, None)]
+        self.register_buffer("closed", torch.tensor(closed), persistent=False)
 
-    def forward(self, state_D: Tensor) -> list[Tensor]:
-        """`[..., D]` -> T times `[..., E]`, in the order of the objectives."""
-        lead, s = state_D.shape[:-1], self._shared
+    def forward(self, state_D: Tensor) -> Mixture:
+        """`[..., D]`, candidates -> what all objectives read of them."""
+        lead = state_D.shape[:-1]
+        state_RD = state_D.flatten(0, -2)  # of matrices, ONNX Runtime does layer and ReLU at once
+        shared_SE, own_TE = F.relu(self.shared(state_RD)), F.relu(self.own(state_RD))
+        gate = F.linear(state_RD, self.gate.weight, self.gate.bias + self.closed)
         # Sizes are spelled out: of a request without candidates nothing could be inferred.
-        expert_ME = F.gelu(self.expert(state_D)).reshape(*lead, self._count, self.width)
-        gate_TS = torch.softmax(self.gate(state_D).reshape(*lead, len(self._place), s + 1), dim=-1)
-        out: list[Tensor] = []
-        start = at = 0
-        for mine in self._of_side:
-            shared_SE = expert_ME[..., start : start + s, :]
-            own_TE = expert_ME[..., start + s : start + s + len(mine), :]
-            mine_TS = gate_TS[..., at : at + len(mine), :]
-            mixed_TE = mine_TS[..., :s] @ shared_SE + mine_TS[..., s:] * own_TE
-            out += [mixed_TE[..., t, :] for t in range(len(mine))]
-            start, at = start + s + len(mine), at + len(mine)
-        return [out[place] for place in self._place]
+        t, s, e = self._objectives, self._shared, self._width
+        gate_TS = torch.softmax(gate.reshape(*lead, t, s + 1), dim=-1)
+        return Mixture(shared_SE.reshape(*lead, s, e), own_TE.reshape(*lead, t, e), gate_TS)

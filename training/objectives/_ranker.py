@@ -1,6 +1,7 @@
 """The ranker of many objectives: one encoder, experts, a head for each."""
 
-# Shape suffixes: B users, N candidates, S statistics of a candidate, D state width, T objectives.
+# Shape suffixes: B users, N candidates, R = B N, S statistics of a candidate, D state width, T objectives,
+# E expert width.
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from training.encoders import FeedbackEncoder, RankerInputs
 from training.labels import Scale
 from training.objectives._calibrate import Platt
-from training.objectives._experts import Experts, ObjectivesConfig
+from training.objectives._experts import Experts, Mixture, ObjectivesConfig
 from training.objectives._outcomes import OUTCOMES, Side
 from training.ranker import RankerOutputs, ranker_outputs
 from training.watch_time import DistributionHead, Head
@@ -72,7 +73,8 @@ class ObjectivesRanker(nn.Module):
         """The objectives with a probability."""
         sides: list[Side] = [_SIDES.get(name, "positive") for name in self.objectives]
         self.experts = Experts(encoder.config.width, sides, config)
-        self.logit = nn.ModuleDict({name: nn.Linear(config.expert, 1) for name in self.likely})
+        # At least one, for a ranker of watch time alone would warn of a layer that is empty.
+        self.logit = nn.Linear(config.expert, max(1, len(self.likely)))
         self.platt = Platt(len(self.likely))
         own = [name for name in self.likely if name != INTEREST]
         self.outputs = (*RankerOutputs._fields, *own)
@@ -81,8 +83,7 @@ class ObjectivesRanker(nn.Module):
     def start_at(self, rate_T: Tensor) -> None:
         """Let every probability begin at its share of the training rows: a rare objective would else spend
         its first epoch on learning that it is rare, with the longest gradients of all."""
-        for name, rate in zip(self.likely, rate_T.clamp(1e-6, 1 - 1e-6), strict=True):
-            cast(nn.Linear, self.logit[name]).bias.data.fill_(float(torch.logit(rate)))
+        self.logit.bias.data.copy_(torch.logit(rate_T.clamp(1e-6, 1 - 1e-6)))
 
     def losses(
         self,
@@ -104,29 +105,39 @@ class ObjectivesRanker(nn.Module):
             is fitted afterwards, on other rows.
         """
         state_BND, duration_BN = self.encoder(x, statistics_BNS)
-        states = dict(zip(self.objectives, self.experts(state_BND), strict=True))
+        mixture = self.experts(state_BND)
+        logit_BNT = self._logits(mixture)
         each = []
-        for name in self.objectives:
+        for t, name in enumerate(self.objectives):
             if name == WATCH_TIME:
-                state_RD = states[name].flatten(0, 1)
-                each.append(self.head.loss(state_RD, duration_BN.flatten(), watch_time_BN.flatten()))
+                state_RE = mixture.state(t).flatten(0, 1)
+                each.append(self.head.loss(state_RE, duration_BN.flatten(), watch_time_BN.flatten()))
             else:
-                logit_BN = self.logit[name](states[name])[..., 0]
-                target_BN = target_BNT[..., self.likely.index(name)]
-                each.append(F.binary_cross_entropy_with_logits(logit_BN, target_BN))
+                at = self.likely.index(name)
+                each.append(F.binary_cross_entropy_with_logits(logit_BNT[..., at], target_BNT[..., at]))
         return Losses(each, state_BND)
 
     def answers(self, x: RankerInputs) -> Answers:
         """Calibrated predictions, of any head."""
         state_BND, duration_BN = self.encoder(x)
-        states = dict(zip(self.objectives, self.experts(state_BND), strict=True))
-        seconds = self.head.seconds(states[WATCH_TIME], duration_BN) if WATCH_TIME in states else None
-        return Answers(seconds, torch.sigmoid(self.platt(self._logits(states))))
+        mixture = self.experts(state_BND)
+        seconds = None
+        if WATCH_TIME in self.objectives:
+            seconds = self.head.seconds(mixture.state(self.objectives.index(WATCH_TIME)), duration_BN)
+        return Answers(seconds, torch.sigmoid(self.platt(self._logits(mixture))))
 
-    def _logits(self, states: dict[str, Tensor]) -> Tensor:
+    def _logits(self, mixture: Mixture) -> Tensor:
         """`[B, N, T]`, columns as `likely`."""
-        none = next(iter(states.values()))[..., :0]  # of a ranker of watch time alone
-        return torch.cat([none, *(self.logit[name](states[name]) for name in self.likely)], dim=-1)
+        if not self.likely:  # a ranker of watch time alone
+            return mixture.gate[..., :0, 0]
+        if WATCH_TIME not in self.objectives:
+            return mixture.readout(self.logit.weight) + self.logit.bias
+        # Watch time has a head for a readout: a row of zeros here keeps the experts in one piece.
+        at = self.objectives.index(WATCH_TIME)
+        weight = self.logit.weight
+        all_TE = torch.cat([weight[:at], torch.zeros_like(weight[:1]), weight[at:]])
+        logit_BNT = mixture.readout(all_TE)
+        return torch.cat([logit_BNT[..., :at], logit_BNT[..., at + 1 :]], dim=-1) + self.logit.bias
 
     def forward(
         self,
@@ -152,9 +163,10 @@ class ObjectivesRanker(nn.Module):
                 profile_ids,
             )
         )
-        states = dict(zip(self.objectives, self.experts(state_BND), strict=True))
-        found = cast(DistributionHead, self.head).predict(states[WATCH_TIME], duration_BN)
-        probability_BNT = torch.sigmoid(self.platt(self._logits(states)))
-        of = {name: probability_BNT[..., t] for t, name in enumerate(self.likely)}
+        mixture = self.experts(state_BND)
+        watch_time = mixture.state(self.objectives.index(WATCH_TIME))
+        found = cast(DistributionHead, self.head).predict(watch_time, duration_BN)
+        probability_BNT = torch.sigmoid(self.platt(self._logits(mixture)))
+        of = dict(zip(self.likely, probability_BNT.unbind(-1), strict=True))
         served = ranker_outputs(found, duration_BN, self.scale, of[INTEREST])
         return (*served, *(of[name] for name in self.outputs[len(served) :]))
