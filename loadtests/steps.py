@@ -129,7 +129,9 @@ async def _rerank_rounds(bundle: Bundle, store: RedisStore, bodies: Sequence[byt
         )
         clock.timed(
             "encode",
-            lambda asked=asked, ranked=ranked: encoder.encode(items(asked.candidates, ranked, asked.top_k)),
+            lambda asked=asked, ranked=ranked: encoder.encode(
+                items(asked.candidates, ranked, tuple(ranked.objectives), asked.top_k)
+            ),
         )
     return clock.medians_ms()
 

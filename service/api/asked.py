@@ -28,6 +28,7 @@ class Asked:
     timestamp_ms: int | None = None
     top_k: int | None = None
     weights: dict[str, float] | None = None
+    objectives: list[str] | None = None
     tab: str | None = None
 
     @classmethod
@@ -40,6 +41,7 @@ class Asked:
             request.timestamp_ms,
             request.top_k,
             request.weights,
+            request.objectives,
             request.tab,
         )
 
@@ -62,6 +64,7 @@ class _Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     timestamp_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP_MS)] | None = None
     top_k: Annotated[int, msgspec.Meta(ge=1)] | None = None
     weights: dict[str, float] | None = None
+    objectives: list[str] | None = None
     tab: _Id | None = None
 
 
@@ -109,7 +112,14 @@ def _read_plain(body: bytes) -> Asked | None:
         [c.tag for c in rows],
     )
     return Asked(
-        found.user_id, columns, found.request_id, found.timestamp_ms, found.top_k, found.weights, found.tab
+        found.user_id,
+        columns,
+        found.request_id,
+        found.timestamp_ms,
+        found.top_k,
+        found.weights,
+        found.objectives,
+        found.tab,
     )
 
 

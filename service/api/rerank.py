@@ -22,7 +22,7 @@ from service.api.services import Services, services_of, trace_of
 from service.api.shadow import offer_slate
 from service.api.slate import items
 from service.api.wire import RerankReply
-from service.core.reranker import checked_weights, distinct, rerank, rerank_together
+from service.core.reranker import checked_objectives, checked_weights, distinct, rerank, rerank_together
 from service.runtime import compute
 from service.runtime.admission import SLATE_COST
 from service.runtime.slot import Serving
@@ -111,6 +111,10 @@ async def _ranked(
         weights = checked_weights(bundle, asked.weights)
     except BadInput as e:
         raise Invalid(str(e), loc="weights") from None
+    try:
+        told = checked_objectives(bundle, asked.objectives)
+    except BadInput as e:
+        raise Invalid(str(e), loc="objectives") from None
     trace.version = bundle.manifest.version
     candidates, again = distinct(asked.candidates)
     candidates = services.catalogue.complete(candidates)
@@ -149,7 +153,7 @@ async def _ranked(
         offer_slate(services, serving.shadow, bundle, slate, candidates, asked.weights, **asking)
     return RerankReply(
         request_id=asked.request_id if asked.request_id is not None else trace.request_id,
-        items=items(candidates, slate, asked.top_k),
+        items=items(candidates, slate, told, asked.top_k),
         model_version=bundle.manifest.version,
         degraded=degraded,
         warnings=[f"Candidate {video_id!r} is named more than once; ranked once." for video_id in again],

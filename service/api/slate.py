@@ -6,7 +6,8 @@ Shape suffixes: N candidates, K anchors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
+from itertools import repeat
 from typing import Any, Final, cast
 
 import msgspec
@@ -21,22 +22,21 @@ DECIMALS: Final = 6
 """Of every number in a reply: float32 holds no more, and the text is half as long."""
 
 
-def items(candidates: Candidates, slate: Slate, top_k: int | None) -> list[Item]:
-    """The best `top_k` candidates, best first; all of them without a `top_k`."""
+def items(candidates: Candidates, slate: Slate, told: tuple[str, ...], top_k: int | None) -> list[Item]:
+    """The best `top_k` candidates with the objectives `told`, best first; all of them without a `top_k`."""
     order = slate.order[:top_k]
-    names = tuple(slate.objectives)
-    columns = (slate.score, slate.watch_time_s, slate.watch_ratio, *slate.objectives.values())
+    columns = (slate.score, slate.watch_time_s, slate.watch_ratio, *(slate.objectives[name] for name in told))
     score, seconds, ratio, *objectives = _rounded(np.stack(columns)[:, order])
     ids = [candidates.video_id[i] for i in order]
     ranks = range(1, len(ids) + 1)
+    of_items = map(_objectives(told), *objectives) if told else repeat({}, len(ids))
     if slate.explanation is None:
-        return list(map(Item, ids, ranks, score, seconds, ratio, map(_objectives(names), *objectives)))
-    of_items = [dict(zip(names, values, strict=True)) for values in zip(*objectives, strict=True)]
+        return list(map(Item, ids, ranks, score, seconds, ratio, of_items))
     explained = _explanations(slate.explanation, order)
     return list(map(Item, ids, ranks, score, seconds, ratio, of_items, explained))
 
 
-@cache
+@lru_cache(maxsize=64)  # callers choose the names
 def _objectives(names: tuple[str, ...]) -> Callable[..., dict[str, float]]:
     """Makes what is written as `{name: value, …}` from the values: in half the time of a dictionary."""
     fields = [(f"objective_{place}", float) for place in range(len(names))]

@@ -73,6 +73,8 @@ class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The moment of the ranking; now, if left out."""
     top_k: int | None = None
     weights: dict[str, float] | None = None
+    objectives: list[str] | None = None
+    """Which of the bundle's an item tells; all of them, if left out. What they weigh is not changed by it."""
     tab: Id | None = None
     """Where the slate is shown; the bundle's default, if left out."""
 

@@ -97,6 +97,7 @@ class AsyncClient:
         timestamp_ms: int | None = None,
         top_k: int | None = None,
         weights: Mapping[str, float] | None = None,
+        objectives: Sequence[str] | None = None,
         tab: str | None = None,
         explain: bool = False,
         deadline_ms: float | None = None,
@@ -107,6 +108,7 @@ class AsyncClient:
             "timestamp_ms": timestamp_ms,
             "top_k": top_k,
             "weights": weights,
+            "objectives": objectives,
             "tab": tab,
         }
         return await self._send(calls.rerank(user_id, candidates, explain, more), deadline_ms)

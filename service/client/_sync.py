@@ -125,6 +125,7 @@ class Client:
         timestamp_ms: int | None = None,
         top_k: int | None = None,
         weights: Mapping[str, float] | None = None,
+        objectives: Sequence[str] | None = None,
         tab: str | None = None,
         explain: bool = False,
         deadline_ms: float | None = None,
@@ -135,6 +136,7 @@ class Client:
             "timestamp_ms": timestamp_ms,
             "top_k": top_k,
             "weights": weights,
+            "objectives": objectives,
             "tab": tab,
         }
         return self._send(calls.rerank(user_id, candidates, explain, more), deadline_ms)

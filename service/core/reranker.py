@@ -6,7 +6,7 @@ Shape suffixes: N candidates, K anchors.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,21 @@ def checked_weights(bundle: Bundle, weights: Mapping[str, float] | None) -> dict
     if not 0 < total < math.inf:
         raise BadInput("`weights` must not all be 0, and their sum must be finite.")
     return dict(weights)
+
+
+def checked_objectives(bundle: Bundle, objectives: Sequence[str] | None) -> tuple[str, ...]:
+    """The objectives that an answer tells, in the bundle's order: the caller's choice, or all.
+
+    Raises:
+        BadInput: one is no objective of this bundle.
+    """
+    known = bundle.manifest.objectives
+    if objectives is None:
+        return known
+    for name in objectives:
+        if name not in known:
+            raise BadInput(f"`objectives` names {name!r}; this bundle has {', '.join(known)}.")
+    return tuple(name for name in known if name in objectives)
 
 
 def arrays(

@@ -37,6 +37,7 @@ slates = members(
         "timestamp_ms": numbers,
         "top_k": numbers,
         "weights": st.none() | st.dictionaries(st.sampled_from(["watch_time", "x"]), numbers, max_size=2),
+        "objectives": st.none() | st.lists(st.sampled_from(["watch_time", "x"]) | numbers, max_size=2),
         "tab": ids,
         "more": st.none(),
     },

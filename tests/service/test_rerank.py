@@ -104,9 +104,21 @@ def test_weights_override_the_bundles(client: httpx2.Client, user: str) -> None:
     assert first({"watch_time": -1.0}) == "liked"
 
 
+@pytest.mark.parametrize("told", [[], ["interest"], ["interest", "watch_time"], ["interest", "interest"]])
+def test_a_caller_chooses_which_objectives_are_told(
+    client: httpx2.Client, user: str, told: list[str]
+) -> None:
+    everything = rerank(client, user, slate(20.0, 30.0, 40.0))["items"]
+    some = rerank(client, user, slate(20.0, 30.0, 40.0), objectives=told)["items"]
+    for whole, part in zip(everything, some, strict=True):
+        assert part == whole | {"objectives": {name: whole["objectives"][name] for name in told}}
+
+
 @pytest.mark.parametrize(
     ("members", "loc"),
     [
+        ({"objectives": ["interest", "nope"]}, "objectives"),
+        ({"objectives": "interest"}, "objectives"),
         ({"weights": {"nope": 1.0}}, "weights"),
         ({"weights": {}}, "weights"),
         ({"weights": {"interest": 0.0}}, "weights"),

@@ -95,7 +95,7 @@ def used(experts: Experts, state: torch.Tensor) -> torch.Tensor:
     experts.zero_grad()
     state.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
     rows = [layer.weight.grad for layer in (experts.shared, experts.own)]
-    return torch.cat([row.unflatten(0, (-1, 4)).abs().sum((1, 2)) > 0 for row in rows if row is not None])
+    return torch.cat([row.reshape(-1, 4, 6).abs().sum((1, 2)) > 0 for row in rows if row is not None])
 
 
 def test_skip_and_hate_share_no_expert_with_what_goes_well() -> None:
@@ -338,8 +338,10 @@ def test_interest_needs_its_label() -> None:
 @pytest.mark.parametrize("objectives", [(WATCH_TIME,), ("like",), ("skip", WATCH_TIME)])
 def test_some_of_the_objectives_are_a_ranker_too(objectives: tuple[str, ...]) -> None:
     ranker, log = made_up(objectives), log_of([0, 0, 1], [1, 2, 1])
+    likely = [name for name in objectives if name != WATCH_TIME]
+    ranker.start_at(torch.full((len(likely),), 0.25))
     found = predict_objectives(ranker, log, np.arange(3), 5)
-    assert found.probability.shape == (3, len([name for name in objectives if name != WATCH_TIME]))
+    assert found.probability.shape == (3, len(likely))
     assert (found.seconds is not None) == (WATCH_TIME in objectives)
 
 

@@ -83,7 +83,7 @@ class ObjectivesRanker(nn.Module):
     def start_at(self, rate_T: Tensor) -> None:
         """Let every probability begin at its share of the training rows: a rare objective would else spend
         its first epoch on learning that it is rare, with the longest gradients of all."""
-        self.logit.bias.data.copy_(torch.logit(rate_T.clamp(1e-6, 1 - 1e-6)))
+        self.logit.bias.data[: len(self.likely)] = torch.logit(rate_T.clamp(1e-6, 1 - 1e-6))
 
     def losses(
         self,

@@ -63,12 +63,14 @@ def test_a_slate_is_ordered_with_every_option(api: Client, user: str) -> None:
         timestamp_ms=NOW_MS,
         top_k=1,
         weights={"watch_time": -1.0},
+        objectives=["watch_time"],
         tab="1",
         explain=True,
         deadline_ms=5000.0,
     )
     assert (reply.request_id, [item.video_id for item in reply.items]) == ("mine", [f"{user}-a"])
     assert reply.items[0].explanation is not None
+    assert list(reply.items[0].objectives) == ["watch_time"]
     assert api.sequence(user).profile == {"age": 30.0}
 
 
