@@ -13,7 +13,7 @@ import httpx2
 
 from loadtests.faults.ledger import START_MS
 from loadtests.faults.stage import FIRST, SECOND
-from loadtests.topology.compose import Topology, until
+from loadtests.topology.compose import DEADLINE_MS, Topology, until
 from loadtests.topology.images import docker
 from loadtests.topology.operations import capacity, restored, rotated, upgraded
 from loadtests.topology.pages import commands
@@ -71,6 +71,7 @@ def answered(topology: Topology) -> Found:
     slate = {"user_id": "ann", "candidates": [{"video_id": "21", "duration_s": 20.0}, {"video_id": "22"}]}
     with topology.http() as http:
         label = http.post("/label", json=event).raise_for_status().json()
+        http.headers["X-Deadline-Ms"] = DEADLINE_MS
         lengths = [
             http.post("/rerank", json=slate).raise_for_status().json()["history_length"] for _ in range(6)
         ]
@@ -191,6 +192,7 @@ def streamed(topology: Topology) -> Found:
     need(until(settled), "not every entry of the stream has its output")
     slate = {"user_id": "streamed", "candidates": [{"video_id": "21", "duration_s": 20.0}]}
     with topology.http() as http:
+        http.headers["X-Deadline-Ms"] = DEADLINE_MS
         length = http.post("/rerank", json=slate).raise_for_status().json()["history_length"]
     need(length > 0, "a slate knows nothing of the stream")
     return {"labels": STREAMED - 1, "dead_letters": 1, "history_of_the_next_slate": length}
