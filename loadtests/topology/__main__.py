@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -62,14 +63,18 @@ def main(
 
     try:
         maker = images.maker()
-        stand_ins = images.stand_in(maker) if maker else {}
-        if not maker and not images.registry_reached():
+        if maker:
+            images.made(maker, images.PYTHON, images.PYTHON_PACKAGES)
+        elif not images.registry_reached():
             raise StepFailed("no image registry can be reached; name a program with DOCKER_BASE")
         revision = stamp("")["commit"]
-        step("image of the service", lambda: _service(revision))
-        if training:
-            step("image of training", lambda: _training(revision))
-        with Topology(stand_ins, grafana=not maker, keep=keep) as topology:
+        with ThreadPoolExecutor(1) as aside:  # mostly downloads, as the builds are
+            standing_in = aside.submit(images.stand_in, maker) if maker else None
+            step("image of the service", lambda: _service(revision))
+            if training:
+                step("image of training", lambda: _training(revision))
+        named = standing_in.result() if standing_in else {}
+        with Topology(named, grafana=not maker, keep=keep) as topology:
             for name, drill in DRILLS.items():
                 if only in name or name == "started":
                     step(name, lambda drill=drill: drill(topology))  # type: ignore[misc]

@@ -22,11 +22,9 @@ TRAINING: Final = "reelrank-training:latest"
 
 PYTHON: Final = "python:3.11-slim-bookworm"
 STAND_IN: Final = "reelrank-stand-in"
-DEBIAN: Final = {
-    PYTHON: ("python3", "python3-venv"),
-    f"{STAND_IN}:packages": ("redis-server", "haproxy", "prometheus", "prometheus-redis-exporter"),
-}
-"""Local images and the packages they are made of, where no registry can be reached."""
+PYTHON_PACKAGES: Final = ("python3", "python3-venv")
+STAND_IN_PACKAGES: Final = ("redis-server", "haproxy", "prometheus", "prometheus-redis-exporter")
+"""What local images are made of, where no registry can be reached."""
 
 STANDING_IN: Final = {
     "REDIS_IMAGE": STAND_IN,
@@ -69,19 +67,26 @@ def docker(*arguments: str, stdin: bytes | None = None, limit_s: float = 600) ->
     return done.stdout.decode()
 
 
-def stand_in(maker: str) -> Mapping[str, str]:
-    """Base images out of Debian's packages.
+def made(maker: str, image: str, packages: Sequence[str]) -> None:
+    """A local image of Debian packages.
 
     Args:
-        maker: a program that makes a local image of packages: `maker IMAGE PACKAGE…`.
+        maker: a program that makes one: `maker IMAGE PACKAGE…`.
+        image: its name; nothing happens if it is there.
+        packages: of Debian.
+    """
+    done = subprocess.run([maker, image, *packages], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StepFailed(f"{maker} {image}: {(done.stdout + done.stderr).strip()[-1000:]}")
+
+
+def stand_in(maker: str) -> Mapping[str, str]:
+    """The store, the proxy, Prometheus and the exporter out of Debian's packages, in one image.
 
     Returns:
         What compose.yaml has to be told.
     """
-    for image, packages in DEBIAN.items():
-        done = subprocess.run([maker, image, *packages], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise StepFailed(f"{maker} {image}: {(done.stdout + done.stderr).strip()[-1000:]}")
+    made(maker, f"{STAND_IN}:packages", STAND_IN_PACKAGES)
     docker(
         *("build", "-q", "-f", str(ROOT / "docker/stand-in.Dockerfile"), "-t", STAND_IN),
         *("--build-arg", f"BASE={STAND_IN}:packages", str(ROOT / "docker/proxy")),
