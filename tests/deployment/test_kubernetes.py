@@ -19,6 +19,7 @@ import yaml
 from service.settings import Settings
 from service.store import RedisStore
 from service.store.several import Several
+from service.store.streams import EventStream, Names, Output
 from tests.architecture.repository import ROOT
 from tests.service import clusters, tiny_bundle
 from tests.service.running import Service, running
@@ -63,7 +64,7 @@ def containers(template: Object) -> list[Object]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_what_kubernetes_takes(objects: list[Object], version: str) -> None:
-    known = [o for o in objects if o["kind"] != "ServiceMonitor"]  # the operator's own kind
+    known = [o for o in objects if not o["kind"].endswith("Monitor")]  # the operator's own kinds
     assert len(known) > 8
     for each in known:
         kubernetes_validate.validate(each, version, strict=True)
@@ -97,7 +98,7 @@ def test_what_is_mounted_is_there_and_what_is_selected_exists(objects: list[Obje
     for each in objects:
         spec = each.get("spec", {})
         selectors = [spec.get("podSelector")]
-        if each["kind"] != "ServiceMonitor":
+        if each["kind"] != "ServiceMonitor":  # that selects services
             selectors.append(spec.get("selector"))
         for selector in filter(None, selectors):
             wanted = selector.get("matchLabels", selector)
@@ -121,7 +122,7 @@ def test_secrets_that_are_asked_for_are_made_by_the_page(objects: list[Object]) 
     text = yaml.safe_dump_all(objects)
     named = set(re.findall(r"secretName: (\S+)", text))
     named |= set(re.findall(r"secretKeyRef:\s+key: \S+\s+name: (\S+)", text))
-    assert {"reelrank-keys", "reelrank-store"} <= named
+    assert {"reelrank-keys", "reelrank-store", "reelrank-consumer"} <= named
     for name in named:
         assert f"secret generic {name} " in page
 
@@ -148,6 +149,25 @@ def test_the_network_lets_through_the_ports_that_are_open(objects: list[Object])
         assert all(
             rule.get("from") for rule in policy["spec"]["ingress"]
         )  # nobody is let in by leaving it out
+
+
+def test_the_consumer_is_given_options_it_knows_and_is_scraped_where_it_tells(objects: list[Object]) -> None:
+    container = of(objects, "StatefulSet", "reelrank-consumer")["spec"]["template"]["spec"]["containers"][0]
+    assert container["args"][0] == "consume"
+    arguments = [part.replace("$(NAME)", "reelrank-consumer-0") for part in container["args"]]
+    (port,) = container["ports"]
+    assert arguments[arguments.index("--metrics-port") + 1] == str(port["containerPort"])
+    (endpoint,) = of(objects, "PodMonitor", "reelrank-consumer")["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] == port["name"]
+    assert {container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {
+        endpoint["path"]
+    }
+    env = {name: value for name, value in os.environ.items() if not name.startswith("REELRANK_")}
+    program = [sys.executable, "-m", "service", *arguments]
+    told = subprocess.run(program, env=env, capture_output=True, text=True, cwd=ROOT)
+    # It has read its options; the store is the secret's to tell.
+    assert told.returncode != 0
+    assert "where the stream is" in told.stderr
 
 
 @pytest.fixture(scope="module")
@@ -227,31 +247,67 @@ def test_redis_starts_with_this_configuration_and_the_six_become_one_cluster(tmp
         assert (again.returncode, "nothing to do" in again.stdout) == (0, True)
         assert list(nodes[0].tell("CONFIG", "GET", "maxmemory-policy").values()) == [b"noeviction"]
         until(lambda: sum(b"state=online" in n.tell("INFO", "replication") for n in nodes) == 3)
-        run(keeps_an_event(f"redis+cluster://reelrank:PASSWORD@127.0.0.1:{nodes[0].port}?replicas=1"))
+        where = f"127.0.0.1:{nodes[0].port}?replicas=1"
+        run(keeps_an_event(f"redis+cluster://reelrank:PASSWORD@{where}", "alice", "bob", "carol"))
+        run(settles_an_entry(nodes, f"redis+cluster://reelrank-consumer:PASSWORD@{where}"))
 
 
-async def keeps_an_event(url: str) -> None:
+async def keeps_an_event(url: str, *users: str) -> None:
     store = RedisStore.open(url, timeout_s=5, read_timeout_s=5)
-    for user in ("alice", "bob", "carol", "dave"):
+    for user in users:
         assert [o.kind for o in await store.record(user, [event(f"of-{user}", user)])] == ["accepted"]
         assert await store.read(user) is not None
     await store.close()
 
 
+async def settles_an_entry(nodes: list[clusters.Node], url: str) -> None:
+    """With the rights of the consumer's user, on the streams that the overlay names."""
+    await keeps_an_event(url, "dave", "erin", "frank")
+    pod = of(rendered("redis-cluster"), "StatefulSet", "reelrank-consumer")["spec"]["template"]["spec"]
+    named = dict(part[2:].split("=", 1) for part in pod["containers"][0]["args"] if "=" in part)
+    stream = EventStream.open(
+        url, Names(named["stream"], "g", "c", named["labels"], named["dead"]), maxlen=1000
+    )
+    await stream.prepare()
+    slot = nodes[0].tell("CLUSTER", "KEYSLOT", named["stream"])
+    owner = next(n for n in nodes if n.tell("ROLE")[0] == b"master" and holds(n, slot))
+    owner.tell("XADD", named["stream"], "*", "event", "{}")
+    (entry,) = await stream.new(10)
+    output = Output(entry.id, "labels", {"entry": entry.id})
+    assert await stream.settle([output]) == [output]
+    assert owner.tell("XLEN", named["labels"]) == 1
+    await stream.leave()
+
+
+def holds(node: clusters.Node, slot: int) -> bool:
+    mine = node.tell("CLUSTER", "MYID")
+    return any(
+        first <= slot <= last and primary[2] == mine
+        for first, last, primary, *_ in node.tell("CLUSTER", "SLOTS")
+    )
+
+
 def test_users_of_the_page_have_the_rights_of_the_security_page(tmp_path: Path) -> None:
     written = {line.split()[1]: set(line.split()[3:]) for line in users(tmp_path).read_text().splitlines()}
-    rules = [
-        line.split()[3:]
-        for line in (ROOT / "SECURITY.md").read_text().splitlines()
-        if line.startswith("ACL SETUSER reelrank ")
-    ]
-    assert written["reelrank"] == {word for rule in rules for word in rule} - {"reset", "on"}
+    page = (ROOT / "SECURITY.md").read_text().splitlines()
+
+    def rules(user: str) -> set[str]:
+        lines = [line.split()[3:] for line in page if line.startswith(f"ACL SETUSER {user} ")]
+        return {word for line in lines for word in line} - {"reset", "on"}
+
+    assert written["reelrank"] == rules("reelrank")
+    beyond_one_node = rules("reelrank-consumer") | {"+cluster|slots", "+asking", "+wait"}
+    assert {
+        word.replace("{", "").replace("}", "") for word in written["reelrank-consumer"]
+    } == beyond_one_node
     assert written["default"] == set()
 
 
-def test_the_url_of_the_page_is_one(tmp_path: Path) -> None:
-    (url,) = re.findall(r"url=(redis\+cluster://\S+)", (FOLDER / "README.md").read_text())
-    found = Several.parse(url)
-    assert found is not None
+def test_the_urls_of_the_page_are_some() -> None:
+    urls = re.findall(r"url=(redis\+cluster://\S+)", (FOLDER / "README.md").read_text())
+    assert len(urls) == 2  # the service's and the consumer's
     services = {(o["metadata"]["name"]) for o in rendered("redis-cluster") if o["kind"] == "Service"}
-    assert all(host.partition(".")[2] in services for host, _ in found.hosts)
+    for url in urls:
+        found = Several.parse(url)
+        assert found is not None
+        assert all(host.partition(".")[2] in services for host, _ in found.hosts)
