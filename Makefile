@@ -55,8 +55,8 @@ docker-test: .venv/.test  ## images and the compose topology, built, run, broken
 
 bundle: .venv/.test  ## remake the released bundle from KUAIRAND=<folder with the data set>, see models/README.md
 	$(BIN)/python -m training prepare --dataset kuairand-pure --source $(KUAIRAND) --out runs/data
-	$(BIN)/python -m training fit kuairand_pure --data runs/data --out runs/kuairand_pure
-	$(BIN)/python -m training export runs/kuairand_pure --data runs/data
+	$(BIN)/python -m training fit kuairand_objectives --data runs/data --out runs/kuairand_objectives
+	$(BIN)/python -m training export runs/kuairand_objectives --data runs/data
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
