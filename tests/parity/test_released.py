@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -13,7 +14,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.manifest import Manifest
+from models.fusion import FLOOR
+from models.manifest import VOCABULARY, Manifest
 from models.runtime import Bundle
 from models.store import BundleStore
 from models.vocabulary import UNKNOWN
@@ -21,6 +23,7 @@ from tests.conftest import ROOT, cli
 from tests.service.running import Service, running
 from tests.training.real_data import KUAIRAND, needs_kuairand
 from training.data import Dataset, load, prepare
+from training.objectives import INTEREST, NAMES, WATCH_TIME
 
 BUNDLES = ROOT / "models" / "bundles"
 STORE = BundleStore(BUNDLES)
@@ -77,6 +80,43 @@ def test_a_longer_watch_and_a_like_are_worth_more(manifest: Manifest) -> None:
     )
     assert (np.diff(plain, axis=1) > 0).all()
     assert (with_like > plain).all()
+
+
+def test_every_objective_is_told_and_its_weight_moves_the_slate_its_way(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    """On the mean of its logarithm, which is what the score is a sum of, in the first twenty."""
+    known = list(json.loads((STORE.path(STORE.current()) / VOCABULARY).read_bytes())["video_id"])
+    durations = np.random.default_rng(0).uniform(5, 200, 100)
+    slate = {
+        "user_id": "u",
+        "timestamp_ms": 1651331030000,
+        "candidates": [
+            {"video_id": video, "duration_s": float(d)}
+            for video, d in zip(known[:100], durations, strict=True)
+        ],
+    }
+    seen = [
+        {"event_id": f"e{i}", "user_id": "u", "video_id": video, "timestamp_ms": 1651330000000 + i, **watched}
+        for i, (video, watched) in enumerate(
+            zip(known[200:], 5 * [{"watch_time_s": 50.0, "duration_s": 50.0}], strict=False)
+        )
+    ]
+    everything = (WATCH_TIME, INTEREST, *NAMES)
+    assert set(manifest.objectives) == set(everything)
+    with running(BUNDLES, tmp_path) as service:
+        _post(service, "/label", {"events": seen})
+        for name in everything:
+            means = []
+            for weight in (-1.0, 0.0, 0.5, 1.0, 4.0):
+                weights = manifest.weights | {name: weight}
+                items = _post(service, "/rerank", slate | {"weights": weights, "top_k": 20})["items"]
+                assert set(items[0]["objectives"]) == set(everything)
+                told = [max(item["objectives"][name], FLOOR) for item in items]
+                means.append(float(np.log(told).mean()))
+            # Replies are rounded to six places, which is a tenth of the rarest objectives.
+            assert all(b >= a - 0.05 for a, b in itertools.pairwise(means)), (name, means)
+            assert means[-1] > means[0], name
 
 
 @needs_kuairand
