@@ -106,14 +106,17 @@ def test_every_objective_is_told_and_its_weight_moves_the_slate_its_way(
     assert set(manifest.objectives) == set(everything)
     with running(BUNDLES, tmp_path) as service:
         _post(service, "/label", {"events": seen})
+        told = [item["objectives"] for item in _post(service, "/rerank", slate)["items"]]
+        skip, long_view = ([each[name] for each in told] for name in ("skip", "long_view"))
+        assert np.corrcoef(skip, long_view)[0, 1] < -0.2  # nothing but the log says so
         for name in everything:
             means = []
             for weight in (-1.0, 0.0, 0.5, 1.0, 4.0):
                 weights = manifest.weights | {name: weight}
                 items = _post(service, "/rerank", slate | {"weights": weights, "top_k": 20})["items"]
                 assert set(items[0]["objectives"]) == set(everything)
-                told = [max(item["objectives"][name], FLOOR) for item in items]
-                means.append(float(np.log(told).mean()))
+                values = [max(item["objectives"][name], FLOOR) for item in items]
+                means.append(float(np.log(values).mean()))
             # Replies are rounded to six places, which is a tenth of the rarest objectives.
             assert all(b >= a - 0.05 for a, b in itertools.pairwise(means)), (name, means)
             assert means[-1] > means[0], name
