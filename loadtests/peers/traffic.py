@@ -62,6 +62,7 @@ def _slate(rng: random.Random, user: str, videos: Sequence[str]) -> dict[str, An
     return {
         "user_id": user,
         "timestamp_ms": NOW_MS,
+        "objectives": [],  # the peers tell scores and seconds only
         "candidates": [
             {
                 "video_id": f"new{i}" if rng.random() < 0.1 else videos[i],
