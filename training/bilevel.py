@@ -118,6 +118,25 @@ def outer_gradient(objective: Callable[[Params], Tensor], params: Params) -> tup
     return value.detach(), _by_name(attached, grads)
 
 
+def outer_gradients(
+    objectives: Callable[[Params], Tensor], params: Params
+) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    """M `[T]` and each v_t = ∇_θ' M_t: a backward for every objective, on one forward.
+
+    Args:
+        objectives: parameters -> M, one value an objective.
+        params: θ', the parameters after the inner step.
+    """
+    attached = {n: p.detach().requires_grad_() for n, p in params.items()}
+    with torch.enable_grad():
+        value_T = objectives(attached)
+        found = [
+            torch.autograd.grad(value, list(attached.values()), allow_unused=True, retain_graph=True)
+            for value in value_T
+        ]
+    return value_T.detach(), [_by_name(attached, grads) for grads in found]
+
+
 def parameters_of(model: nn.Module) -> dict[str, Tensor]:
     """θ by name, detached and sharing memory with the model."""
     return {n: p.detach() for n, p in model.named_parameters()}

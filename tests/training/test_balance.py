@@ -7,7 +7,8 @@ from typing import Literal
 import pytest
 import torch
 
-from training.labels._balance import objective_weights
+from training.balance import GradCraft
+from training.labels._balance import gradient_weights, objective_weights
 
 MEANS = torch.tensor([0.12, 0.25, 0.05])
 
@@ -51,3 +52,15 @@ def test_refuses_a_negative_sharpness_and_an_index_that_is_none() -> None:
         objective_weights(MEANS, tau=-1)
     with pytest.raises(ValueError, match="`disable`"):
         objective_weights(MEANS, disable=3)
+
+
+def test_gradients_of_objectives_are_weighed_by_the_gramian_of_all_their_parameters() -> None:
+    torch.manual_seed(0)
+    gradients = [{"a": torch.randn(2, 3), "b": torch.randn(4)} for _ in range(3)]
+    flat = torch.stack([torch.cat([g["a"].flatten(), g["b"]]) for g in gradients])
+    torch.testing.assert_close(gradient_weights(gradients, tau=0.1), GradCraft(0.1)(flat @ flat.T))
+
+
+def test_a_disabled_objectives_gradient_weighs_nothing_and_conflicts_with_nobody() -> None:
+    along, against = {"a": torch.tensor([1.0, 0.0])}, {"a": torch.tensor([-1.0, 0.1])}
+    assert gradient_weights([along, against, along], disable=1).tolist() == pytest.approx([1 / 3, 0, 1 / 3])

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.training.test_din import din, ids
-from training.bilevel import Inner, InnerLoss, Params, Rates, call, outer_gradient, parameters_of, step
+from training.bilevel import (
+    Inner,
+    InnerLoss,
+    Params,
+    Rates,
+    call,
+    outer_gradient,
+    outer_gradients,
+    parameters_of,
+    step,
+)
 from training.labels._meta import Moments
 from training.ot import soft_top_k
 
@@ -159,3 +170,20 @@ def test_an_element_that_no_gradient_has_reached_stays() -> None:
     moments = Moments({}, 0).after({"w": torch.tensor([0.0, 2.0])})
     moved = step({"w": torch.zeros(2)}, {"w": torch.tensor([1e-5, 2.0])}, moments.rates({"w": 0.1}))
     torch.testing.assert_close(moved["w"], torch.tensor([0.0, -0.1]))
+
+
+def test_gradients_of_several_objectives_are_those_of_each() -> None:
+    torch.manual_seed(0)
+    params = {"a": torch.randn(3), "b": torch.randn(2)}
+
+    def objectives(at: Params) -> torch.Tensor:
+        return torch.stack([(at["a"] ** 2).sum(), at["a"].sum() * at["b"].sum()])
+
+    def one_of(t: int, at: Params) -> torch.Tensor:
+        return objectives(at)[t]
+
+    values, each = outer_gradients(objectives, params)
+    for t, found in enumerate(each):
+        value, wanted = outer_gradient(partial(one_of, t), params)
+        assert value == values[t]
+        assert all(torch.equal(found[name], wanted[name]) for name in params)

@@ -289,6 +289,8 @@ def test_the_objectives_may_be_ones_own() -> None:
         {"bias": False, "inputs": "raw"},
         {"inputs": "log"},
         {"balance": "scaled"},
+        {"balance": "gradcraft", "tau": 0.1},
+        {"balance": "gradcraft", "disable": "engagement"},
         {"tau": 0.0},
         {"scaling": False},
         {"inner_optimiser": "adam", "lr_recommender": 1e-3, "weight_decay": 1.0},

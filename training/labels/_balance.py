@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-BalanceMode = Literal["poster", "scaled"]
+BalanceMode = Literal["poster", "scaled", "gradcraft"]
+"""`poster` and `scaled` weigh objectives by their values (`objective_weights`); `gradcraft` by the Gramian of
+their gradients (`gradient_weights`)."""
 
 _MOST_DECADES = 6  # an objective at 0 would be multiplied for ever
 
 
 def objective_weights(
-    values_T: Tensor, *, tau: float = 0.5, mode: BalanceMode = "scaled", disable: int | None = None
+    values_T: Tensor,
+    *,
+    tau: float = 0.5,
+    mode: Literal["poster", "scaled"] = "scaled",
+    disable: int | None = None,
 ) -> Tensor:
     """ω in M = Σ ω_i M_i.
 
@@ -53,3 +60,28 @@ def objective_weights(
                 break
             values = values * 10
     return torch.softmax(-tau * values, 0)
+
+
+def gradient_weights(
+    gradients_T: Sequence[Mapping[str, Tensor]], *, tau: float = 0.1, disable: int | None = None
+) -> Tensor:
+    """ω in Σ ω_i ∇M_i by GradCraft, as a ranker of many objectives is balanced (`training.balance`).
+
+    Args:
+        gradients_T: of each objective over the same parameters, by name.
+        tau: τ of GradCraft, how far lengths are brought to the longest's.
+        disable: index of an objective to leave out.
+
+    Returns:
+        `[T]`, detached.
+
+    Ours: LabelCraft balances by values, which says nothing of conflicts.
+    """
+    # TorchJD takes more than a second to import: only fits that need it wait for it.
+    from training.balance import GradCraft
+
+    flat_TP = torch.stack([torch.cat([g.flatten() for g in one.values()]) for one in gradients_T]).detach()
+    if disable is not None:
+        flat_TP[disable] = 0.0  # nothing is asked of it, and nothing given
+    weights: Tensor = GradCraft(tau)(flat_TP @ flat_TP.T)
+    return weights

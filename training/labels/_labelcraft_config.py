@@ -109,7 +109,7 @@ class LabelCraftConfig(Config):
     """Sharpness of dynamic balancing; 0 weighs the objectives equally."""
 
     balance: BalanceMode = "scaled"
-    """See `objective_weights`."""
+    """See `objective_weights` and, of `gradcraft`, `gradient_weights`."""
 
     disable: str | None = None
     """Name of an objective to leave out: the paper's ablation."""

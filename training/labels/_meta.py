@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from models.features import SEQUENCE_ID_COLUMNS
-from training.bilevel import Inner, Params, Rates, call, outer_gradient, parameters_of, step
+from training.bilevel import Inner, Params, Rates, call, outer_gradient, outer_gradients, parameters_of, step
 from training.data import Interactions
 from training.data._interactions import F32, I64
 from training.encoders import DIN, DinInputs, DinRows, Slates, slates
-from training.labels._balance import objective_weights
+from training.labels._balance import gradient_weights, objective_weights
 from training.labels._base import duration_s, explicit, watch_time_s
 from training.labels._labelcraft import LabelCraft
 from training.labels._labelcraft_config import LabelCraftConfig
@@ -238,18 +238,7 @@ class MetaLearner:
     ) -> MetaStep:
         ahead = step(params, inner.gradient(label_B), rates, self._decay)
         on_stage("look_ahead")
-        values_T = torch.zeros(0)
-        weights_T = torch.zeros(0)
-
-        def total(at: Params) -> Tensor:
-            nonlocal values_T, weights_T
-            values_T = self.measure(at, *held)
-            weights_T = objective_weights(
-                values_T, tau=self.config.tau, mode=self.config.balance, disable=self._disabled
-            )
-            return (weights_T * values_T).sum()
-
-        _, direction = outer_gradient(total, ahead)
+        values_T, weights_T, direction = self._direction(ahead, held)
         on_stage("hold_out")
         cotangent_B = inner.label_gradient(direction, rates)
         on_stage("label_gradient")
@@ -265,6 +254,31 @@ class MetaLearner:
         return seen._replace(
             objectives=values_T.detach().tolist(), weights=weights_T.tolist(), gradient_norm=float(norm)
         )
+
+    def _direction(
+        self, ahead: Params, held: tuple[DinInputs, Candidates]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Objectives of the recommender after the inner step, their weights, and v = Σ ω_i ∇_θ' M_i."""
+        config, values_T, weights_T = self.config, torch.zeros(0), torch.zeros(0)
+        mode = config.balance
+        if mode == "gradcraft":
+            values_T, each = outer_gradients(lambda at: self.measure(at, *held), ahead)
+            weights_T = gradient_weights(each, tau=config.tau, disable=self._disabled)
+            both = list(zip(weights_T, each, strict=True))
+            return (
+                values_T,
+                weights_T,
+                {name: torch.stack([w * g[name] for w, g in both]).sum(0) for name in ahead},
+            )
+
+        def total(at: Params) -> Tensor:
+            nonlocal values_T, weights_T
+            values_T = self.measure(at, *held)
+            weights_T = objective_weights(values_T, tau=config.tau, mode=mode, disable=self._disabled)
+            return (weights_T * values_T).sum()
+
+        _, direction = outer_gradient(total, ahead)
+        return values_T, weights_T, direction
 
     def _scores(self, params: Params, inputs: DinInputs) -> Tensor:
         """`[U, C]` predictions as the inner loss wants them."""
