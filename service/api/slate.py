@@ -29,9 +29,10 @@ def items(candidates: Candidates, slate: Slate, told: tuple[str, ...], top_k: in
     score, seconds, ratio, *objectives = _rounded(np.stack(columns)[:, order])
     ids = [candidates.video_id[i] for i in order]
     ranks = range(1, len(ids) + 1)
-    of_items = map(_objectives(told), *objectives) if told else repeat({}, len(ids))
     if slate.explanation is None:
-        return list(map(Item, ids, ranks, score, seconds, ratio, of_items))
+        written = map(_objectives(told), *objectives) if told else repeat({})
+        return list(map(Item, ids, ranks, score, seconds, ratio, written))
+    of_items = [dict(zip(told, values, strict=True)) for _, *values in zip(ids, *objectives, strict=True)]
     explained = _explanations(slate.explanation, order)
     return list(map(Item, ids, ranks, score, seconds, ratio, of_items, explained))
 

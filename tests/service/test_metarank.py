@@ -240,6 +240,16 @@ def test_a_body_that_makes_no_sense_is_told_so(client: httpx2.Client, body: byte
     assert is_problem(client.post("/feedback", content=body), status)
 
 
+def test_explained_ranks_list_what_the_score_is_made_of(client: httpx2.Client) -> None:
+    slate = {"event": "ranking", "id": "r", "timestamp": NOW_MS, "user": "u", "items": [{"id": "v1"}]}
+    plain = client.post("/rank/default", json=slate).raise_for_status().json()["items"][0]
+    assert "features" not in plain or plain["features"] is None
+    (item,) = client.post("/rank/default?explain=true", json=slate).raise_for_status().json()["items"]
+    assert {"watch_time", "interest", "part_interest", "watch_time_s_p50"} <= {
+        feature["name"] for feature in item["features"]
+    }
+
+
 def test_with_the_store_away_nothing_is_said_to_be_done(bundles: Path, tmp_path: Path) -> None:
     class Away(MemoryStore):
         async def record(self, user_id: str, events: Any) -> Any:

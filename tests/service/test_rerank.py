@@ -112,6 +112,9 @@ def test_a_caller_chooses_which_objectives_are_told(
     some = rerank(client, user, slate(20.0, 30.0, 40.0), objectives=told)["items"]
     for whole, part in zip(everything, some, strict=True):
         assert part == whole | {"objectives": {name: whole["objectives"][name] for name in told}}
+    body = {"user_id": user, "candidates": slate(20.0, 30.0, 40.0), "objectives": told}
+    explained = client.post("/rerank?explain=true", json=body).raise_for_status().json()["items"]
+    assert [item["objectives"] for item in explained] == [item["objectives"] for item in some]
 
 
 @pytest.mark.parametrize(

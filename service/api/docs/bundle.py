@@ -27,6 +27,8 @@ def name_what_it_has(document: Json, manifest: Manifest) -> None:
         "anyOf": [weights, {"type": "null"}],
         "default": None,
     }
+    told = {"type": "array", "items": {"enum": list(manifest.objectives)}}
+    schemas["RerankRequest"]["properties"]["objectives"] |= {"anyOf": [told, {"type": "null"}]}
     schemas["UserProfile"]["properties"]["profile"] = {
         "type": "object",
         "properties": {name: {"type": "number"} for name in manifest.profile_numbers}
