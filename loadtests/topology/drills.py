@@ -52,7 +52,7 @@ def hardened(topology: Topology) -> Found:
         for secret in topology.secrets.iterdir():
             need(secret.read_text().strip() not in values, f"{secret.name} is in the environment of {part}")
     refused = topology.sh("dc exec -T redis redis-cli GET rr:s:{ann} 2>&1")
-    need("NOPERM" in refused, f"the store lets anybody read: {refused}")
+    need("NOAUTH" in refused, f"the store lets anybody read: {refused}")
     service = "dc exec -T redis redis-cli -u redis://reelrank:{}@127.0.0.1:6379 CONFIG GET '*' 2>&1"
     refused = topology.sh(service.format((topology.secrets / "password_service").read_text()))
     need("NOPERM" in refused, f"the service may configure the store: {refused}")

@@ -166,7 +166,8 @@ def test_the_users_of_the_store_are_those_of_the_security_page(folder: Path) -> 
             re.MULTILINE,
         )
         assert [word for word in rules[name] if not word.startswith("#")] == line.split()
-    assert rules["default"][-2:] == ["-@all", "+ping"]
+    page = (ROOT / "SECURITY.md").read_text()
+    assert f"ACL SETUSER default reset {' '.join(['off', *rules['default']])}\n" in page
 
 
 def test_a_rotation_keeps_the_old_ones_until_it_is_settled(folder: Path) -> None:
