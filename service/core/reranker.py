@@ -152,7 +152,9 @@ def slate(
     bundle: Bundle, inputs: Mapping[str, Array], out: dict[str, Array], weights: Mapping[str, float]
 ) -> Slate:
     """Sort by what the ranker has answered, see `rerank`."""
-    nonfinite = [name for name, x in out.items() if not np.isfinite(x).all()]
+    nonfinite: list[str] = []
+    if not np.isfinite(np.concatenate([x.ravel() for x in out.values()])).all():  # all at once: it is rare
+        nonfinite = [name for name, x in out.items() if not np.isfinite(x).all()]
     for name in nonfinite:  # e.g. a duration below what float32 can hold
         finite: F32 = np.nan_to_num(out[name], nan=0.0, posinf=MAX_WATCH_TIME_S, neginf=0.0)
         out[name] = finite
