@@ -13,6 +13,7 @@ import typer
 from loadtests.load.budgets import read_budgets, verdicts
 from loadtests.load.plays import NAMES, RECORDED, play, replay
 from loadtests.load.stage import FULL, SMOKE
+from loadtests.load.stalls import SECONDS, stalls
 from loadtests.load.table import load_table
 from loadtests.load.trace import read_trace
 from loadtests.machine import Others, stamp
@@ -44,6 +45,7 @@ def main(
     try:
         version = version_folder(bundle)
         budgets = read_budgets()
+        still = stalls(SECONDS if pace is FULL else 0.2)
         if trace is not None:
             found[RECORDED] = replay(read_trace(trace), version, pace)
         wanted = names if trace is None or only is not None else ()
@@ -58,6 +60,7 @@ def main(
         "bundle": version.name,
         "seconds": round(time.monotonic() - began, 1),
         "others_share": others.share(),
+        "stalls": still,
         "figures": found,
         "budgets": [verdict.plain() for verdict in judged],
     }

@@ -14,7 +14,9 @@ def load_table(report: Mapping[str, Any]) -> str:
     found = report["figures"]
     parts = [
         f"`{report['command']}`, {report['date']}, commit `{report['commit']}`, bundle `{report['bundle']}`, "
-        f"{report['machine']}; {report['seconds']:.0f} s{_others(report['others_share'])}."
+        f"{report['machine']}; {report['seconds']:.0f} s{_others(report['others_share'])}. "
+        f"With nothing else to do, its cores stood still for {report['stalls']['share']:.1%} of the time, "
+        f"{report['stalls']['longest_ms']:.0f} ms at the longest."
     ]
     rows = [_row(name, figures) for name, figures in found.items() if name not in (START, OVERLOAD)]
     if rows:

@@ -97,6 +97,7 @@ def test_the_table_has_every_scenario_and_every_budget(smoke: tuple[str, dict[st
     assert "times the most" in table
     assert "after the start" in table
     assert 0 <= report["others_share"] <= 1
+    assert 0 <= report["stalls"]["share"] < 1
     assert len(report["budgets"]) == (ROOT / "loadtests" / "budgets.toml").read_text().count("\n[")
     for verdict in report["budgets"]:
         row = next(line for line in table.splitlines() if line.startswith(f"| {verdict['what']} |"))

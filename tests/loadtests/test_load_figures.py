@@ -16,6 +16,7 @@ from loadtests.load.figures import by_second, curve, percentiles_ms
 from loadtests.load.open_loop import Run
 from loadtests.load.plays import NAMES
 from loadtests.load.search import FIRST, capacity
+from loadtests.load.stalls import stalls, watch
 from loadtests.load.traffic import HOT, ZIPF, Traffic
 from loadtests.machine import Others
 from models.errors import BadInput
@@ -208,3 +209,14 @@ def test_what_we_do_ourselves_is_not_counted_as_others(monkeypatch: pytest.Monke
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     others = Others(clock=lambda: next(now))
     assert others.share() == 0.25  # 6 s of work, 4 of them ours, on 2 cores for 4 s
+
+
+# --- the machine
+
+
+def test_a_core_that_stands_still_is_seen_to() -> None:
+    times = iter([0.0, 1e-6, 0.1, 0.1 + 2e-4, 0.5, 1.0])  # what is shorter than half a millisecond is none
+    found = watch(1.0, clock=lambda: next(times))
+    assert found["share"] == pytest.approx(1.0 - 1e-6 - 2e-4)
+    assert found["longest_ms"] == 500.0
+    assert 0 <= stalls(0.05)["share"] < 1
