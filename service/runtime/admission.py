@@ -28,11 +28,13 @@ LABEL_COST: Final = 20
 MAX_RETRY_AFTER_S: Final = 30.0
 """Longer than any budget takes to drain, unless nothing drains at all."""
 
-LATE_SHARE: Final = 0.15
+LATE_SHARE: Final = 0.07
 """Of a slate's deadline: the loop may be late by so much before less is taken on. A request waits about three
-turns of the loop, until it is read, for its history and for its ranking; some are longer than the last."""
+turns of the loop, until it is read, for its history and for its ranking; some are longer than the last.
+Measured at twice the load on 2 cores: with .15, a tenth of all requests ended at their deadline (503) and p99
+was 240 to 690 ms; with this, none did and it was 60 ms."""
 
-UNREST_SHARE: Final = 0.5
+UNREST_SHARE: Final = 0.2
 """Of a slate's deadline: a loop that was not in time once for so long has more to do than it gets done. A
 burst is over by then; of what lasts, more in flight would only wait longer."""
 
