@@ -60,7 +60,11 @@ class FaultProxy:
         self._delay_s = seconds
 
     def half_open(self) -> None:
-        """Connections stay and are taken; what is sent goes nowhere, as behind a firewall that drops."""
+        """Connections stay and are taken; what is sent goes nowhere, as behind a firewall that drops.
+
+        A connection that has lost anything stays silent when the fault is healed: TCP never goes on behind a
+        gap, where the answer to one command would be taken for another's.
+        """
         self._silent = True
 
     def trickle(self, bytes_per_s: float) -> None:
@@ -114,7 +118,10 @@ class FaultProxy:
         try:
             answers, there = await self._connect()
             self._writers.add(there)
-            await asyncio.gather(self._pump(reader, there), self._pump(answers, writer, answer=True))
+            torn = asyncio.Event()
+            await asyncio.gather(
+                self._pump(reader, there, torn), self._pump(answers, writer, torn, answer=True)
+            )
         except (OSError, asyncio.CancelledError):
             pass  # the one side or the other has gone, which is what this is for
         finally:
@@ -128,10 +135,16 @@ class FaultProxy:
         return await asyncio.open_connection(*self._target)
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answer: bool = False
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        torn: asyncio.Event,
+        *,
+        answer: bool = False,
     ) -> None:
         while chunk := await reader.read(CHUNK):
-            if self._silent:
+            if self._silent or torn.is_set():
+                torn.set()
                 continue
             if self._delay_s:
                 await asyncio.sleep(self._delay_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from socket import create_connection
 
 import pytest
 from redis import Redis
@@ -44,6 +45,24 @@ def test_a_half_open_connection_answers_nothing_until_it_is_healed(proxy: FaultP
         client.ping()
     proxy.heal()
     assert client.ping()
+
+
+def test_a_connection_that_lost_bytes_says_nothing_more_and_a_new_one_does(proxy: FaultProxy) -> None:
+    """Or the answer to a later command would be taken for that of the lost one."""
+    with create_connection(("127.0.0.1", proxy.port), timeout=0.3) as torn:
+        torn.sendall(b"PING\r\n")
+        assert torn.recv(100) == b"+PONG\r\n"
+        proxy.half_open()
+        torn.sendall(b"ECHO first\r\n")
+        with pytest.raises(OSError, match="timed out"):
+            torn.recv(100)
+        proxy.heal()
+        torn.sendall(b"ECHO second\r\n")
+        with pytest.raises(OSError, match="timed out"):
+            torn.recv(100)
+    with create_connection(("127.0.0.1", proxy.port), timeout=5) as fresh:
+        fresh.sendall(b"PING\r\n")
+        assert fresh.recv(100) == b"+PONG\r\n"
 
 
 def test_a_cut_connection_is_noticed_and_a_new_one_works(proxy: FaultProxy, client: Redis) -> None:
