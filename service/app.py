@@ -153,6 +153,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
                 (SAVE_S, save_recorded),
             )
         ]
+        report_load()  # who scrapes before the first report finds the series, too
         beat.start()
         try:
             yield services

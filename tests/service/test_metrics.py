@@ -100,6 +100,15 @@ def json_line(number: int) -> str:
     return httpx2.Request("POST", "http://x", json=event(f"e{number}")).content.decode()
 
 
+def test_the_load_is_told_from_the_first_scrape(
+    bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who scales by it does not want to wait for a series."""
+    monkeypatch.setattr("service.runtime.beat.REPORT", 10**9)
+    with served(bundles, MemoryStore(), tmp_path) as client:
+        assert 'reelrank_in_flight{what="candidates"}' in client.get("/metrics").text
+
+
 def test_series_do_not_grow_with_what_callers_write(bundles: Path, tmp_path: Path) -> None:
     with served(bundles, MemoryStore(), tmp_path) as client:
 
