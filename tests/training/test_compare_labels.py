@@ -23,8 +23,9 @@ from training.__main__ import app
 from training.compare._digest import digest
 from training.compare._jobs import Job
 from training.compare._knobs import read_knobs
+from training.compare._pick import pick
 from training.compare.labels._fit import prepare as prepare_jobs
-from training.compare.labels._methods import METHODS, pick
+from training.compare.labels._methods import METHODS
 from training.compare.labels._world import CompareConfig, open_world
 from training.data import SyntheticConfig, prepare
 from training.fit import rules
@@ -273,8 +274,8 @@ def test_every_rule_that_is_served_is_a_row_of_its_own() -> None:
 
 
 def test_ablations_come_with_everything_or_when_asked_for() -> None:
-    assert {m.name for m in pick(None, ablations=None)} == {m.name for m in METHODS}
-    assert not any(m.ablation for m in pick(None, ablations=False))
-    assert [m.name for m in pick("wt, labelcraft", ablations=None)] == ["labelcraft", "wt"]
-    assert [m.name for m in pick("labelcraft frozen", ablations=None)] == ["labelcraft frozen"]
-    assert sum(m.ablation for m in pick("wt", ablations=True)) == 9
+    assert {m.name for m in pick(METHODS, None, ablations=None)} == {m.name for m in METHODS}
+    assert not any(m.ablation for m in pick(METHODS, None, ablations=False))
+    assert [m.name for m in pick(METHODS, "wt, labelcraft", ablations=None)] == ["labelcraft", "wt"]
+    assert [m.name for m in pick(METHODS, "labelcraft frozen", ablations=None)] == ["labelcraft frozen"]
+    assert sum(m.ablation for m in pick(METHODS, "wt", ablations=True)) == 9

@@ -19,7 +19,8 @@ from tests.conftest import done
 from tests.training.test_interactions import log_of
 from training.compare._concordance import concordance
 from training.compare._jobs import Job
-from training.compare.objectives import METHODS, CompareObjectivesConfig, pick
+from training.compare._pick import pick
+from training.compare.objectives import METHODS, CompareObjectivesConfig
 from training.compare.objectives._compare import jobs
 from training.compare.objectives._judge import FREQUENT, Judge, against_other_kind
 from training.data import SyntheticConfig, prepare
@@ -131,10 +132,10 @@ def test_seeds_come_one_after_the_other_and_ablations_less_often() -> None:
 
 
 def test_methods_are_picked_by_name() -> None:
-    assert [m.name for m in pick("pcgrad,gradcraft", ablations=None)] == ["gradcraft", "pcgrad"]
-    assert all(not m.ablation for m in pick(None, ablations=False))
+    assert [m.name for m in pick(METHODS, "pcgrad,gradcraft", ablations=None)] == ["gradcraft", "pcgrad"]
+    assert all(not m.ablation for m in pick(METHODS, None, ablations=False))
     with pytest.raises(BadInput, match="no method 'pcgard'; there are gradcraft, single"):
-        pick("pcgard", ablations=None)
+        pick(METHODS, "pcgard", ablations=None)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,8 @@ from tests.training.test_data_wechat import write as write_wechat
 from training.__main__ import app
 from training.compare._concordance import concordance
 from training.compare._jobs import Job
-from training.compare.watch_time import METHODS, WatchTimeConfig, pick
+from training.compare._pick import pick
+from training.compare.watch_time import METHODS, WatchTimeConfig
 from training.compare.watch_time._compare import jobs
 from training.compare.watch_time._fit import prepare as prepare_jobs
 from training.compare.watch_time._judge import Judge
@@ -189,9 +190,9 @@ def test_wrong_input_is_refused_before_anything_is_fitted(data: Path, knobs: Pat
 
 
 def test_ablations_come_with_everything_or_when_asked_for() -> None:
-    assert {m.name for m in pick(None, ablations=None)} == {m.name for m in METHODS}
-    assert not any(m.ablation for m in pick(None, ablations=False))
-    assert [m.name for m in pick("vr, lda", ablations=None)] == ["lda", "vr"]
+    assert {m.name for m in pick(METHODS, None, ablations=None)} == {m.name for m in METHODS}
+    assert not any(m.ablation for m in pick(METHODS, None, ablations=False))
+    assert [m.name for m in pick(METHODS, "vr, lda", ablations=None)] == ["lda", "vr"]
 
 
 @pytest.mark.parametrize(("seeds", "asked", "each"), [(5, 3, 3), (5, None, 5), (2, 3, 2)])

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from models.errors import BadInput
-
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -87,28 +85,3 @@ METHODS: Final = (
     _without("frozen", "g as it starts, nothing learned", freeze=True),
 )
 """Every row, in the order of the report."""
-
-
-def pick(names: str | None, *, ablations: bool | None) -> tuple[Method, ...]:
-    """The methods that a command asks for, in the order of `METHODS`.
-
-    Args:
-        names: separated by commas; `None` picks all that are no ablation.
-        ablations: whether the ablation rows come, too; `None`: only when nothing was named.
-
-    Raises:
-        BadInput: a name that no method has.
-    """
-    asked = {name.strip() for name in names.split(",") if name.strip()} if names is not None else None
-    unknown = sorted((asked or set()) - {method.name for method in METHODS})
-    if unknown or asked == set():
-        what = f"there is no method {unknown[0]!r}" if unknown else "--methods names nothing"
-        raise BadInput(f"{what}; there are {', '.join(method.name for method in METHODS)}.")
-    wanted = names is None if ablations is None else ablations
-    return tuple(
-        method
-        for method in METHODS
-        if (method.ablation and wanted)
-        or (not method.ablation and asked is None)
-        or (asked is not None and method.name in asked)
-    )

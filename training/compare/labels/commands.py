@@ -10,11 +10,12 @@ import typer
 
 from models.errors import BadInput
 from training.compare._knobs import read_knobs
+from training.compare._pick import pick
 from training.compare._run import partial_path, run_command, say
 from training.compare._stand import interval
 from training.compare.labels._columns import COLUMNS, digits, title
 from training.compare.labels._compare import compare_labels
-from training.compare.labels._methods import pick
+from training.compare.labels._methods import METHODS
 from training.compare.labels._world import CompareConfig
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -59,7 +60,7 @@ def labels(
     knobs = read_knobs(
         CompareConfig, config, {name: value for name, value in given.items() if value is not None}
     )
-    picked = pick(methods, ablations=ablations)
+    picked = pick(METHODS, methods, ablations=ablations)
     found = run_command(
         "compare",
         lambda report: compare_labels(data, out, picked, knobs, processes=jobs, on_progress=report),

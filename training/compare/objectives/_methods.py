@@ -14,7 +14,6 @@ from torchjd.aggregation import (
     PCGradWeighting,
 )
 
-from models.errors import BadInput
 from training.balance import Balancer, GradCraft
 from training.objectives import ObjectivesConfig
 
@@ -63,28 +62,3 @@ METHODS: Final = (
     ),
 )
 """Every row, in the order of the report. TorchJD has all but GradCraft."""
-
-
-def pick(names: str | None, *, ablations: bool | None) -> tuple[Method, ...]:
-    """The methods that a command asks for, in the order of `METHODS`.
-
-    Args:
-        names: separated by commas; `None` picks all that are no ablation.
-        ablations: whether the ablation rows come, too; `None`: only when nothing was named.
-
-    Raises:
-        BadInput: a name that no method has.
-    """
-    asked = {name.strip() for name in (names or "").split(",") if name.strip()}
-    unknown = sorted(asked - {method.name for method in METHODS})
-    if names is not None and (unknown or not asked):
-        what = f"there is no method {unknown[0]!r}" if unknown else "--methods names nothing"
-        raise BadInput(f"{what}; there are {', '.join(method.name for method in METHODS)}.")
-    wanted = names is None if ablations is None else ablations
-    return tuple(
-        method
-        for method in METHODS
-        if (method.ablation and wanted)
-        or (not method.ablation and names is None)
-        or (names is not None and method.name in asked)
-    )

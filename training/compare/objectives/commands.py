@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from training.compare._knobs import read_knobs
+from training.compare._pick import pick
 from training.compare._run import partial_path, run_command, say
 from training.compare._stand import interval
 
@@ -43,7 +44,7 @@ def objectives(
 ) -> None:
     """Fit ten objectives on one ranker under every balancer, and report AUC, GAUC, calibration and cost."""
     # TorchJD, with the solvers behind CAGrad, takes more than a second to import.
-    from training.compare.objectives import CompareObjectivesConfig, compare_objectives, pick
+    from training.compare.objectives import METHODS, CompareObjectivesConfig, compare_objectives
 
     given = {
         "seeds": seeds,
@@ -55,7 +56,7 @@ def objectives(
     knobs = read_knobs(
         CompareObjectivesConfig, config, {n: value for n, value in given.items() if value is not None}
     )
-    picked = pick(methods, ablations=ablations)
+    picked = pick(METHODS, methods, ablations=ablations)
     found = run_command(
         "compare",
         lambda report: compare_objectives(data, out, picked, knobs, processes=jobs, on_progress=report),

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from models.errors import BadInput
 from training.watch_time import (
     CREAD,
     CWM,
@@ -83,28 +82,3 @@ METHODS: Final = (
     _lda("lda median", "the median of the distribution over anchors instead of g", point="median"),
 )
 """Every row, in the order of the report."""
-
-
-def pick(names: str | None, *, ablations: bool | None) -> tuple[Method, ...]:
-    """The methods that a command asks for, in the order of `METHODS`.
-
-    Args:
-        names: separated by commas; `None` picks all that are no ablation.
-        ablations: whether the ablation rows come, too; `None`: only when nothing was named.
-
-    Raises:
-        BadInput: a name that no method has.
-    """
-    asked = {name.strip() for name in (names or "").split(",") if name.strip()}
-    unknown = sorted(asked - {method.name for method in METHODS})
-    if names is not None and (unknown or not asked):
-        what = f"there is no method {unknown[0]!r}" if unknown else "--methods names nothing"
-        raise BadInput(f"{what}; there are {', '.join(method.name for method in METHODS)}.")
-    wanted = names is None if ablations is None else ablations
-    return tuple(
-        method
-        for method in METHODS
-        if (method.ablation and wanted)
-        or (not method.ablation and names is None)
-        or (names is not None and method.name in asked)
-    )

@@ -10,10 +10,11 @@ from typing import Annotated, Any, get_args
 import typer
 
 from training.compare._knobs import read_knobs
+from training.compare._pick import pick
 from training.compare._run import partial_path, run_command, say
 from training.compare._stand import interval
 from training.compare.watch_time._compare import compare_watch_time
-from training.compare.watch_time._methods import pick
+from training.compare.watch_time._methods import METHODS
 from training.compare.watch_time._variants import compare_variants, read_variants
 from training.compare.watch_time._world import WatchTimeConfig
 from training.protocols import Protocol
@@ -66,7 +67,7 @@ def watch_time(
         "protocol": protocol,
     }
     knobs = read_knobs(WatchTimeConfig, config, {n: value for n, value in given.items() if value is not None})
-    picked = pick(methods, ablations=ablations)
+    picked = pick(METHODS, methods, ablations=ablations)
     found = run_command(
         "compare",
         lambda report: compare_watch_time(data, out, picked, knobs, processes=jobs, on_progress=report),
