@@ -121,7 +121,12 @@ def evaluate(
             found = judging.evaluate(
                 dataset,
                 log,
-                lambda rows: judging.predict_with(loaded, log, rows, lambda share: report("score", share)),
+                lambda rows: judging.Answers(
+                    judging.predict_with(loaded, log, rows, lambda share: report("score", share / 2)),
+                    judging.predict_with(
+                        loaded, log, rows, lambda share: report("score", (1 + share) / 2), together=True
+                    ),
+                ),
                 tabs=loaded.vocabulary.fields["tab"],
                 weights=loaded.manifest.weights,
                 window=window,
@@ -137,7 +142,10 @@ def evaluate(
             found = judging.evaluate(
                 dataset,
                 log,
-                lambda rows: predict(saved.fitted.ranker, log, rows, length),
+                lambda rows: judging.Answers(
+                    predict(saved.fitted.ranker, log, rows, length),
+                    predict(saved.fitted.ranker, log, rows, length, together=True),
+                ),
                 tabs=saved.fitted.vocabulary.fields["tab"],
                 weights=saved.fitted.weights,
                 window=window,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -24,22 +24,35 @@ BY_TAB_ROWS: Final = 100
 """Tabs with fewer rows in the window get no figures of their own."""
 
 
-def judge(log: Interactions, rows: I64, out: Predictions, weights: Mapping[str, float]) -> Figures:
+class Answers(NamedTuple):
+    """A ranker's outputs on the same rows, asked for in two ways; see `training.loop.predict`."""
+
+    by_row: Predictions
+    """Each row with all that came before it: the errors and the order of predicted seconds are of these."""
+    together: Predictions
+    """A user's rows as candidates of one request: the order within a user is of these."""
+
+    def take(self, rows: I64) -> Answers:
+        """Those of these rows."""
+        return Answers(self.by_row.take(rows), self.together.take(rows))
+
+
+def judge(log: Interactions, rows: I64, out: Answers, weights: Mapping[str, float]) -> Figures:
     """Every figure of `models.metrics.report` on `rows`, for the outputs of a ranker on them."""
-    score, _ = fuse(out.objectives, weights)
+    score, _ = fuse(out.together.objectives, weights)
     return report(
         user=log.user[rows],
         watch_time_s=log.watch_time_s[rows],
         duration_s=log.duration_s[rows],
         explicit=log.explicit[rows],
         long_view=long_view(log.watch_time_s[rows], log.duration_s[rows]),
-        predicted_s=out.watch_time_s,
+        predicted_s=out.by_row.watch_time_s,
         score=score,
     )
 
 
 def judge_by_tab(
-    log: Interactions, rows: I64, out: Predictions, weights: Mapping[str, float], tabs: list[str]
+    log: Interactions, rows: I64, out: Answers, weights: Mapping[str, float], tabs: list[str]
 ) -> dict[str, Figures]:
     """The same for each tab with at least `BY_TAB_ROWS` rows; `tabs` as the vocabulary lists them."""
     found: dict[str, Figures] = {}
@@ -70,14 +83,21 @@ def median_baseline(
 
 
 def predict_with(
-    bundle: Bundle, log: Interactions, rows: I64, on_step: Callable[[float], None] = lambda _: None
+    bundle: Bundle,
+    log: Interactions,
+    rows: I64,
+    on_step: Callable[[float], None] = lambda _: None,
+    *,
+    together: bool = False,
 ) -> Predictions:
-    """The exported graph's answers on rows of a log, each with its own causal history."""
+    """The exported graph's answers on rows of a log. Histories, `together` or not, as in `loop.predict`."""
     first = log.first_row()
+    asked = log.first_among(rows) if together else rows
     names = ["watch_time_s", *bundle.manifest.objectives]
     parts: list[list[F32]] = [[np.zeros(0, np.float32)] for _ in names]
     for start in range(0, len(rows), 1024):
-        x = inputs_for(log, rows[start : start + 1024], bundle.manifest.sequence_length, first)
+        of = slice(start, start + 1024)
+        x = inputs_for(log, rows[of], bundle.manifest.sequence_length, first, asked=asked[of])
         out = bundle.run_ranker({n: t.numpy() for n, t in x._asdict().items()}, names)
         for part, name in zip(parts, names, strict=True):
             part.append(out[name][:, 0].astype(np.float32))
@@ -128,7 +148,7 @@ def version_folder(folder: Path) -> Path:
 def evaluate(
     dataset: Dataset,
     log: Interactions,
-    predictions: Callable[[I64], Predictions],
+    answers: Callable[[I64], Answers],
     *,
     tabs: list[str],
     weights: Mapping[str, float],
@@ -140,7 +160,7 @@ def evaluate(
     Args:
         dataset: where `log` comes from.
         log: its exposures; everything before the window is history only.
-        predictions: rows -> outputs of a ranker.
+        answers: rows -> outputs of a ranker.
         tabs: the vocabulary's tabs.
         weights: for the fusion.
         window: half-open, milliseconds.
@@ -156,7 +176,7 @@ def evaluate(
         rows = rows[log.ids[rows, 3] == tabs.index(tab) + FIRST]
     if not len(rows):
         raise BadInput("no exposures lie in the window; give other dates.")
-    out = predictions(rows)
+    out = answers(rows)
     before = log.rows_between(0, window[0])
     figures: dict[str, Any] = dict(judge(log, rows, out, weights))
     figures["by_tab"] = judge_by_tab(log, rows, out, weights, tabs)

@@ -23,7 +23,7 @@ from training.config import Config
 from training.data import Boundaries, Dataset, Interactions, Split, split_by_time
 from training.data._interactions import I64
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
-from training.evaluate import judge, judge_by_tab, median_baseline
+from training.evaluate import Answers, judge, judge_by_tab, median_baseline
 from training.export import Labeler
 from training.labels import (
     D2Q,
@@ -312,13 +312,13 @@ def choose_weights(
     ranker: Ranker | ObjectivesRanker, log: Interactions, rows: I64, config: RunConfig
 ) -> dict[str, float]:
     """The weights with the highest NWTG@10 + NEG@10 on these rows; of many objectives see `choose_fusion`."""
-    out = predict(ranker, log, rows, config.loop.sequence_length)
+    out = predict(ranker, log, rows, config.loop.sequence_length, together=True)
     if config.objectives is not None:
         return choose_fusion(log, rows, out.objectives)
     best, best_weights = -np.inf, {"watch_time": 1.0, "interest": 1.0}
     for interest in config.fusion_grid:
         weights = {"watch_time": 1.0, "interest": interest}
-        figures = judge(log, rows, out, weights)
+        figures = judge(log, rows, Answers(out, out), weights)  # of the order alone
         value = sum(figures[name] or 0.0 for name in ("nwtg@10", "neg@10"))
         if value > best:
             best, best_weights = value, weights
@@ -336,7 +336,8 @@ def judge_once(dataset: Dataset, config: RunConfig, fitted: Fitted, at: Boundari
     log = dataset.interactions(fitted.vocabulary)
     to_ms = dataset.info.last_timestamp_ms + 1
     rows = split_by_time(log.timestamp_ms, at).test
-    out = predict(fitted.ranker, log, rows, config.loop.sequence_length)
+    length = config.loop.sequence_length
+    out = Answers(*(predict(fitted.ranker, log, rows, length, together=way) for way in (False, True)))
     tabs = fitted.vocabulary.fields["tab"]
     return Evaluation(
         fitted_before_ms=at.test_ms,

@@ -60,14 +60,16 @@ def judge_of(rows: int = 400, users: int = 30) -> Judge:
 
 def test_figures_are_those_of_the_metrics_and_their_means() -> None:
     judge = judge_of()
-    by = scores(400)
-    found = judge.figures(by)
+    by, together = scores(400), scores(400, seed=1)
+    found = judge.figures(by, together)
     like = judge.actual["like"]
     assert found["auc/like"] == auc(like, by["like"])
-    assert found["gauc/like"] == gauc(judge.user, like, by["like"])
+    assert found["gauc/like"] == gauc(judge.user, like, together["like"])
+    assert found["gauc_by_row/like"] == gauc(judge.user, like, by["like"])
     watched = judge.actual[WATCH_TIME]
     assert found["auc/watch_time"] == xauc(by[WATCH_TIME], watched)
-    assert found["gauc/watch_time"] == xgauc(judge.user, by[WATCH_TIME], watched)
+    assert found["gauc/watch_time"] == xgauc(judge.user, together[WATCH_TIME], watched)
+    assert found["gauc_by_row/watch_time"] == xgauc(judge.user, by[WATCH_TIME], watched)
     known = [value for name, value in found.items() if name.startswith("auc/") and value is not None]
     assert len(known) == len(NAMES) + 1
     assert found["auc"] == pytest.approx(np.mean(known))
@@ -76,8 +78,8 @@ def test_figures_are_those_of_the_metrics_and_their_means() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_mean_of_the_users_parts_is_the_figure(seed: int) -> None:
     judge = judge_of()
-    by = scores(400, seed)
-    figures, values = judge.figures(by), judge.values(by)
+    by, together = scores(400, seed), scores(400, seed + 10)
+    figures, values = judge.figures(by, together), judge.values(by, together)
     assert set(values) == {"auc", "gauc", "auc_frequent", "gauc_frequent"}
     for kind, value in values.items():
         assert value.mean() == pytest.approx(figures[kind], abs=1e-9)
@@ -96,7 +98,7 @@ def test_a_users_part_is_what_the_figure_moves_by_when_the_user_counts_more() ->
     """The first-order part, against the figure of a log in which one user's rows are there twice."""
     judge = judge_of(rows=600, users=60)
     by = scores(600)
-    values = judge.values(by)
+    values = judge.values(by, by)
     users = len(judge.users)
     moved, parts = [], []
     for u in range(0, users, 7):

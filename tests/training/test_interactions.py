@@ -78,6 +78,19 @@ def test_a_row_never_sees_its_own_feedback() -> None:
     np.testing.assert_array_equal(before.sequence_feedback, after.sequence_feedback)
 
 
+@given(logs, st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_window_begins_for_a_user_with_the_first_of_its_rows(
+    made: tuple[list[int], list[int], int], data: st.DataObject
+) -> None:
+    log = log_of(*made)
+    rows = np.array(data.draw(st.permutations(range(len(log)))), np.int64)
+    rows = rows[: data.draw(st.integers(0, len(log)))]
+    found = log.first_among(rows)
+    for row, first in zip(rows, found, strict=True):
+        assert first == min(other for other in rows if log.user[other] == log.user[row])
+
+
 def test_no_row_asks_for_no_history() -> None:
     log = log_of([0, 0], [1, 2])
     assert log.history(np.zeros(0, np.int64), 10).sequence_ids.shape == (0, 0, 4)

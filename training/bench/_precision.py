@@ -18,7 +18,7 @@ from models.manifest import RANKER
 from models.runtime import Bundle, session_options
 from training.bench._graphs import in_turns
 from training.data import Dataset
-from training.evaluate import evaluate, predict_with
+from training.evaluate import Answers, evaluate, predict_with
 from training.made_up import MadeUp
 
 FIGURES: Final = ("mae_s", "xauc", "gauc_long_view", "rows")
@@ -82,10 +82,11 @@ def bench_precision(
     for (name, ranker), times in zip(rankers.items(), timed, strict=True):
         variant = dataclasses.replace(bundle, ranker=ranker)
         answers = predict_with(variant, log, rows)
+        both = Answers(answers, predict_with(variant, log, rows, together=True))
         figures = evaluate(
             dataset,
             log,
-            lambda _, answers=answers: answers,  # type: ignore[misc]  # mypy infers no default's type
+            lambda _, both=both: both,  # type: ignore[misc]  # mypy infers no default's type
             tabs=bundle.vocabulary.fields["tab"],
             weights=manifest.weights,
             window=window,

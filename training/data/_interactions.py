@@ -106,6 +106,13 @@ class Interactions:
         """`[N]` index of the first row of each row's user."""
         return np.searchsorted(self.user, self.user, side="left").astype(np.int64)
 
+    def first_among(self, rows: I64) -> I64:
+        """`[B]` for each of `rows` the earliest of them that is its user's: where a window begins for it."""
+        # The log is in order of users, and of time within each.
+        ascending = np.sort(rows)
+        at = np.searchsorted(self.user[ascending], self.user[rows], side="left")
+        return ascending[at].astype(np.int64)
+
     def history(self, rows: I64, length: int, first: I64 | None = None) -> History:
         """What each row's user did strictly before it.
 

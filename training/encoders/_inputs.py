@@ -35,7 +35,9 @@ class RankerInputs(NamedTuple):
     """`[B, Q]` int64"""
 
 
-def inputs_for(log: Interactions, rows: I64, length: int, first: I64 | None = None) -> RankerInputs:
+def inputs_for(
+    log: Interactions, rows: I64, length: int, first: I64 | None = None, *, asked: I64 | None = None
+) -> RankerInputs:
     """Each of `rows` as a request of its own: one candidate, and the history the user had by then.
 
     Args:
@@ -43,11 +45,13 @@ def inputs_for(log: Interactions, rows: I64, length: int, first: I64 | None = No
         rows: `[B]` indices into it.
         length: most steps of history.
         first: `log.first_row()`, for callers that ask many times.
+        asked: `[B]` the rows at whose moment each is asked for; by default its own. With `log.first_among`
+            a user's rows are what `/rerank` gets: candidates that all meet one history.
 
     Returns:
         Inputs with N = 1 candidate each.
     """
-    history = log.history(rows, length, first)
+    history = log.history(rows if asked is None else asked, length, first)
     user = log.user[rows]
     return RankerInputs(
         sequence_ids=torch.from_numpy(history.sequence_ids),

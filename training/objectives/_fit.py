@@ -163,15 +163,23 @@ def order_figures(
 
 
 def predict_objectives(
-    ranker: ObjectivesRanker, log: Interactions, rows: I64, length: int, first: I64 | None = None
+    ranker: ObjectivesRanker,
+    log: Interactions,
+    rows: I64,
+    length: int,
+    first: I64 | None = None,
+    *,
+    together: bool = False,
 ) -> Found:
-    """Every objective on rows of a log, each with its own causal history; for any head."""
+    """Every objective on rows of a log; for any head. Histories, `together` or not, as in `loop.predict`."""
     first = log.first_row() if first is None else first
+    asked = log.first_among(rows) if together else rows
     ranker.eval()
     seconds, probability = [], [np.zeros((0, len(ranker.likely)), np.float32)]
     with torch.no_grad():
         for start in range(0, len(rows), _BATCH):
-            out = ranker.answers(inputs_for(log, rows[start : start + _BATCH], length, first))
+            part = slice(start, start + _BATCH)
+            out = ranker.answers(inputs_for(log, rows[part], length, first, asked=asked[part]))
             probability.append(out.probability[:, 0].numpy())
             if out.seconds is not None:
                 seconds.append(out.seconds[:, 0].numpy())

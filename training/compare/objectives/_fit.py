@@ -62,6 +62,7 @@ def _fit(
     parts = [(name,) for name in ALL] if method.alone else [ALL]
     raw: dict[str, F32] = {}
     calibrated: dict[str, F32] = {}
+    together: dict[str, F32] = {}
     more: dict[str, Any] = {}
     parameters = 0
     for i, part in enumerate(parts):
@@ -78,14 +79,17 @@ def _fit(
         raw |= _scores(world, ranker, config)
         calibrate(ranker, world.log, world.stop, config.loop.sequence_length)
         calibrated |= _scores(world, ranker, config)
+        together |= _scores(world, ranker, config, together=True)
         if not method.alone:
             more["curve"] = [epoch._asdict() for epoch in epochs]
             more["epochs"] = objective_epochs_kept(epochs)
-    if not all(np.isfinite(score).all() for score in calibrated.values()):
+    if not all(np.isfinite(score).all() for score in (*calibrated.values(), *together.values())):
         raise BadInput(f"{method.name} diverged with seed {seed}: its predictions are not all finite.")
-    figures = judge.figures(calibrated)
-    figures |= {f"raw_{n}": value for n, value in judge.figures(raw).items() if n.startswith("ece/")}
-    values = judge.values(calibrated)
+    figures = judge.figures(calibrated, together)
+    figures |= {
+        f"raw_{n}": value for n, value in judge.figures(raw, together).items() if n.startswith("ece/")
+    }
+    values = judge.values(calibrated, together)
     return {
         "figures": figures,
         "values": {name: np.round(value, 7).tolist() for name, value in values.items()},
@@ -117,7 +121,10 @@ def _fit_one(
     )
 
 
-def _scores(world: World, ranker: ObjectivesRanker, config: CompareObjectivesConfig) -> dict[str, F32]:
-    found = predict_objectives(ranker, world.log, world.test, config.loop.sequence_length)
+def _scores(
+    world: World, ranker: ObjectivesRanker, config: CompareObjectivesConfig, *, together: bool = False
+) -> dict[str, F32]:
+    length = config.loop.sequence_length
+    found = predict_objectives(ranker, world.log, world.test, length, together=together)
     scores = {name: found.probability[:, t] for t, name in enumerate(ranker.likely)}
     return scores if found.seconds is None else {WATCH_TIME: found.seconds} | scores

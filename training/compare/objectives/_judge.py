@@ -54,26 +54,31 @@ class Judge:
             if name == WATCH_TIME or min(yes, len(self.rows) - yes) >= FREQUENT
         )
 
-    def figures(self, scores: Scores) -> dict[str, float | None]:
+    def figures(self, scores: Scores, together: Scores) -> dict[str, float | None]:
         """`auc/<objective>` and `gauc/<objective>` (XAUC and XGAUC of watch time), their means over the
         objectives `auc` and `gauc`, over the `frequent` ones `auc_frequent` and `gauc_frequent`,
-        `ece/<objective>`, `mae_s`."""
+        `ece/<objective>`, `mae_s`; `gauc_by_row` and its like are GAUC of `scores`.
+
+        Args:
+            scores: each row with what came before it.
+            together: a user's rows as candidates of one request; GAUC is of these, see `loop.predict`.
+        """
         found: dict[str, float | None] = {}
         for name, of in self.actual.items():
             by = scores[name]
             if name == WATCH_TIME:
-                found[f"auc/{name}"], found[f"gauc/{name}"] = xauc(by, of), xgauc(self.user, by, of)
-                found["mae_s"] = mae_s(by, of)
+                found[f"auc/{name}"], found["mae_s"] = xauc(by, of), mae_s(by, of)
             else:
-                found[f"auc/{name}"], found[f"gauc/{name}"] = auc(of, by), gauc(self.user, of, by)
-                found[f"ece/{name}"] = ece(of, by)
-        for kind in ("auc", "gauc"):
+                found[f"auc/{name}"], found[f"ece/{name}"] = auc(of, by), ece(of, by)
+            found[f"gauc/{name}"] = self._order_within(name, together[name])
+            found[f"gauc_by_row/{name}"] = self._order_within(name, by)
+        for kind in ("auc", "gauc", "gauc_by_row"):
             for mean, names in ((kind, tuple(self.actual)), (f"{kind}_frequent", self.frequent)):
                 known = [value for n in names if (value := found[f"{kind}/{n}"]) is not None]
                 found[mean] = float(np.mean(known)) if known else None
         return found
 
-    def values(self, scores: Scores) -> dict[str, F64]:
+    def values(self, scores: Scores, together: Scores) -> dict[str, F64]:
         """`[U]` each user's part in the four means, so that users can be drawn again: their plain means over
         the users are the figures.
 
@@ -84,7 +89,7 @@ class Judge:
             v_u = mean_o A_o + mean_o  2 U M_ou / Σ M_o (C_ou / M_ou - A_o)
             v_u = mean_o G_o + mean_o  U n_u / Σ n (G_ou - G_o)      over users with rows of both kinds
         """
-        each = {name: self._parts(name, scores[name]) for name in self.judged}
+        each = {name: self._parts(name, scores[name], together[name]) for name in self.judged}
         found = {}
         for kind in ("auc", "gauc"):
             for mean, names in ((kind, self.judged), (f"{kind}_frequent", self.frequent)):
@@ -93,7 +98,11 @@ class Judge:
                     found[mean] = np.mean(mine, axis=0)
         return found
 
-    def _parts(self, name: str, by: F32) -> dict[str, F64]:
+    def _order_within(self, name: str, by: F32) -> float | None:
+        of = self.actual[name]
+        return xgauc(self.user, by, of) if name == WATCH_TIME else gauc(self.user, of, by)
+
+    def _parts(self, name: str, by: F32, together: F32) -> dict[str, F64]:
         """`[U]` each user's part in AUC and GAUC of one objective."""
         users, of = len(self.users), self.actual[name]
         right_R, among_R = concordance(by, of) if name == WATCH_TIME else against_other_kind(by, of)
@@ -101,7 +110,7 @@ class Judge:
         among_U: F64 = np.bincount(self.place, among_R, minlength=users).astype(np.float64)
         level = right_U.sum() / among_U.sum()
         found = {"auc": level + 2 * users * (right_U - level * among_U) / among_U.sum()}
-        right_U, among_U = self._within(by, of)
+        right_U, among_U = self._within(together, of)
         both = among_U > 0
         if both.any():
             weight_U = np.where(both, self._count_U, 0).astype(np.float64)
