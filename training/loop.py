@@ -230,15 +230,27 @@ def _running_mean(average: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
 
 
 def predict_seconds(
-    ranker: Ranker, log: Interactions, rows: I64, length: int, first: I64 | None = None, batch: int = 2048
+    ranker: Ranker,
+    log: Interactions,
+    rows: I64,
+    length: int,
+    first: I64 | None = None,
+    batch: int = 2048,
+    *,
+    together: bool = False,
 ) -> F32:
-    """`[R]` predicted watch time of rows of a log, each with its own causal history; for any head."""
+    """`[R]` predicted watch time of rows of a log; for any head. Histories, `together` or not, as in
+    `predict`."""
     first = log.first_row() if first is None else first
+    asked = log.first_among(rows) if together else rows
     ranker.eval()
-    parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+    seconds = [np.zeros(0, np.float32)]
     with torch.no_grad():
-        seconds = [ranker.seconds(inputs_for(log, part, length, first))[:, 0].numpy() for part in parts]
-    return np.concatenate([np.zeros(0, np.float32), *seconds])
+        for start in range(0, len(rows), batch):
+            part = slice(start, start + batch)
+            x = inputs_for(log, rows[part], length, first, asked=asked[part])
+            seconds.append(ranker.seconds(x)[:, 0].numpy())
+    return np.concatenate(seconds)
 
 
 class Predictions(NamedTuple):

@@ -179,7 +179,9 @@ def _lda(
         censored=dataset.censored(vocabulary),
         on_step=on,
     )
-    seconds = predict_seconds(ranker, log, rows, loop.sequence_length)
+    seconds, score = (
+        predict_seconds(ranker, log, rows, loop.sequence_length, together=way) for way in (False, True)
+    )
 
     def answer(x: RankerInputs) -> F32:
         with torch.no_grad():
@@ -188,8 +190,8 @@ def _lda(
     try:
         probes = make_probes(log, rows, loop.sequence_length, most=config.probes, seed=config.seed)
     except BadInput:
-        return _Found(epochs_kept(epochs), seconds, seconds=seconds)
-    return _Found(epochs_kept(epochs), seconds, seconds=seconds, probe=moved(answer, probes))
+        return _Found(epochs_kept(epochs), score, seconds=seconds)
+    return _Found(epochs_kept(epochs), score, seconds=seconds, probe=moved(answer, probes))
 
 
 def _sasrec(

@@ -20,6 +20,8 @@ GROUPED: Final = (
 _HOW = """\
 Each user's own rows of the window are put in the order of a score; what lies in the first k = {k} places is
 shown. Users with more than k rows are judged. Rows a score does not tell apart come in a random order.
+Bundles, runs and `lda` know of a user what came before the window, as of one request for all these rows;
+SASRec4SV's heads and DIN, whose histories say little of outcomes or nothing, what came before each row.
 
 * **Relevant** is what was watched for more than {threshold:g} standard deviation above the mean of its
   minute of duration (watch-time gain, WTG), by means and deviations of the rows before the window:

@@ -23,8 +23,8 @@ from training.compare.audit._world import AuditConfig, AuditWorld
 from training.data import Interactions
 from training.data._interactions import F32, F64, I64
 from training.encoders import RankerInputs
-from training.evaluate import predict_with
-from training.loop import Predictions, predict
+from training.evaluate import Answers, predict_with
+from training.loop import predict
 from training.probe import Moved, make_probes, moved
 
 Kind = Literal["reference", "encoder", "label"]
@@ -89,7 +89,10 @@ def of_bundle(
     says = _seen(manifest.version, manifest.training.watermark_ms, world, allow_seen=allow_seen)
     log = world.dataset.interactions(bundle.vocabulary, manifest.profile_numbers)
     at = _Placed.of(world, bundle.vocabulary)
-    out = predict_with(bundle, log, at.rows, on_progress)
+    out = Answers(
+        predict_with(bundle, log, at.rows, lambda share: on_progress(share / 2)),
+        predict_with(bundle, log, at.rows, lambda share: on_progress((1 + share) / 2), together=True),
+    )
     names = ["watch_time_s", *manifest.objectives]
 
     def answer(x: RankerInputs) -> dict[str, F32]:
@@ -130,7 +133,7 @@ def of_run(
     with torch.no_grad():
         made = fitted.labeler(torch.from_numpy(log.feedback[at.rows]), torch.from_numpy(log.groups[at.rows]))
     by_name = dict(zip(fitted.labeler.names, made, strict=True))
-    out = predict(fitted.ranker, log, at.rows, length)
+    out = Answers(*(predict(fitted.ranker, log, at.rows, length, together=way) for way in (False, True)))
     return [
         *_ranked(folder.name, says, out, fitted.weights, at, probe),
         *(_label(name, by_name[name].numpy(), at) for name in served),
@@ -180,14 +183,14 @@ def _picked(labels: Sequence[str] | None, served: Sequence[str]) -> tuple[str, .
 def _ranked(
     name: str,
     says: str,
-    out: Predictions,
+    out: Answers,
     weights: Mapping[str, float],
     at: _Placed,
     probe: Mapping[str, Mapping[str, Moved]],
 ) -> list[Subject]:
-    values = out.objectives
+    values = out.together.objectives
     score, _ = fuse(values, weights)
-    seconds = out.watch_time_s[at.back]
+    seconds = out.by_row.watch_time_s[at.back]
     fused = ", ".join(f"{key} {value:g}" for key, value in weights.items() if value)
     first = Subject(
         f"{name} {SCORE}", f"{fused}; {says}", "encoder", score[at.back], seconds=seconds, probe=probe
