@@ -115,14 +115,10 @@ def boundaries(dataset: Dataset, config: RunConfig, *, judged: bool) -> Boundari
     Raises:
         BadInput: the log has too few days.
     """
-    info = dataset.info
-    return Boundaries.at_last_days(
-        info.first_timestamp_ms,
-        info.last_timestamp_ms,
-        meta_days=config.meta_days,
-        stop_days=config.stop_days if judged else 0,
+    return dataset.last_days(
         test_days=config.test_days if judged else 0,
-        utc_offset_hours=info.utc_offset_hours,
+        stop_days=config.stop_days if judged else 0,
+        meta_days=config.meta_days,
     )
 
 

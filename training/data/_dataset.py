@@ -14,6 +14,7 @@ import polars as pl
 from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS, category_of
 from models.vocabulary import UNKNOWN, Vocabulary
 from training.data._interactions import F32, F64, I64, Interactions
+from training.data._split import Boundaries
 from training.data._tables import Info, Tables
 
 # Shape suffixes: N rows of the log, U users in it, P and Q profile features.
@@ -49,6 +50,18 @@ class Dataset:
     def profile_categories(self) -> tuple[str, ...]:
         """Names of the categorical ones, in the order of `Interactions.profile_ids`."""
         return self.info.profile.categories
+
+    def last_days(self, *, test_days: int, stop_days: int, meta_days: int = 0) -> Boundaries:
+        """Windows of whole days from the end of the log; see `Boundaries.at_last_days`."""
+        info = self.info
+        return Boundaries.at_last_days(
+            info.first_timestamp_ms,
+            info.last_timestamp_ms,
+            meta_days=meta_days,
+            stop_days=stop_days,
+            test_days=test_days,
+            utc_offset_hours=info.utc_offset_hours,
+        )
 
     def vocabulary(self, before_ms: int | None = None, min_count: int = 1) -> Vocabulary:
         """The ids seen before a moment, the most frequent first (ties by id).

@@ -133,14 +133,7 @@ def open_audit(data: Path, config: AuditConfig) -> AuditWorld:
     """
     dataset = load(data)
     info, log = dataset.info, dataset.log
-    at = Boundaries.at_last_days(
-        info.first_timestamp_ms,
-        info.last_timestamp_ms,
-        meta_days=0,
-        stop_days=config.stop_days,
-        test_days=config.test_days,
-        utc_offset_hours=info.utc_offset_hours,
-    )
+    at = dataset.last_days(test_days=config.test_days, stop_days=config.stop_days)
     time, tab = log["timestamp_ms"].to_numpy(), log["tab"]
     judged = time >= at.test_ms
     if info.main_tab is not None and not config.all_tabs:

@@ -10,9 +10,10 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from models.errors import BadInput
+from training.compare._facts import facts_of
 from training.compare.labels._judge import Window
 from training.config import Config
-from training.data import Boundaries, Dataset, Interactions, Split, load, ms_to_day, split_by_time
+from training.data import Boundaries, Dataset, Interactions, Split, load, split_by_time
 from training.data._interactions import I64
 from training.labels import LabelCraftConfig
 from training.recipes import any_log
@@ -64,32 +65,22 @@ class World:
 
     def facts(self) -> dict[str, Any]:
         """Windows and counts, as JSON."""
-        info, log = self.dataset.info, self.log
+        log, cuts = self.log, (*self.window.cuts, *self.window.left_out)
         windows = {
             "train": self.split.train,
             "meta": self.split.meta,
             "early_stop": self.split.early_stop,
             "test": self.split.test,
         }
-        found: dict[str, Any] = {
-            "dataset": info.dataset,
-            "source": info.source,
-            "licence": info.licence,
-            "rows": len(log),
-            "windows": {},
-        }
-        for name, rows in windows.items():
+
+        def tell(rows: I64) -> dict[str, Any]:
             _, counts = np.unique(log.user[rows], return_counts=True)
-            days = [ms_to_day(int(log.timestamp_ms[rows].min()), info.utc_offset_hours)] if len(rows) else []
-            days += [ms_to_day(int(log.timestamp_ms[rows].max()), info.utc_offset_hours)] if len(rows) else []
-            found["windows"][name] = {
-                "days": days,
-                "rows": len(rows),
-                "users": len(counts),
-                **{f"users@{k}": int((counts > k).sum()) for k in (*self.window.cuts, *self.window.left_out)},
+            return {
+                **{f"users@{k}": int((counts > k).sum()) for k in cuts},
                 "explicit_share": float(log.explicit[rows].mean()) if len(rows) else None,
             }
-        return found
+
+        return facts_of(self.dataset, log, windows, tell)
 
 
 def open_world(data: Path, config: CompareConfig) -> World:
@@ -99,15 +90,7 @@ def open_world(data: Path, config: CompareConfig) -> World:
         BadInput: the log cannot be read, is too short, or nobody of the test window has enough rows.
     """
     dataset = load(data)
-    info = dataset.info
-    at = Boundaries.at_last_days(
-        info.first_timestamp_ms,
-        info.last_timestamp_ms,
-        meta_days=config.meta_days,
-        stop_days=config.stop_days,
-        test_days=config.test_days,
-        utc_offset_hours=info.utc_offset_hours,
-    )
+    at = dataset.last_days(test_days=config.test_days, stop_days=config.stop_days, meta_days=config.meta_days)
     log = dataset.interactions(dataset.vocabulary(at.early_stop_ms, config.min_count))
     split = split_by_time(log.timestamp_ms, at)
     if not len(split.train):

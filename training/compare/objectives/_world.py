@@ -11,8 +11,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from models.errors import BadInput
 from models.vocabulary import Vocabulary
+from training.compare._facts import facts_of
 from training.config import Config
-from training.data import Boundaries, Dataset, Interactions, load, ms_to_day, split_by_time
+from training.data import Dataset, Interactions, load, split_by_time
 from training.data._interactions import I64
 from training.encoders import FeedbackEncoderConfig
 from training.loop import LoopConfig
@@ -77,24 +78,13 @@ class World:
 
     def facts(self) -> dict[str, Any]:
         """Windows, counts and the share of rows at which each outcome happened, as JSON."""
-        info, log = self.dataset.info, self.log
-        windows = {}
-        for name, rows in {"train": self.known, "early_stop": self.stop, "test": self.test}.items():
-            at = log.timestamp_ms[rows]
-            happened = outcomes(log.feedback[rows])
-            windows[name] = {
-                "days": [ms_to_day(int(t), info.utc_offset_hours) for t in (at.min(), at.max())],
-                "rows": len(rows),
-                "users": len(np.unique(log.user[rows])),
-                "happened": dict(zip(NAMES, happened.sum(axis=0).astype(int).tolist(), strict=True)),
-            }
-        return {
-            "dataset": info.dataset,
-            "source": info.source,
-            "licence": info.licence,
-            "rows": len(log),
-            "windows": windows,
-        }
+
+        def tell(rows: I64) -> dict[str, Any]:
+            happened = outcomes(self.log.feedback[rows]).sum(axis=0).astype(int)
+            return {"happened": dict(zip(NAMES, happened.tolist(), strict=True))}
+
+        windows = {"train": self.known, "early_stop": self.stop, "test": self.test}
+        return facts_of(self.dataset, self.log, windows, tell)
 
 
 def open_world(data: Path, config: CompareObjectivesConfig) -> World:
@@ -104,15 +94,7 @@ def open_world(data: Path, config: CompareObjectivesConfig) -> World:
         BadInput: the log cannot be read or is too short.
     """
     dataset = load(data)
-    info = dataset.info
-    at = Boundaries.at_last_days(
-        info.first_timestamp_ms,
-        info.last_timestamp_ms,
-        meta_days=0,
-        stop_days=config.stop_days,
-        test_days=config.test_days,
-        utc_offset_hours=info.utc_offset_hours,
-    )
+    at = dataset.last_days(test_days=config.test_days, stop_days=config.stop_days)
     vocabulary = dataset.vocabulary(at.early_stop_ms, config.min_count)
     log = dataset.interactions(vocabulary)
     split = split_by_time(log.timestamp_ms, at)

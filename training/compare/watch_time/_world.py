@@ -11,8 +11,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from models.errors import BadInput
 from models.vocabulary import Vocabulary
+from training.compare._facts import facts_of
 from training.config import Config
-from training.data import Boundaries, Dataset, Interactions, load, ms_to_day, split_by_time
+from training.data import Dataset, Interactions, load, split_by_time
 from training.data._interactions import I64
 from training.encoders import FeedbackEncoderConfig
 from training.fit import in_main_tab
@@ -72,24 +73,16 @@ class World:
 
     def facts(self) -> dict[str, Any]:
         """Windows and counts, as JSON."""
-        info, log = self.dataset.info, self.log
-        found: dict[str, Any] = {
-            "dataset": info.dataset,
-            "source": info.source,
-            "licence": info.licence,
-            "rows": len(log),
-            "windows": {},
-        }
-        for name, rows in {"train": self.known, "early_stop": self.stop, "test": self.test}.items():
-            at = log.timestamp_ms[rows]
-            found["windows"][name] = {
-                "days": [ms_to_day(int(t), info.utc_offset_hours) for t in (at.min(), at.max())],
-                "rows": len(rows),
-                "users": len(np.unique(log.user[rows])),
-                "mean_watch_time_s": float(log.watch_time_s[rows].mean()),
-                "median_watch_time_s": float(np.median(log.watch_time_s[rows])),
-            }
-        return found
+        watched = self.log.watch_time_s
+        return facts_of(
+            self.dataset,
+            self.log,
+            {"train": self.known, "early_stop": self.stop, "test": self.test},
+            lambda rows: {
+                "mean_watch_time_s": float(watched[rows].mean()),
+                "median_watch_time_s": float(np.median(watched[rows])),
+            },
+        )
 
 
 def open_world(data: Path, config: WatchTimeConfig) -> World:
@@ -103,14 +96,7 @@ def open_world(data: Path, config: WatchTimeConfig) -> World:
     if config.protocol is not None:
         return _under(config.protocol, dataset, config.min_count)
     info = dataset.info
-    at = Boundaries.at_last_days(
-        info.first_timestamp_ms,
-        info.last_timestamp_ms,
-        meta_days=0,
-        stop_days=config.stop_days,
-        test_days=config.test_days,
-        utc_offset_hours=info.utc_offset_hours,
-    )
+    at = dataset.last_days(test_days=config.test_days, stop_days=config.stop_days)
     vocabulary = dataset.vocabulary(at.early_stop_ms, config.min_count)
     log = dataset.interactions(vocabulary)
     split = split_by_time(log.timestamp_ms, at)
