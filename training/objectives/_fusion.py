@@ -35,10 +35,15 @@ def choose_fusion(log: Interactions, rows: I64, values: Mapping[str, F32]) -> di
     a value under which NWTG or NEG falls below that of watch time alone is not taken (a spread of durations
     alone is cheap: any order of less sense has more of it).
 
+    Searched on half of the users of KuaiRand-Pure's early-stop day, weights gain on the other half, too: NWTG
+    1.6 %, DS 4 %, NEG a third of what watch time alone has (twelve halves). Asked to exceed one or two
+    standard errors over users, gains were less there: few moves are left.
+
     Args:
         log: every exposure.
         rows: `[R]` early-stop rows.
-        values: by objective `[R]` in [0, 1], `watch_time` among them.
+        values: by objective `[R]` in [0, 1], `watch_time` among them, a user's rows as candidates of one
+            request (see `loop.predict`): row by row, explicit feedback seems to predict its contrary.
 
     Returns:
         A weight for each objective: `watch_time` 1, positive ones 0 or more, negative ones below 0.
