@@ -105,10 +105,15 @@ def test_one_that_asks_for_a_password_later_is_said_to(setting: Setting) -> None
     owner: Any = Redis(unix_socket_path=path, password="hidden-word")
     try:
         owner.client_kill_filter(_type="normal", skipme=True)
-        reply = setting.label(event_id="locked")
-        assert reply.status_code == 503
-        assert "uthentication" in reply.json()["detail"]
-        assert "hidden-word" not in reply.text
+        said = []
+        for _ in range(5):  # the first may still be written into a connection that was just ended
+            reply = setting.label(event_id="locked")
+            assert reply.status_code == 503
+            said.append(reply.text)
+            if "uthentication" in reply.json()["detail"]:
+                break
+        assert "uthentication" in said[-1]
+        assert "hidden-word" not in "".join(said)
     finally:
         owner.config_set("requirepass", "")
         owner.close()
