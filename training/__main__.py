@@ -22,7 +22,6 @@ from training.compare.audit.commands import audit
 from training.compare.commands import app as compare_app
 from training.export import export as write_bundle
 from training.label import label_log
-from training.loop import predict
 from training.progress import progress
 from training.provenance import provenance
 from training.reference import reference, republish, same_log
@@ -121,12 +120,7 @@ def evaluate(
             found = judging.evaluate(
                 dataset,
                 log,
-                lambda rows: judging.Answers(
-                    judging.predict_with(loaded, log, rows, lambda share: report("score", share / 2)),
-                    judging.predict_with(
-                        loaded, log, rows, lambda share: report("score", (1 + share) / 2), together=True
-                    ),
-                ),
+                lambda rows: judging.answers_with(loaded, log, rows, lambda share: report("score", share)),
                 tabs=loaded.vocabulary.fields["tab"],
                 weights=loaded.manifest.weights,
                 window=window,
@@ -142,10 +136,7 @@ def evaluate(
             found = judging.evaluate(
                 dataset,
                 log,
-                lambda rows: judging.Answers(
-                    predict(saved.fitted.ranker, log, rows, length),
-                    predict(saved.fitted.ranker, log, rows, length, together=True),
-                ),
+                lambda rows: judging.answers_of(saved.fitted.ranker, log, rows, length),
                 tabs=saved.fitted.vocabulary.fields["tab"],
                 weights=saved.fitted.weights,
                 window=window,

@@ -17,15 +17,17 @@ from models.store import BundleStore
 from models.vocabulary import FIRST
 from training.data import DAY_MS, Dataset, Interactions, day_to_ms
 from training.data._interactions import F32, I64
-from training.encoders import inputs_for
-from training.loop import Predictions, predictions
+from training.encoders import batches_for
+from training.loop import Predictions, ServedRanker, predict, predictions
 
+BATCH: Final = 1024
+"""Rows that an exported graph is asked at once."""
 BY_TAB_ROWS: Final = 100
 """Tabs with fewer rows in the window get no figures of their own."""
 
 
 class Answers(NamedTuple):
-    """A ranker's outputs on the same rows, asked for in two ways; see `training.loop.predict`."""
+    """A ranker's outputs on the same rows, asked for in two ways; see `batches_for`."""
 
     by_row: Predictions
     """Each row with all that came before it: the errors and the order of predicted seconds are of these."""
@@ -90,19 +92,31 @@ def predict_with(
     *,
     together: bool = False,
 ) -> Predictions:
-    """The exported graph's answers on rows of a log. Histories, `together` or not, as in `loop.predict`."""
-    first = log.first_row()
-    asked = log.first_among(rows) if together else rows
+    """The exported graph's answers on rows of a log; `together` as of `batches_for`."""
     names = ["watch_time_s", *bundle.manifest.objectives]
     parts: list[list[F32]] = [[np.zeros(0, np.float32)] for _ in names]
-    for start in range(0, len(rows), 1024):
-        of = slice(start, start + 1024)
-        x = inputs_for(log, rows[of], bundle.manifest.sequence_length, first, asked=asked[of])
+    length = bundle.manifest.sequence_length
+    for i, x in enumerate(batches_for(log, rows, length, batch=BATCH, together=together), 1):
         out = bundle.run_ranker({n: t.numpy() for n, t in x._asdict().items()}, names)
         for part, name in zip(parts, names, strict=True):
             part.append(out[name][:, 0].astype(np.float32))
-        on_step(min(1.0, (start + 1024) / len(rows)))
+        on_step(min(1.0, i * BATCH / len(rows)))
     return predictions(dict(zip(names, map(np.concatenate, parts), strict=True)))
+
+
+def answers_of(ranker: ServedRanker, log: Interactions, rows: I64, length: int) -> Answers:
+    """What the torch modules say of rows, asked in both ways."""
+    return Answers(*(predict(ranker, log, rows, length, together=way) for way in (False, True)))
+
+
+def answers_with(
+    bundle: Bundle, log: Interactions, rows: I64, on_step: Callable[[float], None] = lambda _: None
+) -> Answers:
+    """What an exported graph says of rows, asked in both ways."""
+    return Answers(
+        predict_with(bundle, log, rows, lambda share: on_step(share / 2)),
+        predict_with(bundle, log, rows, lambda share: on_step((1 + share) / 2), together=True),
+    )
 
 
 def window_of(

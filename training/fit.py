@@ -23,7 +23,7 @@ from training.config import Config
 from training.data import Boundaries, Dataset, Interactions, Split, split_by_time
 from training.data._interactions import I64
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
-from training.evaluate import Answers, judge, judge_by_tab, median_baseline
+from training.evaluate import Answers, answers_of, judge, judge_by_tab, median_baseline
 from training.export import Labeler
 from training.labels import (
     D2Q,
@@ -332,8 +332,7 @@ def judge_once(dataset: Dataset, config: RunConfig, fitted: Fitted, at: Boundari
     log = dataset.interactions(fitted.vocabulary)
     to_ms = dataset.info.last_timestamp_ms + 1
     rows = split_by_time(log.timestamp_ms, at).test
-    length = config.loop.sequence_length
-    out = Answers(*(predict(fitted.ranker, log, rows, length, together=way) for way in (False, True)))
+    out = answers_of(fitted.ranker, log, rows, config.loop.sequence_length)
     tabs = fitted.vocabulary.fields["tab"]
     return Evaluation(
         fitted_before_ms=at.test_ms,

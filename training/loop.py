@@ -16,7 +16,7 @@ from models.metrics import mae_s, xauc
 from training.config import Config
 from training.data import Interactions
 from training.data._interactions import F32, F64, I64
-from training.encoders import inputs_for
+from training.encoders import batches_for, inputs_for
 from training.ranker import Ranker
 
 _SORTED_TOGETHER = 24
@@ -239,18 +239,12 @@ def predict_seconds(
     *,
     together: bool = False,
 ) -> F32:
-    """`[R]` predicted watch time of rows of a log; for any head. Histories, `together` or not, as in
-    `predict`."""
-    first = log.first_row() if first is None else first
-    asked = log.first_among(rows) if together else rows
+    """`[R]` predicted watch time of rows of a log; for any head. Arguments as of `batches_for`."""
     ranker.eval()
-    seconds = [np.zeros(0, np.float32)]
+    asked = batches_for(log, rows, length, first, batch=batch, together=together)
     with torch.no_grad():
-        for start in range(0, len(rows), batch):
-            part = slice(start, start + batch)
-            x = inputs_for(log, rows[part], length, first, asked=asked[part])
-            seconds.append(ranker.seconds(x)[:, 0].numpy())
-    return np.concatenate(seconds)
+        seconds = [ranker.seconds(x)[:, 0].numpy() for x in asked]
+    return np.concatenate([np.zeros(0, np.float32), *seconds])
 
 
 class Predictions(NamedTuple):
@@ -300,35 +294,15 @@ def predict(
     *,
     together: bool = False,
 ) -> Predictions:
-    """Run the served path of the torch modules over rows of a log.
-
-    Args:
-        ranker: fitted.
-        log: every exposure.
-        rows: `[R]` which.
-        length: most steps of history.
-        first: `log.first_row()`, for callers that ask many times.
-        batch: rows at once.
-        together: what each row may know of its user. By default all that came before the row: what to judge
-            predicted seconds and probabilities by. Otherwise a user's rows are candidates of one request,
-            made as the first of them came: what to judge the order within a user by, since it is what
-            `/rerank` orders. Row by row that order is judged wrongly: after a like the habits of its user
-            say "likes", so the rows behind a like stand above it, and the fewer rows a user has, the more
-            so. On KuaiRand-Pure, with two rows a user and day, GAUC of likes is .42 row by row and .60
-            in one request (early-stop day, `kuairand_objectives`).
-    """
-    first = log.first_row() if first is None else first
-    asked = log.first_among(rows) if together else rows
+    """Run the served path of the torch modules over rows of a log. Arguments as of `batches_for`."""
     ranker.eval()
     names = ("watch_time_s", *ranker.objectives)
     parts: list[list[F32]] = [[np.zeros(0, np.float32)] for _ in names]
     with torch.no_grad():
-        for start in range(0, len(rows), batch):
-            part = slice(start, start + batch)
-            out = ranker(*inputs_for(log, rows[part], length, first, asked=asked[part]))
-            of = dict(zip(ranker.outputs, out, strict=True))
-            for column, name in zip(parts, names, strict=True):
-                column.append(of[name][:, 0].numpy())
+        for x in batches_for(log, rows, length, first, batch=batch, together=together):
+            of = dict(zip(ranker.outputs, ranker(*x), strict=True))
+            for part, name in zip(parts, names, strict=True):
+                part.append(of[name][:, 0].numpy())
     return predictions(dict(zip(names, map(np.concatenate, parts), strict=True)))
 
 

@@ -20,7 +20,7 @@ from models.store import BundleStore
 from models.vocabulary import PADDING
 from training.data import Dataset, Interactions
 from training.data._interactions import I64
-from training.encoders import inputs_for
+from training.encoders import batches_for
 from training.export import with_reference
 
 ROWS: Final = 50_000
@@ -114,14 +114,13 @@ def _ranked(
 ) -> dict[str, Column]:
     """What the ranker says of each row, and how long a history it says it from."""
     names = list(dict.fromkeys(("watch_time_s", "watch_ratio", *bundle.manifest.objectives)))
-    first = log.first_row()
+    length = bundle.manifest.sequence_length
     parts: dict[str, list[Column]] = {HISTORY_LENGTH: [], **{RANKED + name: [] for name in names}}
-    for start in range(0, len(rows), BATCH):
-        x = inputs_for(log, rows[start : start + BATCH], bundle.manifest.sequence_length, first)
+    for i, x in enumerate(batches_for(log, rows, length, batch=BATCH), 1):
         inputs = {name: tensor.numpy() for name, tensor in x._asdict().items()}
         out = bundle.run_ranker(inputs, names)
         parts[HISTORY_LENGTH].append((inputs["sequence_ids"][:, :, 0] != PADDING).sum(axis=1))
         for name in names:
             parts[RANKED + name].append(out[name][:, 0])
-        on_step(min(1.0, (start + BATCH) / len(rows)))
+        on_step(min(1.0, i * BATCH / len(rows)))
     return {name: np.concatenate(column) for name, column in parts.items()}

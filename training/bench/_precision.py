@@ -18,7 +18,7 @@ from models.manifest import RANKER
 from models.runtime import Bundle, session_options
 from training.bench._graphs import in_turns
 from training.data import Dataset
-from training.evaluate import Answers, evaluate, predict_with
+from training.evaluate import answers_with, evaluate, predict_with
 from training.made_up import MadeUp
 
 FIGURES: Final = ("mae_s", "xauc", "gauc_long_view", "rows")
@@ -81,12 +81,11 @@ def bench_precision(
     found: dict[str, Any] = {}
     for (name, ranker), times in zip(rankers.items(), timed, strict=True):
         variant = dataclasses.replace(bundle, ranker=ranker)
-        answers = predict_with(variant, log, rows)
-        both = Answers(answers, predict_with(variant, log, rows, together=True))
+        answers = answers_with(variant, log, rows)
         figures = evaluate(
             dataset,
             log,
-            lambda _, both=both: both,  # type: ignore[misc]  # mypy infers no default's type
+            lambda _, answers=answers: answers,  # type: ignore[misc]  # mypy infers no default's type
             tabs=bundle.vocabulary.fields["tab"],
             weights=manifest.weights,
             window=window,
@@ -95,7 +94,7 @@ def bench_precision(
             "median_us": round(float(np.median(times)), 1),
             "ratio": round(float(np.median(times) / np.median(timed[0])), 3),
             "bytes": sizes[name],
-            "differs": float(np.abs(answers.watch_time_s - whole).max(initial=0.0)),
+            "differs": float(np.abs(answers.by_row.watch_time_s - whole).max(initial=0.0)),
             **{figure: figures[figure] for figure in FIGURES},
         }
     return {

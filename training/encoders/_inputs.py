@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -45,8 +46,7 @@ def inputs_for(
         rows: `[B]` indices into it.
         length: most steps of history.
         first: `log.first_row()`, for callers that ask many times.
-        asked: `[B]` the rows at whose moment each is asked for; by default its own. With `log.first_among`
-            a user's rows are what `/rerank` gets: candidates that all meet one history.
+        asked: `[B]` the rows at whose moment each is asked for; by default its own.
 
     Returns:
         Inputs with N = 1 candidate each.
@@ -63,3 +63,35 @@ def inputs_for(
         profile=torch.from_numpy(log.profile[user]),
         profile_ids=torch.from_numpy(log.profile_ids[user]),
     )
+
+
+def batches_for(
+    log: Interactions,
+    rows: I64,
+    length: int,
+    first: I64 | None = None,
+    *,
+    batch: int = 2048,
+    together: bool = False,
+) -> Iterator[RankerInputs]:
+    """Many rows as `inputs_for` gives them, a batch at a time, in their order.
+
+    Args:
+        log: N exposures.
+        rows: `[R]` indices into it.
+        length: most steps of history.
+        first: `log.first_row()`, for callers that ask many times.
+        batch: rows at once.
+        together: what each row may know of its user. By default all that came before the row: what to judge
+            predicted seconds and probabilities by. Otherwise a user's rows are candidates of one request,
+            made as the first of them came: what to judge the order within a user by, since it is what
+            `/rerank` orders. Row by row that order is judged wrongly: after a like the habits of its user
+            say "likes", so the rows behind a like stand above it, and the fewer rows a user has, the more
+            so. On KuaiRand-Pure, with two rows a user and day, GAUC of likes is .42 row by row and .60
+            in one request (early-stop day, `kuairand_objectives`).
+    """
+    first = log.first_row() if first is None else first
+    asked = log.first_among(rows) if together else rows
+    for start in range(0, len(rows), batch):
+        part = slice(start, start + batch)
+        yield inputs_for(log, rows[part], length, first, asked=asked[part])

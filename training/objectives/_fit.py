@@ -13,15 +13,13 @@ import torch
 from models.metrics import auc, xauc
 from training.data import Interactions
 from training.data._interactions import F32, F64, I64
-from training.encoders import inputs_for
+from training.encoders import batches_for, inputs_for
 from training.loop import LoopConfig, descend
 from training.objectives._outcomes import OUTCOMES, outcomes
 from training.objectives._ranker import INTEREST, ObjectivesRanker
 
 if TYPE_CHECKING:
     from training.balance import Balancer
-
-_BATCH = 2048
 
 
 class ObjectivesEpoch(NamedTuple):
@@ -171,15 +169,12 @@ def predict_objectives(
     *,
     together: bool = False,
 ) -> Found:
-    """Every objective on rows of a log; for any head. Histories, `together` or not, as in `loop.predict`."""
-    first = log.first_row() if first is None else first
-    asked = log.first_among(rows) if together else rows
+    """Every objective on rows of a log; for any head. Arguments as of `batches_for`."""
     ranker.eval()
     seconds, probability = [], [np.zeros((0, len(ranker.likely)), np.float32)]
     with torch.no_grad():
-        for start in range(0, len(rows), _BATCH):
-            part = slice(start, start + _BATCH)
-            out = ranker.answers(inputs_for(log, rows[part], length, first, asked=asked[part]))
+        for x in batches_for(log, rows, length, first, together=together):
+            out = ranker.answers(x)
             probability.append(out.probability[:, 0].numpy())
             if out.seconds is not None:
                 seconds.append(out.seconds[:, 0].numpy())

@@ -43,7 +43,7 @@ def choose_fusion(log: Interactions, rows: I64, values: Mapping[str, F32]) -> di
         log: every exposure.
         rows: `[R]` early-stop rows.
         values: by objective `[R]` in [0, 1], `watch_time` among them, a user's rows as candidates of one
-            request (see `loop.predict`): row by row, explicit feedback seems to predict its contrary.
+            request (see `batches_for`): row by row, explicit feedback seems to predict its contrary.
 
     Returns:
         A weight for each objective: `watch_time` 1, positive ones 0 or more, negative ones below 0.

@@ -23,8 +23,7 @@ from training.compare.audit._world import AuditConfig, AuditWorld
 from training.data import Interactions
 from training.data._interactions import F32, F64, I64
 from training.encoders import RankerInputs
-from training.evaluate import Answers, predict_with
-from training.loop import predict
+from training.evaluate import Answers, answers_of, answers_with
 from training.probe import Moved, make_probes, moved
 
 Kind = Literal["reference", "encoder", "label"]
@@ -89,10 +88,7 @@ def of_bundle(
     says = _seen(manifest.version, manifest.training.watermark_ms, world, allow_seen=allow_seen)
     log = world.dataset.interactions(bundle.vocabulary, manifest.profile_numbers)
     at = _Placed.of(world, bundle.vocabulary)
-    out = Answers(
-        predict_with(bundle, log, at.rows, lambda share: on_progress(share / 2)),
-        predict_with(bundle, log, at.rows, lambda share: on_progress((1 + share) / 2), together=True),
-    )
+    out = answers_with(bundle, log, at.rows, on_progress)
     names = ["watch_time_s", *manifest.objectives]
 
     def answer(x: RankerInputs) -> dict[str, F32]:
@@ -133,7 +129,7 @@ def of_run(
     with torch.no_grad():
         made = fitted.labeler(torch.from_numpy(log.feedback[at.rows]), torch.from_numpy(log.groups[at.rows]))
     by_name = dict(zip(fitted.labeler.names, made, strict=True))
-    out = Answers(*(predict(fitted.ranker, log, at.rows, length, together=way) for way in (False, True)))
+    out = answers_of(fitted.ranker, log, at.rows, length)
     return [
         *_ranked(folder.name, says, out, fitted.weights, at, probe),
         *(_label(name, by_name[name].numpy(), at) for name in served),

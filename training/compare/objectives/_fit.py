@@ -86,9 +86,7 @@ def _fit(
     if not all(np.isfinite(score).all() for score in (*calibrated.values(), *together.values())):
         raise BadInput(f"{method.name} diverged with seed {seed}: its predictions are not all finite.")
     figures = judge.figures(calibrated, together)
-    figures |= {
-        f"raw_{n}": value for n, value in judge.figures(raw, together).items() if n.startswith("ece/")
-    }
+    figures |= {f"raw_{name}": value for name, value in judge.calibration(raw).items()}
     values = judge.values(calibrated, together)
     return {
         "figures": figures,

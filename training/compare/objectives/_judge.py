@@ -61,7 +61,7 @@ class Judge:
 
         Args:
             scores: each row with what came before it.
-            together: a user's rows as candidates of one request; GAUC is of these, see `loop.predict`.
+            together: a user's rows as candidates of one request; GAUC is of these, see `batches_for`.
         """
         found: dict[str, float | None] = {}
         for name, of in self.actual.items():
@@ -69,14 +69,18 @@ class Judge:
             if name == WATCH_TIME:
                 found[f"auc/{name}"], found["mae_s"] = xauc(by, of), mae_s(by, of)
             else:
-                found[f"auc/{name}"], found[f"ece/{name}"] = auc(of, by), ece(of, by)
+                found[f"auc/{name}"] = auc(of, by)
             found[f"gauc/{name}"] = self._order_within(name, together[name])
             found[f"gauc_by_row/{name}"] = self._order_within(name, by)
         for kind in ("auc", "gauc", "gauc_by_row"):
             for mean, names in ((kind, tuple(self.actual)), (f"{kind}_frequent", self.frequent)):
                 known = [value for n in names if (value := found[f"{kind}/{n}"]) is not None]
                 found[mean] = float(np.mean(known)) if known else None
-        return found
+        return found | self.calibration(scores)
+
+    def calibration(self, scores: Scores) -> dict[str, float | None]:
+        """`ece/<objective>`, of those with a probability."""
+        return {f"ece/{name}": ece(self.actual[name], scores[name]) for name in NAMES}
 
     def values(self, scores: Scores, together: Scores) -> dict[str, F64]:
         """`[U]` each user's part in the four means, so that users can be drawn again: their plain means over

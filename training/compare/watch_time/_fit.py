@@ -17,7 +17,7 @@ from training.compare.watch_time._methods import METHODS, Method
 from training.compare.watch_time._trees import features, fit_trees
 from training.compare.watch_time._world import WatchTimeConfig, World, open_world
 from training.data._interactions import F32, F64, I64
-from training.encoders import FeedbackEncoder, inputs_for, plain_names
+from training.encoders import FeedbackEncoder, batches_for, inputs_for, plain_names
 from training.fit import fresh_encoder
 from training.labels import Scale
 from training.loop import Epoch, epochs_kept, fit_ranker, predict_seconds
@@ -147,12 +147,10 @@ def _neural(world: World, method: Method, config: WatchTimeConfig, seed: int, pr
 
 def _quantiles(ranker: Ranker, world: World, length: int) -> F32:
     """`[R, 3]` of the judged rows."""
-    head, first, out = cast(DistributionHead, ranker.head), world.log.first_row(), []
+    head = cast(DistributionHead, ranker.head)
+    batches = batches_for(world.log, world.test, length, batch=_TIMED)
     with torch.no_grad():
-        for start in range(0, len(world.test), _TIMED):
-            x = inputs_for(world.log, world.test[start : start + _TIMED], length, first)
-            out.append(head.quantiles_s(*ranker.encoder(x))[:, 0].numpy())
-    return np.concatenate(out)
+        return np.concatenate([head.quantiles_s(*ranker.encoder(x))[:, 0].numpy() for x in batches])
 
 
 def _microseconds(ranker: Ranker, world: World, length: int) -> float:
