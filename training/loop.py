@@ -235,13 +235,12 @@ def predict_seconds(
     rows: I64,
     length: int,
     first: I64 | None = None,
-    batch: int = 2048,
     *,
     together: bool = False,
 ) -> F32:
     """`[R]` predicted watch time of rows of a log; for any head. Arguments as of `batches_for`."""
     ranker.eval()
-    asked = batches_for(log, rows, length, first, batch=batch, together=together)
+    asked = batches_for(log, rows, length, first, together=together)
     with torch.no_grad():
         seconds = [ranker.seconds(x)[:, 0].numpy() for x in asked]
     return np.concatenate([np.zeros(0, np.float32), *seconds])
@@ -285,21 +284,14 @@ class ServedRanker(Protocol):
 
 
 def predict(
-    ranker: ServedRanker,
-    log: Interactions,
-    rows: I64,
-    length: int,
-    first: I64 | None = None,
-    batch: int = 2048,
-    *,
-    together: bool = False,
+    ranker: ServedRanker, log: Interactions, rows: I64, length: int, *, together: bool = False
 ) -> Predictions:
     """Run the served path of the torch modules over rows of a log. Arguments as of `batches_for`."""
     ranker.eval()
     names = ("watch_time_s", *ranker.objectives)
     parts: list[list[F32]] = [[np.zeros(0, np.float32)] for _ in names]
     with torch.no_grad():
-        for x in batches_for(log, rows, length, first, batch=batch, together=together):
+        for x in batches_for(log, rows, length, together=together):
             of = dict(zip(ranker.outputs, ranker(*x), strict=True))
             for part, name in zip(parts, names, strict=True):
                 part.append(of[name][:, 0].numpy())

@@ -21,12 +21,11 @@ from models.vocabulary import PADDING
 from training.data import Dataset, Interactions
 from training.data._interactions import I64
 from training.encoders import batches_for
+from training.evaluate import BATCH
 from training.export import with_reference
 
 ROWS: Final = 50_000
 """Exposures of the sample: chance then moves a share of 10 % by about 0.1 %."""
-
-BATCH: Final = 1024
 
 Column = npt.NDArray[Any]
 """`[N]` numbers of any kind."""
