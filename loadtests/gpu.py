@@ -23,8 +23,8 @@ from loadtests.program import version_folder
 from models.errors import ContractMismatch, ReelrankError
 from models.features import Array
 from models.runtime import Bundle, Device
-from service.core.reranker import outputs
-from service.runtime.batching import ranked_together
+from service.inference.gpu_batching import ranked_together
+from service.pipeline.rerank import outputs
 
 SLATES: Final = (1, 8, 64)
 """Of one run."""

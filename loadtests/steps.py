@@ -21,15 +21,15 @@ import uvloop
 
 from models.runtime import Bundle
 from models.schema import FeedbackEvent
-from service.api.asked import read
-from service.api.events import read_body
-from service.api.slate import items
-from service.api.wire import Label
-from service.core.events import admit
-from service.core.labeler import choose, label
-from service.core.reranker import Slate, arrays, checked_weights, outputs, slate
-from service.runtime.catalogue import Catalogue
-from service.store import EmbeddedServer, RedisStore
+from service.catalogue.catalogue import Catalogue
+from service.http.label_request import read_body
+from service.http.rerank_reply import items
+from service.http.rerank_request import read
+from service.http.wire import Label
+from service.pipeline.labels import choose, label
+from service.pipeline.rerank import Slate, arrays, checked_weights, outputs, slate
+from service.pipeline.validation import admit
+from service.state import EmbeddedServer, RedisStore
 
 ROUNDS: Final = 400
 WARM_UP: Final = 50

@@ -13,7 +13,7 @@
   + Overloaded
   + DeadlineExceeded
 
-No error here knows about HTTP or exit codes: `service/api/errors.py` holds the one table that turns a
+No error here knows about HTTP or exit codes: `service/http/errors.py` holds the one table that turns a
 class into a status, and `training/__main__.py` ends with code 2 on any of them.
 Every message says what is wrong, what was found and what to do next.
 """

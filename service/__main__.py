@@ -33,7 +33,7 @@ def serve(
     ] = None,
 ) -> None:
     """Answer requests until Ctrl-C."""
-    from service.serve import serve as run
+    from service.commands.serve import serve as run
     from service.settings import Settings
 
     run(Settings.read(bundle=bundle, store=store), host=host, port=port, workers=workers)
@@ -72,10 +72,10 @@ def consume(
     ] = None,
 ) -> None:
     """Label the events of a Redis Stream until Ctrl-C."""
-    from service.consume import consume as run
-    from service.consumer import Consuming
+    from service.commands.consume import consume as run
     from service.settings import Settings
-    from service.store.streams import Names
+    from service.stream.consumer import Consuming
+    from service.stream.redis_stream import Names
 
     wanted = tuple(filter(None, (part.strip() for part in labels_wanted.split(","))))
     run(
@@ -101,7 +101,7 @@ def replay(
     key: Key = "",
 ) -> None:
     """Send events from a file through a running service."""
-    from service.replay import replay as run
+    from service.commands.replay import replay as run
 
     run(source, url or f"http://127.0.0.1:{port}", rate=rate, batch=batch, progress=progress, key=key)
 
@@ -109,7 +109,7 @@ def replay(
 @app.command()
 def demo(port: Port = 8000, url: Url = None, key: Key = "") -> None:
     """Show a running service at work: a slate, some feedback, its labels, and the slate again."""
-    from service.demo import demo as run
+    from service.commands.demo import demo as run
 
     run(url or f"http://127.0.0.1:{port}", key=key)
 
@@ -124,7 +124,7 @@ def ledger(
     ] = False,
 ) -> None:
     """Print who asked to be forgotten: the unlearning ledger under REELRANK_DATA_DIR."""
-    from service.ledger import export
+    from service.commands.ledger import export
 
     export(since, as_json=as_json)
 
@@ -144,7 +144,7 @@ def build(
     ] = None,
 ) -> None:
     """Make a catalogue's file; a running service takes it over."""
-    from service.catalogue import build as run
+    from service.commands.catalogue import build as run
 
     run(out, source=source, store=store)
 
@@ -152,7 +152,7 @@ def build(
 @catalogue.command()
 def check(file: Annotated[Path, typer.Argument(help="A catalogue's file.")]) -> None:
     """Read a catalogue's file once and say what is in it."""
-    from service.catalogue import check as run
+    from service.commands.catalogue import check as run
 
     run(file)
 

@@ -15,32 +15,34 @@ from starlette.types import ASGIApp
 
 from models.errors import BadInput, StoreUnavailable
 from models.runtime import Bundle
-from service.api import errors, health, label, models, rerank, users, videos
-from service.api.auth import Keys
-from service.api.direct import Direct
-from service.api.docs import document, page
-from service.api.edge import Edge
-from service.api.metarank import feedback, rank
-from service.api.oip import infer, metadata
-from service.api.services import Services
-from service.runtime.admission import Admission
-from service.runtime.beat import Beat
-from service.runtime.bundles import Bundles
-from service.runtime.catalogue import Catalogue
-from service.runtime.ledger import FILE as LEDGER
-from service.runtime.ledger import Ledger
-from service.runtime.recorded import Recorded
-from service.runtime.slot import Slot
-from service.runtime.trials import Trial
+from service.adapters.metarank import feedback, rank
+from service.adapters.open_inference import infer, metadata
+from service.catalogue.catalogue import Catalogue
+from service.endpoints import health, label, rerank, users, videos
+from service.endpoints import versions as models
+from service.http import errors
+from service.http.auth import Keys
+from service.http.fast_path import Direct
+from service.http.openapi import document, page
+from service.http.request_context import Edge
+from service.inference.bundles import Bundles
+from service.inference.rollout import Trial
+from service.inference.serving_set import Slot
+from service.inference.traffic_sample import Recorded
+from service.overload.admission import Admission
+from service.overload.event_loop_lag import Beat
+from service.services import Services
 from service.settings import Settings
-from service.store import GuardedStore
-from service.store.breaker import State
-from service.store.guarded import Calls
-from service.store.protocol import Store
+from service.state import GuardedStore
+from service.state.breaker import State
+from service.state.guarded import Calls
+from service.state.protocol import Store
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestLog
 from service.telemetry.timed_store import TimedStore
 from service.telemetry.tracing import Tracing
+from service.unlearning.ledger import FILE as LEDGER
+from service.unlearning.ledger import Ledger
 
 log = logging.getLogger("reelrank.app")
 

@@ -22,7 +22,7 @@ from loadtests.load.plays import NAMES
 from loadtests.load.table import load_table
 from loadtests.table import faults_table, fuzz_sentence, soak_sentence, table
 from tests.conftest import ROOT
-from training.card import card
+from training.export.model_card import card
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)

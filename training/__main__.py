@@ -14,18 +14,19 @@ import typer
 from models.errors import BadInput, ReelrankError
 from models.store import BundleStore
 from training import data as datasets
-from training import evaluate as judging
-from training import recipes, run
 from training.bench.commands import app as bench_app
-from training.card import card
 from training.compare.audit.commands import audit
 from training.compare.commands import app as compare_app
-from training.export import export as write_bundle
-from training.label import label_log
+from training.evaluation import evaluate as judging
+from training.export.batch_label import label_log
+from training.export.bundle import export as write_bundle
+from training.export.drift_reference import reference, republish, same_log
+from training.export.model_card import card
+from training.export.triton import lay_out
 from training.progress import progress
 from training.provenance import provenance
-from training.reference import reference, republish, same_log
-from training.triton import lay_out
+from training.train import recipes
+from training.train import run_folder as run
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(bench_app, name="bench")

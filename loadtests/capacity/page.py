@@ -139,7 +139,7 @@ def _breaks(m: Measured, a: Assumed, p: Plan) -> list[str]:
         "Workers hold nothing and are added at any time; to add a shard, keys must move.",
         "",
         f"What no number of machines lifts: event ids are compared across users, in {m.claim_hashes} hashes "
-        "(`SHARDS` in `service/store/keys.py`) that cannot be divided. One must fit into a shard and its "
+        "(`SHARDS` in `service/state/keys.py`) that cannot be divided. One must fit into a shard and its "
         f"work into a thread ({_ms(m.claim_ms)} an event):",
         "",
         "| runs out | daily users |",

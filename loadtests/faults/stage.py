@@ -19,7 +19,7 @@ from loadtests.faults.load import Load, Pace
 from loadtests.faults.proxy import FaultProxy
 from loadtests.faults.report import Row, row
 from loadtests.program import NOTHING, Program
-from service.store import EmbeddedServer
+from service.state import EmbeddedServer
 
 CHECK_TIMEOUT_S: Final = 10.0
 FIRST: Final = "20260101-00000001"

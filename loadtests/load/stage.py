@@ -16,7 +16,7 @@ from loadtests.load.open_loop import Check, Run, drive, due_times
 from loadtests.load.traffic import Traffic
 from loadtests.program import NOTHING, Program, ProgramFailed
 from models.runtime import Bundle
-from service.store import EmbeddedServer
+from service.state import EmbeddedServer
 
 SEED: Final = 20
 HISTORY: Final = 50

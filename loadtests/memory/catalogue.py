@@ -18,10 +18,10 @@ from loadtests.machine import children, rss_mib
 from loadtests.program import Program
 from models.features import Candidates
 from models.schema import Video
-from service.runtime.catalogue import Catalogue
-from service.runtime.catalogue_file import CatalogueFile
-from service.runtime.catalogue_writer import CatalogueWriter
-from service.worker import GC_THRESHOLD
+from service.catalogue.catalogue import Catalogue
+from service.catalogue.file import CatalogueFile
+from service.catalogue.writer import CatalogueWriter
+from service.server.worker import GC_THRESHOLD
 
 SEED: Final = 22
 AUTHORS: Final = 1_000_003

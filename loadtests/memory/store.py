@@ -18,11 +18,11 @@ from redis import Redis
 
 from loadtests.machine import cpu_ms, rss_mib
 from models.schema import FeedbackEvent
-from service.store import EmbeddedServer, RedisStore
-from service.store.codec import FORMAT, encode_event
-from service.store.keys import SHARDS, Keys
-from service.store.memory import SEQUENCE_TTL_S
-from service.store.scripts import CLAIMS
+from service.state import EmbeddedServer, RedisStore
+from service.state.codec import FORMAT, encode_event
+from service.state.keys import SHARDS, Keys
+from service.state.memory import SEQUENCE_TTL_S
+from service.state.scripts import CLAIMS
 
 SEED: Final = 21
 NOW_MS: Final = 1_651_330_969_569

@@ -20,7 +20,7 @@ from loadtests.peers.processes import MARK, Peer, new_mark
 from loadtests.peers.ranking import BUNDLE, PORT, STORE, WORKERS, history_key
 from loadtests.peers.traffic import Histories
 from loadtests.program import Program
-from service.store import EmbeddedServer
+from service.state import EmbeddedServer
 
 OURS: Final = "reelrank"
 READY: Final = {"bentoml": "/readyz", "litserve": "/health"}

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from models.errors import ReelrankError
-from service.api.wire import Problem
+from service.http.wire import Problem
 
 LATER: Final = (429, 502, 503, 504)
 

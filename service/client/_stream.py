@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 import h11
 import msgspec
 
-from service.api.wire import Label, StreamSummary
 from service.client._calls import Event, line
 from service.client._errors import StreamCut, Unreachable, error_of, problem_of
-from service.core.events import Rejected
+from service.http.wire import Label, StreamSummary
+from service.pipeline.validation import Rejected
 
 Answer = Label | Rejected | StreamSummary
 """A line of the answer. An event has one, a late event two: rejection and label. The last is the summary."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 from prometheus_client import Histogram
 
 from models.schema import FeedbackEvent, Profile, Video
-from service.store.protocol import History, Outcome, Store, UserState
+from service.state.protocol import History, Outcome, Store, UserState
 
 T = TypeVar("T")
 

@@ -90,12 +90,12 @@ def test_the_import_contracts_hold() -> None:
 @pytest.mark.parametrize(
     ("file", "line", "contract"),
     [
-        ("service/core/__init__.py", "import torch", "run without the training stack"),
+        ("service/pipeline/__init__.py", "import torch", "run without the training stack"),
         ("models/fusion.py", "import polars", "run without the training stack"),
         ("training/__init__.py", "import fastapi", "training and the seam know no server"),
         ("training/__init__.py", "import service", "training and service never meet"),
         ("models/fusion.py", "import training", "training and service never meet"),
-        ("service/store/protocol.py", "import service.api", "inside the service"),
+        ("service/state/protocol.py", "import service.endpoints", "inside the service"),
     ],
 )
 def test_each_contract_bites(copy: Path, file: str, line: str, contract: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models.schema import FeedbackEvent, Video
-from service.store import Outcome, Store
+from service.state import Outcome, Store
 from tests.service.stores import WINDOW_S, Clock, event
 
 FULL: dict[str, Any] = {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.store import MemoryStore, RedisStore
-from service.store.embedded import server_binary
+from service.state import MemoryStore, RedisStore
+from service.state.embedded import server_binary
 from tests.contract.store import StoreContract
 from tests.service import clusters
 from tests.service.stores import Clock, cluster, debian, embedded, memory_store, small_redis_store

@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from service.settings import Settings
-from service.store import RedisStore
-from service.store.several import Several
-from service.store.streams import EventStream, Names, Output
+from service.state import RedisStore
+from service.state.multi_node_url import Several
+from service.stream.redis_stream import EventStream, Names, Output
 from tests.architecture.repository import ROOT
 from tests.deployment.pages import KUBERNETES, users_of_the_cluster
 from tests.service import clusters, tiny_bundle

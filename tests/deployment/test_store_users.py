@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.store import RedisStore
+from service.state import RedisStore
 from tests.architecture.repository import ROOT
 from tests.deployment.pages import users_of_the_cluster
 from tests.service import clusters

@@ -12,8 +12,8 @@ from typing import Any, Final
 import pytest
 
 from loadtests.topology.watching import TARGETS, queries
+from service.stream.metrics import StreamMetrics
 from service.telemetry.metrics import Metrics
-from service.telemetry.streams import StreamMetrics
 from tests.docker.files import DOCKER, load, services
 
 OF_OTHERS: Final = {

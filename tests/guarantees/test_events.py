@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.faults.proxy import FaultProxy
-from service.store import EmbeddedServer
+from service.state import EmbeddedServer
 from tests.service.running import NOW_MS, Service, event, eventually, running
 
 KEPT = 5

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from loadtests.memory import catalogue, store
-from service.runtime.catalogue_writer import CatalogueWriter
+from service.catalogue.writer import CatalogueWriter
 from tests.service import tiny_bundle
 from tests.service.running import running
 

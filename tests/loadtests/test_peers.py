@@ -33,7 +33,7 @@ from models.manifest import VOCABULARY
 from models.runtime import Bundle
 from models.schema import Candidate, FeedbackEvent
 from models.vocabulary import Vocabulary
-from service.core.reranker import rerank
+from service.pipeline.rerank import rerank
 from tests.conftest import ROOT
 
 app = typer.Typer()

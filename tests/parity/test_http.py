@@ -15,11 +15,11 @@ from models.schema import FLAGS
 from models.store import BundleStore
 from tests.conftest import done
 from tests.service.running import running
-from training import run
 from training.data import Dataset, Interactions, load
 from training.labels import AnyLabelMaker, ProgressViewByCrowd, labels_of
-from training.loop import predict
-from training.run import Saved
+from training.train import run_folder as run
+from training.train.run_folder import Saved
+from training.train.trainer import predict
 
 USERS = 6
 """So many users are followed through the service."""

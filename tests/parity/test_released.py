@@ -23,7 +23,7 @@ from tests.conftest import ROOT, cli
 from tests.service.running import Service, running
 from tests.training.real_data import KUAIRAND, needs_kuairand
 from training.data import Dataset, load, prepare
-from training.objectives import INTEREST, NAMES, WATCH_TIME
+from training.rankers import INTEREST, NAMES, WATCH_TIME
 
 BUNDLES = ROOT / "models" / "bundles"
 STORE = BundleStore(BUNDLES)

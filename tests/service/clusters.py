@@ -17,7 +17,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from service.store import _guard
+from service.state import _guard
 from tests.service.stores import free_port, until
 
 SLOTS: Final = 16384

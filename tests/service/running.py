@@ -22,10 +22,10 @@ import httpx2
 import uvloop
 
 from service.app import open_services
+from service.server.sockets import listening
+from service.server.worker import Server
 from service.settings import Settings
-from service.sockets import listening
-from service.store.protocol import Store
-from service.worker import Server
+from service.state.protocol import Store
 
 START_S: Final = 30.0
 NOW_MS: Final = 1_651_330_969_569

@@ -20,7 +20,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from models.schema import FeedbackEvent
-from service.store import EmbeddedServer, MemoryStore, RedisStore, _guard
+from service.state import EmbeddedServer, MemoryStore, RedisStore, _guard
 
 LENGTH = 3
 WINDOW_S = 1000

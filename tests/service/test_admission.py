@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from models.errors import Overloaded
 from models.schema import FeedbackEvent
-from service.runtime.admission import (
+from service.overload.admission import (
     FLOOR,
     LATE_SHARE,
     MAX_RETRY_AFTER_S,
@@ -28,9 +28,9 @@ from service.runtime.admission import (
     Admission,
     Budget,
 )
-from service.runtime.beat import EVERY_S
+from service.overload.event_loop_lag import EVERY_S
 from service.settings import Settings
-from service.store import MemoryStore, Outcome, UserState
+from service.state import MemoryStore, Outcome, UserState
 from tests.service.running import event, eventually, served
 from tests.service.test_label_stream import Dialogue, line
 

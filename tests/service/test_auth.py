@@ -12,10 +12,10 @@ from fastapi.routing import iter_route_contexts
 from pydantic import SecretStr
 
 from models.errors import BadInput
-from service.api.auth import RIGHTS, Forbidden, Keys, Unauthorized
 from service.app import create_app, open_services
+from service.http.auth import RIGHTS, Forbidden, Keys, Unauthorized
 from service.settings import Settings
-from service.store import MemoryStore
+from service.state import MemoryStore
 from tests.service import tiny_bundle
 from tests.service.running import event, served
 

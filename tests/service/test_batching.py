@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from loadtests.program import version_folder
 from models.features import Array
 from models.runtime import Bundle
-from service.core.reranker import outputs
-from service.runtime.batching import CANDIDATES, USERS, Batches, bucket, ranked_together
-from service.store import MemoryStore
+from service.inference.gpu_batching import CANDIDATES, USERS, Batches, bucket, ranked_together
+from service.pipeline.rerank import outputs
+from service.state import MemoryStore
 from tests.service import tiny_bundle
 from tests.service.running import served
 

@@ -12,9 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent
-from service.store import GuardedStore, MemoryStore, Outcome, UserState
-from service.store.breaker import FAILURES, OPEN_S, WINDOW, Breaker
-from service.store.guarded import CROWDS_AT_ONCE, FEW
+from service.state import GuardedStore, MemoryStore, Outcome, UserState
+from service.state.breaker import FAILURES, OPEN_S, WINDOW, Breaker
+from service.state.guarded import CROWDS_AT_ONCE, FEW
 from tests.service.stores import event
 
 pytestmark = pytest.mark.anyio

@@ -16,10 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from prometheus_client import CollectorRegistry
 
 from models.errors import BundleError, BundleNotFound
-from service.runtime.bundles import Bundles
-from service.runtime.recorded import Recorded
-from service.runtime.slot import OnTrial, Slot
-from service.runtime.trials import ROLES, Role, Trial
+from service.inference.bundles import Bundles
+from service.inference.rollout import ROLES, Role, Trial
+from service.inference.serving_set import OnTrial, Slot
+from service.inference.traffic_sample import Recorded
 from service.telemetry.bundles import BundleMetrics
 from tests.service import tiny_bundle
 

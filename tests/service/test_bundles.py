@@ -16,7 +16,7 @@ import pytest
 
 from models.errors import BundleNotFound, CorruptBundle
 from models.store import BundleStore
-from service.store import MemoryStore
+from service.state import MemoryStore
 from tests.models import tiny as other_bundle
 from tests.service import tiny_bundle
 from tests.service.running import event, eventually, running, served

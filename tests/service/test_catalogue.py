@@ -13,11 +13,11 @@ from models.errors import BadInput, ReelrankError
 from models.features import Candidates
 from models.schema import Candidate, FeedbackEvent, Video
 from service.__main__ import app
-from service.runtime import catalogue as module
-from service.runtime.catalogue import Catalogue
-from service.runtime.catalogue_file import CatalogueFile, Known
-from service.runtime.catalogue_layout import I64
-from service.store import EmbeddedServer, MemoryStore
+from service.catalogue import catalogue as module
+from service.catalogue.catalogue import Catalogue
+from service.catalogue.file import CatalogueFile, Known
+from service.catalogue.layout import I64
+from service.state import EmbeddedServer, MemoryStore
 from tests.service.running import START_S, command, event, eventually, running, served
 from tests.service.stores import redis_store
 from tests.service.test_catalogue_file import numbered, written

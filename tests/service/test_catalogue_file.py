@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from models.errors import BadInput
 from models.schema import Video
-from service.runtime import catalogue_layout as layout
-from service.runtime.catalogue_file import CatalogueFile
-from service.runtime.catalogue_writer import CatalogueWriter
+from service.catalogue import layout
+from service.catalogue.file import CatalogueFile
+from service.catalogue.writer import CatalogueWriter
 
 WORD = (1 << 64) - 1
 

@@ -29,13 +29,13 @@ from loadtests.faults.proxy import FaultProxy
 from models.errors import BadInput
 from models.store import BundleStore
 from service.app import open_services
-from service.consume import consume
-from service.consumer import Consumer, Consuming
+from service.commands.consume import consume
+from service.server.sockets import listening
 from service.settings import Settings
-from service.sockets import listening
-from service.store import RedisStore
-from service.store.streams import EventStream, Names
-from service.telemetry.streams import StreamMetrics
+from service.state import RedisStore
+from service.stream.consumer import Consumer, Consuming
+from service.stream.metrics import StreamMetrics
+from service.stream.redis_stream import EventStream, Names
 from tests.service import tiny_bundle
 from tests.service.running import START_S, event
 from tests.service.stores import debian, embedded, run

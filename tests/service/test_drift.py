@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from models.histogram import Histogram, counts, psi
 from models.manifest import MANIFEST, Manifest
-from service.store import MemoryStore
+from service.state import MemoryStore
 from service.telemetry.drift import BLOCKS, GATHERED, LEAST, SAMPLED, WINDOW, Drift
 from tests.service import tiny_bundle
 from tests.service.running import event, eventually, running, served

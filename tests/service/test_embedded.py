@@ -17,14 +17,14 @@ import pytest
 from redis import Redis
 
 from models.errors import BadInput, StoreUnavailable
-from service.store import EmbeddedServer, _guard
-from service.store.embedded import server_binary
+from service.state import EmbeddedServer, _guard
+from service.state.embedded import server_binary
 from tests.service.stores import event, redis_store, until
 
 PARENT = """
 import sys, time
 from pathlib import Path
-from service.store import EmbeddedServer
+from service.state import EmbeddedServer
 server = EmbeddedServer(Path(sys.argv[1]), sys.argv[2])
 server.start()
 print(server.url, server.pid, flush=True)
@@ -180,7 +180,7 @@ def test_a_damaged_file_is_said_to_be_so_and_the_folder_is_free_again(tmp_path: 
 
 
 def test_without_any_binary_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.store.embedded.find_spec", lambda name: None)
+    monkeypatch.setattr("service.state.embedded.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(StoreUnavailable, match="REELRANK_STORE"):
         server_binary()
@@ -190,7 +190,7 @@ def test_without_the_package_a_server_on_the_path_is_taken(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shutil.copy(server_binary(), tmp_path / "valkey-server")
-    monkeypatch.setattr("service.store.embedded.find_spec", lambda name: None)
+    monkeypatch.setattr("service.state.embedded.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert server_binary() == tmp_path / "valkey-server"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 
-from service.store import MemoryStore
+from service.state import MemoryStore
 from tests.service import tiny_bundle
 from tests.service.running import event, served
 

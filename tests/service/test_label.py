@@ -14,7 +14,7 @@ import pytest
 
 from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent
-from service.store import MemoryStore, Outcome
+from service.state import MemoryStore, Outcome
 from tests.service import tiny_bundle
 from tests.service.running import event, served
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from models.errors import StoreUnavailable
-from service.store import MemoryStore, UserState
+from service.state import MemoryStore, UserState
 from tests.service import tiny_bundle
 from tests.service.running import event, served
 

@@ -13,8 +13,8 @@ import httpx2
 import pytest
 
 from models.errors import StoreUnavailable
-from service.api.events import MAX_LINE_BYTES
-from service.store import MemoryStore, Outcome
+from service.http.label_request import MAX_LINE_BYTES
+from service.state import MemoryStore, Outcome
 from tests.service.running import Service, event, served
 
 NDJSON = {"content-type": "application/x-ndjson"}

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from loadtests.machine import rss_mib
-from service.api.wire import Label, StreamSummary
 from service.client import Client
+from service.http.wire import Label, StreamSummary
 from tests.service.running import Service, event
 
 LINES = 100_000

@@ -10,8 +10,8 @@ import pytest
 
 from models import ledger
 from models.errors import BadInput
-from service.ledger import export
-from service.runtime.ledger import FILE
+from service.commands.ledger import export
+from service.unlearning.ledger import FILE
 from tests.service.running import START_S, command, running
 
 

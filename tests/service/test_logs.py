@@ -21,8 +21,8 @@ import httpx2
 import pytest
 
 from models.errors import StoreUnavailable
-from service.store import EmbeddedServer, MemoryStore
-from service.store.protocol import UserState
+from service.state import EmbeddedServer, MemoryStore
+from service.state.protocol import UserState
 from service.telemetry import logs
 from service.telemetry.requests import LINES_A_SECOND, LINES_AT_ONCE, _Allowance
 from tests.service import tiny_bundle

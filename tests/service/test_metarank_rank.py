@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.store import MemoryStore
+from service.state import MemoryStore
 from tests.service import tiny_bundle
 from tests.service.running import NOW_MS, served
 from tests.service.test_http import is_problem

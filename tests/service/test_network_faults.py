@@ -12,8 +12,8 @@ import httpx2
 import pytest
 
 from loadtests.faults.proxy import FaultProxy
-from service.store import EmbeddedServer, RedisStore
-from service.store.breaker import FAILURES
+from service.state import EmbeddedServer, RedisStore
+from service.state.breaker import FAILURES
 from tests.service.running import event, eventually, served
 from tests.service.stores import embedded
 

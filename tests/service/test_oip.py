@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from models.manifest import Manifest
 from models.store import BundleStore
-from service.api.oip.tensors import DATATYPES
+from service.adapters.open_inference.tensors import DATATYPES
 from service.settings import Settings
-from service.store import MemoryStore
+from service.state import MemoryStore
 from tests.service import tiny_bundle
 from tests.service.running import Service, served
 from tests.service.test_http import is_problem

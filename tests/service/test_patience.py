@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from service import sockets
-from service.store import MemoryStore
+from service.server import sockets
+from service.state import MemoryStore
 from tests.service.running import event, eventually, served
 from tests.service.test_admission import metric
 from tests.service.test_label_stream import Dialogue, line

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import TimeoutError as NotInTime
 
 from loadtests.faults.proxy import FaultProxy
-from service.store.pipe import Pipe
+from service.state.pipelined_connection import Pipe
 from tests.service.stores import embedded
 
 pytestmark = pytest.mark.anyio

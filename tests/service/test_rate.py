@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import BadInput
-from service.api.auth import Forbidden, Keys, TooFast
-from service.api.rate import TokenBucket
-from service.store import MemoryStore
+from service.http.auth import Forbidden, Keys, TooFast
+from service.http.rate_limit import TokenBucket
+from service.state import MemoryStore
 from tests.service.running import event, eventually, served
 from tests.service.test_http import is_problem
 

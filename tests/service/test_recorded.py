@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from models.errors import SelfTestFailed
 from models.runtime import Bundle
-from service.runtime import loading, recorded
-from service.runtime.recorded import CAPACITY, MAX_ROWS, Recorded
-from service.runtime.trials import Trial
-from service.store import MemoryStore
+from service.inference import loader as loading
+from service.inference import traffic_sample as recorded
+from service.inference.rollout import Trial
+from service.inference.traffic_sample import CAPACITY, MAX_ROWS, Recorded
+from service.state import MemoryStore
 from tests.service import tiny_bundle
 from tests.service.running import event, eventually, served
 from tests.service.test_bundles import point_at

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.schema import FeedbackEvent
-from service.store.keys import claim, user_tag
-from service.store.recording import STEP, USERS, Claims, by_user, steps
+from service.state.keys import claim, user_tag
+from service.state.recording import STEP, USERS, Claims, by_user, steps
 from tests.service.stores import event
 
 

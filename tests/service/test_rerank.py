@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from models.errors import StoreUnavailable
-from service.store import MemoryStore, UserState
+from service.state import MemoryStore, UserState
 from tests.service import tiny_bundle
 from tests.service.running import NOW_MS, event, served
 

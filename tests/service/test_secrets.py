@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.serve import exposed
+from service.commands.serve import exposed
 from service.settings import Settings
 from tests.service.running import command, event, running
 from tests.service.test_serve import refused

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from models.store import BundleStore
-from service.store import EmbeddedServer
+from service.state import EmbeddedServer
 from tests.service import tiny_bundle
 from tests.service.running import START_S, command, event, eventually, running
 from tests.service.test_label_stream import Dialogue, line

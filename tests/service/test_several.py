@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import BadInput, StoreUnavailable
-from service.store import RedisStore
-from service.store.redis import where_of
-from service.store.several import Several
+from service.state import RedisStore
+from service.state.multi_node_url import Several
+from service.state.redis import where_of
 from tests.service.stores import run
 
 words = st.text(min_size=1, max_size=20)

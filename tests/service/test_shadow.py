@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.core.compare import label_differences, order_agreement, slate_differences
-from service.core.labeler import Labels
-from service.core.reranker import Slate
-from service.runtime.aside import WAITING, Aside
-from service.store import MemoryStore
+from service.inference.background import WAITING, Aside
+from service.pipeline.agreement import label_differences, order_agreement, slate_differences
+from service.pipeline.labels import Labels
+from service.pipeline.rerank import Slate
+from service.state import MemoryStore
 from tests.service import tiny_bundle
 from tests.service.running import event, eventually, served
 from tests.service.tiny_bundle import FIRST, TROUBLE_S

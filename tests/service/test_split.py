@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import BadInput, BundleError
-from service.runtime.trials import Trial
-from service.store import MemoryStore
+from service.inference.rollout import Trial
+from service.state import MemoryStore
 from tests.service import tiny_bundle
 from tests.service.running import event, eventually, served
 from tests.service.test_bundles import BROKEN, broken

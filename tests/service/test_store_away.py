@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import BadInput, StoreUnavailable
-from service.store import EmbeddedServer, RedisStore
+from service.state import EmbeddedServer, RedisStore
 from tests.service.stores import event, redis_store
 
 pytestmark = pytest.mark.anyio

@@ -13,8 +13,8 @@ from redis.crc import key_slot
 
 from models.errors import StoreUnavailable
 from models.schema import Video
-from service.store import GuardedStore, RedisStore
-from service.store.streams import EventStream, Names, Output
+from service.state import GuardedStore, RedisStore
+from service.stream.redis_stream import EventStream, Names, Output
 from tests.service import clusters
 from tests.service.clusters import Cluster, cluster
 from tests.service.stores import event, redis_store
@@ -66,7 +66,7 @@ async def test_while_a_users_keys_are_on_two_nodes_they_are_read_and_writes_wait
 async def test_a_slot_that_stays_between_two_nodes_is_told_and_harms_nobody_else(
     nodes: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.store.cluster.PATIENCE_S", 0.1)
+    monkeypatch.setattr("service.state.cluster.PATIENCE_S", 0.1)
     async with store_on(nodes) as store:
         await store.record("bob", [event("b1", "bob")])
         await store.put_profile("bob", {"age": 3.0})

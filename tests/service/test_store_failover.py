@@ -15,7 +15,7 @@ from redis.crc import key_slot
 from loadtests.faults.ledger import Ledger
 from loadtests.faults.load import FAST, Load
 from models.errors import StoreUnavailable
-from service.store import RedisStore
+from service.state import RedisStore
 from tests.service.clusters import Node, Watched, cluster, watched
 from tests.service.running import Service, running
 from tests.service.stores import event, run, until

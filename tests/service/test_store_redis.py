@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 
 from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent, Video
-from service.store import RedisStore, codec
-from service.store.recording import USERS, Claims
+from service.state import RedisStore, codec
+from service.state.recording import USERS, Claims
 from tests.service.stores import Clock, debian, embedded, event, redis_store
 
 pytestmark = pytest.mark.anyio

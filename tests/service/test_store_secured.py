@@ -20,7 +20,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from models.errors import BadInput, StoreUnavailable
-from service.store import EmbeddedServer, RedisStore
+from service.state import EmbeddedServer, RedisStore
 from tests.architecture.repository import ROOT
 from tests.service import clusters
 from tests.service.running import command, event, running

@@ -21,9 +21,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError
 from redis.retry import Retry
 
-from service.store import EmbeddedServer, RedisStore, _guard
-from service.store.breaker import WINDOW
-from service.store.embedded import server_binary
+from service.state import EmbeddedServer, RedisStore, _guard
+from service.state.breaker import WINDOW
+from service.state.embedded import server_binary
 from tests.service.running import command, event, eventually, running, served
 from tests.service.stores import debian, embedded, until
 from tests.service.test_admission import metric

@@ -12,8 +12,8 @@ import pytest
 from redis import Redis
 
 from models.errors import BadInput, StoreUnavailable
-from service.store.embedded import server_binary
-from service.store.streams import Entry, EventStream, Names, Output
+from service.state.embedded import server_binary
+from service.stream.redis_stream import Entry, EventStream, Names, Output
 from tests.service.stores import cluster, debian, embedded, run
 
 _numbers = itertools.count()

@@ -15,7 +15,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from service.store import MemoryStore
+from service.state import MemoryStore
 from tests.service import tiny_bundle
 from tests.service.running import command, event, running, served
 
@@ -170,7 +170,7 @@ def test_off_nothing_of_it_is_imported(bundles: Path) -> None:
     """FastAPI brings OpenTelemetry's interface along, and the Redis client looks for it: both do nothing."""
     code = """
 import sys
-import service.app, service.serve, service.worker, service.workers
+import service.app, service.commands.serve, service.server.worker, service.server.supervisor
 made = ("opentelemetry.sdk.trace", "opentelemetry.exporter", "opentelemetry.proto")
 sys.exit(",".join(name for name in sys.modules if name.startswith(made)) or 0)
 """

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from training.quantize import Anchors, AnchorsConfig, fit_anchors, random_anchors
+from training.lda import Anchors, AnchorsConfig, fit_anchors, random_anchors
 
 MODES = (0.02, 0.5, 1.0)
 K = 16

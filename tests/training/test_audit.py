@@ -20,7 +20,7 @@ from training.compare.audit._markdown import markdown
 from training.compare.audit._subjects import Subject, references
 from training.compare.audit._world import AuditWorld, open_audit
 from training.data import SyntheticConfig, prepare
-from training.evaluate import open_bundle
+from training.evaluation.evaluate import open_bundle
 
 KNOBS: dict[str, Any] = {
     "test_days": 2,

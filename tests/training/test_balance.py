@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from training.balance import GradCraft
-from training.labels._balance import gradient_weights, objective_weights
+from training.labelcraft._balance import gradient_weights, objective_weights
 
 MEANS = torch.tensor([0.12, 0.25, 0.05])
 

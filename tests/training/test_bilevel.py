@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.test_din import din, ids
-from training.bilevel import (
+from training.labelcraft import soft_top_k
+from training.labelcraft._inner_outer import (
     Inner,
     InnerLoss,
     Params,
@@ -21,8 +22,7 @@ from training.bilevel import (
     parameters_of,
     step,
 )
-from training.labels._meta import Moments
-from training.ot import soft_top_k
+from training.labelcraft._outer import Moments
 
 RATE = 0.7
 K = 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from training.compare._bootstrap import RESAMPLES, paired_bootstrap
+from training.evaluation.bootstrap import RESAMPLES, paired_bootstrap
 
 
 def ones(users: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

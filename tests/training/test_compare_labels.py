@@ -28,7 +28,7 @@ from training.compare.labels._fit import prepare as prepare_jobs
 from training.compare.labels._methods import METHODS
 from training.compare.labels._world import CompareConfig, open_world
 from training.data import SyntheticConfig, prepare
-from training.fit import rules
+from training.train.fit import rules
 
 KNOBS = {
     "test_days": 2,

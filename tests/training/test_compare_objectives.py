@@ -17,7 +17,6 @@ from models.metrics import auc, gauc, xauc, xgauc
 from models.schema import FLAGS
 from tests.conftest import done
 from tests.training.test_interactions import log_of
-from training.compare._concordance import concordance
 from training.compare._jobs import Job
 from training.compare._pick import pick
 from training.compare.objectives import METHODS, CompareObjectivesConfig
@@ -25,7 +24,8 @@ from training.compare.objectives._compare import jobs
 from training.compare.objectives._judge import FREQUENT, Judge, against_other_kind
 from training.data import SyntheticConfig, prepare
 from training.data._interactions import F32
-from training.objectives import NAMES, WATCH_TIME
+from training.evaluation.concordance import concordance
+from training.rankers import NAMES, WATCH_TIME
 
 KNOBS = {
     "seeds": 1,

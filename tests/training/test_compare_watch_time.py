@@ -22,7 +22,6 @@ from tests.training.test_data_kuairec import write as write_kuairec
 from tests.training.test_data_wechat import action
 from tests.training.test_data_wechat import write as write_wechat
 from training.__main__ import app
-from training.compare._concordance import concordance
 from training.compare._jobs import Job
 from training.compare._pick import pick
 from training.compare.watch_time import METHODS, WatchTimeConfig
@@ -33,6 +32,7 @@ from training.compare.watch_time._trees import features
 from training.compare.watch_time._world import open_world
 from training.data import SyntheticConfig, prepare
 from training.encoders import FeedbackEncoder, inputs_for, plain_features, plain_names
+from training.evaluation.concordance import concordance
 
 KNOBS = {
     "seeds": 2,

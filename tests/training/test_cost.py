@@ -16,10 +16,10 @@ from models.vocabulary import Vocabulary
 from tests.training.test_interactions import log_of
 from training.data import Interactions
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
-from training.export import Labeler, export
+from training.export.bundle import Labeler, export
 from training.labels import PCR, Scale
-from training.loop import LoopConfig, fit_ranker, predict
-from training.ranker import Ranker
+from training.rankers._single import Ranker
+from training.train.trainer import LoopConfig, fit_ranker, predict
 from training.watch_time import Prediction
 
 

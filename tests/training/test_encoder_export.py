@@ -14,10 +14,10 @@ from models.vocabulary import Vocabulary
 from tests.training.test_cost import Spread
 from tests.training.test_interactions import log_of
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
-from training.export import Labeler, export
+from training.export.bundle import Labeler, export
+from training.export.synthetic_inputs import MadeUp
 from training.labels import PCR, Scale
-from training.made_up import MadeUp
-from training.ranker import Ranker
+from training.rankers._single import Ranker
 
 EVERYTHING: dict[str, Any] = {"tokens": "full", "interests": "both", "gate": True}
 FIELDS = {"video_id": 7, "author_id": 3, "tag": 2, "tab": 2, "profile.kind": 2}

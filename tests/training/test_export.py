@@ -18,12 +18,12 @@ from models.runtime import Bundle
 from models.schema import FeedbackEvent
 from models.store import BundleStore
 from models.vocabulary import FIRST, UNKNOWN
-from training import run
 from training.data import load
-from training.evaluate import predict_with
-from training.fit import rules
-from training.loop import predict
-from training.made_up import MadeUp
+from training.evaluation.evaluate import predict_with
+from training.export.synthetic_inputs import MadeUp
+from training.train import run_folder as run
+from training.train.fit import rules
+from training.train.trainer import predict
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from models.errors import BadInput
 from training.data import Interactions, SyntheticConfig, synthetic_world
 from training.data._interactions import I64
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, RankerInputs, inputs_for
-from training.probe import KINDS, NEWEST, make_probes, moved
+from training.evaluation.counterfactual_probe import KINDS, NEWEST, make_probes, moved
 from training.watch_time import VR, VRConfig
 
 EVERYTHING: dict[str, Any] = {"tokens": "full", "interests": "both", "gate": True}

@@ -10,8 +10,8 @@ import pytest
 
 from models.errors import BadInput
 from tests.conftest import cli, done
-from training.evaluate import open_bundle
-from training.label import label_log
+from training.evaluation.evaluate import open_bundle
+from training.export.batch_label import label_log
 
 
 def test_the_size_of_a_batch_does_not_show_in_the_file(

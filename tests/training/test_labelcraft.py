@@ -21,20 +21,9 @@ from training.compare.labels._judge import Window
 from training.data import Boundaries, Interactions, Split, SyntheticConfig, split_by_time, synthetic_world
 from training.data._interactions import I64
 from training.encoders import DinConfig
-from training.labels import (
-    EF,
-    PC,
-    PCR,
-    WT,
-    Checkpoint,
-    FittedLabels,
-    LabelCraftConfig,
-    LabelMaker,
-    Scale,
-    fit_labelcraft,
-    labels_of,
-)
-from training.labels._meta import HoldOut
+from training.labelcraft import Checkpoint, FittedLabels, LabelCraftConfig, fit_labelcraft
+from training.labelcraft._outer import HoldOut
+from training.labels import EF, PC, PCR, WT, LabelMaker, Scale, labels_of
 from training.recommender import FittedRecommender, RecommenderConfig, fit_recommender
 
 K = 5

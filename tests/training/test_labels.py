@@ -19,7 +19,8 @@ from tests.training._asserts import (
     log_of,
 )
 from training.data import Interactions
-from training.labels import D2Q, EF, PC, PCR, WT, LabelCraft, LabelCraftConfig, LabelMaker
+from training.labelcraft import LabelCraft, LabelCraftConfig
+from training.labels import D2Q, EF, PC, PCR, WT, LabelMaker
 
 
 def world(rows: int = 4000, seed: int = 0) -> Interactions:

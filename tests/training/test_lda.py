@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.training import _watch_time_asserts as wt
-from training.quantize import VQVAE, AnchorsConfig
-from training.watch_time import LDA, VR, DistributionHead, LDAConfig, VRConfig, _alignment, _lda
+from training.lda import LDA, VQVAE, AnchorsConfig, LDAConfig, _alignment
+from training.lda import _head as _lda
+from training.watch_time import VR, DistributionHead, VRConfig
 
 TINY = LDAConfig(groups=3, dim=16, anchors=AnchorsConfig(anchors=8, code_dim=8, sequences=256, epochs=4))
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.loop import _batches, _running_mean
+from training.train.trainer import _batches, _running_mean
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=300), st.integers(1, 40), st.integers(0, 99))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.labels._objectives import (
+from training.labelcraft._objectives import (
     OBJECTIVES,
     Candidates,
     Objective,

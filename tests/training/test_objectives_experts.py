@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from training.objectives import OUTCOMES, Experts, ObjectivesConfig
+from training.rankers import OUTCOMES, Experts, ObjectivesConfig
 
 
 def used(experts: Experts, state: torch.Tensor) -> torch.Tensor:

@@ -20,11 +20,10 @@ from training.balance import GradCraft
 from training.data import Interactions, SyntheticConfig, synthetic_world
 from training.data._interactions import F32
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, inputs_for
-from training.export import Labeler, export
+from training.export.bundle import Labeler, export
+from training.export.synthetic_inputs import MadeUp
 from training.labels import PCR, Scale
-from training.loop import LoopConfig, predict
-from training.made_up import MadeUp
-from training.objectives import (
+from training.rankers import (
     INTEREST,
     NAMES,
     OUTCOMES,
@@ -32,14 +31,17 @@ from training.objectives import (
     ObjectivesConfig,
     ObjectivesRanker,
     Platt,
-    calibrate,
     choose_fusion,
+    outcomes,
+)
+from training.train.multi_objective import (
+    calibrate,
     fit_objectives,
     objective_epochs_kept,
-    outcomes,
     predict_objectives,
     targets,
 )
+from training.train.trainer import LoopConfig, predict
 from training.watch_time import VR, VRConfig
 
 SMALL = FeedbackEncoderConfig(width=16, token=8, heads=2, hidden=16, dropout=0.0)

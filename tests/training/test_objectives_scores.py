@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models.fusion import fuse
 from models.metrics import ece
-from training.objectives import Platt
+from training.rankers import Platt
 
 
 def test_platts_line_finds_the_line_that_was_planted() -> None:

@@ -13,7 +13,7 @@ from tests.training.test_interactions import log_of
 from training.data import Interactions
 from training.data._interactions import I64
 from training.encoders import RankerInputs, inputs_for
-from training.loop import predict
+from training.train.trainer import predict
 
 LIKE = 2
 """Its column of the feedback."""

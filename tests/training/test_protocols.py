@@ -16,9 +16,9 @@ from tests.training.test_data_kuairec import big, row, small
 from tests.training.test_data_kuairec import write as write_kuairec
 from tests.training.test_data_wechat import action
 from tests.training.test_data_wechat import write as write_wechat
-from training import protocols
 from training.data import DAY_MS, Interactions, day_to_ms, load, ms_to_day, prepare
-from training.protocols import Parts
+from training.data import _published_splits as protocols
+from training.data._published_splits import Parts
 
 BIG, SMALL = 2, 3
 WECHAT_MS = day_to_ms("2021-01-01", 0.0)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training._watch_time_asserts import heavy_tailed_log, log_of, states
-from training.watch_time import LDA, VR, LDAConfig, VRConfig
+from training.lda import LDA, LDAConfig
+from training.watch_time import VR, VRConfig
 from training.watch_time._losses import RankError, RankLoss
 
 WATCHED = heavy_tailed_log(4000).watch_time_s

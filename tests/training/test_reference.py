@@ -14,8 +14,8 @@ from models.runtime import Bundle
 from models.store import BundleStore
 from tests.conftest import cli, done
 from training.data import load
-from training.evaluate import predict_with
-from training.reference import reference
+from training.evaluation.evaluate import predict_with
+from training.export.drift_reference import reference
 
 
 @pytest.fixture(scope="module")

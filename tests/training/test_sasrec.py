@@ -18,8 +18,8 @@ from models.errors import BadInput
 from tests.training._asserts import log_of
 from training.data import Boundaries, Interactions, load, split_by_time
 from training.encoders import SASRec, SASRecConfig, SequenceInputs
-from training.evaluate import open_bundle
-from training.label import label_log
+from training.evaluation.evaluate import open_bundle
+from training.export.batch_label import label_log
 from training.recommender import SequencesConfig, fit_sequences
 from training.recommender._sequences import sequence_loss, sequences
 

@@ -14,7 +14,7 @@ from tests.conftest import done
 from training.compare.watch_time import WatchTimeConfig
 from training.compare.watch_time._search import journal_path, loss_of, search, suggest
 from training.data import SyntheticConfig, prepare
-from training.loop import Epoch
+from training.train.trainer import Epoch
 
 KNOBS = {
     "all_tabs": True,

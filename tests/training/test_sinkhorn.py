@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.ot import sinkhorn
+from training.lda import sinkhorn
 
 
 def problem(rows: int = 7, columns: int = 4, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,8 +17,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from models.errors import BadInput
-from training.run import restore
 from training.strata import DurationGroups, StratifiedMoments, StratifiedQuantiles
+from training.train.run_folder import restore
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]

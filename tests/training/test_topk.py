@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.ot import relative_temperature, sinkhorn, soft_top_k
-from training.ot._topk import _SoftTopK
+from training.labelcraft import relative_temperature, soft_top_k
+from training.labelcraft._soft_top_k import _SoftTopK
+from training.lda import sinkhorn
 
 TEMPERATURES = [0.3, 0.025, 0.005]
 

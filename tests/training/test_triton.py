@@ -18,7 +18,7 @@ from models.errors import BadInput, CorruptBundle
 from models.manifest import Manifest
 from models.store import BundleStore
 from tests.conftest import ROOT, cli, done
-from training.triton import config, lay_out
+from training.export.triton import config, lay_out
 
 PLAIN = """
 import json, sys

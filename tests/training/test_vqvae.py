@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.quantize import VQVAE, Sampling, sample_sequences
+from training.lda import VQVAE, Sampling, sample_sequences
 
 
 def net(groups: int = 2, codes: int = 8) -> VQVAE:

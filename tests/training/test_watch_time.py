@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from tests.training import _watch_time_asserts as wt
 from training.data._interactions import F32
-from training.ot import sinkhorn
+from training.lda import sinkhorn
+from training.lda._alignment import transport_labels
 from training.strata import DurationGroups
 from training.watch_time import CREAD, CWM, OR, TPM, VR, WLR, D2QSeconds
-from training.watch_time._alignment import transport_labels
 from training.watch_time._mixture import anchor_edges, mixture_quantiles, mixture_rank
 from training.watch_time._parts import Parts, weights_from_above
 

@@ -7,4 +7,10 @@ have the same interface.
 from training.balance._gradcraft import Crafted, GradCraft, craft
 from training.balance._step import Balancer, balanced_backward
 
-__all__ = ["Balancer", "Crafted", "GradCraft", "balanced_backward", "craft"]
+__all__ = [
+    "Balancer",
+    "Crafted",
+    "GradCraft",
+    "balanced_backward",
+    "craft",
+]

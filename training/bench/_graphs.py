@@ -18,7 +18,7 @@ from models.features import GROUP_COLUMNS, Array
 from models.manifest import LABELER, RANKER
 from models.runtime import Bundle, session_options
 from models.vocabulary import UNKNOWN
-from training.made_up import MadeUp
+from training.export.synthetic_inputs import MadeUp
 
 BLOCK: Final = 20
 """Calls of one bundle before it is the next one's turn."""

@@ -18,8 +18,8 @@ from models.manifest import RANKER
 from models.runtime import Bundle, session_options
 from training.bench._graphs import in_turns
 from training.data import Dataset
-from training.evaluate import answers_with, evaluate, predict_with
-from training.made_up import MadeUp
+from training.evaluation.evaluate import answers_with, evaluate, predict_with
+from training.export.synthetic_inputs import MadeUp
 
 FIGURES: Final = ("mae_s", "xauc", "gauc_long_view", "rows")
 SMALL: Final = 64

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from training.encoders import DIN, DinInputs, FeedbackEncoder, FeedbackEncoderConfig, RankerInputs
-from training.labels import Candidates, LabelCraft, LabelCraftConfig, MetaLearner
-from training.ot import soft_top_k
+from training.labelcraft import Candidates, LabelCraft, LabelCraftConfig, MetaLearner, soft_top_k
 
 _TABLES = {"users": 989, "videos": 46_629, "groups": 93, "tags": 786}
 """Rows of the four tables of the authors' Kuaishou data, padding included."""

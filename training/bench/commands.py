@@ -11,7 +11,7 @@ import typer
 from models.errors import BadInput
 from training import bench
 from training import data as datasets
-from training.evaluate import version_folder, window_of
+from training.evaluation.evaluate import version_folder, window_of
 from training.provenance import provenance
 
 app = typer.Typer(no_args_is_help=True, help="What the expensive steps and the graphs cost, as JSON.")

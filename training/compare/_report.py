@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from training.compare._bootstrap import paired_bootstrap
 from training.data._interactions import F64
+from training.evaluation.bootstrap import paired_bootstrap
 
 SIGNIFICANT: Final = 0.05
 """The p value below which a difference counts. Every row and column is a test of its own; nothing is done

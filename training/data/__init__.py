@@ -5,6 +5,7 @@ from training.data._fetch import ARCHIVES, fetch
 from training.data._interactions import History, Interactions
 from training.data._load import load, profile_feature, scan_interactions
 from training.data._prepare import READERS, STREAMED, Summary, prepare
+from training.data._published_splits import Protocol, cut
 from training.data._split import DAY_MS, Boundaries, Split, day_to_ms, ms_to_day, split_by_time
 from training.data._synthetic import World, planted_utility, synthetic_world
 from training.data._synthetic_config import SyntheticConfig
@@ -21,12 +22,14 @@ __all__ = [
     "Info",
     "Interactions",
     "ProfileSchema",
+    "Protocol",
     "RowCounts",
     "Split",
     "Summary",
     "SyntheticConfig",
     "Tables",
     "World",
+    "cut",
     "day_to_ms",
     "fetch",
     "load",

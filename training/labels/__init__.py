@@ -11,6 +11,8 @@ from training.labels._base import (
     AnyLabelMaker,
     GroupedLabelMaker,
     LabelMaker,
+    duration_s,
+    explicit,
     is_grouped,
     label_with,
     labels_of,
@@ -21,11 +23,6 @@ from training.labels._d2q import D2Q
 from training.labels._dml_views import VIEWS, ProgressView, ProgressViewByCrowd, ProgressViewByDuration
 from training.labels._dml_wpr import WPR
 from training.labels._ef import EF
-from training.labels._fit_labelcraft import Checkpoint, FittedLabels, fit_labelcraft
-from training.labels._labelcraft import LabelCraft
-from training.labels._labelcraft_config import LabelCraftConfig
-from training.labels._meta import MetaLearner
-from training.labels._objectives import OBJECTIVES, Candidates, Objective, author_diversity, no_skips
 from training.labels._pc import PC
 from training.labels._pcr import PCR
 from training.labels._sasrec_binary import SASRecBinary
@@ -38,7 +35,6 @@ from training.labels._wtg_relevant import WTGRelevant
 __all__ = [
     "D2Q",
     "EF",
-    "OBJECTIVES",
     "PC",
     "PCR",
     "VIEWS",
@@ -46,16 +42,9 @@ __all__ = [
     "WT",
     "WTG",
     "AnyLabelMaker",
-    "Candidates",
-    "Checkpoint",
     "D2Co",
-    "FittedLabels",
     "GroupedLabelMaker",
-    "LabelCraft",
-    "LabelCraftConfig",
     "LabelMaker",
-    "MetaLearner",
-    "Objective",
     "ProgressView",
     "ProgressViewByCrowd",
     "ProgressViewByDuration",
@@ -63,11 +52,10 @@ __all__ = [
     "SASRecRatio",
     "Scale",
     "WTGRelevant",
-    "author_diversity",
-    "fit_labelcraft",
+    "duration_s",
+    "explicit",
     "is_grouped",
     "label_with",
     "labels_of",
-    "no_skips",
     "watch_time_s",
 ]

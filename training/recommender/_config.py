@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from training.bilevel import InnerLoss
 from training.config import Config
 from training.encoders import DinConfig
+from training.labelcraft import InnerLoss
 
 
 class RecommenderConfig(Config):

@@ -14,4 +14,9 @@ from training.strata._groups import DurationGroups, how_many
 from training.strata._moments import StratifiedMoments
 from training.strata._quantiles import StratifiedQuantiles
 
-__all__ = ["DurationGroups", "StratifiedMoments", "StratifiedQuantiles", "how_many"]
+__all__ = [
+    "DurationGroups",
+    "StratifiedMoments",
+    "StratifiedQuantiles",
+    "how_many",
+]

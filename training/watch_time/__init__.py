@@ -4,7 +4,8 @@ from training.watch_time._base import QUANTILES, DistributionHead, Head, Predict
 from training.watch_time._cread import CREAD, CREADConfig
 from training.watch_time._cwm import CWM, CWMConfig
 from training.watch_time._d2q import D2QSeconds, D2QSecondsConfig
-from training.watch_time._lda import LDA, LDAConfig
+from training.watch_time._losses import RankError, RankLoss, Regression, regression_loss
+from training.watch_time._mixture import anchor_edges, mixture_quantiles, mixture_rank
 from training.watch_time._or import OR, ORConfig
 from training.watch_time._tpm import TPM, TPMConfig
 from training.watch_time._vr import VR, VRConfig
@@ -13,7 +14,6 @@ from training.watch_time._wlr import WLR, WLRConfig
 __all__ = [
     "CREAD",
     "CWM",
-    "LDA",
     "OR",
     "QUANTILES",
     "TPM",
@@ -25,10 +25,16 @@ __all__ = [
     "D2QSecondsConfig",
     "DistributionHead",
     "Head",
-    "LDAConfig",
     "ORConfig",
     "Prediction",
+    "RankError",
+    "RankLoss",
+    "Regression",
     "TPMConfig",
     "VRConfig",
     "WLRConfig",
+    "anchor_edges",
+    "mixture_quantiles",
+    "mixture_rank",
+    "regression_loss",
 ]

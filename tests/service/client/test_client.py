@@ -13,9 +13,9 @@ import pytest
 import service.client as door
 from models.errors import BadInput
 from models.schema import Candidate, FeedbackEvent
-from service.api.wire import OnTrial
 from service.client import AsyncClient, Client, Event, Refused, Retries, Unreachable
-from service.store import MemoryStore
+from service.http.wire import OnTrial
+from service.state import MemoryStore
 from tests.service import tiny_bundle
 from tests.service.running import NOW_MS, Service, served
 

@@ -14,10 +14,10 @@ import pytest
 
 from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent
-from service.api.wire import Label, StreamSummary
 from service.client import AsyncClient, Busy, Client, StreamCut
-from service.core.events import Rejected
-from service.store import MemoryStore, Outcome
+from service.http.wire import Label, StreamSummary
+from service.pipeline.validation import Rejected
+from service.state import MemoryStore, Outcome
 from tests.service.client.answering import Answer, answering
 from tests.service.client.test_client import exposure
 from tests.service.running import Service, served

@@ -3,4 +3,7 @@
 from training.compare.audit._audit import audit
 from training.compare.audit._world import AuditConfig
 
-__all__ = ["AuditConfig", "audit"]
+__all__ = [
+    "AuditConfig",
+    "audit",
+]

@@ -20,7 +20,7 @@ from training.compare.audit._markdown import markdown
 from training.compare.audit._subjects import Subject, of_bundle, of_run, references
 from training.compare.audit._world import AuditConfig, AuditWorld, open_audit
 from training.provenance import command, commit, machine
-from training.run import refuse_existing, whole_folder
+from training.train.run_folder import refuse_existing, whole_folder
 
 
 def audit(

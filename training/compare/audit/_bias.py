@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.metrics import Confusion, first_k, gauc, long_view, mae_s, nwtg_at_k
-from training.compare._bootstrap import draws
 from training.compare.audit._world import AuditWorld, Groups
 from training.data._interactions import F32, F64, I64
+from training.evaluation.bootstrap import draws
 
 FEW_USERS: Final = 20
 """Groups with fewer users that have something relevant take no part in `gap`."""

@@ -21,14 +21,14 @@ from training.compare.audit._world import AuditConfig, open_audit
 from training.data import Dataset, Interactions, split_by_time
 from training.data._interactions import F32, I64
 from training.encoders import RankerInputs
-from training.fit import fresh_encoder, in_main_tab, rules
+from training.evaluation.counterfactual_probe import Moved, make_probes, moved
 from training.labels import AnyLabelMaker, SASRecBinary, Scale, labels_of
-from training.loop import epochs_kept, fit_ranker, predict_seconds
-from training.probe import Moved, make_probes, moved
-from training.ranker import Ranker
-from training.recipes import any_log
+from training.lda import LDA
+from training.rankers import Ranker
 from training.recommender import fit_recommender, fit_sequences
-from training.watch_time import LDA
+from training.train.fit import fresh_encoder, in_main_tab, rules
+from training.train.recipes import any_log
+from training.train.trainer import epochs_kept, fit_ranker, predict_seconds
 
 SASREC: Final = {
     "sasrec binary": "SASRec4SV: the probability that more than half is watched",

@@ -18,13 +18,13 @@ from models.features import Array
 from models.fusion import fuse
 from models.runtime import Bundle
 from models.vocabulary import Vocabulary
-from training import run
 from training.compare.audit._world import AuditConfig, AuditWorld
 from training.data import Interactions
 from training.data._interactions import F32, F64, I64
 from training.encoders import RankerInputs
-from training.evaluate import Answers, answers_of, answers_with
-from training.probe import Moved, make_probes, moved
+from training.evaluation.counterfactual_probe import Moved, make_probes, moved
+from training.evaluation.evaluate import Answers, answers_of, answers_with
+from training.train import run_folder as run
 
 Kind = Literal["reference", "encoder", "label"]
 

@@ -14,7 +14,7 @@ from training.compare._run import partial_path, run_command, say
 from training.compare.audit._audit import audit as run_audit
 from training.compare.audit._fit import names
 from training.compare.audit._world import AuditConfig
-from training.evaluate import open_bundle
+from training.evaluation.evaluate import open_bundle
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

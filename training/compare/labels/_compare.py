@@ -16,7 +16,7 @@ from training.compare.labels._markdown import markdown
 from training.compare.labels._methods import Method
 from training.compare.labels._world import CompareConfig, open_world
 from training.provenance import command, commit, machine
-from training.run import refuse_existing, whole_folder
+from training.train.run_folder import refuse_existing, whole_folder
 
 
 def compare_labels(

@@ -21,7 +21,7 @@ from training.compare.labels._pictures import (
     draw_histograms,
     draw_surfaces,
 )
-from training.labels import OBJECTIVES
+from training.labelcraft import OBJECTIVES
 
 
 def surfaces(methods: Sequence[Method], outcomes: Mapping[Job, Outcome]) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from training.compare.labels._methods import METHODS, Method
 from training.compare.labels._surface import surface
 from training.compare.labels._world import CompareConfig, World, open_world
 from training.data._interactions import F32
-from training.fit import rules
-from training.labels import AnyLabelMaker, fit_labelcraft, labels_of
+from training.labelcraft import fit_labelcraft
+from training.labels import AnyLabelMaker, labels_of
 from training.recommender import fit_recommender
+from training.train.fit import rules
 
 KEEPS_SCORES: Final = ("wt", "ef")
 """Methods whose scores are kept with their figures: the front is made of their mixes."""

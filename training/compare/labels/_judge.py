@@ -16,7 +16,8 @@ from models.metrics import ds_at_k, first_k, neg_at_k, nwtg_at_k
 from training.compare._report import Measure
 from training.data import Interactions
 from training.data._interactions import F32, F64, I64
-from training.labels import OBJECTIVES, Candidates, Scale
+from training.labelcraft import OBJECTIVES, Candidates
+from training.labels import Scale
 
 BINS_S: Final = (*range(0, 601, 50),)
 """Edges of the histogram of recommended durations; the last bin has no end. As in the paper's figure."""

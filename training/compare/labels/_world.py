@@ -15,9 +15,9 @@ from training.compare.labels._judge import Window
 from training.config import Config
 from training.data import Boundaries, Dataset, Interactions, Split, load, split_by_time
 from training.data._interactions import I64
-from training.labels import LabelCraftConfig
-from training.recipes import any_log
+from training.labelcraft import LabelCraftConfig
 from training.recommender import RecommenderConfig
+from training.train.recipes import any_log
 
 
 class CompareConfig(Config):

@@ -17,7 +17,7 @@ from training.compare.objectives._markdown import markdown
 from training.compare.objectives._methods import Method
 from training.compare.objectives._world import CompareObjectivesConfig, open_world
 from training.provenance import command, commit, machine
-from training.run import refuse_existing, whole_folder
+from training.train.run_folder import refuse_existing, whole_folder
 
 
 def compare_objectives(

@@ -16,13 +16,11 @@ from training.compare.objectives._judge import Judge
 from training.compare.objectives._methods import METHODS, Method
 from training.compare.objectives._world import CompareObjectivesConfig, World, open_world
 from training.data._interactions import F32
-from training.fit import fresh_encoder
 from training.labels import Scale
-from training.objectives import (
-    NAMES,
-    WATCH_TIME,
+from training.rankers import NAMES, WATCH_TIME, ObjectivesRanker
+from training.train.fit import fresh_encoder
+from training.train.multi_objective import (
     ObjectivesEpoch,
-    ObjectivesRanker,
     calibrate,
     fit_objectives,
     objective_epochs_kept,

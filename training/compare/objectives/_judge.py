@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 
 from models.metrics import auc, ece, gauc, mae_s, xauc, xgauc
-from training.compare._concordance import concordance
 from training.data import Interactions
 from training.data._interactions import F32, F64, I64
-from training.objectives import NAMES, WATCH_TIME, outcomes
+from training.evaluation.concordance import concordance
+from training.rankers import NAMES, WATCH_TIME, outcomes
 
 FREQUENT: Final = 100
 """Rows of either kind that an objective needs on the judged days to be in the means of the frequent ones."""

@@ -10,7 +10,7 @@ from training.compare._stand import interval, sentence, standing
 from training.compare.objectives._assemble import REFERENCE
 from training.compare.objectives._cost import ROUNDS
 from training.compare.objectives._judge import FREQUENT
-from training.objectives import NAMES, WATCH_TIME
+from training.rankers import NAMES, WATCH_TIME
 
 MEANS: Final = {
     "auc": "mean AUC",

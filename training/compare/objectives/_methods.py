@@ -15,7 +15,7 @@ from torchjd.aggregation import (
 )
 
 from training.balance import Balancer, GradCraft
-from training.objectives import ObjectivesConfig
+from training.rankers import ObjectivesConfig
 
 CAGRAD_C: Final = 0.4
 """Of CAGrad, as in its paper's experiments on multi-task data sets."""

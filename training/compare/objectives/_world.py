@@ -16,9 +16,9 @@ from training.config import Config
 from training.data import Dataset, Interactions, load, split_by_time
 from training.data._interactions import I64
 from training.encoders import FeedbackEncoderConfig
-from training.loop import LoopConfig
-from training.objectives import NAMES, ObjectivesConfig, outcomes
-from training.recipes import any_log
+from training.rankers import NAMES, ObjectivesConfig, outcomes
+from training.train.recipes import any_log
+from training.train.trainer import LoopConfig
 from training.watch_time import VRConfig
 
 

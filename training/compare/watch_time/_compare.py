@@ -16,7 +16,7 @@ from training.compare.watch_time._markdown import markdown
 from training.compare.watch_time._methods import Method
 from training.compare.watch_time._world import WatchTimeConfig, open_world
 from training.provenance import command, commit, machine
-from training.run import refuse_existing, whole_folder
+from training.train.run_folder import refuse_existing, whole_folder
 
 
 def compare_watch_time(

@@ -18,11 +18,12 @@ from training.compare.watch_time._trees import features, fit_trees
 from training.compare.watch_time._world import WatchTimeConfig, World, open_world
 from training.data._interactions import F32, F64, I64
 from training.encoders import FeedbackEncoder, batches_for, inputs_for, plain_names
-from training.fit import fresh_encoder
 from training.labels import Scale
-from training.loop import Epoch, epochs_kept, fit_ranker, predict_seconds
-from training.ranker import Ranker
-from training.watch_time import LDA, DistributionHead
+from training.lda import LDA
+from training.rankers import Ranker
+from training.train.fit import fresh_encoder
+from training.train.trainer import Epoch, epochs_kept, fit_ranker, predict_seconds
+from training.watch_time import DistributionHead
 
 _TIMED: Final = 2048
 """Rows that the inference is timed on."""

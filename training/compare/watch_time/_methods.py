@@ -6,19 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from training.watch_time import (
-    CREAD,
-    CWM,
-    LDA,
-    OR,
-    TPM,
-    VR,
-    WLR,
-    D2QSeconds,
-    Head,
-    LDAConfig,
-    VRConfig,
-)
+from training.lda import LDA, LDAConfig
+from training.watch_time import CREAD, CWM, OR, TPM, VR, WLR, D2QSeconds, Head, VRConfig
 
 Trees = Literal["l1", "log_l2"]
 """What boosted trees are fitted on: seconds with absolute error, or log(1 + seconds) with squared error."""

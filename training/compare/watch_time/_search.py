@@ -22,9 +22,9 @@ from training.compare._report import markdown_table, write_json
 from training.compare.watch_time._fit import fit_head
 from training.compare.watch_time._methods import METHODS
 from training.compare.watch_time._world import WatchTimeConfig, World, open_world
-from training.loop import Epoch
 from training.provenance import command, commit, machine
-from training.run import refuse_existing, whole_folder
+from training.train.run_folder import refuse_existing, whole_folder
+from training.train.trainer import Epoch
 
 _POLL_S: Final = 1.0
 _STARTUP: Final = 8

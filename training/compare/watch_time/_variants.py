@@ -28,11 +28,11 @@ from training.compare.watch_time._search import loss_of
 from training.compare.watch_time._world import WatchTimeConfig, World, open_world
 from training.data._interactions import F32, I64
 from training.encoders import RankerInputs
-from training.loop import Epoch, epochs_kept
-from training.probe import KINDS, make_probes, moved
+from training.evaluation.counterfactual_probe import KINDS, make_probes, moved
 from training.provenance import command, commit, machine
-from training.ranker import Ranker
-from training.run import refuse_existing, whole_folder
+from training.rankers import Ranker
+from training.train.run_folder import refuse_existing, whole_folder
+from training.train.trainer import Epoch, epochs_kept
 
 _KNOBS = ("encoder", "loop", "lda")
 _MILLI = 1000.0

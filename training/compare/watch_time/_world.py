@@ -13,14 +13,13 @@ from models.errors import BadInput
 from models.vocabulary import Vocabulary
 from training.compare._facts import facts_of
 from training.config import Config
-from training.data import Dataset, Interactions, load, split_by_time
+from training.data import Dataset, Interactions, Protocol, cut, load, split_by_time
 from training.data._interactions import I64
 from training.encoders import FeedbackEncoderConfig
-from training.fit import in_main_tab
-from training.loop import LoopConfig
-from training.protocols import Protocol, cut
-from training.recipes import any_log
-from training.watch_time import LDAConfig
+from training.lda import LDAConfig
+from training.train.fit import in_main_tab
+from training.train.recipes import any_log
+from training.train.trainer import LoopConfig
 
 
 class WatchTimeConfig(Config):
@@ -41,7 +40,7 @@ class WatchTimeConfig(Config):
     all_tabs: bool = False
     """Judge every row; otherwise those of the data set's main tab, where it names one."""
     protocol: Protocol | None = None
-    """A published way of cutting a public log, instead of by days and tab; see `training.protocols`."""
+    """A published way of cutting a public log, instead of by days and tab; see `training.data`."""
     resamples: PositiveInt = 2000
     """Of the paired bootstrap."""
     encoder: FeedbackEncoderConfig = Field(default_factory=lambda: any_log().encoder)

@@ -17,7 +17,7 @@ from training.compare.watch_time._compare import compare_watch_time
 from training.compare.watch_time._methods import METHODS
 from training.compare.watch_time._variants import compare_variants, read_variants
 from training.compare.watch_time._world import WatchTimeConfig
-from training.protocols import Protocol
+from training.data import Protocol
 
 PROTOCOLS = get_args(Protocol)
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,163 @@
+"""Metarank's events, requests and replies. Members that it allows and this service has no use for are let
+through."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from models.schema import MAX_TIMESTAMP_MS, checked_id
+from service.pipeline.validation import Rejected
+
+if TYPE_CHECKING:
+    Id = str
+    Moment = int
+else:
+    Id = str | int  # what the wire may hold; `__post_init__` makes a string of it
+    Moment = int | float | str  # and Unix milliseconds of this
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Field(msgspec.Struct, frozen=True):
+    """A named value of an event, an item or a request."""
+
+    name: str
+    value: Any
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    timestamp: Moment
+    """Unix milliseconds as a number or a string, or ISO 8601; without a zone it is UTC."""
+    id: Id | None = None
+    fields: list[Field] = []
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "timestamp", milliseconds(self.timestamp))
+        for member in ("id", "user", "session", "item", "ranking"):
+            if (value := getattr(self, member, None)) is not None:
+                msgspec.structs.force_setattr(self, member, checked_id(value, member))
+
+
+class ItemEvent(_Event, frozen=True, kw_only=True, tag="item"):
+    """What is known of an item: goes to the catalogue."""
+
+    item: Id
+
+
+class UserEvent(_Event, frozen=True, kw_only=True, tag="user"):
+    """What is known of a user: goes to the profile."""
+
+    user: Id
+
+
+class RankedItem(msgspec.Struct, frozen=True, kw_only=True):
+    """An item of a ranking."""
+
+    id: Id
+    fields: list[Field] = []
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "id", checked_id(self.id, "id"))
+
+
+class RankingEvent(_Event, frozen=True, kw_only=True, tag="ranking"):
+    """What was shown: tells later interactions whose they are."""
+
+    id: Id
+    items: list[RankedItem]
+    user: Id | None = None
+    session: Id | None = None
+
+
+class InteractionEvent(_Event, frozen=True, kw_only=True, tag="interaction"):
+    """What a user did with an item."""
+
+    item: Id
+    type: str
+    ranking: Id | None = None
+    user: Id | None = None
+    session: Id | None = None
+
+
+Event = ItemEvent | UserEvent | RankingEvent | InteractionEvent
+
+
+class RankRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """POST /rank/{model}: a ranking event that has not happened yet."""
+
+    items: list[RankedItem]
+    timestamp: Moment
+    id: Id | None = None
+    user: Id | None = None
+    session: Id | None = None
+    fields: list[Field] = []
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "timestamp", milliseconds(self.timestamp))
+        for member in ("id", "user", "session"):
+            if (value := getattr(self, member)) is not None:
+                msgspec.structs.force_setattr(self, member, checked_id(value, member))
+        if not self.items:
+            raise ValueError("`items` must name at least one item")
+
+
+class FeedbackReply(msgspec.Struct, frozen=True):
+    """Metarank's four members, and what it does not say."""
+
+    status: str
+    """`ok`, or `partial` when some events were rejected."""
+    accepted: int
+    """Events that were processed; with `rejected` it is the number of events."""
+    updated: int
+    """Exposures, catalogue entries and profiles that are not what they were."""
+    tookMillis: int  # noqa: N815  # Metarank's name
+    ignored: int
+    """Of the accepted, those that say nothing this service keeps."""
+    rejected: list[Rejected]
+
+
+class RankedScore(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One item of the answer."""
+
+    item: str
+    score: float
+    features: list[Field] | None = None
+    """With `explain=true`."""
+
+
+class RankReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The items, best first."""
+
+    took: int
+    """Milliseconds."""
+    items: list[RankedScore]
+    degraded: list[str] = []
+    """As in POST /rerank; left out when nothing is."""
+
+
+STRUCTS = (ItemEvent, UserEvent, RankingEvent, InteractionEvent, RankRequest, FeedbackReply, RankReply)
+"""What the descriptions of operations name."""
+
+
+def milliseconds(moment: float | str) -> int:
+    """A timestamp in any of Metarank's notations, as Unix milliseconds.
+
+    Raises:
+        ValueError: it is in none of them, or before 1970 or after the year 9999.
+    """
+    try:
+        if isinstance(moment, str) and not (moment.isascii() and moment.lstrip("-").isdigit()):
+            at = datetime.fromisoformat(moment)
+            value = (at.replace(tzinfo=at.tzinfo or UTC) - _EPOCH).total_seconds() * 1000
+        else:
+            value = float(moment)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"`timestamp` must be Unix milliseconds or ISO 8601, found {str(moment)[:40]!r}"
+        ) from None
+    if not 0 <= value <= MAX_TIMESTAMP_MS:  # so written, NaN is refused too
+        raise ValueError(f"`timestamp` must be 0 to {MAX_TIMESTAMP_MS}, found {value:g}")
+    return round(value)

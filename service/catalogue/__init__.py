@@ -1,0 +1,1 @@
+"""Videos the service knows: durations, authors, tags."""

@@ -1,1 +1,0 @@
-"""What the endpoints compute: admission of events, labels, slates. No HTTP, no Redis, no files."""

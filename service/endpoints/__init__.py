@@ -1,0 +1,1 @@
+"""The endpoints of reelrank's own API, one file each."""

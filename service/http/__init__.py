@@ -1,0 +1,1 @@
+"""HTTP around the endpoints: middleware, bodies, errors, authorization, OpenAPI."""

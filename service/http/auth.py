@@ -1,0 +1,157 @@
+"""Who may do what: API keys with rights."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from starlette.requests import Request
+
+from models.errors import BadInput, Overloaded, ReelrankError
+from service.http.rate_limit import TokenBucket
+
+RIGHTS: Final = ("label", "rerank", "read", "admin")
+
+
+class Unauthorized(ReelrankError):
+    """No key, or one that nobody has been given."""
+
+
+class Forbidden(ReelrankError):
+    """A key without the right this path asks for."""
+
+
+class TooFast(Overloaded):
+    """The key asks more often than it may.
+
+    Attributes:
+        retry_after_s: when it may again.
+    """
+
+    def __init__(self, detail: str, *, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a key may do.
+
+    Attributes:
+        rights: out of `RIGHTS`.
+        rate: requests a second of one process; 0 means no limit.
+    """
+
+    rights: frozenset[str]
+    rate: float = 0.0
+
+
+class Keys:
+    """The configured keys. Only their digests are kept; they are compared in constant time.
+
+    Args:
+        grants: per key what it may. Empty: everybody may do everything, and `serve` binds to loopback only.
+    """
+
+    def __init__(self, grants: Mapping[str, Grant]) -> None:
+        self._grants = [
+            (_digest(key.encode()), grant, TokenBucket(grant.rate) if grant.rate else None)
+            for key, grant in grants.items()
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self._grants)
+
+    @classmethod
+    def read(cls, text: str, file: Path | None, *, rate: float = 0.0) -> Keys:
+        """Keys from `REELRANK_API_KEYS` and `REELRANK_API_KEYS_FILE`: entries `KEY:right+right[@RATE]`.
+
+        Args:
+            text: entries with commas or on lines.
+            file: with one entry a line; `#` starts a comment.
+            rate: of keys that name none, see `Grant`.
+
+        Raises:
+            BadInput: an entry is not of that form, or the file cannot be read. Never quotes a key.
+        """
+        entries = text.replace("\n", ",").split(",")
+        if file is not None:
+            try:
+                lines = file.read_text("utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as e:
+                raise BadInput(f"REELRANK_API_KEYS_FILE {file} cannot be read: {e}.") from None
+            entries += [line.partition("#")[0] for line in lines]
+        return cls(dict(_parsed((entry.strip() for entry in entries), rate)))
+
+    def check(self, authorization: bytes | None, right: str) -> None:
+        """Let the caller pass.
+
+        Args:
+            authorization: the header's value.
+            right: one of `RIGHTS`.
+
+        Raises:
+            Unauthorized: no `Bearer` key, or an unknown one.
+            Forbidden: the key does not have the right.
+            TooFast: it has it, and has used up its rate.
+        """
+        if not self._grants:
+            return
+        scheme, _, key = (authorization or b"").partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise Unauthorized("This service asks for `Authorization: Bearer <key>`.")
+        found = _digest(key.strip())
+        granted: tuple[Grant, TokenBucket | None] | None = None
+        for digest, grant, bucket in self._grants:  # all of them: the time must not tell which one was near
+            if hmac.compare_digest(digest, found):
+                granted = grant, bucket
+        if granted is None:
+            raise Unauthorized("The key is not known.")
+        grant, bucket = granted
+        if right not in grant.rights:
+            raise Forbidden(f"The key does not have the right `{right}`.")
+        if bucket is not None and (wait_s := bucket.take()):
+            raise TooFast(
+                f"The key may make {grant.rate:g} requests a second of this process; "
+                f"the next one in {wait_s:.2g} s.",
+                retry_after_s=wait_s,
+            )
+
+
+def allow(request: Request, keys: Keys, right: str) -> None:
+    """Let the request pass, see `Keys.check`."""
+    value = request.headers.get("authorization")
+    keys.check(value.encode("latin-1") if value is not None else None, right)
+
+
+def _parsed(entries: Iterable[str], default_rate: float) -> Iterable[tuple[str, Grant]]:
+    for number, entry in enumerate(entries, 1):
+        if not entry:
+            continue
+        key, colon, granted = entry.rpartition(":")
+        names, at, limit = granted.partition("@")
+        rights = frozenset(name.strip() for name in names.split("+"))
+        rate = _rate(limit) if at else default_rate
+        if not (key and colon) or not rights <= set(RIGHTS) or rate is None:
+            raise BadInput(
+                f"API key number {number} is not of the form KEY:right+right or KEY:right+right@RATE, with "
+                f"rights out of {', '.join(RIGHTS)} and a RATE of requests a second (0: no limit)."
+            )
+        yield key, Grant(rights, rate)
+
+
+def _rate(text: str) -> float | None:
+    try:
+        rate = float(text)
+    except ValueError:
+        return None
+    return rate if 0 <= rate < math.inf else None
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

@@ -1,0 +1,239 @@
+"""The one table that turns an error into a status, and the one writer of problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from models import errors
+from service.http.auth import Forbidden, Unauthorized
+from service.http.wire import Problem
+from service.pipeline.validation import Rejected
+from service.services import trace_of
+
+PROBLEM_JSON: Final = "application/problem+json"
+RETRY_AFTER_S: Final = "1"
+
+MAX_DETAIL: Final = 1000
+"""Characters of one text in an answer: nobody gets back more than they have sent."""
+
+
+class NotJson(errors.BadInput):
+    """The body is not JSON, or not UTF-8."""
+
+
+class UnknownUser(errors.ReelrankError):
+    """The service holds nothing on this user."""
+
+
+class UnknownModel(errors.ReelrankError):
+    """No model of this name or version is loaded."""
+
+
+class BadTensor(errors.BadInput):
+    """A request of the Open Inference Protocol that its graph cannot take; the protocol says 400."""
+
+
+class BodyTooLarge(errors.BadInput):
+    """More bytes than `REELRANK_MAX_BODY_BYTES`."""
+
+
+class BodyTooSlow(errors.BadInput):
+    """The body has not arrived within `REELRANK_BODY_TIMEOUT_S`."""
+
+
+class WrongContentType(errors.BadInput):
+    """A content type or encoding that this path does not read."""
+
+
+class Invalid(errors.BadInput):
+    """A member of the body breaks its rule.
+
+    Attributes:
+        loc: which one, e.g. `candidates[3].duration_s`; empty when the body as a whole is meant.
+    """
+
+    def __init__(self, detail: str, *, loc: str = "") -> None:
+        super().__init__(detail)
+        self.loc = loc
+
+
+class NothingAccepted(errors.BadInput):
+    """No event of a body went through.
+
+    Attributes:
+        rejected: why, event by event.
+    """
+
+    def __init__(self, rejected: Sequence[Rejected]) -> None:
+        super().__init__(f"None of the {len(rejected)} events was accepted.")
+        self.rejected = rejected
+
+
+STATUS: Final[dict[type[errors.ReelrankError], HTTPStatus]] = {
+    NotJson: HTTPStatus.BAD_REQUEST,
+    Unauthorized: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    UnknownUser: HTTPStatus.NOT_FOUND,
+    UnknownModel: HTTPStatus.NOT_FOUND,
+    BadTensor: HTTPStatus.BAD_REQUEST,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    WrongContentType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.BadInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.BundleNotFound: HTTPStatus.NOT_FOUND,
+    errors.BundleError: HTTPStatus.CONFLICT,
+    errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DeadlineExceeded: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ReelrankError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+HEADERS: Final[dict[HTTPStatus, dict[str, str]]] = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
+    # The rest of the body is not read, so the connection cannot be used again.
+    HTTPStatus.REQUEST_TIMEOUT: {"Connection": "close"},
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: {"Connection": "close"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": RETRY_AFTER_S},
+}
+
+
+def status_of(error: errors.ReelrankError) -> HTTPStatus:
+    """The entry of the nearest class in the error's own tree."""
+    if isinstance(error, NothingAccepted) and all(r.code == "conflict" for r in error.rejected):
+        return HTTPStatus.CONFLICT
+    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
+def reason_of(error: errors.ReelrankError) -> str:
+    """The error's class in a word, for metrics and logs: `store_unavailable`; of a refusal, what there was no
+    room for."""
+    return error.reason if isinstance(error, errors.Overloaded) else _snake(type(error).__name__)
+
+
+@cache
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def document_of(error: errors.ReelrankError) -> Problem:
+    """What the caller is told."""
+    status = status_of(error)
+    located: list[dict[str, str]] = []
+    rejected: list[Rejected] = []
+    if isinstance(error, NothingAccepted):
+        rejected = [plain(r) for r in error.rejected]
+        located = [
+            {"loc": f"events[{r.index}]" + (f".{r.loc}" if r.loc else ""), "msg": r.detail} for r in rejected
+        ]
+    elif isinstance(error, Invalid):
+        located = [{"loc": utf8(error.loc), "msg": utf8(str(error))}]
+    return _problem(status, str(error), errors=located, rejected=rejected)
+
+
+def response_of(error: errors.ReelrankError) -> Response:
+    """The whole answer."""
+    return _response(document_of(error), _headers(error))
+
+
+def _headers(error: errors.ReelrankError) -> Mapping[str, str] | None:
+    headers = HEADERS.get(status_of(error))
+    if isinstance(error, errors.Overloaded):
+        headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    return headers
+
+
+def utf8(text: str) -> str:
+    """Text that can be sent: a message may quote a lone surrogate of the input, which no UTF-8 can hold, or
+    megabytes of it."""
+    if len(text) > MAX_DETAIL:
+        text = text[:MAX_DETAIL] + "…"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def plain(rejected: Rejected) -> Rejected:
+    """The same with every text sendable."""
+    event_id = None if rejected.event_id is None else utf8(rejected.event_id)
+    return msgspec.structs.replace(
+        rejected, detail=utf8(rejected.detail), event_id=event_id, loc=utf8(rejected.loc)
+    )
+
+
+def answer(request: Request, error: Exception) -> Response:
+    """What the caller of this request is told, whatever went wrong; the reason is noted in the trace."""
+    trace = trace_of(request)
+    match error:
+        case errors.ReelrankError() if not is_fault(error):
+            trace.reason = reason_of(error)
+            return _response(_told(request, document_of(error)), _headers(error))
+        case HTTPException():
+            status = HTTPStatus(error.status_code)
+            detail: str = {
+                HTTPStatus.NOT_FOUND: "There is nothing at this path; GET /docs lists what there is.",
+                HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not take {request.method}.",
+            }.get(status, error.detail)
+            trace.reason = status.name.lower()
+            return _response(_told(request, _problem(status, detail)), error.headers)
+        case ClientDisconnect():
+            # Nobody will read it. But a client that hangs up is no fault of ours: not a 500, not a traceback.
+            trace.reason = "client_disconnected"
+            return _response(
+                _problem(HTTPStatus.BAD_REQUEST, "The connection ended before the body did."), None
+            )
+    trace.reason = "fault"
+    detail = "The service has a fault; its log has the details under this X-Request-Id."
+    return _response(_told(request, _problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)), None)
+
+
+def is_fault(error: Exception) -> bool:
+    """Whether this should not have happened: it is answered with 500 and logged with its traceback."""
+    if isinstance(error, errors.ReelrankError):  # one that nobody has given a status is
+        return status_of(error) is HTTPStatus.INTERNAL_SERVER_ERROR
+    return not isinstance(error, HTTPException | ClientDisconnect)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the app, the framework's own too, a problem document."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        if is_fault(error):
+            raise error  # to the outermost handler, which is the next
+        return answer(request, error)
+
+    async def handle_fault(request: Request, error: Exception) -> Response:
+        return answer(request, error)
+
+    for kind in (errors.ReelrankError, HTTPException, ClientDisconnect):
+        app.add_exception_handler(kind, handle)
+    app.add_exception_handler(Exception, handle_fault)
+
+
+def _told(request: Request, problem: Problem) -> Problem:
+    """Clients of the Open Inference Protocol look for `error`, whatever else there is."""
+    if not request.url.path.startswith("/v2"):
+        return problem
+    return msgspec.structs.replace(problem, error=problem.detail)
+
+
+def _response(problem: Problem, headers: Mapping[str, str] | None) -> Response:
+    return Response(
+        msgspec.json.encode(problem),
+        status_code=problem.status,
+        media_type=PROBLEM_JSON,
+        headers=dict(headers) if headers else None,
+    )
+
+
+def _problem(status: HTTPStatus, detail: str, **more: Any) -> Problem:
+    return Problem(type="about:blank", title=status.phrase, status=status, detail=utf8(detail), **more)

@@ -1,0 +1,265 @@
+"""Requests and replies as they are on the wire. Decoding them enforces what OpenAPI says of them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from models.schema import MAX_TIMESTAMP_MS, Candidate, FeedbackEvent, Profile, checked_id
+from service.pipeline.validation import Rejected
+
+if TYPE_CHECKING:
+    Id = str
+else:
+    Id = str | int  # a JSON integer means its decimal string; `__post_init__` makes one of it
+
+
+class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Several exposures."""
+
+    events: list[FeedbackEvent]
+
+
+class Label(msgspec.Struct, frozen=True, gc=False):
+    """The labels of one exposure."""
+
+    event_id: str
+    user_id: str
+    video_id: str
+    label: float
+    """The first of the labels asked for."""
+    labels: dict[str, float]
+    duplicate: bool = False
+    """The same event was accepted before; this is the answer of then."""
+    model_version: str | msgspec.UnsetType = msgspec.UNSET
+    """Only where a split has it labelled by another version than the current one."""
+
+
+class LabelReply(msgspec.Struct, frozen=True):
+    """`accepted + duplicates + merged + rejected` is the number of events; late ones have a label too.
+    `model_version` labelled every event, but those whose label names another."""
+
+    status: str
+    accepted: int
+    duplicates: int
+    merged: int
+    rejected: list[Rejected]
+    labels: list[Label]
+    model_version: str
+    took_ms: float
+
+
+class StreamSummary(msgspec.Struct, frozen=True):
+    """Last line of an NDJSON answer: the stream is complete, unless `status` is `shutting_down`."""
+
+    status: str
+    accepted: int
+    duplicates: int
+    merged: int
+    rejected: int
+    model_version: str
+    took_ms: float
+
+
+class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A slate to be ordered for one user."""
+
+    user_id: Id
+    candidates: list[Candidate]
+    request_id: Id | None = None
+    timestamp_ms: int | None = None
+    """The moment of the ranking; now, if left out."""
+    top_k: int | None = None
+    weights: dict[str, float] | None = None
+    objectives: list[str] | None = None
+    """Which of the bundle's an item tells; all of them, if left out. What they weigh is not changed by it."""
+    tab: Id | None = None
+    """Where the slate is shown; the bundle's default, if left out."""
+
+    def __post_init__(self) -> None:
+        for member in ("user_id", "request_id", "tab"):
+            value = getattr(self, member)
+            if value is not None:
+                msgspec.structs.force_setattr(self, member, checked_id(value, member))
+        if self.timestamp_ms is not None and not 0 <= self.timestamp_ms <= MAX_TIMESTAMP_MS:
+            raise ValueError(f"`timestamp_ms` must be 0 to {MAX_TIMESTAMP_MS}, found {self.timestamp_ms}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"`top_k` must be 1 or more, found {self.top_k}")
+        if not self.candidates:
+            raise ValueError("`candidates` must name at least one video")
+
+
+class Anchor(msgspec.Struct, frozen=True, gc=False):
+    """One anchor of the label distribution."""
+
+    watch_ratio: float
+    weight: float
+
+
+class ItemExplanation(msgspec.Struct, frozen=True, gc=False):
+    """Where an item's score comes from."""
+
+    parts: dict[str, float]
+    """Each objective's part of the logarithm of the score; they add up to it."""
+    anchors: list[Anchor]
+    """Weights over the anchors; they add up to 1."""
+    watch_time_s: dict[str, float]
+    """Quantiles p10, p50, p90 in seconds."""
+
+
+class Item(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One video of the slate."""
+
+    video_id: str
+    rank: int
+    score: float
+    watch_time_s: float
+    watch_ratio: float
+    objectives: dict[str, float]
+    explanation: ItemExplanation | None = None
+    """With `explain=true`."""
+
+
+class RerankReply(msgspec.Struct, frozen=True):
+    """The ordered slate."""
+
+    request_id: str
+    items: list[Item]
+    model_version: str
+    degraded: list[str]
+    """What the answer had to do without: `history` when the store was away."""
+    warnings: list[str]
+    history_length: int
+    """Exposures the ranker has read."""
+    took_ms: float
+
+
+class Sequence(msgspec.Struct, frozen=True):
+    """What the service holds on a user."""
+
+    user_id: str
+    events: list[FeedbackEvent]
+    """Newest last."""
+    profile: Profile
+
+
+class UserProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A user's profile features, by the names the bundle's manifest declares."""
+
+    user_id: Id
+    profile: dict[str, float | str]
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "user_id", checked_id(self.user_id, "user_id"))
+        for name, value in self.profile.items():
+            if isinstance(value, str):
+                checked_id(value, f"profile.{name}")
+            elif not math.isfinite(value):
+                raise ValueError(f"`profile.{name}` must be finite")
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """How many entries were written."""
+
+    accepted: int
+    status: str = "ok"
+
+
+class Forgotten(msgspec.Struct, frozen=True):
+    """The user is gone from the store and noted in the unlearning ledger."""
+
+    user_id: str
+    known: bool
+    """Whether the store held anything."""
+    status: str = "ok"
+
+
+class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much a version on trial gets."""
+
+    share: float
+    """0 to 1: of the users for a split, of the requests for a shadow. 0 ends the trial."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:  # so written, NaN is refused too
+            raise ValueError(f"`share` must be 0 to 1, found {self.share}")
+
+
+class OnTrial(msgspec.Struct, frozen=True):
+    """A version beside the current one."""
+
+    version: str
+    share: float
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """Who answers what from now on."""
+
+    active: str
+    split: OnTrial | None
+    shadow: OnTrial | None
+
+
+class Active(msgspec.Struct, frozen=True):
+    """The version that answers from now on."""
+
+    model_version: str
+    provider: str
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """One version. Of one that cannot be used, only `version`, `active` and `error` are told."""
+
+    version: str
+    active: bool
+    error: str | None = None
+    created_at: str | None = None
+    files: dict[str, str] = {}
+    """SHA-256 by file name."""
+    labels: list[str] = []
+    labels_by_user: list[str] = []
+    objectives: list[str] = []
+    weights: dict[str, float] = {}
+    sequence_length: int | None = None
+    default_tab: str | None = None
+    profile_numbers: list[str] = []
+    profile_categories: list[str] = []
+    watermark_ms: int | None = None
+    training: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
+
+
+class Models(msgspec.Struct, frozen=True):
+    """Every version, and which of them answers, on what hardware."""
+
+    active: str | None
+    provider: str | None
+    split: OnTrial | None
+    shadow: OnTrial | None
+    models: list[Model]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """`degraded` names what is away while the service goes on."""
+
+    status: str
+    model_version: str | None = None
+    degraded: list[str] = []
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An RFC 9457 problem document."""
+
+    type: str
+    """`about:blank`: the status says it all."""
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] = []
+    """`loc` and `msg` of each wrong value."""
+    rejected: list[Rejected] = []
+    """POST /label, when no event went through: each event's code."""
+    error: str = ""
+    """Under /v2, where clients of the Open Inference Protocol look for it: `detail` again."""

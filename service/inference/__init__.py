@@ -1,0 +1,1 @@
+"""Bundles in memory: loading, checking, serving, canary, shadow, batching on a GPU."""

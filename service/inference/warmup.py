@@ -1,0 +1,84 @@
+"""What a bundle must pass, beyond its own self-test, before anybody waits for it."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Final
+
+from models.errors import ContractMismatch
+from models.features import (
+    Candidates,
+    Exposures,
+    candidate_arrays,
+    context_arrays,
+    feedback_matrix,
+    group_ids,
+    sequence_arrays,
+)
+from models.runtime import Bundle
+from models.schema import Candidate, FeedbackEvent
+from service.inference.gpu_batching import CANDIDATES, MOST, USERS, ranked_together
+
+SLATES: Final = (1, 50, 200, 500)
+"""Candidates of the warm-up slates."""
+
+PREDICTIONS: Final = {"watch_time_s", "watch_ratio", "anchor_weights", "anchor_ratio", "quantiles_s"}
+"""What every slate, or its explanation, is made of, besides the objectives."""
+
+
+def warm(bundle: Bundle) -> None:
+    """Run both graphs over made-up requests of common shapes: the first calls of a graph are slow.
+
+    Raises:
+        ContractMismatch: a graph does not take or give what this service asks of one.
+    """
+    manifest = bundle.manifest
+    if missing := sorted(PREDICTIONS - {spec.name for spec in manifest.ranker.outputs}):
+        raise ContractMismatch(
+            f"{manifest.version}: the ranker has no output {missing[0]!r}; export the bundle again."
+        )
+    events = [
+        FeedbackEvent(
+            event_id=f"w{i}",
+            user_id="warm-up",
+            video_id=f"w{i}",
+            timestamp_ms=i * 60_000,
+            watch_time_s=float(i % 30),
+            duration_s=20.0,
+        )
+        for i in range(manifest.sequence_length)
+    ]
+    if unheard := sorted({spec.name for spec in manifest.labeler.inputs} - {"feedback", "group_ids"}):
+        raise ContractMismatch(
+            f"{manifest.version}: the labeler takes {unheard[0]!r}, which we do not give; export it again."
+        )
+    for rows in (1, len(events)):
+        crowds = group_ids(events[:rows], bundle.vocabulary, {}, manifest.profile_categories)
+        bundle.run_labeler({"feedback": feedback_matrix(events[:rows]), "group_ids": crowds})
+    context = context_arrays(
+        {},
+        manifest.default_tab,
+        bundle.vocabulary,
+        manifest.profile_numbers,
+        manifest.profile_categories,
+    )
+    takes = {spec.name for spec in manifest.ranker.inputs}
+    outputs = [spec.name for spec in manifest.ranker.outputs]
+    for size in SLATES:
+        slate = [Candidate(video_id=f"w{i}", duration_s=20.0) for i in range(size)]
+        for length in (0, len(events) // 2, len(events)):
+            inputs = (
+                sequence_arrays(Exposures.of(events[:length]), bundle.vocabulary, now_ms=10**7)
+                | candidate_arrays(Candidates.of(slate), bundle.vocabulary)
+                | context
+            )
+            if takes != set(inputs):
+                raise ContractMismatch(
+                    f"{manifest.version}: the ranker takes {sorted(takes)}, we give {sorted(inputs)}."
+                )
+            bundle.run_ranker(inputs)
+    if bundle.on_gpu:
+        for users, candidates in product(USERS, CANDIDATES):
+            if users * candidates <= MOST:
+                filled = inputs | candidate_arrays(Candidates.of(slate[:1] * candidates), bundle.vocabulary)
+                ranked_together(bundle, [filled] * users, outputs)

@@ -1,0 +1,1 @@
+"""Admission control: how much work a worker accepts, and how busy its event loop is."""

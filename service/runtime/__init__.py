@@ -1,1 +1,0 @@
-"""What a process holds while it runs: the current bundle, the catalogue, the unlearning ledger."""

@@ -1,0 +1,154 @@
+"""One process that answers requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import math
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from signal import Signals
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from service.app import create_app, open_services
+from service.server.slow_clients import patient
+from service.services import Services
+from service.settings import Settings
+from service.state import RedisStore
+
+log = logging.getLogger("reelrank.worker")
+
+Ready = Callable[[str | None], None]
+
+PARENT_POLL_S: Final = 0.5
+
+KEEP_ALIVE_S: Final = 75
+"""Longer than clients keep idle connections, so that it is they who close them."""
+
+
+GC_THRESHOLD: Final = (20_000, 10, 10)
+"""A slate of 200 makes about a thousand objects and no cycles; the default would look for some at each."""
+
+
+def run_worker(
+    settings: Settings,
+    sock: socket.socket,
+    ready: Ready,
+    *,
+    signals: tuple[Signals, ...],
+    parent: int | None = None,
+) -> None:
+    """Serve on a listening socket until one of the signals comes.
+
+    Args:
+        settings: with the store's URL.
+        sock: listening; closed when no more connections are taken.
+        ready: called with the bundle's version when requests are answered.
+        signals: the first begins the shutdown, the second ends it at once.
+        parent: stop when it is gone.
+
+    Raises:
+        BundleError, BadInput: see `open_services`.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, sock, ready, signals, parent))
+
+
+async def _serve(
+    settings: Settings,
+    sock: socket.socket,
+    ready: Ready,
+    signals: tuple[Signals, ...],
+    parent: int | None,
+) -> None:
+    assert settings.store is not None, "serve() has put the embedded server's URL here"
+    store = RedisStore.open(
+        settings.store,
+        sequence_length=settings.sequence_length,
+        idempotency_window_s=settings.idempotency_window_s,
+        sequence_ttl_s=settings.retention_s,
+    )
+    async with open_services(settings, store) as services:
+        gc.collect()
+        gc.freeze()  # what is loaded stays: collections need not look at it again
+        gc.set_threshold(*GC_THRESHOLD)
+        server = Server(services, ready, signals)
+        watch = asyncio.create_task(_follow_parent(server, parent))
+        try:
+            await server.serve(sockets=[sock])
+        finally:
+            watch.cancel()
+            log.info("stopped", extra={"pid": os.getpid()})
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with our order of shutting down.
+
+    On the first signal the service is not ready at once, goes on serving for `drain_s`, then takes no more
+    connections and lets requests in flight finish for at most `grace_s`. uvicorn's own handling would
+    raise the signal again at the end, and the store would be left without a goodbye.
+    """
+
+    def __init__(self, services: Services, ready: Ready, signals: tuple[Signals, ...]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                create_app(services),
+                http=patient(services.settings.body_timeout_s),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=math.ceil(services.settings.grace_s),
+            )
+        )
+        self._services = services
+        self._ready = ready
+        self._signals = signals
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take connections, then tell that we do."""
+        await super().startup(sockets)
+        log.info("ready", extra={"pid": os.getpid(), "version": self._services.slot.version})
+        self._ready(self._services.slot.version)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Only a main thread can; elsewhere whoever runs the server calls `stop`."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in self._signals:
+            loop.add_signal_handler(number, self.stop)
+        try:
+            yield
+        finally:
+            for number in self._signals:
+                loop.remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """Begin the shutdown; the second call ends it at once."""
+        if self._services.draining:
+            self.should_exit = self.force_exit = True
+            return
+        self._services.draining = True
+        log.info("stopping", extra={"pid": os.getpid(), "drain_s": self._services.settings.drain_s})
+        asyncio.get_running_loop().call_later(
+            self._services.settings.drain_s, setattr, self, "should_exit", True
+        )
+
+
+async def _follow_parent(server: Server, parent: int | None) -> None:
+    """A worker whose parent was killed has nobody who would ever stop it."""
+    while parent is None or os.getppid() == parent:
+        await asyncio.sleep(PARENT_POLL_S)
+    server.stop()

@@ -1,0 +1,298 @@
+"""Redis Cluster: every command goes to the node that has its slot, wherever that is by now.
+
+`redis.asyncio.RedisCluster` closes everybody's connections when one command finds that slots have moved or
+that a node is gone, may send ASKING on another connection than the command it is for, and does not pipeline
+scripts. Under load that is errors and a standstill while slots move. So its parts are used here (the client
+of one server, slots of keys, the errors), and the way between them is our own.
+
+What is done again without the caller's knowing, for at most `PATIENCE_S`:
+
+    MOVED           at once, at the node it names; meanwhile the map of slots is read anew
+    ASK             at once, at the node it names, this once
+    TRYAGAIN        while a slot moves a user's keys are on two nodes: until they are together
+    CLUSTERDOWN     the nodes are just agreeing on who has the slots
+    no answer       the map is read anew. If the slot has another node by now: there. If not, `ShardAway`:
+                    the slots of this node have no store, and the others' is as good as ever
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from redis import asyncio as aioredis
+from redis.asyncio.client import Pipeline
+from redis.crc import key_slot
+from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import TimeoutError as NotInTime
+
+from service.state.breaker import Breaker
+from service.state.failures import ShardAway, reason_of
+from service.state.multi_node_url import Host, written
+from service.state.replicated import ReplicatedClient
+
+SLOTS: Final = 16384
+PATIENCE_S: Final = 2.0
+"""For a command that is told to come again. The few keys of a slot move within milliseconds."""
+PAUSE_S: Final = 0.02
+"""Before it comes again."""
+REDIRECTS: Final = 5
+"""Nodes that send a command on, one after the other; when there are more they do not agree yet."""
+GIVEN_UP_S: Final = 0.02
+"""A command whose caller had no more time says nothing about the node if it waited less than this."""
+
+AWAY: Final = (NotConnected, NotInTime, OSError, TimeoutError)
+AGAIN: Final = (MovedError, AskError, TryAgainError, ClusterDownError, *AWAY)
+
+Command = tuple[Any, ...]
+
+
+class ClusterClient(aioredis.Redis):
+    """The client of a cluster, for commands that have all their keys in one slot.
+
+    Args:
+        seeds: some nodes; one that answers is enough.
+        connect: makes the client of one node.
+        repeat: whether to send a command again that was not answered, and so may have been done.
+    """
+
+    def __init__(
+        self, seeds: Sequence[Host], connect: Callable[[Host], ReplicatedClient], *, repeat: bool = True
+    ) -> None:
+        super().__init__()  # for its commands; it opens no connection
+        self._seeds = tuple(seeds)
+        self._connect = connect
+        self._repeat = repeat
+        self._nodes: dict[Host, _Node] = {}
+        self._owners: list[_Node] = []
+        self._reading: asyncio.Task[None] | None = None
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] == "PING":  # a cluster is well when all of its primaries are
+            await self._owner(0)
+            await _all(node.call(args, options) for node in set(self._owners))
+            return True
+        slot = slot_of(args)
+        end = time.monotonic() + PATIENCE_S
+        node, asking = await self._owner(slot), False
+        for turn in itertools.count(1):
+            try:
+                return await node.call(args, options, asking=asking)
+            except (MovedError, AskError) as e:
+                if turn > REDIRECTS and time.monotonic() > end:
+                    raise
+                asking = isinstance(e, AskError)
+                node = self._node(address(e.host, e.port, node.host))
+                if not asking:
+                    self._owners[slot] = node
+                    self._read_soon()
+                if turn > REDIRECTS:
+                    await asyncio.sleep(PAUSE_S)
+            except (TryAgainError, ClusterDownError) as e:
+                if args[0] == "MGET" and isinstance(e, TryAgainError):
+                    # While a slot moves neither node has all of a user's keys, but each is on one of them.
+                    return [await self.execute_command("GET", key) for key in args[1:]]
+                if args[0] == "MGET" or time.monotonic() > end:
+                    raise
+                await asyncio.sleep(PAUSE_S)
+                if isinstance(e, ClusterDownError):
+                    await self._read()
+                node, asking = self._owners[slot], False
+            except AWAY as e:
+                await self._read()
+                before, node, asking = node, self._owners[slot], False
+                if node is before or not self._repeat or time.monotonic() > end:
+                    raise ShardAway(f"{written(before.host)}: {str(e) or type(e).__name__}") from e
+        raise AssertionError("unreachable")
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        assert not transaction, "several nodes have no transaction together"
+        return _Spread(self)
+
+    async def spread(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands at once, those of one node together. An answer that is an exception is returned."""
+        by_node: dict[_Node, list[int]] = {}
+        for index, args in enumerate(commands):
+            by_node.setdefault(await self._owner(slot_of(args)), []).append(index)
+        answers: list[Any] = [None] * len(commands)
+
+        async def together(node: _Node, those: list[int]) -> None:
+            try:
+                found = await node.batch([commands[index] for index in those])
+            except AWAY as e:
+                found = [e] * len(those)
+            for index, answer in zip(those, found, strict=True):
+                answers[index] = answer
+
+        async def alone(index: int) -> None:
+            try:
+                answers[index] = await self.execute_command(*commands[index])
+            except RedisError as e:
+                answers[index] = e
+
+        await _all(together(node, those) for node, those in by_node.items())
+        # Slots that move and nodes that go concern some of them only.
+        await _all(alone(index) for index, answer in enumerate(answers) if isinstance(answer, AGAIN))
+        return answers
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+        nodes, self._nodes, self._owners = self._nodes, {}, []
+        for node in nodes.values():
+            await node.client.aclose()
+
+    async def _owner(self, slot: int) -> _Node:
+        if not self._owners:
+            await self._read()
+        return self._owners[slot]
+
+    def _node(self, host: Host) -> _Node:
+        if host not in self._nodes:
+            self._nodes[host] = _Node(host, self._connect(host))
+        return self._nodes[host]
+
+    async def _read(self) -> None:
+        """Read the map of slots, once for all who ask meanwhile.
+
+        Raises:
+            redis.exceptions.ConnectionError: no node has it.
+            redis.exceptions.RedisError: what the first one says instead, e.g. that the password is wrong.
+        """
+        await asyncio.shield(self._read_soon())
+
+    def _read_soon(self) -> asyncio.Task[None]:
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_now())
+            self._reading.add_done_callback(_looked_at)
+        return self._reading
+
+    async def _read_now(self) -> None:
+        said: Exception = NotConnected("no node has all slots")
+        # Those first that answered last.
+        known = sorted(self._nodes.values(), key=lambda node: node.breaker.state != "closed")
+        for host in dict.fromkeys([*(node.host for node in known), *self._seeds]):
+            try:
+                shards = await self._node(host).client.execute_command("CLUSTER", "SLOTS")
+            except (RedisError, OSError, TimeoutError) as e:
+                if reason_of(said) in ("connection", "timeout"):  # what says more is told
+                    said = e
+                continue
+            owners, named = self._understood(shards, host)
+            if None not in owners:
+                self._owners = owners
+                for gone in self._nodes.keys() - named - {*self._seeds}:
+                    await self._nodes.pop(gone).client.aclose()
+                return
+        raise said
+
+    def _understood(self, shards: list[Any], asked: Host) -> tuple[list[Any], set[Host]]:
+        """The primary of each slot, if it has one, and every node that is named."""
+        owners: list[_Node | None] = [None] * SLOTS
+        named: set[Host] = set()
+        for first, last, *nodes in shards:
+            hosts = [address(name, port, asked) for name, port, *_ in nodes]
+            named.update(hosts)
+            owners[first : last + 1] = [self._node(hosts[0])] * (last + 1 - first)
+        return owners, named
+
+
+class _Node:
+    """One server. While it is silent its calls fail at once, as a whole store's do in `GuardedStore`."""
+
+    __slots__ = ("_answered_at", "breaker", "client", "host")
+
+    def __init__(self, host: Host, client: ReplicatedClient) -> None:
+        self.host = host
+        self.client = client
+        self.breaker = Breaker()
+        self._answered_at = float("-inf")
+
+    async def call(self, args: Command, options: dict[str, Any], *, asking: bool = False) -> Any:
+        with self._told():
+            if asking:
+                return await self.client.send(args, options, asking=True)
+            return await self.client.execute_command(*args, **options)
+
+    async def batch(self, commands: Sequence[Command]) -> list[Any]:
+        pipeline = self.client.pipeline(transaction=False)
+        for args in commands:
+            pipeline.execute_command(*args)
+        with self._told():
+            return await pipeline.execute(raise_on_error=False)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        turn = self.breaker.enter()
+        began = time.monotonic()
+        answered: bool | None = True
+        try:
+            yield
+        except AWAY:
+            answered = False
+            raise
+        except asyncio.CancelledError:
+            silent = time.monotonic() - began >= GIVEN_UP_S and self._answered_at < began
+            answered = False if silent else None
+            raise
+        finally:
+            if answered:
+                self._answered_at = time.monotonic()
+            self.breaker.leave(turn, answered)
+
+
+class _Spread(Pipeline):
+    """Commands of several slots."""
+
+    def __init__(self, cluster: ClusterClient) -> None:
+        super().__init__(cluster.connection_pool, {}, False, None)
+        self._cluster = cluster
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        commands, self.command_stack = [args for args, _ in self.command_stack], []
+        answers = await self._cluster.spread(commands)
+        if raise_on_error:
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        return answers
+
+
+def slot_of(args: Command) -> int:
+    """The slot of a command's keys; 0 if it has none."""
+    match args[0]:
+        case "EVALSHA" | "EVAL":
+            key = args[3]
+        case "XREADGROUP":
+            key = args[args.index(b"STREAMS") + 1]
+        case "INFO":
+            return 0
+        case _:
+            key = args[1]
+    return int(key_slot(key if isinstance(key, bytes) else str(key).encode()))
+
+
+def address(name: str | bytes | None, port: int, asked: Host) -> Host:
+    """A node as another one names it, which may leave out what it thinks we know."""
+    host = name.decode() if isinstance(name, bytes) else name
+    return (asked[0] if host in (None, "", "?") else host, int(port))
+
+
+async def _all(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    waiting = list(coroutines)
+    if len(waiting) == 1:
+        await waiting[0]
+    else:
+        await asyncio.gather(*waiting)
+
+
+def _looked_at(task: asyncio.Task[None]) -> None:
+    """Nobody may be waiting for it: then its error is nobody's."""
+    if not task.cancelled():
+        task.exception()

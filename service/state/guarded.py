@@ -1,0 +1,133 @@
+"""The store behind circuit breakers: when it is away, calls fail at once instead of waiting one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
+from typing import Final, Literal, ParamSpec, TypeVar
+
+from models.errors import StoreUnavailable
+from models.schema import FeedbackEvent, Profile, Video
+from service.state.breaker import Breaker, State
+from service.state.protocol import History, Outcome, Store, UserState
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Calls = Literal["reads", "writes"]
+
+WRITES_AT_ONCE: Final = 48
+"""Of the store's 64 connections. The rest is kept for reads: writes that hang must not cost slates their
+histories."""
+
+FEW: Final = 10
+CROWDS_AT_ONCE: Final = 8
+"""Of these, bodies of more than a few events. Each keeps the server from others for milliseconds at a time: a
+call behind more of them would wait past its time-out, and a store that is merely busy would be taken for one
+that is away. They wait here, where no time-out runs."""
+
+GIVEN_UP_S: Final = 0.02
+"""A caller whose own time is up proves nothing about the store if it waited less than this."""
+
+UNANSWERED: Final = frozenset({"connection", "timeout", "loading"})
+"""Reasons that say the store is away. One that is full or read-only answers, and must go on being read."""
+
+
+class GuardedStore:
+    """Implements `Store` on another one, with a circuit for reads and one for writes: a server that is too
+    slow to be read in time may still keep what it is given.
+
+    Args:
+        store: asked while the circuits are closed; closed with this one.
+        failed: is told which calls failed and why, see `StoreUnavailable.reason`.
+        changed: is told every new state of a circuit.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        failed: Callable[[Calls, str], None] = lambda calls, reason: None,
+        changed: Callable[[Calls, State], None] = lambda calls, state: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._failed = failed
+        self._clock = clock
+        self._reads = _Circuit("reads", Breaker(clock=clock, changed=lambda s: changed("reads", s)))
+        self._writes = _Circuit("writes", Breaker(clock=clock, changed=lambda s: changed("writes", s)))
+        self._places = asyncio.Semaphore(WRITES_AT_ONCE)
+        self._crowds = asyncio.Semaphore(CROWDS_AT_ONCE)
+
+    async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        async with self._places:
+            return await self._call(self._writes, self._store.record, user_id, events)
+
+    async def record_many(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        async with self._crowds if len(events) > FEW else nullcontext(), self._places:
+            return await self._call(self._writes, self._store.record_many, events)
+
+    async def read(self, user_id: str) -> UserState | None:
+        return await self._call(self._reads, self._store.read, user_id)
+
+    async def history(self, user_id: str) -> History | None:
+        return await self._call(self._reads, self._store.history, user_id)
+
+    async def put_profile(self, user_id: str, profile: Profile) -> None:
+        async with self._places:
+            await self._call(self._writes, self._store.put_profile, user_id, profile)
+
+    async def forget(self, user_id: str) -> bool:
+        async with self._places:
+            return await self._call(self._writes, self._store.forget, user_id)
+
+    async def put_videos(self, videos: Sequence[Video]) -> None:
+        async with self._places:
+            await self._call(self._writes, self._store.put_videos, videos)
+
+    async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
+        return await self._call(self._reads, self._store.videos_since, cursor)
+
+    async def ping(self) -> None:
+        """Past the circuits: readiness asks for the truth, not for what was learned."""
+        await self._store.ping()
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    async def _call(
+        self, circuit: _Circuit, call: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        turn = circuit.breaker.enter()
+        started = self._clock()
+        answered: bool | None = None
+        try:
+            result = await call(*args, **kwargs)
+            answered = True
+            circuit.answered_at = self._clock()
+            return result
+        except StoreUnavailable as e:
+            answered = e.reason not in UNANSWERED
+            self._failed(circuit.name, e.reason)
+            raise
+        except asyncio.CancelledError:
+            # The caller's time was up. On a frozen store that is all one ever hears; on a busy event loop
+            # others have been answered meanwhile.
+            if self._clock() - started >= GIVEN_UP_S and circuit.answered_at < started:
+                answered = False
+                self._failed(circuit.name, "given_up")
+            raise
+        finally:
+            circuit.breaker.leave(turn, answered)
+
+
+class _Circuit:
+    __slots__ = ("answered_at", "breaker", "name")
+
+    def __init__(self, name: Calls, breaker: Breaker) -> None:
+        self.name = name
+        self.breaker = breaker
+        self.answered_at = float("-inf")

@@ -1,0 +1,170 @@
+"""The store in a dictionary: what the others must be indistinguishable from.
+
+For tests, and the model that `RedisStore` is compared with by random histories. Nothing survives the process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from models.features import Exposures
+from models.schema import FeedbackEvent, Profile, Video
+from service.state.codec import normalised, seconds
+from service.state.merge import merge
+from service.state.protocol import History, Outcome, UserState
+
+SEQUENCE_TTL_S = 90 * 86_400
+"""Default time after the last write at which a sequence or a profile is let go."""
+
+
+def wall_clock_ms() -> int:
+    """Now, in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class MemoryStore:
+    """Implements `Store` in process.
+
+    Args:
+        sequence_length: exposures kept a user, the newest.
+        idempotency_window_s: for how long an event is known after it was accepted, though it may have left
+            the sequence. The reference keeps to it exactly; `RedisStore` remembers up to twice as long.
+        sequence_ttl_s: for how long sequence and profile are kept after the last write.
+        now_ms: the clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        sequence_length: int = 100,
+        idempotency_window_s: float = 86_400,
+        sequence_ttl_s: float = SEQUENCE_TTL_S,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
+        self._length = sequence_length
+        self._window_ms = idempotency_window_s * 1000
+        self._ttl_ms = sequence_ttl_s * 1000
+        self._now_ms = now_ms
+        # Every value carries the moment it was written at, last.
+        self._sequences: dict[str, tuple[dict[str, FeedbackEvent], int]] = {}
+        self._profiles: dict[str, tuple[Profile, int]] = {}
+        self._seen: dict[tuple[str, str], tuple[FeedbackEvent, int]] = {}
+        self._claims: dict[str, tuple[str, int]] = {}
+        self._videos: dict[str, tuple[Video, int]] = {}
+        self._version = 0
+
+    async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        self._let_go()
+        now = self._now_ms()
+        sequence = dict(self._sequence(user_id))
+        outcomes = []
+        for event in map(normalised, events):
+            owner = self._claims.setdefault(event.event_id, (user_id, now))[0]
+            if owner != user_id:
+                outcomes.append(Outcome("conflict", event, other_user(event)))
+                continue
+            known = sequence.get(event.event_id) or self._remembered(user_id, event.event_id)
+            if known is None:
+                outcomes.append(Outcome("accepted", event))
+            elif known.video_id != event.video_id:
+                outcomes.append(Outcome("conflict", event, other_video(event, known)))
+                continue
+            else:
+                event = merge(known, event)
+                outcomes.append(Outcome("duplicate" if event == known else "merged", event))
+            sequence[event.event_id] = event
+        ordered = sorted(sequence.values(), key=lambda e: (e.timestamp_ms, e.event_id))
+        surplus = max(0, len(ordered) - self._length)
+        for event in ordered[:surplus]:
+            if self._remembered(user_id, event.event_id) != event:
+                self._seen[user_id, event.event_id] = (event, now)
+        if ordered:
+            self._sequences[user_id] = ({e.event_id: e for e in ordered[surplus:]}, now)
+            if user_id in self._profiles:
+                self._profiles[user_id] = (self._profiles[user_id][0], now)
+        return outcomes
+
+    async def record_many(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        users = dict.fromkeys(event.user_id for event in events)
+        done = {
+            user: iter(await self.record(user, [event for event in events if event.user_id == user]))
+            for user in users
+        }
+        return [next(done[event.user_id]) for event in events]
+
+    async def read(self, user_id: str) -> UserState | None:
+        self._let_go()
+        if user_id not in self._sequences and user_id not in self._profiles:
+            return None
+        profile = self._profiles.get(user_id, ({}, 0))[0]
+        return UserState(list(self._sequence(user_id).values()), dict(profile))
+
+    async def history(self, user_id: str) -> History | None:
+        state = await self.read(user_id)
+        return None if state is None else History(Exposures.of(state.events), state.profile)
+
+    async def put_profile(self, user_id: str, profile: Profile) -> None:
+        self._profiles[user_id] = (dict(profile), self._now_ms())
+
+    async def forget(self, user_id: str) -> bool:
+        self._let_go()
+        seen = [key for key in self._seen if key[0] == user_id]
+        events = [*self._sequence(user_id), *(event_id for _, event_id in seen)]
+        found = bool(seen) or user_id in self._sequences or user_id in self._profiles
+        self._sequences.pop(user_id, None)
+        self._profiles.pop(user_id, None)
+        for key in seen:
+            del self._seen[key]
+        for event_id in events:
+            if self._claims.get(event_id, ("", 0))[0] == user_id:
+                del self._claims[event_id]
+        return found
+
+    async def put_videos(self, videos: Sequence[Video]) -> None:
+        for video in videos:
+            known = None if video.duration_s is None else seconds(video.duration_s)
+            kept = Video(video_id=video.video_id, duration_s=known, author_id=video.author_id, tag=video.tag)
+            if self._videos.get(video.video_id, (None, 0))[0] != kept:
+                self._version += 1
+                self._videos[video.video_id] = (kept, self._version)
+
+    async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
+        after = int(cursor or 0)
+        changed = sorted((version, video.video_id) for video, version in self._videos.values())
+        return str(self._version), [self._videos[id_][0] for version, id_ in changed if version > after]
+
+    async def ping(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+    def _sequence(self, user_id: str) -> dict[str, FeedbackEvent]:
+        return self._sequences.get(user_id, ({}, 0))[0]
+
+    def _remembered(self, user_id: str, event_id: str) -> FeedbackEvent | None:
+        return self._seen.get((user_id, event_id), (None, 0))[0]
+
+    def _let_go(self) -> None:
+        """Forget what is out of date: by full scans, because a reference may be slow but not wrong."""
+        now = self._now_ms()
+        remembered = now - self._window_ms
+        kept = now - self._ttl_ms
+        self._seen = {k: v for k, v in self._seen.items() if v[-1] > remembered}
+        self._claims = {k: v for k, v in self._claims.items() if v[-1] > remembered}
+        self._sequences = {k: v for k, v in self._sequences.items() if v[-1] > kept}
+        self._profiles = {k: v for k, v in self._profiles.items() if v[-1] > kept}
+
+
+def other_user(event: FeedbackEvent) -> str:
+    """Why an event whose id another user's event already has is refused, without saying whose."""
+    return f"event_id {event.event_id!r} already names an exposure of another user"
+
+
+def other_video(event: FeedbackEvent, known: FeedbackEvent) -> str:
+    """Why an event whose id already names another video is refused."""
+    return (
+        f"event_id {event.event_id!r} already names an exposure of video {known.video_id!r}, "
+        f"this one is of {event.video_id!r}"
+    )

@@ -1,0 +1,40 @@
+"""Two versions of one exposure -> the one a store keeps. `records.lua` holds the same rule.
+
+Commutative, associative and idempotent member by member, so that any order and any repetition of the
+versions ends in the same exposure:
+
+    watch_time_s         the longest
+    like ... profile_enter   whether any version says so
+    duration_s           the longest known
+    timestamp_ms         the latest. The earliest would be no less commutative, but could pull an exposure
+                         out of the newest L after an older one had already been let go for it
+    tab, device, ...     known before unknown; of two known the greater packed id: arbitrary, but the same
+                         whichever came first
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from models.schema import FLAGS, FeedbackEvent
+from service.state.codec import CONTEXT, pack_id
+
+
+def merge(a: FeedbackEvent, b: FeedbackEvent) -> FeedbackEvent:
+    """What is known of one exposure from two versions of it, which name the same event, user and video."""
+    changes: dict[str, object] = {
+        "watch_time_s": max(a.watch_time_s, b.watch_time_s),
+        "duration_s": max(a.duration_s or 0.0, b.duration_s or 0.0) or None,
+        "timestamp_ms": max(a.timestamp_ms, b.timestamp_ms),
+    }
+    for name in FLAGS:
+        changes[name] = getattr(a, name) or getattr(b, name)
+    for name in CONTEXT:
+        changes[name] = _known(getattr(a, name), getattr(b, name))
+    return msgspec.structs.replace(a, **changes)
+
+
+def _known(a: str | None, b: str | None) -> str | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return max(a, b, key=pack_id)

@@ -1,0 +1,314 @@
+"""User sequences, profiles and the catalogue in Redis (7.0 or later) or Valkey; `keys.py` says what is where.
+
+Writing is two things: (1) *claim* the event ids for their users, because an id must be compared across
+users, (2) write each user's batch. A server that has every slot does both for some dozens of users in one
+script. A cluster runs a script in one slot only: there they are two round trips, first a script for each
+memory of claims, then one for each user. A crash between the two leaves claims without events: nothing was
+acknowledged, and the same user's retry passes (1) and completes (2). Another user's attempt at the same id is
+refused for up to two windows. One script may end so too, when the server has no memory left half-way.
+
+A command is sent a second time when the connection breaks or the first does not answer: scripts here may
+be repeated. An event whose first answer was lost is then reported as `duplicate` instead of `accepted`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain
+from typing import Any, Final, Self
+from urllib.parse import parse_qs, urlsplit
+
+from redis.exceptions import ClusterCrossSlotError, NoScriptError
+
+from models.errors import BadInput, StoreUnavailable
+from models.features import Exposures
+from models.schema import FeedbackEvent, Profile, Video
+from service.state import codec
+from service.state.connect import connect
+from service.state.failures import unavailable
+from service.state.keys import Keys
+from service.state.memory import SEQUENCE_TTL_S
+from service.state.multi_node_url import Several
+from service.state.pipelined_connection import Pipe
+from service.state.protocol import History, Outcome, UserState
+from service.state.recording import Claims, Group, by_user, outcomes, steps
+from service.state.scripts import CATALOGUE_PUT, CATALOGUE_SINCE, CLAIMS, FORGET, RECORD, SEQUENCES, Script
+from service.state.transport import Line, Routed
+
+NOTHING: Final = Exposures.of([])
+"""The history of a user who has only a profile."""
+
+PAGE: Final = 1000
+"""Catalogue entries a command: a few milliseconds of the server's time."""
+
+
+class RedisStore:
+    """Implements `Store` on a Redis server. Use `open`.
+
+    Args:
+        reads: a connection for what slates wait for.
+        writes: another for everything else, so that no history waits behind a long answer or a long script's.
+        where: what to call the server in messages; no secrets.
+        sequence_length: exposures kept a user, the newest.
+        idempotency_window_s: for how long at least an accepted event is known. At most twice as long.
+        sequence_ttl_s: for how long sequence, profile and catalogue are kept after the last write; the
+            catalogue also after the last `videos_since`, so it stays while any service runs.
+        read_timeout_s: for one `read` as a whole: a late history is worth less than none.
+        prefix: of every key.
+        now_ms: the clock by which events are remembered; `None` is the server's own, the same for all
+            workers. TTLs always go by the server's.
+    """
+
+    def __init__(
+        self,
+        reads: Line,
+        writes: Line,
+        *,
+        where: str,
+        sequence_length: int = 100,
+        idempotency_window_s: float = 86_400,
+        sequence_ttl_s: float = SEQUENCE_TTL_S,
+        read_timeout_s: float = 0.1,
+        prefix: str = "rr",
+        now_ms: Callable[[], int] | None = None,
+    ) -> None:
+        self._reads = reads
+        self._writes = writes
+        self._where = where
+        self._length = sequence_length
+        self._window_ms = round(idempotency_window_s * 1000)
+        self._ttl_ms = round(sequence_ttl_s * 1000)
+        self._read_timeout_s = read_timeout_s
+        self._keys = Keys(prefix)
+        self._now_ms = now_ms
+        self._one_slot = False  # whether a script may touch the keys of one slot only; a cluster says so
+
+    @classmethod
+    def open(cls, url: str, *, timeout_s: float = 0.25, **options: Any) -> Self:
+        """A store on the server at `url`. Connects at first use.
+
+        Args:
+            url: `redis://[user:password@]host[:port][/db]`, `rediss://…` (TLS) or `unix://[user:password@]/path[?db=…]`.
+                A server whose certificate the system does not know is `rediss://…?ssl_ca_certs=/ca.pem`; one
+                that asks for ours too, `…&ssl_certfile=/c.pem&ssl_keyfile=/k.pem`. `Several.parse` has those
+                of a cluster and of sentinels.
+            timeout_s: to connect, and to answer one command.
+            options: as for the class.
+
+        Raises:
+            BadInput: this is no such URL, or a file that it names cannot be read.
+        """
+        where = where_of(url)
+        _refuse_missing_files(url)
+        if several := Several.parse(url):
+            line = Routed(connect(several, timeout_s=timeout_s, connect_timeout_s=timeout_s, repeat=True))
+            return cls(line, line, where=where, **options)
+        try:
+            reads, writes = Pipe(url, timeout_s), Pipe(url, timeout_s)
+        except ValueError:  # its text may hold a part of the password
+            raise BadInput(
+                f"The store's URL ({where}) cannot be used. Write redis://[user:password@]host:port/db, "
+                "rediss://… or unix:///path, with special characters of the password percent-encoded."
+            ) from None
+        return cls(reads, writes, where=where, **options)
+
+    async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        return (await self._record({user_id: events}))[user_id]
+
+    async def record_many(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        done = {user: iter(outcomes) for user, outcomes in (await self._record(by_user(events))).items()}
+        return [next(done[event.user_id]) for event in events]
+
+    async def read(self, user_id: str) -> UserState | None:
+        with self._unavailable("read a user"):
+            sequence, profile = await self._held(user_id)
+            if sequence is None and profile is None:
+                return None
+            return UserState(
+                []
+                if sequence is None
+                else codec.decode_events(user_id, sequence, codec.records_at(sequence)),
+                {} if profile is None else codec.decode_profile(profile),
+            )
+
+    async def history(self, user_id: str) -> History | None:
+        with self._unavailable("read a history"):
+            sequence, profile = await self._held(user_id)
+            if sequence is None and profile is None:
+                return None
+            return History(
+                NOTHING if sequence is None else codec.decode_exposures(sequence, codec.records_at(sequence)),
+                {} if profile is None else codec.decode_profile(profile),
+            )
+
+    async def put_profile(self, user_id: str, profile: Profile) -> None:
+        with self._unavailable("keep a profile"):
+            key = self._keys.profile(user_id)
+            await self._writes.call("SET", key, codec.encode_profile(profile), "PX", self._ttl_ms)
+
+    async def forget(self, user_id: str) -> bool:
+        with self._unavailable("forget a user"):
+            keys, sequence, *pages = await self._run(FORGET, self._keys.user(user_id))
+            events = codec.decode_events(user_id, sequence, codec.records_at(sequence)) if sequence else []
+            events += codec.decode_events(user_id, b"".join(pages))
+            await self._claims(b"release", Claims.of([(user_id, events)]).memories)
+            return bool(keys)
+
+    async def put_videos(self, videos: Sequence[Video]) -> None:
+        epoch = uuid.uuid4().hex
+        with self._unavailable("keep these videos"):
+            for at in range(0, len(videos), PAGE):
+                args: list[bytes | str | int] = [self._ttl_ms, epoch]
+                for video in videos[at : at + PAGE]:
+                    args += (video.video_id, codec.encode_video(video))
+                await self._run(CATALOGUE_PUT, self._keys.catalogue, *args)
+
+    async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
+        found: dict[str, Video] = {}
+        async for page_cursor, page in self.video_pages(cursor):
+            cursor = page_cursor
+            found.update((video.video_id, video) for video in page)
+        return cursor, list(found.values())
+
+    async def video_pages(self, cursor: str = "") -> AsyncIterator[tuple[str, list[Video]]]:
+        """`videos_since` in parts, for a catalogue that is more than one wants in memory at once. A video
+        that changes meanwhile may be there twice; the later one is newer.
+
+        Yields:
+            The cursor to go on with, and entries; at least once.
+
+        Raises:
+            StoreUnavailable: see `Store`.
+        """
+        epoch, _, version = cursor.partition(":")
+        while True:
+            with self._unavailable("read the catalogue"):
+                args = (self._ttl_ms, epoch, version or "0", PAGE)
+                new_epoch, new_version, *page = await self._run(CATALOGUE_SINCE, self._keys.catalogue, *args)
+                epoch, version = new_epoch.decode(), new_version.decode()
+                ids = [id_.decode() for id_ in page[::2]]
+                videos = list(map(codec.decode_video, ids, page[1::2]))
+            yield f"{epoch}:{version}", videos
+            if len(videos) < PAGE:
+                return
+
+    async def ping(self) -> None:
+        with self._unavailable("answer"):
+            await self._reads.call("PING")
+
+    async def close(self) -> None:
+        await self._reads.close()
+        await self._writes.close()
+
+    async def _held(self, user_id: str) -> tuple[bytes | None, bytes | None]:
+        """Sequence and profile, as they are stored."""
+        async with asyncio.timeout(self._read_timeout_s):
+            sequence, profile = await self._reads.call(
+                "MGET", self._keys.sequence(user_id), self._keys.profile(user_id)
+            )
+        return sequence, profile
+
+    async def _record(self, groups: Mapping[str, Sequence[FeedbackEvent]]) -> dict[str, list[Outcome]]:
+        """Write each user's events, one call after the other: in between the server answers others."""
+        done: dict[str, list[Outcome]] = {user_id: [] for user_id in groups}
+        with self._unavailable("keep these events"):
+            for step in steps(groups):
+                answers = iter(await self._write(step))
+                for (user_id, events), kinds, records in zip(step, answers, answers, strict=True):
+                    done[user_id] += outcomes(user_id, events, kinds, records)
+        return done
+
+    async def _write(self, step: Sequence[Group]) -> Sequence[bytes]:
+        """Claim and write: for each group its letters and records, see `sequence.lua`."""
+        claims, limits = Claims.of(step), (self._length, self._ttl_ms, self._window_ms, self._now())
+        batches = [b"".join(map(codec.encode_event, events)) for _, events in step]
+        users = [self._keys.user(user_id) for user_id, _ in step]
+        if not self._one_slot:
+            keys = [key for memory in claims.memories for key in self._keys.claims(memory)]
+            keys += chain.from_iterable(users)
+            args = (*limits, len(claims.memories), *claims.memories.values())
+            try:
+                args += tuple(chain.from_iterable(zip(batches, claims.places, strict=True)))
+                answer: list[bytes] = await self._run(RECORD, keys, *args)
+                return answer
+            except ClusterCrossSlotError:
+                self._one_slot = True
+        own = claims.letters(await self._claims(b"claim", claims.memories))
+        calls = [
+            (keys, (*limits, batch, letters))
+            for keys, batch, letters in zip(users, batches, own, strict=True)
+        ]
+        return [part for answer in await self._run_all(SEQUENCES, calls) for part in answer]
+
+    async def _claims(self, what: bytes, memories: Mapping[int, bytes]) -> list[bytes]:
+        """Claim or release event ids, in one round trip. Returns a letter for each, see `claims.lua`."""
+        return await self._run_all(
+            CLAIMS,
+            [
+                (self._keys.claims(memory), (what, self._window_ms, self._now(), claims))
+                for memory, claims in memories.items()
+            ],
+        )
+
+    def _now(self) -> str | int:
+        return "" if self._now_ms is None else self._now_ms()
+
+    async def _run(self, script: Script, keys: list[str], *args: bytes | str | int) -> Any:
+        """Run a script by its digest, or by its text where the server does not have it yet."""
+        try:
+            return await self._writes.call("EVALSHA", script.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await self._writes.call("EVAL", script.text, len(keys), *keys, *args)
+
+    async def _run_all(
+        self, script: Script, calls: Sequence[tuple[list[str], tuple[bytes | str | int, ...]]]
+    ) -> list[Any]:
+        """Run a script on several slots at once."""
+        if len(calls) <= 1:
+            return [await self._run(script, keys, *args) for keys, args in calls]
+        answers = await self._writes.calls(
+            [("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls]
+        )
+        for index, answer in enumerate(answers):
+            if isinstance(answer, NoScriptError):
+                answers[index] = await self._run(script, calls[index][0], *calls[index][1])
+            elif isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    @contextmanager
+    def _unavailable(self, what: str) -> Iterator[None]:
+        try:
+            with unavailable(f"The store at {self._where}", what):
+                yield
+        except ValueError as e:
+            raise StoreUnavailable(
+                f"The store at {self._where} holds what this build cannot read: {e}", reason="unreadable"
+            ) from e
+
+
+def _refuse_missing_files(url: str) -> None:
+    """A wrong path of a certificate should end the start, not every request."""
+    with suppress(ValueError):  # the client says what is wrong with the URL
+        for name, values in parse_qs(urlsplit(url).query).items():
+            if name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not os.access(values[-1], os.R_OK):
+                raise BadInput(f"The store's URL names {values[-1]} as {name}, which cannot be read.")
+
+
+def where_of(url: str) -> str:
+    """The URL without user, password and options, for messages."""
+    if several := Several.parse(url):
+        return several.where
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == "unix":
+            return f"unix://{parts.path}"
+        if parts.scheme in ("redis", "rediss") and parts.hostname:
+            return f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}"
+    except ValueError:
+        pass
+    return "an unreadable URL"

@@ -1,0 +1,59 @@
+"""Writes that count when replicas have them: what was answered then survives the primary."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from redis import asyncio as aioredis
+
+from service.state.failures import NotReplicated
+
+WRITES: Final = frozenset({"EVALSHA", "EVAL", "SET"})
+"""What the store writes with. Claims on event ids go in pipelines and are not waited for: what is lost of
+them is no event."""
+
+WAIT_MS: Final = 200
+"""For the replicas; within the time-out of a command."""
+
+
+class ReplicatedClient(aioredis.Redis):
+    """The client of one primary.
+
+    Args:
+        pool: its connections, closed with this.
+        replicas: that must have a write before it is answered; 0: none, nothing is waited for.
+    """
+
+    def __init__(self, pool: aioredis.ConnectionPool, replicas: int = 0) -> None:
+        super().__init__(connection_pool=pool)
+        self.auto_close_connection_pool = True
+        self._replicas = replicas
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        if self._replicas and args[0] in WRITES:
+            return await self.send(args, options)
+        return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # the client's own
+
+    async def send(self, args: tuple[Any, ...], options: dict[str, Any], *, asking: bool = False) -> Any:
+        """Send a command on one connection with what belongs before and after it.
+
+        Args:
+            asking: the node is just being given the slot, and serves those who say that they know.
+
+        Raises:
+            NotReplicated: it was done, and too few replicas said so in time.
+        """
+        waits = self._replicas > 0 and args[0] in WRITES
+        pipeline = self.pipeline(transaction=False)
+        if asking:
+            pipeline.execute_command("ASKING")
+        pipeline.execute_command(*args, **options)
+        if waits:
+            pipeline.execute_command("WAIT", self._replicas, WAIT_MS)
+        answers = await pipeline.execute(raise_on_error=False)
+        answer = answers[int(asking)]
+        if isinstance(answer, Exception):
+            raise answer
+        if waits and not (isinstance(answers[-1], int) and answers[-1] >= self._replicas):
+            raise NotReplicated(f"{answers[-1]} of {self._replicas} replicas have it after {WAIT_MS} ms")
+        return answer

@@ -1,0 +1,1 @@
+"""Labels for a stream of events: the consumer and the stream it reads."""

@@ -1,0 +1,230 @@
+"""Three Redis Streams: events in, labels and dead letters out; a group of consumers shares the events.
+
+Redis 7.0 commands only. An entry is *pending* from when a consumer was given it until it is settled, and
+belongs to that consumer until another takes it over; the server counts how often it was given out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self, cast
+
+import msgspec
+from redis import asyncio as aioredis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from models.errors import BadInput
+from service.state.connect import connect
+from service.state.failures import unavailable
+from service.state.multi_node_url import Several
+from service.state.redis import where_of
+from service.state.scripts import SETTLE
+
+BLOCK_MS: Final = 500
+"""How long a read waits for new entries."""
+
+TIMEOUT_S: Final = 5.0
+"""For one command; longer than `BLOCK_MS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Which streams, which group, and who in it. On a cluster the keys need one hash tag: `{x}:events`."""
+
+    stream: str
+    group: str
+    consumer: str
+    labels: str
+    dead: str
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One entry of the stream of events."""
+
+    id: bytes
+    fields: dict[bytes, bytes]
+    """Empty if it was deleted after it had been given out."""
+
+
+class Output(msgspec.Struct, frozen=True):
+    """What became of an entry."""
+
+    entry: bytes
+    """Its id."""
+    to: Literal["labels", "dead"]
+    fields: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What the group has before it."""
+
+    lag: int | None
+    """Entries nobody was given yet; the server does not always know."""
+    pending: int
+    """Entries that were given out and are not settled."""
+
+
+class EventStream:
+    """The streams, as one consumer of the group. Every method raises `StoreUnavailable` if the server
+    does not answer. Use `open`.
+
+    Args:
+        client: connections.
+        names: see there.
+        where: what to call the server in messages.
+        maxlen: about how many entries labels and dead letters are kept each, the newest.
+    """
+
+    def __init__(self, client: aioredis.Redis, names: Names, *, where: str, maxlen: int) -> None:
+        self._client = client
+        self._names = names
+        self._where = where
+        self._maxlen = maxlen
+
+    @classmethod
+    def open(cls, url: str, names: Names, *, maxlen: int) -> Self:
+        """On the server at `url`, which `RedisStore.open` has accepted. Connects at first use."""
+        if several := Several.parse(url):
+            theirs = connect(several, timeout_s=TIMEOUT_S, connect_timeout_s=1.0, repeat=False)
+            return cls(theirs, names, where=where_of(url), maxlen=maxlen)
+        client = aioredis.Redis.from_url(
+            url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=1.0,
+            # A read sent again could leave entries with us that we never saw; the caller looks for them.
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            driver_info=None,
+        )
+        return cls(client, names, where=where_of(url), maxlen=maxlen)
+
+    async def prepare(self) -> None:
+        """Make stream and group if they are missing; a new group begins with the oldest event.
+
+        Raises:
+            BadInput: one of the keys is something else, or a cluster has them in several slots.
+        """
+        names = self._names
+        with self._unavailable("make the group"):
+            with contextlib.suppress(ResponseError):  # not everybody may ask for INFO
+                about = await self._client.info("cluster")
+                slots = {key_slot(key.encode()) for key in (names.stream, names.labels, names.dead)}
+                if about.get("cluster_enabled") and len(slots) > 1:
+                    raise BadInput(
+                        f"{names.stream}, {names.labels} and {names.dead} lie in different slots of the "
+                        "cluster; give them one hash tag, e.g. {reelrank}:events, {reelrank}:labels and "
+                        "{reelrank}:dead."
+                    )
+            for key in (names.stream, names.labels, names.dead):
+                kind = str(cast(bytes, await self._client.type(key)), "ascii")
+                if kind not in ("none", "stream"):
+                    raise BadInput(f"{key} is a {kind}, not a stream; name another key.")
+            try:
+                await self._client.xgroup_create(names.stream, names.group, id="0", mkstream=True)
+            except ResponseError as e:
+                if not str(e).startswith("BUSYGROUP"):  # it is there
+                    raise
+
+    async def new(self, count: int) -> list[Entry]:
+        """Entries nobody was given yet, at most `count`; none if there are none for half a second."""
+        return await self._read(">", count, block=BLOCK_MS)
+
+    async def own(self, after: bytes) -> Entry | None:
+        """The next entry after that id that is pending with us already: from an earlier life of this name."""
+        return next(iter(await self._read(after, 1)), None)
+
+    async def abandoned(self, cursor: bytes, idle_s: float) -> tuple[bytes, Entry | None, int]:
+        """Take over at most one entry that has been pending for `idle_s` or longer, with anybody.
+
+        One, because the server counts a delivery for each: an entry that kills whoever works on it must not
+        drag down those beside it.
+
+        Returns:
+            Where to go on (`0-0`: that was all), the entry, and how many were found deleted from the stream;
+            these are not pending any more.
+        """
+        names = self._names
+        with self._unavailable("take entries over"):
+            cursor, entries, gone = await self._client.xautoclaim(
+                names.stream, names.group, names.consumer, round(idle_s * 1000), start_id=cursor, count=1
+            )
+            return cursor, next((Entry(id_, fields) for id_, fields in entries), None), len(gone)
+
+    async def deliveries(self, entry: Entry) -> int:
+        """How often a pending entry was given out; 0 if it is settled."""
+        names = self._names
+        with self._unavailable("tell what is pending"):
+            found = await self._client.xpending_range(names.stream, names.group, entry.id, entry.id, 1)
+            return int(found[0]["times_delivered"]) if found else 0
+
+    async def settle(self, outputs: Sequence[Output]) -> list[Output]:
+        """Write and acknowledge, one atomic step. Repeated, it does nothing.
+
+        Returns:
+            Those that were settled now; the others were before, by somebody else.
+        """
+        names = self._names
+        args: list[str | bytes | int] = [names.group, self._maxlen]
+        for output in outputs:
+            args += (output.entry, 2 if output.to == "labels" else 3, 2 * len(output.fields))
+            for name, value in output.fields.items():
+                args += (name, value)
+        keys = (names.stream, names.labels, names.dead)
+        with self._unavailable("keep labels"):
+            try:
+                now = await self._client.evalsha(SETTLE.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                now = await self._client.eval(SETTLE.text, len(keys), *keys, *args)
+        return [output for output, done in zip(outputs, now, strict=True) if done]
+
+    async def backlog(self) -> Backlog:
+        """What the group has before it."""
+        with self._unavailable("tell the backlog"):
+            for group in await self._client.xinfo_groups(self._names.stream):
+                if group["name"] == self._names.group.encode():
+                    return Backlog(group.get("lag"), int(group["pending"]))
+        return Backlog(None, 0)
+
+    async def trim(self) -> None:
+        """Remove events that every group has settled. Safe beside other consumers: what is before the oldest
+        pending entry of each group, or before the last one given out, is never asked for again."""
+        with self._unavailable("trim the events"):
+            done: list[bytes] = []
+            for group in await self._client.xinfo_groups(self._names.stream):
+                pending = await self._client.xpending(self._names.stream, group["name"])
+                done.append(pending["min"] or group["last-delivered-id"])
+            if done:
+                oldest = min(done, key=_position).decode()
+                await self._client.xtrim(self._names.stream, minid=oldest, approximate=False)
+
+    async def leave(self) -> None:
+        """Take our name off the group if nothing is pending with us, and close connections."""
+        names = self._names
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            found = await self._client.xpending_range(names.stream, names.group, "-", "+", 1, names.consumer)
+            if not found:
+                await self._client.xgroup_delconsumer(names.stream, names.group, names.consumer)
+        await self._client.aclose()
+
+    async def _read(self, after: str | bytes, count: int, block: int | None = None) -> list[Entry]:
+        names = self._names
+        with self._unavailable("give out events"):
+            found: Any = await self._client.xreadgroup(
+                names.group, names.consumer, {names.stream: after}, count=count, block=block
+            )
+            return [Entry(id_, fields) for _, entries in found or () for id_, fields in entries]
+
+    def _unavailable(self, what: str) -> AbstractContextManager[None]:
+        return unavailable(f"The streams at {self._where}", what)
+
+
+def _position(id_: bytes) -> tuple[int, int]:
+    milliseconds, _, number = id_.partition(b"-")
+    return int(milliseconds), int(number or 0)

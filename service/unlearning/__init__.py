@@ -1,0 +1,1 @@
+"""The unlearning ledger: users who asked to be forgotten."""

@@ -1,0 +1,311 @@
+"""Torch modules -> one immutable bundle. The only writer of bundles."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal, cast
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS, Array, columns_digest
+from models.histogram import Histogram
+from models.manifest import (
+    LABELER,
+    MANIFEST,
+    RANKER,
+    VOCABULARY,
+    Evaluation,
+    GoldenRows,
+    Graph,
+    Manifest,
+    TensorSpec,
+    Training,
+)
+from models.manifest import Tensor as TensorRows
+from models.runtime import Bundle, session_options
+from models.store import BundleStore
+from models.vocabulary import Vocabulary
+from training.export.synthetic_inputs import MadeUp
+from training.labels import AnyLabelMaker, is_grouped, label_with
+from training.rankers import ObjectivesRanker, Ranker
+
+OPSET: Final = 20
+"""Pinned, so that a newer torch does not change the shipped graphs by itself. 20 is the first with Gelu."""
+
+CANDIDATES: Final = (0, 1, 2, 500)
+STEPS: Final = (0, 1, 50, 100)
+"""Shapes at which a fresh export is compared with torch before anybody sees it."""
+PARITY: Final = 1e-4
+"""Largest difference allowed there, relative to 1 + |value|."""
+
+Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+"""One graph of a loaded bundle."""
+
+Unit = Literal["s", "ratio", "probability", "value", "row", "raw"]
+
+LABELER_INPUTS: Final[dict[str, tuple[tuple[str | int, ...], Unit]]] = {
+    "feedback": (("N", len(FEEDBACK_COLUMNS)), "raw"),
+    "group_ids": (("N", len(GROUP_COLUMNS)), "row"),
+}
+RANKER_INPUTS: Final[dict[str, tuple[tuple[str | int, ...], Unit]]] = {
+    "sequence_ids": (("B", "L", 4), "row"),
+    "sequence_feedback": (("B", "L", len(FEEDBACK_COLUMNS)), "raw"),
+    "sequence_age_s": (("B", "L"), "s"),
+    "candidate_ids": (("B", "N", 3), "row"),
+    "candidate_duration_s": (("B", "N"), "s"),
+    "context_ids": (("B", 1), "row"),
+    "profile": (("B", -1), "raw"),
+    "profile_ids": (("B", -1), "row"),
+}
+"""Axes and units; -1 stands for however many profile features the data set has."""
+
+RANKER_UNITS: Final[dict[str, Unit]] = {
+    "watch_time_s": "s",
+    "watch_ratio": "ratio",
+    "watch_time": "value",
+    "interest": "value",
+    "anchor_weights": "probability",
+    "anchor_ratio": "ratio",
+    "quantiles_s": "s",
+}
+"""Of what every ranker answers; the other outputs of one with many objectives are probabilities."""
+
+
+class Labeler(nn.Module):
+    """Several label makers as one graph: feedback and crowds -> one `[N]` label each."""
+
+    def __init__(self, makers: Sequence[AnyLabelMaker]) -> None:
+        super().__init__()
+        self.makers = nn.ModuleList(makers)  # type: ignore[arg-type]  # every label maker is an nn.Module
+        self.names = tuple(maker.name for maker in makers)
+        self.by_user = tuple(m.name for m in makers if is_grouped(m) and "user_group" in m.reads)
+        self.grouped = any(is_grouped(maker) for maker in makers)
+
+    def forward(self, feedback: Tensor, group_ids: Tensor | None = None) -> tuple[Tensor, ...]:
+        """`[N, 8]` and, if a maker is grouped, `[N, 2]`, columns as in `models.features`."""
+        return tuple(label_with(maker, feedback, group_ids) for maker in self._makers())
+
+    def inputs(self, feedback: Array, group_ids: Array) -> dict[str, Array]:
+        """What the graph takes, by name."""
+        return {"feedback": feedback} | ({"group_ids": group_ids} if self.grouped else {})
+
+    def _makers(self) -> list[AnyLabelMaker]:
+        return cast(list[AnyLabelMaker], list(self.makers))
+
+
+def export(
+    labeler: Labeler,
+    ranker: Ranker | ObjectivesRanker,
+    vocabulary: Vocabulary,
+    destination: Path,
+    *,
+    training: Training,
+    weights: Mapping[str, float],
+    sequence_length: int,
+    profile_numbers: Sequence[str] = (),
+    profile_categories: Sequence[str] = (),
+    default_tab: str | None = None,
+    evaluation: Evaluation | None = None,
+    reference: Callable[[Bundle], Mapping[str, Histogram]] | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write one version of the bundle into `destination/<version>`.
+
+    The version is the day and a digest of both graphs, the vocabulary, where they come from and `reference`.
+    The golden rows are made up from `seed`, with the edge cases in: a 0 s watch, a loop, unknown ids and
+    durations, an empty history. Both graphs are compared with torch at every shape of `CANDIDATES` x `STEPS`,
+    and the folder is loaded as the service would before it gets its name. `reference` is called with that
+    bundle; what it finds is the manifest's member of this name.
+
+    Raises:
+        BadInput: this version is there already (versions are immutable), or the folder cannot be written.
+        RuntimeError: onnxruntime's answers differ from torch's by more than `PARITY`.
+    """
+    staging = Path(tempfile.mkdtemp(prefix="reelrank-export-"))
+    try:
+        rows = MadeUp(vocabulary, len(profile_numbers), profile_categories, np.random.default_rng(seed))
+        labeler.eval()
+        ranker.eval()
+        names = list(ranker.outputs)
+        _write(labeler, rows.exposures(labeler, 5), staging / LABELER, list(labeler.names))
+        _write(ranker, rows.request(2, 3, 4), staging / RANKER, names)
+        (staging / VOCABULARY).write_bytes(vocabulary.to_bytes())
+        files = {
+            name: hashlib.sha256((staging / name).read_bytes()).hexdigest()
+            for name in (LABELER, RANKER, VOCABULARY)
+        }
+        now = datetime.now(UTC)
+        identity = "".join(files.values()) + training.model_dump_json()
+        feedback, request = rows.exposures(labeler, 16), rows.request(2, 8, 12)
+        manifest = Manifest(
+            version=_version(now, identity),
+            created_at=now,
+            files=files,
+            columns_digest=columns_digest(grouped=labeler.grouped),
+            vocabulary_digest=vocabulary.digest(),
+            labeler=Graph(
+                inputs=tuple(_specs(LABELER_INPUTS, feedback)),
+                outputs=tuple(
+                    TensorSpec(name=n, dtype="float32", shape=("N",), unit="value") for n in labeler.names
+                ),
+                golden=_golden(feedback, dict(zip(labeler.names, _torch(labeler, feedback), strict=True))),
+            ),
+            ranker=Graph(
+                inputs=tuple(_specs(RANKER_INPUTS, request)),
+                outputs=_ranker_outputs(ranker, request),
+                golden=_golden(request, dict(zip(names, _torch(ranker, request), strict=True))),
+            ),
+            optimised="basic",
+            labels=labeler.names,
+            labels_by_user=labeler.by_user,
+            objectives=ranker.objectives,
+            weights=dict(weights),
+            sequence_length=sequence_length,
+            profile_numbers=tuple(profile_numbers),
+            profile_categories=tuple(profile_categories),
+            default_tab=default_tab,
+            training=training,
+            evaluation=evaluation,
+        )
+        (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        bundle = Bundle.load(staging)
+        for n in CANDIDATES:
+            _compare(labeler, rows.exposures(labeler, n), bundle.run_labeler, list(labeler.names))
+            for steps in STEPS:
+                _compare(ranker, rows.request(1, n, steps), bundle.run_ranker, names)
+        if reference is not None:
+            found = dict(reference(bundle))
+            manifest = with_reference(manifest, found, now)
+            (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        staging.chmod(0o755)  # mkdtemp's 0700 would hide the bundle from a service of another user
+        store = BundleStore(destination)
+        return store.path(store.publish(staging))
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def with_reference(manifest: Manifest, reference: Mapping[str, Histogram], now: datetime) -> Manifest:
+    """The same bundle with these histograms. That is another version: a version never changes."""
+    shapes = "".join(f"{name}{histogram.model_dump_json()}" for name, histogram in sorted(reference.items()))
+    version = _version(now, manifest.version + shapes)
+    return manifest.model_copy(update={"version": version, "reference": dict(reference)})
+
+
+def _version(now: datetime, identity: str) -> str:
+    return f"{now:%Y%m%d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
+
+
+def _torch(module: nn.Module, inputs: Mapping[str, Array]) -> list[Array]:
+    with torch.no_grad():
+        return [t.numpy() for t in module(*(torch.from_numpy(a) for a in inputs.values()))]
+
+
+def _write(module: nn.Module, example: Mapping[str, Array], path: Path, outputs: list[str]) -> None:
+    """Export with the axes B, N and L free wherever the example's inputs have them."""
+    axes = {name: shape for name, (shape, _) in (LABELER_INPUTS | RANKER_INPUTS).items()}
+    dynamic = tuple(
+        {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(axes[name]) if isinstance(axis, str)}
+        for name in example
+    )
+    # Without torchvision, which nothing here needs, the exporter says so four times.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # torch 2.13's exporter calls a deprecated part of torch itself.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        program = torch.onnx.export(
+            module,
+            tuple(torch.from_numpy(a) for a in example.values()),
+            input_names=list(example),
+            output_names=outputs,
+            opset_version=OPSET,
+            dynamic_shapes=dynamic,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    for value in model.graph.input:
+        for dim, axis in zip(value.type.tensor_type.shape.dim, axes[value.name], strict=True):
+            if isinstance(axis, str):
+                dim.dim_param = axis
+    for value in model.graph.output:
+        for dim, axis in zip(value.type.tensor_type.shape.dim, ("B", "N"), strict=False):
+            dim.dim_param = axis if "sequence_ids" in example else "N"
+    # Tensors in between still use the exporter's names for the axes; onnxruntime infers its own.
+    del model.graph.value_info[:]
+    # What the exporter noted about our source files would put paths of a machine into the bundle.
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    path.write_bytes(model.SerializeToString())
+    _optimise(path)
+
+
+def _optimise(path: Path) -> None:
+    """Do once what ONNX Runtime would do at each load, as far as it is the same on every machine."""
+    options = session_options(threads=1)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory(prefix="reelrank-optimise-") as folder:
+        optimised = Path(folder) / path.name
+        options.optimized_model_filepath = str(optimised)
+        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        model = onnx.load(optimised)
+    # It lists every domain it knows; ours are standard operators alone, and the checker below says so.
+    standard = [opset for opset in model.opset_import if opset.domain == ""]
+    del model.opset_import[:]
+    model.opset_import.extend(standard)
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def _golden(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> GoldenRows:
+    return GoldenRows(
+        inputs={n: TensorRows.of(a) for n, a in inputs.items()},
+        outputs={n: TensorRows.of(a) for n, a in outputs.items()},
+    )
+
+
+def _compare(module: nn.Module, inputs: Mapping[str, Array], run: Run, names: list[str]) -> None:
+    got = run(inputs)
+    for name, want in zip(names, _torch(module, inputs), strict=True):
+        off = np.abs(got[name] - want) / (1.0 + np.abs(want))
+        worst = float(off.max(initial=0.0))
+        if got[name].shape != want.shape or not worst <= PARITY:
+            shapes = {n: a.shape for n, a in inputs.items()}
+            raise RuntimeError(
+                f"output {name!r} differs from torch's by {worst:.1e} (allowed {PARITY:.0e}) at {shapes}"
+            )
+
+
+def _specs(
+    declared: Mapping[str, tuple[tuple[str | int, ...], Unit]], example: Mapping[str, Array]
+) -> Iterator[TensorSpec]:
+    for name, array in example.items():
+        shape, unit = declared[name]
+        sizes = tuple(array.shape[i] if axis == -1 else axis for i, axis in enumerate(shape))
+        yield TensorSpec(name=name, dtype=str(array.dtype), shape=sizes, unit=unit)
+
+
+def _ranker_outputs(
+    ranker: Ranker | ObjectivesRanker, request: Mapping[str, Array]
+) -> tuple[TensorSpec, ...]:
+    outputs = zip(ranker.outputs, _torch(ranker, request), strict=True)
+    return tuple(
+        TensorSpec(
+            name=n, dtype="float32", shape=("B", "N", *a.shape[2:]), unit=RANKER_UNITS.get(n, "probability")
+        )
+        for n, a in outputs
+    )

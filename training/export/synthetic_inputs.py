@@ -1,0 +1,73 @@
+"""Inputs that nobody made, for both graphs: golden rows, parity at export, and what a bench times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.features import FEEDBACK_COLUMNS, Array
+from models.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
+
+if TYPE_CHECKING:
+    from training.export.bundle import Labeler
+
+
+class MadeUp:
+    """Requests that nobody made, covering what real ones may hold. No row of a log travels in a bundle."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, numbers: int, categories: Sequence[str], random: np.random.Generator
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._numbers = numbers
+        self._categories = categories
+        self._random = random
+
+    def feedback(self, n: int) -> Array:
+        """`[n, 8]`: 0 s watches, loops, flags, short and long videos."""
+        out = np.zeros((n, len(FEEDBACK_COLUMNS)), np.float32)
+        out[:, 1] = np.exp(self._random.uniform(np.log(3), np.log(600), n))
+        out[:, 0] = out[:, 1] * self._random.choice([0.0, 0.05, 0.5, 1.0, 2.5], n)
+        out[:, 2:] = self._random.random((n, len(FEEDBACK_COLUMNS) - 2)) < 0.2
+        return out
+
+    def exposures(self, labeler: Labeler, n: int) -> dict[str, Array]:
+        """Inputs of the labeler."""
+        first = self._categories[:1]
+        user = self._ids(f"profile.{first[0]}", (n,)) if first else np.full(n, UNKNOWN, np.int64)
+        return labeler.inputs(self.feedback(n), np.stack([self._ids("tag", (n,)), user], axis=1))
+
+    def request(self, users: int, candidates: int, steps: int) -> dict[str, Array]:
+        """Inputs of the ranker; the second user's sequence is shorter, padded on the left."""
+        feedback = self.feedback(users * steps).reshape(users, steps, len(FEEDBACK_COLUMNS))
+        ids = np.stack(
+            [self._ids(f, (users, steps)) for f in ("video_id", "author_id", "tag", "tab")], axis=-1
+        )
+        age = np.sort(np.exp(self._random.uniform(0, np.log(1e6), (users, steps))), axis=1)[:, ::-1]
+        for user in range(1, users):
+            ids[user, : steps // 2] = PADDING
+            feedback[user, : steps // 2] = 0
+        duration = np.exp(self._random.uniform(np.log(3), np.log(600), (users, candidates)))
+        duration[self._random.random(duration.shape) < 0.1] = np.nan
+        profile = np.exp(self._random.uniform(0, 8, (users, self._numbers)))
+        profile[self._random.random(profile.shape) < 0.2] = np.nan
+        profile_ids = [self._ids(f"profile.{name}", (users,)) for name in self._categories]
+        return {
+            "sequence_ids": ids,
+            "sequence_feedback": feedback,
+            "sequence_age_s": age.astype(np.float32),
+            "candidate_ids": np.stack(
+                [self._ids(f, (users, candidates)) for f in ("video_id", "author_id", "tag")], axis=-1
+            ),
+            "candidate_duration_s": duration.astype(np.float32),
+            "context_ids": self._ids("tab", (users, 1)),
+            "profile": profile.astype(np.float32),
+            "profile_ids": np.array(profile_ids, np.int64).reshape(len(self._categories), users).T.copy(),
+        }
+
+    def _ids(self, field: str, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        rows = self._random.integers(FIRST, max(self._vocabulary.size(field), FIRST + 1), shape)
+        known = (self._random.random(shape) > 0.1) & (rows < self._vocabulary.size(field))
+        return np.where(known, rows, UNKNOWN)

@@ -1,0 +1,1 @@
+"""One run: recipes, the training loop, the run folder."""

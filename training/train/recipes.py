@@ -1,0 +1,120 @@
+"""Runs that are worth repeating: one function, one complete config. `fit NAME` calls the function NAME."""
+
+from __future__ import annotations
+
+from training.encoders import FeedbackEncoderConfig
+from training.labelcraft import LabelCraftConfig
+from training.lda import AnchorsConfig, LDAConfig
+from training.rankers import ObjectivesConfig
+from training.train.fit import RunConfig
+from training.train.trainer import LoopConfig
+
+__all__ = ["any_log", "kuairand_objectives", "kuairand_pure", "smoke", "smoke_objectives"]
+
+
+def kuairand_pure() -> RunConfig:
+    """KuaiRand-Pure, 04-25 to 05-05, watch time and interest. Under 20 minutes on 2 cores and 4 GB."""
+    return RunConfig(
+        labelcraft=labels_of_a_small_log(),
+        encoder=FeedbackEncoderConfig(dropout=0.2, id_dropout=0.5),
+        lda=watch_time_of_a_small_log(),
+        loop=LoopConfig(epochs=5, learning_rate=6e-4, weight_decay=1e-2, average=0.98),
+    )
+
+
+def kuairand_objectives() -> RunConfig:
+    """The released bundle: `kuairand_pure` with every objective, views, likes, follows, comments or forwards,
+    profile visits, skips and hates beside watch time and interest, balanced by GradCraft. Each step goes back
+    through the encoder once for each of the eleven; an epoch less at a higher rate keeps it under 20 minutes
+    on 2 cores."""
+    run = kuairand_pure()
+    loop = run.loop.model_copy(update={"epochs": 4, "learning_rate": 1e-3})
+    return run.model_copy(update={"objectives": ObjectivesConfig(), "loop": loop})
+
+
+def watch_time_of_a_small_log() -> LDAConfig:
+    """LDA as searched on the early-stop day of KuaiRand-Pure (`reports/search-lda`), rounded; the encoder and
+    the loop of `kuairand_pure` come from the same search.
+
+    What the better trials have in common: Huber instead of absolute error, seconds instead of shares of the
+    duration, transport that hardly holds anchors to even shares, half of the ids dropped, a slow rate. The
+    encoder's gate and full tokens were in as many good trials as bad ones and stay off.
+
+    Round this point nothing that was changed by hand gains on the same day (`reports/variants-lda`): more
+    epochs learn the log by heart from the fifth on, and weight decay enough to be felt costs as much as it
+    saves. On the test days (`reports/watch-time-kuairand-pure`) the rank in the loss and the transport that
+    sees the label carry MAE and XAUC; anchors drawn at random do as well there, and answer quantiles that
+    hold half the time instead of four times in five.
+    """
+    return LDAConfig(
+        anchors=AnchorsConfig(anchors=16),
+        target="time",
+        loss="huber",
+        rank=7.0,
+        alignment=0.12,
+        epsilon=0.06,
+        kappa=0.02,
+    )
+
+
+def labels_of_a_small_log() -> LabelCraftConfig:
+    """LabelCraft for logs of days and hundreds of thousands of rows; `compare labels` fits the same.
+
+    Where it leaves the paper's settings, and what was seen on the early-stop days of KuaiRand-Pure:
+
+    * the recommender learns by Adam's step (`inner_optimiser`) with weight decay, as the one that labels are
+      judged by does; plain SGD stays at NWTG@10 .53 where this reaches .58, and asks the platform about a
+      recommender that knows nothing;
+    * labels stay for two epochs (`warmup_epochs`), for the same reason: asked at once, the objectives
+      answer that labels should be the duration, which is what a recommender learns first;
+    * the label maker reads the logarithm of seconds (`inputs`): `scale` leaves the first minute, where nine
+      exposures in ten lie, a fifth of its range; NWTG@10 rose from .562 to .583 with NEG@10 no lower;
+    * `epochs` is more than patience allows on that log; a log of 20,000 rows makes fewer steps an epoch and
+      needs about a dozen (cut at 6, one of five planted worlds' labels were still worse than watch time);
+    * slates of `k` 5: five times as many hold-out users have more than so many exposures;
+    * the outer level ascends by Adam, the plain gradient is 1e-4 long;
+    * `poster` balancing: `scaled` gives the rarest objective (2 % of rows) three quarters of the weight, and
+      the labels follow its noise;
+    * the mean label is free (`hold_level`): with a trained recommender it settles by itself.
+    """
+    return LabelCraftConfig(
+        epochs=20,
+        patience=3,
+        batch_size=1024,
+        history=50,
+        inputs="log",
+        inner_optimiser="adam",
+        lr_recommender=1e-3,
+        weight_decay=4.0,
+        warmup_epochs=2,
+        outer_optimiser="adam",
+        lr_labels=1e-3,
+        k=5,
+        user_share=0.1,
+        hold_level=False,
+        balance="poster",
+    )
+
+
+def any_log() -> RunConfig:
+    """One's own log of four days or more: a day to test, a day to stop early, a day for the meta hold-out."""
+    return kuairand_pure().model_copy(update={"test_days": 1, "stop_days": 1, "meta_days": 1})
+
+
+def smoke() -> RunConfig:
+    """The synthetic world in about a minute: everything is fitted, nothing is fitted well."""
+    return RunConfig(
+        test_days=1,
+        stop_days=1,
+        meta_days=2,
+        min_count=1,
+        labelcraft=LabelCraftConfig(epochs=1, batch_size=2048, history=20),
+        encoder=FeedbackEncoderConfig(width=16, token=16, heads=2, hidden=32),
+        lda=LDAConfig(anchors=AnchorsConfig(sequences=512, epochs=10)),
+        loop=LoopConfig(epochs=1, sequence_length=50),
+    )
+
+
+def smoke_objectives() -> RunConfig:
+    """`smoke` with every objective."""
+    return smoke().model_copy(update={"objectives": ObjectivesConfig(expert=16)})
