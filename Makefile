@@ -1,20 +1,31 @@
-# make serve | test | demo | bench | load | peers | faults | fuzz | lint | audit | lock | docker-test | bundle
+# `make help` lists the targets.
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11
 TORCH_CPU ?= --torch-backend cpu
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install
 
-.PHONY: serve test demo bench load peers faults fuzz lint audit lock docker-test bundle clean
+.DEFAULT_GOAL := help
+.PHONY: help serve train demo check test lint bench load peers faults fuzz audit lock docker-test bundle clean
 
-serve: .venv/.serve  ## labels and slates on http://127.0.0.1:$(PORT)
+help:  ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+serve: .venv/.serve  ## serve labels and slates on http://127.0.0.1:8000 (PORT=… for another)
 	$(BIN)/python -m service serve --port $(PORT)
 
-test: .venv/.test  ## every test
-	$(BIN)/python -m pytest $(ARGS)
+train: .venv/.train  ## install the training side beside the service: `.venv/bin/python -m training --help`
+	@echo "installed; $(BIN)/python -m training --help"
 
-demo: .venv/.serve  ## with a running service: events in, labels out, a slate before and after
+check: lint  ## lint, types, import contracts, and every test that starts no process; under three minutes
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test: .venv/.test  ## every test, with coverage; what CI runs after `lint`
+	$(PYTEST) --cov --cov-report=term:skip-covered $(ARGS)
+
+demo: .venv/.serve  ## replay feedback to a running service: labels, and a slate before and after
 	$(BIN)/python -m service demo --port $(PORT)
 
 bench: .venv/.serve  ## speed and memory of the service on this machine, as JSON
@@ -61,7 +72,7 @@ bundle: .venv/.test  ## remake the released bundle from KUAIRAND=<folder with th
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-# Serving needs no torch. `make test` adds to the same environment.
+# Serving needs no torch. `make train` and `make test` add to the same environment.
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
 	  { echo "reelrank needs Python 3.11 to 3.13, $(PYTHON) is $$($(PYTHON) --version); try make PYTHON=python3.12" >&2; exit 2; }
@@ -75,6 +86,10 @@ clean:
 	$(PIP) -e '.[cpu,pictures]'
 	@touch .venv/.serve $@
 
+.venv/.train: pyproject.toml | .venv/bin/python
+	$(PIP) -e '.[cpu,train]'
+	@touch .venv/.serve $@
+
 .venv/.test: pyproject.toml | .venv/bin/python
 	$(PIP) -e '.[cpu,train,dev]'
-	@touch .venv/.serve .venv/.load $@
+	@touch .venv/.serve .venv/.load .venv/.train $@

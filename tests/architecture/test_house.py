@@ -20,7 +20,7 @@ TOP_LEVEL = {
     "Makefile", "LICENSE", "NOTICE", "CHANGELOG.md", "SECURITY.md", ".ci", ".gitignore",
 }  # fmt: skip
 
-LONGEST = 350
+LONGEST = 400
 """Lines of a file that need no excuse."""
 EXCUSE = "This file is long because"
 
@@ -57,7 +57,7 @@ def test_no_tracked_file_is_what_a_run_leaves_behind() -> None:
 
 
 def test_a_long_file_explains_itself() -> None:
-    """Over 350 lines a file splits, or its docstring holds `EXCUSE` and a reason."""
+    """Over 400 lines a file splits, or its docstring holds `EXCUSE` and a reason."""
     unexplained = []
     for path in sources(*PACKAGES, "tests", "loadtests"):
         text = (ROOT / path).read_text()
