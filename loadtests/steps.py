@@ -25,11 +25,11 @@ from service.catalogue.catalogue import Catalogue
 from service.http.label_request import read_body
 from service.http.rerank_reply import items
 from service.http.rerank_request import read
-from service.http.wire import Label
 from service.pipeline.labels import choose, label
 from service.pipeline.rerank import Slate, arrays, checked_weights, outputs, slate
 from service.pipeline.validation import admit
 from service.state import EmbeddedServer, RedisStore
+from service.wire import Label
 
 ROUNDS: Final = 400
 WARM_UP: Final = 50

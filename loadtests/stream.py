@@ -24,7 +24,7 @@ from loadtests.machine import children, rss_mib, stamp
 from loadtests.program import Program, ProgramFailed, version_folder
 from models.errors import ReelrankError
 from service.client import AsyncClient
-from service.http.wire import Label, StreamSummary
+from service.wire import Label, StreamSummary
 
 NOW_MS: Final = 1_651_330_969_569
 USERS: Final = 5_000

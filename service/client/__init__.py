@@ -4,7 +4,7 @@
         client.label([FeedbackEvent(event_id="e1", user_id="u1", …)]).labels[0].label
         client.rerank("u1", [Candidate(video_id="v1"), Candidate(video_id="v2")]).items[0].video_id
 
-`AsyncClient` has the same methods to be awaited. Answers are the structs of `service.http.wire`.
+`AsyncClient` has the same methods to be awaited. Answers are the structs of `service.wire`.
 """
 
 from service.client._async import AsyncClient

@@ -11,9 +11,9 @@ from urllib.parse import quote
 import msgspec
 
 from models.schema import Candidate, FeedbackEvent, Profile, Video
+from service import wire
 from service.client._errors import Faulty, Refused
-from service.http import wire
-from service.pipeline.validation import Rejected
+from service.wire import Rejected
 
 Event = FeedbackEvent | bytes
 """An exposure, or one as it is in a log: the bytes of one JSON object, read by the service only."""

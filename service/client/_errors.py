@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from models.errors import ReelrankError
-from service.http.wire import Problem
+from service.wire import Problem
 
 LATER: Final = (429, 502, 503, 504)
 

@@ -22,8 +22,7 @@ import msgspec
 
 from service.client._calls import Event, line
 from service.client._errors import StreamCut, Unreachable, error_of, problem_of
-from service.http.wire import Label, StreamSummary
-from service.pipeline.validation import Rejected
+from service.wire import Label, Rejected, StreamSummary
 
 Answer = Label | Rejected | StreamSummary
 """A line of the answer. An event has one, a late event two: rejection and label. The last is the summary."""

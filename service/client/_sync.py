@@ -12,13 +12,13 @@ import httpx2
 from anyio.from_thread import start_blocking_portal
 
 from models.schema import Candidate, Profile, Video
+from service import wire
 from service.client import _calls as calls
 from service.client._calls import Call, Event
 from service.client._connection import Connection
 from service.client._errors import Busy, Refused, Unreachable
 from service.client._retries import Retries
 from service.client._stream import Answer, exchange, from_thread
-from service.http import wire
 
 T = TypeVar("T")
 

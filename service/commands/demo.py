@@ -12,7 +12,7 @@ from rich.table import Table
 from models.errors import BadInput
 from models.schema import Candidate, FeedbackEvent
 from service.client import Client, Unreachable
-from service.http.wire import LabelReply, RerankReply
+from service.wire import LabelReply, RerankReply
 
 SEED: Final = 20
 EVENTS: Final = 12

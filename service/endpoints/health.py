@@ -14,8 +14,8 @@ from models.errors import NotReady, StoreUnavailable
 from service.http import body as bodies
 from service.http.auth import allow
 from service.http.openapi import operations as docs
-from service.http.wire import Health
 from service.services import services_of
+from service.wire import Health
 
 router = APIRouter()
 

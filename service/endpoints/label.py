@@ -16,11 +16,11 @@ from service.http.deadline import in_time
 from service.http.errors import Invalid, NothingAccepted
 from service.http.label_request import read_body
 from service.http.openapi import operations as docs
-from service.http.wire import LabelReply
 from service.overload.admission import LABEL_COST
 from service.pipeline.label import ingest
 from service.pipeline.labels import choose
 from service.services import services_of, trace_of
+from service.wire import LabelReply
 
 router = APIRouter()
 _encode: Final = msgspec.json.Encoder().encode

@@ -17,11 +17,11 @@ from models.errors import ReelrankError
 from service.http.body import NDJSON
 from service.http.errors import BodyTooSlow, document_of, reason_of, response_of
 from service.http.label_request import MAX_LINE_BYTES, Read, long_line, read_line
-from service.http.wire import StreamSummary
 from service.inference.serving_set import Serving
 from service.pipeline.label import Ingested, ingest
 from service.services import Services
 from service.telemetry.trace import Trace
+from service.wire import StreamSummary
 
 BATCH: Final = 500
 """Most lines that are written and labelled in one step."""

@@ -19,7 +19,6 @@ from service.http.errors import Invalid
 from service.http.openapi import operations as docs
 from service.http.rerank_reply import items
 from service.http.rerank_request import Asked, read, whose
-from service.http.wire import RerankReply
 from service.inference import compute
 from service.inference.serving_set import Serving
 from service.overload.admission import SLATE_COST
@@ -28,6 +27,7 @@ from service.pipeline.shadow import offer_slate
 from service.services import Services, services_of, trace_of
 from service.state.protocol import History
 from service.telemetry.trace import Trace
+from service.wire import RerankReply
 
 router = APIRouter()
 

@@ -17,9 +17,9 @@ from service.http.auth import allow
 from service.http.deadline import in_time
 from service.http.errors import Invalid, UnknownUser
 from service.http.openapi import operations as docs
-from service.http.wire import Forgotten, Sequence, Stored, UserProfile
 from service.pipeline.label import CONCURRENT_USERS
 from service.services import services_of, trace_of
+from service.wire import Forgotten, Sequence, Stored, UserProfile
 
 router = APIRouter()
 

@@ -13,10 +13,10 @@ from models.manifest import Manifest
 from service.http import body as bodies
 from service.http.auth import allow
 from service.http.openapi import operations as docs
-from service.http.wire import Active, OnTrial, Share, Traffic
 from service.inference import serving_set as slot
 from service.inference.rollout import Role
 from service.services import Services, services_of
+from service.wire import Active, OnTrial, Share, Traffic
 
 router = APIRouter()
 

@@ -13,8 +13,8 @@ from service.http import body as bodies
 from service.http.auth import allow
 from service.http.deadline import in_time
 from service.http.openapi import operations as docs
-from service.http.wire import Stored
 from service.services import services_of, trace_of
+from service.wire import Stored
 
 router = APIRouter()
 

@@ -17,9 +17,8 @@ from starlette.responses import Response
 
 from models import errors
 from service.http.auth import Forbidden, Unauthorized
-from service.http.wire import Problem
-from service.pipeline.validation import Rejected
 from service.services import trace_of
+from service.wire import Problem, Rejected
 
 PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER_S: Final = "1"

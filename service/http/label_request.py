@@ -9,8 +9,7 @@ import msgspec
 from models.schema import MAX_ID_BYTES, FeedbackEvent
 from service.http import body as bodies
 from service.http.errors import Invalid, NotJson
-from service.http.wire import Events
-from service.pipeline.validation import Rejected
+from service.wire import Events, Rejected
 
 Read = FeedbackEvent | Rejected
 

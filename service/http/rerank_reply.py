@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.features import Candidates
-from service.http.wire import Anchor, Item, ItemExplanation
 from service.pipeline.rerank import Explanation, Slate
+from service.wire import Anchor, Item, ItemExplanation
 
 DECIMALS: Final = 6
 """Of every number in a reply: float32 holds no more, and the text is half as long."""

@@ -15,7 +15,7 @@ import msgspec
 from models.features import Candidates
 from models.schema import MAX_DURATION_S, MAX_ID_BYTES, MAX_TIMESTAMP_MS, MIN_DURATION_S
 from service.http import body as bodies
-from service.http.wire import RerankRequest
+from service.wire import RerankRequest
 
 
 @dataclass(frozen=True, slots=True)

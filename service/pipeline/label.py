@@ -13,15 +13,15 @@ import msgspec
 from models.runtime import Bundle
 from models.schema import FeedbackEvent, Profile
 from service.http.errors import plain
-from service.http.wire import Label
 from service.inference import compute
 from service.inference.serving_set import Serving
 from service.pipeline.labels import label, needs_profiles
 from service.pipeline.shadow import offer_labels
-from service.pipeline.validation import Admitted, Rejected, admit, late
+from service.pipeline.validation import Admitted, admit, late
 from service.services import Services
 from service.state.protocol import Outcome, UserState
 from service.telemetry.trace import Trace
+from service.wire import Label, Rejected
 
 CONCURRENT_USERS: Final = 32
 """Users of one body read at the same time. More would only wait in the client's connections."""

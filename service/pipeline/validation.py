@@ -6,26 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-import msgspec
-
 from models.schema import FeedbackEvent
+from service.wire import Rejected
 
 MAX_AHEAD_MS: Final = 300_000
 """How far an event may lie in the future: clocks of phones differ, but not by more than that."""
-
-
-class Rejected(msgspec.Struct, frozen=True, kw_only=True):
-    """Why one event did not go through."""
-
-    index: int
-    """Position in the body, from 0."""
-    event_id: str | None = None
-    """If it could be read."""
-    code: str
-    """malformed, invalid, duration_unknown, clock_skew, late, conflict."""
-    detail: str
-    loc: str = ""
-    """The member that is wrong, if it is one."""
 
 
 @dataclass(frozen=True, slots=True)

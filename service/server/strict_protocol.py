@@ -11,8 +11,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.http.errors import PROBLEM_JSON
 from service.http.request_context import FIXED, new_request_id
-from service.http.wire import Problem
 from service.telemetry.trace import Trace
+from service.wire import Problem
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Of a request's line and headers. The longest id in a path, percent-encoded, is 768."""

@@ -22,11 +22,11 @@ from models.schema import FeedbackEvent
 from service.http.label_request import MAX_LINE_BYTES, long_line, read_line
 from service.pipeline.label import ingest
 from service.pipeline.labels import choose
-from service.pipeline.validation import Rejected
 from service.services import Services
 from service.stream.metrics import StreamMetrics
 from service.stream.redis_stream import Entry, EventStream, Output
 from service.telemetry.trace import Trace
+from service.wire import Rejected
 
 log = logging.getLogger("reelrank.consumer")
 

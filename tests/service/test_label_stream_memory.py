@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from loadtests.machine import rss_mib
 from service.client import Client
-from service.http.wire import Label, StreamSummary
+from service.wire import Label, StreamSummary
 from tests.service.running import Service, event
 
 LINES = 100_000

@@ -11,7 +11,7 @@ from models.schema import MAX_ID_BYTES
 from service.adapters.metarank.wire import Event
 from service.http import body as bodies
 from service.http.errors import Invalid, NotJson
-from service.pipeline.validation import Rejected
+from service.wire import Rejected
 
 Read = Event | Rejected
 

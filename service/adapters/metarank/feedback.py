@@ -24,9 +24,9 @@ from service.inference.serving_set import Serving
 from service.overload.admission import LABEL_COST
 from service.pipeline.label import CONCURRENT_USERS, ingest
 from service.pipeline.labels import choose
-from service.pipeline.validation import Rejected
 from service.services import Services, services_of, trace_of
 from service.telemetry.trace import Trace
+from service.wire import Rejected
 
 router = APIRouter(tags=["metarank"])
 

@@ -11,7 +11,7 @@ from models.schema import FLAGS, Candidate, FeedbackEvent, Profile, checked_id
 from service.adapters.metarank.wire import Field, InteractionEvent, ItemEvent, RankedItem, UserEvent
 from service.http import body as bodies
 from service.http.errors import Invalid
-from service.http.wire import UserProfile
+from service.wire import UserProfile
 
 TYPES: Final[Mapping[str, str]] = {
     **{flag: flag for flag in FLAGS},

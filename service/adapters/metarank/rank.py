@@ -18,8 +18,8 @@ from service.http.auth import allow
 from service.http.deadline import deadline_s
 from service.http.errors import Invalid, UnknownModel
 from service.http.rerank_request import Asked
-from service.http.wire import Item, RerankRequest
 from service.services import services_of, trace_of
+from service.wire import Item, RerankRequest
 
 router = APIRouter(tags=["metarank"])
 

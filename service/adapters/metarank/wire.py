@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from models.schema import MAX_TIMESTAMP_MS, checked_id
-from service.pipeline.validation import Rejected
+from service.wire import Rejected
 
 if TYPE_CHECKING:
     Id = str

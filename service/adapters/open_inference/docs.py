@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from service import wire
 from service.adapters.open_inference import wire as oip
-from service.http import wire
 from service.http.openapi.operations import VERSION
 from service.http.openapi.parts import Json, json, link, operation, parameter, ref
 

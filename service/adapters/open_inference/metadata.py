@@ -17,8 +17,8 @@ from service.adapters.open_inference.tensors import DATATYPES, shape
 from service.adapters.open_inference.wire import ModelMetadata, ModelReady, ServerMetadata, TensorMetadata
 from service.http import body as bodies
 from service.http.auth import allow
-from service.http.wire import Health
 from service.services import Services, services_of
+from service.wire import Health
 
 router = APIRouter(tags=["open inference protocol"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from models.schema import Candidate, FeedbackEvent
-from service.http import wire
+from service import wire
 from service.http.openapi.parts import STATUSES, Json, json, link, operation, parameter, ref
 from service.http.openapi.schemas import ID
 

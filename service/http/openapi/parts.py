@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from service.http import wire
+from service import wire
 
 Json = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""The schemas: made from the very structs that decode and encode (`service.http.wire`, `models.schema`).
+"""The schemas: made from the very structs that decode and encode (`service.wire`, `models.schema`).
 
 The rules that those check in code are added, so that a client can know them all.
 """
@@ -16,9 +16,9 @@ from models.schema import (
     Candidate,
     FeedbackEvent,
 )
+from service import wire
 from service.adapters.metarank import wire as metarank
 from service.adapters.open_inference import wire as oip
-from service.http import wire
 from service.http.openapi.parts import Json
 
 STRUCTS: Final = (

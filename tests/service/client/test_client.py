@@ -14,8 +14,8 @@ import service.client as door
 from models.errors import BadInput
 from models.schema import Candidate, FeedbackEvent
 from service.client import AsyncClient, Client, Event, Refused, Retries, Unreachable
-from service.http.wire import OnTrial
 from service.state import MemoryStore
+from service.wire import OnTrial
 from tests.service import tiny_bundle
 from tests.service.running import NOW_MS, Service, served
 

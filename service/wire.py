@@ -8,12 +8,25 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from models.schema import MAX_TIMESTAMP_MS, Candidate, FeedbackEvent, Profile, checked_id
-from service.pipeline.validation import Rejected
 
 if TYPE_CHECKING:
     Id = str
 else:
     Id = str | int  # a JSON integer means its decimal string; `__post_init__` makes one of it
+
+
+class Rejected(msgspec.Struct, frozen=True, kw_only=True):
+    """Why one event did not go through."""
+
+    index: int
+    """Position in the body, from 0."""
+    event_id: str | None = None
+    """If it could be read."""
+    code: str
+    """malformed, invalid, duration_unknown, clock_skew, late, conflict."""
+    detail: str
+    loc: str = ""
+    """The member that is wrong, if it is one."""
 
 
 class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
