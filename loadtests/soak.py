@@ -25,9 +25,10 @@ import typer
 from loadtests.load.closed_loop import saturate
 from loadtests.load.connections import post
 from loadtests.load.figures import figures
-from loadtests.load.open_loop import F64, Run, drive
+from loadtests.load.open_loop import Run, drive
 from loadtests.machine import children, rss_mib, stamp
 from loadtests.program import Program, ProgramFailed, version_folder
+from models.arrays import F64
 from models.errors import ReelrankError
 
 NOW_MS: Final = 1_651_330_969_569

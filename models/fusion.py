@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import F32
 from models.errors import BadInput
 
 FLOOR: Final = 1e-6
 """Objective values are kept at or above it, so that the logarithm is finite."""
-
-F32 = npt.NDArray[np.float32]
 
 
 def fuse(values: Mapping[str, F32], weights: Mapping[str, float]) -> tuple[F32, dict[str, F32]]:

@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 
 from loadtests.load.connections import GONE
-from loadtests.load.open_loop import F64, Run
+from loadtests.load.open_loop import Run
+from models.arrays import F64
 
 PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
 

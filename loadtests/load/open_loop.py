@@ -17,12 +17,9 @@ from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from loadtests.load.connections import GONE, Connection
-
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from models.arrays import F64, I64
 
 LEAD_S: Final = 0.05
 """From the start of the driver to the first request."""

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import F64, I64
 from models.errors import BadInput
-from models.metrics._rows import F64, I64, Column, Users, numbers, same_length
+from models.metrics._rows import Column, Users, numbers, same_length
 
 # Shape suffixes: N rows, U users that are judged, K places of a list.
 

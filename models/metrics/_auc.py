@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.metrics._rows import F64, Column, Users, numbers, same_length
+from models.arrays import F64
+from models.metrics._rows import Column, Users, numbers, same_length
 
 
 def auc(label: Column, score: Column) -> float | None:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import F64, I64
 from models.errors import BadInput
 
 # Shape suffixes: N rows, U users.
 
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
 Column = npt.NDArray[Any]
 """`[N]`, one value a row: any real dtype, or strings for users."""
 

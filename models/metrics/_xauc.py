@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from models.metrics._rows import F64, I64, Column, Users, numbers, same_length
+from models.arrays import F64, I64
+from models.metrics._rows import Column, Users, numbers, same_length
 
 Ties = Literal["comparable", "strict", "lenient"]
 """How pairs that tie are counted; see `xauc`."""

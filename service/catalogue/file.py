@@ -18,11 +18,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import I64
 from models.errors import BadInput
 from models.schema import Video
 from service.catalogue.layout import (
     HEADER_BYTES,
-    I64,
     MAX_TAGS,
     RECORD_WORDS,
     U16,

@@ -30,10 +30,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import I64
+
 U16 = npt.NDArray[np.uint16]
 U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
-I64 = npt.NDArray[np.int64]
 
 HEADER_BYTES: Final = 4096
 ALIGNED: Final = 64

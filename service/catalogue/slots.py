@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from service.catalogue.layout import I64, U16, U32, U64, buckets_of, slots_of
+from models.arrays import I64
+from service.catalogue.layout import U16, U32, U64, buckets_of, slots_of
 
 A_BUCKET: Final = 4
 """Entries of a bucket, on average. More make the file smaller by little and its making slower by much."""

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import I64
 from models.errors import BadInput
 from models.schema import Video
 from service.catalogue.file import checksum
@@ -21,7 +22,6 @@ from service.catalogue.layout import (
     ALIGNED,
     FIRST_PLACE,
     HEADER_BYTES,
-    I64,
     MAX_AUTHORS,
     MAX_TAGS,
     PADDING_WORDS,

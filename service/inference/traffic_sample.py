@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import F32
 from models.errors import SelfTestFailed
 from models.features import (
     CANDIDATE_ID_COLUMNS,
@@ -38,7 +39,6 @@ from models.vocabulary import UNKNOWN, Vocabulary
 
 log = logging.getLogger("reelrank.recorded")
 
-F32 = npt.NDArray[np.float32]
 T = TypeVar("T")
 
 CAPACITY: Final = 64

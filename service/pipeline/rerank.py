@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import F32
 from models.errors import BadInput
 from models.features import (
     Array,
@@ -27,8 +28,6 @@ from models.runtime import Bundle
 from models.schema import MAX_WATCH_TIME_S, Profile
 from service.inference.gpu_batching import Batches
 from service.inference.traffic_sample import Recorded
-
-F32 = npt.NDArray[np.float32]
 
 EXPLAINED = ("anchor_weights", "anchor_ratio", "quantiles_s")
 """Outputs of the ranker that only an explanation needs: without one they are not computed."""

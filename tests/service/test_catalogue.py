@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from models.arrays import I64
 from models.errors import BadInput, ReelrankError
 from models.features import Candidates
 from models.schema import Candidate, FeedbackEvent, Video
@@ -16,7 +17,6 @@ from service.__main__ import app
 from service.catalogue import catalogue as module
 from service.catalogue.catalogue import Catalogue
 from service.catalogue.file import CatalogueFile, Known
-from service.catalogue.layout import I64
 from service.state import EmbeddedServer, MemoryStore
 from tests.service.running import START_S, command, event, eventually, running, served
 from tests.service.stores import redis_store

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.arrays import F64, I64
 from training.compare.audit._bias import ByGroup, by_group
 from training.compare.audit._world import Groups
-from training.data._interactions import F64, I64
 
 LOG2 = np.log2
 

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.arrays import F32
 from models.errors import BadInput
 from models.metrics import auc, gauc, xauc, xgauc
 from models.schema import FLAGS
@@ -23,7 +24,6 @@ from training.compare.objectives import METHODS, CompareObjectivesConfig
 from training.compare.objectives._compare import jobs
 from training.compare.objectives._judge import FREQUENT, Judge, against_other_kind
 from training.data import SyntheticConfig, prepare
-from training.data._interactions import F32
 from training.evaluation.concordance import concordance
 from training.rankers import NAMES, WATCH_TIME
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.arrays import F32, F64, I64
 from models.errors import BadInput
 from models.vocabulary import FIRST, PADDING, UNKNOWN
 from tests.training._asserts import (
@@ -21,7 +22,6 @@ from tests.training._asserts import (
 )
 from tests.training.test_labels import world
 from training.data import Interactions
-from training.data._interactions import F32, F64, I64
 from training.labels import (
     VIEWS,
     AnyLabelMaker,

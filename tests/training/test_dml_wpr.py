@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from models.arrays import F64
 from models.errors import BadInput
 from tests.training._asserts import (
     assert_does_not_fall_with_watch_time,
@@ -21,7 +22,6 @@ from tests.training._asserts import (
 )
 from tests.training.test_labels import world
 from training.data import Interactions
-from training.data._interactions import F64
 from training.labels import WPR
 
 LOG = world()

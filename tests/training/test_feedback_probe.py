@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from models.arrays import I64
 from models.errors import BadInput
 from training.data import Interactions, SyntheticConfig, synthetic_world
-from training.data._interactions import I64
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, RankerInputs, inputs_for
 from training.evaluation.counterfactual_probe import KINDS, NEWEST, make_probes, moved
 from training.watch_time import VR, VRConfig

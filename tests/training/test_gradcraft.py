@@ -17,9 +17,9 @@ from torchjd.aggregation import (
     WeightedAggregator,
 )
 
+from models.arrays import F64
 from models.metrics import auc
 from training.balance import Balancer, GradCraft, balanced_backward, craft
-from training.data._interactions import F64
 
 # Shape suffixes: T objectives, P parameters, N rows.
 

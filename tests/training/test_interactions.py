@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.arrays import I64
 from models.vocabulary import PADDING, UNKNOWN
 from training.data import Interactions
-from training.data._interactions import I64
 
 
 def log_of(user: list[int], time: list[int], seed: int = 0) -> Interactions:

@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.arrays import I64
 from models.errors import BadInput
 from models.metrics import nwtg_at_k
 from training.compare.labels._judge import Window
 from training.data import Boundaries, Interactions, Split, SyntheticConfig, split_by_time, synthetic_world
-from training.data._interactions import I64
 from training.encoders import DinConfig
 from training.labelcraft import Checkpoint, FittedLabels, LabelCraftConfig, fit_labelcraft
 from training.labelcraft._outer import HoldOut

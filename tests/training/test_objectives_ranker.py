@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 from torchjd.aggregation import MeanWeighting
 
+from models.arrays import F32
 from models.manifest import Training
 from models.metrics import auc, ece
 from models.runtime import Bundle
@@ -18,7 +19,6 @@ from tests.training.test_cost import Spread
 from tests.training.test_interactions import log_of
 from training.balance import GradCraft
 from training.data import Interactions, SyntheticConfig, synthetic_world
-from training.data._interactions import F32
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, inputs_for
 from training.export.bundle import Labeler, export
 from training.export.synthetic_inputs import MadeUp

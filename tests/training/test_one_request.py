@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.arrays import I64
 from models.metrics import gauc
 from tests.training.test_interactions import log_of
 from training.data import Interactions
-from training.data._interactions import I64
 from training.encoders import RankerInputs, inputs_for
 from training.train.trainer import predict
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.arrays import F32
 from models.errors import BadInput
 from training.data import Boundaries, Interactions, Split, SyntheticConfig, split_by_time, synthetic_world
-from training.data._interactions import F32
 from training.encoders import DIN, DinConfig
 from training.labels import WT, WTG, labels_of
 from training.recommender import (

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from models.arrays import I64
 from tests.training.test_feedback_encoder import VARIANTS, encoder_of, request
 from training.data import SyntheticConfig, synthetic_world
-from training.data._interactions import I64
 from training.encoders import inputs_for
 from training.encoders._gate import CONTEXT, SESSION_GAP_S, SkipGate, skip_context
 from training.encoders._steps import FIRST_GAP_S, StepFeedback, liked_and_skipped

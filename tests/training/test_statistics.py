@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from hypothesis import given, settings
 
+from models.arrays import F32
 from tests.training.test_interactions import log_of, logs
 from training.data import Interactions
-from training.data._interactions import F32
 from training.encoders._statistics import COLUMNS, SHRINKAGE, VideoStatistics, outcomes
 
 

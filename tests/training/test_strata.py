@@ -7,7 +7,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 import pytest
 import torch
@@ -16,12 +15,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor, nn
 
+from models.arrays import F32, I64
 from models.errors import BadInput
 from training.strata import DurationGroups, StratifiedMoments, StratifiedQuantiles
 from training.train.run_folder import restore
-
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
 
 
 def values_in_strata(rows: int = 4000, strata: int = 5, seed: int = 0) -> tuple[F32, I64]:

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.arrays import F32
 from tests.training import _watch_time_asserts as wt
-from training.data._interactions import F32
 from training.lda import sinkhorn
 from training.lda._alignment import transport_labels
 from training.strata import DurationGroups

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from models.arrays import I64
 from training.data import Dataset, Interactions, ms_to_day
-from training.data._interactions import I64
 
 
 def facts_of(

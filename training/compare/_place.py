@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from training.data._interactions import F64
+from models.arrays import F64
 
 _RINGS: Final = 24
 _SPOKES: Final = 16

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from training.data._interactions import F64
+from models.arrays import F64
 from training.evaluation.bootstrap import paired_bootstrap
 
 SIGNIFICANT: Final = 0.05

@@ -8,18 +8,17 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from models.arrays import F32, F64, I32, I64
 from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS, category_of
 from models.vocabulary import UNKNOWN, Vocabulary
-from training.data._interactions import F32, F64, I64, Interactions
+from training.data._interactions import Interactions
 from training.data._split import Boundaries
 from training.data._tables import Info, Tables
 
 # Shape suffixes: N rows of the log, U users in it, P and Q profile features.
 
-I32 = npt.NDArray[np.int32]
 
 _PROFILE: Final = "profile."
 """Fields of the vocabulary that hold a categorical profile feature begin with this."""

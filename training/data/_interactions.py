@@ -6,17 +6,14 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import F32, I64
 from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS
 from models.schema import EXPLICIT
 from models.vocabulary import PADDING, UNKNOWN
 
 # Shape suffixes: N rows of the log, B rows picked from it, L steps of history, F feedback columns.
 
-I64 = npt.NDArray[np.int64]
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 
 _EXPLICIT_COLUMNS = [FEEDBACK_COLUMNS.index(name) for name in EXPLICIT]
 

@@ -24,10 +24,11 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import I64
 from models.errors import BadInput
 from models.vocabulary import Vocabulary
 from training.data._dataset import Dataset
-from training.data._interactions import I64, Interactions
+from training.data._interactions import Interactions
 from training.data._split import Boundaries, split_by_time
 
 __all__ = [

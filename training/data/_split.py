@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from models.arrays import I64
 from models.errors import BadInput
-from training.data._interactions import I64
 
 DAY_MS = 86_400_000
 

@@ -19,14 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from models.arrays import F64, I64, Bools
 from models.errors import BadInput
 from models.schema import EXPLICIT, FLAGS
 from training.data._dataset import Dataset
-from training.data._interactions import I64
 from training.data._synthetic_config import SyntheticConfig
 from training.data._synthetic_steps import (
-    F64,
-    Bools,
     draw_exposures,
     draw_flags,
     draw_sessions,

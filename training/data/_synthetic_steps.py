@@ -6,16 +6,13 @@ from datetime import datetime
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import F64, I64, Bools
 from models.schema import FLAGS
-from training.data._interactions import I64
 from training.data._synthetic_config import SyntheticConfig
 
 # Shape suffixes: N exposures, U users, V videos.
 
-F64 = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 SKIP: Final = 0
 PART: Final = 1

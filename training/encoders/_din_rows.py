@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.arrays import F32, I64
 from models.features import SEQUENCE_ID_COLUMNS
 from training.data import Interactions
-from training.data._interactions import F32, I64
 from training.encoders._din import DinInputs
 
 _VIDEO = SEQUENCE_ID_COLUMNS.index("video_id")

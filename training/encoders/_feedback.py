@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.functional import embedding
 
+from models.arrays import F32, F64, I64
 from models.vocabulary import PADDING, UNKNOWN
 from training.data import Interactions
-from training.data._interactions import F32, F64, I64
 from training.encoders._attention import CandidateAttention
 from training.encoders._feedback_config import FeedbackEncoderConfig
 from training.encoders._gate import SkipGate, skip_context

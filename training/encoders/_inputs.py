@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from models.arrays import I64
 from training.data import Interactions
-from training.data._interactions import I64
 
 
 class RankerInputs(NamedTuple):

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from models.arrays import F32, F64, I64
 from training.data import Interactions
-from training.data._interactions import F32, F64, I64
 
 KEYS = 3
 """Statistics are kept by video, by author and by tag: the columns of `candidate_ids`."""

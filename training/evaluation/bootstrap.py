@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from training.data._interactions import F64, I64
+from models.arrays import F64, I64
 
 RESAMPLES: Final = 2000
 _AT_ONCE: Final = 4_000_000

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from training.data._interactions import F32, F64
+from models.arrays import F32, F64
 
 _OPPONENTS: Final = 20_000
 """Rows that each is compared with at most; of longer columns a random choice, the same every time."""

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from models.arrays import F32, F64, I64
 from models.errors import BadInput
 from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS
 from models.vocabulary import FIRST, UNKNOWN
 from training.data import Interactions
-from training.data._interactions import F32, F64, I64
 from training.encoders import RankerInputs, inputs_for
 
 KINDS: Final = ("author", "tag", "unrelated")

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from models.arrays import F32, I64
 from models.errors import BadInput
 from models.fusion import fuse
 from models.metrics import Figures, long_view, mae_s, report
@@ -16,7 +17,6 @@ from models.runtime import Bundle
 from models.store import BundleStore
 from models.vocabulary import FIRST
 from training.data import DAY_MS, Dataset, Interactions, day_to_ms
-from training.data._interactions import F32, I64
 from training.encoders import batches_for
 from training.train.trainer import Predictions, ServedRanker, predict, predictions
 

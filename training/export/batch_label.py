@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 import numpy as np
 import polars as pl
 
+from models.arrays import I64
 from models.errors import BadInput
 from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS, category_of
 from models.runtime import Bundle
 from models.vocabulary import UNKNOWN
 from training.data import profile_feature, scan_interactions
-from training.data._interactions import I64
 
 BATCH_ROWS: Final = 262_144
 """Rows in memory at a time: some 100 MB with every label."""

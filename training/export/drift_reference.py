@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import I64
 from models.errors import BadInput
 from models.histogram import Histogram
 from models.manifest import DURATION, HISTORY_LENGTH, LABEL, MANIFEST, RANKED, WATCH_RATIO, Training
@@ -19,7 +20,6 @@ from models.runtime import Bundle
 from models.store import BundleStore
 from models.vocabulary import PADDING
 from training.data import Dataset, Interactions
-from training.data._interactions import I64
 from training.encoders import batches_for
 from training.evaluation.evaluate import BATCH
 from training.export.bundle import with_reference

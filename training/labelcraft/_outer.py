@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.arrays import F32, I64
 from models.features import SEQUENCE_ID_COLUMNS
 from training.data import Interactions
-from training.data._interactions import F32, I64
 from training.encoders import DIN, DinInputs, DinRows, Slates, slates
 from training.labelcraft._balance import gradient_weights, objective_weights
 from training.labelcraft._config import LabelCraftConfig

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.arrays import F32, I64
 from models.errors import BadInput
 from models.metrics import nwtg_at_k
 from training.data import Interactions
-from training.data._interactions import F32, I64
 from training.encoders import DIN, DinRows
 from training.labelcraft._config import LabelCraftConfig
 from training.labelcraft._model import LabelCraft

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from typing_extensions import TypeIs
 
+from models.arrays import F32
 from models.features import FEEDBACK_COLUMNS
 from models.schema import EXPLICIT
 from training.data import Interactions
-from training.data._interactions import F32
 
 _WATCH_TIME: Final = FEEDBACK_COLUMNS.index("watch_time_s")
 _DURATION: Final = FEEDBACK_COLUMNS.index("duration_s")

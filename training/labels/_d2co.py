@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from models.arrays import F32, F64, I64
 from models.errors import BadInput
 from training.data import Interactions
-from training.data._interactions import F32, F64, I64
 from training.labels._base import duration_s, watch_time_s
 from training.strata import DurationGroups
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from models.arrays import I64
 from models.errors import BadInput
 from models.features import GROUP_COLUMNS
 from models.vocabulary import FIRST
 from training.data import Interactions
-from training.data._interactions import I64
 from training.labels._base import duration_s, watch_time_s
 from training.strata import DurationGroups, StratifiedQuantiles
 

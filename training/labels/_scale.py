@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.arrays import F32
 from models.errors import BadInput
-from training.data._interactions import F32
 
 
 class Scale(nn.Module):

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.arrays import F32
 from models.errors import BadInput
 from training.data import Interactions
-from training.data._interactions import F32
 from training.labels._base import duration_s, watch_time_s
 from training.strata import DurationGroups, StratifiedMoments
 

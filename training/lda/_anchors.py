@@ -13,8 +13,9 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from models.arrays import F32
 from training.config import Config
-from training.lda._sampling import F32, Sampling, sample_sequences
+from training.lda._sampling import Sampling, sample_sequences
 from training.lda._vqvae import VQVAE
 
 

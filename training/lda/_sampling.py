@@ -7,9 +7,8 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-F32 = npt.NDArray[np.float32]
+from models.arrays import F32
 
 Sampling = Literal["local", "iid"]
 

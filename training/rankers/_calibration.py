@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.data._interactions import F32, F64
+from models.arrays import F32, F64
 
 _SLOPES: Final = (0.2, 5.0)
 """No slope leaves these bounds: with few positives a line may be anything."""

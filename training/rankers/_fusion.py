@@ -9,10 +9,10 @@ from typing import Final
 
 import numpy as np
 
+from models.arrays import F32, I64
 from models.fusion import fuse
 from models.metrics import CUTS, ds_at_k, neg_at_k, nwtg_at_k
 from training.data import Interactions
-from training.data._interactions import F32, I64
 from training.rankers._multi_objective import INTEREST, WATCH_TIME
 from training.rankers._outcomes import OUTCOMES
 

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import F32, Bools
 from models.features import FEEDBACK_COLUMNS
 from models.metrics import long_view
-from training.data._interactions import F32
 
-Bools = npt.NDArray[np.bool_]
 Side = Literal["positive", "negative"]
 
 

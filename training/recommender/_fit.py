@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.arrays import F32, I64
 from models.errors import BadInput
 from models.metrics import nwtg_at_k
 from training.data import Interactions
-from training.data._interactions import F32, I64
 from training.encoders import DinRows
 from training.recommender._adversary import Adversary
 from training.recommender._config import RecommenderConfig

@@ -18,12 +18,12 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from models.arrays import F32, I64
 from models.errors import BadInput
 from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS
 from models.vocabulary import PADDING
 from training.config import Config
 from training.data import Interactions
-from training.data._interactions import F32, I64
 from training.encoders import SASRec, SASRecConfig, SequenceInputs
 
 _COUNTED: Final = [

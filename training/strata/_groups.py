@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.data._interactions import F32
+from models.arrays import F32
 
 
 class DurationGroups(nn.Module):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from models.arrays import F32, I64
 from models.errors import BadInput
-from training.data._interactions import F32, I64
 
 
 class StratifiedMoments(nn.Module):

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from models.arrays import F32, F64, I64
 from models.errors import BadInput
-from training.data._interactions import F32, F64, I64
 from training.strata._groups import how_many
 
 

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from pydantic import PositiveFloat, PositiveInt
 
+from models.arrays import I64
 from models.errors import BadInput
 from models.features import SEQUENCE_ID_COLUMNS
 from models.manifest import Evaluation
 from models.vocabulary import Vocabulary
 from training.config import Config
 from training.data import Boundaries, Dataset, Interactions, Split, split_by_time
-from training.data._interactions import I64
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
 from training.evaluation.evaluate import Answers, answers_of, judge, judge_by_tab, median_baseline
 from training.export.bundle import Labeler

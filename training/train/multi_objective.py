@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from models.arrays import F32, F64, I64
 from models.metrics import auc, xauc
 from training.data import Interactions
-from training.data._interactions import F32, F64, I64
 from training.encoders import batches_for, inputs_for
 from training.rankers import INTEREST, OUTCOMES, ObjectivesRanker, outcomes
 from training.train.trainer import LoopConfig, descend

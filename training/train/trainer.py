@@ -12,10 +12,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from models.arrays import F32, F64, I64
 from models.metrics import mae_s, xauc
 from training.config import Config
 from training.data import Interactions
-from training.data._interactions import F32, F64, I64
 from training.encoders import batches_for, inputs_for
 from training.rankers import Ranker
 

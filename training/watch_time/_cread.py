@@ -12,9 +12,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from models.arrays import F32, F64
 from training.config import Config
 from training.data import Interactions
-from training.data._interactions import F32, F64
 from training.watch_time._base import Prediction
 from training.watch_time._losses import regression_loss
 from training.watch_time._network import one_hidden_layer

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy, huber_loss, l1_loss, mse_loss
 
-from training.data._interactions import F32
+from models.arrays import F32
 from training.watch_time._mixture import mixture_rank
 
 Regression = Literal["mse", "l1", "huber"]

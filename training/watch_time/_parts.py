@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.data._interactions import F32, F64
+from models.arrays import F32, F64
 from training.watch_time._base import QUANTILES, Prediction
 from training.watch_time._mixture import mixture_quantiles
 

@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import F32, F64, I64, Bools
 from models.metrics import Confusion, first_k, gauc, long_view, mae_s, nwtg_at_k
 from training.compare.audit._world import AuditWorld, Groups
-from training.data._interactions import F32, F64, I64
 from training.evaluation.bootstrap import draws
 
 FEW_USERS: Final = 20
 """Groups with fewer users that have something relevant take no part in `gap`."""
 
-Bools = npt.NDArray[np.bool_]
 Interval = tuple[float, float]
 
 

@@ -13,13 +13,13 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from models.arrays import F32, I64
 from models.errors import BadInput
 from models.vocabulary import Vocabulary
 from training.compare._jobs import Job, Outcome, Prepare, Progress, Result, Work
 from training.compare.audit._subjects import Subject
 from training.compare.audit._world import AuditConfig, open_audit
 from training.data import Dataset, Interactions, split_by_time
-from training.data._interactions import F32, I64
 from training.encoders import RankerInputs
 from training.evaluation.counterfactual_probe import Moved, make_probes, moved
 from training.labels import AnyLabelMaker, SASRecBinary, Scale, labels_of

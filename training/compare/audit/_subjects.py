@@ -13,6 +13,7 @@ from typing import Final, Literal
 import numpy as np
 import torch
 
+from models.arrays import F32, F64, I64
 from models.errors import BadInput
 from models.features import Array
 from models.fusion import fuse
@@ -20,7 +21,6 @@ from models.runtime import Bundle
 from models.vocabulary import Vocabulary
 from training.compare.audit._world import AuditConfig, AuditWorld
 from training.data import Interactions
-from training.data._interactions import F32, F64, I64
 from training.encoders import RankerInputs
 from training.evaluation.counterfactual_probe import Moved, make_probes, moved
 from training.evaluation.evaluate import Answers, answers_of, answers_with

@@ -9,22 +9,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from models.arrays import F32, F64, I64, Bools
 from models.errors import BadInput
 from models.features import FEEDBACK_COLUMNS
 from models.schema import EXPLICIT
 from models.vocabulary import Vocabulary
 from training.config import Config
 from training.data import Boundaries, Dataset, load, ms_to_day
-from training.data._interactions import F32, F64, I64
 from training.labels import WTGRelevant
 from training.recommender import RecommenderConfig, SequencesConfig
-
-Bools = npt.NDArray[np.bool_]
 
 MINUTE_S: Final = 60.0
 DECILES: Final = 10

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import torch
 
+from models.arrays import F32, F64
 from training.compare._jobs import Job, Outcome, Result
 from training.compare._report import Row, Summary, over_seeds, summary, versus
 from training.compare._stand import Among, Standing, standing
@@ -20,7 +21,6 @@ from training.compare.labels._front import SHARES, beyond, mixes
 from training.compare.labels._judge import BINS_S
 from training.compare.labels._methods import Method
 from training.compare.labels._world import CompareConfig, World
-from training.data._interactions import F32, F64
 from training.strata import DurationGroups
 
 REFERENCE: Final = "labelcraft"

@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from models.arrays import F32
 from models.errors import BadInput
 from training.compare._jobs import Job, Progress, Result, Work
 from training.compare.labels._judge import rank_correlation
 from training.compare.labels._methods import METHODS, Method
 from training.compare.labels._surface import surface
 from training.compare.labels._world import CompareConfig, World, open_world
-from training.data._interactions import F32
 from training.labelcraft import fit_labelcraft
 from training.labels import AnyLabelMaker, labels_of
 from training.recommender import fit_recommender

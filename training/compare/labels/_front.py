@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
+from models.arrays import F32, F64, I64
 from training.compare.labels._judge import Window
-from training.data._interactions import F32, F64, I64
 
 SHARES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """a of the mixes that are shown."""

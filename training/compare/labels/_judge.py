@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 import torch
 
+from models.arrays import F32, F64, I64
 from models.errors import BadInput
 from models.features import SEQUENCE_ID_COLUMNS
 from models.metrics import ds_at_k, first_k, neg_at_k, nwtg_at_k
 from training.compare._report import Measure
 from training.data import Interactions
-from training.data._interactions import F32, F64, I64
 from training.labelcraft import OBJECTIVES, Candidates
 from training.labels import Scale
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from models.arrays import F32
 from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS
 from models.vocabulary import UNKNOWN
 from training.data import Interactions
-from training.data._interactions import F32
 from training.labels import AnyLabelMaker, label_with
 
 # Shape suffixes: W watch times, D durations.

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from models.arrays import I64
 from models.errors import BadInput
 from training.compare._facts import facts_of
 from training.compare.labels._judge import Window
 from training.config import Config
 from training.data import Boundaries, Dataset, Interactions, Split, load, split_by_time
-from training.data._interactions import I64
 from training.labelcraft import LabelCraftConfig
 from training.recommender import RecommenderConfig
 from training.train.recipes import any_log

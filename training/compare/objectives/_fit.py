@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.arrays import F32
 from models.errors import BadInput
 from training.balance import Balancer
 from training.compare._jobs import Progress, Result, Work
 from training.compare.objectives._judge import Judge
 from training.compare.objectives._methods import METHODS, Method
 from training.compare.objectives._world import CompareObjectivesConfig, World, open_world
-from training.data._interactions import F32
 from training.labels import Scale
 from training.rankers import NAMES, WATCH_TIME, ObjectivesRanker
 from training.train.fit import fresh_encoder

@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
+from models.arrays import F32, F64, I64
 from models.metrics import auc, ece, gauc, mae_s, xauc, xgauc
 from training.data import Interactions
-from training.data._interactions import F32, F64, I64
 from training.evaluation.concordance import concordance
 from training.rankers import NAMES, WATCH_TIME, outcomes
 

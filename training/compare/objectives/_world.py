@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from models.arrays import I64
 from models.errors import BadInput
 from models.vocabulary import Vocabulary
 from training.compare._facts import facts_of
 from training.config import Config
 from training.data import Dataset, Interactions, load, split_by_time
-from training.data._interactions import I64
 from training.encoders import FeedbackEncoderConfig
 from training.rankers import NAMES, ObjectivesConfig, outcomes
 from training.train.recipes import any_log

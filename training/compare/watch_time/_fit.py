@@ -10,13 +10,13 @@ from typing import Any, Final, NamedTuple, cast
 import numpy as np
 import torch
 
+from models.arrays import F32, F64, I64
 from models.errors import BadInput
 from training.compare._jobs import Job, Progress, Result, Work
 from training.compare.watch_time._judge import Judge
 from training.compare.watch_time._methods import METHODS, Method
 from training.compare.watch_time._trees import features, fit_trees
 from training.compare.watch_time._world import WatchTimeConfig, World, open_world
-from training.data._interactions import F32, F64, I64
 from training.encoders import FeedbackEncoder, batches_for, inputs_for, plain_names
 from training.labels import Scale
 from training.lda import LDA

@@ -9,10 +9,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from models.arrays import F32, F64, I64
 from models.metrics import gauc, long_view, mae_s, rmse_s, xauc, xgauc
 from training.compare._report import Measure
 from training.data import Interactions
-from training.data._interactions import F32, F64, I64
 from training.evaluation.concordance import concordance
 from training.strata import DurationGroups
 from training.watch_time import QUANTILES

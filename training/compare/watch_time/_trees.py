@@ -9,10 +9,10 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from models.arrays import F32, F64, I64
 from models.errors import BadInput
 from training.compare.watch_time._methods import Trees
 from training.compare.watch_time._world import World
-from training.data._interactions import F32, F64, I64
 from training.encoders import FeedbackEncoder, inputs_for, plain_features
 
 _ROUNDS: Final = 2000

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
+from models.arrays import F32, I64
 from models.errors import BadInput
 from models.features import GROUP_COLUMNS
 from models.runtime import Bundle
@@ -26,7 +27,6 @@ from training.compare.watch_time._fit import fit_head
 from training.compare.watch_time._methods import METHODS
 from training.compare.watch_time._search import loss_of
 from training.compare.watch_time._world import WatchTimeConfig, World, open_world
-from training.data._interactions import F32, I64
 from training.encoders import RankerInputs
 from training.evaluation.counterfactual_probe import KINDS, make_probes, moved
 from training.provenance import command, commit, machine
