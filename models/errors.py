@@ -3,6 +3,17 @@
 * ReelrankError
   + BadInput
     - InvalidEvent
+    - Invalid
+    - NotJson
+    - BadTensor
+    - WrongContentType
+    - BodyTooLarge
+    - BodyTooSlow
+    - NothingAccepted
+  + Unauthorized
+  + Forbidden
+  + UnknownUser
+  + UnknownModel
   + BundleError
     - BundleNotFound
     - CorruptBundle
@@ -11,14 +22,19 @@
   + StoreUnavailable
   + NotReady
   + Overloaded
+    - TooFast
   + DeadlineExceeded
 
 No error here knows about HTTP or exit codes: `service/http/errors.py` holds the one table that turns a
 class into a status, and `training/__main__.py` ends with code 2 on any of them.
+The name of a class is public: `reelrank_refusals_total{reason}` is its snake case.
 Every message says what is wrong, what was found and what to do next.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class ReelrankError(Exception):
@@ -41,6 +57,66 @@ class InvalidEvent(BadInput):
         super().__init__(detail)
         self.code = code
         self.loc = loc
+
+
+class Invalid(BadInput):
+    """A member of a request breaks its rule.
+
+    Attributes:
+        loc: which one, e.g. `candidates[3].duration_s`; empty when the request as a whole is meant.
+    """
+
+    def __init__(self, detail: str, *, loc: str = "") -> None:
+        super().__init__(detail)
+        self.loc = loc
+
+
+class NotJson(BadInput):
+    """A body is not JSON, or not UTF-8."""
+
+
+class BadTensor(BadInput):
+    """A request of the Open Inference Protocol that its graph cannot take."""
+
+
+class WrongContentType(BadInput):
+    """A content type or encoding that the endpoint does not read."""
+
+
+class BodyTooLarge(BadInput):
+    """A body of more than `REELRANK_MAX_BODY_BYTES`."""
+
+
+class BodyTooSlow(BadInput):
+    """A body that has not arrived within `REELRANK_BODY_TIMEOUT_S`."""
+
+
+class NothingAccepted(BadInput):
+    """No event of a body was accepted.
+
+    Attributes:
+        rejected: the reason for each event: `service.wire.Rejected`.
+    """
+
+    def __init__(self, rejected: Sequence[Any]) -> None:
+        super().__init__(f"None of the {len(rejected)} events was accepted.")
+        self.rejected = rejected
+
+
+class Unauthorized(ReelrankError):
+    """No API key, or an unknown one."""
+
+
+class Forbidden(ReelrankError):
+    """An API key without the right that the endpoint requires."""
+
+
+class UnknownUser(ReelrankError):
+    """The service holds nothing on this user."""
+
+
+class UnknownModel(ReelrankError):
+    """No model of this name or version is loaded."""
 
 
 class BundleError(ReelrankError):
@@ -81,7 +157,7 @@ class NotReady(ReelrankError):
 
 
 class Overloaded(ReelrankError):
-    """Every place is taken. Nothing is queued: a late answer is worth less than a fast refusal.
+    """The capacity is used up. Nothing is queued: a late answer is worth less than a fast refusal.
 
     Attributes:
         reason: a word for metrics: what there is no room for.
@@ -92,6 +168,10 @@ class Overloaded(ReelrankError):
         super().__init__(detail)
         self.reason = reason
         self.retry_after_s = retry_after_s
+
+
+class TooFast(Overloaded):
+    """An API key is used more often than its rate allows."""
 
 
 class DeadlineExceeded(ReelrankError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -15,8 +15,22 @@ else:
     Id = str | int  # a JSON integer means its decimal string; `__post_init__` makes one of it
 
 
+MAX_TEXT: Final = 1000
+"""Characters of one text in a reply: a client never gets back more than it has sent."""
+
+
+def sendable(text: str) -> str:
+    """Return text that fits into a reply: at most `MAX_TEXT` characters, and none that UTF-8 cannot hold.
+
+    A message may quote a lone surrogate of the request, or megabytes of it.
+    """
+    if len(text) > MAX_TEXT:
+        text = text[:MAX_TEXT] + "…"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
-    """Why one event did not go through."""
+    """Reason why one event was not accepted. Its texts are sendable."""
 
     index: int
     """Position in the body, from 0."""
@@ -27,6 +41,12 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     loc: str = ""
     """The member that is wrong, if it is one."""
+
+    def __post_init__(self) -> None:
+        for member in ("detail", "loc", "event_id"):
+            text = getattr(self, member)
+            if text is not None and (clean := sendable(text)) != text:
+                msgspec.structs.force_setattr(self, member, clean)
 
 
 class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,12 +8,11 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from models.errors import BadInput
+from models.errors import BadInput, Invalid, NothingAccepted
 from service.endpoints.label_stream import NdjsonLabels
 from service.http import body as bodies
 from service.http.auth import allow
 from service.http.deadline import in_time
-from service.http.errors import Invalid, NothingAccepted
 from service.http.label_request import read_body
 from service.http.openapi import operations as docs
 from service.overload.admission import LABEL_COST

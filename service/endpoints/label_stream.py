@@ -13,9 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from models.errors import ReelrankError
+from models.errors import BodyTooSlow, ReelrankError
 from service.http.body import NDJSON
-from service.http.errors import BodyTooSlow, document_of, reason_of, response_of
+from service.http.errors import document_of, reason_of, response_of
 from service.http.label_request import MAX_LINE_BYTES, Read, long_line, read_line
 from service.inference.serving_set import Serving
 from service.pipeline.label import Ingested, ingest

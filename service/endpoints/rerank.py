@@ -10,12 +10,11 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from models.errors import BadInput, DeadlineExceeded, StoreUnavailable
+from models.errors import BadInput, DeadlineExceeded, Invalid, StoreUnavailable
 from models.features import Exposures
 from service.http import body as bodies
 from service.http.auth import allow
 from service.http.deadline import deadline_s
-from service.http.errors import Invalid
 from service.http.openapi import operations as docs
 from service.http.rerank_reply import items
 from service.http.rerank_request import Asked, read, whose

@@ -11,11 +11,11 @@ from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from models.errors import Invalid, UnknownUser
 from models.manifest import Manifest
 from service.http import body as bodies
 from service.http.auth import allow
 from service.http.deadline import in_time
-from service.http.errors import Invalid, UnknownUser
 from service.http.openapi import operations as docs
 from service.pipeline.label import CONCURRENT_USERS
 from service.services import services_of, trace_of

@@ -12,30 +12,10 @@ from typing import Final
 
 from starlette.requests import Request
 
-from models.errors import BadInput, Overloaded, ReelrankError
+from models.errors import BadInput, Forbidden, TooFast, Unauthorized
 from service.http.rate_limit import TokenBucket
 
 RIGHTS: Final = ("label", "rerank", "read", "admin")
-
-
-class Unauthorized(ReelrankError):
-    """No key, or one that nobody has been given."""
-
-
-class Forbidden(ReelrankError):
-    """A key without the right this path asks for."""
-
-
-class TooFast(Overloaded):
-    """The key asks more often than it may.
-
-    Attributes:
-        retry_after_s: when it may again.
-    """
-
-    def __init__(self, detail: str, *, retry_after_s: float) -> None:
-        super().__init__(detail)
-        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from starlette.requests import Request
 
+from models.errors import BodyTooLarge, BodyTooSlow, Invalid, NotJson, WrongContentType
 from models.schema import checked_id
-from service.http.errors import BodyTooLarge, BodyTooSlow, Invalid, NotJson, WrongContentType
 from service.services import services_of
 
 JSON: Final = "application/json"

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 
-from models.errors import DeadlineExceeded
-from service.http.errors import Invalid
+from models.errors import DeadlineExceeded, Invalid
 from service.services import services_of, trace_of
 
 

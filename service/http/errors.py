@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final
@@ -16,79 +16,22 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from models import errors
-from service.http.auth import Forbidden, Unauthorized
 from service.services import trace_of
-from service.wire import Problem, Rejected
+from service.wire import Problem, Rejected, sendable
 
 PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER_S: Final = "1"
 
-MAX_DETAIL: Final = 1000
-"""Characters of one text in an answer: nobody gets back more than they have sent."""
-
-
-class NotJson(errors.BadInput):
-    """The body is not JSON, or not UTF-8."""
-
-
-class UnknownUser(errors.ReelrankError):
-    """The service holds nothing on this user."""
-
-
-class UnknownModel(errors.ReelrankError):
-    """No model of this name or version is loaded."""
-
-
-class BadTensor(errors.BadInput):
-    """A request of the Open Inference Protocol that its graph cannot take; the protocol says 400."""
-
-
-class BodyTooLarge(errors.BadInput):
-    """More bytes than `REELRANK_MAX_BODY_BYTES`."""
-
-
-class BodyTooSlow(errors.BadInput):
-    """The body has not arrived within `REELRANK_BODY_TIMEOUT_S`."""
-
-
-class WrongContentType(errors.BadInput):
-    """A content type or encoding that this path does not read."""
-
-
-class Invalid(errors.BadInput):
-    """A member of the body breaks its rule.
-
-    Attributes:
-        loc: which one, e.g. `candidates[3].duration_s`; empty when the body as a whole is meant.
-    """
-
-    def __init__(self, detail: str, *, loc: str = "") -> None:
-        super().__init__(detail)
-        self.loc = loc
-
-
-class NothingAccepted(errors.BadInput):
-    """No event of a body went through.
-
-    Attributes:
-        rejected: why, event by event.
-    """
-
-    def __init__(self, rejected: Sequence[Rejected]) -> None:
-        super().__init__(f"None of the {len(rejected)} events was accepted.")
-        self.rejected = rejected
-
-
 STATUS: Final[dict[type[errors.ReelrankError], HTTPStatus]] = {
-    NotJson: HTTPStatus.BAD_REQUEST,
-    Unauthorized: HTTPStatus.UNAUTHORIZED,
-    Forbidden: HTTPStatus.FORBIDDEN,
-    UnknownUser: HTTPStatus.NOT_FOUND,
-    UnknownModel: HTTPStatus.NOT_FOUND,
-    BadTensor: HTTPStatus.BAD_REQUEST,
-    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
-    WrongContentType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.NotJson: HTTPStatus.BAD_REQUEST,
+    errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
+    errors.UnknownUser: HTTPStatus.NOT_FOUND,
+    errors.UnknownModel: HTTPStatus.NOT_FOUND,
+    errors.BadTensor: HTTPStatus.BAD_REQUEST,
+    errors.BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    errors.WrongContentType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.BadInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.BundleNotFound: HTTPStatus.NOT_FOUND,
     errors.BundleError: HTTPStatus.CONFLICT,
@@ -110,7 +53,7 @@ HEADERS: Final[dict[HTTPStatus, dict[str, str]]] = {
 
 def status_of(error: errors.ReelrankError) -> HTTPStatus:
     """The entry of the nearest class in the error's own tree."""
-    if isinstance(error, NothingAccepted) and all(r.code == "conflict" for r in error.rejected):
+    if isinstance(error, errors.NothingAccepted) and all(r.code == "conflict" for r in error.rejected):
         return HTTPStatus.CONFLICT
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
 
@@ -131,13 +74,13 @@ def document_of(error: errors.ReelrankError) -> Problem:
     status = status_of(error)
     located: list[dict[str, str]] = []
     rejected: list[Rejected] = []
-    if isinstance(error, NothingAccepted):
-        rejected = [plain(r) for r in error.rejected]
+    if isinstance(error, errors.NothingAccepted):
+        rejected = list(error.rejected)
         located = [
             {"loc": f"events[{r.index}]" + (f".{r.loc}" if r.loc else ""), "msg": r.detail} for r in rejected
         ]
-    elif isinstance(error, Invalid):
-        located = [{"loc": utf8(error.loc), "msg": utf8(str(error))}]
+    elif isinstance(error, errors.Invalid):
+        located = [{"loc": sendable(error.loc), "msg": sendable(str(error))}]
     return _problem(status, str(error), errors=located, rejected=rejected)
 
 
@@ -151,22 +94,6 @@ def _headers(error: errors.ReelrankError) -> Mapping[str, str] | None:
     if isinstance(error, errors.Overloaded):
         headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     return headers
-
-
-def utf8(text: str) -> str:
-    """Text that can be sent: a message may quote a lone surrogate of the input, which no UTF-8 can hold, or
-    megabytes of it."""
-    if len(text) > MAX_DETAIL:
-        text = text[:MAX_DETAIL] + "…"
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def plain(rejected: Rejected) -> Rejected:
-    """The same with every text sendable."""
-    event_id = None if rejected.event_id is None else utf8(rejected.event_id)
-    return msgspec.structs.replace(
-        rejected, detail=utf8(rejected.detail), event_id=event_id, loc=utf8(rejected.loc)
-    )
 
 
 def answer(request: Request, error: Exception) -> Response:
@@ -235,4 +162,4 @@ def _response(problem: Problem, headers: Mapping[str, str] | None) -> Response:
 
 
 def _problem(status: HTTPStatus, detail: str, **more: Any) -> Problem:
-    return Problem(type="about:blank", title=status.phrase, status=status, detail=utf8(detail), **more)
+    return Problem(type="about:blank", title=status.phrase, status=status, detail=sendable(detail), **more)

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
+from models.errors import Invalid, NotJson
 from models.schema import MAX_ID_BYTES, FeedbackEvent
 from service.http import body as bodies
-from service.http.errors import Invalid, NotJson
 from service.wire import Events, Rejected
 
 Read = FeedbackEvent | Rejected

@@ -12,7 +12,6 @@ import msgspec
 
 from models.runtime import Bundle
 from models.schema import FeedbackEvent, Profile
-from service.http.errors import plain
 from service.inference import compute
 from service.inference.serving_set import Serving
 from service.pipeline.labels import label, needs_profiles
@@ -179,7 +178,7 @@ def _sorted_out(
         out.rejected.append(late(index, event, late_s))
         held.append((index, event, False))
     held.sort(key=lambda item: item[0])
-    out.rejected = [plain(r) for r in sorted(out.rejected, key=lambda r: r.index)]
+    out.rejected.sort(key=lambda r: r.index)
     return held
 
 

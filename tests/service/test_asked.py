@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from models.errors import Invalid, NotJson
 from service.http import body as bodies
 from service.http import rerank_request as asked
-from service.http.errors import Invalid, NotJson
 
 ids = st.one_of(
     st.integers(-5, 2**70),

@@ -11,9 +11,9 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from pydantic import SecretStr
 
-from models.errors import BadInput
+from models.errors import BadInput, Forbidden, Unauthorized
 from service.app import create_app, open_services
-from service.http.auth import RIGHTS, Forbidden, Keys, Unauthorized
+from service.http.auth import RIGHTS, Keys
 from service.settings import Settings
 from service.state import MemoryStore
 from tests.service import tiny_bundle

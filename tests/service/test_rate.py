@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.errors import BadInput
-from service.http.auth import Forbidden, Keys, TooFast
+from models.errors import BadInput, Forbidden, TooFast
+from service.http.auth import Keys
 from service.http.rate_limit import TokenBucket
 from service.state import MemoryStore
 from tests.service.running import event, eventually, served

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
+from models.errors import Invalid, NotJson
 from models.schema import MAX_ID_BYTES
 from service.adapters.metarank.wire import Event
 from service.http import body as bodies
-from service.http.errors import Invalid, NotJson
 from service.wire import Rejected
 
 Read = Event | Rejected

@@ -11,6 +11,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from models.errors import Invalid, NothingAccepted
 from models.manifest import Manifest
 from models.schema import FeedbackEvent, Profile, Video
 from service.adapters.metarank import docs, mapping
@@ -19,7 +20,6 @@ from service.adapters.metarank.wire import FeedbackReply, InteractionEvent, Item
 from service.http import body as bodies
 from service.http.auth import allow
 from service.http.deadline import in_time
-from service.http.errors import Invalid, NothingAccepted, plain
 from service.inference.serving_set import Serving
 from service.overload.admission import LABEL_COST
 from service.pipeline.label import CONCURRENT_USERS, ingest
@@ -63,7 +63,7 @@ async def post_feedback(request: Request) -> Response:
     with services.admission.events.take(LABEL_COST + len(events)):
         async with in_time(request):
             updated, rejected = await _keep(services, serving, todo, trace)
-    rejected = [plain(r) for r in sorted(rejected, key=lambda r: r.index)]
+    rejected.sort(key=lambda r: r.index)
     if rejected and len(rejected) == len(events):
         raise NothingAccepted(rejected)
     reply = FeedbackReply(

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
+from models.errors import Invalid
 from models.manifest import Manifest
 from models.schema import FLAGS, Candidate, FeedbackEvent, Profile, checked_id
 from service.adapters.metarank.wire import Field, InteractionEvent, ItemEvent, RankedItem, UserEvent
 from service.http import body as bodies
-from service.http.errors import Invalid
 from service.wire import UserProfile
 
 TYPES: Final[Mapping[str, str]] = {

@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from models.errors import Invalid, UnknownModel
 from models.manifest import Manifest
 from service.adapters.metarank import docs, mapping
 from service.adapters.metarank.events import checked_type
@@ -16,7 +17,6 @@ from service.endpoints.rerank import ranked
 from service.http import body as bodies
 from service.http.auth import allow
 from service.http.deadline import deadline_s
-from service.http.errors import Invalid, UnknownModel
 from service.http.rerank_request import Asked
 from service.services import services_of, trace_of
 from service.wire import Item, RerankRequest

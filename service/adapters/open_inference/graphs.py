@@ -8,11 +8,11 @@ from typing import Final
 
 from starlette.requests import Request
 
+from models.errors import UnknownModel
 from models.features import Array
 from models.manifest import Graph
 from models.runtime import Bundle
 from service.adapters.open_inference.tensors import Limits
-from service.http.errors import UnknownModel
 from service.services import Services
 
 RIGHTS: Final = {"labeler": "label", "ranker": "rerank"}

@@ -8,12 +8,12 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from models.errors import BadTensor, Invalid, WrongContentType
 from service.adapters.open_inference import docs, tensors
 from service.adapters.open_inference.graphs import RIGHTS, Model, model_of
 from service.adapters.open_inference.wire import InferReply, InferRequest, OutputTensor
 from service.http import body as bodies
 from service.http.auth import allow
-from service.http.errors import BadTensor, Invalid, WrongContentType
 from service.inference import compute
 from service.overload.admission import LABEL_COST, SLATE_COST
 from service.services import services_of, trace_of

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from models.errors import BadTensor
 from models.features import Array
 from models.manifest import Dim, Graph, TensorSpec
 from service.adapters.open_inference.wire import InputTensor, OutputTensor
-from service.http.errors import BadTensor
 
 DATATYPES: Final = {"float32": "FP32", "int64": "INT64"}
 """The protocol's names of what our graphs hold."""
