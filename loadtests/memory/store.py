@@ -20,8 +20,7 @@ from loadtests.machine import cpu_ms, rss_mib
 from models.schema import FeedbackEvent
 from service.state import EmbeddedServer, RedisStore
 from service.state.codec import FORMAT, encode_event
-from service.state.keys import SHARDS, Keys
-from service.state.memory import SEQUENCE_TTL_S
+from service.state.keys import SEQUENCE_TTL_S, SHARDS, Keys
 from service.state.scripts import CLAIMS
 
 SEED: Final = 21

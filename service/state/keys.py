@@ -18,6 +18,9 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Final
 
+SEQUENCE_TTL_S: Final = 90 * 86_400
+"""Default time after the last write at which a sequence or a profile expires."""
+
 SHARDS: Final = 64
 """Hashes that the claims on event ids are spread over: one round trip for a batch stays few commands,
 and each holds few enough fields to be let go without a pause."""

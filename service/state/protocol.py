@@ -1,7 +1,7 @@
-"""What the service asks of a store, whichever one it is.
+"""What the service requires of a store.
 
-Two implementations: `memory` (the reference, for tests) and `redis` (Redis or Valkey, embedded or by URL).
-Both pass the same contract suite in `tests/contract/`.
+`redis` implements it on Redis or Valkey, embedded or by URL; the tests have a reference in memory. Both pass
+the contract suite in `tests/contract/`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,21 @@ class Outcome(msgspec.Struct, frozen=True):
     """The exposure as the store now holds it: after a merge, the merged one. On a conflict, the refused."""
     detail: str = ""
     """On a conflict: what contradicts what."""
+
+
+def conflict_with_other_user(event: FeedbackEvent) -> Outcome:
+    """Refuse an event whose id another user's event already has, without naming that user."""
+    detail = f"event_id {event.event_id!r} already names an exposure of another user"
+    return Outcome("conflict", event, detail)
+
+
+def conflict_with_other_video(event: FeedbackEvent, stored: FeedbackEvent) -> Outcome:
+    """Refuse an event whose id already names an exposure of another video."""
+    detail = (
+        f"event_id {event.event_id!r} already names an exposure of video {stored.video_id!r}, "
+        f"this one is of {event.video_id!r}"
+    )
+    return Outcome("conflict", event, detail)
 
 
 class UserState(msgspec.Struct, frozen=True):

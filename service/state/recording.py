@@ -9,8 +9,7 @@ from typing import Final
 from models.schema import FeedbackEvent
 from service.state import codec
 from service.state.keys import claim, user_tag
-from service.state.memory import other_user, other_video
-from service.state.protocol import Outcome
+from service.state.protocol import Outcome, conflict_with_other_user, conflict_with_other_video
 
 STEP: Final = 500
 """Events a call. The server does nothing else meanwhile (some 10 ms at worst), and the answer must come
@@ -105,7 +104,7 @@ def _outcome(event: FeedbackEvent, kind: int, held: Iterator[FeedbackEvent]) -> 
     if kind == ACCEPTED:
         return Outcome("accepted", event)
     if kind == ANOTHERS:
-        return Outcome("conflict", event, other_user(event))
+        return conflict_with_other_user(event)
     if kind == CONFLICT:
-        return Outcome("conflict", event, other_video(event, next(held)))
+        return conflict_with_other_video(event, next(held))
     return Outcome("duplicate" if kind == DUPLICATE else "merged", next(held))

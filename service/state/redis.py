@@ -30,8 +30,7 @@ from models.schema import FeedbackEvent, Profile, Video
 from service.state import codec
 from service.state.connect import connect
 from service.state.failures import unavailable
-from service.state.keys import Keys
-from service.state.memory import SEQUENCE_TTL_S
+from service.state.keys import SEQUENCE_TTL_S, Keys
 from service.state.multi_node_url import Several
 from service.state.pipelined_connection import Pipe
 from service.state.protocol import History, Outcome, UserState

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from service.state import MemoryStore, RedisStore
+from service.state import RedisStore
 from service.state.embedded import server_binary
 from tests.contract.store import StoreContract
 from tests.service import clusters
+from tests.service.memory_store import MemoryStore
 from tests.service.stores import Clock, cluster, debian, embedded, memory_store, small_redis_store
 
 

@@ -20,7 +20,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from models.schema import FeedbackEvent
-from service.state import EmbeddedServer, MemoryStore, RedisStore, _guard
+from service.state import EmbeddedServer, RedisStore, _guard
+from tests.service.memory_store import MemoryStore
 
 LENGTH = 3
 WINDOW_S = 1000

@@ -30,7 +30,8 @@ from service.overload.admission import (
 )
 from service.overload.event_loop_lag import EVERY_S
 from service.settings import Settings
-from service.state import MemoryStore, Outcome, UserState
+from service.state import Outcome, UserState
+from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
 from tests.service.test_label_stream import Dialogue, line
 

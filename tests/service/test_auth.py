@@ -15,8 +15,8 @@ from models.errors import BadInput, Forbidden, Unauthorized
 from service.app import create_app, open_services
 from service.http.auth import RIGHTS, Keys
 from service.settings import Settings
-from service.state import MemoryStore
 from tests.service import tiny_bundle
+from tests.service.memory_store import MemoryStore
 from tests.service.running import event, served
 
 KEYS = "l:label, r:rerank, d:read, a:admin, all:label+rerank+read+admin"

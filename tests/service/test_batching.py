@@ -17,8 +17,8 @@ from models.features import Array
 from models.runtime import Bundle
 from service.inference.gpu_batching import CANDIDATES, USERS, Batches, bucket, ranked_together
 from service.pipeline.rerank import outputs
-from service.state import MemoryStore
 from tests.service import tiny_bundle
+from tests.service.memory_store import MemoryStore
 from tests.service.running import served
 
 OUTPUTS = ("watch_time_s", "watch_ratio")

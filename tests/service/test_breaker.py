@@ -12,9 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent
-from service.state import GuardedStore, MemoryStore, Outcome, UserState
+from service.state import GuardedStore, Outcome, UserState
 from service.state.breaker import FAILURES, OPEN_S, WINDOW, Breaker
 from service.state.guarded import CROWDS_AT_ONCE, FEW
+from tests.service.memory_store import MemoryStore
 from tests.service.stores import event
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,8 @@ from service.__main__ import app
 from service.catalogue import catalogue as module
 from service.catalogue.catalogue import Catalogue
 from service.catalogue.file import CatalogueFile, Known
-from service.state import EmbeddedServer, MemoryStore
+from service.state import EmbeddedServer
+from tests.service.memory_store import MemoryStore
 from tests.service.running import START_S, command, event, eventually, running, served
 from tests.service.stores import redis_store
 from tests.service.test_catalogue_file import numbered, written

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from models.features import Exposures
 from models.schema import FLAGS, MAX_TIMESTAMP_MS, FeedbackEvent, Video
 from service.state import codec
-from service.state.merge import merge
+from tests.service.merge import merge
 from tests.service.stores import event
 
 ids = st.one_of(

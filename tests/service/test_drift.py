@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry
 
 from models.histogram import Histogram, counts, psi
 from models.manifest import MANIFEST, Manifest
-from service.state import MemoryStore
 from service.telemetry.drift import BLOCKS, GATHERED, LEAST, SAMPLED, WINDOW, Drift
 from tests.service import tiny_bundle
+from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, running, served
 
 RATIOS = np.random.default_rng(0).uniform(0, 1, 5_000)

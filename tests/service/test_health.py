@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx2
 
-from service.state import MemoryStore
 from tests.service import tiny_bundle
+from tests.service.memory_store import MemoryStore
 from tests.service.running import event, served
 
 

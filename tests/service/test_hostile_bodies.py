@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from service.state import MemoryStore
+from tests.service.memory_store import MemoryStore
 from tests.service.running import served
 from tests.service.test_http import JSON, is_problem
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.state import MemoryStore
+from tests.service.memory_store import MemoryStore
 from tests.service.running import Service, event, served
 
 JSON = {"content-type": "application/json"}

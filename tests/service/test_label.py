@@ -14,8 +14,9 @@ import pytest
 
 from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent
-from service.state import MemoryStore, Outcome
+from service.state import Outcome
 from tests.service import tiny_bundle
+from tests.service.memory_store import MemoryStore
 from tests.service.running import event, served
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from models.errors import StoreUnavailable
 from service.http.label_request import MAX_LINE_BYTES
-from service.state import MemoryStore, Outcome
+from service.state import Outcome
+from tests.service.memory_store import MemoryStore
 from tests.service.running import Service, event, served
 
 NDJSON = {"content-type": "application/x-ndjson"}

@@ -21,11 +21,12 @@ import httpx2
 import pytest
 
 from models.errors import StoreUnavailable
-from service.state import EmbeddedServer, MemoryStore
+from service.state import EmbeddedServer
 from service.state.protocol import UserState
 from service.telemetry import logs
 from service.telemetry.requests import LINES_A_SECOND, LINES_AT_ONCE, _Allowance
 from tests.service import tiny_bundle
+from tests.service.memory_store import MemoryStore
 from tests.service.running import START_S, event, running, served
 
 SLATE = {"user_id": "u", "candidates": [{"video_id": "v"}]}

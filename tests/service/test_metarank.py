@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import StoreUnavailable
-from service.state import MemoryStore
+from tests.service.memory_store import MemoryStore
 from tests.service.running import NOW_MS, Service, served
 from tests.service.test_http import is_problem
 

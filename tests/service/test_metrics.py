@@ -16,10 +16,10 @@ import pytest
 
 from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent
-from service.state import MemoryStore
 from service.state.protocol import Outcome
 from service.telemetry.metrics import Metrics
 from tests.architecture.repository import ROOT
+from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, running, served
 
 SLATE = {"user_id": "u", "candidates": [{"video_id": "v"}]}

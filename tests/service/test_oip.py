@@ -18,8 +18,8 @@ from models.manifest import Manifest
 from models.store import BundleStore
 from service.adapters.open_inference.tensors import DATATYPES
 from service.settings import Settings
-from service.state import MemoryStore
 from tests.service import tiny_bundle
+from tests.service.memory_store import MemoryStore
 from tests.service.running import Service, served
 from tests.service.test_http import is_problem
 

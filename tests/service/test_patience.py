@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from service.server import sockets
-from service.state import MemoryStore
+from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
 from tests.service.test_admission import metric
 from tests.service.test_label_stream import Dialogue, line

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from models.errors import BadInput, Forbidden, TooFast
 from service.http.auth import Keys
 from service.http.rate_limit import TokenBucket
-from service.state import MemoryStore
+from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
 from tests.service.test_http import is_problem
 

@@ -21,8 +21,8 @@ from service.inference import loader as loading
 from service.inference import traffic_sample as recorded
 from service.inference.rollout import Trial
 from service.inference.traffic_sample import CAPACITY, MAX_ROWS, Recorded
-from service.state import MemoryStore
 from tests.service import tiny_bundle
+from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
 from tests.service.test_bundles import point_at
 from tests.service.tiny_bundle import FIRST, SECOND, TROUBLE_S

@@ -13,8 +13,9 @@ import httpx2
 import pytest
 
 from models.errors import StoreUnavailable
-from service.state import MemoryStore, UserState
+from service.state import UserState
 from tests.service import tiny_bundle
+from tests.service.memory_store import MemoryStore
 from tests.service.running import NOW_MS, event, served
 
 

@@ -19,8 +19,8 @@ from service.inference.background import WAITING, Aside
 from service.pipeline.agreement import label_differences, order_agreement, slate_differences
 from service.pipeline.labels import Labels
 from service.pipeline.rerank import Slate
-from service.state import MemoryStore
 from tests.service import tiny_bundle
+from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
 from tests.service.tiny_bundle import FIRST, TROUBLE_S
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from models.errors import BadInput, BundleError
 from service.inference.rollout import Trial
-from service.state import MemoryStore
 from tests.service import tiny_bundle
+from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
 from tests.service.test_bundles import BROKEN, broken
 from tests.service.tiny_bundle import FIRST, SECOND

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.schema import FeedbackEvent
-from service.state import MemoryStore, RedisStore, Store
+from service.state import RedisStore, Store
+from tests.service.memory_store import MemoryStore
 from tests.service.stores import WINDOW_S, Clock, debian, embedded, event, memory_store, small_redis_store
 
 USERS = ("alice", "7")

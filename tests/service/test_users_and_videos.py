@@ -13,7 +13,7 @@ import pytest
 
 from models.errors import StoreUnavailable
 from models.schema import Video
-from service.state import MemoryStore
+from tests.service.memory_store import MemoryStore
 from tests.service.running import NOW_MS, event, eventually, served
 
 

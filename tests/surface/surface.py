@@ -16,8 +16,8 @@ import typer.main
 from models.store import BundleStore
 from service.__main__ import app as service_commands
 from service.settings import Settings
-from service.state import MemoryStore
 from tests.conftest import ROOT
+from tests.service.memory_store import MemoryStore
 from tests.service.running import served
 from training.__main__ import app as training_commands
 

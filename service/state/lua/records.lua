@@ -1,5 +1,5 @@
 -- Put in front of the scripts that read records. They are laid out in codec.py; versions of one exposure are
--- merged as in merge.py.
+-- merged as `tests/service/merge.py` specifies.
 
 local byte, sub, find, band = string.byte, string.sub, string.find, bit.band
 

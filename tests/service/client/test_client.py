@@ -14,9 +14,9 @@ import service.client as door
 from models.errors import BadInput
 from models.schema import Candidate, FeedbackEvent
 from service.client import AsyncClient, Client, Event, Refused, Retries, Unreachable
-from service.state import MemoryStore
 from service.wire import OnTrial
 from tests.service import tiny_bundle
+from tests.service.memory_store import MemoryStore
 from tests.service.running import NOW_MS, Service, served
 
 

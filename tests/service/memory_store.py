@@ -1,7 +1,5 @@
-"""The store in a dictionary: what the others must be indistinguishable from.
-
-For tests, and the model that `RedisStore` is compared with by random histories. Nothing survives the process.
-"""
+"""The store in a dictionary: a fast double for tests, and the reference that random histories compare
+`RedisStore` with."""
 
 from __future__ import annotations
 
@@ -11,11 +9,15 @@ from collections.abc import Callable, Sequence
 from models.features import Exposures
 from models.schema import FeedbackEvent, Profile, Video
 from service.state.codec import normalised, seconds
-from service.state.merge import merge
-from service.state.protocol import History, Outcome, UserState
-
-SEQUENCE_TTL_S = 90 * 86_400
-"""Default time after the last write at which a sequence or a profile is let go."""
+from service.state.keys import SEQUENCE_TTL_S
+from service.state.protocol import (
+    History,
+    Outcome,
+    UserState,
+    conflict_with_other_user,
+    conflict_with_other_video,
+)
+from tests.service.merge import merge
 
 
 def wall_clock_ms() -> int:
@@ -55,20 +57,20 @@ class MemoryStore:
         self._version = 0
 
     async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
-        self._let_go()
+        self._expire()
         now = self._now_ms()
         sequence = dict(self._sequence(user_id))
         outcomes = []
         for event in map(normalised, events):
             owner = self._claims.setdefault(event.event_id, (user_id, now))[0]
             if owner != user_id:
-                outcomes.append(Outcome("conflict", event, other_user(event)))
+                outcomes.append(conflict_with_other_user(event))
                 continue
             known = sequence.get(event.event_id) or self._remembered(user_id, event.event_id)
             if known is None:
                 outcomes.append(Outcome("accepted", event))
             elif known.video_id != event.video_id:
-                outcomes.append(Outcome("conflict", event, other_video(event, known)))
+                outcomes.append(conflict_with_other_video(event, known))
                 continue
             else:
                 event = merge(known, event)
@@ -94,7 +96,7 @@ class MemoryStore:
         return [next(done[event.user_id]) for event in events]
 
     async def read(self, user_id: str) -> UserState | None:
-        self._let_go()
+        self._expire()
         if user_id not in self._sequences and user_id not in self._profiles:
             return None
         profile = self._profiles.get(user_id, ({}, 0))[0]
@@ -108,7 +110,7 @@ class MemoryStore:
         self._profiles[user_id] = (dict(profile), self._now_ms())
 
     async def forget(self, user_id: str) -> bool:
-        self._let_go()
+        self._expire()
         seen = [key for key in self._seen if key[0] == user_id]
         events = [*self._sequence(user_id), *(event_id for _, event_id in seen)]
         found = bool(seen) or user_id in self._sequences or user_id in self._profiles
@@ -146,8 +148,8 @@ class MemoryStore:
     def _remembered(self, user_id: str, event_id: str) -> FeedbackEvent | None:
         return self._seen.get((user_id, event_id), (None, 0))[0]
 
-    def _let_go(self) -> None:
-        """Forget what is out of date: by full scans, because a reference may be slow but not wrong."""
+    def _expire(self) -> None:
+        """Remove what is out of date, by full scans: a reference may be slow but not wrong."""
         now = self._now_ms()
         remembered = now - self._window_ms
         kept = now - self._ttl_ms
@@ -155,16 +157,3 @@ class MemoryStore:
         self._claims = {k: v for k, v in self._claims.items() if v[-1] > remembered}
         self._sequences = {k: v for k, v in self._sequences.items() if v[-1] > kept}
         self._profiles = {k: v for k, v in self._profiles.items() if v[-1] > kept}
-
-
-def other_user(event: FeedbackEvent) -> str:
-    """Why an event whose id another user's event already has is refused, without saying whose."""
-    return f"event_id {event.event_id!r} already names an exposure of another user"
-
-
-def other_video(event: FeedbackEvent, known: FeedbackEvent) -> str:
-    """Why an event whose id already names another video is refused."""
-    return (
-        f"event_id {event.event_id!r} already names an exposure of video {known.video_id!r}, "
-        f"this one is of {event.video_id!r}"
-    )
