@@ -1,11 +1,11 @@
-"""What may come instead of an answer.
+"""Errors of the clients.
 
 * ReelrankError
   + ServiceError      the service answered with a problem document
-    - Refused         4xx: the same again brings the same
-    - Busy            429, 502, 503, 504: nothing was done, or it may be repeated; later it may go through
-    - Faulty          any other status: a fault of the service, or something else answers at this address
-  + Unreachable       no answer came in time, or none at all
+    - Refused         4xx: sending it again gives the same result
+    - Busy            429, 502, 503, 504: nothing was done, or it is safe to repeat
+    - Faulty          any other status: a fault of the service, or something else listens at this address
+  + Unreachable       no reply came in time, or none at all
   + StreamCut         a stream of labels ended before its summary
 """
 
@@ -26,12 +26,12 @@ _problem: Final = msgspec.json.Decoder(Problem)
 
 
 class ServiceError(ReelrankError):
-    """The service answered, and not with what was asked for.
+    """The service answered with an error.
 
     Attributes:
-        problem: its document; made up from the status and the first bytes if it was none.
-        retry_after_s: seconds it asks to wait, or `None`.
-        request_id: `X-Request-Id` of the answer, by which the service's log knows it.
+        problem: the problem document; made from the status and the first bytes of any other body.
+        retry_after_s: `Retry-After`, s, or `None`.
+        request_id: `X-Request-Id` of the answer, which is in the service's log.
     """
 
     def __init__(self, problem: Problem, *, retry_after_s: float | None = None, request_id: str = "") -> None:
@@ -43,19 +43,19 @@ class ServiceError(ReelrankError):
 
 
 class Refused(ServiceError):
-    """4xx: what was sent is wrong, or this key may not send it. The same again brings the same."""
+    """4xx: the request is wrong, or this key may not send it. Sending it again gives the same result."""
 
 
 class Busy(ServiceError):
-    """Not now: 429, 502, 503, 504."""
+    """429, 502, 503, 504: a later try may succeed."""
 
 
 class Faulty(ServiceError):
-    """A status that nothing of ours answers on purpose."""
+    """A status that the service never answers on purpose."""
 
 
 class Unreachable(ReelrankError):
-    """No answer.
+    """No reply came.
 
     Attributes:
         sent: whether the request may have reached the service.
@@ -70,8 +70,8 @@ class StreamCut(ReelrankError):
     """A stream ended before its summary. What was answered is stored; send the rest again.
 
     Attributes:
-        answered: lines that came back.
-        problem: the service's last word, if it had one.
+        answered: answers that arrived.
+        problem: the problem document that ended the stream, if one did.
     """
 
     def __init__(self, detail: str, *, answered: int, problem: Problem | None = None) -> None:
@@ -81,11 +81,11 @@ class StreamCut(ReelrankError):
 
 
 def error_of(status: int, headers: Mapping[str, str], content: bytes) -> ServiceError:
-    """The error for an answer that is not 200.
+    """Return the error of a reply that is not 200.
 
     Args:
-        status: of the answer.
-        headers: names in lower case, or a mapping that does not care.
+        status: of the reply.
+        headers: names in lower case, or a case-insensitive mapping.
         content: the whole body.
     """
     kind = Busy if status in LATER else Refused if 400 <= status < 500 else Faulty
@@ -97,7 +97,7 @@ def error_of(status: int, headers: Mapping[str, str], content: bytes) -> Service
 
 
 def problem_of(status: int, content: bytes) -> Problem:
-    """The document in a body, or one made up for a body that is none: a proxy's page, or nothing."""
+    """Return the problem document in a body, or one made for any other body, such as a proxy's page."""
     try:
         return _problem.decode(content)
     except ValueError:
@@ -110,7 +110,7 @@ def problem_of(status: int, content: bytes) -> Problem:
 
 
 def _seconds(text: str | None) -> float | None:
-    """`Retry-After` in seconds. A date, which only some proxies write, is not read."""
+    """Return `Retry-After` in seconds. A date, which only some proxies write, is ignored."""
     try:
         return None if text is None else max(0.0, float(text))
     except ValueError:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +10,7 @@ import pytest
 import service.client as door
 from models.errors import BadInput
 from models.schema import Candidate, FeedbackEvent
-from service.client import AsyncClient, Client, Event, Refused, Retries, Unreachable
+from service.client import Client, Event, Refused, Retries, Unreachable
 from service.wire import OnTrial
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
@@ -134,39 +131,6 @@ def test_nobody_there_is_said_and_a_wrong_url_at_once() -> None:
     for url in ("localhost:8000", "ftp://x", "http://", "http://[::1"):
         with pytest.raises(BadInput, match=r"URL|where a service"):
             Client(url)
-
-
-def test_the_awaited_client_does_the_same(service: Service, user: str) -> None:
-    async def main() -> None:
-        async with AsyncClient(service.url) as api:
-            events = [exposure(f"{user}-{i}", user) for i in range(5)]
-            assert [r.accepted async for r in api.label_all(events, batch=2)] == [2, 2, 1]
-            assert (await api.label(events)).duplicates == 5
-            slate = await api.rerank(user, [Candidate(video_id="v1")], explain=True, deadline_ms=5000.0)
-            assert slate.history_length == 5
-            assert (await api.put_videos([Candidate(video_id=f"{user}-v")])).accepted == 1
-            assert (await api.put_users({user: {"age": 1.0}})).accepted == 1
-            assert len((await api.sequence(user)).events) == 5
-            assert (await api.forget(user)).known
-            assert (await api.models()).active == (await api.ready()).model_version
-            assert (await api.health()).status == "live"
-            with pytest.raises(Refused):
-                await api.activate("20990101-00000000")
-            with pytest.raises(Refused):
-                await api.split("20990101-00000000", 0.1)
-            with pytest.raises(Refused):
-                await api.shadow("20990101-00000000", 0.1)
-            with contextlib.suppress(Refused):
-                await api.rollback()
-
-    asyncio.run(main())
-
-
-def test_both_clients_have_the_same_methods_and_arguments() -> None:
-    for name, method in inspect.getmembers(Client, inspect.isfunction):
-        if not name.startswith("_") or name == "__init__":
-            twin = inspect.signature(getattr(AsyncClient, name)).parameters
-            assert list(twin) == list(inspect.signature(method).parameters), name
 
 
 def test_the_door_shows_what_it_says() -> None:

@@ -134,7 +134,7 @@ def test_the_deadline_is_told_shrinks_and_ends_the_tries() -> None:
 def test_an_answer_that_is_none_of_ours_is_said_to_be() -> None:
     page = Answer(502, b"<html>Bad gateway</html>")
     with answering(page, Answer(200, b"<html>hello</html>")) as server, Client(server.url) as api:
-        with pytest.raises(Faulty, match="cannot read"):
+        with pytest.raises(Faulty, match="cannot be decoded"):
             api.health()
         server.answers.insert(0, page)
         with Client(server.url, retries=Retries(tries=1)) as once, pytest.raises(Busy, match="Bad gateway"):
@@ -163,7 +163,7 @@ def test_pauses_grow_are_bounded_and_never_shorter_than_asked_for(
     tries: int, first_s: float, asked_s: float | None
 ) -> None:
     retries = Retries(tries=tries, first_pause_s=first_s, longest_pause_s=5.0, reserve=100)
-    attempts = Attempts(retries, Budget(retries), repeatable=True, deadline_s=None)
+    attempts = Attempts(retries, Budget(retries), idempotent=True, deadline_s=None)
     error = Unreachable("gone", sent=True)
     busy = Busy.__new__(Busy)
     busy.retry_after_s = asked_s
