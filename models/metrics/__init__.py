@@ -5,13 +5,13 @@ it reads as JSON `null` and cannot pass a comparison by accident.
 """
 
 from models.metrics._at_k import PerUser, ds_at_k, first_k, neg_at_k, nwtg_at_k
-from models.metrics._auc import auc, gauc
+from models.metrics._auc import auc, gauc, xauc, xgauc
 from models.metrics._calibration import ece
 from models.metrics._classes import Confusion
 from models.metrics._labels import LONG_VIEW_S, long_view
+from models.metrics._pairs import Pairs, RowPairs, Ties, count_pairs, row_pairs
 from models.metrics._pointwise import mae_s, rmse_s
 from models.metrics._report import CUTS, Figures, report
-from models.metrics._xauc import Pairs, Ties, count_pairs, xauc, xgauc
 
 __all__ = [
     "CUTS",
@@ -20,6 +20,7 @@ __all__ = [
     "Figures",
     "Pairs",
     "PerUser",
+    "RowPairs",
     "Ties",
     "auc",
     "count_pairs",
@@ -33,6 +34,7 @@ __all__ = [
     "nwtg_at_k",
     "report",
     "rmse_s",
+    "row_pairs",
     "xauc",
     "xgauc",
 ]

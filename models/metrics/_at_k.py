@@ -115,7 +115,7 @@ def ds_at_k(user: Column, score: Column, duration_s: Column, k: int) -> PerUser:
     score, duration = numbers(score=score, duration_s=duration_s)
     if k < 2:
         raise ValueError(f"`k` must be 2 or more for a spread, found {k}")
-    users = Users.of(user)
+    users = Users.from_ids(user)
     long = users.rows > k
     values = duration[_first_k(users, score, long, k)].std(axis=1, ddof=1)
     return PerUser(users.ids[long], users.rows[long], values, np.zeros(len(values), bool))
@@ -139,7 +139,7 @@ def first_k(user: Column, score: Column, k: int) -> tuple[Column, I64]:
     (by,) = numbers(score=score)
     if k < 1:
         raise ValueError(f"`k` must be 1 or more, found {k}")
-    users = Users.of(user)
+    users = Users.from_ids(user)
     long = users.rows > k
     return users.ids[long], _first_k(users, by, long, k)
 
@@ -149,7 +149,7 @@ def _normalised_gain(user: Column, score: F64, gain: F64, k: int, name: str) -> 
         raise ValueError(f"`k` must be 1 or more, found {k}")
     if gain.min(initial=0.0) < 0:
         raise BadInput(f"`{name}` must be 0 or more, found {gain.min():g}; repair the log.")
-    users = Users.of(user)
+    users = Users.from_ids(user)
     long = users.rows > k
     discount_K = 1.0 / np.log2(np.arange(2, k + 2))
     listed = gain[_first_k(users, score, long, k)] @ discount_K

@@ -8,9 +8,9 @@ import numpy as np
 
 from models.metrics._at_k import PerUser, ds_at_k, neg_at_k, nwtg_at_k
 from models.metrics._auc import gauc
+from models.metrics._pairs import count_pairs
 from models.metrics._pointwise import mae_s, rmse_s
 from models.metrics._rows import Column, numbers, same_length
-from models.metrics._xauc import count_pairs
 
 CUTS: Final = (5, 10)
 """The k of every `@k` figure."""

@@ -18,7 +18,7 @@ Column = npt.NDArray[Any]
 
 
 def numbers(**columns: Column) -> tuple[F64, ...]:
-    """The columns as float64, in the order given.
+    """Return the columns as float64, in the order given.
 
     Raises:
         ValueError: a column is not `[N]`, or they differ in N.
@@ -38,8 +38,10 @@ def numbers(**columns: Column) -> tuple[F64, ...]:
 
 
 def same_length(**columns: Column) -> None:
-    """Raises:
-    ValueError: a column is not `[N]`, or they differ in N.
+    """Check that all columns are `[N]` with one N.
+
+    Raises:
+        ValueError: a column is not, or they differ in N.
     """
     shapes = {name: np.shape(column) for name, column in columns.items()}
     if any(len(shape) != 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
@@ -58,7 +60,7 @@ class Users:
     """`[U]` how many rows each has."""
 
     @classmethod
-    def of(cls, user: Column) -> Users:
+    def from_ids(cls, user: Column) -> Users:
         """Group rows by `user` `[N]`, which need not be sorted."""
         ids, index, rows = np.unique(user, return_inverse=True, return_counts=True)
         return cls(ids, index.astype(np.int64), rows.astype(np.int64))
@@ -71,7 +73,7 @@ class Users:
         """`[U]` where each user begins in `order_by`."""
         return (np.cumsum(self.rows) - self.rows).astype(np.int64)
 
-    def sums(self, value: F64) -> F64:
+    def sums(self, value: F64 | I64) -> F64:
         """`[U]` sum of `value` over each user's rows."""
         out: F64 = np.bincount(self.index, weights=value, minlength=len(self.ids)).astype(np.float64)
         return out

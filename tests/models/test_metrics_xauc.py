@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import BadInput
-from models.metrics import Pairs, Ties, count_pairs, xauc
+from models.metrics import Pairs, Ties, count_pairs, row_pairs, xauc, xgauc
 
 CONVENTIONS: tuple[Ties, ...] = ("comparable", "strict", "lenient")
 
@@ -48,6 +48,36 @@ def figure(prediction: list[float], target: list[float], ties: Ties = "comparabl
 @given(rows=ROWS | DISTINCT)
 def test_counts_what_the_definition_counts(ties: Ties, rows: list[tuple[float, float]]) -> None:
     assert figure(*split(rows), ties) == pytest.approx(by_definition(*split(rows), ties))
+
+
+@given(rows=st.lists(st.tuples(FEW, FEW, st.sampled_from("abc")), max_size=30), grouped=st.booleans())
+def test_the_pairs_of_a_row_are_those_of_its_group(
+    rows: list[tuple[float, float, str]], grouped: bool
+) -> None:
+    prediction, target, group = (np.array([row[i] for row in rows]) for i in range(3))
+    same_NN = group[:, None] == group if grouped else np.ones((len(rows), len(rows)), bool)
+    target_NN, prediction_NN = (
+        np.sign(x[:, None] - x) for x in (target.astype(float), prediction.astype(float))
+    )
+    found = row_pairs(prediction, target, group if grouped else None)
+    comparable_NN = same_NN & (target_NN != 0)
+    np.testing.assert_array_equal(found.comparable, comparable_NN.sum(1))
+    np.testing.assert_array_equal(found.concordant, (same_NN & (target_NN * prediction_NN > 0)).sum(1))
+    np.testing.assert_array_equal(found.prediction_ties, (comparable_NN & (prediction_NN == 0)).sum(1))
+    np.testing.assert_array_equal(found.right, found.concordant + found.prediction_ties / 2)
+
+
+@given(rows=st.lists(st.tuples(FEW, FEW, st.sampled_from("abc")), min_size=1, max_size=30))
+def test_xgauc_is_the_mean_of_the_users_xauc_by_exposures(rows: list[tuple[float, float, str]]) -> None:
+    prediction, target, user = (np.array(column) for column in zip(*rows, strict=True))
+    figures, weights = [], []
+    for mine in (user == u for u in np.unique(user)):
+        figure = xauc(prediction[mine], target[mine])
+        if figure is not None:
+            figures.append(figure)
+            weights.append(mine.sum())
+    want = pytest.approx(np.average(figures, weights=weights)) if figures else None
+    assert xgauc(user, prediction, target) == want
 
 
 @given(rows=ROWS)
