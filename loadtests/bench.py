@@ -142,8 +142,8 @@ def _bare(
     events = [FeedbackEvent(**_event(rng, "u", str(i), i)) for i in range(HISTORY)]
     candidates = [Candidate(**c) for c in slate["candidates"]]
     inputs = (
-        sequence_arrays(Exposures.of(events), bundle.vocabulary, NOW_MS)
-        | candidate_arrays(Candidates.of(candidates), bundle.vocabulary)
+        sequence_arrays(Exposures.from_events(events), bundle.vocabulary, NOW_MS)
+        | candidate_arrays(Candidates.from_rows(candidates), bundle.vocabulary)
         | context_arrays(
             {},
             manifest.default_tab,

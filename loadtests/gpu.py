@@ -112,7 +112,7 @@ def _slate(bundle: Bundle, rng: np.random.Generator) -> dict[str, Array]:
         "sequence_age_s": np.sort(rng.uniform(0, 1e6, (1, steps)))[:, ::-1].astype(np.float32),
         "candidate_ids": np.stack([rng.integers(1, size(f), (1, CANDIDATES)) for f in fields[:3]], 2),
         "candidate_duration_s": rng.uniform(1, 200, (1, CANDIDATES)).astype(np.float32),
-        "context_ids": np.full((1, 1), bundle.vocabulary.row("tab", manifest.default_tab)),
+        "context_ids": np.full((1, 1), bundle.vocabulary.index("tab", manifest.default_tab)),
         "profile": np.full((1, len(manifest.profile_numbers)), np.nan, np.float32),
         "profile_ids": np.ones((1, len(manifest.profile_categories)), np.int64),
     }

@@ -1,6 +1,6 @@
 """Events, candidates and profiles -> the raw tensors that both graphs take. The only place that does it.
 
-Nothing here is learned or scaled: seconds stay seconds, and ids become the rows of the vocabulary.
+Nothing here is learned or scaled: seconds stay seconds, and ids become indices of the vocabulary.
 Normalisation, tables and statistics live inside the graphs, so that the training side and the service
 cannot disagree about them.
 
@@ -10,9 +10,9 @@ Shape suffixes: B users, L sequence steps (oldest first), N rows or candidates.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain
 from operator import attrgetter
 from typing import Final, Self
 
@@ -28,7 +28,7 @@ FEEDBACK_COLUMNS: Final = ("watch_time_s", "duration_s", *FLAGS)
 """Columns of `feedback` `[N, 8]` and `sequence_feedback` `[B, L, 8]`; flags are 0.0 or 1.0."""
 
 SEQUENCE_ID_COLUMNS: Final = ("video_id", "author_id", "tag", "tab")
-"""Columns of `sequence_ids` `[B, L, 4]`. A step whose video row is 0 is padding."""
+"""Columns of `sequence_ids` `[B, L, 4]`. A step whose video index is 0 is padding."""
 
 CANDIDATE_ID_COLUMNS: Final = ("video_id", "author_id", "tag")
 """Columns of `candidate_ids` `[B, N, 3]`."""
@@ -37,7 +37,7 @@ CONTEXT_ID_COLUMNS: Final = ("tab",)
 """Columns of `context_ids` `[B, 1]`."""
 
 GROUP_COLUMNS: Final = ("tag", "user_group")
-"""Columns of `group_ids` `[N, 2]`: the crowds an exposure belongs to, for labels that compare within them.
+"""Columns of `group_ids` `[N, 2]`: the groups an exposure belongs to, for labels that compare within them.
 Users are grouped by their first categorical profile feature."""
 
 _feedback_of: Final = attrgetter(*FEEDBACK_COLUMNS)
@@ -47,8 +47,8 @@ _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """N videos that may be ranked, by columns: a list of N a member. A slate has hundreds of them, and to
-    look at each as an object costs about as much as ranking it."""
+    """N videos that may be ranked, by column: a list of N values a field. A slate has hundreds of them, and
+    one object for each costs about as much as ranking them."""
 
     video_id: Sequence[str]
     duration_s: Sequence[float | None]
@@ -59,8 +59,8 @@ class Candidates:
         return len(self.video_id)
 
     @classmethod
-    def of(cls, rows: Sequence[Candidate]) -> Self:
-        """The columns of these rows."""
+    def from_rows(cls, rows: Sequence[Candidate]) -> Self:
+        """Return the columns of these candidates."""
         return cls(
             [c.video_id for c in rows],
             [c.duration_s for c in rows],
@@ -68,19 +68,19 @@ class Candidates:
             [c.tag for c in rows],
         )
 
-    def at(self, places: Sequence[int]) -> Candidates:
-        """Those at these places, in this order."""
+    def take(self, indices: Sequence[int]) -> Candidates:
+        """Return the candidates at these indices, in this order."""
         return Candidates(
-            [self.video_id[i] for i in places],
-            [self.duration_s[i] for i in places],
-            [self.author_id[i] for i in places],
-            [self.tag[i] for i in places],
+            [self.video_id[i] for i in indices],
+            [self.duration_s[i] for i in indices],
+            [self.author_id[i] for i in indices],
+            [self.tag[i] for i in indices],
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Exposures:
-    """L exposures of one user, oldest first, by columns; without the members that no feature is made from."""
+    """L exposures of one user, oldest first, by column; without the fields that no feature is made from."""
 
     video_id: Sequence[str]
     author_id: Sequence[str | None]
@@ -95,8 +95,8 @@ class Exposures:
         return len(self.video_id)
 
     @classmethod
-    def of(cls, events: Sequence[FeedbackEvent]) -> Self:
-        """The columns of these events. `duration_s` must be known."""
+    def from_events(cls, events: Sequence[FeedbackEvent]) -> Self:
+        """Return the columns of these events. `duration_s` must be known."""
         return cls(
             [e.video_id for e in events],
             [e.author_id for e in events],
@@ -107,7 +107,7 @@ class Exposures:
         )
 
     def newest(self, count: int) -> Exposures:
-        """The last `count` of them."""
+        """Return the last `count` of them."""
         if len(self) <= count:
             return self
         last = slice(len(self) - count, None)
@@ -140,7 +140,7 @@ def group_ids(
     profiles: Mapping[str, Profile],
     categories: Sequence[str],
 ) -> npt.NDArray[np.int64]:
-    """The crowds that exposures belong to, as rows of the vocabulary.
+    """Return the groups that exposures belong to, as indices of the vocabulary.
 
     Args:
         events: N events.
@@ -151,19 +151,31 @@ def group_ids(
     Returns:
         `[N, 2]` int64, columns as in `GROUP_COLUMNS`; `UNKNOWN` where nothing is known. N may be 0.
     """
-    tag = vocabulary.rows("tag").get
-    of_user = {
-        user: _category(profile, categories[0], vocabulary) if categories else UNKNOWN
-        for user, profile in profiles.items()
-    }
-    groups = np.empty((len(events), len(GROUP_COLUMNS)), np.int64)
-    groups[:, 0] = [UNKNOWN if e.tag is None else tag(e.tag, UNKNOWN) for e in events]
-    groups[:, 1] = [of_user.get(e.user_id, UNKNOWN) for e in events] if of_user else UNKNOWN
-    return groups
+    by_user = {user: user_group(profile, categories, vocabulary) for user, profile in profiles.items()}
+    return group_matrix(
+        vocabulary.encode("tag", [e.tag for e in events]),
+        [by_user.get(e.user_id, UNKNOWN) for e in events] if by_user else UNKNOWN,
+    )
+
+
+def user_group(profile: Profile, categories: Sequence[str], vocabulary: Vocabulary) -> int:
+    """Return the index of a user's group: of the first categorical profile feature, if there is one."""
+    return _category(profile, categories[0], vocabulary) if categories else UNKNOWN
+
+
+def group_matrix(
+    tag_N: npt.NDArray[np.int64], user_group_N: npt.NDArray[np.int64] | Sequence[int] | int
+) -> npt.NDArray[np.int64]:
+    """Lay group indices out as the label graph takes them, `[N, 2]` int64, columns as in `GROUP_COLUMNS`."""
+    columns = {"tag": tag_N, "user_group": user_group_N}
+    out = np.empty((len(tag_N), len(GROUP_COLUMNS)), np.int64)
+    for column, name in enumerate(GROUP_COLUMNS):
+        out[:, column] = columns[name]
+    return out
 
 
 def sequence_arrays(exposures: Exposures, vocabulary: Vocabulary, now_ms: int) -> dict[str, Array]:
-    """A user's exposures as the ranker reads them.
+    """Lay a user's exposures out as the ranker takes them.
 
     Args:
         exposures: L of them; L may be 0.
@@ -178,14 +190,14 @@ def sequence_arrays(exposures: Exposures, vocabulary: Vocabulary, now_ms: int) -
     columns = (e.video_id, e.author_id, e.tag, e.tab)
     age_s = np.maximum(now_ms - e.timestamp_ms, 0) / 1000.0
     return {
-        "sequence_ids": _rows(vocabulary, SEQUENCE_ID_COLUMNS, columns),
+        "sequence_ids": _indices(vocabulary, SEQUENCE_ID_COLUMNS, columns),
         "sequence_feedback": e.feedback[None],
         "sequence_age_s": age_s.astype(np.float32)[None],
     }
 
 
 def candidate_arrays(candidates: Candidates, vocabulary: Vocabulary) -> dict[str, Array]:
-    """Candidates as the ranker reads them.
+    """Lay candidates out as the ranker takes them.
 
     Returns:
         `candidate_ids` `[1, N, 3]` int64 and `candidate_duration_s` `[1, N]` float32, where an
@@ -193,21 +205,18 @@ def candidate_arrays(candidates: Candidates, vocabulary: Vocabulary) -> dict[str
     """
     c = candidates
     return {
-        "candidate_ids": _rows(vocabulary, CANDIDATE_ID_COLUMNS, (c.video_id, c.author_id, c.tag)),
+        "candidate_ids": _indices(vocabulary, CANDIDATE_ID_COLUMNS, (c.video_id, c.author_id, c.tag)),
         "candidate_duration_s": np.array([c.duration_s], np.float32),  # None becomes NaN
     }
 
 
-def _rows(
+def _indices(
     vocabulary: Vocabulary, fields: Sequence[str], columns: Sequence[Sequence[str | None]]
 ) -> npt.NDArray[np.int64]:
-    """Per field a column of ids, `None` where there is none -> their rows `[1, N, fields]`."""
-    size = len(columns[0])
-    out = np.empty((1, size, len(fields)), np.int64)
-    for place, (name, ids) in enumerate(zip(fields, columns, strict=True)):
-        # A loop in C. No vocabulary has None, so None is unknown like any other.
-        row: Callable[[str | None, int], int] = vocabulary.rows(name).get  # type: ignore[assignment]
-        out[0, :, place] = np.fromiter(map(row, ids, repeat(UNKNOWN)), np.int64, size)
+    """`[1, N, fields]` from a column of N ids for each field."""
+    out = np.empty((1, len(columns[0]), len(fields)), np.int64)
+    for column, (name, ids) in enumerate(zip(fields, columns, strict=True)):
+        out[0, :, column] = vocabulary.encode(name, ids)
     return out
 
 
@@ -218,7 +227,7 @@ def context_arrays(
     numbers: Sequence[str],
     categories: Sequence[str],
 ) -> dict[str, Array]:
-    """What is known of the user and the moment, besides the sequence.
+    """Lay out what is known of the user and the request, besides the sequence.
 
     Args:
         profile: the user's profile features; names the bundle does not declare are ignored.
@@ -232,7 +241,7 @@ def context_arrays(
         a float32) and `profile_ids` `[1, Q]` int64.
     """
     return {
-        "context_ids": np.array([[vocabulary.row("tab", tab)]], np.int64),
+        "context_ids": np.array([[vocabulary.index("tab", tab)]], np.int64),
         "profile": np.array([[_number(profile.get(name)) for name in numbers]], np.float32),
         "profile_ids": np.array(
             [[_category(profile, name, vocabulary) for name in categories]], np.int64
@@ -247,19 +256,19 @@ def _number(value: float | str | None) -> float:
 
 def _category(profile: Mapping[str, float | str], name: str, vocabulary: Vocabulary) -> int:
     value = profile.get(name)
-    return UNKNOWN if value is None else vocabulary.row(f"profile.{name}", category_of(value))
+    return UNKNOWN if value is None else vocabulary.index(f"profile.{name}", category_of(value))
 
 
 def category_of(value: float | str) -> str:
-    """A categorical value as its vocabulary spells it: `3`, `3.0` and `"3"` are one category."""
+    """Return a categorical value as its vocabulary spells it: `3`, `3.0` and `"3"` are one category."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
 
 
 def columns_digest(*, grouped: bool = False) -> str:
-    """Fingerprint of every column order above, `GROUP_COLUMNS` too if the labeler takes groups. A bundle
-    fitted on another one refuses to load."""
+    """Return the fingerprint of every column order above, `GROUP_COLUMNS` too if the label graph takes
+    groups. A bundle fitted on another one refuses to load."""
     parts: tuple[tuple[str, ...], ...]
     parts = (FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS, CANDIDATE_ID_COLUMNS, CONTEXT_ID_COLUMNS)
     parts += (GROUP_COLUMNS,) if grouped else ()

@@ -47,8 +47,8 @@ class Histogram(BaseModel):
         return self
 
     @classmethod
-    def of(cls, values: Values) -> Histogram:
-        """The histogram of a sample, with edges at its quantiles `LEVELS`; equal ones become one.
+    def from_values(cls, values: Values) -> Histogram:
+        """Return the histogram of a sample, with edges at its quantiles `LEVELS`; equal ones become one.
 
         Args:
             values: `[N]`; those that are not finite are left out.
@@ -59,8 +59,8 @@ class Histogram(BaseModel):
         finite = values[np.isfinite(values)].astype(np.float64)
         if not len(finite):
             raise ValueError("a histogram needs at least one finite value")
-        found = np.quantile(finite, LEVELS, method="inverted_cdf")
-        edges = np.unique([float(f"{edge:.6g}") for edge in found])
+        quantiles = np.quantile(finite, LEVELS, method="inverted_cdf")
+        edges = np.unique([float(f"{edge:.6g}") for edge in quantiles])
         shares = counts(edges, finite) / len(finite)
         return cls(
             edges=tuple(edges.tolist()),
@@ -70,29 +70,31 @@ class Histogram(BaseModel):
 
 
 def counts(edges: npt.NDArray[np.float64], values: Values) -> Counts:
-    """How many of `[N]` values lie in each bin. None of them may be NaN; infinities lie in the outer bins."""
+    """Count the values `[N]` in each bin. None of them may be NaN; infinities lie in the outer bins."""
     return np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
 
 
-def psi(reference: Sequence[float], found: Counts) -> float:
-    """Population stability index: Σ (q - p) · ln(q / p) over the bins, p the reference, q what was found.
+def psi(reference: Sequence[float], counts: Counts) -> float:
+    """Compute the population stability index of counts against a reference.
 
-    0 for equal shares, never negative, the same in both directions. Common reading: below 0.1 nothing
-    happened, above 0.25 the values are of another distribution. Chance alone gives about (bins - 1)/N for N
-    values, so N should be in the thousands. Both shares of a bin are taken as at least `FLOOR`.
+        PSI = Σ_b (q_b - p_b) · ln(q_b / p_b)      p the reference shares, q the counted ones
+
+    0 for equal shares, never negative, the same in both directions. Common reading: below 0.1 the
+    distribution is stable, above 0.25 it has shifted. Chance alone gives about (bins - 1)/N for N values, so
+    N should be in the thousands. Both shares of a bin are taken as at least `FLOOR`.
 
     Args:
         reference: a share for each bin.
-        found: how many values lie in each bin.
+        counts: values in each bin.
 
     Raises:
-        ValueError: the bins are not as many, or nothing was found.
+        ValueError: the bins are not as many, or there is no value.
     """
-    total = int(found.sum())
-    if len(reference) != len(found) or not total:
+    total = int(counts.sum())
+    if len(reference) != len(counts) or not total:
         raise ValueError(
-            f"{len(reference)} shares cannot be compared with {total} values in {len(found)} bins"
+            f"{len(reference)} shares cannot be compared with {total} values in {len(counts)} bins"
         )
     p = np.maximum(reference, FLOOR)
-    q = np.maximum(found / total, FLOOR)
+    q = np.maximum(counts / total, FLOOR)
     return float(((q - p) * np.log(q / p)).sum())

@@ -74,12 +74,12 @@ class Tensor(Part):
         return self
 
     @classmethod
-    def of(cls, array: np.ndarray[Any, Any]) -> Tensor:
-        """`array` flattened, float32 or int64."""
+    def from_array(cls, array: np.ndarray[Any, Any]) -> Tensor:
+        """Flatten an array, float32 or int64."""
         return cls(dtype=str(array.dtype), shape=array.shape, data=tuple(array.ravel().tolist()))
 
     def array(self) -> Array:
-        """The array again."""
+        """Return the array with its shape and type."""
         out: Array = np.array(self.data, np.dtype(self.dtype)).reshape(self.shape)
         return out
 
@@ -160,7 +160,7 @@ class Evaluation(Part):
     metrics: dict[str, float | int | None]
     by_tab: dict[str, dict[str, float | int | None]] = {}
     baselines: dict[str, dict[str, float | int | None]] = {}
-    """The same figures of what anybody has for nothing, e.g. `median`."""
+    """The same figures of predictors that need no training, e.g. `median`."""
 
 
 class Manifest(Part):

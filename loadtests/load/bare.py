@@ -33,8 +33,10 @@ def bare_ranker(
     manifest = bundle.manifest
     events = [FeedbackEvent(**event) for event in history]
     inputs = (
-        sequence_arrays(Exposures.of(events), bundle.vocabulary, slate["timestamp_ms"])
-        | candidate_arrays(Candidates.of([Candidate(**c) for c in slate["candidates"]]), bundle.vocabulary)
+        sequence_arrays(Exposures.from_events(events), bundle.vocabulary, slate["timestamp_ms"])
+        | candidate_arrays(
+            Candidates.from_rows([Candidate(**c) for c in slate["candidates"]]), bundle.vocabulary
+        )
         | context_arrays(
             {},
             manifest.default_tab,

@@ -156,7 +156,7 @@ def stage(
         env = {"REELRANK_DEADLINE_MS": f"{pace.deadline_ms:g}", **env}
         program = stack.enter_context(Program(bundles, root / "data", *options, env=env))
         bundle = Bundle.load(version)
-        traffic = Traffic(SEED, pace.users, list(bundle.vocabulary.rows("video_id")))
+        traffic = Traffic(SEED, pace.users, list(bundle.vocabulary.id_to_index("video_id")))
         played = Stage(program, traffic, pace, bundles, bundle, proxy)
         histories = traffic.histories(HISTORY)
         played.drive(histories, rate=HISTORY_RATE, seconds=len(histories) / HISTORY_RATE)

@@ -35,7 +35,7 @@ def start(version: Path, pace: Pace) -> Figures:
     ready: list[float] = []
     first: list[float] = []
     median: list[float] = []
-    videos = list(Bundle.load(version).vocabulary.rows("video_id"))
+    videos = list(Bundle.load(version).vocabulary.id_to_index("video_id"))
     requests = [patient(slate) for slate in Traffic(SEED, pace.users, videos).slates(LATER + 1, 200)]
     for number in range(pace.starts + 1):
         with tempfile.TemporaryDirectory(prefix="load-") as data:

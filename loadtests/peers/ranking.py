@@ -122,8 +122,8 @@ class Ranker:
         recent = cast("list[FeedbackEvent]", events[-manifest.sequence_length :])
         candidates = cast("list[KnownCandidate]", request.candidates)
         out = self._bundle.run_ranker(
-            sequence_arrays(Exposures.of(recent), vocabulary, request.timestamp_ms)
-            | candidate_arrays(Candidates.of(candidates), vocabulary)
+            sequence_arrays(Exposures.from_events(recent), vocabulary, request.timestamp_ms)
+            | candidate_arrays(Candidates.from_rows(candidates), vocabulary)
             | self._context,
             self._outputs,
         )

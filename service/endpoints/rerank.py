@@ -35,7 +35,7 @@ STATE_SHARE: Final = 0.5
 
 Reading = asyncio.Task[History | None]
 
-NOBODY: Final = History(Exposures.of([]), {})
+NOBODY: Final = History(Exposures.from_events([]), {})
 
 _encode: Final = msgspec.json.Encoder().encode
 

@@ -36,7 +36,7 @@ class Asked:
         """The same, from a request that was decoded strictly."""
         return cls(
             request.user_id,
-            Candidates.of(request.candidates),
+            Candidates.from_rows(request.candidates),
             request.request_id,
             request.timestamp_ms,
             request.top_k,

@@ -68,8 +68,8 @@ def warm(bundle: Bundle) -> None:
         slate = [Candidate(video_id=f"w{i}", duration_s=20.0) for i in range(size)]
         for length in (0, len(events) // 2, len(events)):
             inputs = (
-                sequence_arrays(Exposures.of(events[:length]), bundle.vocabulary, now_ms=10**7)
-                | candidate_arrays(Candidates.of(slate), bundle.vocabulary)
+                sequence_arrays(Exposures.from_events(events[:length]), bundle.vocabulary, now_ms=10**7)
+                | candidate_arrays(Candidates.from_rows(slate), bundle.vocabulary)
                 | context
             )
             if takes != set(inputs):
@@ -80,5 +80,6 @@ def warm(bundle: Bundle) -> None:
     if bundle.on_gpu:
         for users, candidates in product(USERS, CANDIDATES):
             if users * candidates <= MOST:
-                filled = inputs | candidate_arrays(Candidates.of(slate[:1] * candidates), bundle.vocabulary)
+                filled_slate = Candidates.from_rows(slate[:1] * candidates)
+                filled = inputs | candidate_arrays(filled_slate, bundle.vocabulary)
                 ranked_together(bundle, [filled] * users, outputs)

@@ -78,7 +78,7 @@ def distinct(candidates: Candidates) -> tuple[Candidates, list[str]]:
     for place, video_id in enumerate(ids):
         if first.setdefault(video_id, place) != place:
             again[video_id] = None
-    return candidates.at(list(first.values())), list(again)
+    return candidates.take(list(first.values())), list(again)
 
 
 def checked_weights(bundle: Bundle, weights: Mapping[str, float] | None) -> dict[str, float]:

@@ -38,7 +38,7 @@ from service.state.recording import Claims, Group, by_user, outcomes, steps
 from service.state.scripts import CATALOGUE_PUT, CATALOGUE_SINCE, CLAIMS, FORGET, RECORD, SEQUENCES, Script
 from service.state.transport import Line, Routed
 
-NOTHING: Final = Exposures.of([])
+NOTHING: Final = Exposures.from_events([])
 """The history of a user who has only a profile."""
 
 PAGE: Final = 1000

@@ -140,7 +140,7 @@ def folder() -> Path:
 
 @pytest.fixture(scope="module")
 def videos(folder: Path) -> list[str]:
-    return list(Vocabulary.read(folder / VOCABULARY).rows("video_id"))
+    return list(Vocabulary.read(folder / VOCABULARY).id_to_index("video_id"))
 
 
 def test_the_peers_rank_as_the_service_does(folder: Path, videos: list[str]) -> None:
@@ -151,8 +151,8 @@ def test_the_peers_rank_as_the_service_does(folder: Path, videos: list[str]) -> 
         found = ranker.rank(Request.model_validate(body), history)
         slate = rerank(
             bundle,
-            Candidates.of([Candidate(**c) for c in body["candidates"]]),
-            exposures=Exposures.of([FeedbackEvent(**e) for e in events or []]),
+            Candidates.from_rows([Candidate(**c) for c in body["candidates"]]),
+            exposures=Exposures.from_events([FeedbackEvent(**e) for e in events or []]),
             profile={},
             tab=None,
             now_ms=body["timestamp_ms"],

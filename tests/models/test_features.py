@@ -87,7 +87,7 @@ def test_each_flag_has_its_own_column() -> None:
 
 @given(events=EVENTS)
 def test_a_sequence_has_a_step_an_event_in_the_order_given(events: list[FeedbackEvent]) -> None:
-    arrays = sequence_arrays(Exposures.of(events), VOCABULARY, NOW)
+    arrays = sequence_arrays(Exposures.from_events(events), VOCABULARY, NOW)
     steps = len(events)
     assert {name: layout(array) for name, array in arrays.items()} == {
         "sequence_ids": ((1, steps, 4), "int64"),
@@ -102,18 +102,20 @@ def test_a_sequence_has_a_step_an_event_in_the_order_given(events: list[Feedback
 
 def test_age_is_seconds_until_now_and_never_negative() -> None:
     events = [event(timestamp_ms=NOW - 61_500), event(timestamp_ms=NOW), event(timestamp_ms=NOW + 5000)]
-    arrays = sequence_arrays(Exposures.of(events), VOCABULARY, NOW)
+    arrays = sequence_arrays(Exposures.from_events(events), VOCABULARY, NOW)
     assert arrays["sequence_age_s"].tolist() == [[61.5, 0.0, 0.0]]
 
 
 def test_no_step_of_a_sequence_looks_like_padding() -> None:
-    ids = sequence_arrays(Exposures.of([event(video_id="never seen")]), VOCABULARY, NOW)["sequence_ids"]
+    ids = sequence_arrays(Exposures.from_events([event(video_id="never seen")]), VOCABULARY, NOW)[
+        "sequence_ids"
+    ]
     assert ids.tolist() == [[[UNKNOWN] * 4]]
 
 
 def test_candidates_keep_their_order_and_an_unknown_duration_is_nan() -> None:
     arrays = candidate_arrays(
-        Candidates.of(
+        Candidates.from_rows(
             [Candidate(video_id="v2", duration_s=7.5, author_id="a1", tag="39"), Candidate(video_id="new")]
         ),
         VOCABULARY,
@@ -124,7 +126,7 @@ def test_candidates_keep_their_order_and_an_unknown_duration_is_nan() -> None:
 
 
 def test_nothing_to_rank_has_shapes_too() -> None:
-    arrays = candidate_arrays(Candidates.of([]), VOCABULARY)
+    arrays = candidate_arrays(Candidates.from_rows([]), VOCABULARY)
     assert layout(arrays["candidate_ids"]) == ((1, 0, 3), "int64")
     assert layout(arrays["candidate_duration_s"]) == ((1, 0), "float32")
 

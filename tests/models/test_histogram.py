@@ -19,7 +19,7 @@ SHARES = st.lists(st.integers(0, 1000), min_size=3, max_size=13).filter(any)
 @given(VALUES)
 def test_every_value_is_in_one_bin_and_shares_are_of_all_of_them(values: list[float]) -> None:
     sample = np.array(values, np.float32)
-    histogram = Histogram.of(sample)
+    histogram = Histogram.from_values(sample)
     found = counts(np.array(histogram.edges), sample)
     assert found.shape == (len(histogram.edges) + 1,)
     assert (int(found.sum()), histogram.rows) == (len(values), len(values))
@@ -27,7 +27,7 @@ def test_every_value_is_in_one_bin_and_shares_are_of_all_of_them(values: list[fl
 
 
 def test_edges_are_the_quantiles_of_the_sample() -> None:
-    histogram = Histogram.of(np.arange(1000))
+    histogram = Histogram.from_values(np.arange(1000))
     assert list(histogram.edges) == [9, 99, 199, 299, 399, 499, 599, 699, 799, 899, 989]
     assert list(histogram.shares) == [0.009, 0.09, *[0.1] * 8, 0.09, 0.011]
 
@@ -37,15 +37,15 @@ def test_a_bin_begins_with_its_edge() -> None:
 
 
 def test_a_label_that_is_nearly_always_zero_still_has_two_sides() -> None:
-    histogram = Histogram.of(np.r_[np.zeros(980), np.ones(20)])
+    histogram = Histogram.from_values(np.r_[np.zeros(980), np.ones(20)])
     assert histogram.edges == (0.0, 1.0)
     assert histogram.shares == (0.0, 0.98, 0.02)
 
 
 def test_what_is_not_finite_is_left_out_and_nothing_else_is_refused() -> None:
-    assert Histogram.of(np.array([np.nan, 2.0, np.inf])).rows == 1
+    assert Histogram.from_values(np.array([np.nan, 2.0, np.inf])).rows == 1
     with pytest.raises(ValueError, match="at least one finite"):
-        Histogram.of(np.array([np.nan]))
+        Histogram.from_values(np.array([np.nan]))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_bin_that_is_empty_on_one_side_counts_as_the_floor() -> None:
 
 def test_chance_alone_stays_far_below_a_shift_of_half_a_deviation() -> None:
     random = np.random.default_rng(0)
-    histogram = Histogram.of(random.normal(size=50_000))
+    histogram = Histogram.from_values(random.normal(size=50_000))
     edges = np.array(histogram.edges)
     same = psi(histogram.shares, counts(edges, random.normal(size=5_000)))
     moved = psi(histogram.shares, counts(edges, random.normal(0.5, size=5_000)))

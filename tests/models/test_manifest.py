@@ -177,28 +177,28 @@ def test_a_manifest_is_immutable(folder: Path) -> None:
 )
 def test_a_tensor_is_the_array_again_after_json(shape: tuple[int, ...], seed: int, dtype: str) -> None:
     array = (np.random.default_rng(seed).normal(size=shape) * 1e6).astype(dtype)
-    again = Tensor.model_validate_json(Tensor.of(array).model_dump_json()).array()
+    again = Tensor.model_validate_json(Tensor.from_array(array).model_dump_json()).array()
     assert again.dtype == array.dtype
     np.testing.assert_array_equal(again, array)
 
 
 def test_an_unknown_duration_survives_json() -> None:
     array = np.array([np.nan, np.inf, -np.inf, -0.0], np.float32)
-    again = Tensor.model_validate_json(Tensor.of(array).model_dump_json()).array()
+    again = Tensor.model_validate_json(Tensor.from_array(array).model_dump_json()).array()
     np.testing.assert_array_equal(again, array)
 
 
 def test_another_dtype_is_refused() -> None:
     with pytest.raises(ValidationError, match="dtype"):
-        Tensor.of(np.zeros(2))
+        Tensor.from_array(np.zeros(2))
 
 
 # --- golden rows
 
 
 GOLDEN = GoldenRows(
-    inputs={"x": Tensor.of(np.array([1, 2], np.float32))},
-    outputs={"y": Tensor.of(np.array([10, -20], np.float32))},
+    inputs={"x": Tensor.from_array(np.array([1, 2], np.float32))},
+    outputs={"y": Tensor.from_array(np.array([10, -20], np.float32))},
     atol=0.01,
     rtol=0.001,
 )

@@ -14,11 +14,11 @@ rows = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30)
 
 
 def counted(pairs: list[tuple[bool, bool]]) -> Confusion:
-    return Confusion.of(*np.array(pairs, bool).reshape(-1, 2).T)
+    return Confusion.from_columns(*np.array(pairs, bool).reshape(-1, 2).T)
 
 
 def test_figures_are_those_one_counts_by_hand() -> None:
-    found = Confusion.of(np.array([1, 1, 1, 0, 0, 0, 0, 0]), np.array([1, 1, 0, 1, 0, 0, 0, 0]))
+    found = Confusion.from_columns(np.array([1, 1, 1, 0, 0, 0, 0, 0]), np.array([1, 1, 0, 1, 0, 0, 0, 0]))
     assert found == Confusion(2, 1, 1, 4)
     assert (found.accuracy, found.precision, found.recall) == (6 / 8, 2 / 3, 2 / 3)
     assert found.f1 == pytest.approx(2 / 3)
@@ -51,5 +51,5 @@ def test_what_is_not_defined_is_none() -> None:
 
 
 def test_a_diverged_model_is_refused() -> None:
-    with pytest.raises(BadInput, match="said"):
-        Confusion.of(np.array([1.0]), np.array([np.nan]))
+    with pytest.raises(BadInput, match="predicted"):
+        Confusion.from_columns(np.array([1.0]), np.array([np.nan]))

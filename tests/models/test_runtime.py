@@ -32,7 +32,7 @@ def test_a_good_bundle_answers(folder: Path) -> None:
         bundle.run_labeler({"feedback": feedback})["labelcraft"], tiny.label(feedback, 0.0), rtol=1e-6
     )
     assert (bundle.manifest.version, bundle.provider) == (tiny.VERSION, "CPUExecutionProvider")
-    assert bundle.vocabulary.row("video_id", "v3") == 4
+    assert bundle.vocabulary.index("video_id", "v3") == 4
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 500])
@@ -136,7 +136,7 @@ def test_a_tensor_of_another_type_is_refused(folder: Path, graph: str, side: str
 @pytest.mark.parametrize(("graph", "output"), [("labeler", "labelcraft"), ("ranker", "watch_time_s")])
 def test_each_graph_must_reproduce_its_own_golden_rows(folder: Path, graph: str, output: str) -> None:
     part: Graph = getattr(manifest_of(folder), graph)
-    wrong = Tensor.of(part.golden.outputs[output].array() + np.float32(0.01))
+    wrong = Tensor.from_array(part.golden.outputs[output].array() + np.float32(0.01))
     golden = part.golden.model_copy(update={"outputs": part.golden.outputs | {output: wrong}})
     changed = {graph: part.model_copy(update={"golden": golden})}
     tiny.rewrite(folder, manifest_of(folder).model_copy(update=changed))

@@ -19,15 +19,15 @@ FIELDS = st.dictionaries(st.sampled_from(["video_id", "author_id", "tag", "tab",
 def test_known_ids_follow_padding_and_unknown_in_the_order_listed() -> None:
     vocabulary = Vocabulary({"video_id": ["b", "a"], "tag": []})
     assert (PADDING, UNKNOWN, FIRST) == (0, 1, 2)
-    assert [vocabulary.row("video_id", v) for v in ("b", "a", "c", None)] == [2, 3, UNKNOWN, UNKNOWN]
-    assert vocabulary.row("tag", "a") == UNKNOWN
+    assert [vocabulary.index("video_id", v) for v in ("b", "a", "c", None)] == [2, 3, UNKNOWN, UNKNOWN]
+    assert vocabulary.index("tag", "a") == UNKNOWN
     assert (vocabulary.size("video_id"), vocabulary.size("tag")) == (4, 2)
 
 
 @given(ids=IDS)
 def test_rows_are_distinct_and_inside_the_table(ids: list[str]) -> None:
     vocabulary = Vocabulary({"tag": ids})
-    rows = [vocabulary.row("tag", i) for i in ids]
+    rows = [vocabulary.index("tag", i) for i in ids]
     assert rows == list(range(FIRST, vocabulary.size("tag")))
 
 
@@ -36,7 +36,7 @@ def test_many_at_once_are_the_same_as_one_by_one(ids: list[str], asked: list[str
     vocabulary = Vocabulary({"tag": ids})
     found = vocabulary.encode("tag", [*asked, *ids])
     assert found.dtype == np.int64
-    assert found.tolist() == [vocabulary.row("tag", i) for i in [*asked, *ids]]
+    assert found.tolist() == [vocabulary.index("tag", i) for i in [*asked, *ids]]
 
 
 def test_an_id_listed_twice_is_refused() -> None:
@@ -46,7 +46,7 @@ def test_an_id_listed_twice_is_refused() -> None:
 
 def test_a_field_nobody_declared_is_an_error_and_not_unknown() -> None:
     with pytest.raises(KeyError):
-        Vocabulary({}).row("tag", "a")
+        Vocabulary({}).index("tag", "a")
 
 
 @given(fields=FIELDS)

@@ -121,8 +121,8 @@ def seal(folder: Path, manifest: Manifest) -> Manifest:
 
 def _golden(inputs: dict[str, Array], outputs: dict[str, Array]) -> GoldenRows:
     return GoldenRows(
-        inputs={name: Tensor.of(array) for name, array in inputs.items()},
-        outputs={name: Tensor.of(array) for name, array in outputs.items()},
+        inputs={name: Tensor.from_array(array) for name, array in inputs.items()},
+        outputs={name: Tensor.from_array(array) for name, array in outputs.items()},
     )
 
 

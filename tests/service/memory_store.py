@@ -104,7 +104,7 @@ class MemoryStore:
 
     async def history(self, user_id: str) -> History | None:
         state = await self.read(user_id)
-        return None if state is None else History(Exposures.of(state.events), state.profile)
+        return None if state is None else History(Exposures.from_events(state.events), state.profile)
 
     async def put_profile(self, user_id: str, profile: Profile) -> None:
         self._profiles[user_id] = (dict(profile), self._now_ms())

@@ -32,7 +32,7 @@ def anyio_backend() -> str:
 
 
 def completed(catalogue: Catalogue, *rows: Candidate) -> list[Candidate]:
-    found = catalogue.complete(Candidates.of(rows))
+    found = catalogue.complete(Candidates.from_rows(rows))
     return [
         Candidate(video_id=v, duration_s=d, author_id=a, tag=t)
         for v, d, a, t in zip(found.video_id, found.duration_s, found.author_id, found.tag, strict=True)

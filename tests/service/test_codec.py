@@ -52,7 +52,7 @@ def test_events_come_back(given_events: list[FeedbackEvent]) -> None:
 def test_the_columns_of_records_are_those_of_their_events(given_events: list[FeedbackEvent]) -> None:
     data = b"x" + b"".join(map(codec.encode_event, given_events))
     columns = codec.decode_exposures(data, 1)
-    want = Exposures.of(codec.decode_events("alice", data, 1))
+    want = Exposures.from_events(codec.decode_events("alice", data, 1))
     for name in Exposures.__slots__:
         np.testing.assert_array_equal(getattr(columns, name), getattr(want, name))
     assert [type(x) for x in (columns.feedback, columns.timestamp_ms)] == [np.ndarray, np.ndarray]

@@ -24,10 +24,10 @@ RATIOS = np.random.default_rng(0).uniform(0, 1, 5_000)
 """Watch ratios that the tiny bundle "was fitted on"; its `labelcraft` is the watch ratio."""
 
 REFERENCE = {
-    "event.watch_ratio": Histogram.of(RATIOS),
-    "label.labelcraft": Histogram.of(RATIOS),
-    "ranker.watch_ratio": Histogram.of(RATIOS),
-    "history_length": Histogram.of(np.arange(50)),
+    "event.watch_ratio": Histogram.from_values(RATIOS),
+    "label.labelcraft": Histogram.from_values(RATIOS),
+    "ranker.watch_ratio": Histogram.from_values(RATIOS),
+    "history_length": Histogram.from_values(np.arange(50)),
 }
 
 

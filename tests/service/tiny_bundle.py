@@ -255,7 +255,7 @@ def _graph(path: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec
         zip([s.name for s in outputs], session.run([s.name for s in outputs], arrays), strict=True)
     )
     golden = GoldenRows(
-        inputs={name: Tensor.of(array) for name, array in arrays.items()},
-        outputs={name: Tensor.of(array) for name, array in answers.items()},
+        inputs={name: Tensor.from_array(array) for name, array in arrays.items()},
+        outputs={name: Tensor.from_array(array) for name, array in answers.items()},
     )
     return Graph(inputs=inputs, outputs=outputs, golden=golden)

@@ -108,7 +108,7 @@ class TestInteractions:
         ]
         last = int(np.flatnonzero(rows.user == 0)[-1])
         history = rows.history(np.array([last]), length=len(events))
-        served = sequence_arrays(Exposures.of(events[:-1]), vocabulary, events[-1].timestamp_ms)
+        served = sequence_arrays(Exposures.from_events(events[:-1]), vocabulary, events[-1].timestamp_ms)
         np.testing.assert_array_equal(history.sequence_ids, served["sequence_ids"])
         np.testing.assert_array_equal(history.sequence_feedback, served["sequence_feedback"])
         np.testing.assert_allclose(history.sequence_age_s, served["sequence_age_s"])

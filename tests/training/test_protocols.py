@@ -251,8 +251,8 @@ class TestOnWhatReadersMake:
         vocabulary = data.vocabulary()
         log = data.interactions(vocabulary)
         is_advertisement = protocols.advertisements(data, vocabulary)
-        assert is_advertisement.nonzero()[0].tolist() == [vocabulary.row("video_id", "2")]
-        tabs = {name: vocabulary.row("tab", f"{name}_matrix") for name in ("big", "small")}
+        assert is_advertisement.nonzero()[0].tolist() == [vocabulary.index("video_id", "2")]
+        tabs = {name: vocabulary.index("tab", f"{name}_matrix") for name in ("big", "small")}
         parts = protocols.kuairec_random(log, main_tab=tabs["big"], is_advertisement_V=is_advertisement)
         assert sum(map(len, parts[1:])) == sum(int(str(r["video_id"])) < 2 for r in rows)
         assert len(protocols.kuairec_matrices(log, **tabs).test) == 3

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.arrays import F32, I64
-from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS
+from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS, group_matrix
 from models.schema import EXPLICIT
 from models.vocabulary import PADDING, UNKNOWN
 
@@ -80,9 +80,9 @@ class Interactions:
 
     @property
     def groups(self) -> I64:
-        """`[N, 2]` the crowds of each exposure, columns as `GROUP_COLUMNS`: its tag and its user's group."""
-        of_user = self.profile_ids[self.user, 0] if self.profile_ids.shape[1] else np.full(len(self), UNKNOWN)
-        return np.stack([self.ids[:, SEQUENCE_ID_COLUMNS.index("tag")], of_user], axis=1).astype(np.int64)
+        """`[N, 2]` the groups of each exposure, columns as `GROUP_COLUMNS`: its tag and its user's group."""
+        user_group = self.profile_ids[self.user, 0] if self.profile_ids.shape[1] else UNKNOWN
+        return group_matrix(self.ids[:, SEQUENCE_ID_COLUMNS.index("tag")], user_group)
 
     def rows_between(self, from_ms: int, to_ms: int) -> I64:
         """Indices of the rows with `from_ms <= timestamp_ms < to_ms`."""

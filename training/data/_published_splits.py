@@ -94,7 +94,7 @@ def cut(protocol: Protocol, dataset: Dataset, vocabulary: Vocabulary, log: Inter
     home = protocol.removeprefix("cwm-").partition("-")[0]
     if not dataset.info.dataset.startswith(home):
         raise BadInput(f"protocol {protocol} is of {home}, this log is of {dataset.info.dataset}.")
-    big, small = (vocabulary.row("tab", f"{size}_matrix") for size in ("big", "small"))
+    big, small = (vocabulary.index("tab", f"{size}_matrix") for size in ("big", "small"))
     match protocol:
         case "kuairec-random":
             found = advertisements(dataset, vocabulary)
@@ -244,7 +244,7 @@ def advertisements(dataset: Dataset, vocabulary: Vocabulary) -> Rows:
     out = np.zeros(vocabulary.size("video_id"), bool)
     videos = dataset.tables.videos
     if "video_type" in videos.columns:
-        known = vocabulary.rows("video_id")
+        known = vocabulary.id_to_index("video_id")
         ids = videos.filter(videos["video_type"] == "AD")["video_id"]
         out[[known[video] for video in ids if video in known]] = True
     return out

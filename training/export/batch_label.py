@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -14,7 +14,7 @@ import polars as pl
 
 from models.arrays import I64
 from models.errors import BadInput
-from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS, category_of
+from models.features import FEEDBACK_COLUMNS, group_matrix, user_group
 from models.runtime import Bundle
 from models.vocabulary import UNKNOWN
 from training.data import profile_feature, scan_interactions
@@ -47,7 +47,7 @@ def label_log(
 ) -> Labelled:
     """Write the labels of every row of a log, in the order of the log, a batch at a time.
 
-    The values are those `POST /label` answers for the same events: the same graph, crowds by the same
+    The values are those `POST /label` answers for the same events: the same graph, groups by the same
     vocabulary. Memory does not grow with the log.
 
     Args:
@@ -71,7 +71,7 @@ def label_log(
     names = tuple(dict.fromkeys(labels)) or served
     if out.exists():
         raise BadInput(f"{out} exists already; name a new file, or remove it first.")
-    crowds = _Crowds(bundle, data, names)
+    groups = _GroupIds(bundle, data, names)
     log = scan_interactions(data, batch_rows)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Parquet files cannot be appended to: batches are written one by one and then streamed into one file.
@@ -79,7 +79,7 @@ def label_log(
         done = 0
         for number, part in enumerate(log.batches):
             feedback = np.stack([part[c].cast(pl.Float32).to_numpy() for c in FEEDBACK_COLUMNS], axis=1)
-            found = bundle.run_labeler({"feedback": feedback, "group_ids": crowds.of(part)}, names)
+            found = bundle.run_labeler({"feedback": feedback, "group_ids": groups(part)}, names)
             labelled = part.select(*KEYS).with_columns(
                 pl.Series(name, np.clip(found[name], 0.0, 1.0), pl.Float32) for name in names
             )
@@ -94,29 +94,22 @@ def label_log(
     return Labelled(done, names, bundle.manifest.version)
 
 
-class _Crowds:
-    """Rows of the vocabulary for tags and user groups, as `models.features.group_ids` gives them."""
+class _GroupIds:
+    """Groups of a log's rows, as `models.features.group_ids` returns them for events."""
 
     def __init__(self, bundle: Bundle, data: Path, names: Sequence[str]) -> None:
-        self._tag = bundle.vocabulary.rows("tag")
-        self._of_user: dict[str, int] = {}  # of everybody with a profile: as large as users.parquet
+        self._vocabulary = bundle.vocabulary
+        self._user_group: dict[str, int] = {}  # of every user with a profile: as large as users.parquet
         categories = bundle.manifest.profile_categories
         if categories and not set(names).isdisjoint(bundle.manifest.labels_by_user):
-            rows = bundle.vocabulary.rows(f"profile.{categories[0]}")
             for user, value in profile_feature(data, categories[0]).items():
-                self._of_user[user] = rows.get(category_of(value), UNKNOWN)
+                self._user_group[user] = user_group({categories[0]: value}, categories, bundle.vocabulary)
 
-    def of(self, part: pl.DataFrame) -> I64:
+    def __call__(self, part: pl.DataFrame) -> I64:
         """`[N, 2]`"""
-        columns = {"tag": _rows(part["tag"], self._tag), "user_group": _rows(part["user_id"], self._of_user)}
-        return np.stack([columns[name] for name in GROUP_COLUMNS], axis=1)
-
-
-def _rows(column: pl.Series, table: Mapping[str, int]) -> I64:
-    """Each distinct value is looked up once."""
-    found = {value: table.get(value, UNKNOWN) for value in column.unique().to_list() if value is not None}
-    return (
-        column.replace_strict(found, default=UNKNOWN, return_dtype=pl.Int64).fill_null(UNKNOWN).to_numpy()
-        if found
-        else np.full(len(column), UNKNOWN, np.int64)
-    )
+        tag_N = self._vocabulary.encode("tag", part["tag"].to_list())
+        if not self._user_group:
+            return group_matrix(tag_N, UNKNOWN)
+        return group_matrix(
+            tag_N, [self._user_group.get(user, UNKNOWN) for user in part["user_id"].to_list()]
+        )

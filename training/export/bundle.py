@@ -273,8 +273,8 @@ def _optimise(path: Path) -> None:
 
 def _golden(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> GoldenRows:
     return GoldenRows(
-        inputs={n: TensorRows.of(a) for n, a in inputs.items()},
-        outputs={n: TensorRows.of(a) for n, a in outputs.items()},
+        inputs={n: TensorRows.from_array(a) for n, a in inputs.items()},
+        outputs={n: TensorRows.from_array(a) for n, a in outputs.items()},
     )
 
 

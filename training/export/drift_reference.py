@@ -83,7 +83,7 @@ def reference(
     labels = bundle.run_labeler({"feedback": log.feedback[seen], "group_ids": log.groups[seen]})
     values |= {LABEL + name: labels[name] for name in bundle.manifest.labels}
     values |= _ranked(bundle, log, seen, on_step)
-    return {name: Histogram.of(column) for name, column in values.items()}
+    return {name: Histogram.from_values(column) for name, column in values.items()}
 
 
 def republish(folder: Path, dataset: Dataset, to: Path, on_step: Callable[[float], None]) -> Path:

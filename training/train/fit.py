@@ -314,7 +314,7 @@ def choose_weights(
 def in_main_tab(dataset: Dataset, log: Interactions, rows: I64, vocabulary: Vocabulary) -> I64:
     """The rows of the feed where watch time is judged; all of them where the data set names none."""
     main = dataset.info.main_tab
-    return rows if main is None else rows[log.ids[rows, 3] == vocabulary.row("tab", main)]
+    return rows if main is None else rows[log.ids[rows, 3] == vocabulary.index("tab", main)]
 
 
 def judge_once(dataset: Dataset, config: RunConfig, fitted: Fitted, at: Boundaries) -> Evaluation:

@@ -239,7 +239,7 @@ def _of_users(
 
 def classified(watched: F32, duration: F32, half: F32) -> dict[str, Any]:
     """ "More than half is watched", said where its probability is above ½."""
-    counts = Confusion.of(watched / duration > 0.5, half > 0.5)
+    counts = Confusion.from_columns(watched / duration > 0.5, half > 0.5)
     figures = {name: getattr(counts, name) for name in ("accuracy", "precision", "recall", "f1")}
     return {**figures, "counts": counts._asdict()}
 
