@@ -8,14 +8,9 @@ from __future__ import annotations
 
 import math
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
-
-if TYPE_CHECKING:
-    Id = str
-else:
-    Id = str | int  # what the wire may hold; `__post_init__` makes a string of it
 
 FLAGS: Final = ("like", "follow", "comment", "forward", "hate", "profile_enter")
 """What a user may do with a video besides watching it, in the order of every bit field and column."""
@@ -32,6 +27,19 @@ MAX_WATCH_TIME_S: Final = 7 * 86_400.0
 """A week of looping. Above it the clock or the unit is wrong."""
 MAX_TIMESTAMP_MS: Final = 253_402_300_799_999
 """End of the year 9999."""
+
+# The JSON schemas below document what `__post_init__` checks; msgspec does not enforce them.
+if TYPE_CHECKING:
+    Id = str
+else:  # what the wire may hold; `__post_init__` makes a string of it
+    _TEXT = {"minLength": 1, "maxLength": MAX_ID_BYTES, "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"}
+    Id = Annotated[str, msgspec.Meta(extra_json_schema=_TEXT)] | int
+
+TimestampMs = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_TIMESTAMP_MS})]
+WatchTimeS = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_WATCH_TIME_S})]
+DurationS = Annotated[
+    float, msgspec.Meta(extra_json_schema={"minimum": MIN_DURATION_S, "maximum": MAX_DURATION_S})
+]
 
 
 def checked_id(value: object, member: str) -> str:
@@ -78,9 +86,9 @@ class FeedbackEvent(
     event_id: Id
     user_id: Id
     video_id: Id
-    timestamp_ms: int
-    watch_time_s: float
-    duration_s: float | None = None
+    timestamp_ms: TimestampMs
+    watch_time_s: WatchTimeS
+    duration_s: DurationS | None = None
     like: bool = False
     follow: bool = False
     comment: bool = False
@@ -137,7 +145,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """A video that may be ranked. What is left out is looked up in the catalogue, then unknown."""
 
     video_id: Id
-    duration_s: float | None = None
+    duration_s: DurationS | None = None
     author_id: Id | None = None
     tag: Id | None = None
 

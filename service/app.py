@@ -15,7 +15,9 @@ from starlette.types import ASGIApp
 
 from models.errors import BadInput, StoreUnavailable
 from models.runtime import Bundle
+from service.adapters.metarank import docs as metarank_docs
 from service.adapters.metarank import feedback, rank
+from service.adapters.open_inference import docs as open_inference_docs
 from service.adapters.open_inference import infer, metadata
 from service.catalogue.catalogue import Catalogue
 from service.endpoints import health, label, rerank, users, videos
@@ -23,7 +25,7 @@ from service.endpoints import versions as models
 from service.http import errors
 from service.http.auth import Keys
 from service.http.fast_path import Direct
-from service.http.openapi import document, page
+from service.http.openapi import document, operations, page
 from service.http.request_context import Edge
 from service.inference.bundles import Bundles
 from service.inference.rollout import Trial
@@ -182,7 +184,8 @@ def create_app(services: Services) -> ASGIApp:
     for part in (label, rerank, users, videos, models, health, feedback, rank, infer, metadata, page):
         app.include_router(part.router)
     errors.install(app)
-    document.install(app, services.slot, keys=bool(services.keys))
+    sections = (operations.SECTION, metarank_docs.SECTION, open_inference_docs.SECTION)
+    document.install(app, services.slot, sections, keys=bool(services.keys))
     return Edge(Direct(app), services)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
-from models.schema import MAX_TIMESTAMP_MS, Candidate, FeedbackEvent, Profile, checked_id
-
-if TYPE_CHECKING:
-    Id = str
-else:
-    Id = str | int  # a JSON integer means its decimal string; `__post_init__` makes one of it
-
+from models.schema import (
+    MAX_TIMESTAMP_MS,
+    Candidate,
+    FeedbackEvent,
+    Id,
+    Profile,
+    TimestampMs,
+    checked_id,
+)
 
 MAX_TEXT: Final = 1000
 """Characters of one text in a reply: a client never gets back more than it has sent."""
@@ -100,11 +102,11 @@ class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A slate to be ordered for one user."""
 
     user_id: Id
-    candidates: list[Candidate]
+    candidates: Annotated[list[Candidate], msgspec.Meta(extra_json_schema={"minItems": 1})]
     request_id: Id | None = None
-    timestamp_ms: int | None = None
+    timestamp_ms: TimestampMs | None = None
     """The moment of the ranking; now, if left out."""
-    top_k: int | None = None
+    top_k: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1})] | None = None
     weights: dict[str, float] | None = None
     objectives: list[str] | None = None
     """Which of the bundle's an item tells; all of them, if left out. What they weigh is not changed by it."""
@@ -212,7 +214,7 @@ class Forgotten(msgspec.Struct, frozen=True):
 class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much a version on trial gets."""
 
-    share: float
+    share: Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})]
     """0 to 1: of the users for a split, of the requests for a shadow. 0 ends the trial."""
 
     def __post_init__(self) -> None:

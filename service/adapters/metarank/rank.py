@@ -11,6 +11,7 @@ from starlette.responses import Response
 from models.errors import Invalid, UnknownModel
 from models.manifest import Manifest
 from service.adapters.metarank import docs, mapping
+from service.adapters.metarank.docs import DEFAULT
 from service.adapters.metarank.events import checked_type
 from service.adapters.metarank.wire import Field, RankedScore, RankReply, RankRequest
 from service.endpoints.rerank import ranked
@@ -22,9 +23,6 @@ from service.services import services_of, trace_of
 from service.wire import Item, RerankRequest
 
 router = APIRouter(tags=["metarank"])
-
-DEFAULT: Final = "default"
-"""The model that weighs the objectives as the bundle does."""
 
 _request: Final = msgspec.json.Decoder(RankRequest)
 _encode: Final = msgspec.json.Encoder().encode

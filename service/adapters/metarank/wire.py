@@ -4,19 +4,17 @@ through."""
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from models.schema import MAX_TIMESTAMP_MS, checked_id
+from models.schema import MAX_TIMESTAMP_MS, Id, checked_id
 from service.wire import Rejected
 
 if TYPE_CHECKING:
-    Id = str
     Moment = int
 else:
-    Id = str | int  # what the wire may hold; `__post_init__` makes a string of it
-    Moment = int | float | str  # and Unix milliseconds of this
+    Moment = int | float | str  # what the wire may hold; `__post_init__` makes Unix milliseconds of it
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -88,7 +86,7 @@ Event = ItemEvent | UserEvent | RankingEvent | InteractionEvent
 class RankRequest(msgspec.Struct, frozen=True, kw_only=True):
     """POST /rank/{model}: a ranking event that has not happened yet."""
 
-    items: list[RankedItem]
+    items: Annotated[list[RankedItem], msgspec.Meta(extra_json_schema={"minItems": 1})]
     timestamp: Moment
     id: Id | None = None
     user: Id | None = None
@@ -136,10 +134,6 @@ class RankReply(msgspec.Struct, frozen=True, omit_defaults=True):
     items: list[RankedScore]
     degraded: list[str] = []
     """As in POST /rerank; left out when nothing is."""
-
-
-STRUCTS = (ItemEvent, UserEvent, RankingEvent, InteractionEvent, RankRequest, FeedbackReply, RankReply)
-"""What the descriptions of operations name."""
 
 
 def milliseconds(moment: float | str) -> int:

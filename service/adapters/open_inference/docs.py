@@ -1,94 +1,85 @@
-"""What OpenAPI says of the protocol's operations."""
+"""OpenAPI of the Open Inference Protocol's endpoints."""
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
-from service import wire
-from service.adapters.open_inference import wire as oip
+from models.manifest import Graph, Manifest
+from service.adapters.open_inference import wire
+from service.adapters.open_inference.tensors import DATATYPES
+from service.http.openapi.document import Json, Section, json, link, operation, parameter, ref, structs_in
 from service.http.openapi.operations import VERSION
-from service.http.openapi.parts import Json, json, link, operation, parameter, ref
 
-_MODEL: Final = parameter("model", {"type": "string", "enum": ["labeler", "ranker"]}, "The graph.", "path")
-_VERSION: Final = parameter(
-    "version", {"type": "string"}, "The one that answers, see GET /v1/models.", "path"
-)
 _ERRORS: Final = ("401", "403", "404", "503")
-
-SERVER: Final = operation(
-    ref(oip.ServerMetadata),
-    {"name": "reelrank", "version": "0.1.0", "extensions": ["binary_tensor_data"]},
-    "401", "403",
-)  # fmt: skip
-LIVE: Final = operation(ref(wire.Health), {"status": "live", "model_version": None, "degraded": []})
-READY: Final = operation(
-    ref(wire.Health), {"status": "ready", "model_version": VERSION, "degraded": []}, "503"
-)
-
-_METADATA: Final[Json] = {
-    "name": "labeler",
-    "versions": [VERSION],
-    "platform": "onnxruntime_onnx",
-    "inputs": [{"name": "feedback", "datatype": "FP32", "shape": [-1, 8]}],
-    "outputs": [{"name": "labelcraft", "datatype": "FP32", "shape": [-1]}],
-}
-MODEL: Final = operation(ref(oip.ModelMetadata), _METADATA, *_ERRORS, query=[_MODEL])
-MODEL_VERSION: Final = operation(ref(oip.ModelMetadata), _METADATA, *_ERRORS, query=[_MODEL, _VERSION])
-_THIS: Final = {"model": "$response.body#/name", "version": "$response.body#/versions/0"}
 _VERSIONED: Final = "/v2/models/{model}/versions/{version}"
-MODEL["responses"]["200"]["links"] = {
-    "version": link("The version that answers.", _VERSIONED, "get", _THIS),
-    "ready": link("Whether it does.", f"{_VERSIONED}/ready", "get", _THIS),
-    "infer": link("Ask it.", f"{_VERSIONED}/infer", "post", _THIS),
-}
+_OF_MODEL: Final = {"model": "$response.body#/name", "version": "$response.body#/versions/0"}
 
-_READY: Final = {"name": "labeler", "ready": True}
-MODEL_READY: Final = operation(ref(oip.ModelReady), _READY, "404", "503", query=[_MODEL])
-MODEL_VERSION_READY: Final = operation(ref(oip.ModelReady), _READY, "404", "503", query=[_MODEL, _VERSION])
+SERVER: Final = operation(wire.ServerMetadata("reelrank", "0.1.0", ["binary_tensor_data"]), "401", "403")
+MODEL: Final = operation(
+    wire.ModelMetadata(
+        name="labeler",
+        versions=[VERSION],
+        platform="onnxruntime_onnx",
+        inputs=[wire.TensorMetadata("feedback", "FP32", [-1, 8])],
+        outputs=[wire.TensorMetadata("labelcraft", "FP32", [-1])],
+    ),
+    *_ERRORS,
+)
+MODEL_READY: Final = operation(wire.ModelReady("labeler"), "404", "503")
 
-_ASKED: Final[Json] = {
-    "id": "42",
-    "inputs": [
-        {
-            "name": "feedback",
-            "shape": [1, 8],
-            "datatype": "FP32",
-            "data": [48.4, 24.0, 1, 0, 0, 0, 0, 0],
-        }
-    ],
-}
-_ANSWERED: Final[Json] = {
-    "model_name": "labeler",
-    "model_version": VERSION,
-    "id": "42",
-    "outputs": [{"name": "labelcraft", "shape": [1], "datatype": "FP32", "data": [0.83]}],
-}
 _LENGTH: Final = parameter(
     "Inference-Header-Content-Length",
     {"type": "integer", "minimum": 0},
-    "Bytes of the body that are JSON; behind them lie the tensors with a `binary_data_size`.",
     "header",
+    "Bytes of the body that are JSON; the tensors with a `binary_data_size` follow.",
 )
 _OCTETS: Final[Json] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+INFER: Final = operation(
+    wire.InferReply("labeler", VERSION, [wire.OutputTensor("labelcraft", [1], "FP32", data=[0.83])], "42"),
+    *("400", "413", "415", *_ERRORS),
+    body=json(ref(wire.InferRequest)) | _OCTETS,
+    parameters=[_LENGTH],
+)
+INFER["responses"]["200"]["content"] |= _OCTETS
+INFER["responses"]["200"]["headers"] = {
+    _LENGTH["name"]: {"description": "Bytes of JSON, if tensors follow.", "schema": {"type": "integer"}}
+}
 
 
-def _infer(*path: Json) -> Json:
-    out = operation(
-        ref(oip.InferReply),
-        _ANSWERED,
-        "400", "413", "415", *_ERRORS,
-        body=json(ref(oip.InferRequest), one_row=_ASKED) | _OCTETS,
-        query=[*path, _LENGTH],
-    )  # fmt: skip
-    out["responses"]["200"]["content"] |= _OCTETS
-    out["responses"]["200"]["headers"] = {
-        "Inference-Header-Content-Length": {
-            "description": "Bytes of JSON, when tensors lie behind it.",
-            "schema": {"type": "integer"},
-        }
+def _complete(document: Json, manifest: Manifest | None) -> None:
+    """Write the names of graphs and tensors, and an example that the labeler takes."""
+    schemas, paths = document["components"]["schemas"], document["paths"]
+    for path in paths:
+        if path.startswith("/v2/models/{model}"):
+            (described,) = paths[path].values()
+            described["parameters"][0]["schema"]["enum"] = ["labeler", "ranker"]
+    paths["/v2/models/{model}"]["get"]["responses"]["200"]["links"] = {
+        "version": link(f"get {_VERSIONED}", parameters=_OF_MODEL),
+        "ready": link(f"get {_VERSIONED}/ready", parameters=_OF_MODEL),
+        "infer": link(f"post {_VERSIONED}/infer", parameters=_OF_MODEL),
     }
-    return out
+    tensor = schemas["InputTensor"]["properties"]
+    tensor["datatype"] = {"enum": [*DATATYPES.values()]}
+    if manifest is None:
+        return
+    graphs = (manifest.labeler, manifest.ranker)
+    tensor["name"] = {"enum": [spec.name for graph in graphs for spec in graph.inputs]}
+    outputs = [spec.name for graph in graphs for spec in graph.outputs]
+    schemas["RequestedOutput"]["properties"]["name"] = {"enum": outputs}
+    for path in ("/v2/models/{model}/infer", f"{_VERSIONED}/infer"):
+        content = paths[path]["post"]["requestBody"]["content"]["application/json"]
+        content["examples"] = {"one_row": {"value": _one_row(manifest.labeler)}}
 
 
-INFER: Final = _infer(_MODEL)
-INFER_VERSION: Final = _infer(_MODEL, _VERSION)
+def _one_row(graph: Graph) -> Json:
+    """Return a request with every input of the graph, in its smallest shape."""
+    inputs = []
+    for spec in graph.inputs:
+        shape = [1 if isinstance(dim, str) else dim for dim in spec.shape]
+        data = [1] * math.prod(shape)
+        inputs.append({"name": spec.name, "shape": shape, "datatype": DATATYPES[spec.dtype], "data": data})
+    return {"id": "42", "inputs": inputs}
+
+
+SECTION: Final = Section(structs_in(wire), _complete)

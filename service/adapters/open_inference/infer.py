@@ -41,7 +41,7 @@ _encode: Final = msgspec.json.Encoder().encode
 @router.post("/v2/models/{model}/infer", openapi_extra=docs.INFER)
 @router.post(
     "/v2/models/{model}/versions/{version}/infer",
-    openapi_extra=docs.INFER_VERSION,
+    openapi_extra=docs.INFER,
 )
 async def post_infer(request: Request) -> Response:
     """Run a raw graph: `labeler` (right `label`) or `ranker` (right `rerank`).

@@ -17,6 +17,7 @@ from service.adapters.open_inference.tensors import DATATYPES, shape
 from service.adapters.open_inference.wire import ModelMetadata, ModelReady, ServerMetadata, TensorMetadata
 from service.http import body as bodies
 from service.http.auth import allow
+from service.http.openapi import operations
 from service.services import Services, services_of
 from service.wire import Health
 
@@ -33,13 +34,13 @@ async def get_server(request: Request) -> Response:
     return _json(ServerMetadata("reelrank", request.app.version, EXTENSIONS))
 
 
-@router.get("/v2/health/live", openapi_extra=docs.LIVE)
+@router.get("/v2/health/live", openapi_extra=operations.LIVE)
 async def get_live(request: Request) -> Response:
     """The process answers."""
     return _json(Health("live"))
 
 
-@router.get("/v2/health/ready", openapi_extra=docs.READY)
+@router.get("/v2/health/ready", openapi_extra=operations.READY)
 async def get_ready(request: Request) -> Response:
     """A bundle is loaded and the service is not shutting down. The graphs need no store, so none is asked."""
     services = services_of(request)
@@ -48,7 +49,7 @@ async def get_ready(request: Request) -> Response:
 
 
 @router.get("/v2/models/{model}", openapi_extra=docs.MODEL)
-@router.get("/v2/models/{model}/versions/{version}", openapi_extra=docs.MODEL_VERSION)
+@router.get("/v2/models/{model}/versions/{version}", openapi_extra=docs.MODEL)
 async def get_model(request: Request) -> Response:
     """A graph's tensors. Its only version is the bundle that answers."""
     services = services_of(request)
@@ -59,7 +60,7 @@ async def get_model(request: Request) -> Response:
 
 
 @router.get("/v2/models/{model}/ready", openapi_extra=docs.MODEL_READY)
-@router.get("/v2/models/{model}/versions/{version}/ready", openapi_extra=docs.MODEL_VERSION_READY)
+@router.get("/v2/models/{model}/versions/{version}/ready", openapi_extra=docs.MODEL_READY)
 async def get_model_ready(request: Request) -> Response:
     """The graph answers: both do, or neither."""
     services = services_of(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -19,7 +19,7 @@ class InputTensor(msgspec.Struct, frozen=True):
     """One tensor of a request."""
 
     name: str
-    shape: list[int]
+    shape: list[Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0})]]
     datatype: str
     parameters: dict[str, Any] = {}
     """`binary_data_size`: how many of the bytes behind the JSON are this tensor's."""
@@ -93,7 +93,3 @@ class ModelReady(msgspec.Struct, frozen=True):
 
     name: str
     ready: bool = True
-
-
-STRUCTS = (InferRequest, InferReply, ModelMetadata, ServerMetadata, ModelReady)
-"""What the descriptions of operations name."""

@@ -1,1 +1,1 @@
-"""OpenAPI: what the handlers read and answer, told to those who write clients."""
+"""The OpenAPI document and the page that shows it."""

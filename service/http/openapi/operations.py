@@ -1,244 +1,192 @@
-"""What OpenAPI says of each operation. Written here because the handlers read raw bytes."""
+"""OpenAPI of the service's own endpoints; the adapters describe theirs."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from models.manifest import Manifest
 from models.schema import Candidate, FeedbackEvent
 from service import wire
-from service.http.openapi.parts import STATUSES, Json, json, link, operation, parameter, ref
-from service.http.openapi.schemas import ID
-
-EVENT: Final[Json] = {
-    "event_id": "e1",
-    "user_id": "u1",
-    "video_id": "v1",
-    "timestamp_ms": 1651330969569,
-    "watch_time_s": 48.4,
-    "duration_s": 24.0,
-    "like": True,
-}
+from service.http.openapi.document import (
+    BODY_ERRORS,
+    PROBLEMS,
+    Json,
+    Section,
+    array,
+    json,
+    link,
+    ndjson,
+    operation,
+    parameter,
+    ref,
+    structs_in,
+)
 
 VERSION: Final = "20261121-1a2b3c4d"
-NEXT: Final = "20261128-5e6f7a8b"
+NEXT_VERSION: Final = "20261128-5e6f7a8b"
 
-USER_ID: Final = parameter("user_id", ID["anyOf"][0], "Percent-encoded.", "path")
-BODY_ERRORS: Final = ("400", "401", "403", "408", "413", "415", "422", "429", "503")
+EVENT: Final = FeedbackEvent(
+    event_id="e1",
+    user_id="u1",
+    video_id="v1",
+    timestamp_ms=1651330969569,
+    watch_time_s=48.4,
+    duration_s=24.0,
+    like=True,
+)
+VIDEO: Final = Candidate(video_id="v1", duration_s=20.0, author_id="a7", tag="39")
 
-_LABELS: Final = "Comma-separated; GET /v1/models lists them. Its `labels_by_user` want PUT /users first."
+EXPLAIN: Final = parameter(
+    "explain", {"type": "boolean", "default": False}, description="Return the parts of each item's score."
+)
+DEADLINE: Final = parameter(
+    "X-Deadline-Ms", {"type": "number", "exclusiveMinimum": 0, "default": 200}, "header", "Past it, 503."
+)
+_LABELS: Final = {
+    **parameter(
+        "labels",
+        array({"type": "string"}, minItems=1),
+        description="Comma-separated, from GET /v1/models. Its `labels_by_user` need PUT /users first.",
+    ),
+    "style": "form",
+    "explode": False,
+}
+_STORE: Final = parameter("store", {"type": "boolean", "default": True}, description="false: label only.")
+_OF_LABELLED: Final = {"user_id": "$response.body#/labels/0/user_id"}
 LABEL: Final = operation(
-    ref(wire.LabelReply),
-    {
-        "status": "ok",
-        "accepted": 1,
-        "duplicates": 0,
-        "merged": 0,
-        "rejected": [],
-        "labels": [
-            {
-                "event_id": "e1",
-                "user_id": "u1",
-                "video_id": "v1",
-                "label": 0.83,
-                "labels": {"labelcraft": 0.83},
-                "duplicate": False,
-            }
-        ],
-        "model_version": VERSION,
-        "took_ms": 1.9,
-    },
+    wire.LabelReply(
+        "ok", 1, 0, 0, [], [wire.Label("e1", "u1", "v1", 0.83, {"labelcraft": 0.83})], VERSION, 1.9
+    ),
     *BODY_ERRORS,
     "409",
     body=json(
-        {
-            "anyOf": [
-                ref(wire.Events),
-                ref(FeedbackEvent),
-                {"type": "array", "items": ref(FeedbackEvent)},
-            ]
-        },
+        {"anyOf": [ref(wire.Events), ref(FeedbackEvent), array(ref(FeedbackEvent))]},
         events={"events": [EVENT]},
         one=EVENT,
         array=[EVENT],
     )
-    | {
-        "application/x-ndjson": {
-            "schema": {"type": "array", "items": ref(FeedbackEvent)},
-            "example": [EVENT],
-        }
+    | ndjson(array(ref(FeedbackEvent)), [EVENT]),
+    parameters=[_LABELS, _STORE],
+    links={
+        "sequence": link("get /users/{user_id}/sequence", parameters=_OF_LABELLED),
+        "forget": link("delete /users/{user_id}", parameters=_OF_LABELLED),
     },
-    query=[
-        parameter("labels", {"type": "array", "items": {"type": "string"}, "minItems": 1}, _LABELS)
-        | {"style": "form", "explode": False},
-        parameter("store", {"type": "boolean", "default": True}, "false: label only."),
-    ],
 )
-LABEL["responses"]["200"]["content"]["application/x-ndjson"] = {
-    "schema": {"type": "string"},
-    "example": '{"event_id": "e1", "user_id": "u1", "video_id": "v1", "label": 0.83, …}\n'
+LABEL["responses"]["200"]["content"] |= ndjson(
+    {"type": "string"},
+    '{"event_id": "e1", "user_id": "u1", "video_id": "v1", "label": 0.83, …}\n'
     '{"index": 1, "code": "malformed", "detail": "…"}\n{"status": "ok", "accepted": 1, …}\n',
-}
-
-_OF_USER: Final = {"user_id": "$response.body#/labels/0/user_id"}
-LABEL["responses"]["200"]["links"] = {
-    "sequence": link("What is held now.", "/users/{user_id}/sequence", "get", _OF_USER),
-    "forget": link("The user wants to be forgotten.", "/users/{user_id}", "delete", _OF_USER),
-}
-
-EXPLAIN: Final = parameter(
-    "explain", {"type": "boolean", "default": False}, "Tell of every item where its score comes from."
 )
-DEADLINE: Final = parameter(
-    "X-Deadline-Ms",
-    {"type": "number", "exclusiveMinimum": 0, "default": 200},
-    "Past it, 503.",
-    "header",
-)
+
+_ITEM: Final = wire.Item("v2", 1, 0.71, 11.2, 0.56, {"watch_time": 0.79, "interest": 0.64})
+_SLATE: Final[Json] = {
+    "request_id": "r1",
+    "user_id": "u1",
+    "candidates": [VIDEO, {"video_id": "v2"}],
+    "top_k": 100,
+    "weights": {"watch_time": 1.0, "interest": 1.0},
+}
 RERANK: Final = operation(
-    ref(wire.RerankReply),
-    {
-        "request_id": "r1",
-        "items": [
-            {
-                "video_id": "v2",
-                "rank": 1,
-                "score": 0.71,
-                "watch_time_s": 11.2,
-                "watch_ratio": 0.56,
-                "objectives": {"watch_time": 0.79, "interest": 0.64},
-            }
-        ],
-        "model_version": VERSION,
-        "degraded": [],
-        "warnings": [],
-        "history_length": 37,
-        "took_ms": 1.1,
-    },
+    wire.RerankReply("r1", [_ITEM], VERSION, degraded=[], warnings=[], history_length=37, took_ms=1.1),
     *BODY_ERRORS,
-    body=json(
-        ref(wire.RerankRequest),
-        slate={
-            "request_id": "r1",
-            "user_id": "u1",
-            "candidates": [
-                {"video_id": "v1", "duration_s": 20.0, "author_id": "a7", "tag": "39"},
-                {"video_id": "v2"},
-            ],
-            "top_k": 100,
-            "weights": {"watch_time": 1.0, "interest": 1.0},
-        },
-    ),
-    query=[
-        EXPLAIN,
-        DEADLINE,
-    ],
+    body=json(ref(wire.RerankRequest), slate=_SLATE),
+    parameters=[EXPLAIN, DEADLINE],
 )
 
-SEQUENCE: Final = operation(
-    ref(wire.Sequence),
-    {"user_id": "u1", "events": [EVENT], "profile": {}},
-    "401", "403", "404", "422", "503",
-    query=[USER_ID],
-)  # fmt: skip
-FORGET: Final = operation(
-    ref(wire.Forgotten),
-    {"user_id": "u1", "known": True, "status": "ok"},
-    "401", "403", "422", "503",
-    query=[USER_ID],
-)  # fmt: skip
+SEQUENCE: Final = operation(wire.Sequence("u1", [EVENT], {}), "401", "403", "404", "422", "503")
+FORGET: Final = operation(wire.Forgotten("u1", known=True), "401", "403", "422", "503")
+_OF_FIRST: Final = {"user_id": "$request.body#/0/user_id"}
 PROFILES: Final = operation(
-    ref(wire.Stored),
-    {"accepted": 1, "status": "ok"},
+    wire.Stored(1),
     *BODY_ERRORS,
-    body=json({"type": "array", "items": ref(wire.UserProfile)}, users=[{"user_id": "u1", "profile": {}}]),
+    body=json(array(ref(wire.UserProfile)), users=[wire.UserProfile("u1", {})]),
+    links={"sequence": link("get /users/{user_id}/sequence", parameters=_OF_FIRST)},
 )
-PROFILES["responses"]["200"]["links"] = {
-    "sequence": link(
-        "The profile is in it.", "/users/{user_id}/sequence", "get", {"user_id": "$request.body#/0/user_id"}
-    )
-}
+_OF_VIDEOS: Final = {"user_id": "u1", "candidates": "$request.body"}
 VIDEOS: Final = operation(
-    ref(wire.Stored),
-    {"accepted": 1, "status": "ok"},
+    wire.Stored(1),
     *BODY_ERRORS,
-    body=json(
-        {"type": "array", "items": ref(Candidate)},
-        videos=[{"video_id": "v1", "duration_s": 20.0, "author_id": "a7", "tag": "39"}],
-    ),
+    body=json(array(ref(Candidate)), videos=[VIDEO]),
+    links={"rank": link("post /rerank", requestBody=_OF_VIDEOS)},
 )
-VIDEOS["responses"]["200"]["links"] = {
-    "rank": link(
-        "Entries are candidates too.",
-        "/rerank",
-        "post",
-        body={"user_id": "u1", "candidates": "$request.body"},
-    )
+
+_ROLLOUT: Final[Json] = {"anyOf": [ref(wire.OnTrial), {"type": "null"}]}
+_TEXT_OR_NULL: Final[Json] = {"type": ["string", "null"]}
+_MODELS: Final[Json] = {  # written here because only two members of a version are always present
+    "active": _TEXT_OR_NULL,
+    "provider": _TEXT_OR_NULL,
+    "split": _ROLLOUT,
+    "shadow": _ROLLOUT,
+    "refused": array({"type": "object", "required": ["role", "version", "detail"]}),
+    "models": array({"type": "object", "required": ["version", "active"]}),
 }
+_ACTIVE: Final = wire.Active(VERSION, "CPUExecutionProvider")
+_SPLIT: Final = wire.OnTrial(NEXT_VERSION, 0.1)
+_VERSIONS: Final = [{"version": VERSION, "active": True}, {"version": NEXT_VERSION, "active": False}]
+_OF_VERSION: Final = {"version": "$response.body#/models/0/version"}
 MODELS: Final = operation(
     {
-        "type": "object",
-        "required": ["active", "provider", "split", "shadow", "refused", "models"],
-        "properties": {
-            "active": {"type": ["string", "null"]},
-            "provider": {"type": ["string", "null"]},
-            "split": {"anyOf": [ref(wire.OnTrial), {"type": "null"}]},
-            "shadow": {"anyOf": [ref(wire.OnTrial), {"type": "null"}]},
-            "refused": {
-                "type": "array",
-                "items": {"type": "object", "required": ["role", "version", "detail"]},
-            },
-            "models": {"type": "array", "items": {"type": "object", "required": ["version", "active"]}},
-        },
-    },
-    {
         "active": VERSION,
-        "provider": "CPUExecutionProvider",
-        "split": {"version": NEXT, "share": 0.1},
+        "provider": _ACTIVE.provider,
+        "split": _SPLIT,
         "shadow": None,
         "refused": [],
-        "models": [{"version": VERSION, "active": True}, {"version": NEXT, "active": False}],
+        "models": _VERSIONS,
     },
-    "401", "403",
-)  # fmt: skip
-MODELS["responses"]["200"]["links"] = {
-    "activate": link(
-        "Any version listed.",
-        "/v1/models/{version}:activate",
-        "post",
-        {"version": "$response.body#/models/0/version"},
-    )
-}
-_VERSION: Final = parameter("version", {"type": "string"}, "As GET /v1/models lists it.", "path")
-_ACTIVE: Final = {"model_version": VERSION, "provider": "CPUExecutionProvider"}
-ACTIVATE: Final = operation(
-    ref(wire.Active),
-    _ACTIVE,
-    "401", "403", "404", "409",
-    query=[_VERSION],
-)  # fmt: skip
-SPLIT: Final = operation(
-    ref(wire.Traffic),
-    {"active": VERSION, "split": {"version": NEXT, "share": 0.1}, "shadow": None},
-    *BODY_ERRORS, "404", "409",
-    body=json(ref(wire.Share), begin={"share": 0.1}, end={"share": 0.0}),
-    query=[_VERSION],
-)  # fmt: skip
-SHADOW: Final = operation(
-    ref(wire.Traffic),
-    {"active": VERSION, "split": None, "shadow": {"version": NEXT, "share": 0.05}},
-    *BODY_ERRORS, "404", "409",
-    body=json(ref(wire.Share), begin={"share": 0.05}, end={"share": 0.0}),
-    query=[_VERSION],
-)  # fmt: skip
-ROLLBACK: Final = operation(ref(wire.Active), _ACTIVE, "401", "403", "404", "409")
-LIVE: Final = operation(ref(wire.Health), {"status": "live", "model_version": None, "degraded": []})
-READY: Final = operation(
-    ref(wire.Health), {"status": "ready", "model_version": VERSION, "degraded": []}, "503"
+    "401",
+    "403",
+    schema={"type": "object", "required": [*_MODELS], "properties": _MODELS},
+    links={"activate": link("post /v1/models/{version}:activate", parameters=_OF_VERSION)},
 )
+ACTIVATE: Final = operation(_ACTIVE, "401", "403", "404", "409")
+ROLLBACK: Final = operation(_ACTIVE, "401", "403", "404", "409")
+
+
+def _rollout(example: wire.Traffic, share: float) -> Json:
+    body = json(ref(wire.Share), begin={"share": share}, end={"share": 0.0})
+    return operation(example, *BODY_ERRORS, "404", "409", body=body)
+
+
+SPLIT: Final = _rollout(wire.Traffic(VERSION, _SPLIT, None), 0.1)
+SHADOW: Final = _rollout(wire.Traffic(VERSION, None, wire.OnTrial(NEXT_VERSION, 0.05)), 0.05)
+
+LIVE: Final = operation(wire.Health("live"))
+READY: Final = operation(wire.Health("ready", VERSION), "503")
+_METRICS: Final = {"text/plain": {"schema": {"type": "string"}}}
 METRICS: Final[Json] = {
     "responses": {
-        "200": {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}},
-        "401": STATUSES["401"],
-        "403": STATUSES["403"],
+        "200": {"description": "Prometheus text.", "content": _METRICS},
+        "401": PROBLEMS["401"],
+        "403": PROBLEMS["403"],
     }
 }
+
+
+def _complete(document: Json, manifest: Manifest | None) -> None:
+    """Write the names of labels, objectives and profile features where the structs allow any."""
+    schemas, paths = document["components"]["schemas"], document["paths"]
+    text, _ = schemas["UserProfile"]["properties"]["user_id"]["anyOf"]
+    for user in (paths["/users/{user_id}"]["delete"], paths["/users/{user_id}/sequence"]["get"]):
+        user["parameters"][0] |= {"schema": text, "description": "Percent-encoded."}
+    if manifest is None:
+        return
+    number: Json = {"type": "number"}
+    objectives = [*manifest.objectives]
+    paths["/label"]["post"]["parameters"][0]["schema"]["items"] = {"enum": [*manifest.labels]}
+    members = schemas["RerankRequest"]["properties"]
+    weights = _object(dict.fromkeys(objectives, number)) | {"minProperties": 1}
+    members["weights"]["anyOf"] = [weights, {"type": "null"}]
+    members["objectives"]["anyOf"] = [array({"enum": objectives}), {"type": "null"}]
+    category: Json = {"anyOf": [text, number]}
+    schemas["UserProfile"]["properties"]["profile"] = _object(
+        dict.fromkeys(manifest.profile_numbers, number) | dict.fromkeys(manifest.profile_categories, category)
+    )
+
+
+def _object(members: Json) -> Json:
+    return {"type": "object", "properties": members, "additionalProperties": False}
+
+
+SECTION: Final = Section(
+    [struct for struct in structs_in(wire) if struct not in (wire.Model, wire.Models)], _complete
+)
