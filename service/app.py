@@ -75,7 +75,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
     """
     metrics, slot, catalogue = Metrics(), Slot(), Catalogue()
     if settings.catalogue is not None:
-        catalogue = await anyio.to_thread.run_sync(Catalogue.over, settings.catalogue)
+        catalogue = await anyio.to_thread.run_sync(Catalogue.from_file, settings.catalogue)
     recorded = Recorded(settings.data_dir / "recorded.bin")
 
     def breaker_changed(calls: Calls, state: State) -> None:
@@ -132,7 +132,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
 
     async def follow_catalogue() -> None:
         try:
-            await catalogue.look()
+            await catalogue.check_file()
         except BadInput as e:
             log.error("%s The one before it stays.", e)
         with contextlib.suppress(StoreUnavailable):  # the copy stays; health says that the store is away

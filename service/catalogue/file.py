@@ -1,189 +1,201 @@
-"""A catalogue in a file that all processes of a machine map: it is in memory once, whoever reads it.
+"""The catalogue file: a read-only LMDB database in one file, which all processes of a machine map.
 
-As Python objects ten million entries are gigabytes in each worker, and a start that reads them all. Here
-a process has page tables of its own and nothing else, and many ids are looked up by a few passes of numpy
-over all of them, because one step of Python for each would take longer than the rest.
+A key is a video id, its value `[duration_s, author_id, tag]` in MessagePack. The key `\\0`, which no id has,
+holds the `Header`. LMDB has no checksum, so the file ends with the CRC-32 of everything before it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+import os
 import zlib
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Literal, Self
 
+import lmdb
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
-from models.arrays import I64
 from models.errors import BadInput
 from models.schema import Video
-from service.catalogue.layout import (
-    HEADER_BYTES,
-    MAX_TAGS,
-    RECORD_WORDS,
-    U16,
-    U32,
-    U64,
-    Header,
-    buckets_of,
-    hash_of,
-    hashes_of,
-    slot_of,
-    slots_of,
-    words_of,
-)
 
-NAMES: Final = 65_536
-"""Names of authors, and as many of tags, that a process keeps as strings."""
+BATCH: Final = 100_000
+"""Videos of one transaction while a file is written, which are held as objects."""
 
-_CHECKSUM_BYTES: Final = 8
-_PIECE: Final = 64 << 20
+MAP_BYTES: Final = 64 << 30
+"""Largest file that can be written. It takes address space, neither memory nor disk."""
 
-Known = npt.NDArray[np.bool_]
+_HEADER: Final = b"\0"
+_MAGIC_AT: Final = slice(16, 20)
+_MAGIC: Final = 0xBEEF_C0DE.to_bytes(4, "little")
+_CHECKSUM_BYTES: Final = 4
+_AGAIN: Final = "Make it again with `python -m service catalogue build`."
 
-_set = msgspec.structs.force_setattr
-_BLANK: Final[Any] = Video(video_id="0")  # Any: the types of msgspec know no `__copy__`
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a file as a whole."""
+
+    format: Literal["reelrank catalogue 2"] = "reelrank catalogue 2"
+    videos: int
+    cursor: str = ""
+    """Position in the store's catalogue when the file was made from it; what came later is read from there.
+    Empty: the file has another source, and everything in the store is newer."""
+
+
+class VideoFacts(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is known of a video whose id is known: the other fields of `Video`."""
+
+    duration_s: float | None = None
+    author_id: str | None = None
+    tag: str | None = None
+
+
+_decode: Final = msgspec.msgpack.Decoder(VideoFacts).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class CatalogueFile:
-    """An open file. It stays readable when another is put in its place. Use `open`."""
+    """An open file. It stays readable when another one replaces it. Use `open`.
 
-    def __init__(self, header: Header, mapped: mmap.mmap) -> None:
-        def part(name: str, kind: Any) -> npt.NDArray[Any]:
-            at, size = header.parts[name]
-            return np.frombuffer(mapped, kind, size // np.dtype(kind).itemsize, at)
+    LMDB allows one environment per file and process; its file is closed when this object is gone.
+    """
 
+    def __init__(self, environment: lmdb.Environment, header: Header) -> None:
+        self._environment = environment
         self.header = header
-        self._mapped = mapped
-        self._records: U64 = part("records", "<u8")
-        self._durations: npt.NDArray[np.float64] = part("records", "<f8")
-        self._shifts: U16 = part("shifts", "<u2")
-        self._places: U32 = part("places", "<u4")
-        self._author = _names(mapped, header.parts["authors"][0], part("author_ends", "<u8"))
-        self._tag = _names(mapped, header.parts["tags"][0], part("tag_ends", "<u8"))
 
     def __len__(self) -> int:
         return self.header.videos
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Map a file and read all of it once, for its checksum.
+        """Verify the checksum of a file, and map it.
 
         Raises:
-            BadInput: it cannot be read, is none of ours, or is damaged.
+            BadInput: it cannot be read, is no catalogue file, or is damaged.
         """
-        again = "Make it again with `python -m service catalogue build`."
         try:
-            with path.open("rb") as file:
-                head = file.read(HEADER_BYTES)
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if content[_MAGIC_AT] != _MAGIC:
+                    raise BadInput(f"{path} is no catalogue that this build can read. {_AGAIN}")
+                if _checksum(content, len(content) - _CHECKSUM_BYTES) != content[-_CHECKSUM_BYTES:]:
+                    raise BadInput(
+                        f"The catalogue {path} is damaged: it was cut short or changed, so its checksum "
+                        f"differs. {_AGAIN}"
+                    )
         except (OSError, ValueError) as e:  # ValueError: an empty file cannot be mapped
             reason = e.strerror if isinstance(e, OSError) else "it is empty"
-            raise BadInput(f"The catalogue {path} cannot be read: {reason}. {again}") from None
+            raise BadInput(f"The catalogue {path} cannot be read: {reason}. {_AGAIN}") from None
         try:
-            header = msgspec.json.decode(head, type=Header)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
-            raise BadInput(f"{path} is no catalogue that this build can read: {e}. {again}") from None
-        end = max((at + size for at, size in header.parts.values()), default=0)
-        if len(mapped) != end + _CHECKSUM_BYTES:
-            raise BadInput(
-                f"The catalogue {path} is damaged: it should have {end + _CHECKSUM_BYTES} bytes and has "
-                f"{len(mapped)}. {again}"
-            )
-        found, said = checksum(mapped, end), int.from_bytes(mapped[end:], "little")
-        if found != said:
-            raise BadInput(
-                f"The catalogue {path} is damaged: its checksum is {found:08x} and should be {said:08x}. "
-                f"{again}"
-            )
-        return cls(header, mapped)
+            environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
+            with environment.begin() as transaction:
+                header = msgspec.json.decode(transaction.get(_HEADER) or b"", type=Header)
+        except (lmdb.Error, msgspec.DecodeError) as e:
+            raise BadInput(f"{path} is no catalogue that this build can read: {e}. {_AGAIN}") from None
+        return cls(environment, header)
 
-    def find(self, ids: Sequence[str]) -> tuple[I64, Known]:
-        """Where the record of each id begins, and which ids are known; the others' places mean nothing.
+    def get(self, video_id: str) -> VideoFacts | None:
+        """Return what is known of one video; `None` if it is not in the file."""
+        return self.lookup((video_id,)).get(video_id)
+
+    def lookup(self, ids: Iterable[str]) -> dict[str, VideoFacts]:
+        """Return what is known of many videos, without those that are not in the file."""
+        facts = {}
+        with self._environment.begin(buffers=True) as transaction:
+            get = transaction.get
+            for video_id in ids:
+                if (value := get(video_id.encode())) is not None:
+                    facts[video_id] = _decode(value)
+        return facts
+
+
+class CatalogueWriter:
+    """Writes a file, and replaces the one at its path in one step; processes that opened the old one keep it.
+
+    As a context manager: an unfinished file is removed.
+
+    Args:
+        path: in a folder that exists.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._unsorted, self._draft = (
+            path.with_name(f"{path.name}.{os.getpid()}.{name}") for name in ("unsorted", "draft")
+        )
+        with self._writable():
+            self._environment = _create(self._unsorted)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._environment.close()
+        self._unsorted.unlink(missing_ok=True)
+        self._draft.unlink(missing_ok=True)
+
+    def add(self, videos: Iterable[Video]) -> None:
+        """Add videos. Of two with one id the later one counts.
+
+        Raises:
+            BadInput: the file cannot be written, or would be too large.
+        """
+        rest = iter(videos)
+        while batch := list(islice(rest, BATCH)):
+            items = [(v.video_id.encode(), _encode((v.duration_s, v.author_id, v.tag))) for v in batch]
+            items.sort(key=itemgetter(0))
+            with self._writable(), self._environment.begin(write=True) as transaction:
+                transaction.cursor().putmulti(items)
+
+    def finish(self, *, cursor: str = "") -> Header:
+        """Write the file in the order of its ids, which fills its pages, and replace the old one.
 
         Args:
-            ids: at least one; no control characters in them.
+            cursor: see `Header`.
+
+        Raises:
+            BadInput: the file cannot be written.
         """
-        header, records = self.header, self._records
-        words, sizes = words_of(ids)
-        hashes = hashes_of(words, sizes, header.seed)
-        shifts = self._shifts.take(buckets_of(hashes, header.buckets))
-        places = self._places.take(slots_of(hashes, shifts, header.slots)).astype(np.int64)
-        known: Known = records.take(places + 1).astype(np.uint8) == (sizes - 1).astype(np.uint8)
-        for at, word in enumerate(words, RECORD_WORDS):
-            equal = records.take(places + at) == word
-            if at > RECORD_WORDS:
-                equal |= word == 0  # this id ends before; that the record's does too, its length says
-            known &= equal
-        return places, known
+        with self._writable():
+            packed = _create(self._draft)
+            with (
+                contextlib.closing(packed),
+                self._environment.begin() as source,
+                packed.begin(write=True) as target,
+            ):
+                header = Header(videos=source.stat()["entries"], cursor=cursor)
+                target.put(_HEADER, msgspec.json.encode(header))
+                target.cursor().putmulti(source.cursor(), append=True)
+            with self._draft.open("r+b") as file:
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    checksum = _checksum(content, len(content))
+                file.seek(0, os.SEEK_END)
+                file.write(checksum)
+                file.flush()
+                os.fsync(file.fileno())
+            self._draft.replace(self._path)
+        return header
 
-    def count(self, ids: Sequence[str]) -> int:
-        """How many of the ids are known."""
-        return int(self.find(ids)[1].sum()) if ids else 0
-
-    def videos(self, ids: Sequence[str]) -> dict[str, Video]:
-        """The entries of the ids that are known."""
-        if not ids:
-            return {}
-        places, known = self.find(ids)
-        members = self._records.take(places + 1)
-        return {
-            video_id: self._entry(video_id, duration, author, tag)
-            for video_id, there, duration, author, tag in zip(
-                ids,
-                known.tolist(),
-                self._durations.take(places).tolist(),
-                (members >> np.uint64(32)).tolist(),
-                (members >> np.uint64(8) & np.uint64(MAX_TAGS)).tolist(),
-                strict=True,
-            )
-            if there
-        }
-
-    def video(self, video_id: str) -> Video | None:
-        """The entry of one id."""
-        header, raw = self.header, video_id.encode()
-        hashed = hash_of(raw, header.seed)
-        shift = self._shifts.item((hashed >> 32) * header.buckets >> 32)
-        place = self._places.item(slot_of(hashed, shift, header.slots))
-        members = self._records.item(place + 1)
-        begin = header.parts["records"][0] + 8 * (place + RECORD_WORDS)
-        if members & 0xFF != len(raw) - 1 or self._mapped[begin : begin + len(raw)] != raw:
-            return None
-        return self._entry(video_id, self._durations.item(place), members >> 32, members >> 8 & MAX_TAGS)
-
-    def _entry(self, video_id: str, duration: float, author: int, tag: int) -> Video:
-        # A copy is not checked as a new entry would be; it was, when the file was made.
-        video: Video = _BLANK.__copy__()
-        _set(video, "video_id", video_id)
-        if duration:
-            _set(video, "duration_s", duration)
-        if author:
-            _set(video, "author_id", self._author(author))
-        if tag:
-            _set(video, "tag", self._tag(tag))
-        return video
+    @contextlib.contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, lmdb.Error) as e:
+            reason = e.strerror if isinstance(e, OSError) else str(e).rpartition(": ")[2]
+            raise BadInput(f"The catalogue {self._path} cannot be written: {reason}.") from None
 
 
-def checksum(data: mmap.mmap, end: int) -> int:
-    """Of the first `end` bytes."""
-    found = 0
-    with memoryview(data) as view:
-        for at in range(0, end, _PIECE):
-            found = zlib.crc32(view[at : min(at + _PIECE, end)], found)
-    return found
+def _create(path: Path) -> lmdb.Environment:
+    # Durable by one fsync at the end: until then a crash leaves a draft and nothing else.
+    return lmdb.open(str(path), subdir=False, map_size=MAP_BYTES, lock=False, sync=False)
 
 
-def _names(mapped: mmap.mmap, begin: int, ends: U64) -> Callable[[int], str]:
-    """The n-th name, counted from 1."""
-
-    @lru_cache(NAMES)
-    def name(number: int) -> str:
-        before = ends.item(number - 2) if number > 1 else 0
-        return mapped[begin + before : begin + ends.item(number - 1)].decode()
-
-    return name
+def _checksum(content: mmap.mmap, size: int) -> bytes:
+    with memoryview(content) as view:
+        return zlib.crc32(view[:size]).to_bytes(_CHECKSUM_BYTES, "little")

@@ -1,4 +1,4 @@
-"""`python -m service catalogue`: makes the file that all workers map, and says what is in one."""
+"""`python -m service catalogue`: builds the file that all workers map, and checks one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,12 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from models.errors import BadInput
 from models.schema import Video
-from service.catalogue.file import CatalogueFile
-from service.catalogue.layout import Header
-from service.catalogue.writer import CatalogueWriter
+from service.catalogue.file import CatalogueFile, CatalogueWriter, Header
 from service.settings import Settings
 from service.state import RedisStore
 
 STEP: Final = 10_000
-"""Lines between two looks at the progress."""
+"""Lines between two steps of the progress bar."""
 
 _decode: Final = msgspec.json.Decoder(Video).decode
 
@@ -33,17 +31,17 @@ def build(out: Path, *, source: str | None, store: str | None) -> None:
     Args:
         out: the file; its folder exists.
         source: NDJSON of videos, `-` for standard input; of two lines with one id the later one counts.
-        store: URL of the store whose catalogue is meant if there is no `source`; `None` is the setting.
+        store: URL of the store whose catalogue is read if there is no `source`; `None` is the setting.
 
     Raises:
-        BadInput: it is not said where the videos are, a line is none, or the file cannot be written.
-        StoreUnavailable: the store is away.
+        BadInput: no source is given, a line is no video, or the file cannot be written.
+        StoreUnavailable: the store cannot be reached.
     """
     if source is not None and store is not None:
         raise BadInput("Give --source or --store, not both.")
     settings = Settings.read(store=store)
     if source is None and settings.store is None:
-        raise BadInput("Where are the videos? Give --source FILE, or --store URL (or set REELRANK_STORE).")
+        raise BadInput("No source of videos: give --source FILE or --store URL, or set REELRANK_STORE.")
     text = TextColumn("{task.completed:,.0f} videos")
     with (
         CatalogueWriter(out) as writer,
@@ -53,29 +51,29 @@ def build(out: Path, *, source: str | None, store: str | None) -> None:
         if source is None:
             header = asyncio.run(_from_store(writer, settings, lambda n: bar.advance(task, n)))
         else:
-            for videos in _parts(source):
+            for videos in _batches(source):
                 writer.add(videos)
                 bar.advance(task, len(videos))
             header = writer.finish()
-    print(_said(out, header))
+    print(_summary(out, header))
 
 
 def check(file: Path) -> None:
-    """Read all of a file and print what is in it.
+    """Verify a file's checksum and print what is in it.
 
     Raises:
-        BadInput: it cannot be read, is none of ours, or is damaged.
+        BadInput: it cannot be read, is no catalogue file, or is damaged.
     """
-    print(_said(file, CatalogueFile.open(file).header))
+    print(_summary(file, CatalogueFile.open(file).header))
 
 
-def _said(file: Path, header: Header) -> str:
-    since = f"; what the store took later is read from there ({header.cursor})" if header.cursor else ""
+def _summary(file: Path, header: Header) -> str:
+    since = f"; later changes are read from the store ({header.cursor})" if header.cursor else ""
     return f"{file}: {header.videos:,} videos, {file.stat().st_size / 2**20:,.1f} MiB{since}"
 
 
 async def _from_store(writer: CatalogueWriter, settings: Settings, advance: Callable[[int], None]) -> Header:
-    assert settings.store is not None, "build() has seen to it"
+    assert settings.store is not None, "checked by build()"
     store = RedisStore.open(settings.store, sequence_ttl_s=settings.retention_s)
     cursor = ""
     try:
@@ -88,7 +86,7 @@ async def _from_store(writer: CatalogueWriter, settings: Settings, advance: Call
     return writer.finish(cursor=cursor)
 
 
-def _parts(source: str) -> Iterator[list[Video]]:
+def _batches(source: str) -> Iterator[list[Video]]:
     if source == "-":
         yield from _read(sys.stdin.buffer, "standard input")
         return
@@ -101,8 +99,8 @@ def _parts(source: str) -> Iterator[list[Video]]:
 
 def _read(file: BinaryIO, name: str) -> Iterator[list[Video]]:
     lines = enumerate(file, 1)
-    while part := list(islice(lines, STEP)):
-        yield [_video(line, number, name) for number, line in part if line.strip()]
+    while batch := list(islice(lines, STEP)):
+        yield [_video(line, number, name) for number, line in batch if line.strip()]
 
 
 def _video(line: bytes, number: int, name: str) -> Video:
