@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from service.http.auth import Keys
 from service.server.sockets import listening, reserved
-from service.server.supervisor import Workers
+from service.server.supervisor import Supervisor
 from service.server.worker import run_worker
 from service.settings import Settings
 from service.state import EmbeddedServer, RedisStore
@@ -73,7 +73,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
             first.close()
             stack.enter_context(shared_metrics(settings.data_dir, port))
             with reserved(host, port):
-                Workers(settings, host, port, workers).run(ready)
+                Supervisor(settings, host, port, workers).run(ready)
 
 
 def exposed(settings: Settings, host: str) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""Processes and sockets: the worker, the supervisor of several workers, HTTP/1.1 on the wire."""
+"""Processes and sockets: a worker, the supervisor of several, and HTTP/1.1 on the wire."""

@@ -1,4 +1,9 @@
-"""Several worker processes: started, watched, restarted, stopped."""
+"""Several worker processes: started, watched, restarted, stopped.
+
+Not uvicorn's supervisor (0.54): its workers go on serving after their parent was killed, it restarts workers
+with a wrong configuration for ever instead of ending with exit code 2, and it gives workers no stable index
+to name their metrics files after.
+"""
 
 from __future__ import annotations
 
@@ -28,28 +33,28 @@ log = logging.getLogger("reelrank.workers")
 _spawn: Final = multiprocessing.get_context("spawn")  # a fork would share the threads and locks of its parent
 
 TICK_S: Final = 0.2
-RESTART_S: Final = 1.0
-"""A worker that died is started again, but not more often than this."""
+MIN_UPTIME_S: Final = 1.0
+"""A worker that died is replaced no sooner than this after it was started."""
 
-BAD: Final = 2
-"""Exit code of a worker that has said what is wrong and would fail again."""
+EXIT_CONFIG_ERROR: Final = 2
+"""Exit code of a worker that would fail again; it has printed the reason."""
 
 
 @dataclass(slots=True)
 class _Worker:
     process: SpawnProcess
-    news: Connection
-    born: float
+    ready_pipe: Connection
+    started_at: float
     ready: bool = False
 
 
-class Workers:
-    """N processes on one port.
+class Supervisor:
+    """N worker processes on one port.
 
     Args:
-        settings: the same for all.
+        settings: of every worker.
         host: to listen on.
-        port: the same for all; each has a socket of its own on it.
+        port: of every worker; each has a socket of its own on it.
         count: N.
     """
 
@@ -62,48 +67,45 @@ class Workers:
         self._stopping = False
 
     def run(self, ready: Ready) -> None:
-        """Run them until SIGTERM or Ctrl-C.
+        """Run the workers until SIGTERM or Ctrl-C.
 
         Args:
             ready: called once, when every worker answers.
 
         Raises:
-            NotReady: a worker could not start; it has said why.
+            NotReady: a worker could not start; it has printed the reason.
         """
         signals = (signal.SIGTERM, signal.SIGINT)
-        before = [(number, signal.signal(number, self._stop)) for number in signals]
+        previous = [(number, signal.signal(number, self._stop)) for number in signals]
         announced = False
         try:
-            self._workers = [self._start(place) for place in range(self._count)]
+            self._workers = [self._start(index) for index in range(self._count)]
             while not self._stopping:
-                version = self._listen()
+                version = self._poll_ready()
                 if not announced and all(worker.ready for worker in self._workers):
                     announced = True
                     ready(version)
                 self._replace_dead()
         finally:
-            self._end()
-            for number, handler in before:
+            self._stop_all()
+            for number, handler in previous:
                 signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
 
-    def _start(self, place: int) -> _Worker:
-        ours, theirs = _spawn.Pipe(duplex=False)
-        process = _spawn.Process(
-            target=_work,
-            args=(self._settings, self._host, self._port, theirs, os.getpid(), place),
-            daemon=True,
-        )
+    def _start(self, index: int) -> _Worker:
+        receiver, sender = _spawn.Pipe(duplex=False)
+        args = (self._settings, self._host, self._port, sender, os.getpid(), index)
+        process = _spawn.Process(target=_work, args=args, daemon=True)
         process.start()
-        theirs.close()
-        return _Worker(process, ours, time.monotonic())
+        sender.close()
+        return _Worker(process, receiver, time.monotonic())
 
-    def _listen(self) -> str | None:
-        """Hear which workers are ready, or wait a tick."""
+    def _poll_ready(self) -> str | None:
+        """Wait a tick for workers to get ready or die; return the version that one of them has loaded."""
         version: str | None = None
-        starting = {worker.news: worker for worker in self._workers if not worker.ready}
+        starting = {worker.ready_pipe: worker for worker in self._workers if not worker.ready}
         if not starting:
             wait([worker.process.sentinel for worker in self._workers], TICK_S)
         for connection in wait(list(starting), TICK_S):
@@ -112,46 +114,45 @@ class Workers:
             try:
                 version = connection.recv()
                 worker.ready = True
-            except EOFError:  # it died; `_replace_dead` sees to it
+            except EOFError:  # it died; `_replace_dead` handles it
                 worker.process.join(TICK_S)
         return version
 
     def _replace_dead(self) -> None:
-        for place, worker in enumerate(self._workers):
+        for index, worker in enumerate(self._workers):
             if self._stopping or worker.process.is_alive():
                 continue
-            mark_process_dead(place)  # type: ignore[no-untyped-call]
+            mark_process_dead(index)  # type: ignore[no-untyped-call]
             code = worker.process.exitcode
-            if not worker.ready and code == BAD:
+            if not worker.ready and code == EXIT_CONFIG_ERROR:
                 raise NotReady("A worker could not start.")
             log.error("a worker died; restarting it", extra={"pid": worker.process.pid, "exit_code": code})
-            time.sleep(max(0.0, worker.born + RESTART_S - time.monotonic()))
-            self._workers[place] = self._start(place)
+            time.sleep(max(0.0, worker.started_at + MIN_UPTIME_S - time.monotonic()))
+            self._workers[index] = self._start(index)
 
-    def _end(self) -> None:
-        """SIGTERM to all, then SIGKILL to those that outlive their grace."""
-        settings = self._settings
+    def _stop_all(self) -> None:
+        """Send SIGTERM to all workers, then SIGKILL to those that exceed their grace period."""
         for worker in self._workers:
             worker.process.terminate()
-        last = time.monotonic() + settings.drain_s + settings.grace_s + 2.0
+        deadline = time.monotonic() + self._settings.drain_s + self._settings.grace_s + 2.0
         for worker in self._workers:
-            worker.process.join(max(0.0, last - time.monotonic()))
+            worker.process.join(max(0.0, deadline - time.monotonic()))
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
 
 
-def _work(settings: Settings, host: str, port: int, news: Connection, parent: int, place: int) -> None:
-    """A worker process' main."""
+def _work(settings: Settings, host: str, port: int, ready_pipe: Connection, parent: int, index: int) -> None:
+    """Run as the main function of a worker process."""
     logs.configure(settings.log_level, settings.log_format)
-    # Files of counts are named after the place, not the process: whoever takes a dead worker's place counts
-    # on from where it ended, and a worker that dies again and again leaves no heap of files.
-    prometheus_values.ValueClass = prometheus_values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
+    # Metrics files are named after the index, not the process: a replacement continues the counts of the
+    # worker that died, and a worker that dies again and again leaves no pile of files.
+    prometheus_values.ValueClass = prometheus_values.MultiProcessValue(lambda: index)  # type: ignore[no-untyped-call]
     # Ctrl-C reaches the whole process group; the parent turns it into SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with listening(host, port, shared=True) as sock:
-            run_worker(settings, sock, news.send, signals=(signal.SIGTERM,), parent=parent)
+            run_worker(settings, sock, ready_pipe.send, signals=(signal.SIGTERM,), parent=parent)
     except ReelrankError as e:
         print(f"reelrank: {e}", file=sys.stderr, flush=True)
-        sys.exit(BAD)
+        sys.exit(EXIT_CONFIG_ERROR)

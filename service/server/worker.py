@@ -1,4 +1,4 @@
-"""One process that answers requests."""
+"""One worker: a process that answers requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import uvicorn
 import uvloop
 
 from service.app import create_app, open_services
-from service.server.slow_clients import patient
+from service.server.http_protocol import with_header_timeout
 from service.services import Services
 from service.settings import Settings
 from service.state import RedisStore
@@ -26,15 +26,15 @@ from service.state import RedisStore
 log = logging.getLogger("reelrank.worker")
 
 Ready = Callable[[str | None], None]
+"""Called with the version of the loaded bundle when requests are answered."""
 
 PARENT_POLL_S: Final = 0.5
 
 KEEP_ALIVE_S: Final = 75
-"""Longer than clients keep idle connections, so that it is they who close them."""
-
+"""Longer than clients keep idle connections, so that clients close them, not the service."""
 
 GC_THRESHOLD: Final = (20_000, 10, 10)
-"""A slate of 200 makes about a thousand objects and no cycles; the default would look for some at each."""
+"""A slate of 200 makes about a thousand objects and no cycles; the default would scan for some at each."""
 
 
 def run_worker(
@@ -45,69 +45,64 @@ def run_worker(
     signals: tuple[Signals, ...],
     parent: int | None = None,
 ) -> None:
-    """Serve on a listening socket until one of the signals comes.
+    """Serve on a listening socket until a signal arrives.
 
     Args:
         settings: with the store's URL.
-        sock: listening; closed when no more connections are taken.
-        ready: called with the bundle's version when requests are answered.
+        sock: listening; closed when no more connections are accepted.
+        ready: called once.
         signals: the first begins the shutdown, the second ends it at once.
-        parent: stop when it is gone.
+        parent: stop when this process is gone.
 
     Raises:
-        BundleError, BadInput: see `open_services`.
+        BundleError, BadInput: as `open_services`.
     """
+
+    async def serve() -> None:
+        assert settings.store is not None, "the command `serve` has set the embedded server's URL"
+        store = RedisStore.open(
+            settings.store,
+            sequence_length=settings.sequence_length,
+            idempotency_window_s=settings.idempotency_window_s,
+            sequence_ttl_s=settings.retention_s,
+        )
+        async with open_services(settings, store) as services:
+            gc.collect()
+            gc.freeze()  # what is loaded stays: later collections skip it
+            gc.set_threshold(*GC_THRESHOLD)
+            server = Server(services, ready, signals)
+            watch = asyncio.create_task(_stop_with_parent(server, parent))
+            try:
+                await server.serve(sockets=[sock])
+            finally:
+                watch.cancel()
+                log.info("stopped", extra={"pid": os.getpid()})
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, sock, ready, signals, parent))
-
-
-async def _serve(
-    settings: Settings,
-    sock: socket.socket,
-    ready: Ready,
-    signals: tuple[Signals, ...],
-    parent: int | None,
-) -> None:
-    assert settings.store is not None, "serve() has put the embedded server's URL here"
-    store = RedisStore.open(
-        settings.store,
-        sequence_length=settings.sequence_length,
-        idempotency_window_s=settings.idempotency_window_s,
-        sequence_ttl_s=settings.retention_s,
-    )
-    async with open_services(settings, store) as services:
-        gc.collect()
-        gc.freeze()  # what is loaded stays: collections need not look at it again
-        gc.set_threshold(*GC_THRESHOLD)
-        server = Server(services, ready, signals)
-        watch = asyncio.create_task(_follow_parent(server, parent))
-        try:
-            await server.serve(sockets=[sock])
-        finally:
-            watch.cancel()
-            log.info("stopped", extra={"pid": os.getpid()})
+        runner.run(serve())
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with our order of shutting down.
+    """uvicorn with our order of shutting down.
 
-    On the first signal the service is not ready at once, goes on serving for `drain_s`, then takes no more
-    connections and lets requests in flight finish for at most `grace_s`. uvicorn's own handling would
-    raise the signal again at the end, and the store would be left without a goodbye.
+    On the first signal the service is not ready at once, goes on serving for `drain_s`, then accepts no more
+    connections and lets requests in flight finish for at most `grace_s`. uvicorn's own handling would raise
+    the signal again at the end, before the store is closed.
     """
 
     def __init__(self, services: Services, ready: Ready, signals: tuple[Signals, ...]) -> None:
+        settings = services.settings
         super().__init__(
             uvicorn.Config(
                 create_app(services),
-                http=patient(services.settings.body_timeout_s),
+                http=with_header_timeout(settings.body_timeout_s),
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=math.ceil(services.settings.grace_s),
+                timeout_graceful_shutdown=math.ceil(settings.grace_s),
             )
         )
         self._services = services
@@ -115,14 +110,14 @@ class Server(uvicorn.Server):
         self._signals = signals
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take connections, then tell that we do."""
+        """Accept connections, then report that the service is ready."""
         await super().startup(sockets)
         log.info("ready", extra={"pid": os.getpid(), "version": self._services.slot.version})
         self._ready(self._services.slot.version)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Only a main thread can; elsewhere whoever runs the server calls `stop`."""
+        """Handle the signals while in the context. Outside the main thread the caller uses `stop`."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -136,19 +131,17 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def stop(self) -> None:
-        """Begin the shutdown; the second call ends it at once."""
+        """Begin the shutdown; a second call ends it at once."""
         if self._services.draining:
             self.should_exit = self.force_exit = True
             return
         self._services.draining = True
-        log.info("stopping", extra={"pid": os.getpid(), "drain_s": self._services.settings.drain_s})
-        asyncio.get_running_loop().call_later(
-            self._services.settings.drain_s, setattr, self, "should_exit", True
-        )
+        drain_s = self._services.settings.drain_s
+        log.info("stopping", extra={"pid": os.getpid(), "drain_s": drain_s})
+        asyncio.get_running_loop().call_later(drain_s, setattr, self, "should_exit", True)
 
 
-async def _follow_parent(server: Server, parent: int | None) -> None:
-    """A worker whose parent was killed has nobody who would ever stop it."""
+async def _stop_with_parent(server: Server, parent: int | None) -> None:
     while parent is None or os.getppid() == parent:
         await asyncio.sleep(PARENT_POLL_S)
     server.stop()

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from service.server.strict_protocol import MAX_HEAD_BYTES
+from service.server.http_protocol import MAX_HEAD_BYTES
 from tests.service.running import Service, event
 
 LABEL = b"POST /label HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
