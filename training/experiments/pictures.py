@@ -1,0 +1,215 @@
+"""The pictures of each kind of report, drawn from its JSON by the functions of `plots.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from training.experiments import plots
+from training.experiments.plots import BLUE, GREY, LIGHT, ORANGE, RED, Interval, Series
+from training.experiments.render import SIGNIFICANT, Json, p_value
+
+KINDS: Final = {"reference": GREY, "encoder": ORANGE, "label": BLUE}
+"""Colours of the audit: rankings without a model, rankers, and label makers."""
+CANDIDATES: Final = {"author": BLUE, "tag": ORANGE, "unrelated": GREY, "similar": RED}
+
+
+def draw(folder: Path, kind: str, report: Json) -> None:
+    """Draw every picture of a report into its folder; a kind without pictures draws none."""
+    match kind:
+        case "labels":
+            _labels(folder, report)
+        case "watch_time":
+            _watch_time(folder, report)
+        case "objectives":
+            titles = {"auc": "mean AUC over the objectives", "gauc": "mean GAUC over the objectives"}
+            _metric_bars(folder / "bars.png", _fitted(report), titles, "gradcraft")
+        case "audit":
+            _audit(folder, report)
+
+
+def _labels(folder: Path, report: Json) -> None:
+    fitted, k = _fitted(report), report["cuts"][-1]
+    rows = [row for row in fitted if not row["ablation"]] or fitted
+    titles = {f"nwtg@{k}": f"NWTG@{k}", f"neg@{k}": f"NEG@{k}", f"ds@{k}": f"DS@{k}, s"}
+    _metric_bars(folder / "bars.png", fitted, titles, "labelcraft")
+    _durations(folder / "durations.png", rows, report["histogram"], k)
+    _frontier(folder / "front.png", rows, report["front"], titles)
+    for row in rows:
+        if "curves" in row:
+            _learning(folder / "learning.png", row["curves"])
+    surfaces = {
+        name + note: (surface["duration_s"], surface["watch_time_s"], surface[key])
+        for name, surface in report.get("surfaces", {}).items()
+        for key, note in {"plain": "", "liked": "\nwith explicit feedback"}.items()
+        if key in surface
+    }
+    if surfaces:
+        title = "Label of an exposure (first seed)"
+        plots.heat_maps(folder / "labels.png", surfaces, title, ("duration, s", "watch time, s"))
+
+
+def _durations(path: Path, rows: Sequence[Json], histogram: Json, k: int) -> None:
+    edges = histogram["edges_s"]
+    middle = [edge + (edges[1] - edges[0]) / 2 for edge in edges]
+    logged = Series(middle, _shares(histogram["exposed"]), ORANGE, "outline")
+    panels = {row["method"]: [Series(middle, _shares(row["histogram"]), BLUE, "bar"), logged] for row in rows}
+    title = f"Durations of the {k} best; orange: all exposures of the same users. The last bar is open"
+    plots.small_multiples(path, panels, title, ("duration, s", "share"), log=True)
+
+
+def _shares(counts: Sequence[float]) -> list[float]:
+    return [count / max(sum(counts), 1) for count in counts]
+
+
+def _frontier(path: Path, rows: Sequence[Json], front: Json | None, titles: Mapping[str, str]) -> None:
+    points = []
+    for row in rows:
+        x, y, size = (row["metrics"][metric] for metric in titles)
+        stds = x["std"] or 0.0, y["std"] or 0.0
+        points.append(plots.Point(row["method"], x["mean"], y["mean"], *stds, size["mean"]))
+    nwtg, neg, ds = titles
+    line = [(point[nwtg]["mean"], point[neg]["mean"]) for point in front["points"]] if front else []
+    title = f"Cross: ± standard deviation over the seeds; circle: {titles[ds]}; grey: interpolated rankings"
+    plots.scatter(path, points, line, "labelcraft", (titles[nwtg], titles[neg]), title)
+
+
+def _learning(path: Path, curves: Sequence[Sequence[Json]]) -> None:
+    recorded = dict.fromkeys(name for curve in curves for epoch in curve for name in epoch)
+    metrics = [name for name in recorded if name in ("usage_time", "engagement", "duration_spread", "nwtg")]
+    panels = {
+        name.replace("_", " "): [
+            Series([epoch["epoch"] + 1 for epoch in curve], [epoch.get(name) for epoch in curve], f"C{seed}")
+            for seed, curve in enumerate(curves)
+        ]
+        for name in metrics
+    }
+    title = "LabelCraft's objectives on the meta days and NWTG on the early-stop days, a line for each seed"
+    plots.small_multiples(path, panels, title, ("epoch", ""), size=(2.9, 2.4), shared_y=False)
+
+
+def _watch_time(folder: Path, report: Json) -> None:
+    rows = _fitted(report)
+    titles = {"mae_s": "MAE, s (lower is better)", "xauc": "XAUC (higher is better)"}
+    _metric_bars(folder / "bars.png", rows, titles, "lda")
+    curves = {"actual mean": GREY, "actual median": LIGHT, "predicted mean": ORANGE}
+    panels = {}
+    for row in rows:
+        columns = {name: [g[f"{name.replace(' ', '_')}_s"] for g in row["by_duration"]] for name in curves}
+        panels[row["method"]] = [
+            Series(range(len(y)), y, curves[name], label=name) for name, y in columns.items()
+        ]
+    title = "Mean predicted and actual watch time by duration group (first seed)"
+    ticks = [f"{group['from_s']:.0f}" for group in rows[0]["by_duration"]]
+    labels = ("from duration, s", "watch time, s")
+    plots.small_multiples(folder / "predicted.png", panels, title, labels, ticks=ticks)
+    if any("calibration" in row for row in rows):
+        _reliability(folder / "reliability.png", [row for row in rows if "calibration" in row])
+    for row in rows:
+        if "anchors" in row:
+            _anchors(folder / "anchors.png", row["anchors"])
+
+
+def _reliability(path: Path, rows: Sequence[Json]) -> None:
+    levels = rows[0]["calibration"]["levels"]
+    panels = {}
+    for row in rows:
+        below = {
+            g: share for g, share in enumerate(row["calibration"]["below_by_octile"]) if share is not None
+        }
+        panels[row["method"]] = [
+            Series(list(below), [share[i] for share in below.values()], BLUE) for i in range(len(levels))
+        ]
+    title = "Share of exposures below the predicted p10, p50 and p90; grey: calibrated"
+    labels = ("duration group, short to long", "share below")
+    plots.small_multiples(path, panels, title, labels, y_limits=(0.0, 1.0), reference=levels)
+
+
+def _anchors(path: Path, anchors: Json) -> None:
+    edges = [0, *anchors["edges_s"]]
+    names = [f"{low:.0f} to {high:.0f} s" for low, high in pairwise(edges)] + [f"from {edges[-1]:.0f} s"]
+    panels = {}
+    for g, (name, ratio, share) in enumerate(zip(names, anchors["ratio"], anchors["share"], strict=True)):
+        panels[name] = [Series([min(r, 2.5) for r in ratio], share, ORANGE, "stem")]
+        if "histogram" in anchors:
+            density = anchors["histogram"][g]
+            scale = max(share) / max(*density, 1e-9)
+            middle = [2.5 * (i + 0.5) / len(density) for i in range(len(density))]
+            panels[name].insert(0, Series(middle, [scale * value for value in density], LIGHT, "bar"))
+    title = "Anchors by duration group: mean watch ratio (cut at 2.5) and share of the train exposures"
+    plots.small_multiples(path, panels, title, ("watch ratio", "share"), shared_y=False)
+
+
+def _audit(folder: Path, report: Json) -> None:
+    rows, window = report["rows"], report["window"]
+    for key in ("duration", "popularity"):
+        names = [group["name"] for group in window[f"{key}_groups"]]
+        shares, gains = {}, {}
+        for row in rows:
+            share, logged, ndcg, chance = (row[key][name] for name in ("share", "logged", "ndcg", "chance"))
+            ratio = [min(s / n, 3.0) if n else None for s, n in zip(share, logged, strict=True)]
+            gain = [None if a is None else a - b for a, b in zip(ndcg, chance, strict=True)]
+            shares[row["name"]] = [Series(range(len(names)), ratio, KINDS[row["kind"]], "bar")]
+            gains[row["name"]] = [Series(range(len(names)), gain, KINDS[row["kind"]], "bar")]
+        for suffix, panels, title, level in (
+            ("", shares, f"Share shown / share logged by {key} (cut at 3)", 1.0),
+            ("-ndcg", gains, f"nDCG of each group minus that of a random order, by {key}", 0.0),
+        ):
+            title += "; grey: references, orange: rankers, blue: label makers"
+            path = folder / f"{key}{suffix}.png"
+            plots.small_multiples(path, panels, title, ("", ""), ticks=names, reference=[level])
+    if window["user_groups"] is not None:
+        _users(folder / "users.png", [row for row in rows if row["kind"] != "label"])
+    probes = {
+        f"{row['name']}: {output}": [
+            Interval(kind, probe["change"], tuple(probe["ci"]), CANDIDATES[kind])
+            for kind, probe in kinds.items()
+        ]
+        for row in rows
+        for output, kinds in row["probe"].items()
+    }
+    if probes:
+        title = "Change of the prediction when a completed view in the sequence becomes a skip (95 % CI)"
+        plots.intervals(folder / "probe.png", probes, title)
+
+
+def _users(path: Path, rows: Sequence[Json]) -> None:
+    first, second = (group["name"] for group in rows[0]["users"]["groups"])
+    levels, gaps = [], []
+    for row in rows:
+        for group, color in zip(row["users"]["groups"], (BLUE, ORANGE), strict=True):
+            if group["nwtg"] is not None:
+                levels.append(Interval(row["name"], group["nwtg"], (group["nwtg"], group["nwtg"]), color))
+        if row["users"]["gap"] is not None:
+            gaps.append(Interval(row["name"], row["users"]["gap"], tuple(row["users"]["gap_ci"]), GREY))
+    title = f"NWTG of users with {first} (blue) and with {second} (orange)"
+    plots.intervals(path, {"NWTG": levels, "difference (95 % CI)": gaps}, title)
+
+
+def _metric_bars(path: Path, rows: Sequence[Json], titles: Mapping[str, str], reference: str) -> None:
+    panels: dict[str, list[Interval]] = {title: [] for title in titles.values()}
+    for row in rows:
+        for metric, title in titles.items():
+            mean, std = row["metrics"][metric]["mean"], row["metrics"][metric]["std"] or 0.0
+            value = float("nan") if mean is None else mean
+            color = ORANGE if row["method"] == reference else _color(row["against"].get(metric))
+            panels[title].append(Interval(row["method"], value, (value - std, value + std), color))
+    title = (
+        f"Mean ± standard deviation over the seeds; axes do not start at 0. Against {reference} (orange): "
+        "blue significantly worse, red significantly better, grey not significant"
+    )
+    plots.bars(path, panels, title)
+
+
+def _color(paired: Json | None) -> str:
+    if paired is None:
+        return LIGHT
+    if p_value(paired) >= SIGNIFICANT:
+        return GREY
+    return BLUE if paired["difference"] > 0 else RED
+
+
+def _fitted(report: Json) -> list[Json]:
+    return [row for row in report["rows"] if row["refused"] is None]
