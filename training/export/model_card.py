@@ -1,14 +1,15 @@
-"""The figures of a bundle as Markdown, for READMEs: what was fitted, how it was judged, what came out."""
+"""The model card of a bundle as Markdown: what it was fitted on, how it was evaluated, and its metrics."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from models.manifest import Evaluation, Manifest
 from models.store import BundleStore
 
-_ROWS = (
+_ROWS: Final = (
     ("MAE, s", "mae_s", ".2f"),
     ("RMSE, s", "rmse_s", ".2f"),
     ("XAUC", "xauc", ".4f"),
@@ -16,13 +17,16 @@ _ROWS = (
     ("NWTG@10", "nwtg@10", ".4f"),
     ("NEG@10", "neg@10", ".4f"),
     ("DS@10, s", "ds@10", ".1f"),
-    ("users@10", "users@10", "d"),
-    ("rows", "rows", "d"),
+    ("users with more than 10 exposures", "users@10", "d"),
+    ("exposures", "rows", "d"),
 )
 
 
 def card(bundles: Path) -> str:
-    """Markdown of the active bundle under `bundles`, ending with a newline.
+    """Return the model card of the active bundle as Markdown, ending with a newline.
+
+    Args:
+        bundles: folder of bundle versions with its `CURRENT`.
 
     Raises:
         BundleNotFound, CorruptBundle, ContractMismatch: see `Manifest.read`.
@@ -30,12 +34,13 @@ def card(bundles: Path) -> str:
     store = BundleStore(bundles)
     folder = store.path(store.current())
     manifest = Manifest.read(folder)
-    made = manifest.training
-    size = sum(f.stat().st_size for f in folder.iterdir())
+    training = manifest.training
+    size = sum(file.stat().st_size for file in folder.iterdir())
     lines = [
-        f"Bundle `{manifest.version}`, {size / 1e6:.1f} MB: {made.dataset}, {made.rows:,} exposures of "
-        f"{made.users:,} users up to {_time(made.watermark_ms)}; recipe `{made.recipe}`, seed {made.seed}, "
-        f"commit `{made.git_commit[:12]}`, on {made.machine}.",
+        f"Bundle `{manifest.version}`, {size / 1e6:.1f} MB, fitted on {training.dataset}: {training.rows:,} "
+        f"exposures of {training.users:,} users up to {_time(training.watermark_ms)}; recipe "
+        f"`{training.recipe}`, seed {training.seed}, commit `{training.git_commit[:12]}`, "
+        f"{training.machine}.",
         "",
     ]
     if manifest.evaluation is not None:
@@ -43,24 +48,24 @@ def card(bundles: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(judged: Evaluation, tab: str | None) -> list[str]:
-    columns = {"all rows": judged.metrics}
-    if tab is not None and tab in judged.by_tab:
-        columns[f"tab {tab}"] = judged.by_tab[tab]
+def _table(evaluation: Evaluation, tab: str | None) -> list[str]:
+    columns = {"all exposures": evaluation.metrics}
+    if tab is not None and tab in evaluation.by_tab:
+        columns[f"tab {tab}"] = evaluation.by_tab[tab]
     lines = [
-        f"The same recipe fitted before {_time(judged.fitted_before_ms)} and judged once on "
-        f"{_time(judged.from_ms)} to {_time(judged.to_ms)}, which it had not seen:",
+        f"Evaluation fit: the same recipe, fitted on the days before {_time(evaluation.fitted_before_ms)} "
+        f"and evaluated once on {_time(evaluation.from_ms)} to {_time(evaluation.to_ms)}.",
         "",
         "| | " + " | ".join(columns) + " |",
         "|---" * (1 + len(columns)) + "|",
     ]
     for title, key, form in _ROWS:
-        cells = [_cell(figures.get(key), form) for figures in columns.values()]
+        cells = [_cell(metrics.get(key), form) for metrics in columns.values()]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    for name, figures in judged.baselines.items():
+    for name, metrics in evaluation.baselines.items():
         keys = ["mae_s", *(f"mae_s.tab_{tab}" for _ in range(len(columns) - 1))]
-        cells = [_cell(figures.get(key), ".2f") for key in keys]
-        lines.append(f"| MAE of the {name} before the window, s | " + " | ".join(cells) + " |")
+        cells = [_cell(metrics.get(key), ".2f") for key in keys]
+        lines.append(f"| MAE of the {name} of the earlier days, s | " + " | ".join(cells) + " |")
     return lines
 
 
