@@ -11,13 +11,13 @@ from models.errors import BadInput
 from models.metrics import report
 from training.compare.labels._front import SHARES, beyond, mixes, places
 from training.compare.labels._judge import BINS_S, Window, rank_correlation
-from training.data import Interactions, SyntheticConfig, synthetic_world
+from training.data import Interactions, SyntheticConfig, simulate_log
 from training.labels import Scale
 
 
 @pytest.fixture(scope="module")
 def log() -> Interactions:
-    dataset = synthetic_world(SyntheticConfig(users=40, videos=120, exposures=1500, days=4), seed=0).dataset()
+    dataset = simulate_log(SyntheticConfig(users=40, videos=120, exposures=1500, days=4), seed=0).dataset()
     return dataset.interactions(dataset.vocabulary())
 
 

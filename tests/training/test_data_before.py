@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from training.data._kuairand_before import NUMBERS_BEFORE, SHRINKAGE, before_the_log
+from training.data.readers._kuairand_before import NUMBERS_BEFORE, SHRINKAGE, before_the_log
 
 LOG = pl.DataFrame({"user_id": ["1", "1", "2"], "timestamp_ms": [1000, 2000, 1500]})
 

@@ -237,9 +237,9 @@ class TestWhatIsRefused:
         [
             (("duration_ms", "play_time_ms"), 0.001, "looks like seconds"),
             (("duration_ms", "play_time_ms"), 1_000, "looks like microseconds"),
-            (("duration_ms",), 0.001, "two units"),
-            (("play_time_ms",), 0.001, "two units"),
-            (("play_time_ms",), 1_000, "two units"),
+            (("duration_ms",), 0.001, "different units"),
+            (("play_time_ms",), 0.001, "different units"),
+            (("play_time_ms",), 1_000, "different units"),
             (("time_ms",), 0.001, "seconds"),
             (("time_ms",), 1_000, "microseconds"),
         ],

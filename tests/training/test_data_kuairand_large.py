@@ -28,7 +28,7 @@ from tests.training.kuairand_csv import (
     write_kuairand,
 )
 from training.data import STREAMED, load, prepare
-from training.data._kuairand_large import write_release
+from training.data.readers._kuairand_large import write_release
 
 LOGS_1K = ("log_standard_4_08_to_4_21_1k", "log_standard_4_22_to_5_08_1k")
 LOGS_27K = tuple(
@@ -208,7 +208,7 @@ class TestWhatIsRefused:
         ("columns", "factor", "word"),
         [
             (("duration_ms", "play_time_ms"), 0.001, "looks like seconds"),
-            (("duration_ms",), 0.001, "two units"),
+            (("duration_ms",), 0.001, "different units"),
             (("time_ms",), 0.001, "seconds"),
         ],
     )
@@ -252,7 +252,7 @@ class TestWhatIsRefused:
 def test_in_parts_a_long_log_needs_half_the_memory_it_needs_as_a_whole(tmp_path: Path) -> None:
     source = long_log(tmp_path / "k", days=20, rows_of_day=20_000)
     parts = peak_mib(
-        "from training.data._kuairand_large import write_release; Path(sys.argv[2]).mkdir(); "
+        "from training.data.readers._kuairand_large import write_release; Path(sys.argv[2]).mkdir(); "
         "write_release('kuairand-1k', Path(sys.argv[1]), Path(sys.argv[2]), 20_000)",
         source,
         tmp_path / "parts",

@@ -220,8 +220,8 @@ class TestWhatIsRefused:
         [
             (("play_duration", "video_duration"), 0.001, "looks like seconds"),
             (("play_duration", "video_duration"), 1_000, "looks like microseconds"),
-            (("play_duration",), 0.001, "two units"),
-            (("video_duration",), 0.001, "two units"),
+            (("play_duration",), 0.001, "different units"),
+            (("video_duration",), 0.001, "different units"),
             (("timestamp",), 1_000, "milliseconds"),
             (("timestamp",), 0.001, "no time in Unix seconds"),
         ],

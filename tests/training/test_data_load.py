@@ -13,7 +13,7 @@ from models.errors import BadInput
 from models.features import FEEDBACK_COLUMNS, Exposures, context_arrays, feedback_matrix, sequence_arrays
 from models.schema import FLAGS, FeedbackEvent, Profile
 from models.vocabulary import UNKNOWN, Vocabulary
-from training.data import SyntheticConfig, load, prepare, synthetic_world
+from training.data import SyntheticConfig, load, prepare, simulate_log
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ class TestWhatIsRefused:
             ({"duration_s": [10.0, 10.0, 0.0]}, "row 3: `duration_s` must be above 0"),
             ({"duration_s": [10_000.0, 12_000.0, 3_000.0]}, "looks like milliseconds"),
             ({"duration_s": [10.0, 10.0, 90_000.0]}, "is the unit wrong"),
-            ({"watch_time_s": [4e3, 5e3, 6e3]}, "two units"),
+            ({"watch_time_s": [4e3, 5e3, 6e3]}, "different units"),
             ({"timestamp_ms": [1_700_000_000] * 3}, "is it in seconds"),
             ({"timestamp_ms": [1_700_000_000_000_000] * 3}, "is it in microseconds"),
             ({"user_id": ["a", "", "b"]}, "row 2: `user_id` is an empty id"),
@@ -260,7 +260,7 @@ class TestWhatIsRefused:
 
 
 def test_a_world_in_memory_is_the_world_on_disk(tmp_path: Path) -> None:
-    ours = synthetic_world(seed=5).dataset()
+    ours = simulate_log(seed=5).dataset()
     theirs = load(prepare("synthetic", None, tmp_path / "d", seed=5, progress=False).out)
     assert ours.info == theirs.info
     assert ours.log.equals(theirs.log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -80,10 +81,10 @@ def test_an_unknown_data_set_is_answered_with_the_known_ones(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"users": -1}', '{"colour": 1}', '{"users": 2, "videos": 2}'])
-def test_a_bad_config_of_the_world_is_one_line(tmp_path: Path, text: str) -> None:
+def test_a_bad_config_of_the_log_is_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.json"
     path.write_text(text)
-    with pytest.raises(BadInput, match=r"not a config of the synthetic world") as caught:
+    with pytest.raises(BadInput, match=r"not a config of the synthetic log") as caught:
         prepare("synthetic", path, tmp_path / "out", progress=False)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -104,8 +105,9 @@ def test_the_summary_is_one_line_for_people_and_json_for_machines(tmp_path: Path
 
 
 def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
-    config = tmp_path / "large.json"
-    config.write_text(SyntheticConfig(users=20_000, videos=2_000, exposures=2_000_000).model_dump_json())
+    config = tmp_path / "config.json"
+    os.mkfifo(config)
+    writer = os.open(config, os.O_RDWR)  # the command has begun its folder, and waits for this end
     parent = tmp_path / "data"
     code = (
         "import sys; from pathlib import Path; from training.data import prepare; "
@@ -116,8 +118,9 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     ) as process:
         while process.poll() is None and not (parent.is_dir() and any(parent.iterdir())):
             time.sleep(0.01)
-        assert process.poll() is None, "it ended before it could be interrupted"
+        assert process.poll() is None
         process.send_signal(signal.SIGINT)
+        os.close(writer)
         process.wait(timeout=60)
     assert process.returncode != 0
     assert list(parent.iterdir()) == []

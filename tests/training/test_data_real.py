@@ -11,8 +11,8 @@ import pytest
 from models.errors import BadInput
 from tests.training.real_data import KUAIRAND, needs_kuairand
 from training.data import Boundaries, Dataset, day_to_ms, load, ms_to_day, prepare, split_by_time
-from training.data._kuairand_before import NUMBERS_BEFORE
-from training.data._kuairand_rows import NUMBERS
+from training.data.readers._kuairand import NUMBERS
+from training.data.readers._kuairand_before import NUMBERS_BEFORE
 
 LOG = KUAIRAND / "log_standard_4_25_to_5_05_pure.parquet"
 OFFSET = 8.0

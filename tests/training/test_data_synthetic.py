@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from models.schema import FLAGS
-from training.data import SyntheticConfig, World, planted_utility, synthetic_world
-from training.data._synthetic_steps import PART, REPLAY, SKIP, WHOLE
+from training.data import SyntheticConfig, SyntheticLog, planted_utility, simulate_log
+from training.data.synthetic._steps import PART, REPLAY, SKIP, COMPLETE
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return synthetic_world(seed=7)
+def world() -> SyntheticLog:
+    return simulate_log(seed=7)
 
 
 def correlation(x: np.ndarray[tuple[int], np.dtype[np.float64]], y: object) -> float:
@@ -21,7 +21,7 @@ def correlation(x: np.ndarray[tuple[int], np.dtype[np.float64]], y: object) -> f
 
 def test_a_seed_makes_one_world() -> None:
     config = SyntheticConfig(users=30, videos=40, exposures=400)
-    one, same, other = (synthetic_world(config, seed) for seed in (1, 1, 2))
+    one, same, other = (simulate_log(config, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.watch_time_s, same.watch_time_s)
     np.testing.assert_array_equal(one.timestamp_ms, same.timestamp_ms)
     assert not np.array_equal(one.watch_time_s, other.watch_time_s)
@@ -29,7 +29,7 @@ def test_a_seed_makes_one_world() -> None:
 
 @pytest.mark.parametrize("users", [3, 600])
 def test_its_rows_are_the_rows_of_its_interactions(users: int) -> None:
-    world = synthetic_world(SyntheticConfig(users=users, videos=200, exposures=250), seed=3)
+    world = simulate_log(SyntheticConfig(users=users, videos=200, exposures=250), seed=3)
     data = world.dataset()
     rows = data.interactions(data.vocabulary())
     np.testing.assert_array_equal(rows.timestamp_ms, world.timestamp_ms)
@@ -38,44 +38,46 @@ def test_its_rows_are_the_rows_of_its_interactions(users: int) -> None:
     assert [rows.user_ids[u] for u in rows.user] == [f"u{u:0{len(str(users - 1))}d}" for u in world.user]
 
 
-def test_it_has_as_many_rows_as_asked_and_shows_nobody_a_video_twice(world: World) -> None:
+def test_it_has_as_many_rows_as_asked_and_shows_nobody_a_video_twice(world: SyntheticLog) -> None:
     assert len(world) == world.config.exposures
     assert len(set(zip(world.user.tolist(), world.video.tolist(), strict=True))) == len(world)
 
 
-def test_a_users_clock_only_goes_forward_and_stays_within_the_days(world: World) -> None:
+def test_a_users_clock_only_goes_forward_and_stays_within_the_days(world: SyntheticLog) -> None:
     same_user = world.user[1:] == world.user[:-1]
     assert (np.diff(world.timestamp_ms)[same_user] > 0).all()
     assert world.dataset().info.days[0] == world.config.start
     assert len(world.dataset().info.days) == world.config.days
 
 
-def test_interest_per_row_is_the_interest_of_the_pair(world: World) -> None:
+def test_interest_per_row_is_the_interest_of_the_pair(world: SyntheticLog) -> None:
     np.testing.assert_allclose(world.all_interest()[world.user, world.video], world.interest)
     assert 0 < world.interest.min() < world.interest.max() < 1
 
 
-def test_duration_is_a_confounder_it_moves_exposure_and_watch_time_but_not_interest(world: World) -> None:
+def test_duration_is_a_confounder_it_moves_exposure_and_watch_time_but_not_interest(
+    world: SyntheticLog,
+) -> None:
     log_duration = np.log(world.video_duration_s)
     assert correlation(log_duration, np.bincount(world.video, minlength=800)) > 0.3
     assert correlation(np.log(world.duration_s), world.watch_time_s) > 0.2
     assert abs(correlation(log_duration, world.all_interest().mean(axis=0))) < 0.15
 
 
-def test_watch_time_is_the_counterfactual_cut_off_by_the_video(world: World) -> None:
-    part, whole = world.state == PART, world.state == WHOLE
+def test_watch_time_is_the_counterfactual_cut_off_by_the_video(world: SyntheticLog) -> None:
+    part, whole = world.state == PART, world.state == COMPLETE
     np.testing.assert_allclose(world.watch_time_s[part], world.counterfactual_s[part], atol=1e-3)
     np.testing.assert_allclose(world.watch_time_s[whole], world.duration_s[whole], atol=1e-3)
     assert (world.counterfactual_s[whole] >= world.duration_s[whole]).all()
 
 
-def test_the_counterfactual_rises_with_interest_as_written(world: World) -> None:
+def test_the_counterfactual_rises_with_interest_as_written(world: SyntheticLog) -> None:
     expected = world.config.watch_scale_s / -np.log(world.interest) - 1
     ratio = np.log(world.counterfactual_s / np.maximum(expected, 0.1))
     assert abs(float(np.median(ratio))) < 0.02
 
 
-def test_the_watch_ratio_has_four_peaks(world: World) -> None:
+def test_the_watch_ratio_has_four_peaks(world: SyntheticLog) -> None:
     ratio = world.watch_time_s / world.duration_s
     density, edges = np.histogram(ratio, bins=np.arange(-0.05, 3.6, 0.1))
     at = {peak: int(density[np.searchsorted(edges, peak) - 1]) for peak in (0.0, 1.0, 2.0, 3.0)}
@@ -85,7 +87,7 @@ def test_the_watch_ratio_has_four_peaks(world: World) -> None:
     assert at[2.0] > valleys[2.5] < at[3.0]
 
 
-def test_a_skip_tells_of_interest_unless_the_session_is_hurried(world: World) -> None:
+def test_a_skip_tells_of_interest_unless_the_session_is_hurried(world: SyntheticLog) -> None:
     """How much less interesting the skipped are than the rest, within each kind of session."""
     skip = world.state == SKIP
     gap = {
@@ -100,19 +102,19 @@ def test_a_skip_tells_of_interest_unless_the_session_is_hurried(world: World) ->
 
 
 @pytest.mark.parametrize("name", FLAGS)
-def test_explicit_feedback_is_as_rare_as_configured(world: World, name: str) -> None:
+def test_explicit_feedback_is_as_rare_as_configured(world: SyntheticLog, name: str) -> None:
     rate = world.config.rates[name]
     found = world.flags[:, FLAGS.index(name)].mean()
     assert abs(found - rate) < 4 * np.sqrt(rate / len(world))
 
 
-def test_likes_follow_interest_and_hate_its_absence(world: World) -> None:
+def test_likes_follow_interest_and_hate_its_absence(world: SyntheticLog) -> None:
     liked, hated = (world.flags[:, FLAGS.index(name)] for name in ("like", "hate"))
     assert world.interest[liked].mean() > world.interest.mean() + 0.1
     assert world.interest[hated].mean() < world.interest.mean() - 0.1
 
 
-def test_the_planted_utility_is_not_any_single_rule(world: World) -> None:
+def test_the_planted_utility_is_not_any_single_rule(world: SyntheticLog) -> None:
     """By hand for three rows, and no ranking by one signal alone agrees with it."""
     got = planted_utility(
         np.array([0.0, 20.0, 40.0]), np.array([10.0, 40.0, 20.0]), np.array([True, False, False])
@@ -120,18 +122,18 @@ def test_the_planted_utility_is_not_any_single_rule(world: World) -> None:
     want = [0.3, 0.45 * (1 - np.exp(-1)) + 0.125, 0.45 * (1 - np.exp(-2)) + 0.25]
     np.testing.assert_allclose(got, want)
     assert 0 <= world.utility.min() <= world.utility.max() <= 1
-    for rule in (world.watch_time_s, world.watch_time_s / world.duration_s, world.state == WHOLE):
+    for rule in (world.watch_time_s, world.watch_time_s / world.duration_s, world.state == COMPLETE):
         assert correlation(world.utility, rule) < 0.97
 
 
 def test_flipped_rows_behave_against_interest() -> None:
-    world = synthetic_world(SyntheticConfig(flip_fraction=0.2), seed=2)
+    world = simulate_log(SyntheticConfig(flip_fraction=0.2), seed=2)
     assert abs(world.flipped.mean() - 0.2) < 0.02
     assert correlation(world.interest[world.flipped], world.state[world.flipped] == SKIP) > 0.1
     assert correlation(world.interest[~world.flipped], world.state[~world.flipped] == SKIP) < -0.1
 
 
-def test_the_profile_category_tells_of_interest_and_the_number_does_not(world: World) -> None:
+def test_the_profile_category_tells_of_interest_and_the_number_does_not(world: SyntheticLog) -> None:
     mean_by_segment = np.array([world.all_interest()[world.segment == s].mean(axis=0) for s in range(4)])
     spread = mean_by_segment.std(axis=0).mean()
     shuffled = np.random.default_rng(0).permutation(world.segment)
@@ -140,10 +142,10 @@ def test_the_profile_category_tells_of_interest_and_the_number_does_not(world: W
     assert abs(correlation(world.age_days, world.all_interest().mean(axis=1))) < 0.15
 
 
-def test_replays_come_from_the_most_interested(world: World) -> None:
+def test_replays_come_from_the_most_interested(world: SyntheticLog) -> None:
     assert world.interest[world.state == REPLAY].mean() > world.interest[world.state == PART].mean()
 
 
 def test_a_world_too_small_for_its_exposures_is_refused() -> None:
     with pytest.raises(ValueError, match="at most users"):
-        synthetic_world(SyntheticConfig(users=2, videos=10, exposures=11))
+        simulate_log(SyntheticConfig(users=2, videos=10, exposures=11))

@@ -11,7 +11,7 @@ from torch import nn
 
 from models.arrays import I64
 from models.errors import BadInput
-from training.data import Interactions, SyntheticConfig, synthetic_world
+from training.data import Interactions, SyntheticConfig, simulate_log
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, RankerInputs, inputs_for
 from training.evaluation.counterfactual_probe import KINDS, NEWEST, make_probes, moved
 from training.watch_time import VR, VRConfig
@@ -37,7 +37,7 @@ class Fitted(NamedTuple):
 @pytest.fixture(scope="module", params=[{}, EVERYTHING], ids=["default", "everything"])
 def fitted(request: pytest.FixtureRequest) -> Fitted:
     """A quick fit on the first nine tenths of the planted world's time."""
-    world = synthetic_world(WORLD, seed=5)
+    world = simulate_log(WORLD, seed=5)
     dataset = world.dataset()
     vocabulary = dataset.vocabulary(int(world.timestamp_ms.max()) + 1, 1)
     log = dataset.interactions(vocabulary)

@@ -19,7 +19,7 @@ from models.arrays import I64
 from models.errors import BadInput
 from models.metrics import nwtg_at_k
 from training.compare.labels._judge import Window
-from training.data import Boundaries, Interactions, Split, SyntheticConfig, split_by_time, synthetic_world
+from training.data import Boundaries, Interactions, Split, SyntheticConfig, simulate_log, split_by_time
 from training.encoders import DinConfig
 from training.labelcraft import Checkpoint, FittedLabels, LabelCraftConfig, fit_labelcraft
 from training.labelcraft._outer import HoldOut
@@ -103,7 +103,7 @@ class Planted(NamedTuple):
 
 @cache
 def planted() -> Planted:
-    world = synthetic_world(WORLD, seed=0)
+    world = simulate_log(WORLD, seed=0)
     dataset = world.dataset()
     log = dataset.interactions(dataset.vocabulary())
     at = Boundaries.at_shares(log.timestamp_ms, meta=0.25, early_stop=0.25, test=0.0)

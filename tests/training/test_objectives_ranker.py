@@ -18,7 +18,7 @@ from models.vocabulary import Vocabulary
 from tests.training.test_cost import Spread
 from tests.training.test_interactions import log_of
 from training.balance import GradCraft
-from training.data import Interactions, SyntheticConfig, synthetic_world
+from training.data import Interactions, SyntheticConfig, simulate_log
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, inputs_for
 from training.export.bundle import Labeler, export
 from training.export.synthetic_inputs import MadeUp
@@ -162,7 +162,7 @@ class World:
 
     def __init__(self) -> None:
         rates = {"like": 0.08, "follow": 0.03, "comment": 0.03, "forward": 0.03, "hate": 0.03}
-        world = synthetic_world(
+        world = simulate_log(
             SyntheticConfig(
                 users=200, videos=200, exposures=10_000, tags=6, authors=20, policy=0.0, latent=3,
                 interest_scale=4.0, rates={**rates, "profile_enter": 0.05},

@@ -110,7 +110,7 @@ def test_a_log_without_rows_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["wechat_days", "cwm_wechat", "cwm_kuairand"])
 def test_a_log_of_other_days_is_refused(name: str) -> None:
-    with pytest.raises(BadInput, match="is it another data set's"):
+    with pytest.raises(BadInput, match="is it another dataset"):
         PROTOCOLS[name][0](log_of(400, 0, day_to_ms("2020-07-05", 8.0), 30))
 
 

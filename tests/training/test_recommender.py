@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.arrays import F32
 from models.errors import BadInput
-from training.data import Boundaries, Interactions, Split, SyntheticConfig, split_by_time, synthetic_world
+from training.data import Boundaries, Interactions, Split, SyntheticConfig, simulate_log, split_by_time
 from training.encoders import DIN, DinConfig
 from training.labels import WT, WTG, labels_of
 from training.recommender import (
@@ -54,9 +54,7 @@ class Case(NamedTuple):
 
 @cache
 def case() -> Case:
-    world = synthetic_world(
-        SyntheticConfig(users=120, videos=150, exposures=6000, days=8, policy=0.2), seed=0
-    )
+    world = simulate_log(SyntheticConfig(users=120, videos=150, exposures=6000, days=8, policy=0.2), seed=0)
     dataset = world.dataset()
     log = dataset.interactions(dataset.vocabulary())
     at = Boundaries.at_shares(log.timestamp_ms, meta=0.0, early_stop=0.3, test=0.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.arrays import I64
 from tests.training.test_feedback_encoder import VARIANTS, encoder_of, request
-from training.data import SyntheticConfig, synthetic_world
+from training.data import SyntheticConfig, simulate_log
 from training.encoders import inputs_for
 from training.encoders._gate import CONTEXT, SESSION_GAP_S, SkipGate, skip_context
 from training.encoders._steps import FIRST_GAP_S, StepFeedback, liked_and_skipped
@@ -91,7 +91,7 @@ def test_the_context_is_what_one_counts_by_hand(steps: list[tuple[bool, float]],
 def test_the_context_tells_hurried_sessions_of_the_planted_world() -> None:
     """Whether a skip was of a hurried session is known there, and hidden from the encoder."""
     config = SyntheticConfig(users=60, videos=200, exposures=3_000)
-    world = synthetic_world(config, seed=2)
+    world = simulate_log(config, seed=2)
     log = world.dataset().interactions(world.dataset().vocabulary(2**60, 1))
     steps = 30
     rows: I64 = np.flatnonzero(np.arange(len(log)) - log.first_row() >= steps)[::10]

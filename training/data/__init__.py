@@ -7,9 +7,8 @@ from training.data._load import load, profile_feature, scan_interactions
 from training.data._prepare import READERS, STREAMED, Summary, prepare
 from training.data._published_splits import Protocol, cut
 from training.data._split import DAY_MS, Boundaries, Split, day_to_ms, ms_to_day, split_by_time
-from training.data._synthetic import World, planted_utility, synthetic_world
-from training.data._synthetic_config import SyntheticConfig
 from training.data._tables import Info, ProfileSchema, RowCounts, Tables
+from training.data.synthetic import SyntheticConfig, SyntheticLog, planted_utility, simulate_log
 
 __all__ = [
     "ARCHIVES",
@@ -27,8 +26,8 @@ __all__ = [
     "Split",
     "Summary",
     "SyntheticConfig",
+    "SyntheticLog",
     "Tables",
-    "World",
     "cut",
     "day_to_ms",
     "fetch",
@@ -38,6 +37,6 @@ __all__ = [
     "prepare",
     "profile_feature",
     "scan_interactions",
+    "simulate_log",
     "split_by_time",
-    "synthetic_world",
 ]

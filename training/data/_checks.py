@@ -1,4 +1,4 @@
-"""Rules that every log must keep, whoever wrote it. A breach names the first row that breaks it."""
+"""Checks of a log. The error names the first row that fails."""
 
 from __future__ import annotations
 
@@ -11,64 +11,64 @@ from models.schema import MAX_DURATION_S, MAX_TIMESTAMP_MS, MAX_WATCH_TIME_S
 from training.data._tables import INTERACTION_SCHEMA, NULLABLE
 
 EARLIEST_MS: Final = 946_684_800_000
-"""2000-01-01. A timestamp before it is in seconds, or no clock at all."""
+"""2000-01-01. Earlier timestamps are in seconds, or wrong."""
 
 LONG_MEDIAN_S: Final = 3_600.0
-"""An hour. No feed of short videos has a median above it; the same feed in milliseconds has."""
+"""An hour. No feed of short videos has a longer median, but any feed in milliseconds does."""
 
 ONE_UNIT: Final = (0.005, 20.0)
-"""A median watch ratio outside means two units: a real one lies between 0.05 and 2, and a mistake of
-seconds for milliseconds moves it by 1,000."""
+"""Plausible median watch ratios. Real ones lie between 0.05 and 2, and a mix-up of seconds and milliseconds
+moves them by 1,000."""
 
 
-def check_interactions(log: pl.DataFrame, where: str) -> None:
-    """Refuse a log that cannot be trained on.
+def check_interactions(log: pl.DataFrame, file: str) -> None:
+    """Refuse a log that cannot be fitted on.
 
     Args:
         log: at least the columns of `INTERACTION_SCHEMA`, in its types.
-        where: the file's name, for the message.
+        file: the file's name, for the message.
 
     Raises:
         BadInput: no rows, a missing id, or a value outside its range or unit.
     """
     if log.is_empty():
-        raise BadInput(f"{where} has no rows; nothing can be learned from it.")
-    check_each_row(log, where)
-    check_medians(log, where)
+        raise BadInput(f"{file} has no rows; nothing can be learned from it.")
+    check_each_row(log, file)
+    check_medians(log, file)
 
 
-def check_each_row(log: pl.DataFrame, where: str) -> None:
-    """What `check_interactions` asks of a row, for parts of a log; a part may be empty.
+def check_each_row(log: pl.DataFrame, file: str) -> None:
+    """Check the rows of a part of a log, which may be empty.
 
     Raises:
         BadInput: a missing id, or a value outside its range. The first such row is named.
     """
     for name in INTERACTION_SCHEMA:
         if name not in NULLABLE:
-            refuse_first(log, pl.col(name).is_null(), where, name, "is empty, and must not be")
+            refuse_first(log, pl.col(name).is_null(), file, name, "is empty, and must not be")
     for name in ("user_id", "video_id"):
-        refuse_first(log, pl.col(name).str.len_bytes() == 0, where, name, "is an empty id")
-    check_timestamps(log, "timestamp_ms", where)
-    check_amounts(log, "watch_time_s", where, high=MAX_WATCH_TIME_S, unit="s")
-    check_amounts(log, "duration_s", where, high=MAX_DURATION_S, unit="s")
-    refuse_first(log, pl.col("duration_s") <= 0, where, "duration_s", "must be above 0 s; leave the row out")
+        refuse_first(log, pl.col(name).str.len_bytes() == 0, file, name, "is an empty id")
+    check_timestamps(log, "timestamp_ms", file)
+    check_amounts(log, "watch_time_s", file, high=MAX_WATCH_TIME_S, unit="s")
+    check_amounts(log, "duration_s", file, high=MAX_DURATION_S, unit="s")
+    refuse_first(log, pl.col("duration_s") <= 0, file, "duration_s", "must be above 0 s; leave the row out")
 
 
-def check_medians(log: pl.DataFrame, where: str) -> None:
-    """Refuse a log whose times cannot be seconds. Told by medians, so of many rows.
+def check_medians(log: pl.DataFrame, file: str) -> None:
+    """Refuse a log whose medians show that times are not seconds, so give it many rows.
 
     Raises:
-        BadInput: says which column looks like which unit.
+        BadInput: names the column and the likely unit.
     """
     median = _median(log["duration_s"])
     if median > LONG_MEDIAN_S:
         raise BadInput(
-            f"{where}: `duration_s` looks like milliseconds: the median is {median:,.0f}; give seconds."
+            f"{file}: `duration_s` looks like milliseconds: the median is {median:,.0f}; give seconds."
         )
-    check_same_unit(log, "watch_time_s", "duration_s", where)
+    check_same_unit(log, "watch_time_s", "duration_s", file)
 
 
-def check_timestamps(log: pl.DataFrame, name: str, where: str) -> None:
+def check_timestamps(log: pl.DataFrame, name: str, file: str) -> None:
     """Refuse timestamps that are not Unix milliseconds.
 
     Raises:
@@ -78,62 +78,58 @@ def check_timestamps(log: pl.DataFrame, name: str, where: str) -> None:
         (pl.col(name) < EARLIEST_MS, "seconds"),
         (pl.col(name) > MAX_TIMESTAMP_MS, "microseconds"),
     ):
-        refuse_first(log, bad, where, name, f"is no time in Unix milliseconds; is it in {unit}?")
+        refuse_first(log, bad, file, name, f"is not a time in Unix milliseconds; is it in {unit}?")
 
 
-def check_amounts(log: pl.DataFrame, name: str, where: str, *, high: float, unit: str) -> None:
+def check_amounts(log: pl.DataFrame, name: str, file: str, *, high: float, unit: str) -> None:
     """Refuse a column with negative, non-finite or absurdly large amounts.
 
     Raises:
         BadInput: the first such row is named.
     """
     column = pl.col(name).cast(pl.Float64)
-    refuse_first(log, ~column.is_finite(), where, name, "is not a finite number")
-    refuse_first(log, column < 0, where, name, "is negative")
-    refuse_first(log, column > high, where, name, f"is above {high:,.0f} {unit}; is the unit wrong?")
+    refuse_first(log, ~column.is_finite(), file, name, "is not a finite number")
+    refuse_first(log, column < 0, file, name, "is negative")
+    refuse_first(log, column > high, file, name, f"is above {high:,.0f} {unit}; is the unit wrong?")
 
 
-def check_same_unit(log: pl.DataFrame, watch: str, duration: str, where: str) -> None:
-    """Refuse a log whose watch times and durations are in two units.
+def check_same_unit(log: pl.DataFrame, watch: str, duration: str, file: str) -> None:
+    """Refuse a log whose watch times and durations have different units.
 
     Raises:
         BadInput: the median watch ratio of the rows with any watching is outside `ONE_UNIT`.
     """
-    seen = log.filter((pl.col(watch) > 0) & (pl.col(duration) > 0))
-    ratio = _median(seen[watch].cast(pl.Float64) / seen[duration])
-    if not seen.is_empty() and not ONE_UNIT[0] <= ratio <= ONE_UNIT[1]:
+    watched = log.filter((pl.col(watch) > 0) & (pl.col(duration) > 0))
+    ratio = _median(watched[watch].cast(pl.Float64) / watched[duration])
+    if not watched.is_empty() and not ONE_UNIT[0] <= ratio <= ONE_UNIT[1]:
         raise BadInput(
-            f"{where}: `{watch}` and `{duration}` are in two units: the median watch ratio is {ratio:.2g}."
+            f"{file}: `{watch}` and `{duration}` have different units: the median watch ratio is {ratio:.2g}."
         )
 
 
-def check_milliseconds(log: pl.DataFrame, name: str, where: str) -> None:
+def check_milliseconds(log: pl.DataFrame, name: str, file: str) -> None:
     """Refuse lengths of videos whose median is below a second or above an hour.
 
     Raises:
-        BadInput: says which unit it looks like.
+        BadInput: names the likely unit.
     """
     median = _median(log.filter(pl.col(name) > 0)[name])
     if median < 1_000 or median > 3_600_000:
         unit = "seconds" if median < 1_000 else "microseconds"
-        raise BadInput(
-            f"{where}: `{name}` looks like {unit}: the median is {median:,.6g}; give milliseconds."
-        )
+        raise BadInput(f"{file}: `{name}` looks like {unit}: the median is {median:,.6g}; give milliseconds.")
 
 
-def refuse_repeats(table: pl.DataFrame, key: str, where: str) -> None:
+def refuse_repeats(table: pl.DataFrame, key: str, file: str) -> None:
     """Refuse a table in which a key is missing or listed twice.
 
     Raises:
         BadInput: the first such row is named.
     """
-    refuse_first(table, pl.col(key).is_null(), where, key, "is empty; is the file cut off?")
-    refuse_first(
-        table, ~pl.col(key).is_first_distinct(), where, key, "is listed twice; keep one row for each"
-    )
+    refuse_first(table, pl.col(key).is_null(), file, key, "is empty; is the file cut off?")
+    refuse_first(table, ~pl.col(key).is_first_distinct(), file, key, "is listed twice; keep one row for each")
 
 
-def refuse_first(log: pl.DataFrame, bad: pl.Expr, where: str, name: str, rule: str) -> None:
+def refuse_first(log: pl.DataFrame, bad: pl.Expr, file: str, name: str, rule: str) -> None:
     """Raise for the first row where `bad` is true (null is not).
 
     Raises:
@@ -146,7 +142,7 @@ def refuse_first(log: pl.DataFrame, bad: pl.Expr, where: str, name: str, rule: s
         found = log[name][row]
         count = int(flags.sum())
         more = f", {count:,} such rows" if count > 1 else ""
-        raise BadInput(f"{where}, row {row + 1:,}: `{name}` {rule} (found {found!r}{more}).")
+        raise BadInput(f"{file}, row {row + 1:,}: `{name}` {rule} (found {found!r}{more}).")
 
 
 def _median(values: pl.Series) -> float:

@@ -1,4 +1,4 @@
-"""A prepared data set: the vocabulary is fitted here, and string ids become its rows."""
+"""A dataset in memory: fits the vocabulary and turns string ids into its indices."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from training.data._tables import Info, Tables
 
 
 _PROFILE: Final = "profile."
-"""Fields of the vocabulary that hold a categorical profile feature begin with this."""
+"""Prefix of the vocabulary's fields for categorical profile features."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set in memory. `load` reads it from a folder; the synthetic world makes one directly."""
+    """A dataset in memory, from `load` or `SyntheticLog.dataset`."""
 
     tables: Tables
 
@@ -37,7 +37,7 @@ class Dataset:
 
     @property
     def log(self) -> pl.DataFrame:
-        """`interactions.parquet`, oldest first: ids are strings, times of the log milliseconds."""
+        """`interactions.parquet`, oldest first: ids are strings, timestamps milliseconds."""
         return self.tables.interactions
 
     @property
@@ -47,11 +47,11 @@ class Dataset:
 
     @property
     def profile_categories(self) -> tuple[str, ...]:
-        """Names of the categorical ones, in the order of `Interactions.profile_ids`."""
+        """Names of the categorical profile features, in the order of `Interactions.profile_ids`."""
         return self.info.profile.categories
 
     def last_days(self, *, test_days: int, stop_days: int, meta_days: int = 0) -> Boundaries:
-        """Windows of whole days from the end of the log; see `Boundaries.at_last_days`."""
+        """Return windows of whole days from the end of the log, as `Boundaries.at_last_days`."""
         info = self.info
         return Boundaries.at_last_days(
             info.first_timestamp_ms,
@@ -63,36 +63,36 @@ class Dataset:
         )
 
     def vocabulary(self, before_ms: int | None = None, min_count: int = 1) -> Vocabulary:
-        """The ids seen before a moment, the most frequent first (ties by id).
+        """Fit a vocabulary on the rows before a moment; the most frequent ids come first (ties by id).
 
         Args:
-            before_ms: rows from this time on are not looked at, so that nothing of the days a model is
-                judged on is in its tables; `None` takes every row.
-            min_count: ids on fewer rows than this are left out (users, for a profile category).
+            before_ms: rows from this moment on are ignored, so that test days leave no trace in the
+                tables; `None` uses every row.
+            min_count: ids with fewer rows are left out (users, for a profile category).
 
         Returns:
             Fields `video_id`, `author_id`, `tag`, `tab`, and `profile.<name>` for every categorical
             profile feature, fitted on the users who have such a row.
         """
-        seen = self.log if before_ms is None else self.log.filter(pl.col("timestamp_ms") < before_ms)
-        fields = {name: _by_count(seen[name], min_count) for name in SEQUENCE_ID_COLUMNS}
-        users = self.tables.users.join(seen.select("user_id").unique(), on="user_id", how="semi")
+        rows = self.log if before_ms is None else self.log.filter(pl.col("timestamp_ms") < before_ms)
+        fields = {name: _by_count(rows[name], min_count) for name in SEQUENCE_ID_COLUMNS}
+        users = self.tables.users.join(rows.select("user_id").unique(), on="user_id", how="semi")
         for name in self.profile_categories:
             fields[_PROFILE + name] = _by_count(_spelled(users[name]), min_count)
         return Vocabulary(fields)
 
     def interactions(self, vocabulary: Vocabulary, numbers: Sequence[str] | None = None) -> Interactions:
-        """The whole log as columns, sorted by (user, timestamp, video).
+        """Return the log as arrays, sorted by (user, timestamp, video).
 
-        Ids outside the vocabulary, and missing ones, become `UNKNOWN`. Users are those of the log, in
-        the order of their ids; what `users.parquet` does not tell of them is NaN or `UNKNOWN`.
+        Ids that are missing or outside the vocabulary become `UNKNOWN`. Users are those of the log, in the
+        order of their ids; unknown profile features are NaN or `UNKNOWN`.
 
         Args:
-            vocabulary: its `profile.<name>` fields say which categorical features there are, in which
-                order: a bundle reads another data set's log in the layout it was fitted on.
-            numbers: names of the numeric features, as in a bundle's manifest; `None` takes the data set's.
+            vocabulary: its `profile.<name>` fields define the categorical features and their order, so
+                that a bundle reads another dataset's log in the layout it was fitted on.
+            numbers: names of the numeric features, as in a bundle's manifest; `None` uses the dataset's.
         """
-        ids = np.stack([self._codes[name].rows(name, vocabulary) for name in SEQUENCE_ID_COLUMNS], axis=1)
+        ids = np.stack([self._codes[name].indices(name, vocabulary) for name in SEQUENCE_ID_COLUMNS], axis=1)
         user = self._codes["user_id"].code.astype(np.int64)
         time = self.log["timestamp_ms"].to_numpy()
         order = np.lexsort((ids[:, 0], time, user))
@@ -108,11 +108,11 @@ class Dataset:
         )
 
     def censored(self, vocabulary: Vocabulary) -> tuple[F64, F64, F64] | None:
-        """What is known of videos from exposures before the log, whose watch times are not known.
+        """Count long views before the log, whose watch times are unknown.
 
         Returns:
-            For video, author and tag `[rows of the vocabulary, 2]`: exposures of which it is known whether
-            the view was long, and how many were. `None` without `history.parquet`.
+            For video, author and tag `[vocabulary size, 2]`: exposures with a known long-view flag, and
+            those of them that were long views. `None` without `history.parquet`.
         """
         history = self.tables.history
         if history is None:
@@ -125,17 +125,17 @@ class Dataset:
         for name in ("video_id", "author_id", "tag"):
             table = np.zeros((vocabulary.size(name), 2))
             if name in known.columns:
-                code = _Codes.of(known[name]).rows(name, vocabulary)
+                code = _Codes.from_column(known[name]).indices(name, vocabulary)
                 long_view = known["long_view"].to_numpy().astype(np.float64)
                 table[:, 0] = np.bincount(code, minlength=len(table))
                 table[:, 1] = np.bincount(code, long_view, minlength=len(table))
-                table[UNKNOWN] = 0.0  # of all unknown ids together, which says nothing of one of them
+                table[UNKNOWN] = 0.0  # a sum over all unknown ids, not a count of one
             tables.append(table)
         return tables[0], tables[1], tables[2]
 
     @cached_property
     def _codes(self) -> dict[str, _Codes]:
-        return {name: _Codes.of(self.log[name]) for name in ("user_id", *SEQUENCE_ID_COLUMNS)}
+        return {name: _Codes.from_column(self.log[name]) for name in ("user_id", *SEQUENCE_ID_COLUMNS)}
 
     @cached_property
     def _users(self) -> pl.DataFrame:
@@ -161,7 +161,7 @@ class Dataset:
         return np.stack(columns, axis=1) if columns else np.zeros((len(self._users), 0), np.int64)
 
     def _feature(self, name: str) -> pl.Series:
-        """`[U]` one profile feature; null throughout if this data set does not have it."""
+        """`[U]` one profile feature; null if this dataset does not have it."""
         if name in self._users.columns:
             return self._users[name]
         return pl.Series(name, [None] * len(self._users), dtype=pl.String)
@@ -169,7 +169,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class _Codes:
-    """A column of strings as small integers: each distinct id is looked up once, not once per row."""
+    """A column of strings as integer codes, so that each distinct id is looked up once, not once per row."""
 
     values: list[str]
     """Ascending."""
@@ -177,7 +177,7 @@ class _Codes:
     """`[N]` index into `values`; `len(values)` where the id is missing."""
 
     @classmethod
-    def of(cls, column: pl.Series) -> _Codes:
+    def from_column(cls, column: pl.Series) -> _Codes:
         values = column.drop_nulls().unique().sort()
         code = column.replace_strict(
             values, pl.int_range(len(values), eager=True, dtype=pl.Int32), default=len(values),
@@ -185,7 +185,7 @@ class _Codes:
         )  # fmt: skip
         return cls(values.to_list(), code.to_numpy())
 
-    def rows(self, field: str, vocabulary: Vocabulary) -> I64:
+    def indices(self, field: str, vocabulary: Vocabulary) -> I64:
         table = np.append(vocabulary.encode(field, self.values), UNKNOWN)
         out: I64 = table[self.code]
         return out
@@ -197,7 +197,7 @@ def _by_count(values: pl.Series, min_count: int) -> list[str]:
 
 
 def _spelled(values: pl.Series) -> pl.Series:
-    """Categories as the vocabulary spells them; null stays null."""
+    """Categories as the vocabulary writes them; null stays null."""
     if values.dtype == pl.String:
         return values
     whole = values.cast(pl.Int8) if values.dtype == pl.Boolean else values

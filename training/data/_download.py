@@ -1,4 +1,4 @@
-"""A file over HTTP, resumed where it stopped, and never a mixture of two versions."""
+"""Download a file over HTTP, resumed after an interruption, never mixing two versions of it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from rich.progress import (
 from models.errors import BadInput
 
 ATTEMPTS: Final = 5
-"""Failures in a row, without a byte gained between them, before giving up."""
+"""Consecutive failures without a new byte before giving up."""
 _TIMEOUT: Final = httpx2.Timeout(30.0, connect=10.0)
 
 
 class _Version(BaseModel):
-    """Which file a part belongs to, kept beside it."""
+    """Version of the file that a part belongs to, kept beside the part."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,42 +35,41 @@ class _Version(BaseModel):
     etag: str | None
     last_modified: str | None
     size: int | None
-    """Bytes of the whole file; `None` if the server does not tell."""
+    """Bytes of the whole file, if the server sends them."""
 
     @property
     def validator(self) -> str | None:
-        """What `If-Range` takes: a strong ETag, or the date; a weak ETag does not promise equal bytes."""
+        """Value of `If-Range`: a strong ETag, or the date. A weak ETag does not promise equal bytes."""
         if self.etag is not None and not self.etag.startswith("W/"):
             return self.etag
         return self.last_modified
 
 
 class _Interrupted(Exception):
-    """This attempt got no further; the next one may."""
+    """A failure that a further attempt may overcome."""
 
 
 def download(url: str, path: Path, *, progress: bool = True, retry_wait_s: float = 1.0) -> None:
-    """Fetch `url` into `path`.
+    """Download a file.
 
-    Bytes go to `<path>.part`, with the file's ETag, date and size in `<path>.part.json`. A later call goes
-    on from there by an HTTP range if the server still has the same version, and from the start otherwise.
-    `path` appears only when every byte is there. A broken connection is resumed at once, up to `ATTEMPTS`
-    times without progress.
+    Bytes go to `<path>.part`, and the file's ETag, date and size to `<path>.part.json`. A later call resumes
+    by an HTTP range if the server still has the same version, and starts over otherwise. `path` appears
+    when the file is complete. A broken connection is retried up to `ATTEMPTS` times without progress.
 
     Raises:
-        BadInput: the server answers with an error, or cannot be reached, or keeps breaking off.
+        BadInput: the server answers with an error, cannot be reached, or keeps closing the connection.
     """
     part, note = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    shown = Progress(TextColumn(path.name), *columns, console=console, disable=not progress)
+    bar = Progress(TextColumn(path.name), *columns, console=console, disable=not progress)
     failures = 0
-    with httpx2.Client(follow_redirects=True, timeout=_TIMEOUT) as client, shown:
-        task = shown.add_task(path.name, total=None)
+    with httpx2.Client(follow_redirects=True, timeout=_TIMEOUT) as client, bar:
+        task = bar.add_task(path.name, total=None)
         while True:
             before = _size(part)
             try:
-                _attempt(client, url, part, note, shown, task)
+                _attempt(client, url, part, note, bar, task)
                 break
             except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.TooManyRedirects) as e:
                 raise BadInput(f"{url!r} leads nowhere: {e}; give another address.") from e
@@ -79,15 +78,15 @@ def download(url: str, path: Path, *, progress: bool = True, retry_wait_s: float
                 if failures >= ATTEMPTS:
                     raise BadInput(
                         f"{url}: {e or type(e).__name__}; {_size(part):,} bytes are kept, run the same "
-                        "command again to go on."
+                        "command again to resume."
                     ) from e
             time.sleep(retry_wait_s * failures)
     part.replace(path)
     note.unlink(missing_ok=True)
 
 
-def _attempt(client: httpx2.Client, url: str, part: Path, note: Path, shown: Progress, task: TaskID) -> None:
-    """One request. Returns when the part is whole."""
+def _attempt(client: httpx2.Client, url: str, part: Path, note: Path, bar: Progress, task: TaskID) -> None:
+    """Send one request; return when the part is complete."""
     have = _read_note(note, url)
     start = _size(part) if have is not None and have.validator is not None else 0
     if have is not None and start and start == have.size:
@@ -111,11 +110,11 @@ def _attempt(client: httpx2.Client, url: str, part: Path, note: Path, shown: Pro
             start = 0
             part.unlink(missing_ok=True)
             note.write_text(now.model_dump_json())
-        shown.update(task, total=now.size, completed=start)
+        bar.update(task, total=now.size, completed=start)
         with part.open("ab") as file:
             for chunk in answer.iter_raw():  # as they come: a chunk size would hold bytes back
                 file.write(chunk)
-                shown.advance(task, len(chunk))
+                bar.advance(task, len(chunk))
         if now.size is not None and _size(part) != now.size:
             raise _Interrupted(f"got {_size(part):,} of {now.size:,} bytes")
 

@@ -1,4 +1,4 @@
-"""`python -m training fetch`: the authors' archive, checked and unpacked."""
+"""`python -m training fetch`: download, check and unpack the authors' archive."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from rich.console import Console
 
 from models.errors import BadInput
 from training.data._download import download
-from training.data._source import first_line
+from training.data._files import first_line
 
 
 class Archive(NamedTuple):
-    """Where a data set is published."""
+    """Where a dataset is published."""
 
     url: str
     md5: str
@@ -33,9 +33,8 @@ ARCHIVES: Final = {
         folder="KuaiRand-Pure",
     )
 }
-"""The authors' own addresses, linked from https://kuairand.com. Zenodo publishes MD5 sums; this one was
-not read there by us: several independent projects state it as the one they checked the download against.
-If it should be wrong, `fetch` refuses the archive and says what it found; `md5` overrides it."""
+"""The authors' own addresses, linked from https://kuairand.com. The MD5 sum is the one that several
+independent projects check the download against. A mismatch refuses the archive; `md5` overrides it."""
 
 
 def fetch(
@@ -48,30 +47,29 @@ def fetch(
     progress: bool = True,
     retry_wait_s: float = 1.0,
 ) -> Path:
-    """Download and unpack a data set into `dest`.
+    """Download and unpack a dataset.
 
-    Interrupted at any moment, it leaves either nothing or a part that the next call goes on from; the
-    unpacked folder appears whole. A folder that is already there is left alone.
+    An interrupted download is resumed by the next call, and the unpacked folder appears whole or not at all.
+    An existing folder is left alone.
 
     Args:
         dataset: a name in `ARCHIVES`.
-        dest: made if missing. Holds the archive while it is being fetched.
-        url: another address. The archive there may be another one, so the known checksum is not asked of
-            it: give `sha256` or `md5`.
+        dest: folder, created if missing. Holds the archive during the download.
+        url: another address. Its archive may differ, so it is checked only against `sha256` or `md5`.
         sha256: of the archive, hexadecimal.
         md5: of the archive, hexadecimal.
-        progress: show a bar on stderr.
-        retry_wait_s: pause before a broken download is resumed, growing with every failure.
+        progress: show a progress bar on standard error.
+        retry_wait_s: pause before the first retry of a broken download; it grows with every failure.
 
     Returns:
         The unpacked folder, for `prepare --source`.
 
     Raises:
-        BadInput: an unknown data set, an address that does not answer, a wrong checksum, or an archive that
+        BadInput: an unknown dataset, an address that does not answer, a wrong checksum, or an archive that
             is damaged or would write outside its folder.
     """
     if dataset not in ARCHIVES:
-        raise BadInput(f"unknown data set {dataset!r}; choose one of {', '.join(ARCHIVES)}.")
+        raise BadInput(f"unknown dataset {dataset!r}; choose one of {', '.join(ARCHIVES)}.")
     known = ARCHIVES[dataset]
     folder = dest / known.folder
     console = Console(stderr=True, quiet=not progress)
@@ -87,39 +85,43 @@ def fetch(
     archive = dest / f"{known.folder}.tar.gz"
     if not archive.exists():
         download(url or known.url, archive, progress=progress, retry_wait_s=retry_wait_s)
-    for kind, wanted in (("sha256", sha256), ("md5", md5)):
-        if wanted is not None:
-            _check(archive, kind, wanted)
+    for kind, expected in (("sha256", sha256), ("md5", md5)):
+        if expected is not None:
+            _check(archive, kind, expected)
     _unpack(archive, folder)
     archive.unlink()
     console.print(f"{folder} is ready", soft_wrap=True)
     return folder
 
 
-def _check(archive: Path, kind: str, wanted: str) -> None:
+def _check(archive: Path, kind: str, expected: str) -> None:
     with archive.open("rb") as file:
         found = hashlib.file_digest(file, kind).hexdigest()
-    if found != wanted.lower():
+    if found != expected.lower():
         archive.unlink()  # nothing to resume: the bytes are complete, and wrong
         raise BadInput(
-            f"{archive.name} has the {kind} {found}, not {wanted}; it was deleted. Fetch it again; if the "
+            f"{archive.name} has the {kind} {found}, not {expected}; it was deleted. Fetch it again; if the "
             f"authors published a new version, give its {kind}."
         )
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack beside `folder`, then rename. Only plain files and folders below the top folder are taken."""
+    """Unpack beside `folder`, then rename. Members outside the top folder and special files are refused."""
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         with tarfile.open(archive, "r:*") as tar:
             for member in tar:
-                _unpack_one(tar, member, work)
+                if not (member.isreg() or member.isdir()):
+                    raise BadInput(f"the archive holds {member.name!r}, which is not a plain file.")
+                tar.extract(member, work, filter="data")
             while tar.fileobj is not None and tar.fileobj.read(1 << 20):
                 pass  # to the end of the stream: only there is gzip's own checksum compared
         top = work / folder.name
         if not top.is_dir():
             raise BadInput(f"{archive.name} holds no folder {folder.name}; is it the right archive?")
         top.replace(folder)
+    except tarfile.FilterError as e:
+        raise BadInput(f"{archive.name} was not unpacked: {first_line(e)}.") from e
     except (tarfile.TarError, EOFError, zlib.error, OSError) as e:
         if isinstance(e, OSError) and e.errno is not None:  # the disk's fault, not the archive's
             raise BadInput(f"cannot unpack {archive.name} in {folder.parent}: {e.strerror}.") from e
@@ -127,19 +129,3 @@ def _unpack(archive: Path, folder: Path) -> None:
         raise BadInput(f"{archive.name} is damaged: {first_line(e)}; it was deleted, fetch it again.") from e
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _unpack_one(tar: tarfile.TarFile, member: tarfile.TarInfo, work: Path) -> None:
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts or "\\" in member.name:
-        raise BadInput(f"the archive would write {member.name!r}, outside its folder; it was not unpacked.")
-    target = work / name
-    if member.isdir():
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    content = tar.extractfile(member) if member.isreg() else None
-    if content is None:
-        raise BadInput(f"the archive holds {member.name!r}, no plain file; it was not unpacked.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with content, target.open("wb") as file:
-        shutil.copyfileobj(content, file)

@@ -1,4 +1,4 @@
-"""A log in memory: one row an exposure, in the columns and order that everything after it relies on."""
+"""A log in memory as arrays: one row per exposure, sorted by user and time."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _EXPLICIT_COLUMNS = [FEEDBACK_COLUMNS.index(name) for name in EXPLICIT]
 
 
 class History(NamedTuple):
-    """The exposures of a user before a moment, oldest first, padded on the left with row 0.
+    """Sequences of users before given moments, oldest first, left-padded with index 0.
 
-    The arrays are the ranker's inputs of the same names, see `models.features`.
+    The arrays are the ranker's inputs of the same names in `models.features`.
     """
 
     sequence_ids: I64
@@ -40,19 +40,19 @@ class Interactions:
     """
 
     user: I64
-    """`[N]` 0 … number of users - 1: row of `user_ids` and of the profile arrays."""
+    """`[N]` index of the user in `user_ids` and the profile arrays."""
     ids: I64
-    """`[N, 4]` rows of the vocabulary, columns as `SEQUENCE_ID_COLUMNS`: video, author, tag, tab."""
+    """`[N, 4]` vocabulary indices, columns as `SEQUENCE_ID_COLUMNS`: video, author, tag, tab."""
     timestamp_ms: I64
     """`[N]`"""
     feedback: F32
     """`[N, 8]` columns as `FEEDBACK_COLUMNS`: watch_time_s, duration_s, then the flags."""
     user_ids: tuple[str, ...]
-    """The users' own ids."""
+    """Ids of the users."""
     profile: F32
     """`[users, P]` numeric profile features, NaN where unknown."""
     profile_ids: I64
-    """`[users, Q]` rows of the categorical ones."""
+    """`[users, Q]` vocabulary indices of the categorical profile features."""
 
     def __post_init__(self) -> None:
         key = (self.ids[:, 0], self.timestamp_ms, self.user)
@@ -85,12 +85,12 @@ class Interactions:
         return group_matrix(self.ids[:, SEQUENCE_ID_COLUMNS.index("tag")], user_group)
 
     def rows_between(self, from_ms: int, to_ms: int) -> I64:
-        """Indices of the rows with `from_ms <= timestamp_ms < to_ms`."""
+        """Return the rows with `from_ms <= timestamp_ms < to_ms`."""
         inside = (self.timestamp_ms >= from_ms) & (self.timestamp_ms < to_ms)
         return np.flatnonzero(inside).astype(np.int64)
 
     def take(self, rows: I64) -> Interactions:
-        """A log of those rows alone (indices in ascending order). Histories are cut with it."""
+        """Return a log of the given rows (ascending) alone; sequences then consist of these rows, too."""
         return replace(
             self,
             user=self.user[rows],
@@ -100,29 +100,28 @@ class Interactions:
         )
 
     def first_row(self) -> I64:
-        """`[N]` index of the first row of each row's user."""
+        """Return the index of the first row of each row's user, `[N]`."""
         return np.searchsorted(self.user, self.user, side="left").astype(np.int64)
 
     def first_among(self, rows: I64) -> I64:
-        """`[B]` for each of `rows` the earliest of them that is its user's: where a window begins for it."""
+        """Return for each of `rows` the earliest of them that belongs to the same user, `[B]`."""
         # The log is in order of users, and of time within each.
         ascending = np.sort(rows)
-        at = np.searchsorted(self.user[ascending], self.user[rows], side="left")
-        return ascending[at].astype(np.int64)
+        position = np.searchsorted(self.user[ascending], self.user[rows], side="left")
+        return ascending[position].astype(np.int64)
 
     def history(self, rows: I64, length: int, first: I64 | None = None) -> History:
-        """What each row's user did strictly before it.
+        """Return the sequence of each row's user strictly before the row.
 
-        Rows of the same user and the same millisecond are left out: their order is unknown, and one of
-        them may be the row itself.
+        Rows of the same millisecond are left out: their order is unknown.
 
         Args:
             rows: `[B]` indices.
-            length: most steps kept, the newest. The result is as long as the longest history needs.
-            first: `first_row()`, for callers that ask many times.
+            length: maximum number of steps; the newest are kept.
+            first: `first_row()`, computed once by callers that ask many times.
 
         Returns:
-            Arrays with L = the longest history among `rows`, at most `length`; L may be 0.
+            Arrays with L = the longest sequence among `rows`, at most `length`; L may be 0.
         """
         first = self.first_row() if first is None else first
         start = first[rows]

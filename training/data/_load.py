@@ -1,4 +1,4 @@
-"""A `DATA` folder -> `Dataset`, refused with one clear line when it cannot be trained on."""
+"""Load the folder that `prepare` wrote; a folder that cannot be fitted on is one clear error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from models.errors import BadInput
 from training.data._checks import check_interactions, refuse_first
 from training.data._dataset import Dataset
-from training.data._source import UNREADABLE, first_line
+from training.data._files import UNREADABLE, first_line
 from training.data._tables import (
     HISTORY,
     INFO,
@@ -21,16 +21,16 @@ from training.data._tables import (
     USERS,
     VIDEOS,
     Info,
+    LogExtent,
     ProfileSchema,
     RowCounts,
     Tables,
     in_order,
-    local_days,
 )
 
 
 def load(data: Path) -> Dataset:
-    """Read what `prepare` wrote, or one's own log in the same layout.
+    """Read a folder that `prepare` wrote, or your own log in the same layout.
 
     Only `interactions.parquet` is required. Without `users.parquet` there are no profile features;
     without `dataset.json` numeric columns of `users.parquet` are numbers, text is a category, and days
@@ -58,7 +58,7 @@ def load(data: Path) -> Dataset:
 
 
 class Scan(NamedTuple):
-    """A log that is read a batch at a time."""
+    """A log that is read batch by batch."""
 
     rows: int
     batches: Iterator[pl.DataFrame]
@@ -66,10 +66,10 @@ class Scan(NamedTuple):
 
 
 def scan_interactions(data: Path, batch_rows: int) -> Scan:
-    """Read a log that need not fit into memory.
+    """Open a log that need not fit into memory.
 
     Raises:
-        BadInput: as `load`; from the iterator, for rows further on.
+        BadInput: as `load`; the iterator raises it for the rows of its batch.
     """
     path = data / INTERACTIONS
     if not path.is_file():
@@ -88,16 +88,16 @@ def scan_interactions(data: Path, batch_rows: int) -> Scan:
                 part = lazy.slice(start, batch_rows).collect()
             except UNREADABLE as e:
                 raise BadInput(f"{path} is damaged after row {start:,}: {first_line(e)}.") from e
-            where = f"{INTERACTIONS} after row {start:,}" if start else INTERACTIONS
-            part = _typed(part, INTERACTION_SCHEMA, where)
-            check_interactions(part, where)
+            file = f"{INTERACTIONS} after row {start:,}" if start else INTERACTIONS
+            part = _typed(part, INTERACTION_SCHEMA, file)
+            check_interactions(part, file)
             yield part
 
     return Scan(rows, batches())
 
 
 def profile_feature(data: Path, name: str) -> dict[str, str | float | int | bool]:
-    """One profile feature of every user of `users.parquet` that has it; empty without the file or column.
+    """Return one profile feature by user; empty if the file or the column is missing.
 
     Raises:
         BadInput: the file cannot be read, or lists a user twice.
@@ -127,21 +127,18 @@ def _info(data: Path, log: pl.DataFrame, users: pl.DataFrame, videos: pl.DataFra
 
 
 def _inferred(data: Path, log: pl.DataFrame, users: pl.DataFrame, videos: pl.DataFrame) -> Info:
-    """The note of a log that somebody laid out by hand."""
+    """Describe a log that has no `dataset.json`."""
     features = [name for name in users.columns if name != "user_id"]
     numbers = tuple(name for name in features if users[name].dtype.is_numeric())
+    extent = LogExtent.from_log(log.lazy(), 0.0)
     return Info(
         dataset=data.name,
         source=str(data),
         licence="unknown",
         citation="unknown",
         rows=RowCounts(read=len(log), kept=len(log)),
-        users=log["user_id"].n_unique(),
-        videos=max(log["video_id"].n_unique(), len(videos)),
-        first_timestamp_ms=int(log["timestamp_ms"].to_numpy().min()),
-        last_timestamp_ms=int(log["timestamp_ms"].to_numpy().max()),
+        **extent.model_copy(update={"videos": max(extent.videos, len(videos))}).as_info(),
         utc_offset_hours=0.0,
-        days=local_days(log["timestamp_ms"], 0.0),
         main_tab=None,
         profile=ProfileSchema(
             numbers=numbers, categories=tuple(name for name in features if name not in numbers)
@@ -167,27 +164,27 @@ def _optional(path: Path, key: str) -> pl.DataFrame:
     return table
 
 
-def _typed(table: pl.DataFrame, schema: dict[str, pl.DataType], where: str) -> pl.DataFrame:
+def _typed(table: pl.DataFrame, schema: dict[str, pl.DataType], file: str) -> pl.DataFrame:
     for name, kind in schema.items():
         if name not in table.columns:
-            raise BadInput(f"{where} lacks the column `{name}`; it has {', '.join(table.columns)}.")
-        found = table[name].dtype
-        if not _casts(found, kind):
-            raise BadInput(f"{where}: `{name}` must be {kind}, found {found}.")
-        if kind == pl.Boolean and found != kind:
-            refuse_first(table, ~pl.col(name).is_in([0, 1]), where, name, "must be 0 or 1")
+            raise BadInput(f"{file} lacks the column `{name}`; it has {', '.join(table.columns)}.")
+        dtype = table[name].dtype
+        if not _casts(dtype, kind):
+            raise BadInput(f"{file}: `{name}` must be {kind}, found {dtype}.")
+        if kind == pl.Boolean and dtype != kind:
+            refuse_first(table, ~pl.col(name).is_in([0, 1]), file, name, "must be 0 or 1")
     try:
         return table.with_columns(pl.col(name).cast(kind) for name, kind in schema.items())
     except pl.exceptions.PolarsError as e:
-        raise BadInput(f"{where} has a value of a wrong type: {first_line(e)}.") from e
+        raise BadInput(f"{file} has a value of a wrong type: {first_line(e)}.") from e
 
 
-def _casts(found: pl.DataType, wanted: pl.DataType) -> bool:
-    """Whether the cast keeps the meaning: integer ids are their decimal strings, flags may be 0 and 1."""
-    if wanted == pl.String:
-        return found == pl.String or found.is_integer() or found == pl.Null
-    if wanted == pl.Boolean:
-        return found == pl.Boolean or found.is_integer()
-    if wanted == pl.Int64:
-        return found.is_integer()
-    return found.is_numeric()
+def _casts(dtype: pl.DataType, target: pl.DataType) -> bool:
+    """Return whether the cast keeps the meaning: integer ids become decimal strings, flags may be 0 and 1."""
+    if target == pl.String:
+        return dtype == pl.String or dtype.is_integer() or dtype == pl.Null
+    if target == pl.Boolean:
+        return dtype == pl.Boolean or dtype.is_integer()
+    if target == pl.Int64:
+        return dtype.is_integer()
+    return dtype.is_numeric()

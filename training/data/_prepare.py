@@ -1,4 +1,4 @@
-"""`python -m training prepare`: a published data set -> a `DATA` folder, whole or not at all."""
+"""`python -m training prepare`: write a published dataset as one folder of tables, whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from rich.console import Console
 from models.errors import BadInput
 from training.data._checks import check_interactions
 from training.data._forget import forgotten_users, leave_out
-from training.data._kuairand import read_kuairand_pure
-from training.data._kuairand_large import write_kuairand_1k, write_kuairand_27k
-from training.data._kuairec import read_kuairec
-from training.data._synthetic import read_synthetic
 from training.data._tables import HISTORY, INFO, INTERACTIONS, USERS, VIDEOS, Info, Tables
-from training.data._wechat import read_wechat
+from training.data.readers import (
+    read_kuairand_pure,
+    read_kuairec,
+    read_wechat,
+    write_kuairand_1k,
+    write_kuairand_27k,
+)
+from training.data.synthetic import read_synthetic
 
 READERS: Final[Mapping[str, Callable[[Path | None, int], Tables]]] = {
     "kuairand-pure": read_kuairand_pure,
@@ -29,17 +32,17 @@ READERS: Final[Mapping[str, Callable[[Path | None, int], Tables]]] = {
     "wechat": read_wechat,
     "synthetic": read_synthetic,
 }
-"""Name -> `(source, seed) -> Tables`. One more data set is one file and one line here."""
+"""Readers of datasets that fit into memory. One more dataset is one file and one line here."""
 
 STREAMED: Final[Mapping[str, Callable[[Path | None, Path], Info]]] = {
     "kuairand-1k": write_kuairand_1k,
     "kuairand-27k": write_kuairand_27k,
 }
-"""Name -> `(source, folder) -> Info`: data sets larger than memory write, and check, their own tables."""
+"""Readers of datasets larger than memory: they check and write their own tables."""
 
 
 class Summary(BaseModel):
-    """What `prepare` wrote; as text, one line for people."""
+    """What `prepare` wrote. Its text is a one-line summary."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,27 +69,28 @@ def prepare(
     forget: Sequence[Path] = (),
     progress: bool = True,
 ) -> Summary:
-    """Read a data set and write `out`: `interactions.parquet`, `users.parquet`, `videos.parquet`,
-    `dataset.json`, and `history.parquet` where the source has one.
+    """Read a dataset and write its tables.
 
-    Times become Unix milliseconds and seconds, ids strings. Everything is written to a folder beside `out`
-    that takes its name at the end, so an interrupted run leaves nothing behind.
+    They are `interactions.parquet`, `users.parquet`, `videos.parquet`, `dataset.json`, and
+    `history.parquet` if the source has one. Timestamps become Unix milliseconds, durations seconds, ids
+    strings. The folder is written under another name and renamed at the end, so that an interrupted run
+    leaves nothing behind.
 
     Args:
         dataset: a name in `READERS` or `STREAMED`.
-        source: the data set's files; the synthetic world takes none, or a JSON file with its config.
+        source: the files of the dataset; for `synthetic`, none or a JSON file with a `SyntheticConfig`.
         out: a new folder, or an empty one.
-        seed: of the synthetic world.
-        forget: unlearning ledgers; whoever they name is left out of every table.
-        progress: tell on stderr what is being done.
+        seed: of the synthetic log.
+        forget: unlearning ledgers; the users in them are left out of every table.
+        progress: show the current step on standard error.
 
     Raises:
-        BadInput: an unknown data set, an `out` with something in it, a missing or unreadable file, a
+        BadInput: an unknown dataset, an `out` with something in it, a missing or unreadable file, a
             missing column, a value of a wrong type, range or unit, an empty log, a user's clock that runs
             backwards, or a ledger that cannot be read.
     """
     if dataset not in (*READERS, *STREAMED):
-        raise BadInput(f"unknown data set {dataset!r}; choose one of {', '.join((*READERS, *STREAMED))}.")
+        raise BadInput(f"unknown dataset {dataset!r}; choose one of {', '.join((*READERS, *STREAMED))}.")
     _refuse_occupied(out)
     forgotten = forgotten_users(forget)
     console = Console(stderr=True, quiet=not progress)

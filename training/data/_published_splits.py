@@ -1,9 +1,9 @@
-"""Published ways of cutting public logs for watch-time prediction: which rows, and which of them test.
+"""Published splits of public logs for watch-time prediction: which rows are used, and which of them test.
 
-Papers report different figures for the same method and data set because they differ here, so a figure means
-something beside another only under one protocol. Each function filters the rows of a log and deals them out
-as `Parts`. What papers leave open is said where it is decided. None decides what a model sees as history:
-under a random split, rows before a test row in time are of all three parts.
+Papers report different figures for the same method and dataset because their splits differ, so figures are
+comparable under one protocol only. Each function filters the rows of a log and splits them into `Parts`.
+Choices that a paper leaves open are stated where they are made. No protocol restricts the sequences: under a
+random split, the rows before a test row belong to all three parts.
 
 | function | log | rows kept | parts | published in |
 | --- | --- | --- | --- | --- |
@@ -58,47 +58,46 @@ Protocol = Literal[
     "cwm-kuairand",
     "cwm-wechat",
 ]
-"""Their names for `compare watch-time --protocol`."""
+"""Values of `compare watch-time --protocol`."""
 
 SEED: Final = 312
-"""DADF's seed. The draw is numpy's, so the rows are not those of the paper."""
+"""DADF's seed. The permutation is numpy's, so the rows differ from the paper's."""
 
 DAYS: Final = ("2021-01-11", "2021-01-13")
-"""Where WeChat's days 11 and 13 begin on the clock that `prepare` gives it."""
+"""Start of WeChat's days 11 and 13 in the timestamps that `prepare` invents."""
 
 
 class Parts(NamedTuple):
-    """A log as a protocol has it, and what each of its rows is for. Rows in no part are filtered out."""
+    """A log under a protocol, and the use of its rows. Rows in no part are filtered out."""
 
     log: Interactions
-    """The log given, or one of the same rows whose watch times the protocol cuts."""
+    """The given log, with watch times clipped if the protocol clips them."""
     train: I64
-    """Indices of rows, ascending. The three have no row in common."""
+    """Indices of rows, ascending. The three parts are disjoint."""
     stop: I64
-    """Decides when to stop."""
+    """Rows that decide early stopping."""
     test: I64
 
 
 def cut(protocol: Protocol, dataset: Dataset, vocabulary: Vocabulary, log: Interactions) -> Parts:
-    """A data set's log under a protocol by name.
+    """Split the log of a dataset under a protocol.
 
     Args:
-        protocol: which.
-        dataset: what `prepare` wrote.
+        protocol: its name.
+        dataset: the dataset.
         vocabulary: of its ids.
         log: its exposures under that vocabulary.
 
     Raises:
-        BadInput: the log is not of the protocol's data set, or a part has no row.
+        BadInput: the protocol is for another dataset, or a part has no row.
     """
     home = protocol.removeprefix("cwm-").partition("-")[0]
     if not dataset.info.dataset.startswith(home):
-        raise BadInput(f"protocol {protocol} is of {home}, this log is of {dataset.info.dataset}.")
+        raise BadInput(f"protocol {protocol} is for {home}, this log is {dataset.info.dataset}.")
     big, small = (vocabulary.index("tab", f"{size}_matrix") for size in ("big", "small"))
     match protocol:
         case "kuairec-random":
-            found = advertisements(dataset, vocabulary)
-            return kuairec_random(log, main_tab=big, is_advertisement_V=found)
+            return kuairec_random(log, main_tab=big, is_advertisement_V=advertisements(dataset, vocabulary))
         case "kuairec-matrices":
             return kuairec_matrices(log, big=big, small=small)
         case "kuairec-chronological":
@@ -120,19 +119,19 @@ def kuairec_random(
     is_advertisement_V: Rows | None = None,
     seed: int = SEED,
 ) -> Parts:
-    """KuaiRec's big matrix without advertisements, 0 < w < 10 d, at random 80/10/10.
+    """Split KuaiRec's big matrix without advertisements, 0 < w < 10 d, at random 80/10/10.
 
-    Source: DADF. EGMN draws 80/20 from a tenth of the rows instead. Copies of a row are not here,
-    `prepare` has dropped them: at random, the copy of a test row would be trained on.
+    Source: DADF. EGMN samples 80/20 from a tenth of the rows instead. `prepare` has dropped duplicates;
+    otherwise the duplicate of a test row could be fitted on.
 
     Args:
         log: of KuaiRec.
-        main_tab: row of `big_matrix` in the vocabulary's `tab`; other tabs go. `None`: all stay.
-        is_advertisement_V: see `advertisements`; without it no row counts as one.
-        seed: of the draw.
+        main_tab: index of `big_matrix` in the vocabulary's `tab`; other tabs are dropped. `None` keeps all.
+        is_advertisement_V: from `advertisements`; by default no row is one.
+        seed: of the permutation.
 
     Raises:
-        BadInput: the rows that stay are too few for three parts.
+        BadInput: too few rows remain for three parts.
     """
     keep = (log.watch_time_s > 0) & (log.watch_time_s < 10 * log.duration_s) & _of_tab(log, main_tab)
     if is_advertisement_V is not None:
@@ -143,13 +142,13 @@ def kuairec_random(
 def kuairec_matrices(log: Interactions, *, big: int, small: int, seed: int = SEED) -> Parts:
     """Train on KuaiRec's big matrix, test on the small one, w > 0.
 
-    Source: GR, on values normalised as in EasyRL4Rec; seconds are kept here. Where to stop is not published:
-    a random tenth of the big matrix decides. Times of the two matrices overlap, so test rows can lie before
-    training rows; `log.take` of the parts keeps one matrix out of the other's histories.
+    Source: GR, on values normalised as in EasyRL4Rec; here they stay in seconds. The early-stop rows are not
+    published: a random tenth of the big matrix is used. The two matrices overlap in time, so test rows can
+    precede training rows; `log.take` of the parts keeps one matrix out of the other's sequences.
 
     Args:
         log: of KuaiRec, prepared from both matrices.
-        big, small: rows of `big_matrix` and `small_matrix` in the vocabulary's `tab`.
+        big, small: indices of `big_matrix` and `small_matrix` in the vocabulary's `tab`.
         seed: of the tenth.
 
     Raises:
@@ -164,36 +163,36 @@ def kuairec_matrices(log: Interactions, *, big: int, small: int, seed: int = SEE
 
 
 def kuairec_chronological(log: Interactions, *, main_tab: int | None = None, cut_s: float = 60.0) -> Parts:
-    """KuaiRec's big matrix in time, 80/10/10, watch times cut at the 99 % quantile.
+    """Split KuaiRec's big matrix in time, 80/10/10, with watch times clipped at the 99 % quantile.
 
-    Source: HEGM, whose quantile is 60 s. A constant, so nothing is read off the rows that test. Rows of one
-    millisecond stay together, so shares are met but for ties.
+    Source: HEGM, whose quantile is 60 s. A constant is used, so that test rows do not influence it. Rows of
+    one millisecond stay together, so shares are exact up to ties.
 
     Args:
         log: of KuaiRec.
-        main_tab: row of `big_matrix` in the vocabulary's `tab`; other tabs go. `None`: all stay.
-        cut_s: watch times above become this, in seconds.
+        main_tab: index of `big_matrix` in the vocabulary's `tab`; other tabs are dropped. `None` keeps all.
+        cut_s: maximum watch time, s.
 
     Raises:
-        BadInput: the rows that stay are too few for three parts.
+        BadInput: too few rows remain for three parts.
     """
     rows = np.flatnonzero(_of_tab(log, main_tab))
     time = log.timestamp_ms[rows]
-    at = Boundaries.at_shares(time, meta=0.0, early_stop=0.1, test=0.1)
-    return _in_time(_watched_at_most(log, np.full(len(log), cut_s)), rows, at)
+    boundaries = Boundaries.at_shares(time, meta=0.0, early_stop=0.1, test=0.1)
+    return _in_time(_watched_at_most(log, np.full(len(log), cut_s)), rows, boundaries)
 
 
 def wechat_random(log: Interactions, *, seed: int = SEED) -> Parts:
-    """WeChat's rows with any watching, at random 80/10/10, as reproductions of several papers have it.
+    """Split WeChat's rows with w > 0 at random 80/10/10, as reproductions of several papers do.
 
     Raises:
-        BadInput: the rows that stay are too few for three parts.
+        BadInput: too few rows remain for three parts.
     """
     return _at_random(log, log.watch_time_s > 0, seed)
 
 
 def wechat_days(log: Interactions) -> Parts:
-    """WeChat's rows with any watching; days 1 to 10 train, 11 and 12 stop, 13 and 14 test.
+    """Split WeChat's rows with w > 0 by day: 1 to 10 train, 11 and 12 early stop, 13 and 14 test.
 
     Source: the code of DVR (Zheng et al., MM 2022).
 
@@ -204,26 +203,26 @@ def wechat_days(log: Interactions) -> Parts:
 
 
 def cwm_kuairand(log: Interactions) -> Parts:
-    """KuaiRand-Pure as CWM has it: 5 s ≤ d ≤ 400 s, 04-08 to 04-21 | 04-22 to 04-28 | 04-29 to 05-08.
+    """Split KuaiRand-Pure as CWM does: 5 s ≤ d ≤ 400 s, 04-08 to 04-21 | 04-22 to 04-28 | 04-29 to 05-08.
 
     Source: Zhao et al., "Counteracting Duration Bias in Video Recommendation via Counterfactual Watch Time",
-    KDD 2024, and its code. Durations are rounded to whole seconds for the bounds, and watch times end at the
-    duration: a replay counts as watched to the end. Days are China's, by `time_ms`; the paper's are by
-    `date`, another clock, which differs on one row in a hundred.
+    KDD 2024, and its code. Durations are rounded to whole seconds for the bounds, and watch times are clipped
+    at the duration: a replay counts as watched to the end. Days are in China time by `time_ms`; the paper
+    uses `date`, which differs on one row in a hundred.
 
     Raises:
         BadInput: a part has no row.
     """
-    at = Boundaries.at_days("2022-04-22", "2022-04-22", "2022-04-29", utc_offset_hours=8.0)
+    boundaries = Boundaries.at_days("2022-04-22", "2022-04-22", "2022-04-29", utc_offset_hours=8.0)
     end = Boundaries.at_days("2022-04-08", "2022-04-08", "2022-05-09", utc_offset_hours=8.0)
     inside = (log.timestamp_ms >= end.meta_ms) & (log.timestamp_ms < end.test_ms)
     whole_s = np.rint(log.duration_s)
     keep = inside & (whole_s >= 5) & (whole_s <= 400)
-    return _in_time(_watched_at_most(log, log.duration_s), np.flatnonzero(keep), at)
+    return _in_time(_watched_at_most(log, log.duration_s), np.flatnonzero(keep), boundaries)
 
 
 def cwm_wechat(log: Interactions) -> Parts:
-    """WeChat as CWM has it: 5 s ≤ d < 60 s, by days as `wechat_days`; watch times end at the duration.
+    """Split WeChat as CWM does: 5 s ≤ d < 60 s, days as `wechat_days`, watch times clipped at the duration.
 
     Source: as `cwm_kuairand`.
 
@@ -236,10 +235,10 @@ def cwm_wechat(log: Interactions) -> Parts:
 
 
 def advertisements(dataset: Dataset, vocabulary: Vocabulary) -> Rows:
-    """`[V]` whether a row of the vocabulary's `video_id` is an advertisement.
+    """Return which indices of the vocabulary's `video_id` are advertisements, `[V]`.
 
-    Told by `video_type` AD in `videos.parquet`. A data set that does not tell has none, nor have padding
-    and unknown videos: fit the vocabulary with `min_count` 1.
+    They have `video_type` AD in `videos.parquet`. Unknown videos count as none, so fit the vocabulary with
+    `min_count` 1.
     """
     out = np.zeros(vocabulary.size("video_id"), bool)
     videos = dataset.tables.videos
@@ -262,15 +261,15 @@ def _watched_at_most(log: Interactions, most_s_N: npt.NDArray[np.floating]) -> I
 
 def _at_random(log: Interactions, keep: Rows, seed: int) -> Parts:
     rows = np.flatnonzero(keep)
-    drawn = np.random.default_rng(seed).permutation(rows)
+    shuffled = np.random.default_rng(seed).permutation(rows)
     tenth = len(rows) // 10
-    test, stop, train = np.split(drawn, [tenth, 2 * tenth])
+    test, stop, train = np.split(shuffled, [tenth, 2 * tenth])
     return _checked(Parts(log, np.sort(train), np.sort(stop), np.sort(test)))
 
 
-def _in_time(log: Interactions, rows: I64, at: Boundaries) -> Parts:
-    """Train before `at.early_stop_ms`; there is no meta hold-out."""
-    split = split_by_time(log.timestamp_ms[rows], at)
+def _in_time(log: Interactions, rows: I64, boundaries: Boundaries) -> Parts:
+    """Train before `early_stop_ms`; there is no meta hold-out."""
+    split = split_by_time(log.timestamp_ms[rows], boundaries)
     train = np.concatenate([split.train, split.meta])
     return _checked(Parts(log, rows[np.sort(train)], rows[split.early_stop], rows[split.test]))
 
@@ -280,10 +279,10 @@ def _days_of_wechat() -> Boundaries:
 
 
 def _checked(parts: Parts) -> Parts:
-    found = {name: len(getattr(parts, name)) for name in ("train", "stop", "test")}
-    if not all(found.values()):
+    sizes = {name: len(getattr(parts, name)) for name in ("train", "stop", "test")}
+    if not all(sizes.values()):
         raise BadInput(
-            f"the protocol leaves rows {found}, of a log of {len(parts.log)}; "
-            "is it another data set's, or cut short?"
+            f"the protocol leaves rows {sizes}, of a log of {len(parts.log)}; "
+            "is it another dataset, or cut short?"
         )
     return parts

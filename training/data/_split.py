@@ -1,4 +1,4 @@
-"""Splits by time: what is learned from lies before what is judged on, always."""
+"""Splits by time: the rows to fit on precede the rows to evaluate on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Boundaries:
         early_stop = [early_stop_ms, test_ms)   test = [test_ms, ∞)
 
     Raises:
-        BadInput: they are not in this order. Equal ones are allowed and make a window empty.
+        BadInput: they are not in this order. Equal moments make a window empty.
     """
 
     meta_ms: int
@@ -37,7 +37,7 @@ class Boundaries:
 
     @classmethod
     def at_days(cls, meta: str, early_stop: str, test: str, *, utc_offset_hours: float) -> Boundaries:
-        """Windows that begin at midnight of the given dates, in the data set's time zone."""
+        """Return windows that begin at midnight of the given dates, in the dataset's time zone."""
         return cls(*(day_to_ms(day, utc_offset_hours) for day in (meta, early_stop, test)))
 
     @classmethod
@@ -51,15 +51,15 @@ class Boundaries:
         test_days: int,
         utc_offset_hours: float,
     ) -> Boundaries:
-        """Windows of whole days in the data set's time zone, counted from the end of the log.
+        """Return windows of whole days in the dataset's time zone, counted from the end of the log.
 
         Args:
             first_ms, last_ms: the log's first and last row.
-            meta_days, stop_days, test_days: how long each window is; 0 makes it empty.
-            utc_offset_hours: how far the data set's time zone is ahead of UTC.
+            meta_days, stop_days, test_days: length of each window; 0 makes it empty.
+            utc_offset_hours: how far the dataset's time zone is ahead of UTC.
 
         Raises:
-            BadInput: no day is left to train on.
+            BadInput: no day is left to fit on.
         """
         offset = round(utc_offset_hours * 3_600_000)
         first, last = (first_ms + offset) // DAY_MS, (last_ms + offset) // DAY_MS
@@ -75,12 +75,12 @@ class Boundaries:
 
     @classmethod
     def at_shares(cls, timestamp_ms: I64, *, meta: float, early_stop: float, test: float) -> Boundaries:
-        """Windows that hold about these shares of the rows, from the end; train gets the rest.
+        """Return windows with about these shares of the rows, from the end; train gets the rest.
 
-        Rows of the same millisecond stay together, so a share may come out a little larger.
+        Rows of the same millisecond stay together, so a share may be a little larger.
 
         Raises:
-            BadInput: the shares are negative or leave nothing to train on, or there are no rows.
+            BadInput: the shares are negative or leave nothing to fit on, or there are no rows.
         """
         if min(meta, early_stop, test) < 0 or meta + early_stop + test >= 1 or not len(timestamp_ms):
             raise BadInput(
@@ -98,20 +98,20 @@ class Boundaries:
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of each window, ascending. Together they are every row, each once."""
+    """Rows of each window, ascending. Together they are all rows, each once."""
 
     train: I64
-    """What is fitted on."""
+    """Rows to fit on."""
     meta: I64
-    """LabelCraft's outer level: the platform's objectives are measured here."""
+    """Hold-out of LabelCraft's outer loop, on which the platform's objectives are computed."""
     early_stop: I64
-    """When to stop."""
+    """Rows that decide early stopping."""
     test: I64
-    """What the reported figures come from; nothing is chosen by it."""
+    """Rows of the reported figures; nothing is chosen by them."""
 
 
 def split_by_time(timestamp_ms: I64, boundaries: Boundaries) -> Split:
-    """Cut rows into the four windows of `boundaries`.
+    """Assign rows to the four windows.
 
     Args:
         timestamp_ms: `[N]` in any order.
@@ -124,14 +124,14 @@ def split_by_time(timestamp_ms: I64, boundaries: Boundaries) -> Split:
 
 
 def day_to_ms(date: str, utc_offset_hours: float) -> int:
-    """Midnight at the start of a date, in Unix milliseconds.
+    """Return midnight at the start of a date, in Unix milliseconds.
 
     Args:
-        date: `YYYY-MM-DD` in the data set's time zone.
+        date: `YYYY-MM-DD` in the dataset's time zone.
         utc_offset_hours: how far that zone is ahead of UTC (KuaiRand: 8, China), as in `dataset.json`.
 
     Raises:
-        BadInput: no such date.
+        BadInput: there is no such date.
     """
     try:
         midnight = datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC)
@@ -141,6 +141,6 @@ def day_to_ms(date: str, utc_offset_hours: float) -> int:
 
 
 def ms_to_day(timestamp_ms: int, utc_offset_hours: float) -> str:
-    """The date of a moment in the data set's time zone: the inverse of `day_to_ms`."""
+    """Return the date of a timestamp in the dataset's time zone: the inverse of `day_to_ms`."""
     local_s = (timestamp_ms + round(utc_offset_hours * 3_600_000)) / 1000
     return datetime.fromtimestamp(local_s, tz=UTC).strftime("%Y-%m-%d")

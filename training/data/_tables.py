@@ -1,13 +1,15 @@
-"""What a reader hands over and `DATA` holds: three tables and the note that says where they come from."""
+"""The tables of a dataset folder, and `dataset.json`, which describes them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
+
+from training.data._split import DAY_MS
 
 INTERACTIONS: Final = "interactions.parquet"
 USERS: Final = "users.parquet"
@@ -36,20 +38,20 @@ INTERACTION_SCHEMA: Final[dict[str, pl.DataType]] = {
 NULLABLE: Final = ("tab", "author_id", "tag")
 
 
-class _Note(BaseModel):
+class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class RowCounts(_Note):
-    """What became of the rows of the source. `read = kept + Σ dropped`."""
+class RowCounts(_Record):
+    """Rows of the source, kept and dropped: `read = kept + Σ dropped`."""
 
     read: int
     kept: int
     dropped: dict[str, int] = {}
-    """Reason -> rows, e.g. `{"exact_duplicate": 4677, "no_duration": 2793}`."""
+    """Rows per reason, e.g. `{"exact_duplicate": 4677, "no_duration": 2793}`."""
 
 
-class ProfileSchema(_Note):
+class ProfileSchema(_Record):
     """Names of the profile features in `users.parquet`, in the order of the tensors' columns."""
 
     numbers: tuple[str, ...] = ()
@@ -57,8 +59,8 @@ class ProfileSchema(_Note):
     categories: tuple[str, ...] = ()
 
 
-class CensoredHistory(_Note):
-    """What `history.parquet` holds: exposures before the log, of which the watch time is not known."""
+class CensoredHistory(_Record):
+    """Counts of `history.parquet`: exposures before the log whose watch time is unknown."""
 
     rows: int
     users: int
@@ -66,8 +68,8 @@ class CensoredHistory(_Note):
     like_known: int
 
     @classmethod
-    def of(cls, history: pl.DataFrame) -> Self:
-        """Count the table's rows."""
+    def from_table(cls, history: pl.DataFrame) -> Self:
+        """Count the rows of the table."""
         return cls(
             rows=len(history),
             users=history["user_id"].n_unique(),
@@ -76,11 +78,11 @@ class CensoredHistory(_Note):
         )
 
 
-class Info(_Note):
+class Info(_Record):
     """The file `dataset.json`.
 
-    Times are Unix milliseconds; `days` are dates in the data set's own time zone, `utc_offset_hours`
-    ahead of UTC.
+    Times are Unix milliseconds. `days` are dates in the dataset's own time zone, which is
+    `utc_offset_hours` ahead of UTC.
     """
 
     dataset: str
@@ -95,38 +97,70 @@ class Info(_Note):
     utc_offset_hours: float
     days: tuple[str, ...]
     main_tab: str | None
-    """Where watch time is trained and judged; `None`: on every row."""
+    """The feed in which watch time is fitted and evaluated. `None`: every row."""
     profile: ProfileSchema = ProfileSchema()
     history: CensoredHistory | None = None
     notes: tuple[str, ...] = ()
-    """What a reader of the figures should know, one sentence each."""
+    """Caveats for readers of the figures, one sentence each."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """A data set in memory, as readers return it and as `load` finds it."""
+    """The tables of a dataset in memory."""
 
     interactions: pl.DataFrame
     """Columns and types of `INTERACTION_SCHEMA`, sorted by (timestamp_ms, user_id, video_id)."""
     users: pl.DataFrame
-    """`user_id` and the profile features; no row means that nothing is known of anybody."""
+    """`user_id` and the profile features. Users without a row have no known feature."""
     videos: pl.DataFrame
-    """`video_id`, `duration_s`, `author_id`, `tag`, and what else the source tells."""
+    """`video_id`, `duration_s`, `author_id`, `tag`, and further columns of the source."""
     info: Info
     history: pl.DataFrame | None = None
     """`user_id, video_id, position` (1 = latest), `long_view`, `like` (null = unknown)."""
 
 
 def in_order(interactions: pl.DataFrame) -> pl.DataFrame:
-    """The rows as `interactions.parquet` holds them: only the known columns, oldest first."""
+    """Return the columns of `INTERACTION_SCHEMA` in their types, oldest rows first."""
     return interactions.select(pl.col(name).cast(kind) for name, kind in INTERACTION_SCHEMA.items()).sort(
         "timestamp_ms", "user_id", "video_id", maintain_order=True
     )
 
 
-def local_days(timestamp_ms: pl.Series, utc_offset_hours: float) -> tuple[str, ...]:
-    """The dates on which there are rows, ascending, as `YYYY-MM-DD` in the data set's time zone."""
-    offset_ms = round(utc_offset_hours * 3_600_000)
-    epoch_day = ((timestamp_ms + offset_ms) // 86_400_000).unique().sort()
-    zero = datetime(1970, 1, 1, tzinfo=UTC)
-    return tuple((zero + timedelta(days=day)).strftime("%Y-%m-%d") for day in epoch_day)
+class LogExtent(_Record):
+    """Size and time span of a log: the members of `Info` that are counted, and the number of rows."""
+
+    rows: int
+    users: int
+    videos: int
+    first_timestamp_ms: int
+    last_timestamp_ms: int
+    days: tuple[str, ...]
+    """Dates with rows, ascending, as `YYYY-MM-DD` in the dataset's time zone."""
+
+    @classmethod
+    def from_log(cls, log: pl.LazyFrame, utc_offset_hours: float) -> Self:
+        """Measure a log that need not fit into memory.
+
+        Args:
+            log: `user_id`, `video_id`, `timestamp_ms`; at least one row.
+            utc_offset_hours: how far the dataset's time zone is ahead of UTC.
+        """
+        counts = log.select(
+            rows=pl.len(),
+            users=pl.col("user_id").n_unique(),
+            videos=pl.col("video_id").n_unique(),
+            first_timestamp_ms=pl.col("timestamp_ms").min(),
+            last_timestamp_ms=pl.col("timestamp_ms").max(),
+        )
+        offset_ms = round(utc_offset_hours * 3_600_000)
+        local_day = ((pl.col("timestamp_ms") + offset_ms) // DAY_MS).unique().sort()
+        epoch_days = log.select(day=local_day).collect(engine="streaming")["day"]
+        epoch = datetime(1970, 1, 1, tzinfo=UTC)
+        return cls(
+            **counts.collect(engine="streaming").row(0, named=True),
+            days=tuple((epoch + timedelta(days=day)).strftime("%Y-%m-%d") for day in epoch_days),
+        )
+
+    def as_info(self) -> dict[str, Any]:
+        """Return the members as arguments of `Info`, whose `rows` has the dropped ones too."""
+        return self.model_dump(exclude={"rows"})

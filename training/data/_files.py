@@ -1,8 +1,8 @@
-"""Tables of a published data set, CSV or parquet, read so that a bad file ends in one clear line."""
+"""Read CSV and parquet tables of published datasets; a bad file ends in one clear line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ from training.data._checks import refuse_first
 
 
 class Kind(Enum):
-    """What a column must hold."""
+    """Content of a column."""
 
     ID = "an id"
     """Read as text: `12` in one file and `"12"` in another are the same id."""
@@ -27,30 +27,57 @@ _TYPES = {Kind.ID: pl.String, Kind.WHOLE: pl.Int64, Kind.NUMBER: pl.Float64, Kin
 
 
 UNREADABLE: Final = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
-"""What polars raises on a damaged file. A few damages of parquet make its decoder panic, which is no
-`Exception`, and which prints a trace of its own before our line."""
+"""Errors of polars on a damaged file. Some damaged parquet files make its decoder panic, which is not an
+`Exception` and prints a trace of its own."""
 
 
 def find(folder: Path, pattern: str) -> list[Path]:
-    """CSV and parquet files whose name without suffix matches, by name."""
+    """Return the CSV and parquet files whose stem matches a pattern, sorted by name."""
     return sorted(p for p in folder.glob(f"{pattern}.*") if p.suffix in (".csv", ".parquet"))
 
 
+def release_folder(
+    dataset: str, source: Path | None, inside: Sequence[str], patterns: Sequence[str], home: str
+) -> Path:
+    """Return the folder that holds the log of a published release.
+
+    Args:
+        dataset: its name, for messages.
+        source: what the caller gave: the folder of the files, or of the unpacked archive.
+        inside: where else to look below `source`.
+        patterns: names of the log's files without suffix; one of them must be there.
+        home: where the dataset is published.
+
+    Raises:
+        BadInput: no source, or no such file in it.
+    """
+    if source is None:
+        raise BadInput(f"{dataset} is read from a folder; give it with --source DIR.")
+    for folder in (source, *(source / name for name in inside)):
+        if any(find(folder, pattern) for pattern in patterns):
+            return folder
+    problem = "holds no" if source.is_dir() else "is not a folder with"
+    raise BadInput(
+        f"{source} {problem} {' or '.join(patterns)} as .csv or .parquet, nor does its data/; "
+        f"get the data from {home} and give the folder of the unpacked archive."
+    )
+
+
 def find_one(folder: Path, pattern: str) -> Path:
-    """The one such file.
+    """Return the one file that `find` finds.
 
     Raises:
         BadInput: there is none, or more than one.
     """
-    found = find(folder, pattern)
-    if len(found) != 1:
-        what = "no" if not found else "more than one"
-        names = f" ({', '.join(p.name for p in found)})" if found else ""
+    files = find(folder, pattern)
+    if len(files) != 1:
+        count = "more than one" if files else "no"
+        names = f" ({', '.join(path.name for path in files)})" if files else ""
         raise BadInput(
-            f"{folder} holds {what} {pattern}.csv or .parquet{names}; "
+            f"{folder} holds {count} {pattern}.csv or .parquet{names}; "
             "give the folder of the unpacked archive."
         )
-    return found[0]
+    return files[0]
 
 
 def read_columns(path: Path, kinds: dict[str, Kind], optional: dict[str, Kind] | None = None) -> pl.DataFrame:
@@ -58,8 +85,8 @@ def read_columns(path: Path, kinds: dict[str, Kind], optional: dict[str, Kind] |
 
     Args:
         path: a `.csv` or `.parquet` file.
-        kinds: the columns that must be there, in the order they come out.
-        optional: columns that follow if they are there.
+        kinds: required columns, in the order of the result.
+        optional: further columns, read if the file has them.
 
     Raises:
         BadInput: the file cannot be read, a column is missing, or a value is not of its kind (the first
@@ -81,20 +108,20 @@ def read_batches(
     batch_rows: int,
     scratch: Path,
 ) -> Iterator[tuple[str, pl.DataFrame]]:
-    """`read_columns` of a file that need not fit into memory, some rows at a time, in its order.
+    """Read columns as `read_columns`, batch by batch, of a file that need not fit into memory.
 
-    A CSV file has no places to begin in the middle, so its columns are first streamed to parquet, as text.
+    A CSV file cannot be read from the middle, so its columns are first streamed to parquet, as text.
 
     Args:
         path, kinds, optional: as `read_columns`.
-        batch_rows: rows in memory at once.
-        scratch: a folder for the columns of a CSV file; what is put there is removed at the end.
+        batch_rows: rows per batch.
+        scratch: a folder for temporary files, removed at the end.
 
     Yields:
-        Where the rows are, for messages ("<file> after row <n>"), and the rows. Nothing of an empty file.
+        The position of a batch for messages ("<file> after row <n>") and its rows, in the order of the file.
 
     Raises:
-        BadInput: as `read_columns`; for rows further on, when they are reached.
+        BadInput: as `read_columns`, when the batch is reached.
     """
     scan, kinds = _scan(path, kinds, optional)
     columns = scratch / f"{path.stem}.columns.parquet"
@@ -104,8 +131,8 @@ def read_batches(
             scan = pl.scan_parquet(columns)
         rows = int(scan.select(pl.len()).collect().item())
         for start in range(0, rows, batch_rows):
-            where = f"{path.name} after row {start:,}" if start else path.name
-            yield where, _typed(scan.slice(start, batch_rows).collect(), kinds, where)
+            file = f"{path.name} after row {start:,}" if start else path.name
+            yield file, _typed(scan.slice(start, batch_rows).collect(), kinds, file)
     except UNREADABLE as e:
         raise _unreadable(path, e) from e
     finally:
@@ -115,7 +142,7 @@ def read_batches(
 def _scan(
     path: Path, kinds: dict[str, Kind], optional: dict[str, Kind] | None
 ) -> tuple[pl.LazyFrame, dict[str, Kind]]:
-    """The columns asked for, as they are in the file, and what each must hold."""
+    """Return the requested columns as they are in the file, and the kind of each."""
     try:
         scan = pl.scan_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.scan_parquet(path)
         names = scan.collect_schema().names()
@@ -132,11 +159,11 @@ def _unreadable(path: Path, error: BaseException) -> BadInput:
     return BadInput(f"{path} is not a readable {path.suffix.removeprefix('.')} file: {first_line(error)}.")
 
 
-def _typed(raw: pl.DataFrame, kinds: dict[str, Kind], where: str) -> pl.DataFrame:
-    return pl.DataFrame([_cast(raw, name, kind, where) for name, kind in kinds.items()])
+def _typed(raw: pl.DataFrame, kinds: dict[str, Kind], file: str) -> pl.DataFrame:
+    return pl.DataFrame([_cast(raw, name, kind, file) for name, kind in kinds.items()])
 
 
-def _cast(raw: pl.DataFrame, name: str, kind: Kind, where: str) -> pl.Series:
+def _cast(raw: pl.DataFrame, name: str, kind: Kind, file: str) -> pl.Series:
     found, wanted = raw[name].dtype, _TYPES[kind]
     fits = {
         Kind.ID: found.is_integer() or found == pl.String,
@@ -145,14 +172,14 @@ def _cast(raw: pl.DataFrame, name: str, kind: Kind, where: str) -> pl.Series:
         Kind.NUMBER: found.is_numeric() or found == pl.String,
     }
     if not (fits[kind] or found == pl.Null):
-        raise BadInput(f"{where}: `{name}` must hold {kind.value}, found the type {found}.")
+        raise BadInput(f"{file}: `{name}` must hold {kind.value}, found the type {found}.")
     cast = raw[name].cast(wanted, strict=False)
     lost = pl.lit(cast).is_null() & pl.col(name).is_not_null()
-    refuse_first(raw, lost, where, name, f"is not {kind.value}")
+    refuse_first(raw, lost, file, name, f"is not {kind.value}")
     return cast
 
 
 def first_line(error: BaseException) -> str:
-    """The part of an error that fits into one line."""
+    """Return the first line of an error's message, without the full stop."""
     text = str(error).strip()
     return text.splitlines()[0].rstrip(".") if text else type(error).__name__

@@ -1,19 +1,19 @@
 """KuaiRec: the published CSV files, or the same tables as parquet.
 
 Gao et al., "KuaiRec: A Fully-Observed Dataset and Insights for Evaluating Recommender Systems", CIKM 2022,
-doi 10.1145/3511808.3557220. What there is, and what is done about it:
+doi 10.1145/3511808.3557220. Findings and how the reader treats them:
 
-* `big_matrix` is what users met in their feeds. `small_matrix` shows nearly every one of its users nearly
-  every one of its videos, so it is another policy's. Both are read where they are, and `tab` tells them
-  apart: watch time is trained and judged on `big_matrix`, unless `small_matrix` is all there is;
+* `big_matrix` comes from the regular feed; `small_matrix` showed almost all of its videos to almost all of
+  its users. Either or both are read, and `tab` keeps them apart: watch time is fitted and evaluated on
+  `big_matrix` if it is there;
 * `play_duration` and `video_duration` are milliseconds, `timestamp` is Unix seconds with a fraction. Rows
-  without a `timestamp` have no place in a history and are dropped; `time` and `date` say the same, unread;
-* nobody's likes, comments, … are published: every flag is false, which `dataset.json` notes, and whatever
-  needs explicit feedback refuses the log and says so;
-* rows that are copies are dropped; a user, video and moment logged twice keeps the longest watch;
-* `item_categories.feat` holds a video's tags (the first becomes `tag`), `item_daily_features` its author and
-  whether it is an advertisement (`video_type` AD), `user_features` the profile: each is read where it is. The
-  daily counts of plays and likes are not, since they know the days a model is judged on.
+  without a `timestamp` cannot be ordered and are dropped; `time` and `date` repeat it and are not read;
+* explicit feedback is not published: every flag is false, `dataset.json` says so, and methods that need it
+  refuse the log;
+* duplicate rows are dropped; a user, video and timestamp logged twice keeps the longest watch time;
+* optional tables: `item_categories.feat` holds a video's tags (the first becomes `tag`),
+  `item_daily_features` its author and whether it is an advertisement (`video_type` AD), `user_features` the
+  profile. Daily counts of plays and likes are not read, since they cover the test days too.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ from training.data._checks import (
     refuse_first,
     refuse_repeats,
 )
-from training.data._kuairand_rows import CATEGORIES, NUMBERS, USER_KINDS, profile_of
-from training.data._source import Kind, find, find_one, read_columns
-from training.data._tables import Info, ProfileSchema, RowCounts, Tables, in_order, local_days
+from training.data._files import Kind, find, find_one, read_columns, release_folder
+from training.data._tables import Info, LogExtent, ProfileSchema, RowCounts, Tables, in_order
+from training.data.readers._kuairand import CATEGORIES, NUMBERS, USER_KINDS, profile_of
 
+HOME: Final = "https://kuairec.com"
 UTC_OFFSET_HOURS: Final = 8.0
 BIG: Final = "big_matrix"
 SMALL: Final = "small_matrix"
@@ -47,7 +48,7 @@ _MATRIX: Final = {
 }  # fmt: skip
 _DAILY: Final = {"video_id": Kind.ID, "author_id": Kind.ID, "video_type": Kind.TEXT}
 _LATEST_S: Final = EARLIEST_MS / 10
-"""Seconds of the year 4969. What is above is milliseconds."""
+"""Seconds of the year 4969. Larger values are milliseconds."""
 
 
 def read_kuairec(source: Path | None, seed: int) -> Tables:
@@ -55,13 +56,15 @@ def read_kuairec(source: Path | None, seed: int) -> Tables:
 
     Args:
         source: the unpacked archive, its `data/` folder, or a folder of the same tables as parquet.
-        seed: not used; nothing here is drawn.
+        seed: unused; nothing is sampled.
 
     Raises:
-        BadInput: see `training.data.prepare`.
+        BadInput: as `training.data.prepare`.
     """
     del seed
-    folder = _folder(source)
+    folder = release_folder(
+        "kuairec", source, ("data", "KuaiRec 2.0/data", "KuaiRec/data"), (BIG, SMALL), HOME
+    )
     files = [find_one(folder, name) for name in (BIG, SMALL) if find(folder, name)]
     raw = pl.concat([_matrix(path) for path in files])
     videos = _videos(folder)
@@ -72,67 +75,49 @@ def read_kuairec(source: Path | None, seed: int) -> Tables:
         log.group_by("video_id").agg(pl.col("duration_s").first()).join(videos, on="video_id", how="left")
     )
     users, profile = _users(folder)
-    time = log["timestamp_ms"]
     info = Info(
         dataset="kuairec",
-        source=f"https://kuairec.com ({', '.join(p.name for p in files)})",
+        source=f"{HOME} ({', '.join(p.name for p in files)})",
         licence="CC BY-SA 4.0",
         citation=(
             "Gao et al., KuaiRec: A Fully-Observed Dataset and Insights for Evaluating Recommender Systems, "
             "CIKM 2022, doi 10.1145/3511808.3557220"
         ),
         rows=RowCounts(read=len(raw), kept=len(log), dropped=dropped),
-        users=log["user_id"].n_unique(),
-        videos=log["video_id"].n_unique(),
-        first_timestamp_ms=int(time.to_numpy().min()),
-        last_timestamp_ms=int(time.to_numpy().max()),
+        **LogExtent.from_log(log.lazy(), UTC_OFFSET_HOURS).as_info(),
         utc_offset_hours=UTC_OFFSET_HOURS,
-        days=local_days(time, UTC_OFFSET_HOURS),
         main_tab=BIG if (log["tab"] == BIG).any() else SMALL,
         profile=profile,
         notes=(
             "No explicit feedback is published: labels and objectives that need it cannot be fitted.",
-            f"`tab` is the matrix a row is from; {SMALL} was shown to its users on purpose, not by the feed.",
+            f"`tab` is the matrix of a row; {SMALL} was shown on purpose, not by the regular feed.",
         ),
     )
     return Tables(log, users, videos.sort("video_id"), info)
 
 
-def _folder(source: Path | None) -> Path:
-    if source is None:
-        raise BadInput("kuairec is read from a folder; give it with --source DIR.")
-    for folder in (source, source / "data", source / "KuaiRec 2.0" / "data", source / "KuaiRec" / "data"):
-        if find(folder, BIG) or find(folder, SMALL):
-            return folder
-    what = "holds no" if source.is_dir() else "is not a folder with"
-    raise BadInput(
-        f"{source} {what} {BIG} or {SMALL}, as .csv or .parquet, nor does its data/; get KuaiRec from "
-        "https://kuairec.com and give the folder it unpacks to."
-    )
-
-
 def _matrix(path: Path) -> pl.DataFrame:
-    """One matrix, checked in the units and the order of its file, so that a message can name its row."""
-    log, where = read_columns(path, _MATRIX), path.name
+    """Read one matrix and check it in the units and order of the file, so that messages can name rows."""
+    log, file = read_columns(path, _MATRIX), path.name
     if log.is_empty():
-        raise BadInput(f"{where} has no rows; nothing can be learned from it.")
+        raise BadInput(f"{file} has no rows; nothing can be learned from it.")
     for name in ("user_id", "video_id", "play_duration"):
-        refuse_first(log, pl.col(name).is_null(), where, name, "is empty; is the file cut off?")
+        refuse_first(log, pl.col(name).is_null(), file, name, "is empty; is the file cut off?")
     time = pl.col("timestamp")
-    refuse_first(log, ~time.is_finite(), where, "timestamp", "is not a finite number")
-    refuse_first(log, time < EARLIEST_MS / 1000, where, "timestamp", "is no time in Unix seconds")
+    refuse_first(log, ~time.is_finite(), file, "timestamp", "is not a finite number")
+    refuse_first(log, time < EARLIEST_MS / 1000, file, "timestamp", "is no time in Unix seconds")
     refuse_first(
-        log, time > _LATEST_S, where, "timestamp", "is no time in Unix seconds; is it in milliseconds?"
+        log, time > _LATEST_S, file, "timestamp", "is no time in Unix seconds; is it in milliseconds?"
     )
-    check_amounts(log, "play_duration", where, high=MAX_WATCH_TIME_S * 1000, unit="ms")
-    check_amounts(log, "video_duration", where, high=MAX_DURATION_S * 1000, unit="ms")
-    check_same_unit(log, "play_duration", "video_duration", where)
-    check_milliseconds(log, "video_duration", where)
+    check_amounts(log, "play_duration", file, high=MAX_WATCH_TIME_S * 1000, unit="ms")
+    check_amounts(log, "video_duration", file, high=MAX_DURATION_S * 1000, unit="ms")
+    check_same_unit(log, "play_duration", "video_duration", file)
+    check_milliseconds(log, "video_duration", file)
     return log.with_columns(tab=pl.lit(path.stem))
 
 
 def _exposures(raw: pl.DataFrame, videos: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The log in seconds, and how many rows were dropped for which reason."""
+    """Convert the log to seconds, and count the dropped rows by reason."""
     timed = raw.filter(pl.col("timestamp").is_not_null())
     once = timed.unique(maintain_order=True)
     merged = once.group_by("user_id", "video_id", "timestamp", "tab", maintain_order=True).agg(
@@ -160,7 +145,7 @@ def _exposures(raw: pl.DataFrame, videos: pl.DataFrame) -> tuple[pl.DataFrame, d
 
 
 def _videos(folder: Path) -> pl.DataFrame:
-    """`video_id`, `author_id`, `tag`, `tags`, `video_type`; null what is not told, no row if nothing is."""
+    """Read `video_id`, `author_id`, `tag`, `tags`, `video_type`; null where unknown."""
     tags = pl.DataFrame(schema={"video_id": pl.String, "tag": pl.String, "tags": pl.String})
     if find(folder, "item_categories"):
         path = find_one(folder, "item_categories")
@@ -173,7 +158,7 @@ def _videos(folder: Path) -> pl.DataFrame:
         table = read_columns(find_one(folder, "item_daily_features"), _DAILY)
         daily = table.group_by("video_id").agg(
             pl.col("author_id").drop_nulls().first(),
-            pl.col("video_type").drop_nulls().sort().first(),  # AD before NORMAL: on any day is enough
+            pl.col("video_type").drop_nulls().sort().first(),  # AD sorts before NORMAL: one day is enough
         )
     return tags.join(daily, on="video_id", how="full", coalesce=True).select(
         "video_id", "author_id", "tag", "tags", "video_type"

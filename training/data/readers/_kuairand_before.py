@@ -1,8 +1,8 @@
-"""KuaiRand's slices: what a user did before the log begins, as profile features.
+"""KuaiRand: a user's exposures before the log, as profile features.
 
-Some slices of KuaiRand come with sequences of earlier exposures, without watch times. They cannot become
-events, but they tell how much a user has seen and how often a view was long. As profile features they reach
-the model the same way in training (`users.parquet`) and when served (`PUT /users`).
+Some releases come with earlier exposures without watch times. These cannot become events, but they show how
+active a user is and how often a view was long. As profile features they reach the ranker the same way in
+training (`users.parquet`) and serving (`PUT /users`).
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from typing import Final
 
 import polars as pl
 
-from training.data._source import Kind, find, read_columns
+from training.data._files import Kind, find, read_columns
 
 NUMBERS_BEFORE: Final = ("exposures_before", "long_view_before", "like_before")
-"""How many exposures, and the shares of the latest of them that were long views and liked."""
+"""Number of exposures, and the shares of the latest of them that were long views and liked."""
 
 SHRINKAGE: Final = 5.0
-"""Exposures' worth of the overall share that every user starts from."""
+"""Pseudo-exposures of the overall share that every user's share is shrunk with."""
 
 
 def before_the_log(folder: Path, log: pl.DataFrame) -> pl.DataFrame | None:
-    """`user_id` and `NUMBERS_BEFORE` of every user whose earlier exposures all lie before the log's.
+    """Compute `NUMBERS_BEFORE` for every user whose earlier exposures all precede the log's.
 
-    Of the others (three users of Pure) nothing is told: a feature must not know the outcome of a row that
-    it helps to predict.
+    Other users (three in Pure) get none: a feature must not know the outcome of a row that it helps to
+    predict.
 
     Args:
         folder: where `history_exposures_to_*` and `user_history_to_*` may lie.
         log: `user_id`, `timestamp_ms`.
 
     Returns:
-        `None` where the folder lacks one of them.
+        `user_id` and `NUMBERS_BEFORE`, or `None` if the folder lacks one of the files.
     """
     exposures, sequences = find(folder, "history_exposures_to_*"), find(folder, "user_history_to_*")
     if not exposures or not sequences:
@@ -41,16 +41,16 @@ def before_the_log(folder: Path, log: pl.DataFrame) -> pl.DataFrame | None:
         [read_columns(path, {"user_id": Kind.ID, "last_time_ms": Kind.WHOLE}) for path in sequences]
     )
     first = log.group_by("user_id").agg(first_ms=pl.col("timestamp_ms").min())
-    reaching = last.join(first, on="user_id").filter(pl.col("last_time_ms") >= pl.col("first_ms"))
+    overlapping = last.join(first, on="user_id").filter(pl.col("last_time_ms") >= pl.col("first_ms"))
     kinds = {
         "user_id": Kind.ID,
         "history_len": Kind.WHOLE,
         "long_view": Kind.WHOLE,
         "is_like": Kind.WHOLE,
     }
-    seen = pl.concat([read_columns(path, kinds) for path in exposures])
+    exposure_table = pl.concat([read_columns(path, kinds) for path in exposures])
     return (
-        seen.join(reaching, on="user_id", how="anti")
+        exposure_table.join(overlapping, on="user_id", how="anti")
         .with_columns(pl.col("long_view", "is_like").mean().name.suffix("_of_all"))
         .group_by("user_id")
         .agg(
@@ -63,6 +63,6 @@ def before_the_log(folder: Path, log: pl.DataFrame) -> pl.DataFrame | None:
 
 
 def _share(name: str) -> pl.Expr:
-    """Mean of a flag over the known entries of a user, shrunk towards everybody's."""
+    """Mean of a flag over the known entries of a user, shrunk towards the overall mean."""
     known = pl.col(name).drop_nulls()
     return (known.sum() + SHRINKAGE * pl.col(f"{name}_of_all").first()) / (known.len() + SHRINKAGE)

@@ -1,12 +1,12 @@
-"""A seeded world whose truth is known: interest, counterfactual watch time, and the platform's utility.
+"""A simulated log with known interest, counterfactual watch time and platform utility.
 
-Made so that what the methods claim can be checked (all our choice; no source prescribes it):
+It serves to test what the methods claim. The design is ours:
 
-* interest `ρ_ui` does not depend on the duration, while the watch time and the chance of being shown both
-  do: duration is a confounder, the backdoor that D2Q and DML close;
+* interest `ρ_ui` does not depend on the duration, but watch time and exposure do: duration is a confounder,
+  the backdoor path that D2Q and DML close;
 * counterfactual watch time `w_c = c / (-ln ρ) - 1`, so that CWM is well specified;
 * observed watch time is a skip, a part, the whole, or several times the whole: 3-4 peaks of the ratio;
-* in a hurried session people skip whatever they are shown: such skips tell nothing of interest;
+* in a hurried session users skip regardless of interest;
 * explicit feedback is rare, and `u(w, d, e)` is what the platform truly wants.
 """
 
@@ -23,8 +23,9 @@ from models.arrays import F64, I64, Bools
 from models.errors import BadInput
 from models.schema import EXPLICIT, FLAGS
 from training.data._dataset import Dataset
-from training.data._synthetic_config import SyntheticConfig
-from training.data._synthetic_steps import (
+from training.data._tables import Info, LogExtent, ProfileSchema, RowCounts, Tables, in_order
+from training.data.synthetic._config import SyntheticConfig
+from training.data.synthetic._steps import (
     draw_exposures,
     draw_flags,
     draw_sessions,
@@ -32,14 +33,13 @@ from training.data._synthetic_steps import (
     draw_watch,
     interest_of,
 )
-from training.data._tables import Info, ProfileSchema, RowCounts, Tables, in_order, local_days
 
 # Shape suffixes: N exposures, U users, V videos, D latent dimensions, F flags.
 
 
 @dataclass(frozen=True)
-class World:
-    """The log and its truth. Row n is row n of `dataset().interactions(...)`, whatever the vocabulary."""
+class SyntheticLog:
+    """A simulated log with its ground truth. Row n is row n of `dataset().interactions(...)`."""
 
     config: SyntheticConfig
     user: I64
@@ -49,19 +49,19 @@ class World:
     timestamp_ms: I64
     """`[N]` strictly increasing within a user."""
     session: I64
-    """`[N]` number of the session, over all users."""
+    """`[N]` index of the session, over all users."""
     hurried: Bools
-    """`[N]` whether the session is one whose skips tell nothing."""
+    """`[N]` whether skips of the session are independent of interest."""
     duration_s: F64
     """`[N]`"""
     interest: F64
-    """`[N]` ρ_ui in (0, 1), the truth even where `flipped`."""
+    """`[N]` ρ_ui in (0, 1), also where `flipped`."""
     flipped: Bools
-    """`[N]` rows that behaved by 1 - ρ."""
+    """`[N]` rows whose behaviour follows 1 - ρ."""
     counterfactual_s: F64
-    """`[N]` how long the user would have watched a video without an end."""
+    """`[N]` watch time of an endless video."""
     state: I64
-    """`[N]` SKIP, PART, WHOLE or REPLAY."""
+    """`[N]` SKIP, PART, COMPLETE or REPLAY."""
     watch_time_s: F64
     """`[N]` observed."""
     flags: Bools
@@ -81,28 +81,28 @@ class World:
     video_tag: I64
     """`[V]`"""
     segment: I64
-    """`[U]` which of four crowds a user belongs to: a profile feature that tells of interest."""
+    """`[U]` one of four user segments: a profile feature that depends on interest."""
     age_days: F64
-    """`[U]` a profile feature that tells of nothing."""
+    """`[U]` a profile feature that is pure noise."""
 
     def __len__(self) -> int:
         return len(self.user)
 
     def all_interest(self) -> F64:
-        """`[U, V]` ρ of every pair, seen or not."""
+        """Return ρ of every pair, `[U, V]`."""
         return interest_of(self.config, self.user_latent @ self.video_latent.T)
 
     def dataset(self) -> Dataset:
-        """The world as `load` would give it, without a folder."""
-        return Dataset(tables_of(self))
+        """Return the log as `load` would, without a folder."""
+        return Dataset(tables_from(self))
 
 
 def planted_utility(watch_time_s: F64, duration_s: F64, explicit: Bools) -> F64:
-    """What the platform truly wants of an exposure: attention, satisfaction, and a sign of it.
+    """Compute the true utility of an exposure for the platform.
 
         u(w, d, e) = 0.45 (1 - exp(-w / 20 s)) + 0.25 min(w / d, 1) + 0.3 e        in [0, 1]
 
-    No single rule (watch time, ratio, completion, a like) orders exposures as it does.
+    No single rule (watch time, ratio, completion, a like) sorts exposures in its order.
 
     Args:
         watch_time_s: `[N]`.
@@ -114,8 +114,8 @@ def planted_utility(watch_time_s: F64, duration_s: F64, explicit: Bools) -> F64:
     return out
 
 
-def synthetic_world(config: SyntheticConfig | None = None, seed: int = 0) -> World:
-    """Make a world. The same config and seed give the same world.
+def simulate_log(config: SyntheticConfig | None = None, seed: int = 0) -> SyntheticLog:
+    """Simulate a log. The same config and seed give the same log.
 
     Raises:
         ValueError: more exposures than half of all pairs.
@@ -124,9 +124,9 @@ def synthetic_world(config: SyntheticConfig | None = None, seed: int = 0) -> Wor
     if config.exposures > config.users * config.videos / 2:
         raise ValueError("`exposures` must be at most users * videos / 2: a video is shown once to a user")
     rng = np.random.default_rng(seed)
-    crowd_KD = rng.normal(size=(4, config.latent))
+    segment_KD = rng.normal(size=(4, config.latent))
     segment = rng.integers(4, size=config.users)
-    user_UD = 0.7 * crowd_KD[segment] + rng.normal(size=(config.users, config.latent)) * 0.7
+    user_UD = 0.7 * segment_KD[segment] + rng.normal(size=(config.users, config.latent)) * 0.7
     taste_TD = rng.normal(size=(config.tags, config.latent))
     author_tag = rng.integers(config.tags, size=config.authors)
     author = rng.integers(config.authors, size=config.videos)
@@ -145,11 +145,11 @@ def synthetic_world(config: SyntheticConfig | None = None, seed: int = 0) -> Wor
     interest = interest_of(config, np.einsum("nd,nd->n", user_UD[user], video_VD[video]))
     flipped = rng.random(len(user)) < config.flip_fraction
     duration = video_duration[video]
-    acted = np.where(flipped, 1.0 - interest, interest)
-    counterfactual, state, watch = draw_watch(config, acted, duration, hurried, rng)
-    flags = draw_flags(config, acted, rng)
+    behaviour = np.where(flipped, 1.0 - interest, interest)
+    counterfactual, state, watch = draw_watch(config, behaviour, duration, hurried, rng)
+    flags = draw_flags(config, behaviour, rng)
     explicit: Bools = np.asarray(flags[:, [FLAGS.index(name) for name in EXPLICIT]].any(axis=1))
-    return World(
+    return SyntheticLog(
         config=config,
         user=user,
         video=video,
@@ -175,71 +175,68 @@ def synthetic_world(config: SyntheticConfig | None = None, seed: int = 0) -> Wor
     )
 
 
-def tables_of(world: World) -> Tables:
-    """The world as a reader hands it over. Ids are padded so that they sort as their numbers do."""
-    config = world.config
+def tables_from(simulated: SyntheticLog) -> Tables:
+    """Return the tables as a reader does. Ids are zero-padded, so that they sort by number."""
+    config = simulated.config
     user_ids = _names("u", config.users)
     video_ids = _names("v", config.videos)
     author_ids, tag_ids = _names("a", config.authors), _names("t", config.tags)
     videos = pl.DataFrame(
         {
             "video_id": video_ids,
-            "duration_s": world.video_duration_s,
-            "author_id": author_ids[world.video_author],
-            "tag": tag_ids[world.video_tag],
+            "duration_s": simulated.video_duration_s,
+            "author_id": author_ids[simulated.video_author],
+            "tag": tag_ids[simulated.video_tag],
         }
     )
-    tab = np.where(world.session % 7 == 0, "2", "1")
+    tab = np.where(simulated.session % 7 == 0, "2", "1")
     log = in_order(
         pl.DataFrame(
             {
-                "user_id": user_ids[world.user],
-                "video_id": video_ids[world.video],
-                "timestamp_ms": world.timestamp_ms,
-                "watch_time_s": world.watch_time_s,
-                "duration_s": world.duration_s,
-                **{name: world.flags[:, f] for f, name in enumerate(FLAGS)},
+                "user_id": user_ids[simulated.user],
+                "video_id": video_ids[simulated.video],
+                "timestamp_ms": simulated.timestamp_ms,
+                "watch_time_s": simulated.watch_time_s,
+                "duration_s": simulated.duration_s,
+                **{name: simulated.flags[:, f] for f, name in enumerate(FLAGS)},
                 "tab": tab,
-                "author_id": author_ids[world.video_author[world.video]],
-                "tag": tag_ids[world.video_tag[world.video]],
+                "author_id": author_ids[simulated.video_author[simulated.video]],
+                "tag": tag_ids[simulated.video_tag[simulated.video]],
             }
         )
     )
     users = pl.DataFrame(
-        {"user_id": user_ids, "age_days": world.age_days, "segment": _names("s", 4)[world.segment]}
+        {"user_id": user_ids, "age_days": simulated.age_days, "segment": _names("s", 4)[simulated.segment]}
     )
+    extent = LogExtent.from_log(log.lazy(), 0.0).model_copy(update={"videos": len(videos)})
     info = Info(
         dataset="synthetic",
-        source="training.data.synthetic_world",
+        source="training.data.simulate_log",
         licence="Apache-2.0, as the program that made it",
         citation="none",
         rows=RowCounts(read=len(log), kept=len(log)),
-        users=log["user_id"].n_unique(),
-        videos=len(videos),
-        first_timestamp_ms=int(world.timestamp_ms.min()),
-        last_timestamp_ms=int(world.timestamp_ms.max()),
+        **extent.as_info(),
         utc_offset_hours=0.0,
-        days=local_days(log["timestamp_ms"], 0.0),
         main_tab="1",
         profile=ProfileSchema(numbers=("age_days",), categories=("segment",)),
-        notes=(f"made up: {config.model_dump_json()}",),
+        notes=(f"simulated: {config.model_dump_json()}",),
     )
     return Tables(log, users, videos, info)
 
 
 def read_synthetic(source: Path | None, seed: int) -> Tables:
-    """The default world as a data set; `source` may name a JSON file with a `SyntheticConfig`.
+    """Simulate the default log, or one with the `SyntheticConfig` in the JSON file `source`.
 
     Raises:
-        BadInput: the file is missing or is no such config.
+        BadInput: the file is missing or is not a `SyntheticConfig`.
     """
     if source is None:
-        return tables_of(synthetic_world(seed=seed))
+        return tables_from(simulate_log(seed=seed))
     try:
         config = SyntheticConfig.model_validate_json(source.read_bytes())
-        return tables_of(synthetic_world(config, seed))
+        return tables_from(simulate_log(config, seed))
     except (OSError, ValueError) as e:
-        raise BadInput(f"{source} is not a config of the synthetic world: {str(e).splitlines()[0]}.") from e
+        raise BadInput(f"{source} is not a config of the synthetic log: {str(e).splitlines()[0]}.") from e
 
 
 def _names(prefix: str, count: int) -> npt.NDArray[np.object_]:

@@ -1,18 +1,18 @@
 """WeChat Channels, the WeChat Big Data Challenge of 2021: `user_action.csv` and `feed_info.csv`.
 
-Published for the contest at https://algo.weixin.qq.com. What there is, and what is done about it:
+Published for the contest at https://algo.weixin.qq.com. Findings and how the reader treats them:
 
 * `play` is milliseconds, `videoplayseconds` is seconds;
-* time is known to the day only (`date_`, from 1 on; which dates they were is not told). The clock here is
+* time is published to the day only (`date_`, from 1 on, without the calendar date). Timestamps are
   **invented**: day 1 is 2021-01-01, and the k-th row of a user's day in the file is k seconds after midnight
-  (closer together where a day has more rows than seconds). Between days it is the truth; within a day it is
-  the order of the file, and ages and hours mean nothing;
-* `click_avatar` is `profile_enter`; nobody can dislike, so `hate` is false; `favorite` and `read_comment`
-  have no column in a log and are left out;
-* rows that are copies are dropped. A user who meets a video twice on a day is two rows: no time tells more;
-* feeds without a length, or not in `feed_info.csv`, are dropped, since no ratio exists;
-* `tag` is the first of `manual_tag_list`; `device` of a user's first row is the profile. The contest's own
-  test days are without feedback and are not read.
+  (closer together if a day has more rows than seconds). The order of days is real; within a day it is the
+  order of the file, and ages and hours carry no information;
+* `click_avatar` is `profile_enter`; the app has no dislike, so `hate` is false; `favorite` and `read_comment`
+  have no column in a log and are not read;
+* duplicate rows are dropped. Two rows of a user and video on one day that differ are both kept;
+* rows whose video has no length, or is not in `feed_info.csv`, are dropped: they have no watch ratio;
+* `tag` is the first of `manual_tag_list`; the `device` of a user's first row is the profile. The contest's
+  test days have no feedback and are not read.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ import polars as pl
 from models.errors import BadInput
 from models.schema import MAX_DURATION_S, MAX_WATCH_TIME_S
 from training.data._checks import check_amounts, check_same_unit, refuse_first, refuse_repeats
-from training.data._source import Kind, find, find_one, read_columns
+from training.data._files import Kind, find_one, read_columns, release_folder
 from training.data._split import DAY_MS, day_to_ms
-from training.data._tables import Info, ProfileSchema, RowCounts, Tables, in_order, local_days
+from training.data._tables import Info, LogExtent, ProfileSchema, RowCounts, Tables, in_order
+
+HOME: Final = "https://algo.weixin.qq.com"
 
 DAY_1: Final = "2021-01-01"
 """The invented date of `date_` 1, so that `date_` 14 is the 14th."""
 
 LAST_DAY: Final = 31
-"""The contest has 14 days, the 15th to be predicted. Above this, `date_` is a date."""
+"""The contest has 14 days and predicts the 15th. Larger values of `date_` are calendar dates."""
 
 _FLAGS: Final = ("like", "follow", "comment", "forward", "click_avatar")
 _ACTIONS: Final = {
@@ -51,13 +53,13 @@ def read_wechat(source: Path | None, seed: int) -> Tables:
 
     Args:
         source: the folder with `user_action.csv` and `feed_info.csv`, or the same tables as parquet.
-        seed: not used; nothing here is drawn.
+        seed: unused; nothing is sampled.
 
     Raises:
-        BadInput: see `training.data.prepare`.
+        BadInput: as `training.data.prepare`.
     """
     del seed
-    folder = _folder(source)
+    folder = release_folder("wechat", source, ("data", "wechat_algo_data1"), ("user_action",), HOME)
     path = find_one(folder, "user_action")
     feeds = find_one(folder, "feed_info")
     videos = _feeds(feeds)
@@ -67,54 +69,36 @@ def read_wechat(source: Path | None, seed: int) -> Tables:
     if log.is_empty():
         raise BadInput(f"{folder}: no row of {path.name} can be used; dropped {dropped}.")
     users = raw.select("userid", "device").unique("userid", keep="first", maintain_order=True)
-    time = log["timestamp_ms"]
     info = Info(
         dataset="wechat",
-        source="https://algo.weixin.qq.com (user_action, feed_info)",
+        source=f"{HOME} (user_action, feed_info)",
         licence="none published; given to participants of the WeChat Big Data Challenge 2021 under its rules",
         citation="WeChat Big Data Challenge 2021, https://algo.weixin.qq.com",
         rows=RowCounts(read=len(raw), kept=len(log), dropped=dropped),
-        users=log["user_id"].n_unique(),
-        videos=log["video_id"].n_unique(),
-        first_timestamp_ms=int(time.to_numpy().min()),
-        last_timestamp_ms=int(time.to_numpy().max()),
+        **LogExtent.from_log(log.lazy(), 0.0).as_info(),
         utc_offset_hours=0.0,
-        days=local_days(time, 0.0),
         main_tab=None,
         profile=ProfileSchema(categories=("device",)),
         notes=(
-            f"Time is known to the day: day 1 is called {DAY_1}, and within a day the clock counts the rows "
-            "of a user in the order of the file.",
+            f"Times are known to the day: day 1 is called {DAY_1}, and within a day timestamps follow the "
+            "order of the file.",
         ),
     )
     return Tables(log, users.select(user_id="userid", device="device").sort("user_id"), videos, info)
 
 
-def _folder(source: Path | None) -> Path:
-    if source is None:
-        raise BadInput("wechat is read from a folder; give it with --source DIR.")
-    for folder in (source, source / "data", source / "wechat_algo_data1"):
-        if find(folder, "user_action"):
-            return folder
-    what = "holds no" if source.is_dir() else "is not a folder with"
-    raise BadInput(
-        f"{source} {what} user_action.csv or .parquet; give the folder of the contest's data, which holds "
-        "it beside feed_info.csv."
-    )
-
-
 def _actions(path: Path) -> pl.DataFrame:
-    """The log, checked in the units and the order of its file, so that a message can name its row."""
-    log, where = read_columns(path, _ACTIONS), path.name
+    """Read the log and check it in the units and order of the file, so that messages can name rows."""
+    log, file = read_columns(path, _ACTIONS), path.name
     if log.is_empty():
-        raise BadInput(f"{where} has no rows; nothing can be learned from it.")
+        raise BadInput(f"{file} has no rows; nothing can be learned from it.")
     for name in _ACTIONS:
-        refuse_first(log, pl.col(name).is_null(), where, name, "is empty; is the file cut off?")
+        refuse_first(log, pl.col(name).is_null(), file, name, "is empty; is the file cut off?")
     for name in _FLAGS:
-        refuse_first(log, ~pl.col(name).is_in([0, 1]), where, name, "must be 0 or 1")
+        refuse_first(log, ~pl.col(name).is_in([0, 1]), file, name, "must be 0 or 1")
     day = pl.col("date_")
-    refuse_first(log, (day < 1) | (day > LAST_DAY), where, "date_", f"is no day from 1 to {LAST_DAY}")
-    check_amounts(log, "play", where, high=MAX_WATCH_TIME_S * 1000, unit="ms")
+    refuse_first(log, (day < 1) | (day > LAST_DAY), file, "date_", f"is no day from 1 to {LAST_DAY}")
+    check_amounts(log, "play", file, high=MAX_WATCH_TIME_S * 1000, unit="ms")
     return log
 
 

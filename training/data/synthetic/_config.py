@@ -1,4 +1,4 @@
-"""Size and shape of the synthetic world."""
+"""Config of the synthetic log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class SyntheticConfig(BaseModel):
-    """Size and shape of the world. The defaults take a second or two."""
+    """Size and distributions of the synthetic log. The defaults take a second or two."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,28 +27,28 @@ class SyntheticConfig(BaseModel):
     duration_log_std: float = 0.9
     """Durations are log-normal, clipped to 5-400 s; exp(3.3) = 27 s."""
     duration_exposure: float = 0.8
-    """How much more a video is shown for one standard deviation of log duration: the confounding."""
+    """Gain in log exposure per standard deviation of log duration: the confounding."""
     popularity: float = 0.8
-    """How uneven exposure is for other reasons."""
+    """Standard deviation of log exposure for other reasons."""
     policy: float = 0.5
-    """How well the policy that made the log already follows interest."""
+    """Weight of the interest in the logging policy."""
 
     watch_scale_s: float = 12.0
-    """`c` of the counterfactual watch time: ρ = 0.5 would be watched 16 s."""
+    """`c` of the counterfactual watch time; 16 s at ρ = 0.5."""
     watch_noise: float = 0.35
-    """Standard deviation of the log of its multiplicative noise."""
+    """Standard deviation of the log of the multiplicative noise of the watch time."""
     skip_s: float = 1.5
     """Mean watch time of a skip."""
     skip_base: float = 0.35
-    """Chance of a skip at ρ = 0.5; it falls with ρ."""
+    """Probability of a skip at ρ = 0.5; it decreases with ρ."""
     hurried_sessions: float = 0.2
-    """Share of sessions in which skips say nothing."""
+    """Share of sessions with skips that are independent of interest."""
     hurried_skip: float = 0.6
-    """Chance of such a skip on each exposure of a hurried session."""
+    """Probability of such a skip at each exposure of a hurried session."""
     replay: float = 0.35
-    """Chance that a video watched to the end loops, at ρ near 1."""
+    """Probability that a completed video loops, at ρ near 1."""
     session_length: float = 12.0
-    """Mean exposures a session."""
+    """Mean number of exposures per session."""
 
     rates: dict[str, float] = {
         "like": 0.03,
@@ -58,8 +58,8 @@ class SyntheticConfig(BaseModel):
         "hate": 0.005,
         "profile_enter": 0.02,
     }
-    """Expected share of rows with each flag."""
+    """Expected share of rows with a flag."""
     explicit_slope: float = 1.5
     """`a` of P(flag) = σ(a logit ρ - b); negative for `hate`. `b` is solved for `rates`."""
     flip_fraction: float = Field(0.0, ge=0, le=1)
-    """Share of rows whose behaviour follows 1 - ρ instead of ρ: what unlearning should forget."""
+    """Share of rows whose behaviour follows 1 - ρ instead of ρ: rows that unlearning should remove."""

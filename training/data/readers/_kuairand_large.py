@@ -1,13 +1,13 @@
-"""KuaiRand-1K and KuaiRand-27K: as Pure, of 12 and of 320 million exposures, so out of core.
+"""KuaiRand-1K and KuaiRand-27K: 12 and 320 million exposures, read out of core.
 
-Source and findings: see `training.data._kuairand`. These releases keep whole sequences, so there is no
-history without watch times. What is read: `log_standard_*`, `user_features_*` and `video_features_basic_*`,
-in one file each or in `_part1`, `_part2`, …. What is not: `log_random_*`, another policy's, and
-`video_features_statistic_*`, which counts over the whole period and so knows the days a model is judged on.
+Source and findings: `_kuairand_pure`. These releases keep whole sequences, so there is no history without
+watch times. Read are `log_standard_*`, `user_features_*` and `video_features_basic_*`, each as one file or as
+`_part1`, `_part2`, .... Not read are `log_random_*` (random exposure) and `video_features_statistic_*`, whose
+counts cover the test days too.
 
-The log is never in memory as a whole. Files are read some rows at a time, checked, and laid into one folder
-for each day; then each day is turned over as Pure is as a whole, since copies of an exposure share its time,
-and the days are written one after the other.
+The log is never in memory as a whole. Batches of rows are checked and partitioned by day (UTC). Each day is
+then cleaned as KuaiRand-Pure is as a whole, which finds all duplicates since they share their time, and the
+days are concatenated.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ import polars as pl
 
 from models.errors import BadInput
 from training.data._checks import check_each_row, refuse_first
-from training.data._kuairand_rows import (
+from training.data._files import find, find_one, read_batches, release_folder
+from training.data._split import DAY_MS
+from training.data._tables import INTERACTIONS, USERS, VIDEOS, Info, LogExtent, ProfileSchema, RowCounts
+from training.data.readers._kuairand import (
     CATEGORIES,
     CITATION,
+    HOME,
     LICENCE,
     LOG_KINDS,
     MAIN_TAB,
@@ -38,19 +42,16 @@ from training.data._kuairand_rows import (
     exposures,
     read_users,
 )
-from training.data._source import find, find_one, read_batches
-from training.data._split import DAY_MS
-from training.data._tables import INTERACTIONS, USERS, VIDEOS, Info, ProfileSchema, RowCounts, local_days
 
 BATCH_ROWS: Final = 1_000_000
-"""Rows in memory at once while files are read: some 300 MB. A day of 27K is 10 million rows, some 4 GB."""
+"""Rows per batch: about 300 MB. A day of 27K has 10 million rows, about 4 GB."""
 
 
 class _Release(NamedTuple):
     suffix: str
     archive: str
     logs: tuple[str, ...]
-    """Every published file of exposures by the feed's own policy, without `.csv`."""
+    """Every published file of exposures by the regular policy, without `.csv`."""
 
 
 RELEASES: Final = {
@@ -70,12 +71,12 @@ RELEASES: Final = {
 
 
 def write_kuairand_1k(source: Path | None, out: Path) -> Info:
-    """KuaiRand-1K, see `write_release`."""
+    """Write the tables of KuaiRand-1K, as `write_release`."""
     return write_release("kuairand-1k", source, out)
 
 
 def write_kuairand_27k(source: Path | None, out: Path) -> Info:
-    """KuaiRand-27K, see `write_release`."""
+    """Write the tables of KuaiRand-27K, as `write_release`."""
     return write_release("kuairand-27k", source, out)
 
 
@@ -85,68 +86,41 @@ def write_release(dataset: str, source: Path | None, out: Path, batch_rows: int 
     Args:
         dataset: a name in `RELEASES`.
         source: the unpacked archive, its `data/` folder, or a folder of the same tables as parquet.
-        out: an existing folder; holds the parts while they are made, at most about twice the log.
-        batch_rows: rows in memory at once while files are read.
+        out: an existing folder with room for twice the log while it is written.
+        batch_rows: rows per batch.
 
     Returns:
-        What `dataset.json` is to say.
+        The content of `dataset.json`.
 
     Raises:
-        BadInput: see `training.data.prepare`. Rows may come in any order: the archives are arranged by user.
+        BadInput: as `training.data.prepare`. Rows may come in any order: the archives are sorted by user.
     """
     release = RELEASES[dataset]
-    folder = _folder(dataset, release, source)
+    pattern = f"log_standard_*_{release.suffix}*"
+    folder = release_folder(dataset, source, ("data", f"{release.archive}/data"), (pattern,), HOME)
     files = _parts(folder, f"log_standard_*_{release.suffix}")
     users = read_users(find_one(folder, f"user_features_{release.suffix}"))
     parts = out / ".parts"
     _write_videos(folder, release, out / VIDEOS, parts, batch_rows)
     users.write_parquet(out / USERS)
     read = _by_day(files, parts, batch_rows)
-    dropped, days = _turn_over(parts, out / VIDEOS)
-    if not days:
+    dropped, cleaned = _clean_days(parts, out / VIDEOS)
+    if not cleaned:
         raise BadInput(f"{folder}: no row of {files[0].name} can be used; dropped {dict(dropped)}.")
-    pl.scan_parquet(sorted((parts / "done").iterdir())).sink_parquet(out / INTERACTIONS, maintain_order=True)
+    pl.scan_parquet(cleaned).sink_parquet(out / INTERACTIONS, maintain_order=True)
     shutil.rmtree(parts)
-    found = (
-        pl.scan_parquet(out / INTERACTIONS)
-        .select(
-            rows=pl.len(),
-            users=pl.col("user_id").n_unique(),
-            videos=pl.col("video_id").n_unique(),
-            first=pl.col("timestamp_ms").min(),
-            last=pl.col("timestamp_ms").max(),
-        )
-        .collect(engine="streaming")
-        .row(0, named=True)
-    )
+    extent = LogExtent.from_log(pl.scan_parquet(out / INTERACTIONS), UTC_OFFSET_HOURS)
     return Info(
         dataset=dataset,
-        source=f"https://kuairand.com ({', '.join(p.name for p in files)})",
+        source=f"{HOME} ({', '.join(p.name for p in files)})",
         licence=LICENCE,
         citation=CITATION,
-        rows=RowCounts(read=read, kept=found["rows"], dropped=dict(dropped)),
-        users=found["users"],
-        videos=found["videos"],
-        first_timestamp_ms=found["first"],
-        last_timestamp_ms=found["last"],
+        rows=RowCounts(read=read, kept=extent.rows, dropped=dict(dropped)),
+        **extent.as_info(),
         utc_offset_hours=UTC_OFFSET_HOURS,
-        days=tuple(sorted(days)),
         main_tab=MAIN_TAB,
         profile=ProfileSchema(numbers=NUMBERS, categories=CATEGORIES),
         notes=_notes(release, files),
-    )
-
-
-def _folder(dataset: str, release: _Release, source: Path | None) -> Path:
-    if source is None:
-        raise BadInput(f"{dataset} is read from a folder; give it with --source DIR.")
-    for folder in (source, source / "data", source / release.archive / "data"):
-        if find(folder, f"log_standard_*_{release.suffix}*"):
-            return folder
-    what = "holds no" if source.is_dir() else "is not a folder with"
-    raise BadInput(
-        f"{source} {what} log_standard_*_{release.suffix}*.csv or .parquet, nor does its data/; get "
-        f"{release.archive} from https://kuairand.com and give the folder it unpacks to."
     )
 
 
@@ -188,9 +162,9 @@ def _write_videos(folder: Path, release: _Release, to: Path, parts: Path, batch_
     done.mkdir(parents=True)
     for path in _parts(folder, f"video_features_basic_{release.suffix}"):
         batches = read_batches(path, VIDEO_KINDS, MORE_OF_VIDEOS, batch_rows=batch_rows, scratch=parts)
-        for n, (where, batch) in enumerate(batches):
+        for n, (file, batch) in enumerate(batches):
             refuse_first(
-                batch, pl.col("video_id").is_null(), where, "video_id", "is empty; is the file cut off?"
+                batch, pl.col("video_id").is_null(), file, "video_id", "is empty; is the file cut off?"
             )
             catalogue(batch).write_parquet(done / f"{path.stem}-{n:06}.parquet")
     written = sorted(done.iterdir())
@@ -208,15 +182,15 @@ def _write_videos(folder: Path, release: _Release, to: Path, parts: Path, batch_
 
 
 def _by_day(files: list[Path], parts: Path, batch_rows: int) -> int:
-    """Lay the checked rows of all logs into a folder for each day (UTC); returns how many there are."""
+    """Partition the checked rows of all logs by day (UTC); return how many there are."""
     read = 0
     for path in files:
         rows = 0
         batches = read_batches(path, LOG_KINDS, batch_rows=batch_rows, scratch=parts)
-        for n, (where, batch) in enumerate(batches):
-            check_rows(batch, where)
-            if n == 0:  # a file has one unit; the rows left over at its end would be too few to tell it
-                check_units(batch, where)
+        for n, (file, batch) in enumerate(batches):
+            check_rows(batch, file)
+            if n == 0:  # a file has one unit, and its last batch may be too small for a median
+                check_units(batch, file)
             days = batch.with_columns(day=pl.col("time_ms") // DAY_MS).partition_by(
                 "day", as_dict=True, include_key=False
             )
@@ -231,24 +205,22 @@ def _by_day(files: list[Path], parts: Path, batch_rows: int) -> int:
     return read
 
 
-def _turn_over(parts: Path, videos: Path) -> tuple[Counter[str], set[str]]:
-    """Each day's rows -> a file of interactions; what was dropped, and the local dates with rows."""
+def _clean_days(parts: Path, videos: Path) -> tuple[Counter[str], list[Path]]:
+    """Turn the rows of each day into interactions; return the dropped rows by reason, and the day files."""
     dropped: Counter[str] = Counter()
-    dates: set[str] = set()
-    done = parts / "done"
-    done.mkdir()
+    cleaned: list[Path] = []
     known = pl.scan_parquet(videos).select("video_id", "author_id", "tag", "duration_s")
     for folder in sorted((parts / "days").iterdir()):
         raw = pl.read_parquet(sorted(folder.iterdir()))
-        here = raw.select(pl.col("video_id").unique()).lazy()
-        log, counts = exposures(raw, known.join(here, on="video_id", how="semi").collect(engine="streaming"))
+        ids = raw.select(pl.col("video_id").unique()).lazy()
+        log, counts = exposures(raw, known.join(ids, on="video_id", how="semi").collect(engine="streaming"))
         check_each_row(log, folder.name)
         dropped.update(counts)
         if len(log):
-            dates |= set(local_days(log["timestamp_ms"], UTC_OFFSET_HOURS))
-            log.write_parquet(done / f"{folder.name}.parquet")
+            cleaned.append(parts / f"{folder.name}.parquet")
+            log.write_parquet(cleaned[-1])
         shutil.rmtree(folder)
-    return dropped, dates
+    return dropped, cleaned
 
 
 def _notes(release: _Release, files: list[Path]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What KuaiRand's releases have in common: their columns, and how they are checked and kept."""
+"""KuaiRand, all releases: columns, checks of the published log, and its conversion to interactions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 
 import polars as pl
 
+from models.errors import BadInput
 from models.schema import FLAGS, MAX_DURATION_S, MAX_WATCH_TIME_S
 from training.data._checks import (
     check_amounts,
@@ -16,14 +17,15 @@ from training.data._checks import (
     refuse_first,
     refuse_repeats,
 )
-from training.data._source import Kind, read_columns
+from training.data._files import Kind, read_columns
 from training.data._split import DAY_MS
 from training.data._tables import in_order
 
 UTC_OFFSET_HOURS: Final = 8.0
 MAIN_TAB: Final = "1"
-"""The single-column feed, three quarters of the rows: watch time is trained and judged there."""
+"""The single-column feed, three quarters of the rows: watch time is fitted and evaluated there."""
 
+HOME: Final = "https://kuairand.com"
 LICENCE: Final = "CC BY-SA 4.0"
 CITATION: Final = (
     "Gao et al., KuaiRand: An Unbiased Sequential Recommendation Dataset with Randomly Exposed Videos, "
@@ -58,56 +60,92 @@ MORE_OF_VIDEOS: Final = {
     "video_type": Kind.TEXT, "upload_type": Kind.TEXT, "upload_dt": Kind.TEXT, "server_width": Kind.NUMBER,
     "server_height": Kind.NUMBER, "music_id": Kind.ID, "music_type": Kind.NUMBER,
 }  # fmt: skip
-"""Not trained on; kept under the authors' names for whoever looks into the catalogue."""
+"""Not fitted on; kept in `videos.parquet` under the authors' names."""
 
 _MISSING_STREAMER: Final = -124
 
+BY_USER: Final = 100
+"""With fewer users, long runs of one user's rows do not show how a file is sorted."""
 
-def check_rows(log: pl.DataFrame, where: str) -> None:
+
+def check_rows(log: pl.DataFrame, file: str) -> None:
     """Refuse a log, or a part of one, with an impossible row.
 
     Args:
         log: the columns of `LOG_KINDS`, as published.
-        where: the file's name, for the message.
+        file: the file's name, for the message.
 
     Raises:
         BadInput: the first such row is named.
     """
     for name in LOG_KINDS:
         if name != "duration_ms":
-            refuse_first(log, pl.col(name).is_null(), where, name, "is empty; is the file cut off?")
+            refuse_first(log, pl.col(name).is_null(), file, name, "is empty; is the file cut off?")
     for name in LOG_KINDS:
         if name.startswith("is_"):
-            refuse_first(log, ~pl.col(name).is_in([0, 1]), where, name, "must be 0 or 1")
-    check_timestamps(log, "time_ms", where)
-    check_amounts(log, "play_time_ms", where, high=MAX_WATCH_TIME_S * 1000, unit="ms")
-    check_amounts(log, "duration_ms", where, high=MAX_DURATION_S * 1000, unit="ms")
-    _check_date(log, where)
+            refuse_first(log, ~pl.col(name).is_in([0, 1]), file, name, "must be 0 or 1")
+    check_timestamps(log, "time_ms", file)
+    check_amounts(log, "play_time_ms", file, high=MAX_WATCH_TIME_S * 1000, unit="ms")
+    check_amounts(log, "duration_ms", file, high=MAX_DURATION_S * 1000, unit="ms")
+    _check_date(log, file)
 
 
-def check_units(log: pl.DataFrame, where: str) -> None:
-    """Refuse a log whose times are not milliseconds. Told by medians, so of many rows.
+def check_units(log: pl.DataFrame, file: str) -> None:
+    """Refuse a log whose times are not milliseconds, by their medians, so give it many rows.
 
     Raises:
-        BadInput: says which column looks like which unit.
+        BadInput: names the column and the likely unit.
     """
-    check_same_unit(log, "play_time_ms", "duration_ms", where)
-    check_milliseconds(log, "duration_ms", where)
+    check_same_unit(log, "play_time_ms", "duration_ms", file)
+    check_milliseconds(log, "duration_ms", file)
 
 
-def _check_date(log: pl.DataFrame, where: str) -> None:
-    """`time_ms` and `date` come from two clocks, hours apart at most: a day apart is a broken row."""
+def _check_date(log: pl.DataFrame, file: str) -> None:
+    """Refuse rows whose `time_ms` and `date`, hours apart at most, differ by more than a day."""
     day = (pl.col("time_ms") + round(UTC_OFFSET_HOURS * 3_600_000)) // DAY_MS
     dated = pl.col("date").cast(pl.String).str.to_date("%Y%m%d", strict=False).cast(pl.Int64)
-    refuse_first(log, dated.is_null(), where, "date", "is no date (YYYYMMDD)")
-    refuse_first(log, (day - dated).abs() > 1, where, "time_ms", "is more than a day away from its `date`")
+    refuse_first(log, dated.is_null(), file, "date", "is no date (YYYYMMDD)")
+    refuse_first(log, (day - dated).abs() > 1, file, "time_ms", "is more than a day away from its `date`")
+
+
+def check_order(log: pl.DataFrame, file: str) -> None:
+    """Refuse a file in which a user's clock runs backwards.
+
+    Rows are sorted anyway. Refused are the likely causes of disorder: a shuffled file, shifted columns, or
+    concatenated files of several machines. Two orders pass:
+
+    * each user's rows ascend in time (a log as it was written, or sorted by time);
+    * the file is sorted by user, as the authors' archive is, with the rows of one user in any order. It
+      counts as such if it has at least `BY_USER` users and most rows follow a row of the same user, which
+      holds neither for a log in time order nor for a shuffled file.
+
+    Args:
+        log: `user_id` and `time_ms` in the order of the file.
+        file: its name, for the message.
+
+    Raises:
+        BadInput: names the first row that is earlier than one of the same user above it.
+    """
+    user = log["user_id"]
+    above = log.select(pl.col("time_ms").shift(1).over("user_id").alias("above"))["above"]
+    backwards = (log["time_ms"] < above).fill_null(False)
+    row = backwards.arg_max()
+    if row is None or not backwards[row]:
+        return
+    runs = 1 + int((user != user.shift(1)).fill_null(False).sum())
+    if user.n_unique() >= BY_USER and 2 * runs < len(log):
+        return
+    raise BadInput(
+        f"{file}, row {row + 1:,}: time goes backwards: user {user[row]} has {log['time_ms'][row]} after "
+        f"{above[row]} ({int(backwards.sum()):,} such rows). Is the file shuffled? Sort it by time_ms."
+    )
 
 
 def exposures(raw: pl.DataFrame, videos: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The log in seconds, without copies, and how many rows were dropped for which reason.
+    """Convert a log to seconds, drop duplicates, and count the dropped rows by reason.
 
     Args:
-        raw: the columns of `LOG_KINDS`. Copies share their time, so days may be given one by one.
+        raw: the columns of `LOG_KINDS`. Duplicates share their time, so days may be given one by one.
         videos: `video_id`, `author_id`, `tag`, `duration_s` of (at least) its videos.
 
     Returns:
@@ -141,7 +179,7 @@ def exposures(raw: pl.DataFrame, videos: pl.DataFrame) -> tuple[pl.DataFrame, di
 
 
 def read_users(path: Path) -> pl.DataFrame:
-    """`user_features_*`: `user_id`, `NUMBERS` and `CATEGORIES`, by user.
+    """Read `user_features_*`: `user_id`, `NUMBERS` and `CATEGORIES`, sorted by user.
 
     Raises:
         BadInput: as `read_columns`, or a user is listed twice.
@@ -152,7 +190,7 @@ def read_users(path: Path) -> pl.DataFrame:
 
 
 def profile_of(users: pl.DataFrame) -> pl.DataFrame:
-    """Profile features as published -> as they are kept: codes are spelled as categories.
+    """Return profile features as the dataset keeps them: codes become categories.
 
     Args:
         users: `user_id` and some or all of `NUMBERS` and `CATEGORIES`.
@@ -172,10 +210,10 @@ def profile_of(users: pl.DataFrame) -> pl.DataFrame:
 
 
 def catalogue(videos: pl.DataFrame) -> pl.DataFrame:
-    """`video_features_basic_*` in seconds.
+    """Convert `video_features_basic_*` to seconds.
 
     Args:
-        videos: the columns of `VIDEO_KINDS` as published, and of `MORE_OF_VIDEOS` what there is.
+        videos: the columns of `VIDEO_KINDS` as published, and those of `MORE_OF_VIDEOS` that exist.
     """
     duration = pl.col("video_duration")
     return videos.select(
