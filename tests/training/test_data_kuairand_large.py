@@ -250,7 +250,7 @@ class TestWhatIsRefused:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux how much memory was needed")
 def test_in_parts_a_long_log_needs_half_the_memory_it_needs_as_a_whole(tmp_path: Path) -> None:
-    source = long_log(tmp_path / "k", days=20, rows_of_day=20_000)
+    source = long_log(tmp_path / "k", days=24, rows_of_day=20_000)
     parts = peak_mib(
         "from training.data.readers._kuairand_large import write_release; Path(sys.argv[2]).mkdir(); "
         "write_release('kuairand-1k', Path(sys.argv[1]), Path(sys.argv[2]), 20_000)",
