@@ -1,11 +1,11 @@
-"""The composition root: the only file that names concrete classes and puts them together."""
+"""The composition root of the HTTP service: where concrete classes are named and put together."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
@@ -20,19 +20,34 @@ from service.adapters.metarank import feedback, rank
 from service.adapters.open_inference import docs as open_inference_docs
 from service.adapters.open_inference import infer, metadata
 from service.catalogue.catalogue import Catalogue
-from service.endpoints import health, label, rerank, users, videos
-from service.endpoints import versions as models
+from service.endpoints.activation import activation_routes
+from service.endpoints.health import health_routes
+from service.endpoints.label import label_routes
+from service.endpoints.profiles import profile_routes
+from service.endpoints.rerank import rerank_routes
+from service.endpoints.rollouts import rollout_routes
+from service.endpoints.users import user_routes
+from service.endpoints.versions import version_routes
+from service.endpoints.videos import video_routes
 from service.http import errors
 from service.http.auth import Keys
-from service.http.fast_path import Direct
+from service.http.fast_path import FastPathRouter
 from service.http.openapi import document, operations, page
-from service.http.request_context import Edge
+from service.http.request import RequestReader
+from service.http.request_context import RequestContextMiddleware
+from service.inference.background import Aside
 from service.inference.bundles import Bundles
+from service.inference.gpu_batching import Batches
 from service.inference.rollout import Trial
 from service.inference.serving_set import Slot
 from service.inference.traffic_sample import Recorded
 from service.overload.admission import Admission
-from service.overload.event_loop_lag import Beat
+from service.overload.event_loop_lag import EventLoopLagMonitor
+from service.periodic import repeating
+from service.pipeline.label import LabelPipeline
+from service.pipeline.metered import MeteredLabelling, MeteredRerank
+from service.pipeline.rerank import RerankPipeline
+from service.pipeline.shadow import ShadowedLabelling, ShadowedRerank
 from service.services import Services
 from service.settings import Settings
 from service.state import GuardedStore
@@ -48,11 +63,11 @@ from service.unlearning.ledger import Ledger
 
 log = logging.getLogger("reelrank.app")
 
-ADMISSION_S: Final = 1.0
-"""How long the start waits to hear whether the store lets us in."""
+STORE_CHECK_S: Final = 1.0
+"""How long the start waits for the store's answer to its credentials."""
 
 SAVE_S: Final = 60.0
-"""How often recorded requests go to the disk, besides at the end."""
+"""How often the traffic sample goes to the disk, besides at the end."""
 
 DESCRIPTION = """Feedback in, labels out; candidates in, an ordered slate out.
 
@@ -62,72 +77,77 @@ documents. Every answer carries `X-Request-Id` and `Server-Timing`."""
 
 @contextlib.asynccontextmanager
 async def open_services(settings: Settings, store: Store) -> AsyncIterator[Services]:
-    """Everything a process needs, with a bundle loaded and the catalogue read; closed again at the end.
+    """Open everything a process needs, with a bundle loaded and the catalogue read; close it at the end.
 
     Args:
-        settings: see there.
-        store: closed at the end too. It may be away; it is asked through circuit breakers.
+        settings: of the process.
+        store: closed at the end too. It may be away; calls go through circuit breakers.
 
     Raises:
         BundleError: the bundle to start with cannot be used.
-        BadInput: the API keys or the catalogue's file cannot be read, the store does not let us in, or spans
-            are asked for and cannot be made.
+        BadInput: the API keys or the catalogue's file cannot be read, the store refuses our credentials, or
+            spans are configured and cannot be made.
     """
-    metrics, slot, catalogue = Metrics(), Slot(), Catalogue()
+    catalogue = Catalogue()
     if settings.catalogue is not None:
         catalogue = await anyio.to_thread.run_sync(Catalogue.from_file, settings.catalogue)
-    recorded = Recorded(settings.data_dir / "recorded.bin")
+    metrics, serving_set, admission = Metrics(), Slot(), Admission(settings)
+    batcher, background = Batches(), Aside()
+    sample = Recorded(settings.data_dir / "recorded.bin")
+    guarded = _guarded(store, metrics)
 
-    def breaker_changed(calls: Calls, state: State) -> None:
-        metrics.faults.breaker(calls, state)
-        log.warning("circuit of the store changed", extra={"calls": calls, "state": state})
-
-    store = GuardedStore(
-        TimedStore(store, metrics.store_seconds),
-        failed=lambda calls, reason: metrics.faults.store_failures.labels(calls, reason).inc(),
-        changed=breaker_changed,
-    )
-
-    def swapped(bundle: Bundle) -> None:
+    def on_bundle(bundle: Bundle) -> None:
         metrics.drift.serving(bundle.manifest)
-        found = {"version": bundle.manifest.version, "provider": bundle.provider}
-        log.info("bundle loaded", extra=found)
+        fields = {"version": bundle.manifest.version, "provider": bundle.provider}
+        log.info("bundle loaded", extra=fields)
 
     bundles = Bundles(
         settings.bundle,
-        slot,
+        serving_set,
         settings.device,
         settings.gpu_memory_mib,
         trials={
             "split": Trial.parse(settings.split, "REELRANK_SPLIT") if settings.split else None,
             "shadow": Trial.parse(settings.shadow, "REELRANK_SHADOW") if settings.shadow else None,
         },
-        recorded=recorded,
+        recorded=sample,
         metrics=metrics.bundles,
-        swapped=swapped,
+        swapped=on_bundle,
     )
-    admission = Admission(settings)
 
     def report_load() -> None:
         for budget in admission.budgets():
             metrics.faults.in_flight.labels(budget.name).set(budget.used)
-        metrics.beat(beat.worst_s())
+        metrics.beat(lag.worst_s())
 
-    beat = Beat(admission.adapt, report_load)
+    lag = EventLoopLagMonitor(admission.adapt, report_load)
+    offload = anyio.to_thread.run_sync
+    rerank = RerankPipeline(
+        guarded,
+        catalogue,
+        serving_set,
+        settings,
+        capacity=admission.candidates,
+        sampler=sample,
+        batcher=batcher,
+        offload=offload,
+    )
+    label = LabelPipeline(guarded, catalogue, serving_set, settings, sampler=sample, offload=offload)
     services = Services(
         settings=settings,
-        store=store,
+        store=guarded,
         ledger=Ledger(settings.data_dir / LEDGER),
-        slot=slot,
+        catalogue=catalogue,
+        slot=serving_set,
         bundles=bundles,
         keys=Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file, rate=settings.key_rate),
         metrics=metrics,
-        recorded=recorded,
+        admission=admission,
+        reader=RequestReader(settings, admission.bodies, lag),
+        rerank=ShadowedRerank(MeteredRerank(rerank, metrics), background, metrics.bundles),
+        label=ShadowedLabelling(MeteredLabelling(label, metrics), background, metrics.bundles),
         requests=RequestLog(settings.slow_ms, settings.access_log),
         tracing=Tracing(settings.trace_share, _version()) if settings.tracing == "otlp" else None,
-        admission=admission,
-        beat=beat,
-        catalogue=catalogue,
     )
 
     async def follow_catalogue() -> None:
@@ -135,70 +155,101 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
             await catalogue.check_file()
         except BadInput as e:
             log.error("%s The one before it stays.", e)
-        with contextlib.suppress(StoreUnavailable):  # the copy stays; health says that the store is away
-            await catalogue.follow(store)
+        with contextlib.suppress(StoreUnavailable):  # the copy stays; health reports that the store is away
+            await catalogue.follow(guarded)
             metrics.videos.set(len(catalogue))
 
-    async def save_recorded() -> None:
-        await anyio.to_thread.run_sync(recorded.save)
+    async def save_sample() -> None:
+        await anyio.to_thread.run_sync(sample.save)
 
     try:
-        await anyio.to_thread.run_sync(recorded.load)
+        await anyio.to_thread.run_sync(sample.load)
         await bundles.start()
-        await _admitted(store)
+        await _check_credentials(guarded)
         await follow_catalogue()
         metrics.process.started(_version())
-        closing = asyncio.Event()
-        polls = [
-            asyncio.create_task(_every(seconds, step, closing))
-            for seconds, step in (
-                (settings.poll_s, bundles.follow),
-                (settings.poll_s, follow_catalogue),
-                (SAVE_S, save_recorded),
-            )
-        ]
-        report_load()  # who scrapes before the first report finds the series, too
-        beat.start()
+        report_load()  # so that a scrape before the first report finds the series, too
+        lag.start()
         try:
-            yield services
+            poll_s = settings.poll_s
+            async with repeating((poll_s, bundles.follow), (poll_s, follow_catalogue), (SAVE_S, save_sample)):
+                try:
+                    yield services
+                finally:
+                    lag.stop()
         finally:
-            beat.stop()
-            closing.set()
-            await asyncio.gather(*polls)
-            await anyio.to_thread.run_sync(services.aside.close)
-            await anyio.to_thread.run_sync(services.batches.close)
-            await save_recorded()
+            await anyio.to_thread.run_sync(background.close)
+            await anyio.to_thread.run_sync(batcher.close)
+            await save_sample()
     finally:
         if services.tracing is not None:
             await anyio.to_thread.run_sync(services.tracing.close)
-        await store.close()
+        await guarded.close()
 
 
 def create_app(services: Services) -> ASGIApp:
-    """The HTTP surface over the services."""
+    """Return the HTTP surface over the services."""
     app = FastAPI(
         title="reelrank", version=_version(), description=DESCRIPTION, docs_url=None, redoc_url=None
     )
     app.router.redirect_slashes = False  # a redirect would repeat whatever `Host` the caller has sent
     app.state.services = services
-    for part in (label, rerank, users, videos, models, health, feedback, rank, infer, metadata, page):
-        app.include_router(part.router)
+    s, settings = services, services.settings
+
+    def is_draining() -> bool:
+        return services.draining
+
+    label = label_routes(s.label, s.reader, s.keys, s.admission, settings, is_draining)
+    rerank = rerank_routes(s.rerank, s.reader, s.keys, settings)
+    for router in (
+        label,
+        rerank,
+        user_routes(s.store, s.ledger, s.reader, s.keys),
+        profile_routes(s.store, s.slot, s.reader, s.keys, settings),
+        video_routes(s.store, s.catalogue, s.metrics, s.reader, s.keys, settings),
+        version_routes(s.bundles, s.slot, s.keys),
+        activation_routes(s.bundles, s.slot, s.keys),
+        rollout_routes(s.bundles, s.slot, s.reader, s.keys),
+        health_routes(s.store, s.slot, s.metrics, s.keys, is_draining),
+        *(adapter.router for adapter in (feedback, rank, infer, metadata, page)),
+    ):
+        app.include_router(router)
     errors.install(app)
     sections = (operations.SECTION, metarank_docs.SECTION, open_inference_docs.SECTION)
-    document.install(app, services.slot, sections, keys=bool(services.keys))
-    return Edge(Direct(app), services)
+    document.install(app, s.slot, sections, keys=bool(s.keys))
+    return RequestContextMiddleware(
+        FastPathRouter(app, label, rerank),
+        metrics=s.metrics,
+        admission=s.admission,
+        log=s.requests,
+        tracing=s.tracing,
+    )
 
 
-async def _admitted(store: Store) -> None:
+def _guarded(store: Store, metrics: Metrics) -> GuardedStore:
+    """The store behind circuit breakers, timed and counted."""
+
+    def on_change(calls: Calls, state: State) -> None:
+        metrics.faults.breaker(calls, state)
+        log.warning("circuit of the store changed", extra={"calls": calls, "state": state})
+
+    return GuardedStore(
+        TimedStore(store, metrics.store_seconds),
+        failed=lambda calls, reason: metrics.faults.store_failures.labels(calls, reason).inc(),
+        changed=on_change,
+    )
+
+
+async def _check_credentials(store: Store) -> None:
     """A store that is away comes back by itself; a wrong password does not.
 
     Raises:
-        BadInput: the store refuses our name and password, or they may not do what we need.
+        BadInput: the store refuses our name and password, or they lack a right that we need.
     """
     try:
-        async with asyncio.timeout(ADMISSION_S):
+        async with asyncio.timeout(STORE_CHECK_S):
             await store.videos_since("")
-            await store.read("nobody")
+            await store.read("probe")
     except TimeoutError:
         return
     except StoreUnavailable as e:
@@ -207,20 +258,6 @@ async def _admitted(store: Store) -> None:
                 f"{e}. Check user and password in REELRANK_STORE, and that this user may run scripts and "
                 "read and write keys that begin with `rr:`."
             ) from e
-
-
-async def _every(seconds: float, step: Callable[[], Awaitable[None]], closing: asyncio.Event) -> None:
-    """Steps have time-outs of their own and are let finish: a cancellation in the middle of a command is
-    now and then swallowed by the Redis client, and the process would never end."""
-    while True:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await closing.wait()
-                return
-        try:
-            await step()
-        except Exception:  # a fault in one look must not end all later ones
-            log.exception("a background step failed; the next one is in %g s", seconds)
 
 
 def _version() -> str:

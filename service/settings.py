@@ -121,18 +121,18 @@ class Settings(BaseSettings):
             first = e.errors(include_input=False)[0]
             name = "REELRANK_" + "_".join(str(part) for part in first["loc"]).upper()
             raise BadInput(f"{name}: {first['msg']}.") from None
-        found: dict[str, object] = {"data_dir": settings.data_dir.expanduser()}
+        resolved: dict[str, object] = {"data_dir": settings.data_dir.expanduser()}
         if settings.store is None and settings.store_file is not None:
-            found["store"] = _line(settings.store_file)
-        return settings.model_copy(update=found)
+            resolved["store"] = _line(settings.store_file)
+        return settings.model_copy(update=resolved)
 
 
 def _line(path: Path) -> str:
     """The one line of a file."""
     try:
-        found = path.read_text().strip()
+        url = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as e:
         raise BadInput(f"REELRANK_STORE_FILE: {path} cannot be read: {e}.") from e
-    if not found or "\n" in found:
+    if not url or "\n" in url:
         raise BadInput(f"REELRANK_STORE_FILE: {path} must hold one line, the store's URL.")
-    return found
+    return url

@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from models.errors import BadInput
 from service.app import open_services
-from service.pipeline.labels import choose
 from service.settings import Settings
 from service.state import RedisStore
 from service.stream.consumer import Consumer, Consuming
@@ -66,13 +65,15 @@ async def _consume(
     )
     async with open_services(settings, store) as services:
         if services.slot.version is not None:
-            choose(services.slot.take(), how.labels)  # a wrong name should say so before anything is read
+            services.label.target(how.labels)  # a wrong name should say so before anything is read
         with (
             _exported(services.metrics.registry, metrics_host, metrics_port) as where,
             _until_signal() as stop,
         ):
             async with _stream(settings.store, names, maxlen) as stream:
-                consumer = Consumer(services, stream, how, StreamMetrics(services.metrics.registry), stop)
+                consumer = Consumer(
+                    services.label, stream, how, StreamMetrics(services.metrics.registry), stop
+                )
                 print(
                     f"reelrank consumes {names.stream} as {names.group}/{names.consumer} · "
                     f"bundle {services.slot.version or 'none yet'}{where}",

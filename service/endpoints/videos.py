@@ -9,35 +9,47 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from models.schema import Video
-from service.http import body as bodies
-from service.http.auth import allow
-from service.http.deadline import in_time
+from service.catalogue.catalogue import Catalogue
+from service.http.auth import Keys
 from service.http.openapi import operations as docs
-from service.services import services_of, trace_of
+from service.http.request import JSON, RequestReader
+from service.pipeline.decoding import check_count, decode
+from service.settings import Settings
+from service.state.protocol import Store
+from service.telemetry.metrics import Metrics
+from service.telemetry.trace import current_trace
 from service.wire import Stored
 
-router = APIRouter()
-
 _videos: Final = msgspec.json.Decoder(list[Video])
-_encode: Final = msgspec.json.Encoder().encode
 
 
-@router.put("/videos", tags=["catalogue"], openapi_extra=docs.VIDEOS)
-async def put_videos(request: Request) -> Response:
-    """Upsert catalogue entries, all or nothing.
+def video_routes(
+    store: Store,
+    catalogue: Catalogue,
+    metrics: Metrics,
+    reader: RequestReader,
+    keys: Keys,
+    settings: Settings,
+) -> APIRouter:
+    """Return the route of PUT /videos."""
+    router = APIRouter()
 
-    When this has answered, this process knows them; the other workers do within a second.
-    """
-    services, trace = services_of(request), trace_of(request)
-    allow(request, services.keys, "label")
-    bodies.content_type(request, bodies.JSON)
-    body = await bodies.read(request, services.settings.max_body_bytes)
-    videos = bodies.decode(_videos, body, root="videos")
-    bodies.limited(videos, services.settings.max_events, "videos", "REELRANK_MAX_EVENTS")
-    trace.mark("parse")
-    async with in_time(request):
-        await services.store.put_videos(videos)
-        await services.catalogue.follow(services.store)
-    services.metrics.videos.set(len(services.catalogue))
-    trace.mark("state")
-    return Response(_encode(Stored(accepted=len(videos))), media_type=bodies.JSON)
+    @router.put("/videos", tags=["catalogue"], openapi_extra=docs.VIDEOS)
+    @keys.require("label")
+    async def put_videos(request: Request) -> Response:
+        """Upsert catalogue entries, all or nothing.
+
+        When this has answered, this process knows them; the other workers do within a second.
+        """
+        trace = current_trace()
+        videos = decode(_videos, await reader.json(request), root="videos")
+        check_count(videos, settings.max_events, "videos", "REELRANK_MAX_EVENTS")
+        trace.mark("parse")
+        async with reader.time_limit(request):
+            await store.put_videos(videos)
+            await catalogue.follow(store)
+        metrics.videos.set(len(catalogue))
+        trace.mark("state")
+        return Response(msgspec.json.encode(Stored(accepted=len(videos))), media_type=JSON)
+
+    return router

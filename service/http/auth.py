@@ -1,26 +1,30 @@
-"""Who may do what: API keys with rights."""
+"""Authorization: API keys with rights and rates."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from models.errors import BadInput, Forbidden, TooFast, Unauthorized
-from service.http.rate_limit import TokenBucket
+from service.token_bucket import TokenBucket
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 RIGHTS: Final = ("label", "rerank", "read", "admin")
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a key may do.
+    """Rights of a key.
 
     Attributes:
         rights: out of `RIGHTS`.
@@ -35,7 +39,7 @@ class Keys:
     """The configured keys. Only their digests are kept; they are compared in constant time.
 
     Args:
-        grants: per key what it may. Empty: everybody may do everything, and `serve` binds to loopback only.
+        grants: per key its rights. Empty: every request has every right, and `serve` binds to loopback only.
     """
 
     def __init__(self, grants: Mapping[str, Grant]) -> None:
@@ -49,7 +53,9 @@ class Keys:
 
     @classmethod
     def read(cls, text: str, file: Path | None, *, rate: float = 0.0) -> Keys:
-        """Keys from `REELRANK_API_KEYS` and `REELRANK_API_KEYS_FILE`: entries `KEY:right+right[@RATE]`.
+        """Return the keys of `REELRANK_API_KEYS` and `REELRANK_API_KEYS_FILE`.
+
+        An entry is `KEY:right+right[@RATE]`.
 
         Args:
             text: entries with commas or on lines.
@@ -68,8 +74,8 @@ class Keys:
             entries += [line.partition("#")[0] for line in lines]
         return cls(dict(_parsed((entry.strip() for entry in entries), rate)))
 
-    def check(self, authorization: bytes | None, right: str) -> None:
-        """Let the caller pass.
+    def check(self, authorization: str | None, right: str) -> None:
+        """Let the caller pass, or raise.
 
         Args:
             authorization: the header's value.
@@ -82,17 +88,17 @@ class Keys:
         """
         if not self._grants:
             return
-        scheme, _, key = (authorization or b"").partition(b" ")
-        if scheme.lower() != b"bearer":
+        scheme, _, key = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
             raise Unauthorized("This service asks for `Authorization: Bearer <key>`.")
-        found = _digest(key.strip())
-        granted: tuple[Grant, TokenBucket | None] | None = None
-        for digest, grant, bucket in self._grants:  # all of them: the time must not tell which one was near
-            if hmac.compare_digest(digest, found):
-                granted = grant, bucket
-        if granted is None:
+        digest = _digest(key.strip().encode("latin-1"))
+        match: tuple[Grant, TokenBucket | None] | None = None
+        for known, grant, bucket in self._grants:  # all of them: the time must not reveal which one was near
+            if hmac.compare_digest(known, digest):
+                match = grant, bucket
+        if match is None:
             raise Unauthorized("The key is not known.")
-        grant, bucket = granted
+        grant, bucket = match
         if right not in grant.rights:
             raise Forbidden(f"The key does not have the right `{right}`.")
         if bucket is not None and (wait_s := bucket.take()):
@@ -102,11 +108,18 @@ class Keys:
                 retry_after_s=wait_s,
             )
 
+    def require(self, right: str) -> Callable[[Handler], Handler]:
+        """Return a decorator for handlers that answer only requests whose key has the right."""
 
-def allow(request: Request, keys: Keys, right: str) -> None:
-    """Let the request pass, see `Keys.check`."""
-    value = request.headers.get("authorization")
-    keys.check(value.encode("latin-1") if value is not None else None, right)
+        def decorate(handler: Handler) -> Handler:
+            @functools.wraps(handler)
+            async def authorized(request: Request) -> Response:
+                self.check(request.headers.get("authorization"), right)
+                return await handler(request)
+
+            return authorized
+
+        return decorate
 
 
 def _parsed(entries: Iterable[str], default_rate: float) -> Iterable[tuple[str, Grant]]:

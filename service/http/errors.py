@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from models import errors
-from service.services import trace_of
+from service.telemetry.trace import current_trace
 from service.wire import Problem, Rejected, sendable
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -52,15 +52,17 @@ HEADERS: Final[dict[HTTPStatus, dict[str, str]]] = {
 
 
 def status_of(error: errors.ReelrankError) -> HTTPStatus:
-    """The entry of the nearest class in the error's own tree."""
+    """Return the status of the nearest class in the error's own tree."""
     if isinstance(error, errors.NothingAccepted) and all(r.code == "conflict" for r in error.rejected):
         return HTTPStatus.CONFLICT
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
 
 
 def reason_of(error: errors.ReelrankError) -> str:
-    """The error's class in a word, for metrics and logs: `store_unavailable`; of a refusal, what there was no
-    room for."""
+    """Return the error's class as a word for metrics and logs, e.g. `store_unavailable`.
+
+    For `Overloaded` it is what there was no room for.
+    """
     return error.reason if isinstance(error, errors.Overloaded) else _snake(type(error).__name__)
 
 
@@ -70,7 +72,7 @@ def _snake(name: str) -> str:
 
 
 def document_of(error: errors.ReelrankError) -> Problem:
-    """What the caller is told."""
+    """Return the problem document of an error."""
     status = status_of(error)
     located: list[dict[str, str]] = []
     rejected: list[Rejected] = []
@@ -85,7 +87,7 @@ def document_of(error: errors.ReelrankError) -> Problem:
 
 
 def response_of(error: errors.ReelrankError) -> Response:
-    """The whole answer."""
+    """Return the whole response to an error."""
     return _response(document_of(error), _headers(error))
 
 
@@ -96,13 +98,13 @@ def _headers(error: errors.ReelrankError) -> Mapping[str, str] | None:
     return headers
 
 
-def answer(request: Request, error: Exception) -> Response:
-    """What the caller of this request is told, whatever went wrong; the reason is noted in the trace."""
-    trace = trace_of(request)
+def problem_response(request: Request, error: Exception) -> Response:
+    """Return the response to any exception, and note its reason in the trace."""
+    trace = current_trace()
     match error:
         case errors.ReelrankError() if not is_fault(error):
             trace.reason = reason_of(error)
-            return _response(_told(request, document_of(error)), _headers(error))
+            return _response(_with_error_member(request, document_of(error)), _headers(error))
         case HTTPException():
             status = HTTPStatus(error.status_code)
             detail: str = {
@@ -110,21 +112,21 @@ def answer(request: Request, error: Exception) -> Response:
                 HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not take {request.method}.",
             }.get(status, error.detail)
             trace.reason = status.name.lower()
-            return _response(_told(request, _problem(status, detail)), error.headers)
+            return _response(_with_error_member(request, _problem(status, detail)), error.headers)
         case ClientDisconnect():
-            # Nobody will read it. But a client that hangs up is no fault of ours: not a 500, not a traceback.
+            # No client will read it. But one that hangs up is no fault of ours: not a 500, not a traceback.
             trace.reason = "client_disconnected"
             return _response(
                 _problem(HTTPStatus.BAD_REQUEST, "The connection ended before the body did."), None
             )
     trace.reason = "fault"
     detail = "The service has a fault; its log has the details under this X-Request-Id."
-    return _response(_told(request, _problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)), None)
+    return _response(_with_error_member(request, _problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)), None)
 
 
 def is_fault(error: Exception) -> bool:
-    """Whether this should not have happened: it is answered with 500 and logged with its traceback."""
-    if isinstance(error, errors.ReelrankError):  # one that nobody has given a status is
+    """Return whether this is a fault of the service: answered with 500 and logged with its traceback."""
+    if isinstance(error, errors.ReelrankError):  # a class without a status of its own is
         return status_of(error) is HTTPStatus.INTERNAL_SERVER_ERROR
     return not isinstance(error, HTTPException | ClientDisconnect)
 
@@ -135,17 +137,17 @@ def install(app: FastAPI) -> None:
     async def handle(request: Request, error: Exception) -> Response:
         if is_fault(error):
             raise error  # to the outermost handler, which is the next
-        return answer(request, error)
+        return problem_response(request, error)
 
     async def handle_fault(request: Request, error: Exception) -> Response:
-        return answer(request, error)
+        return problem_response(request, error)
 
     for kind in (errors.ReelrankError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, handle)
     app.add_exception_handler(Exception, handle_fault)
 
 
-def _told(request: Request, problem: Problem) -> Problem:
+def _with_error_member(request: Request, problem: Problem) -> Problem:
     """Clients of the Open Inference Protocol look for `error`, whatever else there is."""
     if not request.url.path.startswith("/v2"):
         return problem

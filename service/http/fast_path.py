@@ -1,37 +1,40 @@
-"""The two paths that every impression takes, past the framework: its routing, validation and exception
-layers cost a request as much as its features do. They stay declared there, for the description of the
-service; any other path, and any other method on these, is the framework's."""
+"""The routes that carry nearly all traffic, past the framework.
+
+Its routing, validation and exception layers cost a request as much as its features do. These routes stay
+declared there, for OpenAPI; any other path, and any other method on these, is the framework's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
-
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from service.endpoints import label, rerank
-from service.http.errors import answer, is_fault
-
-Handler = Callable[[Request], Awaitable[Response]]
-
-DIRECT: Final[Mapping[str, Handler]] = {"/rerank": rerank.post_rerank, "/label": label.post_label}
+from service.http.auth import Handler
+from service.http.errors import is_fault, problem_response
 
 
-class Direct:
-    """Answers `DIRECT` itself.
+class FastPathRouter:
+    """Calls the handlers of a few POST routes itself.
 
     Args:
-        app: everything else.
+        app: answers everything else.
+        routers: of these routes, without parameters in their paths.
     """
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, *routers: APIRouter) -> None:
         self._app = app
+        self._handlers: dict[str, Handler] = {
+            route.path: route.endpoint
+            for router in routers
+            for route in router.routes
+            if isinstance(route, APIRoute)
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        handler = DIRECT.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        handler = self._handlers.get(scope["path"]) if is_post else None
         if handler is None:
             await self._app(scope, receive, send)
             return
@@ -51,6 +54,6 @@ class Direct:
         except Exception as e:
             if started:
                 raise
-            await answer(request, e)(scope, receive, send)
+            await problem_response(request, e)(scope, receive, send)
             if is_fault(e):
                 raise

@@ -1,4 +1,4 @@
-"""The outermost layer: what every request gets and every response carries. Plain ASGI, because it is hot."""
+"""The outermost middleware: what every request gets and every response carries. Plain ASGI: it is hot."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import NotReady
 from service.http.errors import response_of
-from service.services import Services
-from service.telemetry.trace import Trace
+from service.overload.admission import Admission
+from service.telemetry.metrics import Metrics
+from service.telemetry.requests import RequestLog
+from service.telemetry.trace import Trace, set_current_trace
+from service.telemetry.tracing import Tracing
 
 log = logging.getLogger("reelrank.api")
 
@@ -21,27 +24,38 @@ MAX_REQUEST_ID: Final = 128
 UNMATCHED: Final = "unmatched"
 
 FIXED: Final = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
-"""Of every answer: it is what it says it is, and no proxy or browser keeps what is known of a user."""
+"""Headers of every response: no client guesses its type, and no cache keeps what it holds of a user."""
 
 
-class Edge:
-    """Gives a request its id and its trace; adds `X-Request-Id` and `Server-Timing`; counts, times, logs.
+class RequestContextMiddleware:
+    """Gives a request its id and its trace, adds `X-Request-Id` and `Server-Timing`, counts, times, and logs.
 
     Args:
         app: everything else.
-        services: for the metrics, the log of requests and the tracing.
+        metrics: what requests are counted in.
+        admission: a request to /rerank or /label is refused unread while its budget is full.
+        log: of requests.
+        tracing: makes spans; `None` when it is off.
     """
 
-    def __init__(self, app: ASGIApp, services: Services) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        admission: Admission,
+        log: RequestLog,
+        tracing: Tracing | None,
+    ) -> None:
         self._app = app
-        self._requests = services.requests
-        self._tracing = services.tracing
-        self._in_flight = services.metrics.in_flight
-        self._budgets = {"/rerank": services.admission.candidates, "/label": services.admission.events}
+        self._log = log
+        self._tracing = tracing
+        self._in_flight = metrics.in_flight
+        self._budgets = {"/rerank": admission.candidates, "/label": admission.events}
         # The children of a metric, without prometheus_client's look-up at each request. Routes are few.
-        self._counted = cache(services.metrics.requests.labels)
-        self._timed = cache(services.metrics.seconds.labels)
-        self._refused = cache(services.metrics.refusals.labels)
+        self._requests = cache(metrics.requests.labels)
+        self._seconds = cache(metrics.seconds.labels)
+        self._refusals = cache(metrics.refusals.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,12 +63,12 @@ class Edge:
             return
         trace = Trace(_request_id(scope))
         trace.started = scope.get("reelrank.arrived", trace.started)
-        scope["reelrank.trace"] = trace
+        set_current_trace(trace)
         status = 0
-        whole = False
+        complete = False
 
         async def timed_send(message: Message) -> None:
-            nonlocal status, whole
+            nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [
@@ -65,14 +79,14 @@ class Edge:
                 ]
                 self._observe(scope, status, trace)
             else:
-                whole = not message.get("more_body", False)
+                complete = not message.get("more_body", False)
             await send(message)
 
         self._in_flight.inc()
         try:
             budget = self._budgets.get(scope["path"])
             if budget is not None and budget.full and not _streams(scope):
-                # There is no room for the smallest: said before it costs anything, for the others' sake.
+                # There is no room for even a small request: refused before it costs the others anything.
                 scope["reelrank.route"] = scope["path"]
                 trace.reason = budget.name
                 await response_of(budget.overloaded())(scope, receive, timed_send)
@@ -85,7 +99,7 @@ class Edge:
         except Exception:
             named = {"request_id": trace.request_id, "method": scope["method"], "route": _route(scope)}
             log.exception("a fault in the service", extra=named)
-            if not whole:  # the server must hang up
+            if not complete:  # the server must hang up
                 raise
         finally:
             self._in_flight.dec()
@@ -95,37 +109,37 @@ class Edge:
     def _observe(self, scope: Scope, status: int, trace: Trace) -> None:
         route = _route(scope)
         # An unknown method is a caller's text, and must not become a label of its own.
-        self._counted(route, scope["method"] if route != UNMATCHED else "any", status).inc()
+        self._requests(route, scope["method"] if route != UNMATCHED else "any", status).inc()
         for stage, took in trace.stages.items():
-            self._timed(route, stage).observe(took)
-        self._timed(route, "total").observe(trace.elapsed_s())
+            self._seconds(route, stage).observe(took)
+        self._seconds(route, "total").observe(trace.elapsed_s())
 
     def _ended(self, scope: Scope, status: int, trace: Trace) -> None:
-        """What is done when the caller has the answer already."""
+        """Count, log and trace a request whose caller has the response already."""
         route = _route(scope)
         if trace.reason is not None:
-            self._refused(route, trace.reason).inc()
-        self._requests.ended(scope["method"] if route != UNMATCHED else "any", route, status, trace)
+            self._refusals(route, trace.reason).inc()
+        self._log.ended(scope["method"] if route != UNMATCHED else "any", route, status, trace)
         if self._tracing is not None:
             self._tracing.ended(scope, route, status, trace)
 
 
 def _route(scope: Scope) -> str:
-    """The pattern that matched: a path itself holds ids."""
+    """Return the pattern that matched: a path itself holds ids."""
     unmatched: str = scope.get("reelrank.route", UNMATCHED)
     path: str = getattr(scope.get("route"), "path", unmatched)
     return path.replace(":path}", "}")
 
 
 def _streams(scope: Scope) -> bool:
-    """Whether the body is a stream, which waits for room."""
+    """Return whether the body is a stream, which waits for room."""
     return any(
         name == b"content-type" and value.startswith(b"application/x-nd") for name, value in scope["headers"]
     )
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's, if it is short and printable: it comes back in a header and goes to logs."""
+    """Return the caller's id, if it is short and printable: it comes back in a header and goes to logs."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             text: str = value.decode("latin-1")
@@ -136,5 +150,5 @@ def _request_id(scope: Scope) -> str:
 
 
 def new_request_id() -> str:
-    """For a request that brought none."""
+    """Return an id for a request that brought none."""
     return os.urandom(8).hex()

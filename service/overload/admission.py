@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final
 
 from models.errors import Overloaded
-from service.overload.event_loop_lag import EVERY_S
+from service.overload.event_loop_lag import INTERVAL_S
 from service.settings import Settings
 
 SLATE_COST: Final = 100
@@ -28,46 +28,47 @@ LABEL_COST: Final = 20
 MAX_RETRY_AFTER_S: Final = 30.0
 """Longer than any budget takes to drain, unless nothing drains at all."""
 
-LATE_SHARE: Final = 0.07
-"""Of a slate's deadline: the loop may be late by so much before less is taken on. A request waits about three
-turns of the loop, until it is read, for its history and for its ranking; some are longer than the last.
+LAG_FRACTION: Final = 0.07
+"""Fraction of a slate's deadline that the event loop may lag before the budgets shrink. A request waits about
+three turns of the loop, until it is read, for its history and for its ranking; some are longer than the last.
 Measured at twice the load on 2 cores: with .15, a tenth of all requests ended at their deadline (503) and p99
 was 240 to 690 ms; with this, none did and it was 60 ms."""
 
-UNREST_SHARE: Final = 0.2
-"""Of a slate's deadline: a loop that was not in time once for so long has more to do than it gets done. A
-burst is over by then; of what lasts, more in flight would only wait longer."""
+SUSTAINED_LAG_FRACTION: Final = 0.2
+"""Fraction of a slate's deadline: a loop that was not in time once for so long has more to do than it gets
+done. A burst is over by then; of what lasts, more in flight would only wait longer."""
 
 SHRINK: Final = 0.9
-"""What a budget is multiplied by at each late beat of the loop, and for each that it has missed …"""
+"""Factor on a budget at each late tick of the loop, and for each tick that it has missed …"""
 FLOOR: Final = 0.1
 """… down to this share of its limit: a few slates, fewer would leave the machine idle between them."""
 GROW: Final = 0.01
-"""The share of its limit that it gets back at each other beat: all of it within a second or two."""
+"""Share of its limit that a budget gets back at each other tick: all of it within a second or two."""
 
-LEARN: Final = 0.05
-"""How much of what is known of the cost of requests is of the last one."""
+LEARNING_RATE: Final = 0.05
+"""Weight of the last request in the running mean of what requests cost."""
 
 RATE_WINDOW_S: Final = 1.0
-"""The rate at which work gets done is looked at anew so often, and only when something is refused."""
+"""Interval between measurements of the rate of finished work, made only when something is refused."""
 
 
 class Budget:
     """Cost that may be in flight at a time.
 
     What costs more than the whole budget is taken when nothing else is in flight: late is better than never.
-    How much a machine gets done in time is not known beforehand, so the limit is only the most: see `adapt`.
+    How much a machine finishes in time is not known beforehand, so the limit is only the most: see `adapt`.
 
     Args:
         limit: of the cost.
         name: of what is counted, for messages and metrics.
         setting: that has set the limit, for messages.
+        request_cost: what one request costs besides its size.
         clock: seconds that never go back.
     """
 
     __slots__ = (
-        "_clock", "_done", "_floor", "_marked", "_rate", "_setting", "_typical", "_waiting",
-        "allowed", "limit", "name", "used",
+        "_clock", "_finished", "_floor", "_measured", "_rate", "_request_cost", "_setting", "_typical",
+        "_waiters", "allowed", "limit", "name", "used",
     )  # fmt: skip
 
     def __init__(
@@ -76,78 +77,84 @@ class Budget:
         name: str,
         setting: str,
         *,
+        request_cost: int = 0,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.limit = limit
         self.allowed = float(limit)
-        """Of the limit, what is taken at present."""
+        """Part of the limit that is taken at present."""
         self._floor = limit * FLOOR
         self.name = name
         self.used = 0
         """Cost in flight."""
         self._setting = setting
+        self._request_cost = request_cost
         self._clock = clock
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._done = 0
-        self._marked = (clock(), 0)
+        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._finished = 0
+        self._measured = (clock(), 0)
         self._rate = 0.0
         self._typical = 1.0
 
     @property
     def full(self) -> bool:
-        """Whether a request like those of late would be refused. It is worth knowing before it is read: under
-        twice the load half of all requests are, and reading them would take the time that others need."""
+        """Whether a request of the typical cost would be refused. This is worth knowing before a request is
+        read: under twice the load half of all requests are refused, and reading them would take the time that
+        the others need."""
         return not self._fits(self._typical)
 
-    def adapt(self, late: bool, beats: float = 1.0) -> None:
+    def adapt(self, late: bool, ticks: float = 1.0) -> None:
         """Take on less while the event loop is late, and step by step more when it is not.
 
         Args:
             late: whether it is.
-            beats: how many beats have gone by since the last call.
+            ticks: of the lag monitor since the last call.
         """
         if late:
-            self.allowed = max(self._floor, self.allowed * SHRINK**beats)
+            self.allowed = max(self._floor, self.allowed * SHRINK**ticks)
         elif self.allowed < self.limit:
             self.allowed = min(float(self.limit), self.allowed + self.limit * GROW)
 
-    def take(self, cost: int) -> Taken:
-        """Take on work, until the end of the `with` block.
+    def take(self, size: int) -> Permit:
+        """Return a permit for a request of this size, valid until the end of its `with` block.
 
         Raises:
-            Overloaded: there is no room; it says when there probably will be.
+            Overloaded: there is no room; it names when there probably will be.
         """
-        if self._waiting or not self._fits(cost):
+        cost = self._request_cost + size
+        if self._waiters or not self._fits(cost):
             raise self.overloaded(cost)
         self.used += cost
-        self._typical += (cost - self._typical) * LEARN
-        return Taken(self, cost)
+        self._typical += (cost - self._typical) * LEARNING_RATE
+        return Permit(self, cost)
 
-    async def wait(self, cost: int) -> Taken:
-        """The same, but wait for room, first come first served. For callers whose number is bounded."""
-        if self._waiting or not self._fits(cost):
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            entry = (cost, place)
-            self._waiting.append(entry)
+    async def wait(self, size: int) -> Permit:
+        """Return a permit as `take` does, but wait for room, first come first served. For callers whose
+        number is bounded."""
+        cost = self._request_cost + size
+        if self._waiters or not self._fits(cost):
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            entry = (cost, turn)
+            self._waiters.append(entry)
             try:
-                await place  # `_give` has counted the cost when this returns
+                await turn  # `_wake_waiters` has counted the cost when this returns
             except asyncio.CancelledError:
-                if entry in self._waiting:
-                    self._waiting.remove(entry)
-                    self._let_in()  # there may be room for those behind it
-                elif not place.cancelled():  # it was counted, and is not used
-                    self._give(cost)
+                if entry in self._waiters:
+                    self._waiters.remove(entry)
+                    self._wake_waiters()  # there may be room for those behind it
+                elif not turn.cancelled():  # it was counted, and is not used
+                    self._release(cost)
                 raise
         else:
             self.used += cost
-        return Taken(self, cost)
+        return Permit(self, cost)
 
     def overloaded(self, cost: int = 0) -> Overloaded:
-        """What somebody is told for whom there is no room."""
-        now, (then, done) = self._clock(), self._marked
+        """Return the error for a request that has no room."""
+        now, (then, finished) = self._clock(), self._measured
         if now - then >= RATE_WINDOW_S:
-            self._rate = (self._done - done) / (now - then)
-            self._marked = (now, self._done)
+            self._rate = (self._finished - finished) / (now - then)
+            self._measured = (now, self._finished)
         wait_s = (self.used + cost) / self._rate if self._rate > 0 else 1.0
         return Overloaded(
             f"This process has {self.used} {self.name.replace('_', ' ')} in flight and takes "
@@ -160,21 +167,21 @@ class Budget:
     def _fits(self, cost: float) -> bool:
         return self.used + cost <= self.allowed or not self.used
 
-    def _give(self, cost: int) -> None:
+    def _release(self, cost: int) -> None:
         self.used -= cost
-        self._done += cost
-        self._let_in()
+        self._finished += cost
+        self._wake_waiters()
 
-    def _let_in(self) -> None:
-        while self._waiting and self._fits(self._waiting[0][0]):
-            next_cost, place = self._waiting.popleft()
-            if not place.done():  # done is: cancelled, and not yet told so
-                self.used += next_cost
-                place.set_result(None)
+    def _wake_waiters(self) -> None:
+        while self._waiters and self._fits(self._waiters[0][0]):
+            cost, turn = self._waiters.popleft()
+            if not turn.done():  # else it was cancelled and has not noticed yet
+                self.used += cost
+                turn.set_result(None)
 
 
-class Taken(AbstractContextManager["Taken"]):
-    """Work that was taken on; given back once, at the end of the `with` block."""
+class Permit(AbstractContextManager["Permit"]):
+    """A share of a budget, released once, at the end of the `with` block."""
 
     __slots__ = ("_budget", "cost")
 
@@ -183,7 +190,7 @@ class Taken(AbstractContextManager["Taken"]):
         self.cost = cost
 
     def add(self, cost: int) -> None:
-        """It turns out to cost more.
+        """Enlarge the permit.
 
         Raises:
             Overloaded: there is no room for that.
@@ -196,7 +203,7 @@ class Taken(AbstractContextManager["Taken"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._budget._give(self.cost)
+        self._budget._release(self.cost)
 
 
 class Admission:
@@ -207,33 +214,41 @@ class Admission:
     """
 
     def __init__(self, settings: Settings) -> None:
-        events, named = settings.max_inflight_events, "REELRANK_MAX_INFLIGHT_EVENTS"
+        events, setting = settings.max_inflight_events, "REELRANK_MAX_INFLIGHT_EVENTS"
         self.candidates = Budget(
-            settings.max_inflight_candidates, "candidates", "REELRANK_MAX_INFLIGHT_CANDIDATES"
+            settings.max_inflight_candidates,
+            "candidates",
+            "REELRANK_MAX_INFLIGHT_CANDIDATES",
+            request_cost=SLATE_COST,
         )
-        self.events = Budget(max(1, events // 2), "events", f"half of {named}")
-        self.streamed = Budget(max(1, events - events // 2), "streamed_events", f"half of {named}")
-        """Of NDJSON streams, which wait for it. With one budget for both, whoever waits would always lose."""
+        self.events = Budget(max(1, events // 2), "events", f"half of {setting}", request_cost=LABEL_COST)
+        self.streamed = Budget(max(1, events - events // 2), "streamed_events", f"half of {setting}")
+        """For NDJSON streams, which wait for it. With one budget for both, the waiting side would always
+        lose."""
         self.streams = Budget(settings.max_streams, "streams", "REELRANK_MAX_STREAMS")
         self.bodies = Budget(
             settings.max_inflight_body_bytes, "body_bytes", "REELRANK_MAX_INFLIGHT_BODY_BYTES"
         )
 
-        self._late_s = settings.deadline_ms / 1e3 * LATE_SHARE
-        self._most_unrest_s = settings.deadline_ms / 1e3 * UNREST_SHARE
-        self._unrest_s = 0.0
+        deadline_s = settings.deadline_ms / 1e3
+        self._max_lag_s = deadline_s * LAG_FRACTION
+        self._max_lagging_s = deadline_s * SUSTAINED_LAG_FRACTION
+        self._lagging_s = 0.0
 
     def adapt(self, lag_s: float) -> None:
-        """Hear at each beat how late the event loop is, in seconds. What is taken on is what makes it late.
+        """Adapt the budgets to the event loop's lag at each tick: the work in flight is what makes it late.
 
-        A slate that waits is worth nothing soon, so at the first sign of more than gets done there are fewer
-        at a time. Labels have longer; they give way only to a loop that is too late for slates.
+        A slate that waits is worth nothing soon, so at the first sign of overload fewer are taken on at a
+        time. Labels have longer; they give way only to a loop that is too late for slates.
+
+        Args:
+            lag_s: of this tick, in seconds.
         """
-        self._unrest_s = self._unrest_s + EVERY_S + lag_s if lag_s else 0.0
-        late = lag_s > self._late_s
-        self.candidates.adapt(late or self._unrest_s > self._most_unrest_s, 1.0 + lag_s / EVERY_S)
+        self._lagging_s = self._lagging_s + INTERVAL_S + lag_s if lag_s else 0.0
+        late = lag_s > self._max_lag_s
+        self.candidates.adapt(late or self._lagging_s > self._max_lagging_s, 1.0 + lag_s / INTERVAL_S)
         self.events.adapt(late)
 
     def budgets(self) -> tuple[Budget, ...]:
-        """All of them."""
+        """Return all budgets, for the gauges."""
         return (self.candidates, self.events, self.streamed, self.streams, self.bodies)

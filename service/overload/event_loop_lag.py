@@ -1,4 +1,4 @@
-"""How late the event loop is: what a request waits in the kernel before anybody looks at it."""
+"""How late the event loop is: what a request waits in the kernel before it is read."""
 
 from __future__ import annotations
 
@@ -7,56 +7,56 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
-EVERY_S: Final = 0.01
-"""A look costs some microseconds; what is late by less than this is not late."""
+INTERVAL_S: Final = 0.01
+"""A tick costs some microseconds; what is late by less than this is not late."""
 
-REPORT: Final = 25
-"""Beats between reports: four a second."""
+REPORT_TICKS: Final = 25
+"""Ticks between reports: four a second."""
 
 
-class Beat:
-    """A timer that is due every 10 ms and notes how late it was called.
+class EventLoopLagMonitor:
+    """A timer that is due every 10 ms and measures how late it fires.
 
     The loop reads what has arrived only when it has done what was ready. The lag is therefore the most that
-    the requests which are read now can have waited unread; no clock of theirs has counted it.
+    the requests which are read now can have waited unread, and no clock of the requests has counted it.
 
     Args:
-        heard: told the lag at each beat.
+        on_lag: called with the lag in seconds at each tick.
         report: called four times a second, for gauges.
     """
 
-    def __init__(self, heard: Callable[[float], None], report: Callable[[], None]) -> None:
-        self._heard = heard
+    def __init__(self, on_lag: Callable[[float], None], report: Callable[[], None]) -> None:
+        self._on_lag = on_lag
         self._report = report
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
-        self._beats = 0
+        self._ticks = 0
         self._worst_s = 0.0
         self.lag_s = 0.0
-        """Of the last beat, in seconds."""
+        """Of the last tick, in seconds."""
 
     def start(self) -> None:
-        """Begin, on the running loop."""
-        self._due = perf_counter() + EVERY_S
-        self._timer = asyncio.get_running_loop().call_later(EVERY_S, self._beat)
+        """Start the timer on the running loop."""
+        self._due = perf_counter() + INTERVAL_S
+        self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self._tick)
 
     def worst_s(self) -> float:
-        """The worst lag since the last call, in seconds."""
+        """Return the worst lag since the last call, in seconds."""
         worst_s, self._worst_s = self._worst_s, 0.0
         return worst_s
 
     def stop(self) -> None:
-        """End."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _beat(self) -> None:
+    def _tick(self) -> None:
         late_s = perf_counter() - self._due
         # A loop that has nothing to do rounds its timers to milliseconds.
-        self.lag_s = late_s if late_s > EVERY_S / 2 else 0.0
+        self.lag_s = late_s if late_s > INTERVAL_S / 2 else 0.0
         self._worst_s = max(self._worst_s, self.lag_s)
-        self._heard(self.lag_s)
-        self._beats += 1
-        if self._beats % REPORT == 0:
+        self._on_lag(self.lag_s)
+        self._ticks += 1
+        if self._ticks % REPORT_TICKS == 0:
             self._report()
         self.start()

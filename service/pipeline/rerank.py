@@ -1,233 +1,179 @@
-"""Candidates and a user's state -> an ordered slate.
-
-Shape suffixes: N candidates, K anchors.
-"""
+"""The pipeline of POST /rerank: query, history, bundle, slate."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+import time
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Final, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from models.arrays import F32
-from models.errors import BadInput
-from models.features import (
-    Array,
-    Candidates,
-    Exposures,
-    candidate_arrays,
-    context_arrays,
-    sequence_arrays,
-)
-from models.fusion import fuse
+from models.errors import DeadlineExceeded, Invalid, StoreUnavailable
+from models.features import Candidates, Exposures
 from models.runtime import Bundle
-from models.schema import MAX_WATCH_TIME_S, Profile
-from service.inference.gpu_batching import Batches
-from service.inference.traffic_sample import Recorded
+from service.inference.serving_set import OnTrial, Serving, Slot
+from service.pipeline.ports import Batcher, Capacity, Offload, Sampler, VideoLookup
+from service.pipeline.ranking import (
+    RankingContext,
+    Slate,
+    fusion_weights,
+    ordered_slate,
+    rank,
+    ranker_inputs,
+    ranker_outputs,
+    returned_objectives,
+)
+from service.pipeline.rerank_query import RerankBody, RerankQuery
+from service.settings import Settings
+from service.state.protocol import History, Store
+from service.telemetry.trace import current_trace
 
-EXPLAINED = ("anchor_weights", "anchor_ratio", "quantiles_s")
-"""Outputs of the ranker that only an explanation needs: without one they are not computed."""
+STATE_SHARE: Final = 0.5
+"""Share of the remaining time that the store may take before the slate is ranked without a history."""
+
+EMPTY_HISTORY: Final = History(Exposures.from_events([]), {})
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """Where the scores come from. Shapes `[N]`, `[N, K]` and, for the quantiles, `[N, 3]`."""
+class RankedSlate:
+    """A slate, and how it came about."""
 
-    parts: dict[str, F32]
-    """Per objective its part of the logarithm of the score; they add up to it."""
-    anchor_weights: F32
-    anchor_ratio: F32
-    quantiles_s: F32
-    """p10, p50, p90 of the watch time, in seconds."""
+    query: RerankQuery
+    bundle: Bundle
+    """That ranked it."""
+    shadow: OnTrial | None
+    """The shadow of that moment."""
+    context: RankingContext
+    slate: Slate
+    objectives: tuple[str, ...]
+    """Of the reply."""
+    degraded: list[str]
+    """Parts that were unavailable: `history`."""
+    repeated: list[str]
+    """Video ids that the query names more than once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Slate:
-    """Every array is `[N]`, in the order of the candidates; `order` sorts."""
+class Rerank(Protocol):
+    """The pipeline, or a layer around it."""
 
-    order: list[int]
-    """Positions of the candidates, best first; equal scores keep the caller's order."""
-    score: F32
-    watch_time_s: F32
-    watch_ratio: F32
-    objectives: dict[str, F32]
-    explanation: Explanation | None
-    history_length: int
-    """Exposures the ranker has seen: at most the bundle's sequence length."""
-    nonfinite: tuple[str, ...]
-    """Outputs of which a value was not finite; it was replaced by the smallest one."""
+    async def run(self, request: RerankBody | RerankQuery) -> RankedSlate:
+        """Rank the candidates; see `RerankPipeline.run`."""
+        ...
 
-    def outputs(self) -> Iterator[tuple[str, F32]]:
-        """What the ranker predicted, by its names."""
-        yield "watch_time_s", self.watch_time_s
-        yield "watch_ratio", self.watch_ratio
-        yield from self.objectives.items()
+
+class RerankPipeline:
+    """Ranks the candidates of a query for one user.
+
+    Args:
+        store: histories.
+        catalogue: completes candidates.
+        serving_set: the bundles that answer.
+        settings: `max_candidates` and `inline_candidates`.
+        capacity: in candidates.
+        sampler: of slates whose predictions are all finite.
+        batcher: for bundles on a GPU.
+        offload: for large slates on the CPU.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: VideoLookup,
+        serving_set: Slot,
+        settings: Settings,
+        *,
+        capacity: Capacity,
+        sampler: Sampler,
+        batcher: Batcher,
+        offload: Offload,
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._serving_set = serving_set
+        self._capacity = capacity
+        self._sampler = sampler
+        self._batcher = batcher
+        self._offload = offload
+        self._settings = settings
+
+    async def run(self, request: RerankBody | RerankQuery) -> RankedSlate:
+        """Rank the candidates of one query, best first.
+
+        The history is prefetched: the store read starts as soon as the user is known, before the rest of the
+        body is decoded.
+
+        Raises:
+            NotJson, Invalid: the body; too many candidates; weights or objectives that the bundle lacks.
+            Overloaded: there is no capacity for so many candidates.
+            NotReady: no bundle is loaded.
+            DeadlineExceeded: the slate would come too late.
+        """
+        serving = self._serving_set.serving()
+        history: asyncio.Task[History | None] | None = None
+        if (user_id := request.user_id) is not None:
+            history = asyncio.create_task(self._store.history(user_id))
+            await asyncio.sleep(0)  # one turn of the event loop, after which the command is sent
+        try:
+            return await self._rank(request.decode(), serving, history)
+        finally:
+            if history is not None and not history.cancel() and not history.cancelled():
+                history.exception()  # retrieved, so that asyncio does not warn of it after a refusal
+
+    async def _rank(
+        self, query: RerankQuery, serving: Serving, history: asyncio.Task[History | None] | None
+    ) -> RankedSlate:
+        trace = current_trace()
+        size, limit = len(query.candidates), self._settings.max_candidates
+        if size > limit:
+            detail = f"At most {limit} candidates (REELRANK_MAX_CANDIDATES), found {size}."
+            raise Invalid(detail, loc="candidates")
+        candidates, repeated = distinct(query.candidates)
+        with self._capacity.take(size):
+            candidates = self._catalogue.complete(candidates)
+            bundle = serving.of_user(query.user_id)
+            trace.version = bundle.manifest.version
+            weights = fusion_weights(bundle.manifest, query.weights)
+            objectives = returned_objectives(bundle.manifest, query.objectives)
+            trace.mark("parse")
+
+            degraded: list[str] = []
+            try:
+                async with asyncio.timeout(max(0.0, query.deadline - time.perf_counter()) * STATE_SHARE):
+                    state = await (history or self._store.history(query.user_id)) or EMPTY_HISTORY
+            except (StoreUnavailable, TimeoutError):
+                state, degraded = EMPTY_HISTORY, ["history"]
+            trace.mark("state")
+            if time.perf_counter() > query.deadline:
+                raise DeadlineExceeded("The deadline had passed before anything was ranked.")
+
+            now_ms = int(time.time() * 1000) if query.timestamp_ms is None else query.timestamp_ms
+            context = RankingContext(candidates, state.exposures, state.profile, query.tab, now_ms)
+            if bundle.on_gpu:
+                inputs = ranker_inputs(bundle, context)
+                names = ranker_outputs(bundle, explain=query.explain)
+                outputs = await self._batcher.run(bundle, inputs, names)
+                slate = ordered_slate(bundle, inputs, outputs, weights)
+            else:
+                # A thread hop costs about 0.1 ms and lengthens the tail, so short work is not worth one.
+                compute = partial(rank, bundle, context, weights, explain=query.explain)
+                inline = len(candidates) <= self._settings.inline_candidates
+                slate = compute() if inline else await self._offload(compute)
+            trace.mark("inference")
+            if time.perf_counter() > query.deadline:
+                raise DeadlineExceeded("The slate was ranked after its deadline.")
+            if not slate.nonfinite:
+                self._sampler.slate(slate.inputs)
+            return RankedSlate(query, bundle, serving.shadow, context, slate, objectives, degraded, repeated)
 
 
 def distinct(candidates: Candidates) -> tuple[Candidates, list[str]]:
-    """Each video once, the first mention wins; and the ids that came again, each once."""
+    """Return each video once, as first mentioned, and the ids of those that are mentioned again."""
     ids = candidates.video_id
     if len(set(ids)) == len(ids):
         return candidates, []
     first: dict[str, int] = {}
-    again: dict[str, None] = {}
-    for place, video_id in enumerate(ids):
-        if first.setdefault(video_id, place) != place:
-            again[video_id] = None
-    return candidates.take(list(first.values())), list(again)
-
-
-def checked_weights(bundle: Bundle, weights: Mapping[str, float] | None) -> dict[str, float]:
-    """The caller's fusion weights, or the bundle's. What a caller leaves out counts 0.
-
-    Raises:
-        BadInput: a weight names no objective, is not finite, or all of them are 0.
-    """
-    if weights is None:
-        return dict(bundle.manifest.weights)
-    for name, weight in weights.items():
-        if name not in bundle.manifest.objectives:
-            raise BadInput(
-                f"`weights` names {name!r}; this bundle has {', '.join(bundle.manifest.objectives)}."
-            )
-        if not math.isfinite(weight):
-            raise BadInput(f"`weights.{name}` must be finite, found {weight}.")
-    total = sum(abs(w) for w in weights.values())
-    if not 0 < total < math.inf:
-        raise BadInput("`weights` must not all be 0, and their sum must be finite.")
-    return dict(weights)
-
-
-def checked_objectives(bundle: Bundle, objectives: Sequence[str] | None) -> tuple[str, ...]:
-    """The objectives that an answer tells, in the bundle's order: the caller's choice, or all.
-
-    Raises:
-        BadInput: one is no objective of this bundle.
-    """
-    known = bundle.manifest.objectives
-    if objectives is None:
-        return known
-    for name in objectives:
-        if name not in known:
-            raise BadInput(f"`objectives` names {name!r}; this bundle has {', '.join(known)}.")
-    return tuple(name for name in known if name in objectives)
-
-
-def arrays(
-    bundle: Bundle,
-    candidates: Candidates,
-    *,
-    exposures: Exposures,
-    profile: Profile,
-    tab: str | None,
-    now_ms: int,
-) -> dict[str, Array]:
-    """What the ranker is given, see `rerank`."""
-    manifest = bundle.manifest
-    return (
-        sequence_arrays(exposures.newest(manifest.sequence_length), bundle.vocabulary, now_ms)
-        | candidate_arrays(candidates, bundle.vocabulary)
-        | context_arrays(
-            profile,
-            manifest.default_tab if tab is None else tab,
-            bundle.vocabulary,
-            manifest.profile_numbers,
-            manifest.profile_categories,
-        )
-    )
-
-
-def outputs(bundle: Bundle, *, explain: bool) -> list[str]:
-    """What the ranker is asked for."""
-    wanted = dict.fromkeys(("watch_time_s", "watch_ratio", *bundle.manifest.objectives))
-    return [*wanted, *(EXPLAINED if explain else ())]
-
-
-def slate(
-    bundle: Bundle, inputs: Mapping[str, Array], out: dict[str, Array], weights: Mapping[str, float]
-) -> Slate:
-    """Sort by what the ranker has answered, see `rerank`."""
-    nonfinite: list[str] = []
-    if not np.isfinite(np.concatenate([x.ravel() for x in out.values()])).all():  # all at once: it is rare
-        nonfinite = [name for name, x in out.items() if not np.isfinite(x).all()]
-    for name in nonfinite:  # e.g. a duration below what float32 can hold
-        finite: F32 = np.nan_to_num(out[name], nan=0.0, posinf=MAX_WATCH_TIME_S, neginf=0.0)
-        out[name] = finite
-    objectives = {name: _row(out[name]) for name in bundle.manifest.objectives}
-    score_N, parts = fuse(objectives, weights)
-    explanation = None
-    if "anchor_weights" in out:
-        explanation = Explanation(
-            parts, _row(out["anchor_weights"]), _row(out["anchor_ratio"]), _row(out["quantiles_s"])
-        )
-    return Slate(
-        order=np.argsort(-score_N, kind="stable").tolist(),
-        score=score_N,
-        watch_time_s=_row(out["watch_time_s"]),
-        watch_ratio=_row(out["watch_ratio"]),
-        objectives=objectives,
-        explanation=explanation,
-        history_length=inputs["sequence_ids"].shape[1],
-        nonfinite=tuple(nonfinite),
-    )
-
-
-def rerank(
-    bundle: Bundle,
-    candidates: Candidates,
-    *,
-    exposures: Exposures,
-    profile: Profile,
-    tab: str | None,
-    now_ms: int,
-    weights: Mapping[str, float],
-    explain: bool = False,
-    recorded: Recorded | None = None,
-) -> Slate:
-    """Predict every candidate for one user and sort them.
-
-    Args:
-        bundle: taken once by the caller.
-        candidates: N different videos, N > 0; unknown members are `None`.
-        exposures: the user's, oldest first; the newest that the bundle can read are used.
-        profile: the user's features; may be empty.
-        tab: where the slate is shown; `None` takes the bundle's default.
-        now_ms: the moment of the ranking.
-        weights: fusion weights that `checked_weights` has passed.
-        explain: compute what `Explanation` holds too.
-        recorded: told of a slate whose predictions are all finite.
-    """
-    inputs = arrays(bundle, candidates, exposures=exposures, profile=profile, tab=tab, now_ms=now_ms)
-    ranked = slate(bundle, inputs, bundle.run_ranker(inputs, outputs(bundle, explain=explain)), weights)
-    if recorded is not None and not ranked.nonfinite:
-        recorded.slate(inputs)
-    return ranked
-
-
-async def rerank_together(
-    batches: Batches,
-    bundle: Bundle,
-    candidates: Candidates,
-    *,
-    weights: Mapping[str, float],
-    explain: bool = False,
-    recorded: Recorded | None = None,
-    **asked: Any,
-) -> Slate:
-    """`rerank`, in one run with others who ask at the same time."""
-    inputs = arrays(bundle, candidates, **asked)
-    out = await batches.run(bundle, inputs, outputs(bundle, explain=explain))
-    ranked = slate(bundle, inputs, out, weights)
-    if recorded is not None and not ranked.nonfinite:
-        recorded.slate(inputs)
-    return ranked
-
-
-def _row(x: npt.NDArray[Any]) -> F32:
-    """The one user of a batch of one."""
-    first: F32 = x[0]
-    return first
+    repeated: dict[str, None] = {}
+    for index, video_id in enumerate(ids):
+        if first.setdefault(video_id, index) != index:
+            repeated[video_id] = None
+    return candidates.take(list(first.values())), list(repeated)

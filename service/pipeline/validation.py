@@ -1,101 +1,123 @@
-"""Which events of a body go through, and what is wrong with the others."""
+"""What becomes of each event: the rules that need no store, then the outcomes of the store."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple
 
 from models.schema import FeedbackEvent
+from service.state.protocol import Outcome
 from service.wire import Rejected
 
 MAX_AHEAD_MS: Final = 300_000
 """How far an event may lie in the future: clocks of phones differ, but not by more than that."""
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """A body's events after the rules that need no store."""
+class Exposure(NamedTuple):
+    """An exposure that gets a label."""
 
-    stored: list[tuple[int, FeedbackEvent]] = field(default_factory=list)
-    """To be written, with their positions."""
-    late: list[tuple[int, FeedbackEvent]] = field(default_factory=list)
+    position: int
+    """Position of its event in the body."""
+    event: FeedbackEvent
+    """The exposure as the store has it now, feedback of earlier events included."""
+    duplicate: bool = False
+    """Whether the store had exactly this event already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The events of a body after the rules that need no store."""
+
+    accepted: list[Exposure] = field(default_factory=list)
+    """To be stored and labelled."""
+    late: list[Exposure] = field(default_factory=list)
     """To be labelled only."""
     rejected: list[Rejected] = field(default_factory=list)
+    """Late ones too: each is named although it has a label."""
 
 
-class KnowsVideos(Protocol):
-    """What admission asks of the catalogue."""
+def validate_events(
+    events: Sequence[FeedbackEvent | Rejected], *, now_ms: int, late_s: float, offset: int = 0
+) -> Validated:
+    """Apply the rules that need no store.
 
-    def complete_event(self, event: FeedbackEvent) -> FeedbackEvent:
-        """The event with the members it lacks, where they are known."""
-        ...
-
-
-def admit(
-    events: Sequence[FeedbackEvent | Rejected],
-    catalogue: KnowsVideos,
-    *,
-    now_ms: int,
-    late_s: float,
-    first: int = 0,
-) -> Admitted:
-    """Sort events by what shall become of them.
-
-    An event without a duration takes the catalogue's (`duration_unknown` if there is none). One more than
-    300 s in the future is refused (`clock_skew`). One older than `late_s`, if that is set, gets its label
-    and is not stored (`late`).
+    An event without a duration is rejected (`duration_unknown`), and so is one more than 300 s in the future
+    (`clock_skew`). One older than `late_s`, if that is set, gets its label and is not stored (`late`).
 
     Args:
-        events: in the body's order; those that could not even be read are already `Rejected`.
-        catalogue: knows durations.
+        events: completed from the catalogue, in the body's order; those that could not be decoded are
+            `Rejected` already.
         now_ms: the service's clock.
         late_s: 0 means no limit.
-        first: position of the first event, in a body that is read in parts.
+        offset: position of the first event, in a body that is read in parts.
     """
-    out = Admitted()
+    out = Validated()
     latest_ms = now_ms + MAX_AHEAD_MS
     earliest_ms = now_ms - late_s * 1000 if late_s else -1.0
-    for index, event in enumerate(events, first):
+    for index, event in enumerate(events, offset):
         if isinstance(event, Rejected):
             out.rejected.append(event)
-            continue
-        whole = catalogue.complete_event(event)
-        if whole.duration_s is None:
-            out.rejected.append(
-                Rejected(
-                    index=index,
-                    code="duration_unknown",
-                    detail=f"`duration_s` is missing and the catalogue does not know {event.video_id!r}; "
-                    "send it with the event, or PUT /videos first.",
-                    event_id=event.event_id,
-                    loc="duration_s",
-                )
+        elif event.duration_s is None:
+            detail = (
+                f"`duration_s` is missing and the catalogue does not know {event.video_id!r}; "
+                "send it with the event, or PUT /videos first."
             )
+            out.rejected.append(_rejected(index, event, "duration_unknown", detail, "duration_s"))
         elif event.timestamp_ms > latest_ms:
-            out.rejected.append(
-                Rejected(
-                    index=index,
-                    code="clock_skew",
-                    detail=f"`timestamp_ms` is {(event.timestamp_ms - now_ms) / 1000:.0f} s in the future; "
-                    f"at most {MAX_AHEAD_MS // 1000} s are accepted.",
-                    event_id=event.event_id,
-                    loc="timestamp_ms",
-                )
+            detail = (
+                f"`timestamp_ms` is {(event.timestamp_ms - now_ms) / 1000:.0f} s in the future; "
+                f"at most {MAX_AHEAD_MS // 1000} s are accepted."
             )
+            out.rejected.append(_rejected(index, event, "clock_skew", detail, "timestamp_ms"))
         elif event.timestamp_ms < earliest_ms:
-            out.late.append((index, whole))
+            detail = f"Labelled, not stored: older than {late_s:g} s."
+            out.rejected.append(_rejected(index, event, "late", detail, "timestamp_ms"))
+            out.late.append(Exposure(index, event))
         else:
-            out.stored.append((index, whole))
+            out.accepted.append(Exposure(index, event))
     return out
 
 
-def late(index: int, event: FeedbackEvent, late_s: float) -> Rejected:
-    """What a late event's entry says: it has its label, but the user's sequence does not have it."""
-    return Rejected(
-        index=index,
-        code="late",
-        detail=f"Labelled, not stored: older than {late_s:g} s.",
-        event_id=event.event_id,
-        loc="timestamp_ms",
-    )
+def apply_outcomes(
+    validated: Validated, outcomes: Sequence[Outcome]
+) -> tuple[list[Exposure], list[Rejected], Counter[str]]:
+    """Combine the rules' verdicts with the store's.
+
+    Args:
+        validated: the events.
+        outcomes: one for each of `validated.accepted`.
+
+    Returns:
+        The exposures to label and the rejected events, both in the body's order, and the number of events by
+        outcome: accepted, duplicate, merged.
+    """
+    counts: Counter[str] = Counter(outcome.kind for outcome in outcomes)
+    conflicts = counts.pop("conflict", 0)
+    exposures = [
+        Exposure(accepted.position, outcome.event, outcome.kind == "duplicate")
+        for accepted, outcome in zip(validated.accepted, outcomes, strict=True)
+        if outcome.kind != "conflict"
+    ]
+    rejected = validated.rejected
+    if conflicts:
+        rejected = rejected + [
+            _rejected(
+                accepted.position,
+                outcome.event,
+                "conflict",
+                outcome.detail or "This event_id is another exposure's.",
+                "event_id",
+            )
+            for accepted, outcome in zip(validated.accepted, outcomes, strict=True)
+            if outcome.kind == "conflict"
+        ]
+        rejected.sort(key=lambda r: r.index)
+    if validated.late:
+        exposures = sorted(exposures + validated.late)
+    return exposures, rejected, counts
+
+
+def _rejected(index: int, event: FeedbackEvent, code: str, detail: str, loc: str) -> Rejected:
+    return Rejected(index=index, code=code, detail=detail, event_id=event.event_id, loc=loc)

@@ -19,13 +19,11 @@ import msgspec
 
 from models.errors import BadInput, NotReady, StoreUnavailable
 from models.schema import FeedbackEvent
-from service.http.label_request import MAX_LINE_BYTES, long_line, read_line
-from service.pipeline.label import ingest
-from service.pipeline.labels import choose
-from service.services import Services
+from service.pipeline.label import Labelling
+from service.pipeline.label_query import LabelQuery, decode_line
+from service.pipeline.label_reply import label_rows
 from service.stream.metrics import StreamMetrics
 from service.stream.redis_stream import Entry, EventStream, Output
-from service.telemetry.trace import Trace
 from service.wire import Rejected
 
 log = logging.getLogger("reelrank.consumer")
@@ -67,7 +65,7 @@ class Consumer:
     """One consumer of the group.
 
     Args:
-        services: of this process.
+        pipeline: that labels.
         stream: the three streams.
         how: see there.
         metrics: what it counts.
@@ -76,13 +74,13 @@ class Consumer:
 
     def __init__(
         self,
-        services: Services,
+        pipeline: Labelling,
         stream: EventStream,
         how: Consuming,
         metrics: StreamMetrics,
         stop: asyncio.Event,
     ) -> None:
-        self._services = services
+        self._pipeline = pipeline
         self._stream = stream
         self._how = how
         self._metrics = metrics
@@ -150,17 +148,10 @@ class Consumer:
 
     async def _outputs(self, entries: Sequence[Entry]) -> list[Output]:
         """Write the events and label them -> what became of each entry, in their order."""
-        serving = self._services.slot.serving()
-        names = choose(serving.current, self._how.labels)
-        done = await ingest(
-            self._services,
-            serving,
-            [_read(entry, index) for index, entry in enumerate(entries)],
-            names,
-            store=True,
-            trace=Trace(""),
-        )
-        version = serving.current.manifest.version
+        target = self._pipeline.target(self._how.labels)
+        events = [_read(entry, index) for index, entry in enumerate(entries)]
+        done = await self._pipeline.run(LabelQuery(events, target))
+        version = target.serving.current.manifest.version
         late = {rejected.index for rejected in done.rejected if rejected.code == "late"}
         outputs = [
             Output(
@@ -173,7 +164,7 @@ class Consumer:
                 }
                 | ({"late": b"true"} if index in late else {}),
             )
-            for index, label in done.labels
+            for index, label in label_rows(done)
         ]
         outputs += [dead(entries[r.index], r.code, r.detail) for r in done.rejected if r.code != "late"]
         return outputs
@@ -262,7 +253,7 @@ def _read(entry: Entry, index: int) -> FeedbackEvent | Rejected:
         found = ", ".join(_text(name) for name in entry.fields) or "none: it was deleted"
         detail = f"An entry has a field `event` with one event as JSON; found {found}."
         return Rejected(index=index, code="malformed", detail=detail)
-    return long_line(index) if len(text) > MAX_LINE_BYTES else read_line(text, index)
+    return decode_line(text, index)
 
 
 def _text(value: bytes) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from time import monotonic
 from typing import Any, Final, Literal
 
 from service.telemetry.trace import Trace
+from service.token_bucket import TokenBucket
 
 log = logging.getLogger("reelrank.requests")
 
@@ -28,7 +28,8 @@ class RequestLog:
     def __init__(self, slow_ms: float, access: Access) -> None:
         self._slow_s = slow_ms / 1e3
         self._access = access
-        self._lines = {"slow": _Allowance(), "refused": _Allowance()}
+        self._lines = {kind: TokenBucket(LINES_A_SECOND, burst=LINES_AT_ONCE) for kind in ("slow", "refused")}
+        self._suppressed = dict.fromkeys(self._lines, 0)
 
     def ended(self, method: str, route: str, status: int, trace: Trace) -> None:
         """A request has been answered."""
@@ -46,33 +47,14 @@ class RequestLog:
     def _limited(
         self, kind: str, level: int, method: str, route: str, status: int, trace: Trace, took_s: float
     ) -> None:
-        allowance = self._lines[kind]
-        if not allowance.take(monotonic()):
+        if self._lines[kind].take():
+            self._suppressed[kind] += 1
             return
         fields = _fields(method, route, status, trace, took_s)
-        if allowance.left_out:
-            fields["left_out"] = allowance.left_out
-            allowance.left_out = 0
+        if self._suppressed[kind]:
+            fields["left_out"] = self._suppressed[kind]
+            self._suppressed[kind] = 0
         log.log(level, "request was %s", kind, extra=fields)
-
-
-class _Allowance:
-    """So many lines a second, and a few at once after a quiet time."""
-
-    def __init__(self) -> None:
-        self._left = LINES_AT_ONCE
-        self._at = 0.0
-        self.left_out = 0
-        """Refused since the last line that told."""
-
-    def take(self, now_s: float) -> bool:
-        self._left = min(LINES_AT_ONCE, self._left + (now_s - self._at) * LINES_A_SECOND)
-        self._at = now_s
-        if self._left < 1.0:
-            self.left_out += 1
-            return False
-        self._left -= 1.0
-        return True
 
 
 def _fields(method: str, route: str, status: int, trace: Trace, took_s: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from time import perf_counter
 from typing import Final
 
@@ -53,3 +54,16 @@ class Trace:
             f"parse;dur={parse:.3f}, state;dur={state:.3f}, inference;dur={inference:.3f}, "
             f"total;dur={self.elapsed_s() * 1e3:.3f}"
         ).encode()
+
+
+_current: Final[ContextVar[Trace]] = ContextVar("reelrank.trace")
+
+
+def current_trace() -> Trace:
+    """Return the trace of the request that is being answered; outside of one, a trace that is not kept."""
+    return _current.get(None) or Trace("")
+
+
+def set_current_trace(trace: Trace) -> None:
+    """Make this the trace of the running task, and of the tasks that it starts."""
+    _current.set(trace)

@@ -21,14 +21,14 @@ from models.errors import Overloaded
 from models.schema import FeedbackEvent
 from service.overload.admission import (
     FLOOR,
-    LATE_SHARE,
+    LAG_FRACTION,
     MAX_RETRY_AFTER_S,
     SLATE_COST,
-    UNREST_SHARE,
+    SUSTAINED_LAG_FRACTION,
     Admission,
     Budget,
 )
-from service.overload.event_loop_lag import EVERY_S
+from service.overload.event_loop_lag import INTERVAL_S
 from service.settings import Settings
 from service.state import Outcome, UserState
 from tests.service.memory_store import MemoryStore
@@ -129,7 +129,7 @@ def test_a_late_loop_takes_on_less_never_nothing_and_comes_back() -> None:
 
 def test_a_long_beat_counts_as_the_beats_that_it_has_swallowed() -> None:
     at_once, step_by_step = Budget(1000, "things", "SETTING"), Budget(1000, "things", "SETTING")
-    at_once.adapt(late=True, beats=5.0)
+    at_once.adapt(late=True, ticks=5.0)
     for _ in range(5):
         step_by_step.adapt(late=True)
     assert at_once.allowed == pytest.approx(step_by_step.allowed)
@@ -138,9 +138,9 @@ def test_a_long_beat_counts_as_the_beats_that_it_has_swallowed() -> None:
 def test_a_burst_changes_nothing_and_a_crowd_that_stays_is_cut_to_what_gets_done() -> None:
     """Lags that are harmless one by one, for longer than any burst, are of a loop that never rests."""
     deadline_s = 0.2
-    lag_s = deadline_s * LATE_SHARE / 2
+    lag_s = deadline_s * LAG_FRACTION / 2
     admission = Admission(Settings(deadline_ms=deadline_s * 1e3))
-    beats = round(deadline_s * UNREST_SHARE / (EVERY_S + lag_s))
+    beats = round(deadline_s * SUSTAINED_LAG_FRACTION / (INTERVAL_S + lag_s))
     for _ in range(20):  # bursts, with a moment of rest between them
         for _ in range(beats - 1):
             admission.adapt(lag_s)
@@ -184,7 +184,7 @@ class Slow(MemoryStore):
         time.sleep(self._blocks_s)  # what a long computation on the loop does to everybody
 
     async def read(self, user_id: str) -> UserState | None:
-        if user_id != "nobody":
+        if user_id != "probe":
             await self._be_slow()
         return await super().read(user_id)
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.environment import version_folder
+from loadtests.program import version_folder
 from models.features import Array
 from models.runtime import Bundle
 from service.inference.gpu_batching import CANDIDATES, USERS, Batches, bucket, ranked_together
-from service.pipeline.rerank import outputs
+from service.pipeline.ranking import ranker_outputs
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
 from tests.service.running import served
@@ -64,7 +64,7 @@ def test_together_they_have_the_answers_of_each_alone(
     released: Bundle, shapes: list[tuple[int, int]], seed: int
 ) -> None:
     slates = [slate(released, n, steps, seed + i) for i, (n, steps) in enumerate(shapes)]
-    names = outputs(released, explain=True)
+    names = ranker_outputs(released, explain=True)
     for given_alone, found in zip(slates, ranked_together(released, slates, names), strict=True):
         for name, want in released.run_ranker(given_alone, names).items():
             assert found[name].shape == want.shape

@@ -111,7 +111,7 @@ async def consumers(
             )
             for i in range(count)
         ]
-        running = [Consumer(services, one, Consuming(**how), metrics, stop) for one in opened]
+        running = [Consumer(services.label, one, Consuming(**how), metrics, stop) for one in opened]
         tasks = [asyncio.create_task(consumer.run()) for consumer in running]
         try:
             yield running
@@ -234,7 +234,9 @@ def test_whoever_dies_at_any_await_each_entry_has_one_output(
                 own = Names(names.stream, names.group, f"{which}{number}", names.labels, names.dead)
                 opened.append(EventStream.open(streams.url, own, maxlen=10_000))
                 how = Consuming(batch=20, idle_s=0.05, deliveries=1000)
-                tasks.append(asyncio.create_task(Consumer(services, opened[-1], how, metrics, stop).run()))
+                tasks.append(
+                    asyncio.create_task(Consumer(services.label, opened[-1], how, metrics, stop).run())
+                )
             for task in tasks:
                 await asyncio.sleep(rng.uniform(0.0, 0.06))
                 while not task.done():  # the Redis client now and then swallows a cancellation

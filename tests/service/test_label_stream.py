@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from models.errors import StoreUnavailable
-from service.http.label_request import MAX_LINE_BYTES
+from service.pipeline.label_query import MAX_LINE_BYTES
 from service.state import Outcome
 from tests.service.memory_store import MemoryStore
 from tests.service.running import Service, event, served

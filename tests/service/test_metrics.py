@@ -104,7 +104,7 @@ def test_the_load_is_told_from_the_first_scrape(
     bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who scales by it does not want to wait for a series."""
-    monkeypatch.setattr("service.overload.event_loop_lag.REPORT", 10**9)
+    monkeypatch.setattr("service.overload.event_loop_lag.REPORT_TICKS", 10**9)
     with served(bundles, MemoryStore(), tmp_path) as client:
         assert 'reelrank_in_flight{what="candidates"}' in client.get("/metrics").text
 

@@ -239,7 +239,7 @@ class Frozen(MemoryStore):
 def test_without_the_store_the_answer_is_from_an_empty_history_and_says_so(
     bundles: Path, tmp_path: Path, store: type[MemoryStore]
 ) -> None:
-    with served(bundles, store(), tmp_path) as client:
+    with served(bundles, store(), tmp_path, deadline_ms=4_000) as client:
         client.post("/label", json=event("e1", "alice")).raise_for_status()
         answer = rerank(client, "alice", slate(20.0))
         assert answer["degraded"] == ["history"]

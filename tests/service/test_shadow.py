@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.inference.background import WAITING, Aside
-from service.pipeline.agreement import label_differences, order_agreement, slate_differences
 from service.pipeline.labels import Labels
-from service.pipeline.rerank import Slate
+from service.pipeline.ranking import Slate
+from service.pipeline.shadow import label_differences, order_agreement, slate_differences
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
@@ -207,7 +207,7 @@ def slate(score: list[float], watch_time_s: list[float] | None = None) -> Slate:
     scores = np.array(score, np.float32)
     seconds = np.array(watch_time_s or score, np.float32)
     order = np.argsort(-scores, kind="stable").tolist()
-    return Slate(order, scores, seconds, seconds, {}, None, 0, ())
+    return Slate(order, scores, seconds, seconds, {}, None, {}, ())
 
 
 def test_one_exchanged_pair_of_four_costs_two_of_six() -> None:

@@ -10,7 +10,8 @@ from starlette.requests import Request
 from models.errors import Invalid, NotJson
 from models.schema import MAX_ID_BYTES
 from service.adapters.metarank.wire import Event
-from service.http import body as bodies
+from service.http.request import JSON, NDJSON, content_type
+from service.pipeline.decoding import check_containers, check_count, convert
 from service.wire import Rejected
 
 Read = Event | Rejected
@@ -27,7 +28,7 @@ def checked_type(request: Request) -> None:
         WrongContentType: not JSON, and from a page; or compressed.
     """
     if "origin" in request.headers or request.headers.get("content-encoding"):
-        bodies.content_type(request, bodies.JSON, bodies.NDJSON)
+        content_type(request, JSON, NDJSON)
 
 
 def read_body(body: bytes, limit: int) -> list[Read]:
@@ -40,12 +41,12 @@ def read_body(body: bytes, limit: int) -> list[Read]:
     events: list[Any] = []
     for value in _values(body):
         events += value if isinstance(value, list) else [value]
-        bodies.limited(events, limit, "events", "REELRANK_MAX_EVENTS")
+        check_count(events, limit, "events", "REELRANK_MAX_EVENTS")
     return [_one(value, index) for index, value in enumerate(events)]
 
 
 def _values(body: bytes) -> list[Any]:
-    bodies.checked_parts(body)
+    check_containers(body)
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as e:
@@ -72,7 +73,7 @@ def _one(value: Any, index: int) -> Read:
         found = "null" if value is None else type(value).__name__
         return Rejected(index=index, code="malformed", detail=f"An event is an object, found {found}.")
     try:
-        event: Event = bodies.convert(value, Event)  # type: ignore[arg-type]  # a union is a type to msgspec
+        event: Event = convert(value, Event)  # type: ignore[arg-type]  # a union is a type to msgspec
     except Invalid as e:
         named = value.get("id")
         event_id = named[:MAX_ID_BYTES] if isinstance(named, str) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,15 +16,11 @@ from models.schema import FeedbackEvent, Profile, Video
 from service.adapters.metarank import docs, mapping
 from service.adapters.metarank.events import Read, checked_type, read_body
 from service.adapters.metarank.wire import FeedbackReply, InteractionEvent, ItemEvent, RankingEvent, UserEvent
-from service.http import body as bodies
-from service.http.auth import allow
-from service.http.deadline import in_time
-from service.inference.serving_set import Serving
-from service.overload.admission import LABEL_COST
-from service.pipeline.label import CONCURRENT_USERS, ingest
-from service.pipeline.labels import choose
-from service.services import Services, services_of, trace_of
-from service.telemetry.trace import Trace
+from service.http.request import JSON
+from service.pipeline.fan_out import for_each_user
+from service.pipeline.label_query import LabelQuery, LabelTarget
+from service.services import Services, services_of
+from service.telemetry.trace import current_trace
 from service.wire import Rejected
 
 router = APIRouter(tags=["metarank"])
@@ -52,17 +47,17 @@ async def post_feedback(request: Request) -> Response:
 
     Each event has an outcome of its own. When this has answered, everything accepted is stored.
     """
-    services, trace = services_of(request), trace_of(request)
-    allow(request, services.keys, "label")
-    serving = services.slot.serving()
+    services, trace = services_of(request), current_trace()
+    services.keys.check(request.headers.get("authorization"), "label")
+    target = services.label.target([])
     checked_type(request)
-    body = await bodies.read(request, services.settings.max_body_bytes)
+    body = await services.reader.body(request)
     events = read_body(body, services.settings.max_events)
-    todo = sort_out(events, serving.current.manifest)
+    todo = sort_out(events, target.serving.current.manifest)
     trace.mark("parse")
-    with services.admission.events.take(LABEL_COST + len(events)):
-        async with in_time(request):
-            updated, rejected = await _keep(services, serving, todo, trace)
+    with services.admission.events.take(len(events)):
+        async with services.reader.time_limit(request):
+            updated, rejected = await _keep(services, target, todo)
     rejected.sort(key=lambda r: r.index)
     if rejected and len(rejected) == len(events):
         raise NothingAccepted(rejected)
@@ -74,7 +69,7 @@ async def post_feedback(request: Request) -> Response:
         ignored=todo.ignored,
         rejected=rejected,
     )
-    return Response(_encode(reply), media_type=bodies.JSON)
+    return Response(_encode(reply), media_type=JSON)
 
 
 def sort_out(events: Sequence[Read], manifest: Manifest) -> Sorted:
@@ -121,21 +116,17 @@ def _sort_interaction(index: int, event: InteractionEvent, shown_to: str | None,
         out.ignored += 1
 
 
-async def _keep(
-    services: Services, serving: Serving, todo: Sorted, trace: Trace
-) -> tuple[int, list[Rejected]]:
+async def _keep(services: Services, target: LabelTarget, todo: Sorted) -> tuple[int, list[Rejected]]:
     """Write what is new -> how much of it was, and what was rejected of the whole body."""
     # Videos first: an interaction of the same body may need the duration.
     updated = await _put_videos(services, todo.videos) + await _put_profiles(services, todo.profiles)
-    trace.mark("state")
+    current_trace().mark("state")
     rejected = todo.rejected
     if todo.exposures:
-        exposures = [exposure for _, exposure in todo.exposures]
-        names = choose(serving.current, [])
-        done = await ingest(services, serving, exposures, names, store=True, trace=trace)
-        updated += done.accepted + done.merged
+        labelled = await services.label.run(LabelQuery([event for _, event in todo.exposures], target))
+        updated += labelled.counts["accepted"] + labelled.counts["merged"]
         at = [index for index, _ in todo.exposures]
-        rejected += [msgspec.structs.replace(r, index=at[r.index]) for r in done.rejected]
+        rejected += [msgspec.structs.replace(r, index=at[r.index]) for r in labelled.rejected]
     return updated, rejected
 
 
@@ -160,15 +151,11 @@ async def _put_videos(services: Services, videos: Sequence[Video]) -> int:
 
 async def _put_profiles(services: Services, profiles: dict[str, Profile]) -> int:
     """The same for users. Of two bodies on one user at one moment, one may not see the other's."""
-    places = asyncio.Semaphore(CONCURRENT_USERS)
 
-    async def put(user_id: str, found: Profile) -> None:
-        async with places:
-            state = await services.store.read(user_id)
-            await services.store.put_profile(user_id, (state.profile if state else {}) | found)
+    async def put(entry: tuple[str, Profile]) -> None:
+        user_id, profile = entry
+        state = await services.store.read(user_id)
+        await services.store.put_profile(user_id, (state.profile if state else {}) | profile)
 
-    done = await asyncio.gather(*(put(*entry) for entry in profiles.items()), return_exceptions=True)
-    for result in done:
-        if result is not None:
-            raise result
+    await for_each_user(put, profiles.items())
     return len(profiles)

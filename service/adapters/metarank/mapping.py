@@ -10,7 +10,7 @@ from models.errors import Invalid
 from models.manifest import Manifest
 from models.schema import FLAGS, Candidate, FeedbackEvent, Profile, checked_id
 from service.adapters.metarank.wire import Field, InteractionEvent, ItemEvent, RankedItem, UserEvent
-from service.http import body as bodies
+from service.pipeline.decoding import convert
 from service.wire import UserProfile
 
 TYPES: Final[Mapping[str, str]] = {
@@ -54,7 +54,7 @@ def candidate(item: RankedItem) -> Candidate:
         Invalid: a field's value breaks the rule of its member.
     """
     members = _members(item.fields, ("duration_s", "author_id", "tag"))
-    return bodies.convert({"video_id": item.id, **members}, Candidate)
+    return convert({"video_id": item.id, **members}, Candidate)
 
 
 def video(event: ItemEvent) -> Candidate | None:
@@ -64,7 +64,7 @@ def video(event: ItemEvent) -> Candidate | None:
         Invalid: a field's value breaks the rule of its member.
     """
     members = _members(event.fields, ("duration_s", "author_id", "tag"))
-    return bodies.convert({"video_id": event.item, **members}, Candidate) if members else None
+    return convert({"video_id": event.item, **members}, Candidate) if members else None
 
 
 def profile(event: UserEvent, manifest: Manifest) -> Profile:
@@ -82,7 +82,7 @@ def profile(event: UserEvent, manifest: Manifest) -> Profile:
             found[field.name] = _finite(float(value), field.name)
         elif field.name in manifest.profile_categories and isinstance(value, str | int | float):
             found[field.name] = str(value).lower() if isinstance(value, bool) else value
-    return bodies.convert({"user_id": event.user, "profile": found}, UserProfile).profile
+    return convert({"user_id": event.user, "profile": found}, UserProfile).profile
 
 
 def exposure(event: InteractionEvent, user_id: str) -> FeedbackEvent | None:
@@ -110,7 +110,7 @@ def exposure(event: InteractionEvent, user_id: str) -> FeedbackEvent | None:
         "watch_time_s": 0.0,
         "session_id": event.session,
     }
-    return bodies.convert(whole | members, FeedbackEvent)
+    return convert(whole | members, FeedbackEvent)
 
 
 def exposure_id(event: InteractionEvent, user_id: str) -> str:

@@ -14,12 +14,12 @@ from service.adapters.metarank import docs, mapping
 from service.adapters.metarank.docs import DEFAULT
 from service.adapters.metarank.events import checked_type
 from service.adapters.metarank.wire import Field, RankedScore, RankReply, RankRequest
-from service.endpoints.rerank import ranked
-from service.http import body as bodies
-from service.http.auth import allow
-from service.http.deadline import deadline_s
-from service.http.rerank_request import Asked
-from service.services import services_of, trace_of
+from service.http.request import JSON, flag
+from service.pipeline.decoding import decode
+from service.pipeline.rerank_query import RerankQuery
+from service.pipeline.rerank_reply import rerank_reply
+from service.services import services_of
+from service.telemetry.trace import current_trace
 from service.wire import Item, RerankRequest
 
 router = APIRouter(tags=["metarank"])
@@ -34,28 +34,22 @@ async def post_rank(request: Request) -> Response:
 
     A visitor without a `user` is known by the `session`, and one with neither has no history.
     """
-    services, trace = services_of(request), trace_of(request)
-    allow(request, services.keys, "rerank")
-    serving = services.slot.serving()
-    explain = bodies.flag(request, "explain", False)
-    weights = _weights(request.path_params["model"], serving.current.manifest)
+    services, trace = services_of(request), current_trace()
+    services.keys.check(request.headers.get("authorization"), "rerank")
+    explain = flag(request, "explain", default=False)
+    weights = _weights(request.path_params["model"], services.slot.take().manifest)
     checked_type(request)
-    asked = bodies.decode(_request, await bodies.read(request, services.settings.max_body_bytes))
-    slate = _slate(asked, weights, nobody=f"anonymous {trace.request_id}")
-    answer = await ranked(
-        services,
-        trace,
-        serving,
-        slate,
-        deadline_s=deadline_s(request, services.settings.deadline_ms),
-        explain=explain,
-    )
+    asked = decode(_request, await services.reader.body(request))
+    slate = _rerank_request(asked, weights, anonymous=f"anonymous {trace.request_id}")
+    deadline = services.reader.deadline(request, services.settings.deadline_ms)
+    ranked = await services.rerank.run(RerankQuery.from_request(slate, explain=explain, deadline=deadline))
+    reply = rerank_reply(ranked, trace)
     scores = [
-        RankedScore(item.video_id, item.score, _features(item) if explain else None) for item in answer.items
+        RankedScore(item.video_id, item.score, _features(item) if explain else None) for item in reply.items
     ]
-    content = _encode(RankReply(round(trace.took_ms()), scores, answer.degraded))
+    content = _encode(RankReply(round(trace.took_ms()), scores, reply.degraded))
     trace.mark("encode")
-    return Response(content, media_type=bodies.JSON)
+    return Response(content, media_type=JSON)
 
 
 def _weights(model: str, manifest: Manifest) -> dict[str, float] | None:
@@ -67,22 +61,21 @@ def _weights(model: str, manifest: Manifest) -> dict[str, float] | None:
     raise UnknownModel(f"There is no model {model[:64]!r}; the models are {known}.")
 
 
-def _slate(asked: RankRequest, weights: dict[str, float] | None, *, nobody: str) -> Asked:
+def _rerank_request(asked: RankRequest, weights: dict[str, float] | None, *, anonymous: str) -> RerankRequest:
     candidates = []
     for index, item in enumerate(asked.items):
         try:
             candidates.append(mapping.candidate(item))
         except Invalid as e:
             raise Invalid(str(e), loc=f"items[{index}].{e.loc}") from None
-    request = RerankRequest(
-        user_id=asked.user or asked.session or nobody,
+    return RerankRequest(
+        user_id=asked.user or asked.session or anonymous,
         candidates=candidates,
         request_id=asked.id,
         timestamp_ms=asked.timestamp,
         weights=weights,
         tab=mapping.tab(asked.fields),
     )
-    return Asked.of(request)
 
 
 def _features(item: Item) -> list[Field]:

@@ -12,11 +12,11 @@ from models.errors import BadTensor, Invalid, WrongContentType
 from service.adapters.open_inference import docs, tensors
 from service.adapters.open_inference.graphs import RIGHTS, Model, model_of
 from service.adapters.open_inference.wire import InferReply, InferRequest, OutputTensor
-from service.http import body as bodies
-from service.http.auth import allow
+from service.http.request import JSON
 from service.inference import compute
-from service.overload.admission import LABEL_COST, SLATE_COST
-from service.services import services_of, trace_of
+from service.pipeline.decoding import check_containers, decode
+from service.services import services_of
+from service.telemetry.trace import current_trace
 
 router = APIRouter(tags=["open inference protocol"])
 
@@ -49,21 +49,22 @@ async def post_infer(request: Request) -> Response:
     Tensors are JSON, or bytes behind the JSON (binary tensor data extension). Inputs are what
     `models.features` makes: rows of the vocabulary, seconds, and flags as 0 and 1.
     """
-    services, trace = services_of(request), trace_of(request)
-    allow(request, services.keys, RIGHTS.get(request.path_params["model"], "read"))
+    services, trace = services_of(request), current_trace()
+    right = RIGHTS.get(request.path_params["model"], "read")
+    services.keys.check(request.headers.get("authorization"), right)
     model = model_of(request, services)
     if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
         raise WrongContentType("Compressed bodies are not read; send it without Content-Encoding.")
-    body = await bodies.read(request, services.settings.max_body_bytes)
+    body = await services.reader.body(request)
     length = _header_length(request, len(body))
     trace.mark("parse")
     rows, admission = len(body) // BYTES_A_ROW, services.admission
     budget = admission.events if model.name == "labeler" else admission.candidates
-    with budget.take((LABEL_COST if model.name == "labeler" else SLATE_COST) + rows):
+    with budget.take(rows):
         answer, raw = await compute.run(len(body) <= INLINE_BYTES, infer, model, body, length)
     trace.mark("inference")
     if not raw:
-        return Response(answer, media_type=bodies.JSON)
+        return Response(answer, media_type=JSON)
     return Response(answer + raw, media_type=OCTETS, headers={HEADER_LENGTH: str(len(answer))})
 
 
@@ -84,8 +85,8 @@ def infer(model: Model, body: bytes, length: int | None) -> tuple[bytes, bytes]:
     """
     head = body if length is None else body[:length]
     try:
-        bodies.checked_parts(head)
-        asked = bodies.decode(_request, head)
+        check_containers(head)
+        asked = decode(_request, head)
     except Invalid as e:
         raise BadTensor(f"{e.loc}: {e}" if e.loc else str(e)) from None
     for tensor in (*asked.inputs, *(asked.outputs or ())):

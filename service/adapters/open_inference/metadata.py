@@ -15,9 +15,8 @@ from service.adapters.open_inference import docs
 from service.adapters.open_inference.graphs import model_of
 from service.adapters.open_inference.tensors import DATATYPES, shape
 from service.adapters.open_inference.wire import ModelMetadata, ModelReady, ServerMetadata, TensorMetadata
-from service.http import body as bodies
-from service.http.auth import allow
 from service.http.openapi import operations
+from service.http.request import JSON
 from service.services import Services, services_of
 from service.wire import Health
 
@@ -30,7 +29,7 @@ EXTENSIONS: Final = ["binary_tensor_data"]
 @router.get("/v2", openapi_extra=docs.SERVER)
 async def get_server(request: Request) -> Response:
     """Name, version and extensions of the server."""
-    allow(request, services_of(request).keys, "read")
+    services_of(request).keys.check(request.headers.get("authorization"), "read")
     return _json(ServerMetadata("reelrank", request.app.version, EXTENSIONS))
 
 
@@ -53,7 +52,7 @@ async def get_ready(request: Request) -> Response:
 async def get_model(request: Request) -> Response:
     """A graph's tensors. Its only version is the bundle that answers."""
     services = services_of(request)
-    allow(request, services.keys, "read")
+    services.keys.check(request.headers.get("authorization"), "read")
     model = model_of(request, services)
     inputs, outputs = _described(model.graph.inputs), _described(model.graph.outputs)
     return _json(ModelMetadata(model.name, [model.version], PLATFORM, inputs, outputs))
@@ -78,4 +77,4 @@ def _described(specs: Sequence[TensorSpec]) -> list[TensorMetadata]:
 
 
 def _json(reply: Any) -> Response:
-    return Response(msgspec.json.encode(reply), media_type=bodies.JSON)
+    return Response(msgspec.json.encode(reply), media_type=JSON)

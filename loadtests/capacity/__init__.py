@@ -1,0 +1,1 @@
+"""From measured figures to the machines that an audience needs, step by step."""

@@ -1,0 +1,74 @@
+"""What the pipelines are given: protocols of the parts that wait, run graphs, or keep something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from models.features import Array, Candidates
+from models.runtime import Bundle
+from models.schema import FeedbackEvent
+
+R = TypeVar("R")
+
+
+class VideoLookup(Protocol):
+    """The catalogue, as far as it completes requests."""
+
+    def complete(self, candidates: Candidates) -> Candidates:
+        """Return the candidates with the members they lack, where these are known."""
+        ...
+
+    def complete_event(self, event: FeedbackEvent) -> FeedbackEvent:
+        """Return the event with the members it lacks, where these are known."""
+        ...
+
+
+class Capacity(Protocol):
+    """A share of the worker's capacity."""
+
+    def take(self, cost: int) -> AbstractContextManager[Any]:
+        """Return a permit for the cost, or raise `Overloaded`."""
+        ...
+
+
+class Sampler(Protocol):
+    """The traffic sample."""
+
+    def slate(self, inputs: Mapping[str, Array]) -> None:
+        """Sample what the ranker was given for a slate whose predictions are all finite."""
+        ...
+
+    def body(self, feedback: npt.NDArray[np.float32]) -> None:
+        """Sample events `[N, 8]` whose labels are all finite."""
+        ...
+
+
+class Batcher(Protocol):
+    """Runs of the ranker for several users together, on a GPU."""
+
+    async def run(
+        self, bundle: Bundle, inputs: Mapping[str, Array], outputs: Sequence[str]
+    ) -> dict[str, Array]:
+        """Return the outputs for one user's inputs."""
+        ...
+
+
+class Offload(Protocol):
+    """Long computations, beside the event loop."""
+
+    async def __call__(self, fn: Callable[[], R], /) -> R:
+        """Return `fn()`, computed in a thread."""
+        ...
+
+
+class BackgroundQueue(Protocol):
+    """Work that no request waits for."""
+
+    def offer(self, job: Callable[[], None]) -> bool:
+        """Queue the job; return whether there was room."""
+        ...

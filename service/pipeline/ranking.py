@@ -1,0 +1,198 @@
+"""Candidates and a user's history to an ordered slate. Pure: the same inputs give the same slate.
+
+    score = exp( Σ_o ω_o log v_o / Σ_o |ω_o| )        (`models.fusion`)
+
+Shape suffixes: N candidates, K anchors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import Invalid
+from models.features import (
+    Array,
+    Candidates,
+    Exposures,
+    candidate_arrays,
+    context_arrays,
+    sequence_arrays,
+)
+from models.fusion import fuse
+from models.manifest import Manifest
+from models.runtime import Bundle
+from models.schema import MAX_WATCH_TIME_S, Profile
+
+F32 = npt.NDArray[np.float32]
+
+EXPLANATION_OUTPUTS = ("anchor_weights", "anchor_ratio", "quantiles_s")
+"""Outputs of the ranker that only an explanation needs: without one they are not computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankingContext:
+    """What a bundle ranks.
+
+    Attributes:
+        candidates: N different videos, N > 0; unknown members are `None`.
+        exposures: the user's, oldest first; the newest that the bundle can read are used.
+        profile: the user's features; may be empty.
+        tab: where the slate is shown; `None` takes the bundle's default.
+        now_ms: the moment of the ranking.
+    """
+
+    candidates: Candidates
+    exposures: Exposures
+    profile: Profile
+    tab: str | None
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where the scores come from. Shapes `[N]`, `[N, K]` and, for the quantiles, `[N, 3]`."""
+
+    parts: dict[str, F32]
+    """Per objective its part of the logarithm of the score; they add up to it."""
+    anchor_weights: F32
+    anchor_ratio: F32
+    quantiles_s: F32
+    """p10, p50, p90 of the watch time, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """An ordered slate. Every array is `[N]`, in the order of the candidates; `order` sorts."""
+
+    order: list[int]
+    """Indices of the candidates, best first; equal scores keep the caller's order."""
+    score: F32
+    watch_time_s: F32
+    watch_ratio: F32
+    objectives: dict[str, F32]
+    explanation: Explanation | None
+    inputs: Mapping[str, Array]
+    """Of the ranker."""
+    nonfinite: tuple[str, ...]
+    """Outputs of which a value was not finite; it was replaced by the smallest one."""
+
+    @property
+    def history_length(self) -> int:
+        """Exposures that the ranker has read: at most the bundle's sequence length."""
+        return int(self.inputs["sequence_ids"].shape[1])
+
+    def outputs(self) -> Iterator[tuple[str, F32]]:
+        """Yield the ranker's predictions by name."""
+        yield "watch_time_s", self.watch_time_s
+        yield "watch_ratio", self.watch_ratio
+        yield from self.objectives.items()
+
+
+def fusion_weights(manifest: Manifest, weights: Mapping[str, float] | None) -> dict[str, float]:
+    """Return the caller's fusion weights, or the bundle's. An objective that a caller leaves out counts 0.
+
+    Raises:
+        Invalid: a weight names no objective, is not finite, or all of them are 0.
+    """
+    if weights is None:
+        return manifest.weights
+    for name, weight in weights.items():
+        if name not in manifest.objectives:
+            known = ", ".join(manifest.objectives)
+            raise Invalid(f"`weights` names {name!r}; this bundle has {known}.", loc="weights")
+        if not math.isfinite(weight):
+            raise Invalid(f"`weights.{name}` must be finite, found {weight}.", loc="weights")
+    total = sum(abs(w) for w in weights.values())
+    if not 0 < total < math.inf:
+        raise Invalid("`weights` must not all be 0, and their sum must be finite.", loc="weights")
+    return dict(weights)
+
+
+def returned_objectives(manifest: Manifest, objectives: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the objectives of a reply, in the bundle's order: the caller's choice, or all.
+
+    Raises:
+        Invalid: one is no objective of this bundle.
+    """
+    known = manifest.objectives
+    if objectives is None:
+        return known
+    for name in objectives:
+        if name not in known:
+            found = f"`objectives` names {name!r}; this bundle has {', '.join(known)}."
+            raise Invalid(found, loc="objectives")
+    return tuple(name for name in known if name in objectives)
+
+
+def rank(
+    bundle: Bundle, context: RankingContext, weights: Mapping[str, float], *, explain: bool = False
+) -> Slate:
+    """Predict every candidate for one user and sort them by their fused score.
+
+    Args:
+        bundle: taken once by the caller: a reload must not mix two versions.
+        context: what to rank.
+        weights: fusion weights that `fusion_weights` has passed.
+        explain: whether to compute an `Explanation`.
+    """
+    names = ranker_outputs(bundle, explain=explain)
+    inputs = ranker_inputs(bundle, context)
+    return ordered_slate(bundle, inputs, bundle.run_ranker(inputs, names), weights)
+
+
+def ranker_inputs(bundle: Bundle, context: RankingContext) -> dict[str, Array]:
+    """Return the ranker's inputs, named and shaped as `models.features` has them."""
+    manifest, vocabulary = bundle.manifest, bundle.vocabulary
+    return (
+        sequence_arrays(context.exposures.newest(manifest.sequence_length), vocabulary, context.now_ms)
+        | candidate_arrays(context.candidates, vocabulary)
+        | context_arrays(
+            context.profile,
+            manifest.default_tab if context.tab is None else context.tab,
+            vocabulary,
+            manifest.profile_numbers,
+            manifest.profile_categories,
+        )
+    )
+
+
+def ranker_outputs(bundle: Bundle, *, explain: bool) -> list[str]:
+    """Return the names of the outputs that a slate needs."""
+    names = dict.fromkeys(("watch_time_s", "watch_ratio", *bundle.manifest.objectives))
+    return [*names, *(EXPLANATION_OUTPUTS if explain else ())]
+
+
+def ordered_slate(
+    bundle: Bundle, inputs: Mapping[str, Array], outputs: dict[str, Array], weights: Mapping[str, float]
+) -> Slate:
+    """Fuse the ranker's outputs `[1, N, ...]` into scores and sort by them; see `rank`."""
+    nonfinite: list[str] = []
+    if not np.isfinite(
+        np.concatenate([x.ravel() for x in outputs.values()])
+    ).all():  # all at once: it is rare
+        nonfinite = [name for name, x in outputs.items() if not np.isfinite(x).all()]
+    for name in nonfinite:  # e.g. a duration below what float32 can hold
+        finite: F32 = np.nan_to_num(outputs[name], nan=0.0, posinf=MAX_WATCH_TIME_S, neginf=0.0)
+        outputs[name] = finite
+    rows: dict[str, Any] = {name: x[0] for name, x in outputs.items()}  # the one user of a batch of one
+    objectives = {name: rows[name] for name in bundle.manifest.objectives}
+    score_N, parts = fuse(objectives, weights)
+    explanation = None
+    if "anchor_weights" in rows:
+        explanation = Explanation(parts, *(rows[name] for name in EXPLANATION_OUTPUTS))
+    return Slate(
+        order=np.argsort(-score_N, kind="stable").tolist(),
+        score=score_N,
+        watch_time_s=rows["watch_time_s"],
+        watch_ratio=rows["watch_ratio"],
+        objectives=objectives,
+        explanation=explanation,
+        inputs=inputs,
+        nonfinite=tuple(nonfinite),
+    )
