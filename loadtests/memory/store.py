@@ -8,7 +8,6 @@ same time to live. Claims on event ids are made by the store's own script.
 from __future__ import annotations
 
 import random
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from redis import Redis
 from loadtests.machine import cpu_ms, rss_mib
 from models.schema import FeedbackEvent
 from service.state import EmbeddedServer, RedisStore
-from service.state.codec import FORMAT, encode_event
+from service.state.codec import encode_sequence
 from service.state.keys import SEQUENCE_TTL_S, SHARDS, Keys
 from service.state.scripts import CLAIMS
 
@@ -75,7 +74,7 @@ async def _through_the_store(server: EmbeddedServer, client: Redis) -> Figures:
     try:
         for user, mine in events.items():
             await store.record(user, mine[:length])
-            if client.get(keys.sequence(user)) != _packed(mine[:length]):
+            if client.get(keys.sequence(user)) != encode_sequence(mine[:length]):
                 raise AssertionError("the store keeps other bytes than the bulk would write")
         written, cpu = _appended(client), cpu_ms(server.pid)
         for i in range(length, length + ONE_BY_ONE):
@@ -101,7 +100,7 @@ async def _through_the_store(server: EmbeddedServer, client: Redis) -> Figures:
 def _sequences(client: Redis, pid: int | None, users: int, length: int) -> Figures:
     """Users with so many exposures each."""
     rng = random.Random(SEED)
-    pool = [_packed(_events(rng, f"u{u:09d}", length)) for u in range(TOGETHER)]
+    pool = [encode_sequence(_events(rng, f"u{u:09d}", length)) for u in range(TOGETHER)]
     keys = Keys()
     _empty(client)
     before = _used(client)
@@ -159,12 +158,6 @@ def _events(rng: random.Random, user: str, count: int) -> list[FeedbackEvent]:
         )
         for i in range(count)
     ]
-
-
-def _packed(events: list[FeedbackEvent]) -> bytes:
-    """A sequence as the scripts keep it, see `codec.HEADS`."""
-    records = [encode_event(event) for event in events]
-    return struct.pack(">BIH", FORMAT, len(records), len(records[-1])) + b"".join(records)
 
 
 def _parts(count: int) -> Iterator[range]:

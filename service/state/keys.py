@@ -2,7 +2,7 @@
 all on a cluster; a video or an event id is never in a slot that a user's script needs.
 
                              what                                                   time to live
-    rr:s:{user}     string   the sequence: 7 bytes (see append.lua), records        from the last `record`
+    rr:s:{user}     string   the sequence, as in codec.py                           from the last `record`
     rr:p:{user}     string   the profile, MessagePack                               from the last write
     rr:d:{user}     hash     what left the sequence, in pages (see append.lua)      1 to 2 windows
     rr:e:{user}     hash     the generation of `rr:d` before                        1 window

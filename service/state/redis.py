@@ -27,15 +27,32 @@ from redis.exceptions import ClusterCrossSlotError, NoScriptError
 from models.errors import BadInput, StoreUnavailable
 from models.features import Exposures
 from models.schema import FeedbackEvent, Profile, Video
-from service.state import codec
+from service.state import codec, upgrade
 from service.state.connect import connect
 from service.state.failures import unavailable
 from service.state.keys import SEQUENCE_TTL_S, Keys
 from service.state.multi_node_url import Several
 from service.state.pipelined_connection import Pipe
 from service.state.protocol import History, Outcome, UserState
-from service.state.recording import Claims, Group, by_user, outcomes, steps
-from service.state.scripts import CATALOGUE_PUT, CATALOGUE_SINCE, CLAIMS, FORGET, RECORD, SEQUENCES, Script
+from service.state.recording import (
+    Group,
+    claims_of,
+    group_by_user,
+    outcomes,
+    refused_ids,
+    split_into_calls,
+    without_refused,
+)
+from service.state.scripts import (
+    CATALOGUE_PUT,
+    CATALOGUE_SINCE,
+    CLAIMS,
+    FORGET,
+    RECORD,
+    SEQUENCES,
+    UPGRADE,
+    Script,
+)
 from service.state.transport import Line, Routed
 
 NOTHING: Final = Exposures.from_events([])
@@ -119,7 +136,9 @@ class RedisStore:
         return (await self._record({user_id: events}))[user_id]
 
     async def record_many(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
-        done = {user: iter(outcomes) for user, outcomes in (await self._record(by_user(events))).items()}
+        done = {
+            user: iter(outcomes) for user, outcomes in (await self._record(group_by_user(events))).items()
+        }
         return [next(done[event.user_id]) for event in events]
 
     async def read(self, user_id: str) -> UserState | None:
@@ -128,9 +147,7 @@ class RedisStore:
             if sequence is None and profile is None:
                 return None
             return UserState(
-                []
-                if sequence is None
-                else codec.decode_events(user_id, sequence, codec.records_at(sequence)),
+                [] if sequence is None else codec.decode_sequence(user_id, sequence),
                 {} if profile is None else codec.decode_profile(profile),
             )
 
@@ -140,7 +157,7 @@ class RedisStore:
             if sequence is None and profile is None:
                 return None
             return History(
-                NOTHING if sequence is None else codec.decode_exposures(sequence, codec.records_at(sequence)),
+                NOTHING if sequence is None else codec.decode_exposures(sequence),
                 {} if profile is None else codec.decode_profile(profile),
             )
 
@@ -151,10 +168,11 @@ class RedisStore:
 
     async def forget(self, user_id: str) -> bool:
         with self._unavailable("forget a user"):
+            await self._upgrade(user_id)
             keys, sequence, *pages = await self._run(FORGET, self._keys.user(user_id))
-            events = codec.decode_events(user_id, sequence, codec.records_at(sequence)) if sequence else []
-            events += codec.decode_events(user_id, b"".join(pages))
-            await self._claims(b"release", Claims.of([(user_id, events)]).memories)
+            events = codec.decode_sequence(user_id, sequence) if sequence else []
+            events += [event for page in pages for event in codec.decode_events(user_id, page)]
+            await self._claims(b"release", claims_of([(user_id, events)]))
             return bool(keys)
 
     async def put_videos(self, videos: Sequence[Video]) -> None:
@@ -190,7 +208,7 @@ class RedisStore:
                 new_epoch, new_version, *page = await self._run(CATALOGUE_SINCE, self._keys.catalogue, *args)
                 epoch, version = new_epoch.decode(), new_version.decode()
                 ids = [id_.decode() for id_ in page[::2]]
-                videos = list(map(codec.decode_video, ids, page[1::2]))
+                videos = list(map(codec.decode_video, ids, map(upgrade.upgrade_video, page[1::2])))
             yield f"{epoch}:{version}", videos
             if len(videos) < PAGE:
                 return
@@ -204,54 +222,87 @@ class RedisStore:
         await self._writes.close()
 
     async def _held(self, user_id: str) -> tuple[bytes | None, bytes | None]:
-        """Sequence and profile, as they are stored."""
+        """Sequence and profile, in the present format."""
         async with asyncio.timeout(self._read_timeout_s):
             sequence, profile = await self._reads.call(
                 "MGET", self._keys.sequence(user_id), self._keys.profile(user_id)
             )
+        if sequence is not None and upgrade.is_old(sequence):
+            sequence = upgrade.upgrade_sequence(sequence)
         return sequence, profile
 
     async def _record(self, groups: Mapping[str, Sequence[FeedbackEvent]]) -> dict[str, list[Outcome]]:
         """Write each user's events, one call after the other: in between the server answers others."""
         done: dict[str, list[Outcome]] = {user_id: [] for user_id in groups}
         with self._unavailable("keep these events"):
-            for step in steps(groups):
-                answers = iter(await self._write(step))
-                for (user_id, events), kinds, records in zip(step, answers, answers, strict=True):
-                    done[user_id] += outcomes(user_id, events, kinds, records)
+            for call in split_into_calls(groups):
+                for (user_id, _), part in zip(call, await self._write(call), strict=True):
+                    done[user_id] += part
         return done
 
-    async def _write(self, step: Sequence[Group]) -> Sequence[bytes]:
-        """Claim and write: for each group its letters and records, see `sequence.lua`."""
-        claims, limits = Claims.of(step), (self._length, self._ttl_ms, self._window_ms, self._now())
-        batches = [b"".join(map(codec.encode_event, events)) for _, events in step]
-        users = [self._keys.user(user_id) for user_id, _ in step]
+    async def _write(self, groups: Sequence[Group]) -> list[list[Outcome]]:
+        """Write a call's worth: again without the events whose ids are another user's, and again after an
+        upgrade for users whose sequence an older build wrote."""
+        refused: set[tuple[str, str]] = set()
+        answers: dict[str, tuple[bytes, bytes]] = {}
+        pending = list(groups)
+        while pending:
+            answer = await self._claim_and_write(pending)
+            if len(answer) == 1:
+                refused |= refused_ids(pending, answer[0])
+                pending = without_refused(pending, refused)
+            else:
+                written = zip(pending, answer[::2], answer[1::2], strict=True)
+                answers |= {
+                    user_id: (letters, records) for (user_id, _), letters, records in written if letters
+                }
+                pending = [group for group in pending if group[0] not in answers]
+                for user_id, _ in pending:
+                    await self._upgrade(user_id)
+        return [outcomes(group, refused, *answers.get(group[0], (b"", b""))) for group in groups]
+
+    async def _claim_and_write(self, groups: Sequence[Group]) -> list[bytes]:
+        """Return letters and records of each group, or only the claims that are refused, see `record.lua`."""
+        claims, limits = claims_of(groups), (self._length, self._ttl_ms, self._window_ms, self._now())
+        batches = [codec.encode_events(events) for _, events in groups]
+        users = [self._keys.user(user_id) for user_id, _ in groups]
         if not self._one_slot:
-            keys = [key for memory in claims.memories for key in self._keys.claims(memory)]
+            keys = [key for shard in claims for key in self._keys.claims(shard)]
             keys += chain.from_iterable(users)
-            args = (*limits, len(claims.memories), *claims.memories.values())
             try:
-                args += tuple(chain.from_iterable(zip(batches, claims.places, strict=True)))
-                answer: list[bytes] = await self._run(RECORD, keys, *args)
+                answer: list[bytes] = await self._run(
+                    RECORD, keys, *limits, len(claims), *claims.values(), *batches
+                )
                 return answer
             except ClusterCrossSlotError:
                 self._one_slot = True
-        own = claims.letters(await self._claims(b"claim", claims.memories))
-        calls = [
-            (keys, (*limits, batch, letters))
-            for keys, batch, letters in zip(users, batches, own, strict=True)
-        ]
+        if refused := b"".join(await self._claims(b"claim", claims)):
+            return [refused]
+        calls = [(keys, (*limits, batch)) for keys, batch in zip(users, batches, strict=True)]
         return [part for answer in await self._run_all(SEQUENCES, calls) for part in answer]
 
-    async def _claims(self, what: bytes, memories: Mapping[int, bytes]) -> list[bytes]:
-        """Claim or release event ids, in one round trip. Returns a letter for each, see `claims.lua`."""
+    async def _claims(self, action: bytes, claims: Mapping[int, bytes]) -> list[bytes]:
+        """Claim or release event ids, in one round trip; returns the refused ones of each shard."""
+        now = self._now()
         return await self._run_all(
             CLAIMS,
             [
-                (self._keys.claims(memory), (what, self._window_ms, self._now(), claims))
-                for memory, claims in memories.items()
+                (self._keys.claims(shard), (action, self._window_ms, now, entries))
+                for shard, entries in claims.items()
             ],
         )
+
+    async def _upgrade(self, user_id: str) -> None:
+        """Rewrite what an older build stored on a user."""
+        keys = self._keys.user(user_id)
+        sequence = await self._writes.call("GET", keys[0])
+        if sequence is not None and upgrade.is_old(sequence):
+            args: list[bytes | int] = [sequence, upgrade.upgrade_sequence(sequence)]
+            for number, key in ((2, keys[1]), (3, keys[2])):
+                fields = await self._writes.call("HGETALL", key)
+                for field, page in upgrade.upgrade_pages(fields[::2], fields[1::2]).items():
+                    args += (number, field, page)
+            await self._run(UPGRADE, keys, *args)
 
     def _now(self) -> str | int:
         return "" if self._now_ms is None else self._now_ms()

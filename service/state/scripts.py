@@ -29,4 +29,5 @@ SEQUENCES = Script.load("generations", "records", "append", "sequence", "sequenc
 FORGET = Script.load("forget")
 CATALOGUE_PUT = Script.load("catalogue_put")
 CATALOGUE_SINCE = Script.load("catalogue_since")
+UPGRADE = Script.load("upgrade")
 SETTLE = Script.load("settle")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from models.features import Exposures
 from models.schema import FeedbackEvent, Profile, Video
-from service.state.codec import normalised, seconds
+from service.state.codec import normalised
 from service.state.keys import SEQUENCE_TTL_S
 from service.state.protocol import (
     History,
@@ -125,7 +125,7 @@ class MemoryStore:
 
     async def put_videos(self, videos: Sequence[Video]) -> None:
         for video in videos:
-            known = None if video.duration_s is None else seconds(video.duration_s)
+            known = None if video.duration_s is None else round(video.duration_s, 6)
             kept = Video(video_id=video.video_id, duration_s=known, author_id=video.author_id, tag=video.tag)
             if self._videos.get(video.video_id, (None, 0))[0] != kept:
                 self._version += 1

@@ -1,4 +1,4 @@
-"""Two versions of one exposure -> the one a store keeps. `records.lua` holds the same rule.
+"""Two versions of one exposure -> the one a store keeps. `records.lua` has the same rule.
 
 Commutative, associative and idempotent member by member, so that any order and any repetition of the
 versions ends in the same exposure:
@@ -8,7 +8,7 @@ versions ends in the same exposure:
     duration_s           the longest known
     timestamp_ms         the latest. The earliest would be no less commutative, but could pull an exposure
                          out of the newest L after an older one had already been let go for it
-    tab, device, ...     known before unknown; of two known the greater packed id: arbitrary, but the same
+    tab, device, ...     known before unknown; of two known the greater by its bytes: arbitrary, but the same
                          whichever came first
 """
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import msgspec
 
 from models.schema import FLAGS, FeedbackEvent
-from service.state.codec import CONTEXT, pack_id
+from service.state.codec import CONTEXT
 
 
 def merge(a: FeedbackEvent, b: FeedbackEvent) -> FeedbackEvent:
@@ -37,4 +37,4 @@ def merge(a: FeedbackEvent, b: FeedbackEvent) -> FeedbackEvent:
 def _known(a: str | None, b: str | None) -> str | None:
     if a is None or b is None:
         return b if a is None else a
-    return max(a, b, key=pack_id)
+    return max(a, b)  # code points and UTF-8 bytes have one order

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from models.schema import FeedbackEvent
 from service.state.keys import claim, user_tag
-from service.state.recording import STEP, USERS, Claims, by_user, steps
+from service.state.recording import (
+    MAX_EVENTS,
+    MAX_USERS,
+    claims_of,
+    group_by_user,
+    refused_ids,
+    split_into_calls,
+    without_refused,
+)
 from tests.service.stores import event
 
 
@@ -16,48 +24,42 @@ def many(sizes: list[int]) -> dict[str, list[FeedbackEvent]]:
 
 
 bodies = st.one_of(
-    st.lists(st.integers(1, 3), max_size=2 * USERS + 20), st.lists(st.integers(1, 2 * STEP + 2), max_size=3)
+    st.lists(st.integers(1, 3), max_size=2 * MAX_USERS + 20),
+    st.lists(st.integers(1, 2 * MAX_EVENTS + 2), max_size=3),
 ).map(many)
 
 
 @given(bodies)
 def test_each_call_is_bounded_and_together_they_are_the_body(body: dict[str, list[FeedbackEvent]]) -> None:
-    found: dict[str, list[FeedbackEvent]] = {}
-    for step in steps(body):
-        assert 0 < sum(len(events) for _, events in step) <= STEP
-        assert len(step) <= USERS
-        for user_id, events in step:
-            found.setdefault(user_id, []).extend(events)
-    assert found == body
-    assert list(found) == list(body)
+    together: dict[str, list[FeedbackEvent]] = {}
+    for call in split_into_calls(body):
+        assert 0 < sum(len(events) for _, events in call) <= MAX_EVENTS
+        assert len(call) <= MAX_USERS
+        for user_id, events in call:
+            together.setdefault(user_id, []).extend(events)
+    assert together == body
+    assert list(together) == list(body)
 
 
 @given(bodies)
-def test_every_event_finds_its_own_claim_again(body: dict[str, list[FeedbackEvent]]) -> None:
-    for step in steps(body):
-        claims = Claims.of(step)
-        memories = list(claims.memories.items())
-        taken = [0] * len(memories)
-        for (user_id, events), places in zip(step, claims.places, strict=True):
-            for one, place in zip(events, places, strict=True):
-                memory, entry = claim(user_tag(user_id), one.event_id)
-                assert memories[place - 1][0] == memory
-                at = taken[place - 1]
-                assert memories[place - 1][1][at : at + 12] == entry
-                taken[place - 1] += 12
-        assert taken == [len(entries) for _, entries in memories]
+def test_every_event_claims_its_id_in_the_shard_of_its_id(body: dict[str, list[FeedbackEvent]]) -> None:
+    for call in split_into_calls(body):
+        claims = claims_of(call)
+        entries = {
+            (shard, data[start : start + 12])
+            for shard, data in claims.items()
+            for start in range(0, len(data), 12)
+        }
+        assert entries == {claim(user_tag(user), e.event_id) for user, events in call for e in events}
 
 
-def test_letters_come_back_in_the_order_of_the_events() -> None:
-    step = list(by_user([event(f"e{i}", f"u{i % 3}") for i in range(60)]).items())
-    claims = Claims.of(step)
-    refused = {e.event_id for _, events in step for e in events[::4]}
-    by_claim = {claim(user_tag(user), e.event_id)[1]: e.event_id for user, events in step for e in events}
-    answers = [
-        b"".join(
-            b"n" if by_claim[entries[at : at + 12]] in refused else b"y" for at in range(0, len(entries), 12)
-        )
-        for entries in claims.memories.values()
-    ]
-    for (_, events), letters in zip(step, claims.letters(answers), strict=True):
-        assert letters == b"".join(b"n" if e.event_id in refused else b"y" for e in events)
+def test_only_events_whose_claims_are_refused_are_left_out() -> None:
+    call = list(group_by_user([event(f"e{i}", f"u{i % 3}") for i in range(60)]).items())
+    strangers = {("u0", "e0"), ("u0", "e3"), ("u2", "e59")} | {("u1", e.event_id) for e in dict(call)["u1"]}
+    refused = b"".join(claim(user_tag(user), event_id)[1] for user, event_id in strangers)
+    assert refused_ids(call, refused) == strangers
+    kept = without_refused(call, strangers)
+    assert [user for user, _ in kept] == ["u0", "u2"]
+    assert {(user, e.event_id) for user, events in kept for e in events} == {
+        (user, e.event_id) for user, events in call for e in events
+    } - strangers

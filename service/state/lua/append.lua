@@ -1,59 +1,54 @@
--- A user's sequence as it is stored, and the batch that nearly always comes: every event is new, and newer than
--- all before. It is added without taking the sequence apart; only what is let go is walked over.
+-- A user's sequence as it is stored, and the usual batch: every event is new, and newer than all before. It is
+-- appended without unpacking the sequence; only records that leave it are unpacked.
 --
--- A stored sequence is a head of 7 bytes and the records, oldest first. The head has the format, how many
--- records there are and how long the newest is. The format before (1) had a head of its first byte only. It is
--- read, and written no more.
+-- A stored sequence is the MessagePack of {newest timestamp, {value, ...}}, oldest record first, with a head of fixed
+-- size: the newest timestamp is a uint64, the list an array32.
 
-local FORMAT, BEFORE, HEAD = 2, 1, 7
+local HEAD = 15 -- bytes of 0x92, 0xcf, newest timestamp, 0xdd, number of values
 
--- What has left the sequence is kept in pages: fields of one byte (from a hash of the event id), each
--- holding the records of about 1/64 of the events. A field an event would cost twice the memory.
-local function field_of(id)
-  return string.char(tonumber(sub(redis.sha1hex(id), 1, 2), 16) % 64)
+local function head(newest, records)
+  return struct.pack(">BBI8", 0x92, 0xcf, newest) .. array_head(SIZE * records)
 end
 
-local ids, fields, gone, written = {}, {}, {}, {} -- used again for each user
+-- Records that left the sequence are kept in pages: fields of one byte (from a hash of the event id), each
+-- holding the array32 of about 1/64 of them. A field per event would take twice the memory.
+local function field_of(packed_id)
+  return string.char(tonumber(sub(redis.sha1hex(packed_id), 1, 2), 16) % 64)
+end
 
--- Returns how many events were added, or nil if this is another kind of batch; then nothing was written.
-local function append(k, stored, incoming, length, ttl, window, now)
+local function add_to_page(page, packed)
+  local count = page and page ~= "" and struct.unpack(">I4", page, 2) or 0
+  return array_head(count + SIZE) .. sub(page or "", 6) .. packed
+end
+
+local ids, fields, left, changed_pages = {}, {}, {}, {} -- reused for each user
+
+-- Returns how many events were appended, or nil if this is another kind of batch; then nothing was written.
+local function append(k, stored, incoming, batch, length, ttl, window, now)
   local sequence, seen, seen_old, profile = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
-  local count, size, newest = 0, 0, -1
+  local newest, count, n = -1, 0, #batch / SIZE
   if stored then
-    if byte(stored) ~= FORMAT then
+    newest, count = struct.unpack(">I8xI4", stored, 3)
+    count = count / SIZE
+  end
+  local batch_ids = {}
+  for i = 1, n do
+    local id, time = cmsgpack.pack(batch[SIZE * (i - 1) + ID]), batch[SIZE * (i - 1) + TIME]
+    if time <= newest or batch_ids[id] or (stored and find(stored, id, HEAD + 1, true)) then
       return nil
     end
-    count, size = struct.unpack(">I4I2", stored, 2)
-    local last = #stored - size + 1
-    newest = struct.unpack(">I6", stored, last + 1)
-    if past_record(stored, last) ~= #stored + 1 then
-      return nil
-    end
+    newest, batch_ids[id], ids[i], fields[i] = time, true, id, field_of(id)
   end
 
-  local n, at = 0, 1
-  while at <= #incoming do
-    local id = sub(incoming, at + 15, past_id(incoming, at + 15) - 1)
-    local timestamp = struct.unpack(">I6", incoming, at + 1)
-    if timestamp <= newest or (stored and find(stored, id, HEAD, true)) then
-      return nil
-    elseif find(incoming, id, 1, true) < at + 15 then
-      return nil
-    end
-    local after = past_record(incoming, at)
-    n, newest, size, at = n + 1, timestamp, after - at, after
-    ids[n], fields[n] = id, field_of(id)
-  end
-
-  local surplus, from = math.max(0, count + n - length), HEAD + 1
+  local surplus, offset = math.max(0, count + n - length), HEAD
   if surplus > count then
     return nil
   end
   for i = n + 1, n + surplus do
-    local after = past_record(stored, from)
-    ids[i] = sub(stored, from + 15, past_id(stored, from + 15) - 1)
+    local after, id = next_record(stored, offset)
+    ids[i] = cmsgpack.pack(id)
     fields[i] = field_of(ids[i])
-    gone[i], from = sub(stored, from, after - 1), after
+    left[i], offset = sub(stored, offset + 1, after), after
   end
 
   local begun, young, old = remembered(seen, seen_old, fields, n + surplus, n, now, window)
@@ -68,16 +63,16 @@ local function append(k, stored, incoming, length, ttl, window, now)
     local pages, last = {}, 0
     for i = n + 1, n + surplus do
       local field = fields[i]
-      pages[field] = (pages[field] or young[i + 1] or "") .. gone[i]
+      pages[field] = add_to_page(pages[field] or young[i + 1], left[i])
     end
     for field, page in pairs(pages) do
-      written[last + 1], written[last + 2] = field, page
+      changed_pages[last + 1], changed_pages[last + 2] = field, page
       last = last + 2
     end
-    keep(seen, written, last, begun, now, window)
+    keep(seen, changed_pages, last, begun, now, window)
   end
-  local head = struct.pack(">BI4I2", FORMAT, count + n - surplus, size)
-  redis.call("SET", sequence, head .. (stored and sub(stored, from) or "") .. incoming, "PX", ttl)
+  local kept = head(newest, count + n - surplus) .. (stored and sub(stored, offset + 1) or "")
+  redis.call("SET", sequence, kept .. sub(incoming, 6), "PX", ttl) -- without the head of the batch
   redis.call("PEXPIRE", profile, ttl)
   return n
 end

@@ -1,30 +1,17 @@
--- Put in front of the scripts that read records. They are laid out in codec.py; versions of one exposure are
--- merged as `tests/service/merge.py` specifies.
+-- Records of exposures, laid out as in codec.py: seven values each, in flat arrays. A record is given as an array and
+-- the index before its first value. Versions of one exposure are merged as `tests/service/merge.py` specifies.
 
-local byte, sub, find, band = string.byte, string.sub, string.find, bit.band
+local byte, sub, find = string.byte, string.sub, string.find
 
-local function past_id(s, at)
-  local kind = byte(s, at)
-  if kind < 240 then
-    return at + kind + 2
-  elseif kind < 255 then
-    return at + kind - 238
-  end
-  return at + byte(s, at + 1) + 3
+local ID, VIDEO, TIME, WATCH, DURATION, FLAGS, CONTEXT = 1, 2, 3, 4, 5, 6, 7
+local SIZE = 7 -- values of a record
+
+local function slice(values, i)
+  return { unpack(values, i + 1, i + SIZE) }
 end
 
 local function text(id)
-  local kind = byte(id)
-  if kind < 240 then
-    return sub(id, 2)
-  elseif kind == 255 then
-    return sub(id, 3)
-  end
-  local number = 0
-  for i = 2, #id do
-    number = number * 256 + byte(id, i)
-  end
-  return string.format("%.0f", number)
+  return type(id) == "number" and string.format("%.0f", id) or id
 end
 
 -- Byte by byte: `<` on strings goes by the server's locale.
@@ -38,122 +25,63 @@ local function less(a, b)
   return #a < #b
 end
 
-local function earlier(a, b)
-  if a.timestamp ~= b.timestamp then
-    return a.timestamp < b.timestamp
+-- Whether the record `a` is earlier than the one at `i` of `values`.
+local function earlier(a, values, i)
+  local id, time = values[i + ID], values[i + TIME]
+  if a[TIME] ~= time then
+    return a[TIME] < time
   end
-  return a.id ~= b.id and less(text(a.id), text(b.id))
+  return a[ID] ~= id and less(text(a[ID]), text(id))
 end
 
-local function past_context(s, at)
-  local mask = byte(s, at)
-  at = at + 1
-  for i = 0, 4 do
-    if band(mask, 2 ^ i) ~= 0 then
-      at = past_id(s, at)
-    end
+local function merge_contexts(a, b)
+  if a == "" or b == "" or a == b then
+    return a == "" and b or a
   end
-  return at
-end
-
--- Short ids are stepped over here: a sequence that is walked through has a hundred records.
-local function past_record(s, at)
-  local kind = byte(s, at + 15)
-  local after = kind < 240 and at + kind + 17 or past_id(s, at + 15)
-  kind = byte(s, after)
-  after = kind < 240 and after + kind + 2 or past_id(s, after)
-  return byte(s, at) < 128 and after or past_context(s, after)
-end
-
--- The record at `at` of `s`, and where the next one begins. What is cheap to find again is not cut out.
-local function parse(s, at)
-  local flags, timestamp = struct.unpack(">BI6", s, at)
-  local video_at = past_id(s, at + 15)
-  local context_at = past_id(s, video_at)
-  local after = flags >= 128 and past_context(s, context_at) or context_at
-  return {
-    id = sub(s, at + 15, video_at - 1),
-    timestamp = timestamp,
-    from = s,
-    at = at,
-    video_at = video_at,
-    context_at = context_at,
-    after = after,
-    -- Set later; a table that is made with room for them is not made anew.
-    index = false,
-    field = false,
-    remembered = false,
-    listed = false,
-  }, after
-end
-
-local function raw(e)
-  return sub(e.from, e.at, e.after - 1)
-end
-
-local function video(e)
-  return sub(e.from, e.video_at, e.context_at - 1)
-end
-
-local function context(e)
-  return sub(e.from, e.context_at, e.after - 1)
-end
-
-local function context_ids(packed)
-  local ids, mask, at = {}, byte(packed) or 0, 2
-  for i = 0, 4 do
-    if band(mask, 2 ^ i) ~= 0 then
-      local after = past_id(packed, at)
-      ids[i] = sub(packed, at, after - 1)
-      at = after
-    end
+  local others, merged = string.gmatch(b .. "\31", "(.-)\31"), {}
+  for x in string.gmatch(a .. "\31", "(.-)\31") do
+    local y = others()
+    merged[#merged + 1] = less(x, y) and y or x
   end
-  return ids
-end
-
-local function merged_context(a, b)
-  local ids, others, mask, out = context_ids(a), context_ids(b), 0, {}
-  for i = 0, 4 do
-    local id, other = ids[i], others[i]
-    if not id or (other and less(id, other)) then
-      id = other
-    end
-    if id then
-      mask = mask + 2 ^ i
-      out[#out + 1] = id
-    end
-  end
-  return string.char(mask) .. table.concat(out)
+  return table.concat(merged, "\31")
 end
 
 local function merge(a, b)
-  local flags_a, _, watch_a, duration_a = struct.unpack(">BI6ff", a.from, a.at)
-  local flags_b, _, watch_b, duration_b = struct.unpack(">BI6ff", b.from, b.at)
-  local known = context(a)
-  if known ~= context(b) then
-    known = merged_context(known, context(b))
-  end
-  local head = struct.pack(
-    ">BI6ff",
-    bit.bor(flags_a, flags_b),
-    math.max(a.timestamp, b.timestamp),
-    math.max(watch_a, watch_b),
-    math.max(duration_a, duration_b)
-  )
-  return (parse(head .. sub(a.from, a.at + 15, a.context_at - 1) .. known, 1))
+  return {
+    a[ID],
+    a[VIDEO],
+    math.max(a[TIME], b[TIME]),
+    math.max(a[WATCH], b[WATCH]),
+    math.max(a[DURATION], b[DURATION]),
+    bit.bor(a[FLAGS], b[FLAGS]),
+    merge_contexts(a[CONTEXT], b[CONTEXT]),
+  }
 end
 
--- The record of this event among `data`, or nil. Where the bytes of the id are is quickly found; whether a
--- record is there is seen by walking up to it.
-local function seek(data, id)
-  local at, hit = 1, find(data, id, 16, true)
-  while hit do
-    while at < hit - 15 do
-      at = past_record(data, at)
+local function equal(a, b)
+  for i = 1, SIZE do
+    if a[i] ~= b[i] then
+      return false
     end
-    if at == hit - 15 then
-      return parse(data, at)
-    end
-    hit = find(data, id, hit + 1, true)
   end
+  return true
+end
+
+local function array_head(count)
+  return struct.pack(">BI4", 0xdd, count)
+end
+
+-- The values after the first `i`, packed some thousand at a time: `unpack` has a limit.
+local function pack_values(values, i)
+  local parts = {}
+  for i = i + 1, #values, 1000 do
+    parts[#parts + 1] = cmsgpack.pack(unpack(values, i, math.min(i + 999, #values)))
+  end
+  return table.concat(parts)
+end
+
+-- The offset after the record that begins after `offset` bytes of `data`, and its values.
+local function next_record(data, offset)
+  local after, r = cmsgpack.unpack_limit(data, SIZE, offset)
+  return after < 0 and #data or after, r
 end

@@ -1,204 +1,90 @@
--- Any batch of one user's events: deduplicate, merge, order, trim, remember what was trimmed. What `append` has
--- left over; the stored sequence is walked through no further than needed.
+-- Any batch of one user's events: deduplicate, merge, order, trim, remember what was trimmed. `append` handles
+-- the usual batch without unpacking the sequence.
 
--- The sequence as it is stored. `starts[i]` is where the i-th record begins, as far as somebody asked.
-local function opened(stored)
-  local q = { s = stored or "", count = 0, walked = 0, next = HEAD + 1, starts = {} }
-  if not stored then
-    return q
-  end
-  local format, after = byte(stored), nil
-  if format == FORMAT then
-    local count, size = struct.unpack(">I4I2", stored, 2)
-    q.count, q.newest = count, #stored - size + 1
-    after = past_record(stored, q.newest)
-  elseif format == BEFORE then
-    q.next, after = BEFORE + 1, BEFORE + 1
-    while after <= #stored do
-      q.count, q.newest, after = q.count + 1, after, past_record(stored, after)
-    end
-  else
-    error("the sequence was written in a format this script does not know", 0)
-  end
-  if after ~= #stored + 1 then
-    error("the sequence is damaged", 0)
-  end
-  return q
-end
-
--- Walk until `many` records are passed, or one that begins after `beyond`.
-local function walk(q, many, beyond)
-  local stored, starts, walked, at = q.s, q.starts, q.walked, q.next
-  while walked < many and at <= beyond do
-    walked = walked + 1
-    starts[walked] = at
-    at = past_record(stored, at)
-  end
-  q.walked, q.next = walked, at
-end
-
-local function start(q, i)
-  if i > q.count then
-    return #q.s + 1
-  end
-  walk(q, i, #q.s)
-  return q.starts[i]
-end
-
--- Which record of the sequence is this event's, or nil. An id's bytes may occur anywhere: a record is where
--- one walks to.
-local function place_of(q, id)
-  local hit = find(q.s, id, HEAD, true)
-  while hit do
-    walk(q, q.count, hit - 15)
-    local low, high = 1, q.walked
-    while low <= high do
-      local middle = math.floor((low + high) / 2)
-      local at = q.starts[middle]
-      if at == hit - 15 then
-        return middle
-      elseif at < hit - 15 then
-        low = middle + 1
-      else
-        high = middle - 1
+-- The index of an event's record among `values`, or nil; `packed` are the values as they are stored.
+local function index_of(values, packed, id)
+  if find(packed, cmsgpack.pack(id), 1, true) then
+    for i = 0, #values - 1, SIZE do
+      if values[i + ID] == id then
+        return i
       end
     end
-    hit = find(q.s, id, hit + 1, true)
   end
 end
 
--- How many records of the sequence are earlier than `e`.
-local function earlier_than(q, e)
-  local low, high = 0, q.count
-  while low < high do
-    local middle = math.floor((low + high + 1) / 2)
-    local at = start(q, middle)
-    local timestamp = struct.unpack(">I6", q.s, at + 1)
-    local before = timestamp < e.timestamp
-    if timestamp == e.timestamp then
-      before = earlier(parse(q.s, at), e)
-    end
-    if before then
-      low = middle
-    else
-      high = middle - 1
+-- The record of an event in a page, or nil; and the page without it.
+local function seek(page, id)
+  if find(page, cmsgpack.pack(id), 1, true) then
+    local values = cmsgpack.unpack(page)
+    local i = index_of(values, page, id)
+    if i then
+      local r = slice(values, i)
+      for _ = 1, SIZE do
+        table.remove(values, i + 1)
+      end
+      return r, array_head(#values) .. pack_values(values, 0)
     end
   end
-  return low
+  return nil, page
 end
 
 -- The fields of these events that `pages` does not have yet.
 local function missing(pages, events)
-  local fields = {}
-  for _, e in ipairs(events) do
-    e.field = e.field or field_of(e.id)
-    if not pages[e.field] then
-      pages[e.field] = ""
-      fields[#fields + 1] = e.field
+  local absent = {}
+  for _, r in ipairs(events) do
+    local field = field_of(cmsgpack.pack(r[ID]))
+    if not pages[field] then
+      pages[field] = ""
+      absent[#absent + 1] = field
     end
   end
-  return fields
+  return absent
 end
 
--- What `HMGET` found, after the first `skipped`.
-local function fill(pages, fields, found, skipped)
-  for i, field in ipairs(fields) do
-    pages[field] = found[i + skipped] or ""
+-- Adds the reply of `HMGET` after its first `skipped` values to `pages`.
+local function fill(pages, absent, reply, skipped)
+  for i, field in ipairs(absent) do
+    pages[field] = reply[i + skipped] or ""
   end
 end
 
--- The incoming records, with the place in the sequence of those that are there. Those whose letter in `own`
--- is "n" are another user's and become false.
-local function read_batch(q, incoming, own)
-  local batch, strangers, at = {}, {}, 1
-  while at <= #incoming do
-    local e
-    e, at = parse(incoming, at)
-    if own ~= "" and byte(own, #batch + 1) == 110 then
-      e = false
-    else
-      e.index = place_of(q, e.id)
-      if not e.index then
-        strangers[#strangers + 1] = e
-      end
-    end
-    batch[#batch + 1] = e
+-- Adds events to their pages, in place of older versions. Returns the changed {field, page, ...}.
+local function add_to_pages(events, pages)
+  local touched, changed = {}, {}
+  for _, r in ipairs(events) do
+    local field = field_of(cmsgpack.pack(r[ID]))
+    local _, page = seek(pages[field], r[ID])
+    pages[field], touched[field] = add_to_page(page, cmsgpack.pack(unpack(r))), true
   end
-  return batch, strangers
+  for field in pairs(touched) do
+    changed[#changed + 1] = field
+    changed[#changed + 1] = pages[field]
+  end
+  return changed
 end
 
--- The sequence with `changed` (in order) in it and the records in `replaced` out: a list of ranges {first,
--- last} of stored records and of events.
-local function arranged(q, changed, replaced)
-  local parts, from, some_replaced = {}, 1, next(replaced)
-  local function stored(to)
-    for i = from, some_replaced and to or 0 do
-      if replaced[i] then
-        parts[#parts + 1] = { from, i - 1 }
-        from = i + 1
-      end
+-- The values from index `first` on, with the `changed` records (in order) in it and without those at `replaced`.
+local function rearrange(values, first, changed, replaced)
+  local out, n, j = {}, 0, 1
+  local function add(from, i)
+    for offset = 1, SIZE do
+      out[n + offset] = from[i + offset]
     end
-    if from <= to then
-      parts[#parts + 1] = { from, to }
-      from = to + 1
-    end
+    n = n + SIZE
   end
-  local last = q.count > 0 and struct.unpack(">I6", q.s, q.newest + 1) or -1
-  for _, e in ipairs(changed) do
-    stored(e.timestamp > last and q.count or earlier_than(q, e))
-    parts[#parts + 1] = e
-  end
-  stored(q.count)
-  return parts
-end
-
--- Split what `arranged` gave into the `surplus` oldest, as events, and the others, as a stored sequence of
--- `count` records.
-local function split(q, parts, surplus, count)
-  local gone, kept, newest = {}, { "" }, 0
-  for _, part in ipairs(parts) do
-    if part.id then
-      if surplus > 0 then
-        gone[#gone + 1] = part
-        surplus = surplus - 1
-      else
-        kept[#kept + 1] = raw(part)
-        newest = #kept[#kept]
+  for i = first, #values - 1, SIZE do
+    if not replaced[i] then
+      while changed[j] and earlier(changed[j], values, i) do
+        add(changed[j], 0)
+        j = j + 1
       end
-    else
-      local from, to = part[1], part[2]
-      while surplus > 0 and from <= to do
-        gone[#gone + 1] = parse(q.s, start(q, from))
-        from, surplus = from + 1, surplus - 1
-      end
-      if from <= to then
-        local begins, after = start(q, from), start(q, to + 1)
-        kept[#kept + 1] = sub(q.s, begins, after - 1)
-        newest = after - (to == q.count and q.newest or start(q, to))
-      end
+      add(values, i)
     end
   end
-  kept[1] = struct.pack(">BI4I2", FORMAT, count, newest)
-  return gone, table.concat(kept)
-end
-
--- Add events to their pages, in the place of older versions. Returns what to write.
-local function paged(gone, pages)
-  local added, fields = {}, {}
-  for _, e in ipairs(gone) do
-    local data = pages[e.field]
-    local former = seek(data, e.id)
-    if former then
-      data = sub(data, 1, former.at - 1) .. sub(data, former.after)
-    end
-    pages[e.field] = data .. raw(e)
-    added[e.field] = true
+  for rest = j, #changed do
+    add(changed[rest], 0)
   end
-  for field in pairs(added) do
-    fields[#fields + 1] = field
-    fields[#fields + 1] = pages[field]
-  end
-  return fields
+  return out
 end
 
 -- Write one user's batch. Everything is computed before the first write to the user's state: an error leaves
@@ -206,126 +92,141 @@ end
 --
 -- k         KEYS from `k` on: sequence, seen (young), seen (old), profile: all in one slot, by the user's
 --           hash tag
--- incoming  records, one after the other
--- own       a letter for each of them as from `claim`; "" if all are this user's
--- Returns one letter an event, and one after the other a record for each that is not new
---           a accepted, d duplicate, m merged: its record is the exposure now held;
---           c conflict: its record is the one it contradicts; n: its id is another user's, no record
-local function write(k, incoming, own, length, ttl, window, now)
+-- incoming  records, as a MessagePack array32 of their values
+-- Returns one letter an event, and an array with the values of a record for each that is not new
+--           a accepted, d duplicate, m merged: its record is the exposure as it is stored now;
+--           c conflict: its record is the one it contradicts
+--         or "" for the letters if the sequence is of an older format and must be upgraded first
+local function write(k, incoming, length, ttl, window, now)
   local sequence, seen, seen_old, profile = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
-  local stored = redis.call("GET", sequence)
-  local appended = own == "" and append(k, stored, incoming, length, ttl, window, now)
+  local stored, batch = redis.call("GET", sequence), cmsgpack.unpack(incoming)
+  if stored and (byte(stored) == 1 or byte(stored) == 2) then
+    return "", ""
+  elseif stored and (byte(stored) ~= 0x92 or #stored <= HEAD) then
+    error("the sequence is damaged, or was written in a format this script does not know", 0)
+  end
+  local appended = append(k, stored, incoming, batch, length, ttl, window, now)
   if appended then
     return string.rep("a", appended), ""
   end
-  local q = opened(stored)
-  local batch, strangers = read_batch(q, incoming, own)
+
+  local values = stored and cmsgpack.unpack(stored)[2] or {}
+  local events, strangers, index = {}, {}, {}
+  for i = 0, #batch - 1, SIZE do
+    local r = slice(batch, i)
+    events[#events + 1] = r
+    index[r[ID]] = index[r[ID]] or index_of(values, stored or "", r[ID])
+    if not index[r[ID]] then
+      strangers[#strangers + 1] = r
+    end
+  end
   local young, old = {}, {}
-  local fields = missing(young, strangers)
-  local begun, values, olds = remembered(seen, seen_old, fields, #fields, #fields, now, window)
-  fill(young, fields, values, 1)
-  fill(old, fields, olds, 1)
+  local absent = missing(young, strangers)
+  local begun, reply, reply_old = remembered(seen, seen_old, absent, #absent, #absent, now, window)
+  fill(young, absent, reply, 1)
+  fill(old, absent, reply_old, 1)
 
-  local kinds, replies, changed, replaced, held = {}, {}, {}, {}, {}
-  for i, e in ipairs(batch) do
-    local known = e and held[e.id]
-    if e and not known then
-      if e.index then
-        known = parse(q.s, start(q, e.index))
-      elseif begun then
-        known = seek(young[e.field], e.id) or seek(old[e.field], e.id)
-        if known then
-          known.remembered = raw(known)
-        end
-      end
+  local kinds, replies, versions, on_page = {}, {}, {}, {} -- by event id: the version to store, the one on a page
+  for i, r in ipairs(events) do
+    local id = r[ID]
+    local known = versions[id] or (index[id] and slice(values, index[id]))
+    if not known and begun then
+      local field = field_of(cmsgpack.pack(id))
+      known = seek(young[field], id) or seek(old[field], id)
+      on_page[id] = known
     end
-    local same = false
-    if not e then
-      kinds[i] = "n"
-    elseif not known then
-      kinds[i] = "a"
-    elseif video(known) ~= video(e) then
-      kinds[i] = "c"
-      replies[#replies + 1] = raw(known)
-      e = nil
+    if not known then
+      kinds[i], versions[id] = "a", r
+    elseif known[VIDEO] ~= r[VIDEO] then
+      kinds[i], replies[#replies + 1] = "c", known
     else
-      local merged = merge(known, e)
-      merged.field, merged.index, merged.remembered = e.field, e.index, known.remembered
-      e = merged
-      same = raw(e) == raw(known)
-      kinds[i] = same and "d" or "m"
-      replies[#replies + 1] = raw(e)
-    end
-    -- A repeat of what is stored changes nothing; of what had left the sequence it may: there may be room.
-    if e and not (same and (e.index or held[e.id])) then
-      held[e.id] = e
-    end
-  end
-
-  local sorted = true
-  for _, e in ipairs(batch) do
-    local now_held = e and held[e.id]
-    if now_held and not now_held.listed then
-      now_held.listed = true
-      local last = changed[#changed]
-      sorted = sorted and not (last and earlier(now_held, last))
-      changed[#changed + 1] = now_held
-      if now_held.index then
-        replaced[now_held.index] = true
+      local merged = merge(known, r)
+      local same = equal(merged, known)
+      kinds[i], replies[#replies + 1] = same and "d" or "m", merged
+      -- A repeat of what is stored changes nothing; of what had left the sequence it may: there may be room.
+      if not (same and (index[id] or versions[id])) then
+        versions[id] = merged
       end
     end
   end
-  if not sorted then
-    table.sort(changed, earlier)
-  end
 
+  local trimmed = {} -- what leaves the sequence and is not on its page like that
+  local function trim(r)
+    local page_version = on_page[r[ID]]
+    if not (page_version and equal(page_version, r)) then
+      trimmed[#trimmed + 1] = r
+    end
+  end
+  local changed, replaced, first = {}, {}, #values -- only what lies behind `first` is packed anew
+  for id, r in pairs(versions) do
+    if not index[id] and #values >= SIZE * length and earlier(r, values, 0) then
+      trim(r)
+    else
+      changed[#changed + 1] = r
+      if index[id] then
+        replaced[index[id]] = true
+        first = math.min(first, index[id])
+      end
+      while first > 0 and earlier(r, values, first - SIZE) do
+        first = first - SIZE
+      end
+    end
+  end
+  local kept
   if #changed > 0 then
-    local count = q.count + #changed
-    for _ in pairs(replaced) do
-      count = count - 1
+    table.sort(changed, function(a, b)
+      return earlier(a, b, 0)
+    end)
+    local tail = rearrange(values, first, changed, replaced)
+    local before = stored and sub(stored, HEAD + 1, #stored - #pack_values(values, first)) or ""
+    local surplus, offset = math.max(0, first + #tail - SIZE * length), 0
+    for i = 0, surplus - 1, SIZE do
+      trim(i < first and slice(values, i) or slice(tail, i - first))
+      offset = i < first and next_record(before, offset) or offset
     end
-    local surplus = math.max(0, count - length)
-    local gone, kept = split(q, arranged(q, changed, replaced), surplus, count - surplus)
-    local forgotten = {}
-    for _, e in ipairs(gone) do
-      if e.remembered ~= raw(e) then
-        forgotten[#forgotten + 1] = e
-      end
+    kept = head(tail[#tail - SIZE + TIME], (first + #tail - surplus) / SIZE)
+      .. sub(before, offset + 1)
+      .. pack_values(tail, math.max(0, surplus - first))
+  end
+
+  if #trimmed > 0 then
+    absent = missing(young, trimmed)
+    if begun and #absent > 0 then
+      fill(young, absent, redis.call("HMGET", seen, unpack(absent)), 0)
     end
-    if #forgotten > 0 then
-      fields = missing(young, forgotten)
-      if begun and #fields > 0 then
-        fill(young, fields, redis.call("HMGET", seen, unpack(fields)), 0)
-      end
-      local pages = paged(forgotten, young)
-      keep(seen, pages, #pages, begun, now, window)
-    end
+    local pages = add_to_pages(trimmed, young)
+    keep(seen, pages, #pages, begun, now, window)
+  end
+  if kept then
     redis.call("SET", sequence, kept, "PX", ttl)
   else
     redis.call("PEXPIRE", sequence, ttl)
   end
   redis.call("PEXPIRE", profile, ttl)
-  return table.concat(kinds), table.concat(replies)
+  local records = {}
+  for i, r in ipairs(replies) do
+    records[i] = cmsgpack.pack(unpack(r))
+  end
+  return table.concat(kinds), array_head(SIZE * #replies) .. table.concat(records)
 end
 
 -- Several users' batches, each atomic and alone: one that cannot be written (a damaged sequence) fails the
 -- call, but not before the others were written.
 --
 -- first   KEYS from here on: four for each user
--- batches ARGV from here on: for each user what `incoming` and `own` says above
+-- batches ARGV from here on: for each user `incoming` of `write`
 -- Returns {letters, records, ...}, two for each user
 local function write_all(first, batches, length, ttl, window, now)
   local answers, failure = {}, nil
-  for i = 0, (#ARGV - batches - 1) / 2 do
-    local ok, kinds, records =
-      pcall(write, first + 4 * i, ARGV[batches + 2 * i], ARGV[batches + 2 * i + 1], length, ttl, window, now)
+  for i = 0, #ARGV - batches do
+    local ok, kinds, records = pcall(write, first + 4 * i, ARGV[batches + i], length, ttl, window, now)
     if ok then
       answers[#answers + 1] = kinds
       answers[#answers + 1] = records
-    elseif type(kinds) == "table" then -- what the server said to a command: no memory, read only
+    elseif type(kinds) == "table" then -- the server's reply to a command: no memory, read only
       return kinds
     else
-      failure = failure or "what is held on a user cannot be read: " .. kinds
+      failure = failure or "what is stored on a user cannot be read: " .. kinds
     end
   end
   return failure and redis.error_reply("ERR " .. failure) or answers

@@ -1,0 +1,117 @@
+"""Sequences, pages and catalogue entries of the format before MessagePack, rewritten in the present one.
+
+A sequence began with the byte 1, or with 2 and six bytes more. Then came records: flags (1 byte, bit 7:
+context follows), timestamp_ms (6), watch_time_s, duration_s (float32, 0 is unknown), event id, video id and,
+with context, a byte whose bits name the members that follow as ids. A page had the same records. A catalogue
+entry was a byte whose bits name author and tag, duration_s, those ids. An id was one byte and what it
+announces: 0-239 text of one byte more, 240-246 a decimal number in 1-7 bytes, 255 text of one byte more than
+the next byte gives. All big-endian.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from models.schema import FLAGS, FeedbackEvent, Video
+from service.state import codec
+
+_RECORD: Final = struct.Struct(">BHIff")
+_VIDEO: Final = struct.Struct(">Bf")
+
+
+def is_old(sequence: bytes) -> bool:
+    """Return whether an older build wrote this sequence."""
+    return sequence[:1] in (b"\x01", b"\x02")
+
+
+def upgrade_sequence(sequence: bytes) -> bytes:
+    """Return an old sequence in the present format.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    return codec.encode_sequence(_decode_events(sequence, 1 if sequence[0] == 1 else 7))
+
+
+def upgrade_pages(fields: Sequence[bytes], pages: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return old pages in the present format, by the fields that `append.lua` computes from event ids.
+
+    Raises:
+        ValueError: one is damaged.
+    """
+    events: dict[bytes, list[FeedbackEvent]] = {field: [] for field in fields if len(field) == 1}
+    for field, page in zip(fields, pages, strict=True):
+        for event in _decode_events(page) if len(field) == 1 else ():  # the other field is a clock
+            packed = msgspec.msgpack.encode(codec.pack_id(event.event_id))
+            digest = hashlib.sha1(packed, usedforsecurity=False).digest()
+            events.setdefault(bytes((digest[0] % 64,)), []).append(event)
+    return {field: codec.encode_events(found) for field, found in events.items()}
+
+
+def upgrade_video(entry: bytes) -> bytes:
+    """Return a catalogue entry in the present format, also if it is in it already.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    if entry[:1] > b"\x03":
+        return entry
+    try:
+        mask, duration_s = _VIDEO.unpack_from(entry)
+        members, _ = _optional_ids(entry, _VIDEO.size, mask, ("author_id", "tag"))
+    except (struct.error, IndexError) as e:
+        raise ValueError(f"the catalogue entry {entry!r} is damaged: {e}") from e
+    return codec.encode_video(Video(video_id="0", duration_s=_decimal(duration_s) or None, **members))
+
+
+def _decode_events(data: bytes, offset: int = 0) -> list[FeedbackEvent]:
+    events = []
+    try:
+        while offset < len(data):
+            flags, high, low, watch_time_s, duration_s = _RECORD.unpack_from(data, offset)
+            members: dict[str, Any] = {name: bool(flags >> bit & 1) for bit, name in enumerate(FLAGS)}
+            members["event_id"], offset = _id(data, offset + _RECORD.size)
+            members["video_id"], offset = _id(data, offset)
+            if flags & 0x80:
+                context, offset = _optional_ids(data, offset + 1, data[offset], codec.CONTEXT)
+                members |= context
+            members["watch_time_s"], members["duration_s"] = (
+                _decimal(watch_time_s),
+                _decimal(duration_s) or None,
+            )
+            events.append(FeedbackEvent(user_id="0", timestamp_ms=(high << 32) | low, **members))
+    except (struct.error, IndexError) as e:
+        raise ValueError(
+            f"a record of an older format is damaged at byte {offset} of {len(data)}: {e}"
+        ) from e
+    if offset != len(data):
+        raise ValueError(f"the last record of an older format lacks {offset - len(data)} bytes")
+    return events
+
+
+def _optional_ids(data: bytes, offset: int, mask: int, names: Sequence[str]) -> tuple[dict[str, str], int]:
+    members = {}
+    for bit, name in enumerate(names):
+        if mask >> bit & 1:
+            members[name], offset = _id(data, offset)
+    return members, offset
+
+
+def _id(data: bytes, offset: int) -> tuple[str, int]:
+    kind = data[offset]
+    start = offset + (2 if kind == 255 else 1)
+    if 240 <= kind < 247:
+        end = start + kind - 239
+        return str(int.from_bytes(data[start:end])), end
+    end = start + 1 + (data[offset + 1] if kind == 255 else kind)
+    return data[start:end].decode(), end
+
+
+def _decimal(value: float) -> float:
+    """Return the decimal of seven digits that was stored as this float32."""
+    return float(f"{value:.7g}")
