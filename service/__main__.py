@@ -1,4 +1,7 @@
-"""`python -m service`: serve, consume, replay, demo, ledger, catalogue."""
+"""`python -m service`: serve, consume, replay, demo, ledger, catalogue.
+
+Each command imports what it needs when it runs, so that `--help` is quick.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,43 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, NoReturn
 
 import typer
 
 from models.errors import ReelrankError
+from service import package_version
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
+EXTRAS: Final = {
+    "onnxruntime": "pip install 'reelrank[cpu]' or 'reelrank[gpu]'",
+    "opentelemetry": "pip install 'reelrank[tracing]'",
+}
+"""How to install a module that is not a dependency of every command."""
+
 Port = Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")]
-Url = Annotated[str | None, typer.Option(help="Where the service is; http://127.0.0.1:PORT if left out.")]
-Key = Annotated[str, typer.Option(envvar="REELRANK_API_KEY", help="An API key with the right `label`.")]
+Url = Annotated[str | None, typer.Option(help="URL of the service; http://127.0.0.1:PORT if left out.")]
+Bundle = Annotated[
+    Path | None, typer.Option(help="A folder of versions with CURRENT, or one version's folder.")
+]
+Key = Annotated[str, typer.Option(envvar="REELRANK_API_KEY", help="API key with the right `label`.")]
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(f"reelrank {package_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Serve learned labels and re-ranked slates of short videos."""
 
 
 @app.command()
@@ -25,9 +54,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address; loopback only without API keys.")] = "127.0.0.1",
     port: Port = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    bundle: Annotated[
-        Path | None, typer.Option(help="A folder of versions with CURRENT, or one version's folder.")
-    ] = None,
+    bundle: Bundle = None,
     store: Annotated[
         str | None, typer.Option(help="redis://… or unix://…; without it an own server is started.")
     ] = None,
@@ -44,29 +71,29 @@ def consume(
     stream: Annotated[str, typer.Option(help="Stream of events; their field `event` is JSON.")] = (
         "reelrank:events"
     ),
-    group: Annotated[str, typer.Option(help="Consumers of one group share the events.")] = "reelrank",
+    group: Annotated[str, typer.Option(help="Consumer group, which shares the events.")] = "reelrank",
     labels: Annotated[str, typer.Option(help="Stream the labels go to.")] = "reelrank:labels",
-    dead: Annotated[str, typer.Option(help="Stream for what cannot be labelled, and why.")] = "reelrank:dead",
+    dead: Annotated[str, typer.Option(help="Stream of dead letters, with reasons.")] = "reelrank:dead",
     name: Annotated[
-        str | None, typer.Option(help="This consumer; its own among the running ones. HOST-PID if left out.")
+        str | None, typer.Option(help="Unique name of this consumer; HOST-PID if left out.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=5_000, help="Events at once.")] = 500,
-    labels_wanted: Annotated[str, typer.Option(help="Labels, separated by commas; the bundle's first.")] = "",
+    labels_wanted: Annotated[
+        str, typer.Option(help="Label makers, separated by commas; the bundle's first if left out.")
+    ] = "",
     idle_s: Annotated[
-        float, typer.Option(min=0.05, help="Take over what another has had for longer than this.")
+        float, typer.Option(min=0.05, help="Claim entries pending with another consumer for longer.")
     ] = 60.0,
     deliveries: Annotated[
-        int, typer.Option(min=1, help="An event that was given out more often is a dead letter.")
+        int, typer.Option(min=1, help="An event delivered more often becomes a dead letter.")
     ] = 5,
-    maxlen: Annotated[int, typer.Option(min=1, help="About how many labels and dead letters are kept.")] = (
-        1_000_000
-    ),
-    trim: Annotated[bool, typer.Option(help="Remove events that every group has settled.")] = False,
+    maxlen: Annotated[
+        int, typer.Option(min=1, help="Approximate length of the streams of labels and dead letters.")
+    ] = (1_000_000),
+    trim: Annotated[bool, typer.Option(help="Remove events that every group has acknowledged.")] = False,
     metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="For Prometheus; 0: none.")] = 0,
     metrics_host: Annotated[str, typer.Option(help="Address for that.")] = "127.0.0.1",
-    bundle: Annotated[
-        Path | None, typer.Option(help="A folder of versions with CURRENT, or one version's folder.")
-    ] = None,
+    bundle: Bundle = None,
     store: Annotated[
         str | None, typer.Option(help="redis://… or unix://…: state and streams; same as the service's.")
     ] = None,
@@ -93,10 +120,10 @@ def replay(
     source: Annotated[str, typer.Argument(metavar="FILE|-", help="NDJSON or .parquet; - is standard input.")],
     port: Port = 8000,
     url: Url = None,
-    rate: Annotated[float, typer.Option(min=0, help="Events a second; 0 is flat out.")] = 0.0,
+    rate: Annotated[float, typer.Option(min=0, help="Events/s; 0 is no limit.")] = 0.0,
     batch: Annotated[int, typer.Option(min=1, max=10_000, help="Events a request.")] = 500,
     progress: Annotated[
-        Path | None, typer.Option(help="Remembers how far it came; the next call goes on from there.")
+        Path | None, typer.Option(help="File with the position reached, from which the next call resumes.")
     ] = None,
     key: Key = "",
 ) -> None:
@@ -108,7 +135,7 @@ def replay(
 
 @app.command()
 def demo(port: Port = 8000, url: Url = None, key: Key = "") -> None:
-    """Show a running service at work: a slate, some feedback, its labels, and the slate again."""
+    """Rank a slate with a running service, label some feedback, and rank the slate again."""
     from service.commands.demo import demo as run
 
     run(url or f"http://127.0.0.1:{port}", key=key)
@@ -117,25 +144,25 @@ def demo(port: Port = 8000, url: Url = None, key: Key = "") -> None:
 @app.command()
 def ledger(
     since: Annotated[
-        str | None, typer.Option(help="Only requests from then on: a date, a time, or Unix milliseconds.")
+        str | None, typer.Option(help="Only requests since a date, a time, or Unix milliseconds.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="NDJSON, as `python -m training prepare --forget` reads it.")
     ] = False,
 ) -> None:
-    """Print who asked to be forgotten: the unlearning ledger under REELRANK_DATA_DIR."""
+    """Print the unlearning ledger under REELRANK_DATA_DIR."""
     from service.commands.ledger import export
 
     export(since, as_json=as_json)
 
 
-catalogue = typer.Typer(no_args_is_help=True, help="A file of videos that all workers share.")
+catalogue = typer.Typer(no_args_is_help=True, help="The catalogue file, which all workers share.")
 app.add_typer(catalogue, name="catalogue")
 
 
 @catalogue.command()
 def build(
-    out: Annotated[Path, typer.Option(help="The file, for REELRANK_CATALOGUE; replaced at once.")],
+    out: Annotated[Path, typer.Option(help="The file, for REELRANK_CATALOGUE; replaced atomically.")],
     source: Annotated[
         str | None, typer.Option(help="NDJSON, one video a line as in PUT /videos; - is standard input.")
     ] = None,
@@ -143,33 +170,42 @@ def build(
         str | None, typer.Option(help="Or what was PUT: redis://… or unix://…; REELRANK_STORE if left out.")
     ] = None,
 ) -> None:
-    """Make a catalogue's file; a running service takes it over."""
+    """Write a catalogue file; a running service picks it up."""
     from service.commands.catalogue import build as run
 
     run(out, source=source, store=store)
 
 
 @catalogue.command()
-def check(file: Annotated[Path, typer.Argument(help="A catalogue's file.")]) -> None:
-    """Read a catalogue's file once and say what is in it."""
+def check(file: Annotated[Path, typer.Argument(help="A catalogue file.")]) -> None:
+    """Verify a catalogue file and print a summary."""
     from service.commands.catalogue import check as run
 
     run(file)
 
 
 def main() -> None:
-    """Run a command. What is wrong is one line on standard error and exit code 2, never a traceback."""
+    """Run a command; report what is wrong in one line on standard error, with exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         app()
     except ReelrankError as e:
-        print(f"reelrank: {e}", file=sys.stderr, flush=True)
-        sys.exit(2)
+        _fail(str(e))
+    except ModuleNotFoundError as e:
+        package = (e.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        _fail(f"{package} is not installed. Install an extra that has it: {EXTRAS[package]}.")
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _fail(reason: str) -> NoReturn:
+    print(f"reelrank: {reason}", file=sys.stderr, flush=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import anyio.to_thread
@@ -15,6 +14,7 @@ from starlette.types import ASGIApp
 
 from models.errors import BadInput, StoreUnavailable
 from models.runtime import Bundle
+from service import package_version
 from service.adapters.metarank import docs as metarank_docs
 from service.adapters.metarank import feedback, rank
 from service.adapters.open_inference import docs as open_inference_docs
@@ -147,7 +147,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         rerank=ShadowedRerank(MeteredRerank(rerank, metrics), background, metrics.bundles),
         label=ShadowedLabelling(MeteredLabelling(label, metrics), background, metrics.bundles),
         requests=RequestLog(settings.slow_ms, settings.access_log),
-        tracing=Tracing(settings.trace_share, _version()) if settings.tracing == "otlp" else None,
+        tracing=Tracing(settings.trace_share, package_version()) if settings.tracing == "otlp" else None,
     )
 
     async def follow_catalogue() -> None:
@@ -167,7 +167,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         await bundles.start()
         await _check_credentials(guarded)
         await follow_catalogue()
-        metrics.process.started(_version())
+        metrics.process.started(package_version())
         report_load()  # so that a scrape before the first report finds the series, too
         lag.start()
         try:
@@ -190,7 +190,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
 def create_app(services: Services) -> ASGIApp:
     """Return the HTTP surface over the services."""
     app = FastAPI(
-        title="reelrank", version=_version(), description=DESCRIPTION, docs_url=None, redoc_url=None
+        title="reelrank", version=package_version(), description=DESCRIPTION, docs_url=None, redoc_url=None
     )
     app.router.redirect_slashes = False  # a redirect would repeat whatever `Host` the caller has sent
     app.state.services = services
@@ -258,10 +258,3 @@ async def _check_credentials(store: Store) -> None:
                 f"{e}. Check user and password in REELRANK_STORE, and that this user may run scripts and "
                 "read and write keys that begin with `rr:`."
             ) from e
-
-
-def _version() -> str:
-    try:
-        return version("reelrank")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0"

@@ -1,4 +1,4 @@
-"""`python -m service demo`: what the service does, shown on a made-up user of a running service."""
+"""`python -m service demo`: what the service does, shown on a synthetic user of a running service."""
 
 from __future__ import annotations
 
@@ -24,43 +24,35 @@ console: Final = Console()
 
 
 def demo(url: str, *, key: str = "") -> None:
-    """A slate for somebody unknown, what they then do, what that is worth, and the slate afterwards.
+    """Rank a slate for a cold-start user, label what the user then does, and rank the slate again.
 
-    The user likes short videos: watches those to the end and again, likes some, and skips the long ones. The
-    same every time but for the user's id, so that each run begins with an empty history.
+    The user likes short videos: watches them to the end and again, likes some, and skips long ones. Every run
+    is the same but for the user's id, so that each begins with an empty sequence.
 
     Args:
         url: of the service.
-        key: an API key with the rights `label` and `rerank`.
+        key: API key with the rights `label` and `rerank`.
 
     Raises:
-        BadInput: the service is not there.
-        ServiceError: it refuses.
+        BadInput: no service answers.
+        ServiceError: the service refuses.
     """
     rng = random.Random(SEED)
     now_ms = int(time.time() * 1000)
     user_id = f"demo-{now_ms}"
-    candidates = [
+    slate = [
         Candidate(video_id=f"demo-v{i}", duration_s=SHORT_S if i % 2 else LONG_S) for i in range(CANDIDATES)
     ]
     events = [_event(rng, user_id, i, now_ms) for i in range(EVENTS)]
     with Client(url, key=key) as client:
         try:
-            before = client.rerank(user_id, candidates, timestamp_ms=now_ms)
+            before = client.rerank(user_id, slate, timestamp_ms=now_ms)
         except Unreachable as e:
             raise BadInput(f"{e} Start one: make serve.") from e
-        console.print(f"\n[bold]1. A slate for {user_id}, whom nobody knows yet[/bold]  POST /rerank")
-        _show_slate(before, candidates)
-
-        labelled = client.label(events)
-        console.print(
-            "\n[bold]2. They watch short videos to the end and again, and skip long ones[/bold]  POST /label"
-        )
-        _show_labels(labelled, events)
-
-        after = client.rerank(user_id, candidates, timestamp_ms=now_ms)
-        console.print("\n[bold]3. The same slate a moment later[/bold]  POST /rerank")
-        _show_slate(after, candidates, before)
+        _print_slate(f"1. A slate for {user_id}, a cold-start user", before, slate)
+        _print_labels("2. The user watches short videos and skips long ones", client.label(events), events)
+        after = client.rerank(user_id, slate, timestamp_ms=now_ms)
+        _print_slate("3. The same slate a moment later", after, slate, before)
     console.print(
         f"\nBundle {after.model_version} · history {before.history_length} → {after.history_length} "
         f"exposures · ranked in {after.took_ms} ms. Try it yourself: {url}/docs\n"
@@ -81,36 +73,29 @@ def _event(rng: random.Random, user_id: str, i: int, now_ms: int) -> FeedbackEve
     )
 
 
-def _show_labels(reply: LabelReply, events: list[FeedbackEvent]) -> None:
+def _print_labels(title: str, reply: LabelReply, events: list[FeedbackEvent]) -> None:
+    console.print(f"\n[bold]{title}[/bold]  POST /label")
     table = Table("video", "length", "watched", "like", "label", "")
     for event, answer in zip(events, reply.labels, strict=True):
-        table.add_row(
-            event.video_id,
-            f"{event.duration_s:.0f} s",
-            f"{event.watch_time_s:.1f} s",
-            "♥" if event.like else "",
-            f"{answer.label:.3f}",
-            "█" * round(answer.label * 20),
-        )
+        seconds = (f"{event.duration_s:.0f} s", f"{event.watch_time_s:.1f} s")
+        bar = "█" * round(answer.label * 20)
+        table.add_row(event.video_id, *seconds, "♥" if event.like else "", f"{answer.label:.3f}", bar)
     console.print(table)
 
 
-def _show_slate(reply: RerankReply, candidates: list[Candidate], before: RerankReply | None = None) -> None:
-    durations = {c.video_id: c.duration_s for c in candidates}
+def _print_slate(
+    title: str, reply: RerankReply, slate: list[Candidate], before: RerankReply | None = None
+) -> None:
+    console.print(f"\n[bold]{title}[/bold]  POST /rerank")
+    durations = {candidate.video_id: candidate.duration_s for candidate in slate}
     ranks = {item.video_id: item.rank for item in before.items} if before else {}
     table = Table("rank", "video", "length", "expected watch", "score", "before" if before else "")
     for item in reply.items:
-        was = ranks.get(item.video_id)
-        table.add_row(
-            str(item.rank),
-            item.video_id,
-            f"{durations[item.video_id]:.0f} s",
-            f"{item.watch_time_s:.1f} s",
-            f"{item.score:.3f}",
-            "" if was is None else f"{was} {_arrow(was, item.rank)}",
-        )
+        seconds = (f"{durations[item.video_id]:.0f} s", f"{item.watch_time_s:.1f} s")
+        change = _change(ranks[item.video_id], item.rank) if ranks else ""
+        table.add_row(str(item.rank), item.video_id, *seconds, f"{item.score:.3f}", change)
     console.print(table)
 
 
-def _arrow(was: int, rank: int) -> str:
-    return "=" if was == rank else "↑" if was > rank else "↓"
+def _change(before: int, rank: int) -> str:
+    return f"{before} {'=' if before == rank else '↑' if before > rank else '↓'}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.commands.serve import exposed
+from service.commands.serve import security_warnings
 from service.settings import Settings
 from tests.service.running import command, event, running
 from tests.service.test_serve import refused
@@ -81,7 +81,7 @@ def test_keys_that_others_can_read_are_warned_of(tmp_path: Path, mode: int, warn
     keys = tmp_path / "keys"
     keys.write_text(f"{KEY}:read\n")
     keys.chmod(mode)
-    said = list(exposed(Settings.read(api_keys_file=keys), "127.0.0.1"))
+    said = list(security_warnings(Settings.read(api_keys_file=keys), "127.0.0.1"))
     assert bool(said) == warned
     assert not [line for line in said if f"chmod 600 {keys}" not in line]
 
@@ -90,7 +90,7 @@ def test_root_is_warned_of_where_others_can_come(monkeypatch: pytest.MonkeyPatch
     settings = Settings.read()
     for user, host, warned in ((0, "0.0.0.0", True), (0, "127.0.0.1", False), (1000, "0.0.0.0", False)):
         monkeypatch.setattr(os, "geteuid", lambda user=user: user)
-        assert bool(list(exposed(settings, host))) == warned
+        assert bool(list(security_warnings(settings, host))) == warned
 
 
 def test_the_stores_url_may_come_from_a_file_that_only_it_can_read(tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_the_stores_url_may_come_from_a_file_that_only_it_can_read(tmp_path: Pat
     file.chmod(0o600)
     assert Settings.read(store_file=file).store == STORE
     assert Settings.read(store_file=file, store="redis://other").store == "redis://other"
-    assert not list(exposed(Settings.read(store_file=file), "127.0.0.1"))
+    assert not list(security_warnings(Settings.read(store_file=file), "127.0.0.1"))
     file.chmod(0o644)
-    (warning,) = exposed(Settings.read(store_file=file), "127.0.0.1")
+    (warning,) = security_warnings(Settings.read(store_file=file), "127.0.0.1")
     assert "store's password" in warning
     assert PASSWORD not in warning
 
