@@ -15,8 +15,8 @@ import httpx2
 import pytest
 
 from tests.service import tiny_bundle
+from tests.service.exchanges import JSON, is_problem
 from tests.service.running import NOW_MS, event, running
-from tests.service.test_http import JSON, is_problem
 from tests.service.tiny_bundle import FIRST, SECOND
 
 KEYS = "all:label+rerank+read+admin, few:label@0.01, reader:read"

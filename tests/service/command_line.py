@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -23,13 +24,13 @@ class Ended:
     err: str
 
 
-def invoke(*args: str | Path, stdin: bytes = b"", **env: str) -> Ended:
+def invoke(*args: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Ended:
     """Run a command that ends by itself, with variables added to the environment."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     code, out, err = 0, io.StringIO(), io.StringIO()
     with (
-        mock.patch.dict(os.environ, {"COLUMNS": "120", **env}),
+        mock.patch.dict(os.environ, {"COLUMNS": "120", **(env or {})}),
         mock.patch.object(sys, "argv", ["service", *map(str, args)]),
         mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
         contextlib.redirect_stdout(out),
@@ -45,9 +46,9 @@ def invoke(*args: str | Path, stdin: bytes = b"", **env: str) -> Ended:
     return Ended(code, out.getvalue(), err.getvalue())
 
 
-def refusal(*args: str | Path, **env: str) -> str:
+def refusal(*args: str | Path, data_dir: Path, **env: str) -> str:
     """The one line with which a command that cannot run ends, besides lines of the log."""
-    ended = invoke(*args, **env)
+    ended = invoke(*args, env={"REELRANK_DATA_DIR": str(data_dir), **env})
     assert (ended.code, "Traceback" in ended.err) == (2, False), ended.err
     (line,) = [line for line in ended.err.splitlines() if not line.startswith("{")]
     return line

@@ -140,6 +140,7 @@ def served(bundle: Path, store: Store, data_dir: Path, **options: Any) -> Iterat
             for step in stop:
                 step()
             thread.join(START_S)
+            assert not thread.is_alive()
 
 
 def event(event_id: str = "e1", user_id: str = "alice", **members: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -31,9 +30,9 @@ from service.overload.admission import (
 from service.overload.event_loop_lag import INTERVAL_S
 from service.settings import Settings
 from service.state import Outcome, UserState
+from tests.service.exchanges import Dialogue, line, metric
 from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
-from tests.service.test_label_stream import Dialogue, line
 
 LIMIT = 10
 
@@ -195,11 +194,6 @@ class Slow(MemoryStore):
 
 def slate(count: int) -> dict[str, Any]:
     return {"user_id": "u", "candidates": [{"video_id": f"v{i}", "duration_s": 9.0} for i in range(count)]}
-
-
-def metric(client: httpx2.Client, name: str) -> float:
-    found = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from models.errors import BundleNotFound, CorruptBundle
 from models.store import BundleStore
 from tests.models import tiny as other_bundle
 from tests.service import tiny_bundle
+from tests.service.exchanges import Dialogue, line
 from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, running, served
-from tests.service.test_label_stream import Dialogue, line
 from tests.service.tiny_bundle import FIRST, SECOND
 
 BROKEN = "20260103-00000003"

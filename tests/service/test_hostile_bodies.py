@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.service.exchanges import JSON, is_problem
 from tests.service.memory_store import MemoryStore
 from tests.service.running import served
-from tests.service.test_http import JSON, is_problem
 
 SIZE = 2 * 1024 * 1024
 

@@ -13,20 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.service.exchanges import JSON, is_problem
 from tests.service.memory_store import MemoryStore
 from tests.service.running import Service, event, served
 
-JSON = {"content-type": "application/json"}
 PATHS = ["/label", "/rerank"]
-
-
-def is_problem(reply: httpx2.Response, status: int) -> bool:
-    """Whether it is the RFC 9457 document of this status."""
-    if reply.headers["content-type"] != "application/problem+json":
-        return False
-    document = reply.json()
-    named = {"type", "title", "status", "detail"} <= set(document) and document["detail"]
-    return bool(named and document["status"] == reply.status_code == status)
 
 
 @pytest.mark.parametrize("path", PATHS)

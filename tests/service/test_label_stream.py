@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -15,8 +13,9 @@ import pytest
 from models.errors import StoreUnavailable
 from service.pipeline.label_query import MAX_LINE_BYTES
 from service.state import Outcome
+from tests.service.exchanges import Dialogue, line
 from tests.service.memory_store import MemoryStore
-from tests.service.running import Service, event, served
+from tests.service.running import Service, served
 
 NDJSON = {"content-type": "application/x-ndjson"}
 
@@ -26,43 +25,6 @@ def post(client: httpx2.Client, *lines: bytes, **params: str) -> list[dict[str, 
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "application/x-ndjson"
     return [json.loads(line) for line in reply.text.splitlines()]
-
-
-def line(event_id: str, user: str, **members: Any) -> bytes:
-    return json.dumps(event(event_id, user, **members)).encode()
-
-
-class Dialogue:
-    """An HTTP/1.1 exchange by hand, so that the answer can be read while the body is unfinished."""
-
-    def __init__(self, url: str) -> None:
-        where = urlsplit(url)
-        assert where.hostname is not None
-        self._socket = socket.create_connection((where.hostname, where.port or 80), timeout=10)
-        self._in = self._socket.makefile("rb")
-        self._socket.sendall(
-            b"POST /label HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n"
-            b"transfer-encoding: chunked\r\n\r\n"
-        )
-
-    def say(self, data: bytes) -> None:
-        self._socket.sendall(b"%x\r\n%s\r\n" % (len(data), data))
-
-    def headers(self) -> bytes:
-        return b"".join(iter(self._in.readline, b"\r\n"))
-
-    def hear(self) -> list[dict[str, Any]]:
-        """The lines of the next chunk; none at the end."""
-        size = int(self._in.readline(), 16)
-        chunk = self._in.read(size + 2)[:-2]
-        return [json.loads(text) for text in chunk.splitlines()]
-
-    def end(self) -> None:
-        self._socket.sendall(b"0\r\n\r\n")
-
-    def close(self) -> None:
-        self._in.close()
-        self._socket.close()
 
 
 @pytest.fixture

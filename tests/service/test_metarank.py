@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import StoreUnavailable
+from tests.service.exchanges import is_problem
 from tests.service.memory_store import MemoryStore
 from tests.service.running import NOW_MS, Service, served
-from tests.service.test_http import is_problem
 
 
 def fields(**values: Any) -> list[dict[str, Any]]:

@@ -9,9 +9,9 @@ import httpx2
 import pytest
 
 from tests.service import tiny_bundle
+from tests.service.exchanges import is_problem
 from tests.service.memory_store import MemoryStore
 from tests.service.running import NOW_MS, served
-from tests.service.test_http import is_problem
 from tests.service.test_metarank import fields, interaction, told
 
 

@@ -19,9 +19,9 @@ from models.store import BundleStore
 from service.adapters.open_inference.tensors import DATATYPES
 from service.settings import Settings
 from tests.service import tiny_bundle
+from tests.service.exchanges import is_problem
 from tests.service.memory_store import MemoryStore
 from tests.service.running import Service, served
-from tests.service.test_http import is_problem
 
 ROW = [6.0, 24.0, 0, 0, 0, 0, 0, 0]
 PATH = "/v2/models/labeler/infer"

@@ -12,10 +12,9 @@ import httpx2
 import pytest
 
 from service.server import sockets
+from tests.service.exchanges import Dialogue, head, line, metric
 from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
-from tests.service.test_admission import metric
-from tests.service.test_label_stream import Dialogue, line
 
 PATIENCE_S = 0.6
 
@@ -30,11 +29,6 @@ def client(bundles: Path, tmp_path: Path) -> Iterator[httpx2.Client]:
 
 def connect(client: httpx2.Client) -> socket.socket:
     return socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=5)
-
-
-def head(length: int) -> bytes:
-    json_body = f"content-type: application/json\r\ncontent-length: {length}\r\n"
-    return f"POST /label HTTP/1.1\r\nhost: x\r\n{json_body}\r\n".encode()
 
 
 def until_closed(sock: socket.socket) -> bytes:

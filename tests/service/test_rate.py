@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from models.errors import BadInput, Forbidden, TooFast
 from service.http.auth import Keys
 from service.token_bucket import TokenBucket
+from tests.service.exchanges import is_problem
 from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
-from tests.service.test_http import is_problem
 
 
 class Clock:

@@ -9,8 +9,8 @@ import pytest
 
 from service.commands.serve import security_warnings
 from service.settings import Settings
-from tests.service.running import command, event, running
-from tests.service.test_serve import refused
+from tests.service.command_line import refusal
+from tests.service.running import event, running
 
 KEY = "k3y-of-nobody-else"
 PASSWORD = "p4ssw0rd-of-the-store"
@@ -68,7 +68,7 @@ def test_no_secret_is_answered_or_written_whatever_goes_wrong(bundles: Path, tmp
 def test_a_start_that_is_refused_does_not_say_the_secret_it_refuses(
     bundles: Path, tmp_path: Path, env: dict[str, str]
 ) -> None:
-    said = refused(command("serve", "--port", "0", "--bundle", str(bundles), data_dir=tmp_path, **env))
+    said = refusal("serve", "--port", "0", "--bundle", bundles, data_dir=tmp_path, **env)
     assert not [secret for secret in SECRETS if secret in said]
 
 
@@ -111,7 +111,6 @@ def test_a_file_without_the_stores_url_ends_the_start(tmp_path: Path, content: s
     file = tmp_path / "url"
     if content is not None:
         file.write_text(content)
-    process = command("serve", "--port", "0", data_dir=tmp_path, REELRANK_STORE_FILE=str(file))
-    said = refused(process)
+    said = refusal("serve", "--port", "0", data_dir=tmp_path, REELRANK_STORE_FILE=str(file))
     assert "REELRANK_STORE_FILE" in said
     assert PASSWORD not in said

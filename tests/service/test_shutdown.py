@@ -11,9 +11,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.service.exchanges import Dialogue, head, line
 from tests.service.running import START_S, Service, event, eventually, running
-from tests.service.test_label_stream import Dialogue, line
-from tests.service.test_patience import head
 
 SLATE = {"user_id": "u", "candidates": [{"video_id": f"v{i}", "duration_s": 9.0} for i in range(50)]}
 GRACE_S = 2

@@ -22,12 +22,12 @@ from redis.exceptions import ResponseError
 from models.errors import BadInput, StoreUnavailable
 from service.state import EmbeddedServer, RedisStore
 from tests.architecture.repository import ROOT
-from tests.service import clusters
+from tests.service import clusters, command_line
 from tests.service.running import command, event, running
 from tests.service.stores import free_port, until
-from tests.service.test_serve import SLATE, refused
 
 PASSWORD = "p@ss:w/rd"
+SLATE = {"user_id": "alice", "candidates": [{"video_id": "v1", "duration_s": 20.0}]}
 
 
 @contextmanager
@@ -118,8 +118,8 @@ async def refusal(url: str) -> str:
 
 def test_a_certificate_that_is_not_there_ends_the_start(bundles: Path, tmp_path: Path) -> None:
     url = f"rediss://:{PASSWORD}@localhost:1/0?ssl_ca_certs={tmp_path / 'nope.pem'}"
-    process = command("serve", "--port", "0", "--bundle", str(bundles), data_dir=tmp_path, REELRANK_STORE=url)
-    said = refused(process)
+    args = ("serve", "--port", "0", "--bundle", bundles)
+    said = command_line.refusal(*args, data_dir=tmp_path, REELRANK_STORE=url)
     assert "nope.pem" in said
     assert PASSWORD not in said
     with pytest.raises(BadInput, match="ssl_certfile"):
@@ -266,7 +266,7 @@ def test_the_documented_acl_user_can_do_all_that_the_service_does_on_a_cluster_o
         assert not denied
         wrong = url.replace(quote(PASSWORD, safe=""), "hidden-word")
         start = ("serve", "--port", "0", "--bundle", str(bundles), "--store", wrong)
-        said = refused(command(*start, data_dir=tmp_path / "data"))
+        said = command_line.refusal(*start, data_dir=tmp_path / "data")
         assert "REELRANK_STORE" in said
         assert "hidden-word" not in said
 

@@ -24,10 +24,10 @@ from redis.retry import Retry
 from service.state import EmbeddedServer, RedisStore, _guard
 from service.state.breaker import WINDOW
 from service.state.embedded import server_binary
-from tests.service.running import command, event, eventually, running, served
+from tests.service.command_line import refusal
+from tests.service.exchanges import metric
+from tests.service.running import event, eventually, running, served
 from tests.service.stores import debian, embedded, until
-from tests.service.test_admission import metric
-from tests.service.test_serve import refused
 
 SLATE = {"user_id": "alice", "candidates": [{"video_id": "v1", "duration_s": 20.0}]}
 
@@ -136,7 +136,7 @@ def test_one_that_does_not_let_us_in_ends_the_start_with_one_line(
             tell: Any = server.execute_command
             tell(*lock)
         args = ("serve", "--port", "0", "--bundle", str(bundles), "--store", url)
-        said = refused(command(*args, data_dir=tmp_path))
+        said = refusal(*args, data_dir=tmp_path)
         assert "REELRANK_STORE" in said
         assert "hidden-word" not in said
 
@@ -236,7 +236,7 @@ def test_a_ledger_that_cannot_be_written_keeps_the_user_until_it_can(bundles: Pa
 def test_a_data_folder_that_is_none_is_said_in_one_line(bundles: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.symlink_to("/proc/nothing")
-    said = refused(command("serve", "--port", "0", "--bundle", str(bundles), data_dir=folder))
+    said = refusal("serve", "--port", "0", "--bundle", bundles, data_dir=folder)
     assert "REELRANK_DATA_DIR" in said
 
 
