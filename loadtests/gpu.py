@@ -1,8 +1,8 @@
-"""`python -m loadtests.gpu`: the ranker on an NVIDIA GPU against the CPU beside it, in one run, as JSON.
+"""`python -m loadtests.gpu`: the ranker on an NVIDIA GPU and on the CPU of the same host, as JSON.
 
-Needs the `gpu` extra (`pip install '.[gpu]'` in place of `.[cpu]`) and CUDA 13 with cuDNN 9. What is timed is
-what the service does there: slates of several users, filled up to a bucket, in one run of the graph. Without
-a GPU it says so and ends; `--cpu-only` times the CPU alone, and the report says that it is of no GPU.
+Needs the `gpu` extra (`pip install '.[gpu]'` in place of `.[cpu]`) and CUDA 13 with cuDNN 9. It times what
+the service does there: slates of several users, padded to a bucket, in one run of the graph. Without a GPU it
+ends with an error; `--cpu-only` times the CPU alone, and the report has no GPU.
 """
 
 from __future__ import annotations
@@ -10,98 +10,86 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
 
-from loadtests.machine import stamp
-from loadtests.program import version_folder
-from models.errors import ContractMismatch, ReelrankError
+from loadtests.command import BundleOption, JsonOption, log_progress, make_app, run, write_report
+from loadtests.environment import version_folder
+from models.errors import BadInput, ContractMismatch
 from models.features import Array
 from models.runtime import Bundle, Device
 from service.inference.gpu_batching import ranked_together
-from service.pipeline.ranking import ranker_outputs
+from service.pipeline.rerank import outputs
 
 SLATES: Final = (1, 8, 64)
-"""Of one run."""
+"""In one run of the graph."""
 CANDIDATES: Final = 500
 SEED: Final = 20
 WARM_UP: Final = 5
 
 
 def main(
-    bundle: Annotated[
-        Path | None, typer.Option(help="A folder of versions, or one; the released one if left out.")
-    ] = None,
+    bundle: BundleOption = None,
     seconds: Annotated[float, typer.Option(help="For each device and number of slates, at most.")] = 10.0,
-    cpu_only: Annotated[bool, typer.Option("--cpu-only", help="There is no GPU, and that is known.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here too.")] = None,
+    cpu_only: Annotated[bool, typer.Option("--cpu-only", help="Time the CPU alone.")] = False,
+    json_file: JsonOption = None,
 ) -> None:
     """Time both devices and print JSON."""
     devices: tuple[Device, ...] = ("cpu",) if cpu_only else ("cuda", "cpu")
-    found: dict[str, Any] = {}
-    try:
-        folder = version_folder(bundle)
-        for device in devices:
-            loaded = Bundle.load(folder, device=device, threads=os.cpu_count() or 1)
-            print(f"gpu: {loaded.provider}", file=sys.stderr, flush=True)
-            found[device] = {str(slates): timed(loaded, slates, seconds) for slates in SLATES}
-    except ContractMismatch as e:
-        print(f"gpu: {e} Or time the CPU alone with --cpu-only.", file=sys.stderr)
-        sys.exit(2)
-    except ReelrankError as e:
-        print(f"gpu: {e}", file=sys.stderr)
-        sys.exit(2)
-    report = stamp("python -m loadtests.gpu" + " --cpu-only" * cpu_only) | {
-        "gpu": None if cpu_only else _gpu(),
-        "bundle": folder.name,
+    figures: dict[str, Any] = {}
+    version = version_folder(bundle)
+    for device in devices:
+        try:
+            loaded = Bundle.load(version, device=device, threads=os.cpu_count() or 1)
+        except ContractMismatch as e:
+            raise BadInput(f"{e} Or time the CPU alone with --cpu-only.") from None
+        log_progress("gpu", loaded.provider)
+        figures[device] = {str(slates): time_runs(loaded, slates, seconds) for slates in SLATES}
+    report: dict[str, Any] = {
+        "gpu": None if cpu_only else _gpu_name(),
+        "bundle": version.name,
         "candidates_of_a_slate": CANDIDATES,
-        "figures": found,
+        "figures": figures,
     }
     if not cpu_only:
-        report["cuda_over_cpu"] = {
-            slates: round(figures["candidates_per_s"] / found["cpu"][slates]["candidates_per_s"], 2)
-            for slates, figures in found["cuda"].items()
+        rates = {
+            device: {n: row["candidates_per_s"] for n, row in figures[device].items()} for device in devices
         }
-    text = json.dumps(report, indent=1) + "\n"
-    if json_file is not None:
-        draft = json_file.with_name(json_file.name + ".draft")
-        draft.write_text(text)
-        draft.replace(json_file)
-    sys.stdout.write(text)
+        report["cuda_over_cpu"] = {n: round(rate / rates["cpu"][n], 2) for n, rate in rates["cuda"].items()}
+    report = write_report("python -m loadtests.gpu" + " --cpu-only" * cpu_only, report, json_file)
+    print(json.dumps(report, indent=1))
 
 
-def timed(bundle: Bundle, slates: int, seconds: float) -> dict[str, float]:
-    """Runs of so many slates, one after the other.
+def time_runs(bundle: Bundle, slates: int, seconds: float) -> dict[str, float]:
+    """Time runs of the graph over so many slates, one after the other.
 
     Returns:
-        `candidates_per_s`; `p50_ms` and `p99_ms` of a run, which is what each of its users waits; `runs`.
+        `candidates_per_s`; `p50_ms` and `p99_ms` of a run, which each of its users waits for; `runs`.
     """
     rng = np.random.default_rng(SEED)
-    asked = [_slate(bundle, rng) for _ in range(slates)]
-    names = ranker_outputs(bundle, explain=False)
+    inputs = [_slate(bundle, rng) for _ in range(slates)]
+    names = outputs(bundle, explain=False)
     for _ in range(WARM_UP):
-        ranked_together(bundle, asked, names)
-    took: list[float] = []
-    end = time.perf_counter() + seconds
-    while not took or time.perf_counter() < end:
-        began = time.perf_counter()
-        ranked_together(bundle, asked, names)
-        took.append(time.perf_counter() - began)
+        ranked_together(bundle, inputs, names)
+    took_s: list[float] = []
+    end_s = time.perf_counter() + seconds
+    while not took_s or time.perf_counter() < end_s:
+        start_s = time.perf_counter()
+        ranked_together(bundle, inputs, names)
+        took_s.append(time.perf_counter() - start_s)
     return {
-        "candidates_per_s": round(slates * CANDIDATES / float(np.mean(took))),
-        "p50_ms": round(float(np.percentile(took, 50)) * 1e3, 3),
-        "p99_ms": round(float(np.percentile(took, 99)) * 1e3, 3),
-        "runs": len(took),
+        "candidates_per_s": round(slates * CANDIDATES / float(np.mean(took_s))),
+        "p50_ms": round(float(np.percentile(took_s, 50)) * 1e3, 3),
+        "p99_ms": round(float(np.percentile(took_s, 99)) * 1e3, 3),
+        "runs": len(took_s),
     }
 
 
 def _slate(bundle: Bundle, rng: np.random.Generator) -> dict[str, Array]:
-    """A user with a full history of known videos, and known candidates."""
+    """Return a user with a full sequence of known videos, and known candidates."""
     manifest, size = bundle.manifest, bundle.vocabulary.size
     steps = manifest.sequence_length
     fields = ("video_id", "author_id", "tag", "tab")
@@ -118,14 +106,15 @@ def _slate(bundle: Bundle, rng: np.random.Generator) -> dict[str, Array]:
     }
 
 
-def _gpu() -> str:
-    """As its driver calls it."""
-    asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+def _gpu_name() -> str:
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
+app = make_app("gpu", main)
+
 if __name__ == "__main__":
-    typer.run(main)
+    run(app)

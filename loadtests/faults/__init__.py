@@ -1,1 +1,1 @@
-"""What the service does while something breaks: scenarios, and the proxy that breaks connections."""
+"""Fault drills: what is answered while something breaks, and what is there afterwards."""

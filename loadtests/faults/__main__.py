@@ -2,78 +2,112 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Final, Literal
 
-import httpx2
 import typer
 
-from loadtests.faults.load import FAST, FULL
-from loadtests.faults.runs import NAMES, run
-from loadtests.machine import stamp
-from loadtests.program import ProgramFailed, version_folder
-from loadtests.table import faults_table
-from models.errors import ReelrankError
+from loadtests.command import (
+    BundleOption,
+    JsonOption,
+    check_folder,
+    log_progress,
+    make_app,
+    run,
+    write_report,
+)
+from loadtests.environment import start_environment, version_folder
+from loadtests.faults.background_load import FAST, FULL, FaultProfile
+from loadtests.faults.bad_clients import CLIENT_DRILLS
+from loadtests.faults.drills import (
+    BUNDLE_DRILLS,
+    PROCESS_DRILLS,
+    STORE_DRILLS,
+    WORKER_DRILLS,
+    Drill,
+    DrillContext,
+    DrillResult,
+    kill_repeatedly,
+)
+from loadtests.report import EVERY_SECOND, render_faults
+from models.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class DrillGroup:
+    """Drills that share an environment, see `start_environment`."""
+
+    drills: dict[str, Drill]
+    options: tuple[str, ...] = ()
+    external_store: bool = False
+    appendfsync: Literal["everysec", "always"] = "everysec"
+
+
+GROUPS: Final = (
+    DrillGroup(STORE_DRILLS, external_store=True, appendfsync="always"),
+    DrillGroup(CLIENT_DRILLS | BUNDLE_DRILLS | PROCESS_DRILLS),
+    DrillGroup(WORKER_DRILLS, options=("--workers", "2")),
+    DrillGroup({"kills, fsync always": kill_repeatedly}, external_store=True, appendfsync="always"),
+    DrillGroup({EVERY_SECOND: kill_repeatedly}, external_store=True),
+)
+NAMES: Final = tuple(name for group in GROUPS for name in group.drills)
+
+
+def run_drills(
+    version: Path, profile: FaultProfile, names: tuple[str, ...], log: Callable[[str], None]
+) -> Iterator[DrillResult]:
+    """Run drills one after the other.
+
+    Args:
+        version: folder of the version to serve.
+        profile: rates and durations.
+        names: of drills in `NAMES`.
+        log: called with each name before it runs.
+
+    Raises:
+        LoadtestError, StoreUnavailable: service or store did not come up.
+        TimeoutError: something that a drill waits for did not happen.
+    """
+    for group in GROUPS:
+        selected = {name: drill for name, drill in group.drills.items() if name in names}
+        if not selected:
+            continue
+        with start_environment(
+            version, *group.options, external_store=group.external_store, appendfsync=group.appendfsync
+        ) as env:
+            context = DrillContext(env, profile)
+            for name, drill in selected.items():
+                log(name)
+                yield drill(name, context)
 
 
 def main(
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where the figures go, as JSON.")] = None,
+    json_file: JsonOption = None,
     fast: Annotated[bool, typer.Option("--fast", help="A minute instead of ten; small numbers.")] = False,
-    only: Annotated[str, typer.Option(help="Scenarios whose name has this in it.")] = "",
-    bundle: Annotated[
-        Path | None, typer.Option(help="A folder of versions, or one; the released one if left out.")
-    ] = None,
+    only: Annotated[str, typer.Option(help="Drills whose name contains this.")] = "",
+    bundle: BundleOption = None,
 ) -> None:
-    """Play every scenario on loopback and print the table. Exit code 1 if an event was lost or doubled."""
+    """Run fault drills on loopback and print their table; exit code 1 if an event was lost or duplicated."""
     names = tuple(name for name in NAMES if only in name)
+    command = "python -m loadtests.faults" + " --fast" * fast + (f" --only {only!r}" if only else "")
     if not names:
-        refuse(f"no scenario has {only!r} in its name; there are {', '.join(NAMES)}")
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        refuse(f"{json_file.absolute().parent} is no folder; name a file in one with --json")
-    rows, wrong = [], []
-    try:
-        for found in run(version_folder(bundle), FAST if fast else FULL, names, tell):
-            rows.append(found.plain())
-            wrong += [f"{found.name}: {what}" for what in found.wrong]
-    except (ReelrankError, ProgramFailed, TimeoutError, httpx2.HTTPError) as e:
-        refuse(str(e))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    report = stamp(_command(fast=fast, only=only)) | {"rows": rows}
-    sys.stdout.write(faults_table(report))
-    if json_file is not None:
-        _write(json_file, report)
-    if wrong:
-        print("faults: " + "; ".join(wrong), file=sys.stderr)
+        raise BadInput(f"no drill has {only!r} in its name; there are {', '.join(NAMES)}.")
+    check_folder(json_file)
+    profile = FAST if fast else FULL
+    version = version_folder(bundle)
+    results = list(run_drills(version, profile, names, lambda name: log_progress("faults", name)))
+    report = write_report(command, {"rows": [asdict(result) for result in results]}, json_file)
+    sys.stdout.write(render_faults(report))
+    failures = [f"{result.name}: {failure}" for result in results for failure in result.failures()]
+    if failures:
+        print("faults: " + "; ".join(failures), file=sys.stderr)
         sys.exit(1)
 
 
-def tell(name: str) -> None:
-    """One line a scenario, for somebody who waits."""
-    print(f"faults: {name}", file=sys.stderr, flush=True)
-
-
-def refuse(why: str) -> None:
-    """Say what is wrong in one line, and end."""
-    print(f"faults: {why}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _command(*, fast: bool, only: str) -> str:
-    return "python -m loadtests.faults" + " --fast" * fast + (f" --only {only!r}" if only else "")
-
-
-def _write(path: Path, report: dict[str, Any]) -> None:
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(json.dumps(report, indent=1) + "\n")
-    draft.replace(path)
-    print(f"faults: wrote {path}", file=sys.stderr)
-
+app = make_app("faults", main)
 
 if __name__ == "__main__":
-    # Whoever asks us to end wants what we started to end too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    typer.run(main)
+    run(app)

@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves when told to: what stands between the service and its store in a fault."""
+"""A TCP proxy with faults on request: between the service and its store in a drill."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Final, Self
 
 CHUNK: Final = 64 * 1024
 START_S: Final = 10.0
 SETTLE_S: Final = 0.01
-"""A connection that was being taken when we stopped listening shows itself within this, and is broken too."""
+"""A connection that was being accepted when listening stopped shows up within this, and is broken too."""
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class FaultProxy:
-    """Forwards connections from a free port of loopback to a server. Use as a context manager.
+    """Forwards connections from a free port of loopback to a server. A context manager.
 
     Args:
         target: `("127.0.0.1", port)`, or the path of a Unix socket.
+
+    Attributes:
+        port: where it listens.
     """
 
     def __init__(self, target: tuple[str, int] | str) -> None:
@@ -35,51 +37,48 @@ class FaultProxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
-        """Where it listens."""
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._do(self._listen)
+        self._run(self._listen)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._do(self._end)
+    def __exit__(self, *_: object) -> None:
+        self._run(self._end)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(START_S)
         self._loop.close()
 
     def heal(self) -> None:
-        """Forward again as if nothing had been; listen again if it refused."""
+        """End all faults; listen again if it refused."""
         self._delay_s, self._silent, self._bytes_per_s = 0.0, False, None
-        self._do(self._listen)
+        self._run(self._listen)
 
     def delay(self, seconds: float) -> None:
-        """Every chunk, either way, arrives this much later."""
+        """Deliver every chunk, either way, this much later."""
         self._delay_s = seconds
 
     def half_open(self) -> None:
-        """Connections stay and are taken; what is sent goes nowhere, as behind a firewall that drops.
+        """Keep and accept connections, and drop what is sent, as a firewall may.
 
-        A connection that has lost anything stays silent when the fault is healed: TCP never goes on behind a
-        gap, where the answer to one command would be taken for another's.
+        A connection that has lost bytes stays silent after `heal`: TCP never continues after a gap, where
+        the reply to one command would be taken for that to another.
         """
         self._silent = True
 
     def trickle(self, bytes_per_s: float) -> None:
-        """Answers of the server arrive a few bytes at a time."""
+        """Deliver the server's replies byte by byte at a rate."""
         self._bytes_per_s = bytes_per_s
 
     def cut(self) -> None:
-        """Break every open connection. New ones are taken."""
-        self._do(self._break)
+        """Break every open connection; accept new ones."""
+        self._run(self._break)
 
     def refuse(self) -> None:
-        """Break every open connection and take no new ones."""
-        self._do(self._close)
+        """Break every open connection and accept no new ones."""
+        self._run(self._close)
 
-    def _do(self, step: Callable[[], Awaitable[None]]) -> None:
+    def _run(self, step: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:
             await step()
 
@@ -114,18 +113,18 @@ class FaultProxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._writers.add(writer)
-        there: asyncio.StreamWriter | None = None
+        upstream: asyncio.StreamWriter | None = None
         try:
-            answers, there = await self._connect()
-            self._writers.add(there)
+            replies, upstream = await self._connect()
+            self._writers.add(upstream)
             torn = asyncio.Event()
             await asyncio.gather(
-                self._pump(reader, there, torn), self._pump(answers, writer, torn, answer=True)
+                self._pump(reader, upstream, torn), self._pump(replies, writer, torn, replies=True)
             )
         except (OSError, asyncio.CancelledError):
-            pass  # the one side or the other has gone, which is what this is for
+            pass  # a side has ended the connection, as faults do
         finally:
-            for end in filter(None, (writer, there)):
+            for end in filter(None, (writer, upstream)):
                 self._writers.discard(end)
                 end.transport.abort()
 
@@ -140,7 +139,7 @@ class FaultProxy:
         writer: asyncio.StreamWriter,
         torn: asyncio.Event,
         *,
-        answer: bool = False,
+        replies: bool = False,
     ) -> None:
         while chunk := await reader.read(CHUNK):
             if self._silent or torn.is_set():
@@ -148,7 +147,7 @@ class FaultProxy:
                 continue
             if self._delay_s:
                 await asyncio.sleep(self._delay_s)
-            if answer and (rate := self._bytes_per_s):
+            if replies and (rate := self._bytes_per_s):
                 for byte in chunk:
                     writer.write(bytes((byte,)))
                     await writer.drain()

@@ -1,1 +1,1 @@
-"""Load at a constant arrival rate, as users bring it: they do not wait for each other's answers."""
+"""Load at a constant arrival rate, scenario by scenario, compared with budgets."""

@@ -1,8 +1,7 @@
-"""`python -m loadtests.load`: load on a service of our own, on loopback, as a table and as JSON."""
+"""`python -m loadtests.load`: load on a service of its own on loopback, as a table and as JSON."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -10,68 +9,62 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from loadtests.command import BundleOption, JsonOption, log_progress, make_app, run, write_report
+from loadtests.environment import version_folder
+from loadtests.host import OtherLoad
+from loadtests.host_jitter import measure_jitter
 from loadtests.load.budgets import read_budgets, verdicts
-from loadtests.load.plays import NAMES, RECORDED, play, replay
-from loadtests.load.stage import FULL, SMOKE
-from loadtests.load.stalls import SECONDS, stalls
-from loadtests.load.table import load_table
+from loadtests.load.scenarios import FULL, NAMES, RECORDED, SMOKE, replay, run_scenarios
 from loadtests.load.trace import read_trace
-from loadtests.machine import Others, stamp
-from loadtests.program import ProgramFailed, version_folder
-from models.errors import ReelrankError
+from loadtests.report import render_load
+from models.errors import BadInput
 
 MISSED: Final = 3
-"""Exit code when a budget is missed and `--strict` asks for it."""
+"""Exit code with `--strict` when a budget is missed."""
+JITTER_S: Final = 3.0
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Option(help="A scenario, by its name; may be repeated.")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="A folder of versions, or one.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A scenario by its name; may be repeated.")] = None,
+    bundle: BundleOption = None,
+    json_file: JsonOption = None,
     trace: Annotated[
-        Path | None, typer.Option(help='Recorded requests instead, a {"path", "body"} a line.')
+        Path | None, typer.Option(help='Replay a recording instead: lines of {"path", "body"}.')
     ] = None,
-    smoke: Annotated[bool, typer.Option(help="A second each: whether it runs, not how fast.")] = False,
+    smoke: Annotated[
+        bool, typer.Option(help="A second each: checks that it runs, measures nothing.")
+    ] = False,
     strict: Annotated[bool, typer.Option(help=f"Exit code {MISSED} if a budget is missed.")] = False,
 ) -> None:
-    """Drive each scenario and print what came of it."""
+    """Run scenarios and print the table of their figures."""
     names = list(NAMES) if only is None else only
+    profile = SMOKE if smoke else FULL
+    start_s, other_load = time.monotonic(), OtherLoad()
+    figures: dict[str, Any] = {}
     if unknown := [name for name in names if name not in NAMES]:
-        print(f"load: there is no scenario {unknown[0]!r}; there is {', '.join(NAMES)}.", file=sys.stderr)
-        sys.exit(2)
-    found: dict[str, Any] = {}
-    pace = SMOKE if smoke else FULL
-    began, others = time.monotonic(), Others()
-    try:
-        version = version_folder(bundle)
-        budgets = read_budgets()
-        still = stalls(SECONDS if pace is FULL else 0.2)
-        if trace is not None:
-            found[RECORDED] = replay(read_trace(trace), version, pace)
-        wanted = names if trace is None or only is not None else ()
-        found |= play(wanted, version, pace, lambda name: print(f"load: {name}", file=sys.stderr, flush=True))
-    except (ReelrankError, ProgramFailed) as e:
-        print(f"load: {e}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    judged = verdicts(budgets, found)
-    report = stamp("python -m loadtests.load") | {
+        raise BadInput(f"there is no scenario {unknown[0]!r}; there is {', '.join(NAMES)}.")
+    version = version_folder(bundle)
+    budgets = read_budgets()
+    jitter = measure_jitter(0.2 if smoke else JITTER_S)
+    if trace is not None:
+        figures[RECORDED] = replay(read_trace(trace), version, profile)
+        names = names if only is not None else []
+    figures |= run_scenarios(names, version, profile, lambda name: log_progress("load", name))
+    results = verdicts(budgets, figures)
+    report = {
         "bundle": version.name,
-        "seconds": round(time.monotonic() - began, 1),
-        "others_share": others.share(),
-        "stalls": still,
-        "figures": found,
-        "budgets": [verdict.plain() for verdict in judged],
+        "seconds": round(time.monotonic() - start_s, 1),
+        "others_share": other_load.share(),
+        "stalls": jitter,
+        "figures": figures,
+        "budgets": results,
     }
-    if json_file is not None:
-        draft = json_file.with_name(json_file.name + ".draft")
-        draft.write_text(json.dumps(report, indent=1) + "\n")
-        draft.replace(json_file)
-    print(load_table(report), end="")
-    if strict and not all(verdict.met for verdict in judged):
+    print(render_load(write_report("python -m loadtests.load", report, json_file)), end="")
+    if strict and not all(verdict["met"] for verdict in results):
         sys.exit(MISSED)
 
 
+app = make_app("load", main)
+
 if __name__ == "__main__":
-    typer.run(main)
+    run(app)

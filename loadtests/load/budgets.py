@@ -1,10 +1,10 @@
-"""What was found, held against what it should be: `loadtests/budgets.toml`."""
+"""Figures compared with what they should be: `loadtests/budgets.toml`."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,55 +18,45 @@ class Budget:
     """A bound of one figure.
 
     Attributes:
-        what: for people.
-        scenario: by its name.
+        title: for the table.
+        scenario: its name.
         figure: of that scenario's figures, steps into objects by dots.
         at_least: the bound, if more is better.
         at_most: the bound, if less is better; exactly one of the two.
     """
 
-    what: str
+    title: str
     scenario: str
     figure: str
     at_least: float | None = None
     at_most: float | None = None
 
-    @property
-    def bound(self) -> float:
-        """Whichever it is."""
-        bound = self.at_least if self.at_least is not None else self.at_most
-        assert bound is not None, "one of the two is there, see `read_budgets`"
-        return bound
+    def verdict(self, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Compare the figures of the scenario with the bound.
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A budget and what was found.
-
-    Attributes:
-        what: of the budget.
-        bound: in words, e.g. `≤ 3`.
-        found: `None` where the scenario has no such figure, which is a miss.
-        met: whether it keeps to the bound.
-        missed_by: in words, e.g. `2.1x`; empty if it is met.
-    """
-
-    what: str
-    bound: str
-    found: float | None
-    met: bool
-    missed_by: str
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON takes it."""
-        return asdict(self)
+        Returns:
+            `title`, `bound` (text), `found` (`None` without such a figure, which is a miss), `met` and
+            `missed_by` (text, a factor or percent; empty if met).
+        """
+        value: Any = figures
+        for step in self.figure.split("."):
+            value = value.get(step) if isinstance(value, Mapping) else None
+        upper = self.at_most is not None
+        bound = self.at_most if self.at_most is not None else self.at_least
+        assert bound is not None, "checked by `read_budgets`"
+        text = f"{'≤' if upper else '≥'} {bound:,g}"
+        if value is None:
+            return {"title": self.title, "bound": text, "found": None, "met": False, "missed_by": "no figure"}
+        met = value <= bound if upper else value >= bound
+        missed_by = "" if met else _distance(value, bound)
+        return {"title": self.title, "bound": text, "found": float(value), "met": met, "missed_by": missed_by}
 
 
 def read_budgets(path: Path = FILE) -> list[Budget]:
-    """All of them, in the order of the file.
+    """Return the budgets in the order of the file.
 
     Raises:
-        BadInput: the file cannot be read, or a budget is not as it should be.
+        BadInput: the file cannot be read, or a budget is incomplete.
     """
     try:
         tables = tomllib.loads(path.read_text())
@@ -84,28 +74,12 @@ def read_budgets(path: Path = FILE) -> list[Budget]:
     return budgets
 
 
-def verdicts(budgets: list[Budget], found: Mapping[str, Any]) -> list[Verdict]:
-    """Of the budgets whose scenarios were played."""
-    return [verdict(budget, found[budget.scenario]) for budget in budgets if budget.scenario in found]
+def verdicts(budgets: list[Budget], figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the verdicts of budgets whose scenarios were run, given all figures by scenario."""
+    return [b.verdict(figures[b.scenario]) for b in budgets if b.scenario in figures]
 
 
-def verdict(budget: Budget, figures: Mapping[str, Any]) -> Verdict:
-    """Of one budget, for the figures of its scenario."""
-    value: Any = figures
-    for step in budget.figure.split("."):
-        value = value.get(step) if isinstance(value, Mapping) else None
-    bound = budget.bound
-    sign = "≥" if budget.at_least is not None else "≤"
-    if value is None:
-        return Verdict(budget.what, f"{sign} {bound:,g}", None, False, "no figure")
-    met = value >= bound if budget.at_least is not None else value <= bound
-    return Verdict(
-        budget.what, f"{sign} {bound:,g}", float(value), bool(met), "" if met else _by(value, bound)
-    )
-
-
-def _by(value: float, bound: float) -> str:
-    """How far off: as a factor where it is far, in percent where it is near."""
+def _distance(value: float, bound: float) -> str:
     if not bound or not value:
         return f"{value - bound:+,g}"
     factor = max(value / bound, bound / value)

@@ -6,18 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from loadtests.load.connections import post
+from loadtests.client import post
 from models.errors import BadInput
 
 
 def read_trace(path: Path) -> list[bytes]:
-    """The requests of a recording, in its order.
+    """Return the requests of a recording in its order.
 
     Args:
-        path: lines of `{"path": "/rerank", "body": {…}}`. Empty lines are passed over.
+        path: lines of `{"path": "/rerank", "body": {…}}`; empty lines are skipped.
 
     Raises:
-        BadInput: it cannot be read, holds no request, or a line is something else.
+        BadInput: it cannot be read, holds no request, or has another line.
     """
     try:
         lines = path.read_text().splitlines()
@@ -29,16 +29,16 @@ def read_trace(path: Path) -> list[bytes]:
     return requests
 
 
-def _request(line: str, where: str) -> bytes:
+def _request(line: str, position: str) -> bytes:
     try:
-        found: Any = json.loads(line)
+        content: Any = json.loads(line)
     except ValueError as e:
-        raise BadInput(f"{where} is not JSON: {e}.") from None
-    path = found.get("path") if isinstance(found, dict) else None
-    if not isinstance(path, str) or not path.startswith("/") or set(found) != {"path", "body"}:
+        raise BadInput(f"{position} is not JSON: {e}.") from None
+    path = content.get("path") if isinstance(content, dict) else None
+    if not isinstance(path, str) or not path.startswith("/") or set(content) != {"path", "body"}:
         raise BadInput(
-            f'{where} must be {{"path": "/rerank", "body": {{…}}}} and nothing else, found {line[:80]!r}.'
+            f'{position} must be {{"path": "/rerank", "body": {{…}}}} and nothing else, got {line[:80]!r}.'
         )
     if not path.isascii() or not path.isprintable() or " " in path:
-        raise BadInput(f"{where}: `path` must be that of a URL, percent-encoded, found {path[:80]!r}.")
-    return post(path, json.dumps(found["body"]).encode())
+        raise BadInput(f"{position}: `path` must be that of a URL, percent-encoded, got {path[:80]!r}.")
+    return post(path, json.dumps(content["body"]).encode())

@@ -1,1 +1,1 @@
-"""The same graph and the same request behind other servers, in turn with ours."""
+"""The same graph and the same requests behind other model servers, in turn with ours."""

@@ -23,13 +23,13 @@ from loadtests.peers.ranking import (
 
 @bentoml.service(
     workers=int(os.environ.get(WORKERS, "1")),
-    logging={"access": {"enabled": False}},  # neither of the others writes one
+    logging={"access": {"enabled": False}},  # the other servers write none
 )
 class Reranker:
-    """As its guide has them: a model that is loaded once a worker, and a method with pydantic types.
+    """A model loaded once a worker and a method with pydantic types, as in BentoML's guide.
 
-    The method is asynchronous, which the guide advises for throughput where a store is read. A synchronous
-    one would cross into a thread for each request, which costs more than the graph's half a millisecond.
+    The method is asynchronous, as the guide advises where a store is read: a synchronous one runs in a thread
+    for each request, which costs more than the graph's half a millisecond.
     """
 
     def __init__(self) -> None:
@@ -38,9 +38,9 @@ class Reranker:
 
     @bentoml.api(route="/rerank")
     async def rerank(self, user_id: str, timestamp_ms: int, candidates: list[Candidate]) -> Slate:
-        """One slate."""
+        """Rank one slate."""
         history = await self._store.get(history_key(user_id))
-        # Checked already: by BentoML on the way in, by ourselves on the way out.
+        # Input was validated by BentoML, output is our own.
         request = Request.model_construct(user_id=user_id, timestamp_ms=timestamp_ms, candidates=candidates)
         items = self._ranker.rank(request, history)
         return Slate.model_construct(items=[Item.model_construct(**item) for item in items])

@@ -11,27 +11,27 @@ from loadtests.peers.ranking import BUNDLE, PORT, STORE, WORKERS, Ranker, Reques
 
 
 class RerankAPI(litserve.LitAPI):
-    """As its guide has them: what a worker sets up, and the three steps of a request.
+    """The setup of a worker and the three steps of a request, as in LitServe's guide.
 
-    The steps run in a process of the worker's own, so what goes in and out of them is pickled. Plain
-    dictionaries are cheaper there than pydantic's objects, which the guide has too.
+    The steps run in the worker's process, so their input and output are pickled. Plain dictionaries are
+    cheaper there than pydantic objects, which the guide has too.
     """
 
     def setup(self, device: str) -> None:
-        """Once a worker."""
+        """Load graph and store once a worker."""
         self._ranker = Ranker(Path(os.environ[BUNDLE]))
         self._store = redis.Redis.from_url(os.environ[STORE])
 
-    def decode_request(self, request) -> Request:  # without a type it gets the JSON as it is
-        """Check it."""
+    def decode_request(self, request) -> Request:  # without a type it gets the decoded JSON
+        """Validate the request."""
         return Request.model_validate(request)
 
     def predict(self, x: Request) -> list[dict[str, Any]]:
-        """One slate."""
+        """Rank one slate."""
         return self._ranker.rank(x, self._store.get(history_key(x.user_id)))
 
     def encode_response(self, output: list[dict[str, Any]]) -> dict[str, Any]:
-        """LitServe makes JSON of it."""
+        """Return what LitServe encodes as JSON."""
         return {"items": output}
 
 

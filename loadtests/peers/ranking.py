@@ -1,7 +1,7 @@
-"""What both peers do with a request, as one writes it with pydantic, Redis and ONNX Runtime.
+"""What both peers do with a request, written with pydantic, Redis and ONNX Runtime.
 
-Runs in the peers' own environments, and takes the bundle and its features from `models/`: a second
-implementation of the features could be wrong, or slower than it need be, and neither is what is compared.
+It runs in the peers' environments and takes bundle and features from `models/`: a second implementation could
+be wrong or slow, and neither is what is compared.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ BUNDLE: Final = "PEER_BUNDLE"
 STORE: Final = "PEER_STORE"
 WORKERS: Final = "PEER_WORKERS"
 PORT: Final = "PEER_PORT"
-"""Names of the variables that a peer is told by: a version's folder, the store's URL, two numbers."""
+"""Variables that configure a peer: a version's folder, the store's URL, two numbers."""
 
 
 class Candidate(BaseModel):
-    """A video of a request."""
+    """A candidate of a request."""
 
     video_id: str
     duration_s: float | None = None
@@ -35,7 +35,7 @@ class Candidate(BaseModel):
 
 
 class Request(BaseModel):
-    """The members of our `/rerank` that are compared."""
+    """The members of `/rerank` that are compared."""
 
     user_id: str
     timestamp_ms: int
@@ -43,7 +43,7 @@ class Request(BaseModel):
 
 
 class Item(BaseModel):
-    """One video of an answer."""
+    """One video of a slate."""
 
     video_id: str
     rank: int
@@ -52,13 +52,13 @@ class Item(BaseModel):
 
 
 class Slate(BaseModel):
-    """An answer."""
+    """A reply."""
 
     items: list[Item]
 
 
 class Event(BaseModel):
-    """One exposure of a history."""
+    """One exposure of a sequence."""
 
     video_id: str
     timestamp_ms: int
@@ -79,7 +79,7 @@ _HISTORY: Final = TypeAdapter(list[Event])
 
 
 def history_key(user_id: str) -> str:
-    """Where a user's exposures are: one value, a JSON array, oldest first."""
+    """Return the key of a user's exposures: a JSON array, oldest first."""
     return f"peer:history:{user_id}"
 
 
@@ -107,18 +107,18 @@ class Ranker:
         )
 
     def rank(self, request: Request, history: bytes | None) -> list[dict[str, Any]]:
-        """One slate.
+        """Rank one slate.
 
         Args:
-            request: what is asked.
-            history: what the store has under `history_key`; `None` of a user it does not know.
+            request: user, time and candidates.
+            history: the value at `history_key`; `None` for a cold-start user.
 
         Returns:
             The members of an `Item` for each candidate, best first; equal scores keep the caller's order.
         """
         manifest, vocabulary = self._bundle.manifest, self._bundle.vocabulary
         events = [] if history is None else _HISTORY.validate_json(history)
-        # The features read members by their names: what pydantic has made need not be made again.
+        # Features read members by name, so the pydantic objects need no conversion.
         recent = cast("list[FeedbackEvent]", events[-manifest.sequence_length :])
         candidates = cast("list[KnownCandidate]", request.candidates)
         out = self._bundle.run_ranker(

@@ -1,129 +1,152 @@
-"""`python -m loadtests.topology`: from the Dockerfiles to a deployment that was broken and mended."""
+"""`python -m loadtests.topology`: build the images, start the compose topology, break it and repair it."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import httpx2
 import typer
 
-from loadtests.machine import stamp
-from loadtests.topology import images, pages
-from loadtests.topology.compose import Topology
+from loadtests.command import JsonOption, log_progress, make_app, run, write_atomically, write_report
+from loadtests.host import run_metadata
+from loadtests.report import render_deployment, render_deployment_capacity, replace_block
+from loadtests.topology import images
+from loadtests.topology.compose import README, Topology, readme_commands
 from loadtests.topology.drills import DRILLS
-from loadtests.topology.images import SERVICE, TRAINING, Starved, StepFailed
-from loadtests.topology.watching import watched
+from loadtests.topology.images import SERVICE, TRAINING, HostTooBusy, StepFailed
+from loadtests.topology.monitoring import check_monitoring
 
 ATTEMPTS: Final = 3
-"""Of a drill whose load was refused because the machine had no time for it; the report says how many."""
+"""Of a drill whose load was refused because the host was too busy; the report has their number."""
 
 
 def main(
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where the figures go, as JSON.")] = None,
-    only: Annotated[str, typer.Option(help="Of the drills, those whose name has this in it.")] = "",
+    json_file: JsonOption = None,
+    only: Annotated[str, typer.Option(help="Drills whose name contains this.")] = "",
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False,
     training: Annotated[bool, typer.Option(help="Build the image of training too.")] = True,
     write: Annotated[bool, typer.Option("--write", help="Put the figures into docker/README.md.")] = False,
 ) -> None:
-    """Build the images, start the topology, break it, mend it, and look at it through Prometheus.
+    """Build the images, start the topology, run the drills, and check it through Prometheus.
 
-    `DOCKER_BASE` names a program that makes base images of Debian packages, where no registry can be reached;
-    `WHEELS` a folder with the wheel of torch. Exit code 1 if anything is not as it has to be.
+    `DOCKER_BASE` names a program that makes base images of Debian packages where no registry can be reached;
+    `WHEELS` a folder with torch's wheel. Exit code 1 if anything is not as it has to be.
     """
-    began, since = time.monotonic(), time.time()
+    start_s, since = time.monotonic(), time.time()
     steps: list[dict[str, Any]] = []
-
-    def step(name: str, do: Callable[[], dict[str, Any]]) -> None:
-        print(f"topology: {name}", file=sys.stderr, flush=True)
-        before = time.monotonic()
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                found = do()
-                break
-            except Starved as e:
-                print(f"topology:   {e}", file=sys.stderr, flush=True)
-                if attempt == ATTEMPTS:
-                    raise
-            except (StepFailed, TimeoutError, httpx2.HTTPError) as e:
-                raise StepFailed(f"{name}: {e}") from e
-        if attempt > 1:
-            found["attempts"] = attempt
-        steps.append({"name": name, "found": found, "took_s": round(time.monotonic() - before, 1)})
-        print(f"topology:   {json.dumps(found)}", file=sys.stderr, flush=True)
-
+    base_program = os.environ.get("DOCKER_BASE") or None
     try:
-        maker = images.maker()
-        if maker:
-            images.made(maker, images.PYTHON, images.PYTHON_PACKAGES)
-        elif not images.registry_reached():
-            raise StepFailed("no image registry can be reached; name a program with DOCKER_BASE")
-        revision = stamp("")["commit"]
-        with ThreadPoolExecutor(1) as aside:  # mostly downloads, as the builds are
-            standing_in = aside.submit(images.stand_in, maker) if maker else None
-            step("image of the service", lambda: _service(revision))
-            if training:
-                step("image of training", lambda: _training(revision))
-        named = standing_in.result() if standing_in else {}
-        with Topology(named, grafana=not maker, keep=keep) as topology:
-            for name, drill in DRILLS.items():
-                if only in name or name == "started":
-                    step(name, lambda drill=drill: drill(topology))  # type: ignore[misc]
-            if not only:
-                step("seen by Prometheus", lambda: watched(topology, since))
+        run_steps(steps, base_program, only, since, keep=keep, training=training)
     except StepFailed as e:
-        print(f"topology: {e}", file=sys.stderr)
+        log_progress("topology", str(e))
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    report = stamp("make docker-test") | {
-        "engine": _engine(),
-        "base_images": "Debian's packages, without Grafana" if maker else "official ones",
-        "seconds": round(time.monotonic() - began),
-        "steps": steps,
-        "commands": pages.commands(),
-    }
-    print(pages.deployment(report))
-    if json_file is not None and not only and training:
-        json_file.write_text(json.dumps(report, indent=1) + "\n")
-    if write and not only and training:
-        pages.README.write_text(pages.written(pages.README.read_text(), report))
-
-
-def _service(revision: str) -> dict[str, Any]:
-    images.build("service", SERVICE, REVISION=revision)
-    found = images.looked_into(SERVICE)
-    if found["size_mb"] > images.LARGEST_MB:
-        raise StepFailed(f"it has {found['size_mb']} MB, allowed are {images.LARGEST_MB}")
-    return found
-
-
-def _training(revision: str) -> dict[str, Any]:
-    images.build("training", TRAINING, images.wheels_at(os.environ.get("WHEELS")), REVISION=revision)
-    found = images.looked_into(TRAINING)
-    said = images.inside(
-        TRAINING,
-        *(
-            "sh",
-            "-c",
-            "python -m training prepare --dataset synthetic --out /tmp/log --seed 1 && ls /tmp/log",
-        ),
+    complete = not only and training
+    report = write_report(
+        "make docker-test",
+        {
+            "engine": _engine_version(),
+            "base_images": "Debian's packages, without Grafana" if base_program else "official ones",
+            "seconds": round(time.monotonic() - start_s),
+            "steps": steps,
+            "commands": readme_commands(),
+        },
+        json_file if complete else None,
     )
-    if "interactions.parquet" not in said:
-        raise StepFailed(f"it cannot prepare a log: {said[-500:]}")
-    return found | {"prepares_a_log": True}
+    print(render_deployment(report))
+    if write and complete:
+        write_atomically(README, update_readme(README.read_text(), report))
 
 
-def _engine() -> str:
+def run_steps(
+    steps: list[dict[str, Any]],
+    base_program: str | None,
+    only: str,
+    since: float,
+    *,
+    keep: bool,
+    training: bool,
+) -> None:
+    """Run everything, and add what was found to `steps`.
+
+    Raises:
+        StepFailed: anything is not as it has to be.
+    """
+    if base_program:
+        images.make_base_image(base_program, images.PYTHON, images.PYTHON_PACKAGES)
+    elif not images.registry_is_reachable():
+        raise StepFailed("no image registry can be reached; name a program with DOCKER_BASE")
+    revision = run_metadata("")["commit"]
+    with ThreadPoolExecutor(1) as background:  # mostly downloads, as the builds are
+        substitute = background.submit(images.make_substitute, base_program) if base_program else None
+        _run_step(steps, "image of the service", partial(_build_service, revision))
+        if training:
+            _run_step(steps, "image of training", partial(_build_training, revision))
+    variables = substitute.result() if substitute else {}
+    with Topology(variables, grafana=not base_program, keep=keep) as topology:
+        for name, drill in DRILLS.items():
+            if only in name or name == "started":
+                _run_step(steps, name, partial(drill, topology))
+        if not only:
+            _run_step(steps, "seen by Prometheus", partial(check_monitoring, topology, since))
+
+
+def update_readme(text: str, report: dict[str, Any]) -> str:
+    """Return docker/README.md with the figures of a report."""
+    text = replace_block(text, "deployment", render_deployment(report))
+    return replace_block(text, "capacity", render_deployment_capacity(report))
+
+
+def _run_step(steps: list[dict[str, Any]], name: str, step: Callable[[], dict[str, Any]]) -> None:
+    log_progress("topology", name)
+    start_s = time.monotonic()
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            figures = step()
+            break
+        except HostTooBusy as e:
+            log_progress("topology", str(e))
+            if attempt == ATTEMPTS:
+                raise
+        except (StepFailed, TimeoutError, httpx2.HTTPError) as e:
+            raise StepFailed(f"{name}: {e}") from e
+    if attempt > 1:
+        figures["attempts"] = attempt
+    steps.append({"name": name, "found": figures, "took_s": round(time.monotonic() - start_s, 1)})
+    log_progress("topology", f"  {json.dumps(figures)}")
+
+
+def _build_service(revision: str) -> dict[str, Any]:
+    images.build("service", SERVICE, REVISION=revision)
+    figures = images.inspect_image(SERVICE)
+    if figures["size_mb"] > images.LARGEST_MB:
+        raise StepFailed(f"it has {figures['size_mb']} MB, allowed are {images.LARGEST_MB}")
+    return figures
+
+
+def _build_training(revision: str) -> dict[str, Any]:
+    folder = os.environ.get("WHEELS")
+    images.build(
+        "training", TRAINING, sorted(Path(folder).glob("*.whl")) if folder else (), REVISION=revision
+    )
+    figures = images.inspect_image(TRAINING)
+    command = "python -m training prepare --dataset synthetic --out /tmp/log --seed 1 && ls /tmp/log"
+    output = images.run_in_image(TRAINING, "sh", "-c", command)
+    if "interactions.parquet" not in output:
+        raise StepFailed(f"it cannot prepare a log: {output[-500:]}")
+    return figures | {"prepares_a_log": True}
+
+
+def _engine_version() -> str:
     engine = images.docker("version", "--format", "Docker {{.Server.Version}}").strip()
     for compose in (("docker", "compose", "version", "--short"), ("docker-compose", "version", "--short")):
         if shutil.which(compose[0]):
@@ -133,7 +156,7 @@ def _engine() -> str:
     return engine
 
 
+app = make_app("topology", main)
+
 if __name__ == "__main__":
-    # Whoever asks us to end wants what we started to end too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    typer.run(main)
+    run(app)

@@ -1,65 +1,63 @@
-"""The topology of docker/compose.yaml under a name, ports, secrets and bundles of its own."""
+"""The topology of docker/compose.yaml with a project name, ports, secrets and bundles of its own."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import httpx2
 
+from loadtests.environment import copy_as_two_versions, version_folder
+from loadtests.faults.background_load import FULL, BackgroundLoad
 from loadtests.faults.ledger import Ledger
-from loadtests.faults.load import FULL, Load
-from loadtests.faults.stage import two_versions
-from loadtests.program import version_folder
+from loadtests.peers.servers import free_port
 from loadtests.topology.images import ROOT, StepFailed, docker
 
-FILE: Final = ROOT / "docker" / "compose.yaml"
+README: Final = ROOT / "docker" / "README.md"
 PROJECT: Final = "reelrank-test"
 PARTS: Final = ("redis", "service-a", "service-b", "consumer", "proxy", "redis-exporter", "prometheus")
 """All but Grafana, whose image only a registry has."""
-PACE: Final = replace(FULL, rate=10, before_s=2.0, quiet_s=3.0, limit_s=60.0)
+PROFILE: Final = replace(FULL, rate=10, before_s=2.0, quiet_s=3.0, limit_s=60.0)
 DEADLINE_MS: Final = "1500"
-"""Of slates: what is looked at is whether they are answered, on machines that do much else, too."""
+"""Of slates: what is checked is that they are answered, also on a busy host."""
 WAIT_S: Final = 90.0
 
 
-class ByRight(httpx2.Auth):
-    """Each request with the key that may do it: one key for labels and slates, another for the rest."""
+class KeyPerMethod(httpx2.Auth):
+    """One key for labels and slates, another for the rest."""
 
     def __init__(self, client: str, admin: str) -> None:
         self._client = client
         self._admin = admin
 
     def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        request.headers["Authorization"] = (
-            f"Bearer {self._client if request.method == 'POST' else self._admin}"
-        )
+        key = self._client if request.method == "POST" else self._admin
+        request.headers["Authorization"] = f"Bearer {key}"
         yield request
 
 
 class Topology:
-    """Secrets, bundles and settings in a folder of their own; containers and volumes go with it at the end.
+    """Containers and volumes, with secrets and bundles in a folder; all of it is removed at the end.
 
     Args:
         images: variables of compose.yaml that name images.
-        grafana: whether its image can be had.
+        grafana: start it too.
         keep: leave everything running at the end.
 
     Attributes:
-        url, prometheus: where they answer.
+        url, prometheus: of the proxy and of Prometheus.
         bundles: a folder of two versions of the released graphs; the first is active.
-        env: what compose.yaml and the commands of README.md are run with.
+        env: of compose.yaml and of the commands of README.md.
     """
 
     def __init__(self, images: Mapping[str, str], *, grafana: bool, keep: bool = False) -> None:
@@ -68,7 +66,7 @@ class Topology:
         self._numbers = itertools.count(1)
         self._folder = Path(tempfile.mkdtemp(prefix="topology-"))
         self.secrets: Final = self._folder / "secrets"
-        self.bundles: Final = two_versions(version_folder(None), self._folder / "bundles")
+        self.bundles: Final = copy_as_two_versions(version_folder(None), self._folder / "bundles")
         ports = {name: str(free_port()) for name in ("PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")}
         self.url: Final = f"http://127.0.0.1:{ports['PORT']}"
         self.prometheus: Final = f"http://127.0.0.1:{ports['PROMETHEUS_PORT']}"
@@ -82,15 +80,13 @@ class Topology:
             **ports,
             **images,
         }
-        # The client's own settings stay those of the user.
+        # The settings of the docker client stay those of the user.
         self.env["DOCKER_CONFIG"] = os.environ.get("DOCKER_CONFIG", str(Path.home() / ".docker"))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._keep:
             print(f"topology: still running at {self.url}, {self.prometheus}; files in {self._folder}")
             return
@@ -98,10 +94,10 @@ class Topology:
         shutil.rmtree(self._folder)
 
     def sh(self, commands: str, *, limit_s: float = 300) -> str:
-        """Commands as in README.md, with `operate.sh` sourced. Returns standard output and error together.
+        """Run commands as in README.md, with `operate.sh` sourced; return standard output and error.
 
         Raises:
-            StepFailed: one of them failed; with its last words.
+            StepFailed: one of them failed; with the end of its output.
         """
         script = f"set -eu\n. docker/operate.sh\n{commands}"
         try:
@@ -123,66 +119,57 @@ class Topology:
         return done.stdout
 
     def container(self, part: str) -> str:
-        """The id of its container, running or not."""
+        """Return the id of a part's container, running or not."""
         labels = (f"com.docker.compose.project={PROJECT}", f"com.docker.compose.service={part}")
-        given = [word for label in labels for word in ("--filter", f"label={label}")]
-        found = docker("ps", "-aq", *given).split()
-        if len(found) != 1:
-            raise StepFailed(f"{part} has {len(found)} containers")
-        return found[0]
+        ids = docker("ps", "-aq", *(w for label in labels for w in ("--filter", f"label={label}"))).split()
+        if len(ids) != 1:
+            raise StepFailed(f"{part} has {len(ids)} containers")
+        return ids[0]
 
     def kill(self, part: str) -> None:
-        """SIGKILL; it is not started again by itself."""
+        """Send SIGKILL; it is not restarted by itself."""
         docker("kill", self.container(part))
 
     def start(self, part: str) -> None:
+        """Start it again."""
         docker("start", self.container(part))
 
-    def healthy(self, *parts: str) -> None:
-        """Wait until their health checks say so; those without one must run.
+    def wait_until_healthy(self, *parts: str) -> None:
+        """Wait for the parts' health checks; those without one must run.
 
         Raises:
             StepFailed: one does not get there; with the end of its log.
         """
-        shown = "{{if .State.Health}}{{.State.Health.Status}}{{else}}{{.State.Status}}{{end}}"
+        state = "{{if .State.Health}}{{.State.Health.Status}}{{else}}{{.State.Status}}{{end}}"
         for part in parts:
             name = self.container(part)
-            if not until(
-                lambda name=name: docker("inspect", "-f", shown, name).strip() in ("healthy", "running")  # type: ignore[misc]
-            ):
-                said = subprocess.run(
-                    ["docker", "logs", "--tail", "20", name], capture_output=True, text=True, check=False
-                )
-                raise StepFailed(f"{part} is not healthy: {said.stdout}{said.stderr}")
+            end = time.monotonic() + WAIT_S
+            while docker("inspect", "-f", state, name).strip() not in ("healthy", "running"):
+                if time.monotonic() > end:
+                    raise StepFailed(f"{part} is not healthy: {docker('logs', '--tail', '20', name)}")
+                time.sleep(0.2)
 
     def key(self, name: str) -> str:
+        """Return an API key."""
         return (self.secrets / f"key_{name}").read_text()
 
     def http(self) -> httpx2.Client:
-        """To the service, through the proxy."""
-        auth = ByRight(self.key("client"), self.key("admin"))
+        """Return a client of the service, through the proxy."""
+        auth = KeyPerMethod(self.key("client"), self.key("admin"))
         return httpx2.Client(base_url=self.url, auth=auth, timeout=15)
 
     def ledger(self, name: str) -> Ledger:
-        """One of its own, however often a drill is repeated."""
+        """Return a new ledger, also where a drill is repeated."""
         return Ledger(f"{name}-{next(self._numbers)}")
 
-    def load(self, name: str, *, key: str | None = None, **options: Any) -> Load:
-        """A load on the proxy, whose client retries once."""
+    def load(self, name: str, *, key: str | None = None, **options: Any) -> BackgroundLoad:
+        """Return a load on the proxy, whose client retries once."""
         headers = {"Authorization": f"Bearer {key or self.key('client')}", "X-Deadline-Ms": DEADLINE_MS}
-        return Load(self.url, headers, self.ledger(name), PACE, retries=1, **options)
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        address, ledger = (host, int(port)), self.ledger(name)
+        return BackgroundLoad(address, ledger, PROFILE, headers, retries=1, **options)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
-
-
-def until(holds: Callable[[], bool], limit_s: float = WAIT_S) -> bool:
-    """Ask until it holds. Returns whether it came to that."""
-    end = time.monotonic() + limit_s
-    while not holds():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.2)
-    return True
+def readme_commands() -> dict[str, str]:
+    """Return the named blocks of docker/README.md: ```` ```sh NAME ````."""
+    return dict(re.findall(r"^```sh ([\w-]+)\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL))

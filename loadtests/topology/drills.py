@@ -1,63 +1,115 @@
-"""What is done to the running topology, and what has to be so afterwards.
+"""Drills on the running topology, what must hold afterwards, and the pages of docker/README.md carried out.
 
-This file is long because every drill is in it, in the order they are played, each told whole."""
+This file is long because all drills are in it, in the order they run, each one whole.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import httpx2
 
-from loadtests.faults.ledger import START_MS
-from loadtests.faults.stage import FIRST, SECOND
-from loadtests.topology.compose import DEADLINE_MS, Topology, until
-from loadtests.topology.images import docker
-from loadtests.topology.operations import capacity, restored, rotated, upgraded
-from loadtests.topology.pages import commands
-from loadtests.topology.verdicts import EVENTS, SENDERS, Found, need, unharmed
+from loadtests.environment import FIRST, SECOND, wait_until
+from loadtests.faults.background_load import BackgroundLoad
+from loadtests.faults.ledger import START_MS, Ledger
+from loadtests.topology.compose import DEADLINE_MS, WAIT_S, Topology, readme_commands
+from loadtests.topology.images import HostTooBusy, StepFailed, docker
 
 REPLICAS: Final = ("service-a", "service-b")
-STREAMED: Final = 200
-"""Entries of the stream, one of which is no event."""
+STREAM_ENTRIES: Final = 200
+"""One of them is no event."""
+USERS: Final = 200
+"""Users whose mean memory is measured."""
+SENDERS: Final = 4
+EVENTS: Final = 10
+"""Closed loops of labels, and the events of one body."""
+NO_REPLICA: Final = "No replica is ready"
+"""The reply of the proxy; a replica that refuses has another."""
+
+Figures = dict[str, Any]
 
 
-def started(topology: Topology) -> Found:
-    """Secrets, then everything at once, until all health checks pass."""
+def require(condition: object, otherwise: str) -> None:
+    """Raise `StepFailed` unless a condition holds."""
+    if not condition:
+        raise StepFailed(otherwise)
+
+
+def assert_slo_held(topology: Topology, load: BackgroundLoad) -> Figures:
+    """Check that every request was answered, retried once at most, and every acknowledged event is stored."""
+    outcomes = load.outcomes()
+    failed = {outcome: count for outcome, count in outcomes.items() if not outcome.startswith("200")}
+    if failed:
+        errors = Counter(answer.error for answer in load.answers if answer.error).most_common(2)
+        refused = set(failed) <= {"429", "503"} and not any(NO_REPLICA in error for error, _ in errors)
+        kind = HostTooBusy if refused else StepFailed
+        raise kind(f"failed after a retry: {failed} of {len(load.answers)}; {errors}")
+    with topology.http() as http:
+        count = load.ledger.check(http)
+    require(count.losses == count.duplicates == 0, f"{count}")
+    return {
+        "requests": len(load.answers),
+        "retried_once": sum(answer.tries > 1 for answer in load.answers),
+        "failed": 0,
+        "degraded_slates": outcomes["200 degraded"],
+        "events": count.acknowledged,
+        "lost": 0,
+    }
+
+
+def _send(http: httpx2.Client, ledger: Ledger, events: int) -> None:
+    for _ in range(events // 50):
+        batch = ledger.batch(50)
+        ledger.settle(batch, http.post("/label", json=batch).raise_for_status().json())
+
+
+def _label_rate(load: BackgroundLoad, seconds: float = 5.0) -> float:
+    """Return the events a second that a running load gets acknowledged."""
+    before, start_s = load.ledger.acknowledged, time.monotonic()
+    time.sleep(seconds)
+    return (load.ledger.acknowledged - before) / (time.monotonic() - start_s)
+
+
+def start(topology: Topology) -> Figures:
+    """Make secrets and start everything at once, until all health checks pass."""
     topology.sh("sh docker/secrets.sh && dc config -q")
     before = time.monotonic()
     topology.sh(f"dc up -d --no-build {' '.join(topology.parts)}")
-    topology.healthy(*topology.parts)
+    topology.wait_until_healthy(*topology.parts)
     topology.sh("ready a && ready b")
     return {"healthy": list(topology.parts), "after_s": round(time.monotonic() - before, 1)}
 
 
-def hardened(topology: Topology) -> Found:
-    """Nobody is root, nobody can write to its root, the store is reached by nobody and obeys nobody else."""
+def check_hardening(topology: Topology) -> Figures:
+    """No container is root or writes to its root; the store has no port and obeys its users only."""
     for part in topology.parts:
-        (found,) = json.loads(docker("inspect", topology.container(part)))
-        user = found["Config"]["User"].partition(":")[0]
-        need(user not in ("", "0", "root"), f"{part} runs as {user or 'root'}")
-        need(found["HostConfig"]["ReadonlyRootfs"], f"{part} can write to its root")
-        need(found["HostConfig"]["CapDrop"] == ["ALL"], f"{part} has capabilities")
-        published = any(found["NetworkSettings"]["Ports"].values())
-        need(
+        (container,) = json.loads(docker("inspect", topology.container(part)))
+        user = container["Config"]["User"].partition(":")[0]
+        require(user not in ("", "0", "root"), f"{part} runs as {user or 'root'}")
+        require(container["HostConfig"]["ReadonlyRootfs"], f"{part} can write to its root")
+        require(container["HostConfig"]["CapDrop"] == ["ALL"], f"{part} has capabilities")
+        published = any(container["NetworkSettings"]["Ports"].values())
+        require(
             published == (part in ("proxy", "prometheus", "grafana")), f"{part} publishes a port, or does not"
         )
-        values = " ".join(found["Config"]["Env"])
+        values = " ".join(container["Config"]["Env"])
         for secret in topology.secrets.iterdir():
-            need(secret.read_text().strip() not in values, f"{secret.name} is in the environment of {part}")
+            require(
+                secret.read_text().strip() not in values, f"{secret.name} is in the environment of {part}"
+            )
     refused = topology.sh("dc exec -T redis redis-cli GET rr:s:{ann} 2>&1")
-    need("NOAUTH" in refused, f"the store lets anybody read: {refused}")
+    require("NOAUTH" in refused, f"the store can be read without a password: {refused}")
     service = "dc exec -T redis redis-cli -u redis://reelrank:{}@127.0.0.1:6379 CONFIG GET '*' 2>&1"
     refused = topology.sh(service.format((topology.secrets / "password_service").read_text()))
-    need("NOPERM" in refused, f"the service may configure the store: {refused}")
+    require("NOPERM" in refused, f"the service may configure the store: {refused}")
     policy = topology.sh("store CONFIG GET maxmemory-policy; store CONFIG GET appendfsync")
-    need("noeviction" in policy and "always" in policy, f"the store has another policy: {policy}")
+    require("noeviction" in policy and "always" in policy, f"the store has another policy: {policy}")
     return {
         "not_root": True,
         "read_only": True,
@@ -66,8 +118,8 @@ def hardened(topology: Topology) -> Found:
     }
 
 
-def answered(topology: Topology) -> Found:
-    """A label, a slate that knows of it on either replica, and what is refused."""
+def label_and_slate(topology: Topology) -> Figures:
+    """A label, slates of either replica that include it, and what is refused."""
     event = {"event_id": "e1", "user_id": "ann", "video_id": "7", "timestamp_ms": START_MS}
     event |= {"watch_time_s": 48.4, "duration_s": 24.0}
     slate = {"user_id": "ann", "candidates": [{"video_id": "21", "duration_s": 20.0}, {"video_id": "22"}]}
@@ -77,21 +129,21 @@ def answered(topology: Topology) -> Found:
         lengths = [
             http.post("/rerank", json=slate).raise_for_status().json()["history_length"] for _ in range(6)
         ]
-        need(label["accepted"] == 1 and set(lengths) == {1}, f"{label}, histories {lengths}")
+        require(label["accepted"] == 1 and set(lengths) == {1}, f"{label}, histories {lengths}")
         again = http.post("/label", json=event).raise_for_status().json()
-        need(again["duplicates"] == 1, f"an event was taken twice: {again}")
-        told = {path: http.get(path).status_code for path in ("/metrics", "/v1/models", "/docs")}
-        need(set(told.values()) == {404}, f"served to the outside: {told}")
-        told = {
+        require(again["duplicates"] == 1, f"an event was taken twice: {again}")
+        statuses = {path: http.get(path).status_code for path in ("/metrics", "/v1/models", "/docs")}
+        require(set(statuses.values()) == {404}, f"served to the outside: {statuses}")
+        statuses = {
             "no key": httpx2.post(f"{topology.url}/label", json=event).status_code,
             "no event": http.post("/label", json={"event_id": "e"}).status_code,
         }
-        need(list(told.values()) == [401, 422], f"{told}")
-    return {"label": label["labels"][0]["label"], "slates_know_of_it": "6 of 6", "refused": told}
+        require(list(statuses.values()) == [401, 422], f"{statuses}")
+    return {"label": label["labels"][0]["label"], "slates_know_of_it": "6 of 6", "refused": statuses}
 
 
-def replica_killed(topology: Topology) -> Found:
-    """SIGKILL of one of two replicas under load: a client that retries once notices nothing."""
+def kill_replica(topology: Topology) -> Figures:
+    """SIGKILL of one of two replicas under load: a client that retries once sees no error."""
 
     def back() -> None:
         topology.start("service-a")
@@ -99,11 +151,11 @@ def replica_killed(topology: Topology) -> Found:
 
     with topology.load("killed") as load:
         load.during(lambda: topology.kill("service-a"), back)
-    return unharmed(topology, load)
+    return assert_slo_held(topology, load)
 
 
-def replica_frozen(topology: Topology) -> Found:
-    """A replica that answers nothing and ends nothing: slates and labels go to the other one."""
+def freeze_replica(topology: Topology) -> Figures:
+    """A replica without replies: slates and labels go to the other one."""
     name = topology.container("service-b")
 
     def back() -> None:
@@ -112,29 +164,27 @@ def replica_frozen(topology: Topology) -> Found:
 
     with topology.load("frozen") as load:
         load.during(lambda: docker("pause", name), back)
-    return unharmed(topology, load)
+    return assert_slo_held(topology, load)
 
 
-def store_killed(topology: Topology) -> Found:
-    """SIGKILL of the store while labels come as fast as they are answered, and slates besides."""
+def kill_store(topology: Topology) -> Figures:
+    """SIGKILL of the store under closed loops of labels and an open loop of slates."""
 
     def back() -> None:
         topology.start("redis")
-        topology.healthy("redis")
+        topology.wait_until_healthy("redis")
 
     with (
         topology.load("flat", senders=SENDERS, events=EVENTS) as flat,
         topology.load("slates") as slates,
     ):
-        before, started_s = flat.ledger.acknowledged, time.monotonic()
-        time.sleep(5)
-        rate = (flat.ledger.acknowledged - before) / (time.monotonic() - started_s)
+        rate = _label_rate(flat)
         slates.during(lambda: topology.kill("redis"), back)
     with topology.http() as http:
         count = flat.ledger.check(http)
-    need(count.lost == count.doubled == 0, f"{count}")
+    require(count.losses == count.duplicates == 0, f"{count}")
     answers = Counter(answer.outcome for answer in slates.answers if answer.path == "/rerank")
-    need(set(answers) <= {"200", "200 degraded"} and answers["200 degraded"] > 0, f"slates: {answers}")
+    require(set(answers) <= {"200", "200 degraded"} and answers["200 degraded"] > 0, f"slates: {answers}")
     return {
         "acknowledged": count.acknowledged,
         "lost": 0,
@@ -145,18 +195,18 @@ def store_killed(topology: Topology) -> Found:
     }
 
 
-def bundle_changed(topology: Topology) -> Found:
-    """Another version for both replicas and back, under load."""
-    pages = commands()
+def change_bundle(topology: Topology) -> Figures:
+    """Promote another version for both replicas and roll back, under load."""
+    pages = readme_commands()
     took = {}
     with topology.load("bundle") as load, topology.http() as http:
         for page, version in (("new-bundle", SECOND), ("bundle-back", FIRST)):
             time.sleep(2)
             topology.sh(pages[page])
             before = time.monotonic()
-            need(until(partial(_all_serve, topology, version)), f"not every part answers from {version}")
+            wait_until(partial(_all_serve, topology, version), f"every replica serves {version}", WAIT_S)
             took[page.replace("-", "_") + "_s"] = round(time.monotonic() - before, 1)
-            need(
+            require(
                 http.get("/health/ready").json()["model_version"] == version,
                 "the proxy shows another version",
             )
@@ -164,12 +214,12 @@ def bundle_changed(topology: Topology) -> Found:
     versions = Counter(
         answer.reply["model_version"] for answer in load.answers if "model_version" in answer.reply
     )
-    need(set(versions) == {FIRST, SECOND}, f"answers are of {dict(versions)}")
-    return {**unharmed(topology, load), **took, "answers_by_version": dict(versions)}
+    require(set(versions) == {FIRST, SECOND}, f"answers are of {dict(versions)}")
+    return {**assert_slo_held(topology, load), **took, "answers_by_version": dict(versions)}
 
 
-def streamed(topology: Topology) -> Found:
-    """Events of the stream become labels, what is none a dead letter, and slates know of them."""
+def consume_stream(topology: Topology) -> Figures:
+    """Events of the stream become labels, another entry a dead letter, and slates include them."""
     script = "".join(
         "XADD reelrank:events * event '{}'\n".format(
             json.dumps(
@@ -179,7 +229,7 @@ def streamed(topology: Topology) -> Found:
             if n
             else "none"
         )
-        for n in range(STREAMED)
+        for n in range(STREAM_ENTRIES)
     )
     (topology.secrets.parent / "entries").write_text(script)
     topology.sh(
@@ -189,31 +239,116 @@ def streamed(topology: Topology) -> Found:
 
     def settled() -> bool:
         labels, dead = topology.sh("store XLEN reelrank:labels; store XLEN reelrank:dead").split()
-        return (int(labels), int(dead)) == (STREAMED - 1, 1)
+        return (int(labels), int(dead)) == (STREAM_ENTRIES - 1, 1)
 
-    need(until(settled), "not every entry of the stream has its output")
+    wait_until(settled, "every entry of the stream has its output", WAIT_S)
     slate = {"user_id": "streamed", "candidates": [{"video_id": "21", "duration_s": 20.0}]}
     with topology.http() as http:
         http.headers["X-Deadline-Ms"] = DEADLINE_MS
         length = http.post("/rerank", json=slate).raise_for_status().json()["history_length"]
-    need(length > 0, "a slate knows nothing of the stream")
-    return {"labels": STREAMED - 1, "dead_letters": 1, "history_of_the_next_slate": length}
+    require(length > 0, "a slate does not include the stream's events")
+    return {"labels": STREAM_ENTRIES - 1, "dead_letters": 1, "history_of_the_next_slate": length}
 
 
-DRILLS: Final[dict[str, Callable[[Topology], Found]]] = {
-    "started": started,
-    "hardened": hardened,
-    "label and slate": answered,
-    "a replica killed under load": replica_killed,
-    "a replica frozen under load": replica_frozen,
-    "the store killed under load": store_killed,
-    "bundle changed under load": bundle_changed,
-    "the stream": streamed,
-    "upgrade and rollback under load": upgraded,
-    "backup and restore": restored,
-    "keys rotated under load": rotated,
-    "capacity": capacity,
-}
+def upgrade(topology: Topology) -> Figures:
+    """Follow the pages *Upgrade* and *Rollback* under load."""
+    topology.sh(readme_commands()["next-image"])
+    return _replace_replicas(topology, "upgrade", "rollback")
+
+
+def restore(topology: Topology) -> Figures:
+    """Follow the pages *Backup* and *Restore*, with a deletion and FLUSHALL between."""
+    pages = readme_commands()
+    ledger = topology.ledger("kept")
+    with topology.http() as http:
+        _send(http, ledger, 400)
+        topology.sh(pages["backup"])
+        deleted = f"/users/{ledger.user(0)}"
+        deleted_events = len(http.get(f"{deleted}/sequence").raise_for_status().json()["events"])
+        http.delete(deleted).raise_for_status()
+        later = topology.ledger("later")
+        http.post("/label", json=later.batch(5)).raise_for_status()
+        topology.sh("store FLUSHALL")
+        require(http.get(f"/users/{ledger.user(5)}/sequence").status_code == 404, "FLUSHALL left something")
+        output = topology.sh(pages["restore"])
+        gone = http.get(f"{deleted}/sequence").status_code
+        require(gone == 404 and "forgotten again" in output, f"a forgotten user is back: {gone}, {output}")
+        status = http.get(f"/users/{later.user(0)}/sequence").status_code
+        require(status == 404, f"events after the backup are stored: {status}")
+        count = ledger.check(http)
+    require(count.losses == deleted_events, f"{count}, of which {deleted_events} were deleted")
+    return {
+        "events_back": count.acknowledged - count.losses,
+        "lost": 0,
+        "forgotten_since": "forgotten again",
+        "backup_bytes": (topology.secrets.parent / "reelrank-backup/store.tar").stat().st_size,
+    }
+
+
+def rotate_keys(topology: Topology) -> Figures:
+    """Follow the page *Key rotation* under load: old keys work until it is settled."""
+    pages = readme_commands()
+    if (topology.secrets / "key_client.old").exists():  # of an attempt before
+        topology.sh(pages["settle"])
+    old = topology.key("client")
+    old_password = (topology.secrets / "password_service").read_text()
+    with topology.load("rotated", key=old) as load:
+        topology.sh(pages["rotate"])
+        topology.wait_until_healthy("consumer")
+    found = assert_slo_held(topology, load)
+    with topology.load("settled") as load:
+        topology.sh(pages["settle"])
+    found["requests"] += assert_slo_held(topology, load)["requests"]
+    headers = {"Authorization": f"Bearer {old}"}
+    refused = httpx2.post(f"{topology.url}/rerank", json={}, headers=headers).status_code
+    require(refused == 401, f"the old key is answered {refused}")
+    output = topology.sh(
+        f"dc exec -T redis redis-cli -u redis://reelrank:{old_password}@127.0.0.1:6379 PING 2>&1 || true"
+    )
+    require("WRONGPASS" in output, f"the old password opens the store: {output}")
+    return {**found, "old_key_after": refused, "old_password_after": "WRONGPASS"}
+
+
+def measure_capacity(topology: Topology) -> Figures:
+    """Follow the page *Capacity*, and measure the bytes of a user in the store."""
+    pages = readme_commands()
+    topology.sh(pages["capacity"])
+    before = _used(topology)
+    with topology.http() as http:
+        _send(http, topology.ledger("sized"), USERS * 30)
+    bytes_a_user = round((_used(topology) - before) / USERS)
+    topology.sh(pages["more-memory"])
+    require("314572800" in topology.sh("store CONFIG GET maxmemory"), "the store has another limit")
+    usage = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", topology.container("service-a"))
+    with topology.load("flat2", senders=SENDERS, events=EVENTS) as flat:
+        time.sleep(2)
+        rate = _label_rate(flat)
+    with topology.load("workers") as load:
+        topology.sh(pages["more-workers"])
+    assert_slo_held(topology, load)
+    return {
+        "bytes_a_user": bytes_a_user,
+        "users_a_gib": 2**30 // bytes_a_user,
+        "replica_mib": round(float(usage.partition("MiB")[0])),
+        "events_a_second": round(rate),
+        "cores": os.cpu_count(),
+        "workers_doubled": "no request failed",
+    }
+
+
+def _replace_replicas(topology: Topology, *pages: str) -> Figures:
+    images = []
+    with topology.load(pages[0]) as load:
+        for page in pages:
+            topology.sh(readme_commands()[page])
+            (container,) = json.loads(docker("inspect", topology.container("service-b")))
+            images.append(container["Config"]["Image"])
+    return {**assert_slo_held(topology, load), "images": images}
+
+
+def _used(topology: Topology) -> int:
+    lines = topology.sh("store INFO memory").splitlines()
+    return next(int(line.partition(":")[2]) for line in lines if line.startswith("used_memory:"))
 
 
 def _all_serve(topology: Topology, version: str) -> bool:
@@ -225,3 +360,19 @@ def _all_serve(topology: Topology, version: str) -> bool:
         docker("exec", topology.container(replica), "python", "-c", ready).strip() == version
         for replica in REPLICAS
     )
+
+
+DRILLS: Final[dict[str, Callable[[Topology], Figures]]] = {
+    "started": start,
+    "hardened": check_hardening,
+    "label and slate": label_and_slate,
+    "a replica killed under load": kill_replica,
+    "a replica frozen under load": freeze_replica,
+    "the store killed under load": kill_store,
+    "bundle changed under load": change_bundle,
+    "the stream": consume_stream,
+    "upgrade and rollback under load": upgrade,
+    "backup and restore": restore,
+    "keys rotated under load": rotate_keys,
+    "capacity": measure_capacity,
+}

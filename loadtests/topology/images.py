@@ -1,15 +1,16 @@
-"""Images: had from a registry or made of Debian's packages, built of the tracked files, and looked into."""
+"""Images: base images, builds from the tracked files, and inspection."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
 import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+from loadtests.command import LoadtestError
 
 ROOT: Final = Path(__file__).parents[2]
 WHEELS: Final = "docker/wheels"
@@ -21,37 +22,35 @@ SERVICE: Final = "reelrank:latest"
 TRAINING: Final = "reelrank-training:latest"
 
 PYTHON: Final = "python:3.11-slim-bookworm"
-STAND_IN: Final = "reelrank-stand-in"
+SUBSTITUTE: Final = "reelrank-stand-in"
 PYTHON_PACKAGES: Final = ("python3", "python3-venv")
-STAND_IN_PACKAGES: Final = ("redis-server", "haproxy", "prometheus", "prometheus-redis-exporter")
-"""What local images are made of, where no registry can be reached."""
+SUBSTITUTE_PACKAGES: Final = ("redis-server", "haproxy", "prometheus", "prometheus-redis-exporter")
+"""Of local images, where no registry can be reached."""
 
-STANDING_IN: Final = {
-    "REDIS_IMAGE": STAND_IN,
-    "PROXY_IMAGE": STAND_IN,
-    "PROMETHEUS_IMAGE": STAND_IN,
-    "REDIS_EXPORTER_IMAGE": STAND_IN,
+SUBSTITUTE_VARIABLES: Final = {
+    "REDIS_IMAGE": SUBSTITUTE,
+    "PROXY_IMAGE": SUBSTITUTE,
+    "PROMETHEUS_IMAGE": SUBSTITUTE,
+    "REDIS_EXPORTER_IMAGE": SUBSTITUTE,
     "REDIS_EXPORTER": "prometheus-redis-exporter",
 }
-"""Of compose.yaml, in place of the official images."""
 
 _FORBIDDEN: Final = ("pip", "gcc", "cc", "make", "uv", "git")
 
 
-class StepFailed(Exception):
-    """What was looked for is not so. The message says what was found."""
+class StepFailed(LoadtestError):
+    """A step whose outcome is wrong. The message says what was found."""
 
 
-class Starved(StepFailed):
-    """Requests were refused, and refused again a second later, by replicas that had no time, or whose store
-    had none: this says nothing of the drill, but that the machine did other things."""
+class HostTooBusy(StepFailed):
+    """Requests were refused twice by replicas or a store without time: says nothing about the drill."""
 
 
 def docker(*arguments: str, stdin: bytes | None = None, limit_s: float = 600) -> str:
-    """One call of docker.
+    """Run docker and return its output.
 
     Raises:
-        StepFailed: it failed; with its last words.
+        StepFailed: it failed; with the end of its output.
     """
     try:
         done = subprocess.run(
@@ -62,64 +61,50 @@ def docker(*arguments: str, stdin: bytes | None = None, limit_s: float = 600) ->
     except subprocess.TimeoutExpired:
         raise StepFailed(f"docker {' '.join(arguments[:3])} took more than {limit_s:g} s") from None
     if done.returncode:
-        said = (done.stdout + done.stderr).decode(errors="replace").strip()
-        raise StepFailed(f"docker {' '.join(arguments)}: {said[-2000:]}")
+        output = (done.stdout + done.stderr).decode(errors="replace").strip()
+        raise StepFailed(f"docker {' '.join(arguments)}: {output[-2000:]}")
     return done.stdout.decode()
 
 
-def made(maker: str, image: str, packages: Sequence[str]) -> None:
-    """A local image of Debian packages.
-
-    Args:
-        maker: a program that makes one: `maker IMAGE PACKAGE…`.
-        image: its name; nothing happens if it is there.
-        packages: of Debian.
-    """
-    done = subprocess.run([maker, image, *packages], capture_output=True, text=True, check=False)
+def make_base_image(program: str, image: str, packages: Sequence[str]) -> None:
+    """Make an image of Debian packages with `program IMAGE PACKAGE...`, unless it exists."""
+    done = subprocess.run([program, image, *packages], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise StepFailed(f"{maker} {image}: {(done.stdout + done.stderr).strip()[-1000:]}")
+        raise StepFailed(f"{program} {image}: {(done.stdout + done.stderr).strip()[-1000:]}")
 
 
-def stand_in(maker: str) -> Mapping[str, str]:
-    """The store, the proxy, Prometheus and the exporter out of Debian's packages, in one image.
-
-    Returns:
-        What compose.yaml has to be told.
-    """
-    made(maker, f"{STAND_IN}:packages", STAND_IN_PACKAGES)
+def make_substitute(program: str) -> Mapping[str, str]:
+    """Make one image of store, proxy, Prometheus and exporter; return its variables for compose.yaml."""
+    make_base_image(program, f"{SUBSTITUTE}:packages", SUBSTITUTE_PACKAGES)
     docker(
-        *("build", "-q", "-f", str(ROOT / "docker/stand-in.Dockerfile"), "-t", STAND_IN),
-        *("--build-arg", f"BASE={STAND_IN}:packages", str(ROOT / "docker/proxy")),
+        *("build", "-q", "-f", str(ROOT / "docker/stand-in.Dockerfile"), "-t", SUBSTITUTE),
+        *("--build-arg", f"BASE={SUBSTITUTE}:packages", str(ROOT / "docker/proxy")),
     )
-    return STANDING_IN
+    return SUBSTITUTE_VARIABLES
 
 
 def build(name: str, tag: str, wheels: Sequence[Path] = (), **arguments: str) -> None:
-    """Build `docker/NAME.Dockerfile` of what git tracks, as it is on the disk.
+    """Build `docker/NAME.Dockerfile` from the tracked files as they are on disk.
 
     Args:
         name: of the Dockerfile.
         tag: of the image.
-        wheels: laid into the context, for what pip cannot reach.
+        wheels: added to the context, for what pip cannot reach.
         arguments: of the build.
     """
-    given = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
-    docker(
-        *("build", "-q", "-f", f"docker/{name}.Dockerfile", "-t", tag, *given, "-"),
-        stdin=_context(wheels),
-        limit_s=1200,
-    )
+    options = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
+    dockerfile = f"docker/{name}.Dockerfile"
+    docker("build", "-q", "-f", dockerfile, "-t", tag, *options, "-", stdin=_context(wheels), limit_s=1200)
 
 
-def looked_into(tag: str) -> dict[str, Any]:
-    """Size, user, labels, and what is in it; and that what must not be in it is not.
+def inspect_image(tag: str) -> dict[str, Any]:
+    """Return size, user and number of packages of an image.
 
     Raises:
-        StepFailed: it runs as root, brings tools that build, or has no list of what it holds.
+        StepFailed: it runs as root, lacks labels or an SBOM, or contains build tools.
     """
-    (found,) = json.loads(docker("image", "inspect", tag))
-    user = found["Config"]["User"]
-    labels = found["Config"]["Labels"]
+    (image,) = json.loads(docker("image", "inspect", tag))
+    user, labels = image["Config"]["User"], image["Config"]["Labels"]
     if user.partition(":")[0] in ("", "0", "root"):
         raise StepFailed(f"{tag} runs as {user or 'root'}")
     missing = {"title", "version", "revision", "licenses"} - {
@@ -127,20 +112,22 @@ def looked_into(tag: str) -> dict[str, Any]:
     }
     if missing:
         raise StepFailed(f"{tag} has no label {sorted(missing)}")
-    tools = inside(tag, "sh", "-c", f"command -v {' '.join(_FORBIDDEN)} || true").split()
-    pip = inside(tag, "sh", "-c", "for p in python python3; do $p -m pip --version 2>/dev/null || true; done")
+    tools = run_in_image(tag, "sh", "-c", f"command -v {' '.join(_FORBIDDEN)} || true").split()
+    pip = run_in_image(
+        tag, "sh", "-c", "for p in python python3; do $p -m pip --version 2>/dev/null || true; done"
+    )
     if tools or pip:
         raise StepFailed(f"{tag} holds {tools or pip}")
-    bill = json.loads(inside(tag, "cat", "/opt/reelrank/sbom.cdx.json"))
+    sbom = json.loads(run_in_image(tag, "cat", "/opt/reelrank/sbom.cdx.json"))
     return {
-        "size_mb": round(found["Size"] / 1e6),
+        "size_mb": round(image["Size"] / 1e6),
         "user": user,
-        "packages_in_the_sbom": len(bill["components"]),
+        "packages_in_the_sbom": len(sbom["components"]),
     }
 
 
-def inside(tag: str, program: str, *arguments: str) -> str:
-    """Output of a program of the image, on a read-only root."""
+def run_in_image(tag: str, program: str, *arguments: str) -> str:
+    """Return the output of a program of an image, on a read-only root without network."""
     return docker(
         *("run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none", "--entrypoint", program),
         *(tag, *arguments),
@@ -159,13 +146,8 @@ def _context(wheels: Sequence[Path]) -> bytes:
     return packed.getvalue()
 
 
-def wheels_at(folder: str | None) -> list[Path]:
-    """The wheels in a folder; none without one."""
-    return sorted(Path(folder).glob("*.whl")) if folder else []
-
-
-def registry_reached(image: str = PYTHON) -> bool:
-    """Whether a base image is here, or can be had."""
+def registry_is_reachable(image: str = PYTHON) -> bool:
+    """Return whether a base image is here or can be pulled."""
     for command in (("image", "inspect", image), ("pull", "-q", image)):
         try:
             docker(*command, limit_s=300)
@@ -173,8 +155,3 @@ def registry_reached(image: str = PYTHON) -> bool:
             continue
         return True
     return False
-
-
-def maker() -> str | None:
-    """The program that makes base images here, from `DOCKER_BASE`."""
-    return os.environ.get("DOCKER_BASE") or None

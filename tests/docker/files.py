@@ -16,13 +16,13 @@ DOCKER: Final = ROOT / "docker"
 def compose() -> dict[str, Any]:
     """compose.yaml, anchors and merges resolved, variables as they are without a shell's."""
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (DOCKER / "compose.yaml").read_text())
-    found: dict[str, Any] = yaml.safe_load(text)
-    return found
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
 
 
 def services() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = compose()["services"]
-    return found
+    parts: dict[str, dict[str, Any]] = compose()["services"]
+    return parts
 
 
 def load(path: Path) -> Any:

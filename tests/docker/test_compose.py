@@ -1,4 +1,4 @@
-"""The topology keeps the rules: nobody is root, nobody writes to its root, the store is behind everything."""
+"""The topology keeps the rules: no container is root or writes to its root, and the store is hidden."""
 
 from __future__ import annotations
 
@@ -113,10 +113,10 @@ def test_profiles_are_those_that_are_documented_and_the_default_ones_start() -> 
 
 
 def test_every_variable_is_in_the_readme() -> None:
-    told = (DOCKER / "README.md").read_text()
+    page = (DOCKER / "README.md").read_text()
     found = set(re.findall(r"\$\{(\w+):-", (DOCKER / "compose.yaml").read_text()))
     assert found
-    assert not {name for name in found if f"`{name}`" not in told}
+    assert not {name for name in found if f"`{name}`" not in page}
 
 
 def test_the_proxy_knows_every_replica_and_repeats_only_what_may_be() -> None:

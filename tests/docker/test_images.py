@@ -38,18 +38,18 @@ def project() -> dict[str, list[str]]:
 
 def locked(name: str) -> dict[str, tuple[set[str], int, bool]]:
     """Versions, number of hashes, and whether it is asked for by us, of each package of a lock file."""
-    found: dict[str, tuple[set[str], int, bool]] = {}
+    packages: dict[str, tuple[set[str], int, bool]] = {}
     text = (DOCKER / "locks" / f"{name}.txt").read_text()
     for entry in re.split(r"\n(?=[a-z0-9])", text):
         named = re.match(r"([a-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", entry)
         assert named is not None, entry
-        versions, hashes, ours = found.get(named[1], (set(), 0, False))
-        found[named[1]] = (
+        versions, hashes, ours = packages.get(named[1], (set(), 0, False))
+        packages[named[1]] = (
             versions | {named[2]},
             hashes + entry.count("--hash=sha256:"),
             ours or "via reelrank" in entry or "#   reelrank" in entry,
         )
-    return found
+    return packages
 
 
 def asked_for(name: str) -> dict[str, Requirement]:

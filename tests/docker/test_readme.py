@@ -1,4 +1,4 @@
-"""docker/README.md is what `make docker-test` found, and names no command that was not run."""
+"""docker/README.md has the figures of `make docker-test`, and no command that was not run."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import Any
 
 import pytest
 
+from loadtests.topology.__main__ import update_readme
+from loadtests.topology.compose import readme_commands
 from loadtests.topology.drills import DRILLS
-from loadtests.topology.images import LARGEST_MB, SERVICE, looked_into
-from loadtests.topology.pages import commands, written
+from loadtests.topology.images import LARGEST_MB, SERVICE, inspect_image
 from tests.conftest import ROOT
 from tests.docker.files import DOCKER
 
 README = (DOCKER / "README.md").read_text()
 BY_HAND = {"up"}
-"""Blocks whose commands the run gives in another form, because it may have no Compose v2 and no registry."""
+"""Blocks that the run replaces, because it may have no Compose v2 and no registry."""
 
 
 def report() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((DOCKER / "deployment.json").read_text())
-    return found
+    content: dict[str, Any] = json.loads((DOCKER / "deployment.json").read_text())
+    return content
 
 
 def test_the_figures_are_those_of_the_committed_report() -> None:
-    assert written(README, report()) == README
+    assert update_readme(README, report()) == README
 
 
 def test_the_report_is_of_a_whole_run_that_lost_nothing() -> None:
@@ -40,10 +41,10 @@ def test_the_report_is_of_a_whole_run_that_lost_nothing() -> None:
 
 
 def test_the_commands_of_the_pages_are_those_that_were_run() -> None:
-    assert report()["commands"] == commands(), "run `make docker-test` again"
-    run = " ".join(path.read_text() for path in (ROOT / "loadtests" / "topology").glob("*.py"))
-    for name in set(commands()) - BY_HAND:
-        assert f'"{name}"' in run, f"nothing runs {name}"
+    assert report()["commands"] == readme_commands(), "run `make docker-test` again"
+    drills = (ROOT / "loadtests" / "topology" / "drills.py").read_text()
+    for name in set(readme_commands()) - BY_HAND:
+        assert f'"{name}"' in drills, f"nothing runs {name}"
 
 
 @pytest.mark.parametrize("page", ["Upgrade", "Rollback", "Backup", "Restore", "Key rotation", "Capacity"])
@@ -53,9 +54,9 @@ def test_there_is_a_page_with_commands(page: str) -> None:
     assert "```sh " in found[1]
 
 
-@pytest.mark.parametrize("name", commands())
+@pytest.mark.parametrize("name", readme_commands())
 def test_the_commands_are_shell(name: str) -> None:
-    done = subprocess.run(["bash", "-n"], input=commands()[name], text=True, check=False)
+    done = subprocess.run(["bash", "-n"], input=readme_commands()[name], text=True, check=False)
     assert done.returncode == 0
 
 
@@ -93,4 +94,4 @@ def test_the_image_can_be_looked_into_where_it_is() -> None:
         pytest.skip("no Docker that runs here; `make docker-test` is the whole of it")
     if subprocess.run(["docker", "image", "inspect", SERVICE], capture_output=True).returncode:
         pytest.skip("no image yet; `make docker-test` builds it")
-    assert looked_into(SERVICE)["size_mb"] <= LARGEST_MB
+    assert inspect_image(SERVICE)["size_mb"] <= LARGEST_MB

@@ -82,9 +82,9 @@ def test_refused_means_nobody_listens_and_the_port_is_the_same_afterwards(
     assert client.ping()
 
 
-@pytest.mark.parametrize("how", ["delay", "trickle"])
-def test_slow_answers_run_into_the_clients_time_out(proxy: FaultProxy, client: Redis, how: str) -> None:
-    if how == "delay":
+@pytest.mark.parametrize("fault", ["delay", "trickle"])
+def test_slow_answers_run_into_the_clients_time_out(proxy: FaultProxy, client: Redis, fault: str) -> None:
+    if fault == "delay":
         proxy.delay(1.0)
     else:
         proxy.trickle(2.0)

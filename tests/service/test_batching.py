@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.program import version_folder
+from loadtests.environment import version_folder
 from models.features import Array
 from models.runtime import Bundle
 from service.inference.gpu_batching import CANDIDATES, USERS, Batches, bucket, ranked_together

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from loadtests.machine import rss_mib
+from loadtests.host import rss_mib
 from service.client import Client
 from service.wire import Label, StreamSummary
 from tests.service.running import Service, event

@@ -8,19 +8,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from redis.crc import key_slot
 
+from loadtests.faults.background_load import FAST, BackgroundLoad
 from loadtests.faults.ledger import Ledger
-from loadtests.faults.load import FAST, Load
 from models.errors import StoreUnavailable
 from service.state import RedisStore
 from tests.service.clusters import Node, Watched, cluster, watched
 from tests.service.running import Service, running
 from tests.service.stores import event, run, until
 
-PACE = dataclasses.replace(FAST, rate=40, before_s=0.6, fault_s=0.0, quiet_s=0.6, limit_s=20.0)
+PROFILE = dataclasses.replace(FAST, rate=40, before_s=0.6, fault_s=0.0, quiet_s=0.6, limit_s=20.0)
 
 
 def settings(url: str) -> dict[str, str]:
@@ -28,15 +29,16 @@ def settings(url: str) -> dict[str, str]:
     return {"REELRANK_STORE": url, "REELRANK_DEADLINE_MS": "5000"}
 
 
-def through(service: Service, name: str, kill: Callable[[], object]) -> tuple[Load, Ledger]:
+def through(service: Service, name: str, kill: Callable[[], object]) -> tuple[BackgroundLoad, Ledger]:
     """Load while a primary dies and until every answer is good again."""
     ledger = Ledger(name)
-    with Load(service.url, {}, ledger, PACE) as load:
+    where = urlsplit(service.url)
+    with BackgroundLoad((where.hostname or "", where.port or 0), ledger, PROFILE) as load:
         load.during(kill)
     return load, ledger
 
 
-def outcomes(load: Load) -> Counter[str]:
+def outcomes(load: BackgroundLoad) -> Counter[str]:
     return Counter(f"{answer.path} {answer.outcome}" for answer in load.answers)
 
 
@@ -51,13 +53,13 @@ def test_a_primary_of_a_cluster_dies_and_its_replica_goes_on(bundles: Path, tmp_
             assert set(outcomes(load)) <= {"/label 200", "/label 503", "/rerank 200", "/rerank 200 degraded"}
             assert load.recovered_s() is not None, outcomes(load)
             assert nodes.owner(int(key_slot(b"videos"))) is not dying
-            before = [a for a in load.answers if a.good and a.sent_s < load.began_s]
+            before = [a for a in load.answers if a.good and a.sent_s < load.fault_start_s]
             count = ledger.check(http)
         assert count.acknowledged > 3 * len(before) / 2
-        assert count.doubled == 0
+        assert count.duplicates == 0
         # What the primary answered in its last moment and had not sent on; a whole second of it is far above.
-        assert count.lost <= 3 * PACE.rate / 2
-        others = sum(a.good for a in load.answers if load.began_s < a.sent_s < load.began_s + 1)
+        assert count.losses <= 3 * PROFILE.rate / 2
+        others = sum(a.good for a in load.answers if load.fault_start_s < a.sent_s < load.fault_start_s + 1)
         assert others > 0  # users of the other primaries are served meanwhile
 
 
@@ -80,7 +82,7 @@ def test_what_replicas_confirmed_survives_the_primary(
         assert guarded.primary is not first
         count = ledger.check(http)
     assert count.acknowledged > 0
-    assert (count.lost, count.doubled) == (0, 0)
+    assert (count.losses, count.duplicates) == (0, 0)
 
 
 @pytest.mark.parametrize("replicas", [0, 2])

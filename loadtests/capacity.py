@@ -1,0 +1,291 @@
+"""`python -m loadtests.capacity`: measured costs and an audience in, machines and the working out.
+
+Costs come from the committed reports, assumptions are options. Rates are a second, GiB are 2**30 bytes, and
+nothing is rounded but whole machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from loadtests.command import write_atomically
+from models.errors import BadInput
+
+FOLDER: Final = Path(__file__).parent
+TEMPLATE: Final = FOLDER / "capacity_template.md"
+DAY_S: Final = 86_400
+GIB: Final = 2**30
+
+
+def _assume(default: float, help: str, low: float = 0.0, high: float = math.inf) -> Any:
+    return field(default=default, metadata={"help": help, "range": (low, high)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assumptions:
+    """What cannot be measured here; every member is an option of the command."""
+
+    daily_users: float = _assume(300e6, "users a day", 1)
+    requests_per_user: float = _assume(
+        30.0, "slates a user and day: an hour of videos, two minutes a slate", 0.01
+    )
+    events_per_user: float = _assume(120.0, "exposures a user and day: an hour of half-minute videos", 0.01)
+    peak_factor: float = _assume(2.5, "peak over the daily mean: an evening of one region", 1)
+    known_share: float = _assume(2.5, "users kept for each daily user: those of 90 days of retention", 1)
+    history: int = _assume(100, "exposures of a user, one of the measured lengths; 100 is all that is kept")
+    window_days: float = _assume(2.0, "time for which event ids are known: up to two windows of a day", 0.01)
+    videos: float = _assume(10e6, "videos of the catalogue")
+    busy: float = _assume(0.6, "utilisation of anything at the peak; the rest is for bursts", 0.05, 1)
+    worker_cores: int = _assume(16, "cores of a machine, with a worker each", 1)
+    shard_gib: float = _assume(16.0, "memory of a shard: small enough to copy to a replica in minutes", 0.1)
+    shard_fill: float = _assume(0.6, "share of it for state; rewriting the file may copy the rest", 0.05, 1)
+    replicas: int = _assume(1, "replicas of each shard")
+    spare: float = _assume(0.25, "spare worker machines: one zone of five may be away")
+    slate_in_bytes: float = _assume(16_000.0, "a request: 200 candidates with duration, author and tag", 1)
+    slate_out_bytes: float = _assume(24_000.0, "its reply: 200 items with scores and objectives", 1)
+    event_bytes: float = _assume(200.0, "an event as JSON", 1)
+    disk_mb_per_s: float = _assume(200.0, "sustained writes of a shard's (network) disk", 1)
+    network_gbit_per_s: float = _assume(10.0, "network of a machine", 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one of each costs: bytes, or milliseconds of one processor.
+
+    Attributes:
+        user_bytes, packed_bytes: by exposures of a user: in the store, and as a slate reads them.
+        claim_bytes, claim_ms, claim_hashes: a known event id, its work in the store, and the number of
+            hashes that hold all ids, each on one shard.
+        left_bytes: an event that newer ones pushed out of its sequence and that is still known.
+        read_ms, write_ms: of the store, for a slate and for one event.
+        append_bytes: of the store's file, and of each replica's link, for one event.
+        worker_bytes: private memory of a worker.
+        video_bytes: in the catalogue's file, once a machine.
+        slate_ms, event_ms: of a worker; an event in a body of 100 of 100 users.
+        slates_per_s: of a worker with p99 under 10 ms; `None` where the load test found none.
+        origins: a line for each report.
+    """
+
+    user_bytes: dict[int, float]
+    packed_bytes: dict[int, float]
+    claim_bytes: float
+    claim_ms: float
+    claim_hashes: int
+    left_bytes: float
+    read_ms: float
+    write_ms: float
+    append_bytes: float
+    worker_bytes: float
+    video_bytes: float
+    slate_ms: float
+    event_ms: float
+    slates_per_s: float | None
+    origins: tuple[str, ...]
+
+
+def read_reports(folder: Path) -> Measured:
+    """Read memory.json, bench.json and, where it exists, load.json.
+
+    Raises:
+        BadInput: a report is missing or incomplete.
+    """
+    reports: dict[str, dict[str, Any]] = {}
+    for name in ("memory", "bench", "load"):
+        path = folder / f"{name}.json"
+        if name == "load" and not path.exists():
+            continue
+        try:
+            reports[name] = json.loads(path.read_text())
+        except (OSError, ValueError) as e:
+            raise BadInput(
+                f"{path} cannot be read ({e}). Make it with `python -m loadtests.{name}`."
+            ) from None
+    try:
+        store, catalogue = (reports["memory"]["figures"][name] for name in ("store", "catalogue"))
+        bench, load = reports["bench"]["figures"], reports.get("load", {"figures": {}})["figures"]
+        worker = next(row for row in catalogue["workers"] if row["workers"] == 1)
+        measured = Measured(
+            user_bytes={row["events"]: row["bytes_a_user"] for row in store["sequences"]},
+            packed_bytes={row["events"]: row["packed_bytes"] for row in store["sequences"]},
+            claim_bytes=store["claims"]["bytes_an_event"],
+            claim_ms=store["claims"]["claim_1_event_server_cpu_ms"],
+            claim_hashes=store["claims"]["hashes"],
+            left_bytes=store["left_the_sequence_bytes_an_event"],
+            read_ms=store["read_server_cpu_ms"],
+            write_ms=store["write_1_event_server_cpu_ms"],
+            append_bytes=store["write_1_event_aof_bytes"],
+            worker_bytes=(worker["rss_mib"] - worker["file_rss_mib"]) * 2**20,
+            video_bytes=catalogue["bytes_a_video"],
+            slate_ms=bench["rerank_200_candidates_50_events_ms"]["cpu_of_the_worker"],
+            event_ms=bench["label_100_events_of_100_users_ms"]["cpu_of_the_worker"] / 100,
+            slates_per_s=load.get("rerank 200", {}).get("capacity"),
+            origins=tuple(
+                f"`{name}.json`: `{report['command']}`, {report['date']}, commit `{report['commit']}`, "
+                f"{report['machine']}"
+                for name, report in reports.items()
+            ),
+        )
+    except (KeyError, TypeError, StopIteration) as e:
+        raise BadInput(
+            f"A report in {folder} has no {e}. Make them again, see loadtests/README.md."
+        ) from None
+    costs = {name: value for name, value in asdict(measured).items() if isinstance(value, float)}
+    if worthless := [name for name, value in costs.items() if value <= 0]:
+        raise BadInput(f"{folder}: {worthless[0]} is {costs[worthless[0]]}, which cannot be; measure again.")
+    return measured
+
+
+class Plan:
+    """The machines for an audience; attributes are rates at the peak, GiB, Gbit/s, and counts."""
+
+    def __init__(self, m: Measured, a: Assumptions) -> None:
+        """Raises:
+        BadInput: users of this history were not measured.
+        """
+        if a.history not in m.user_bytes:
+            lengths = ", ".join(map(str, m.user_bytes))
+            raise BadInput(f"--history {a.history} was not measured; there is {lengths}.")
+        self.mean_slates_per_s = a.daily_users * a.requests_per_user / DAY_S
+        self.mean_events_per_s = a.daily_users * a.events_per_user / DAY_S
+        self.slates_per_s = self.mean_slates_per_s * a.peak_factor
+        self.events_per_s = self.mean_events_per_s * a.peak_factor
+
+        by_cpu = a.busy * 1000 / m.slate_ms
+        self.worker_slates_per_s = by_cpu if m.slates_per_s is None else min(m.slates_per_s, by_cpu)
+        self.slate_workers = math.ceil(self.slates_per_s / self.worker_slates_per_s)
+        self.event_workers = math.ceil(self.events_per_s * m.event_ms / 1000 / a.busy)
+        self.workers = self.slate_workers + self.event_workers
+        self.worker_machines = math.ceil(self.workers / a.worker_cores * (1 + a.spare))
+        self.worker_machine_gib = (a.worker_cores * m.worker_bytes + a.videos * m.video_bytes) / GIB
+
+        self.users_gib = a.daily_users * a.known_share * m.user_bytes[a.history] / GIB
+        window_events = a.daily_users * a.events_per_user * a.window_days
+        self.claims_gib = window_events * m.claim_bytes / GIB
+        # Only a full sequence pushes events out.
+        self.left_gib = window_events * m.left_bytes / GIB if a.history == max(m.user_bytes) else 0.0
+        self.state_gib = self.users_gib + self.claims_gib + self.left_gib
+
+        append = self.events_per_s * m.append_bytes
+        client_bytes = self.slates_per_s * (a.slate_in_bytes + a.slate_out_bytes)
+        self.client_gbit = 8 * (client_bytes + self.events_per_s * a.event_bytes) / 1e9
+        self.store_gbit = 8 * self.slates_per_s * m.packed_bytes[a.history] / 1e9
+        self.replica_gbit = 8 * append * a.replicas / 1e9
+        self.machine_gbit = (self.client_gbit + self.store_gbit) / self.worker_machines
+
+        # What a shard has of each resource, and what all shards need together.
+        shard_gib, link_gbit = a.shard_gib * a.shard_fill, a.network_gbit_per_s * a.busy
+        store_cpu = (self.slates_per_s * m.read_ms + self.events_per_s * m.write_ms) / 1000
+        shares = {
+            "memory": self.state_gib / shard_gib,
+            "processor": store_cpu / a.busy,
+            "disk": append / (a.disk_mb_per_s * 1e6 * a.busy),
+            "network": (self.store_gbit + self.replica_gbit) / link_gbit,
+        }
+        self.shards_by = {name: math.ceil(share) for name, share in shares.items()}
+        self.decided_by = max(self.shards_by, key=lambda name: self.shards_by[name])
+        self.shards = self.shards_by[self.decided_by]
+        self.store_processes = self.shards * (1 + a.replicas)
+        self.store_gib = self.store_processes * a.shard_gib
+        self.append_mb_per_shard = append / self.shards / 1e6
+        self.append_tb_per_day = append / a.peak_factor * DAY_S / 1e12
+        self.disk_gib_per_shard = 3 * self.state_gib / self.shards
+
+        # Audience that one shard or machine carries, and that all of them carry, least first.
+        machine_link = (self.client_gbit + self.store_gbit) / link_gbit
+        per_machine = {"processor": self.workers * (1 + a.spare) / a.worker_cores, "network": machine_link}
+        limits = [(name, "shard", a.daily_users / share) for name, share in shares.items()]
+        limits += [(name, "worker machine", a.daily_users / share) for name, share in per_machine.items()]
+        self.limits = sorted(limits, key=lambda limit: limit[2])
+        hash_shares = {
+            "memory": self.claims_gib / m.claim_hashes / shard_gib,
+            "processor": self.events_per_s * m.claim_ms / 1000 / m.claim_hashes / a.busy,
+        }
+        self.hash_limits = {
+            name: a.daily_users / hash_shares[name]
+            for name in sorted(hash_shares, key=lambda name: -hash_shares[name])
+        }
+        self.hashes_needed = math.ceil(m.claim_hashes * max(hash_shares.values()))
+
+
+def render_page(command: str, m: Measured, a: Assumptions, p: Plan) -> str:
+    """Return the plan with its working as Markdown."""
+    name, owner, users = p.limits[0]
+    following, _, later_users = next(limit for limit in p.limits[1:] if limit[1] == owner)
+    hash_name, hash_users = next(iter(p.hash_limits.items()))
+    bottleneck = f"The first bottleneck is the {name} of a {owner}: one carries {users:,.0f} daily users."
+    if hash_users < a.daily_users:
+        bottleneck = (
+            f"The first bottleneck is the {hash_name} of one hash of event ids, at {hash_users:,.0f} daily "
+            "users, however many shards there are."
+        )
+    worker_rate = f"{a.busy:.0%} of 1000 ms / {m.slate_ms:.3g} ms (bench.json)"
+    if m.slates_per_s is not None:
+        worker_rate = (
+            f"the less of {m.slates_per_s:,.0f}/s with p99 under 10 ms (load.json) and {worker_rate}"
+        )
+    return TEMPLATE.read_text().format(
+        command=command,
+        m=m,
+        a=a,
+        p=p,
+        day_s=DAY_S,
+        millions=a.daily_users / 1e6,
+        spare_factor=1 + a.spare,
+        worker_mib=m.worker_bytes / 2**20,
+        user_bytes=m.user_bytes[a.history],
+        packed_bytes=m.packed_bytes[a.history],
+        origins="\n".join(f"* {origin}" for origin in m.origins),
+        replicas="with a replica each" if a.replicas == 1 else f"with {a.replicas} replicas each",
+        worker_rate=worker_rate,
+        bottleneck=bottleneck,
+        limits="\n".join(f"| {name} | {owner} | {users:,.0f} |" for name, owner, users in p.limits),
+        hash_limits="\n".join(f"| {name} | {users:,.0f} |" for name, users in p.hash_limits.items()),
+        resource=name,
+        owner=owner,
+        following=following,
+        headroom=later_users / users,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Plan for an audience, print the working, and name the bottleneck."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.capacity", description=main.__doc__)
+    options = {f"--{member.name.replace('_', '-')}": member for member in fields(Assumptions)}
+    for option, member in options.items():
+        text = f"{member.metadata['help']} (default: {member.default:g})"
+        parser.add_argument(option, type=type(member.default), default=member.default, help=text)
+    parser.add_argument("--reports", type=Path, default=FOLDER, help="folder of the reports")
+    parser.add_argument("--out", type=Path, help="the page; CAPACITY.md for the defaults, else not written")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON instead of the page")
+    given = vars(parser.parse_args(arguments))
+    values = {member.name: given[member.name] for member in options.values()}
+    for option, member in options.items():
+        low, high = member.metadata["range"]
+        if not low <= values[member.name] <= high:
+            parser.error(f"{option} must be from {low:g} to {high:g}.")
+    assumptions = Assumptions(**values)
+    try:
+        measured = read_reports(given["reports"])
+        plan = Plan(measured, assumptions)
+    except BadInput as e:
+        parser.error(str(e))
+    changed = [f" {o} {values[m.name]:g}" for o, m in options.items() if values[m.name] != m.default]
+    page = render_page("python -m loadtests.capacity" + "".join(changed), measured, assumptions, plan)
+    out = given["out"] or (FOLDER / "CAPACITY.md" if not changed and given["reports"] == FOLDER else None)
+    if out is not None:
+        write_atomically(out, page)
+    if given["json"]:
+        report = {"assumed": asdict(assumptions), "measured": asdict(measured), "plan": vars(plan)}
+        page = json.dumps(report, indent=2) + "\n"
+    sys.stdout.write(page)
+
+
+if __name__ == "__main__":
+    main()

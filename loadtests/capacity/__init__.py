@@ -1,1 +1,0 @@
-"""From measured figures to the machines that an audience needs, step by step."""

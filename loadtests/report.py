@@ -1,0 +1,321 @@
+"""`python -m loadtests.report FILE... [--readme README]`: reports as Markdown, by one renderer.
+
+Every figure comes from the JSON file, so a committed report is rendered again without measuring anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from loadtests.command import check_folder, make_app, write_atomically
+from models.errors import BadInput
+
+Report = Mapping[str, Any]
+
+REELRANK: Final = "reelrank"
+EVERY_SECOND: Final = "kills, fsync every second"
+"""The one fault drill that may lose acknowledged events."""
+BENCH_ROWS: Final = {
+    "POST /rerank, 200 candidates, 50 events of history": "rerank_200_candidates_50_events_ms",
+    "the bare ranker graph on the same arrays": "bare_ranker_call_ms",
+    "POST /label, 1 event": "label_1_event_ms",
+    "POST /label, 100 events of 1 user": "label_100_events_of_1_user_ms",
+    "POST /label, 100 events of 100 users": "label_100_events_of_100_users_ms",
+}
+BENCH_STEPS: Final = (
+    ("/rerank", "rerank_200_candidates_50_events_ms", "rerank_steps_ms"),
+    ("/label of 100 users", "label_100_events_of_100_users_ms", "label_100_events_of_100_users_steps_ms"),
+)
+LOAD_COLUMNS: Final = (
+    *("scenario", "max/s", "capacity/s (p99 < 10 ms)", "at half: p50 ms", "p99 ms", "p99.9 ms", "errors", ""),
+)
+LOAD_NOTES: Final = {
+    "events_per_s": "{events_per_s:,.0f} events/s",
+    "over_bare_ms": "one connection {one_connection_ms:.2f} ms, bare graph {bare_call_ms:.2f} ms",
+    "unfinished": "{unfinished:.0f} unfinished",
+    "first_users_share": "{first_users_share:.0%} from one user",
+    "failed": "{failed:.0f} failed, p99 {p99_ratio}x of a quiet run",
+    "different": "{different:,} requests",
+}
+PEER_COLUMNS: Final = {
+    "rate": ("requests/s", ".0f"),
+    "cpu_ms": ("CPU ms/request", ".2f"),
+    "p50_ms": ("p50 ms", ".2f"),
+    "p99_ms": ("p99 ms", ".2f"),
+    "memory_mib": ("memory MiB", ".0f"),
+}
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table without a newline at its end."""
+    lines = [
+        f"| {' | '.join(str(cell) for cell in cells)} |".replace("|  |", "| |") for cells in (header, *rows)
+    ]
+    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
+
+
+def render_origin(report: Report) -> str:
+    """Return command, date, commit and machine of a report."""
+    bundle = report.get("bundle") or report.get("figures", {}).get("bundle")
+    parts = [f"`{report['command']}`", report["date"], f"commit `{report['commit'][:7]}`"]
+    return ", ".join([*parts, *([f"bundle `{bundle}`"] if bundle else []), report["machine"]])
+
+
+def render_bench(report: Report) -> str:
+    """Return the table of `loadtests.bench`."""
+    figures = report["figures"]
+    rows = [(title, *(f"{figures[key][q]:.2f}" for q in ("p50", "p99"))) for title, key in BENCH_ROWS.items()]
+    lines = []
+    for path, stages in (
+        ("/rerank", "rerank_stages_ms"),
+        ("/label of 100 users", "label_100_users_stages_ms"),
+    ):
+        if ms := figures.get(stages):
+            each = ", ".join(f"{name} {took:.2f}" for name, took in ms.items())
+            lines.append(f"Stages of {path} by its `Server-Timing`, ms: {each}.")
+    for path, request, steps in BENCH_STEPS:
+        if ms := figures.get(steps):  # of older reports
+            total = figures[request]["p50"]
+            each = ", ".join(f"{name} {took:.2f} ({took / total:.0%})" for name, took in ms.items())
+            rest = total - sum(ms.values())
+            lines.append(
+                f"Steps of {path} in a loop of their own, ms: {each}; the rest (HTTP, waiting, metrics) "
+                f"{rest:.2f} ({rest / total:.0%})."
+            )
+    lines.append(
+        f"Ready {figures['start_to_ready_s']:.2f} s after start; worker RSS {figures['rss_mib']:.0f} MiB."
+    )
+    table = markdown_table(("ms", "p50", "p99"), rows)
+    return f"{render_origin(report)}.\n\n{table}\n\n" + "\n".join(lines) + "\n"
+
+
+def render_load(report: Report) -> str:
+    """Return the tables of `loadtests.load`."""
+    figures, jitter = report["figures"], report["stalls"]
+    share = report["others_share"]
+    other_load = "" if share is None else f", other programs took {share:.0%} of the cores"
+    parts = [
+        f"{render_origin(report)}; {report['seconds']:.0f} s{other_load}. Scheduler jitter of the idle host: "
+        f"cores stood still {jitter['share']:.1%} of the time, {jitter['longest_ms']:.0f} ms at most."
+    ]
+    rows = [_load_row(name, row) for name, row in figures.items() if "half" in row and "twice" not in row]
+    parts += [markdown_table(LOAD_COLUMNS, rows)] if rows else []
+    for overload in (row for row in figures.values() if "twice" in row):
+        twice = overload["twice"]
+        p50, p99 = (f"{twice['ms'][q]:.1f}" if twice["ms"] else "-" for q in ("p50", "p99"))
+        parts.append(
+            f"At {overload['times_most']:g} times the maximum throughput ({overload['most']:,.0f}/s): "
+            f"goodput {twice['goodput']:,.0f}/s ({overload['goodput_share']:.0%}); replies "
+            f"{_counts(twice['statuses'])}; latency of the 200s p50 {p50}, p99 {p99} ms; driver lateness p99 "
+            f"{twice['driver_late_ms']:.1f} ms."
+        )
+    if (start := figures.get("start")) is not None:
+        parts.append(
+            f"Ready {start['ready_s']:.2f} s after start (median of {start['starts']}); the first request "
+            f"takes {start['first_ms']:.1f} ms, the next ones {start['later_ms']:.1f} ms."
+        )
+    if report["budgets"]:
+        verdicts = [_verdict_row(verdict) for verdict in report["budgets"]]
+        parts.append(markdown_table(("budget", "bound", "measured", ""), verdicts))
+    return "\n\n".join(parts) + "\n"
+
+
+def _load_row(name: str, row: Report) -> list[str]:
+    half = row["half"]
+    capacity = row.get("capacity", "")
+    notes = (text.format(**row) for key, text in LOAD_NOTES.items() if key in row)
+    return [
+        name,
+        f"{row['most']:,.0f}",
+        "none" if capacity is None else f"{capacity:,.0f}" if capacity else "",
+        *(f"{half['ms'][q]:.1f}" if half["ms"] else "-" for q in ("p50", "p99", "p99.9")),
+        f"{half['errors']:.2%}",
+        "; ".join(notes),
+    ]
+
+
+def _verdict_row(verdict: Report) -> list[str]:
+    measured = "-" if verdict["found"] is None else f"{verdict['found']:,g}"
+    result = "met" if verdict["met"] else f"**missed by {verdict['missed_by']}**"
+    return [verdict["title"], verdict["bound"], measured, result]
+
+
+def render_faults(report: Report) -> str:
+    """Return the table of `loadtests.faults`."""
+    rows = report["rows"]
+    sums = {
+        name: sum(row["events"][name] for row in rows) for name in ("acknowledged", "losses", "duplicates")
+    }
+    tolerated = sum(row["events"]["losses"] for row in rows if row["name"] == EVERY_SECOND)
+    everysec = f", and {tolerated} lost within the second that `everysec` may lose" if tolerated else ""
+    summary = (
+        f"{render_origin(report)}: {len(rows)} fault drills, "
+        f"{sum(row['requests'] for row in rows):,} requests, {sums['acknowledged']:,} acknowledged "
+        f"events, **{sums['losses'] - tolerated} lost, {sums['duplicates']} duplicated**{everysec}."
+    )
+    cells = [
+        (
+            row["name"],
+            row["requests"],
+            _counts(row["answers"]),
+            *(_spread(row[key]) for key in ("label_ms", "rerank_ms")),
+            "never" if row["recovered_s"] is None else f"{row['recovered_s']:.2f}",
+            *(row["events"][name] for name in ("acknowledged", "losses", "duplicates")),
+            _counts(row["notes"]),
+        )
+        for row in rows
+    ]
+    header = "fault|requests|replies|/label ms|/rerank ms|recovery s|acknowledged events|lost|duplicated|"
+    return f"{summary}\n\n{markdown_table(header.split('|'), cells)}\n"
+
+
+def render_fuzz(report: Report) -> str:
+    """Return one sentence on `make fuzz`."""
+    parts = (report["from_the_description"], report["broken"])
+    return (
+        f"{render_origin(report)}: {report['cases']:,} cases, "
+        f"{sum(part['failures'] for part in parts)} failures, "
+        f"{sum(part['statuses'].get('500', 0) for part in parts)} replies 500.\n"
+    )
+
+
+def render_soak(report: Report) -> str:
+    """Return one sentence on `loadtests.soak`."""
+    figures = report["figures"]
+    rss = figures["rss_mib"]
+    return (
+        f"{render_origin(report)}: {figures['requests']:,} requests at {figures['rate']:.0f}/s, replies "
+        f"{_counts(figures['statuses'])}; worker RSS {rss['start']:.0f} to {rss['end']:.0f} MiB, slope "
+        f"{figures['rss_slope_mib_per_h']:+.1f} MiB/h; p50 of /rerank drifts by "
+        f"{figures['rerank_p50_drift']:+.1%}.\n"
+    )
+
+
+def render_peers(report: Report) -> str:
+    """Return the tables of `loadtests.peers`."""
+    request = report["request"]
+    parts = [
+        f"{render_origin(report)}: {request['candidates']} candidates, {request['events']} events of "
+        f"history, {report['connections']} connections, {report['rounds']} rounds of "
+        f"{report['seconds']:g} s each."
+    ]
+    for run in report["runs"]:
+        workers = f"{run['workers']} worker{'s' * (run['workers'] > 1)} each"
+        rows = []
+        for name, figures in run["servers"].items():
+            title = name if name == REELRANK else f"{name} {report['versions'][name]}"
+            cells = [_number(figures[key], form) for key, (_, form) in PEER_COLUMNS.items()]
+            rows.append([title, *cells])
+        for name, ratios in run["ratios"].items():
+            rows.append([f"{REELRANK} / {name}", *(_number(ratios[key], ".2f", "x") for key in PEER_COLUMNS)])
+        best, per_cpu = run["better"], {name: r["cpu_ms"] for name, r in run["ratios"].items() if r["cpu_ms"]}
+        cpu = ""
+        if per_cpu:
+            leanest = max(per_cpu, key=lambda name: per_cpu[name])
+            cpu = f", and {1 / per_cpu[leanest]:.2f} times those of {leanest} per CPU second"
+        parts += [
+            markdown_table((workers, *(title for title, _ in PEER_COLUMNS.values())), rows),
+            f"Latencies at {run['asked_rate']:.0f} requests/s for all. {REELRANK} serves "
+            f"**{best['ratio']:.2f} times** the requests of the faster peer, {best['name']}{cpu}.",
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def render_deployment(report: Report) -> str:
+    """Return the table of `loadtests.topology`."""
+    summary = (
+        f"{render_origin(report)}; {report['engine']}; {report['seconds'] / 60:.1f} minutes. Base images: "
+        f"{report['base_images']}."
+    )
+    rows = [(step["name"], _counts(step["found"], "; "), f"{step['took_s']:.0f}") for step in report["steps"]]
+    return f"{summary}\n\n{markdown_table(('', 'what was found', 's'), rows)}\n"
+
+
+def render_deployment_capacity(report: Report) -> str:
+    """Return one paragraph on what the topology held and carried."""
+    figures = next(step["found"] for step in report["steps"] if step["name"] == "capacity")
+    return (
+        f"Measured by the run above: a user with 30 exposures takes {figures['bytes_a_user']:,} bytes of the "
+        "store, records of what was sent within the last day included, so "
+        f"{figures['users_a_gib']:,} such users fit a GiB; a replica held {figures['replica_mib']} MiB; two "
+        f"replicas with the store's disk, the proxy and the client on the same {figures['cores']} cores took "
+        f"{figures['events_a_second']:,} events a second in requests of ten.\n"
+    )
+
+
+RENDERERS: Final[dict[str, Callable[[Report], str]]] = {
+    "bench": render_bench,
+    "load": render_load,
+    "faults": render_faults,
+    "fuzz": render_fuzz,
+    "soak": render_soak,
+    "peers": render_peers,
+    "deployment": render_deployment,
+}
+"""By the name of the report's file and of its block in a README: `<!-- bench -->`."""
+
+
+def replace_block(text: str, name: str, block: str) -> str:
+    """Return a page with another block between `<!-- name -->` and `<!-- /name -->`.
+
+    Raises:
+        BadInput: the page has no such marks.
+    """
+    pattern = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
+    page, count = pattern.subn(lambda _: block, text, count=1)
+    if not count:
+        raise BadInput(f"no lines <!-- {name} --> and <!-- /{name} --> to put the table between.")
+    return page
+
+
+def main(
+    files: Annotated[list[Path], typer.Argument(help="Reports, each under its own name, e.g. bench.json.")],
+    readme: Annotated[Path | None, typer.Option(help="Replace the blocks of this page.")] = None,
+) -> None:
+    """Print reports as Markdown, or write them into a page."""
+    check_folder(readme)
+    for file in files:
+        if file.stem not in RENDERERS:
+            raise BadInput(f"{file} is no report; there is {', '.join(RENDERERS)}.")
+        block = RENDERERS[file.stem](json.loads(file.read_text()))
+        if readme is None:
+            sys.stdout.write(block)
+        else:
+            write_atomically(readme, replace_block(readme.read_text(), file.stem, block))
+
+
+def _counts(values: Mapping[str, Any], separator: str = ", ") -> str:
+    """Return `200: 40, 503: 3`; nested objects are flattened."""
+    parts = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            value = _spread(value) if set(value) == {"p50", "p99", "max"} else _counts(value, separator)
+        elif isinstance(value, bool):
+            value = "yes" if value else "no"
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
+        elif isinstance(value, int):
+            value = f"{value:,}"
+        parts.append(f"{name.replace('_', ' ')}: {value}")
+    return separator.join(parts)
+
+
+def _spread(ms: Mapping[str, float]) -> str:
+    return " / ".join(f"{ms[name]:.0f}" for name in ("p50", "p99", "max")) if ms else "-"
+
+
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    return "-" if value is None else f"{value:{form}}{unit}"
+
+
+app = make_app("report", main)
+
+if __name__ == "__main__":
+    app()
