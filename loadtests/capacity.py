@@ -57,37 +57,23 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one of each costs: bytes, or milliseconds of one processor.
+    """What one of each costs: bytes, or milliseconds of one processor."""
 
-    Attributes:
-        user_bytes, packed_bytes: by exposures of a user: in the store, and as a slate reads them.
-        claim_bytes, claim_ms, claim_hashes: a known event id, its work in the store, and the number of
-            hashes that hold all ids, each on one shard.
-        left_bytes: an event that newer ones pushed out of its sequence and that is still known.
-        read_ms, write_ms: of the store, for a slate and for one event.
-        append_bytes: of the store's file, and of each replica's link, for one event.
-        worker_bytes: private memory of a worker.
-        video_bytes: in the catalogue's file, once a machine.
-        slate_ms, event_ms: of a worker; an event in a body of 100 of 100 users.
-        slates_per_s: of a worker with p99 under 10 ms; `None` where the load test found none.
-        origins: a line for each report.
-    """
-
-    user_bytes: dict[int, float]
-    packed_bytes: dict[int, float]
-    claim_bytes: float
-    claim_ms: float
-    claim_hashes: int
-    left_bytes: float
-    read_ms: float
-    write_ms: float
-    append_bytes: float
-    worker_bytes: float
-    video_bytes: float
-    slate_ms: float
-    event_ms: float
-    slates_per_s: float | None
-    origins: tuple[str, ...]
+    user_bytes: dict[int, float]  # in the store, by exposures of the user
+    packed_bytes: dict[int, float]  # that a slate reads, by exposures of the user
+    claim_bytes: float  # of a known event id
+    claim_ms: float  # of the store, for one event id
+    claim_hashes: int  # that hold all event ids, each on one shard
+    left_bytes: float  # of a known event that newer ones pushed out of its sequence
+    read_ms: float  # of the store, for a slate
+    write_ms: float  # of the store, for one event
+    append_bytes: float  # of the store's file and of each replica's link, for one event
+    worker_bytes: float  # private memory of a worker
+    video_bytes: float  # in the catalogue's file, once a machine
+    slate_ms: float  # of a worker
+    event_ms: float  # of a worker, in a body of 100 events of 100 users
+    slates_per_s: float | None  # of a worker with p99 under 10 ms; `None` where the load test found none
+    origins: tuple[str, ...]  # a line for each report
 
 
 def read_reports(folder: Path) -> Measured:

@@ -23,21 +23,13 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of one request; times by `perf_counter`.
+    """What came of one request; times by `perf_counter`."""
 
-    Attributes:
-        status: `NO_REPLY` without a reply.
-        error: then `refused` (no listener), `broken` (connection ended) or `timed out`; else empty.
-        sent_s: when the request was written.
-        received_s: when the last byte of the reply arrived, or when it was clear that none would come.
-        headers: names in lower case.
-    """
-
-    status: int
-    error: str
+    status: int  # `NO_REPLY` without a reply
+    error: str  # then `refused` (no listener), `broken` (connection ended) or `timed out`; else empty
     sent_s: float
-    received_s: float
-    headers: dict[bytes, bytes]
+    received_s: float  # the last byte, or when it was clear that none would come
+    headers: dict[bytes, bytes]  # names in lower case
     body: bytes
 
 

@@ -1,15 +1,14 @@
 """Scheduler jitter of this host: how long a core stands still with nothing to do (steal time, hyper-threads).
 
-No service on the host can answer sooner. One process per core reads the clock in a loop and records the gaps.
+No service on the host can answer sooner. One process a core reads the clock in a loop and records the gaps.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from time import perf_counter
 from typing import Final
 
@@ -19,13 +18,11 @@ MIN_GAP_S: Final = 0.5e-3
 
 def measure_jitter(seconds: float) -> dict[str, float]:
     """Return `share` of the time in which a core stood still, and `longest_ms`, over all cores at once."""
-    command = [sys.executable, __file__, str(seconds)]
-    watchers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(os.cpu_count() or 1)]
-    cores = [json.loads(watcher.communicate()[0]) for watcher in watchers]
-    return {
-        "share": round(sum(core["share"] for core in cores) / len(cores), 4),
-        "longest_ms": max(core["longest_ms"] for core in cores),
-    }
+    count = os.cpu_count() or 1
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        cores = list(pool.map(watch_clock, [seconds] * count))
+    share = round(sum(core["share"] for core in cores) / count, 4)
+    return {"share": share, "longest_ms": max(core["longest_ms"] for core in cores)}
 
 
 def watch_clock(seconds: float, clock: Callable[[], float] = perf_counter) -> dict[str, float]:
@@ -39,7 +36,3 @@ def watch_clock(seconds: float, clock: Callable[[], float] = perf_counter) -> di
             stalled_s += gap_s
             longest_s = max(longest_s, gap_s)
     return {"share": stalled_s / (last_s - start_s), "longest_ms": round(longest_s * 1e3, 1)}
-
-
-if __name__ == "__main__":
-    print(json.dumps(watch_clock(float(sys.argv[1]))))

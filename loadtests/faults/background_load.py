@@ -30,30 +30,18 @@ JOIN_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class FaultProfile:
-    """How long and how much.
+    """How long and how much."""
 
-    Attributes:
-        rate: requests a second, /label and /rerank in turn.
-        before_s: load before the fault.
-        fault_s: duration of the fault.
-        bad_clients_s: how long misbehaving clients go on.
-        quiet_s: time without a bad answer that counts as recovery.
-        limit_s: to wait for that.
-        bad_clients: misbehaving clients at once.
-        repetitions: of what is quick.
-        kills, events: of the durability drills; at least so many events are acknowledged.
-    """
-
-    rate: float = 60
-    before_s: float = 1.0
+    rate: float = 60  # requests a second, /label and /rerank in turn
+    before_s: float = 1.0  # load before the fault
     fault_s: float = 4.0
-    bad_clients_s: float = 40.0
-    quiet_s: float = 2.0
-    limit_s: float = 20.0
-    bad_clients: int = 100
-    repetitions: int = 10
+    bad_clients_s: float = 40.0  # how long misbehaving clients go on
+    quiet_s: float = 2.0  # without a bad answer: recovered
+    limit_s: float = 20.0  # to wait for that
+    bad_clients: int = 100  # at once
+    repetitions: int = 10  # of what is quick
     kills: int = 10
-    events: int = 100_000
+    events: int = 100_000  # acknowledged at least in the durability drills
 
 
 FULL: Final = FaultProfile()
@@ -62,25 +50,15 @@ FAST: Final = FaultProfile(50, 0.2, 0.5, 0.6, 0.3, 15.0, 20, 1, 3, 1_500)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one request, retries included.
-
-    Attributes:
-        path: of the request.
-        sent_s: by `time.monotonic`.
-        took_s: until the last byte, or until it was clear that no reply would come.
-        outcome: the status, `200 degraded`, or without a reply `refused`, `broken` or `timed out`.
-        reply: the decoded body of a 200.
-        tries: how often it was sent.
-        error: the beginning of another body.
-    """
+    """What came of one request, retries included; times by `time.monotonic`."""
 
     path: str
     sent_s: float
-    took_s: float
-    outcome: str
-    reply: dict[str, Any]
+    took_s: float  # until the last byte, or until it was clear that no reply would come
+    outcome: str  # the status, `200 degraded`, or without a reply `refused`, `broken` or `timed out`
+    reply: dict[str, Any]  # of a 200
     tries: int = 1
-    error: str = ""
+    error: str = ""  # the beginning of another body
 
     @property
     def good(self) -> bool:
@@ -94,26 +72,15 @@ class BackgroundLoad:
 
     A batch that is not acknowledged is sent again later with the same ids, in place of a new one, so the rate
     does not depend on the answers.
-
-    Attributes:
-        address: of the service.
-        ledger: of the events.
-        profile: rate and durations.
-        headers: of every request.
-        senders: so many closed loops of labels, instead of the open loop.
-        events: of one body.
-        retries: of a request that got no reply, or 429, 502, 503 or 504.
-        answers: so far.
-        fault_start_s, fault_end_s: by `time.monotonic`.
     """
 
     address: Address
     ledger: Ledger
     profile: FaultProfile
     headers: Mapping[str, str] = field(default_factory=dict)
-    senders: int = 0
-    events: int = 3
-    retries: int = 0
+    senders: int = 0  # so many closed loops of labels, instead of the open loop
+    events: int = 3  # of one body
+    retries: int = 0  # of a request that got no reply, or 429, 502, 503 or 504
     answers: list[Answer] = field(default_factory=list)
     fault_start_s: float = 0.0
     fault_end_s: float = 0.0

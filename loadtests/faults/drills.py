@@ -42,28 +42,17 @@ _numbers: Final = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class DrillResult:
-    """What a drill found.
-
-    Attributes:
-        name: of the drill.
-        requests: before, during and after the fault.
-        answers: their number by outcome.
-        label_ms, rerank_ms: p50, p99 and max of the requests sent during the fault.
-        recovered_s: see `BackgroundLoad.recovered_s`.
-        events: what became of them.
-        tracebacks: in the service's log.
-        notes: further figures of the drill; a `False` is a failure.
-    """
+    """What a drill found."""
 
     name: str
-    requests: int
-    answers: dict[str, int]
-    label_ms: dict[str, float]
+    requests: int  # before, during and after the fault
+    answers: dict[str, int]  # their number by outcome
+    label_ms: dict[str, float]  # p50, p99 and max of the requests sent during the fault
     rerank_ms: dict[str, float]
     recovered_s: float | None
     events: Count
-    tracebacks: int
-    notes: dict[str, Any]
+    tracebacks: int  # in the service's log
+    notes: dict[str, Any]  # further figures of the drill; a `False` is a failure
 
     def failures(self) -> list[str]:
         """Return what must not happen, in words; empty if nothing did.
@@ -85,12 +74,7 @@ class DrillResult:
 
 @dataclass
 class DrillContext:
-    """What a drill gets.
-
-    Attributes:
-        env: a service to break, as it was before the drill.
-        profile: rates and durations.
-    """
+    """A service to break, left as it was, and the rates and durations of the drill."""
 
     env: Environment
     profile: FaultProfile

@@ -28,19 +28,12 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What became of the events.
-
-    Attributes:
-        sent: different ones.
-        acknowledged: those that a reply listed as labelled.
-        losses: acknowledged, and not stored as they were sent.
-        duplicates: stored more than once after all were sent again, or then accepted as new.
-    """
+    """What became of the events."""
 
     sent: int
-    acknowledged: int
-    losses: int
-    duplicates: int
+    acknowledged: int  # listed as labelled in a reply
+    losses: int  # acknowledged, and not stored as they were sent
+    duplicates: int  # stored more than once after all were sent again, or then accepted as new
 
 
 @dataclass

@@ -15,19 +15,11 @@ FILE: Final = Path(__file__).parents[1] / "budgets.toml"
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A bound of one figure.
-
-    Attributes:
-        title: for the table.
-        scenario: its name.
-        figure: of that scenario's figures, steps into objects by dots.
-        at_least: the bound, if more is better.
-        at_most: the bound, if less is better; exactly one of the two.
-    """
+    """A bound of one figure: exactly one of `at_least` and `at_most`."""
 
     title: str
     scenario: str
-    figure: str
+    figure: str  # of the scenario's figures, steps into objects by dots
     at_least: float | None = None
     at_most: float | None = None
 

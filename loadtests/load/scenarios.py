@@ -52,8 +52,8 @@ STREAM_LINES: Final = 500
 LABEL_OVERHEAD: Final = 10
 """Cost of a label request besides its events, in events: bounds the number of bodies to prepare."""
 STORE_DELAY_S: Final = 0.005
-FIRST_AGAINST: Final = 100
-"""Requests after the first one that it is compared with."""
+LATER: Final = 100
+"""Requests that the first one is compared with."""
 INTERLEAVED: Final = 20
 """Requests, then as many bare graph calls, in turn: other load on the host affects both alike."""
 
@@ -68,46 +68,23 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class LoadProfile:
-    """How much of everything.
+    """How much of everything."""
 
-    Attributes:
-        users: each with a history.
-        seconds: of one run at one rate.
-        saturate_s: of a closed loop.
-        slates: different ones that a scenario sends.
-        trials: of a capacity search, at most.
-        trial_s: of one of them.
-        rounds: of interleaved requests and bare graph calls.
-        starts: of the program.
-        events_per_s: more than the service can label, so that no event is sent twice.
-        deadline_ms: `REELRANK_DEADLINE_MS`.
-    """
-
-    users: int = 200
-    seconds: float = 6.0
-    saturate_s: float = 3.0
-    slates: int = 1_500
-    trials: int = 9
+    users: int = 200  # each with a history
+    seconds: float = 6.0  # of one run at one rate
+    saturate_s: float = 3.0  # of a closed loop
+    slates: int = 1_500  # different ones that a scenario sends
+    trials: int = 9  # of a capacity search, at most
     trial_s: float = 3.0
-    rounds: int = 25
-    starts: int = 5
-    events_per_s: int = 60_000
+    rounds: int = 25  # of interleaved requests and bare graph calls
+    starts: int = 5  # of the program
+    events_per_s: int = 60_000  # more than the service can label, so that no event is sent twice
     deadline_ms: float = 200.0
 
 
 FULL: Final = LoadProfile()
-SMOKE: Final = LoadProfile(
-    users=5,
-    seconds=0.4,
-    saturate_s=0.2,
-    slates=12,
-    trials=2,
-    trial_s=0.2,
-    rounds=1,
-    starts=1,
-    events_per_s=2_000,
-    deadline_ms=10_000.0,  # nothing is measured, and it has to run on a busy host
-)
+# Nothing is measured, and it has to run on a busy host.
+SMOKE: Final = LoadProfile(5, 0.4, 0.2, 12, 2, 0.2, 1, 1, 2_000, deadline_ms=10_000.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +162,7 @@ def measure_start(version: Path, profile: LoadProfile) -> Figures:
     """
     ready_s, first_s, later_s = [], [], []
     videos = list(Bundle.load(version).vocabulary.id_to_index("video_id"))
-    slates = Traffic(SEED, profile.users, videos).slates(FIRST_AGAINST + 1, 200)
+    slates = Traffic(SEED, profile.users, videos).slates(LATER + 1, 200)
     requests = [with_calm_deadline(slate) for slate in slates]
     for start in range(profile.starts + 1):
         with tempfile.TemporaryDirectory(prefix="load-") as data:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -42,44 +42,40 @@ def main(
     `DOCKER_BASE` names a program that makes base images of Debian packages where no registry can be reached;
     `WHEELS` a folder with torch's wheel. Exit code 1 if anything is not as it has to be.
     """
-    start_s, since = time.monotonic(), time.time()
-    steps: list[dict[str, Any]] = []
+    start_s, since, steps = time.monotonic(), time.time(), list[dict[str, Any]]()
     base_program = os.environ.get("DOCKER_BASE") or None
     try:
-        run_steps(steps, base_program, only, since, keep=keep, training=training)
+        variables = build_images(steps, base_program, training=training)
+        with Topology(variables, grafana=not base_program, keep=keep) as topology:
+            for name, drill in DRILLS.items():
+                if only in name or name == "started":
+                    run_step(steps, name, partial(drill, topology))
+            if not only:
+                run_step(steps, "seen by Prometheus", partial(check_monitoring, topology, since))
     except StepFailed as e:
         log_progress("topology", str(e))
         sys.exit(1)
     complete = not only and training
-    report = write_report(
-        "make docker-test",
-        {
-            "engine": _engine_version(),
-            "base_images": "Debian's packages, without Grafana" if base_program else "official ones",
-            "seconds": round(time.monotonic() - start_s),
-            "steps": steps,
-            "commands": readme_commands(),
-        },
-        json_file if complete else None,
-    )
+    report = {
+        "engine": _engine_version(),
+        "base_images": "Debian's packages, without Grafana" if base_program else "official ones",
+        "seconds": round(time.monotonic() - start_s),
+        "steps": steps,
+        "commands": readme_commands(),
+    }
+    report = write_report("make docker-test", report, json_file if complete else None)
     print(render_deployment(report))
     if write and complete:
         write_atomically(README, update_readme(README.read_text(), report))
 
 
-def run_steps(
-    steps: list[dict[str, Any]],
-    base_program: str | None,
-    only: str,
-    since: float,
-    *,
-    keep: bool,
-    training: bool,
-) -> None:
-    """Run everything, and add what was found to `steps`.
+def build_images(
+    steps: list[dict[str, Any]], base_program: str | None, *, training: bool
+) -> Mapping[str, str]:
+    """Build and inspect the images; return the variables of compose.yaml that name other ones.
 
     Raises:
-        StepFailed: anything is not as it has to be.
+        StepFailed: an image is not as it has to be.
     """
     if base_program:
         images.make_base_image(base_program, images.PYTHON, images.PYTHON_PACKAGES)
@@ -88,16 +84,10 @@ def run_steps(
     revision = run_metadata("")["commit"]
     with ThreadPoolExecutor(1) as background:  # mostly downloads, as the builds are
         substitute = background.submit(images.make_substitute, base_program) if base_program else None
-        _run_step(steps, "image of the service", partial(_build_service, revision))
+        run_step(steps, "image of the service", partial(_build_service, revision))
         if training:
-            _run_step(steps, "image of training", partial(_build_training, revision))
-    variables = substitute.result() if substitute else {}
-    with Topology(variables, grafana=not base_program, keep=keep) as topology:
-        for name, drill in DRILLS.items():
-            if only in name or name == "started":
-                _run_step(steps, name, partial(drill, topology))
-        if not only:
-            _run_step(steps, "seen by Prometheus", partial(check_monitoring, topology, since))
+            run_step(steps, "image of training", partial(_build_training, revision))
+    return substitute.result() if substitute else {}
 
 
 def update_readme(text: str, report: dict[str, Any]) -> str:
@@ -106,7 +96,12 @@ def update_readme(text: str, report: dict[str, Any]) -> str:
     return replace_block(text, "capacity", render_deployment_capacity(report))
 
 
-def _run_step(steps: list[dict[str, Any]], name: str, step: Callable[[], dict[str, Any]]) -> None:
+def run_step(steps: list[dict[str, Any]], name: str, step: Callable[[], dict[str, Any]]) -> None:
+    """Run a step, again where the host was too busy for it, and append what it found.
+
+    Raises:
+        StepFailed: the step failed.
+    """
     log_progress("topology", name)
     start_s = time.monotonic()
     for attempt in range(1, ATTEMPTS + 1):
@@ -119,8 +114,7 @@ def _run_step(steps: list[dict[str, Any]], name: str, step: Callable[[], dict[st
                 raise
         except (StepFailed, TimeoutError, httpx2.HTTPError) as e:
             raise StepFailed(f"{name}: {e}") from e
-    if attempt > 1:
-        figures["attempts"] = attempt
+    figures |= {"attempts": attempt} if attempt > 1 else {}
     steps.append({"name": name, "found": figures, "took_s": round(time.monotonic() - start_s, 1)})
     log_progress("topology", f"  {json.dumps(figures)}")
 

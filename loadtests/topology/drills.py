@@ -22,6 +22,7 @@ from loadtests.topology.compose import DEADLINE_MS, WAIT_S, Topology, readme_com
 from loadtests.topology.images import HostTooBusy, StepFailed, docker
 
 REPLICAS: Final = ("service-a", "service-b")
+PUBLISHED: Final = ("proxy", "prometheus", "grafana")
 STREAM_ENTRIES: Final = 200
 """One of them is no event."""
 USERS: Final = 200
@@ -95,14 +96,10 @@ def check_hardening(topology: Topology) -> Figures:
         require(container["HostConfig"]["ReadonlyRootfs"], f"{part} can write to its root")
         require(container["HostConfig"]["CapDrop"] == ["ALL"], f"{part} has capabilities")
         published = any(container["NetworkSettings"]["Ports"].values())
-        require(
-            published == (part in ("proxy", "prometheus", "grafana")), f"{part} publishes a port, or does not"
-        )
+        require(published == (part in PUBLISHED), f"{part} publishes a port, or does not")
         values = " ".join(container["Config"]["Env"])
         for secret in topology.secrets.iterdir():
-            require(
-                secret.read_text().strip() not in values, f"{secret.name} is in the environment of {part}"
-            )
+            require(secret.read_text().strip() not in values, f"{part} has {secret.name} in a variable")
     refused = topology.sh("dc exec -T redis redis-cli GET rr:s:{ann} 2>&1")
     require("NOAUTH" in refused, f"the store can be read without a password: {refused}")
     service = "dc exec -T redis redis-cli -u redis://reelrank:{}@127.0.0.1:6379 CONFIG GET '*' 2>&1"
@@ -144,42 +141,30 @@ def label_and_slate(topology: Topology) -> Figures:
 
 def kill_replica(topology: Topology) -> Figures:
     """SIGKILL of one of two replicas under load: a client that retries once sees no error."""
-
-    def back() -> None:
-        topology.start("service-a")
-        topology.sh("ready a")
-
     with topology.load("killed") as load:
-        load.during(lambda: topology.kill("service-a"), back)
+        load.during(
+            lambda: topology.kill("service-a"), lambda: (topology.start("service-a"), topology.sh("ready a"))
+        )
     return assert_slo_held(topology, load)
 
 
 def freeze_replica(topology: Topology) -> Figures:
     """A replica without replies: slates and labels go to the other one."""
     name = topology.container("service-b")
-
-    def back() -> None:
-        docker("unpause", name)
-        topology.sh("ready b")
-
     with topology.load("frozen") as load:
-        load.during(lambda: docker("pause", name), back)
+        load.during(lambda: docker("pause", name), lambda: (docker("unpause", name), topology.sh("ready b")))
     return assert_slo_held(topology, load)
 
 
 def kill_store(topology: Topology) -> Figures:
     """SIGKILL of the store under closed loops of labels and an open loop of slates."""
-
-    def back() -> None:
-        topology.start("redis")
-        topology.wait_until_healthy("redis")
-
-    with (
-        topology.load("flat", senders=SENDERS, events=EVENTS) as flat,
-        topology.load("slates") as slates,
-    ):
+    closed_loops = topology.load("flat", senders=SENDERS, events=EVENTS)
+    with closed_loops as flat, topology.load("slates") as slates:
         rate = _label_rate(flat)
-        slates.during(lambda: topology.kill("redis"), back)
+        slates.during(
+            lambda: topology.kill("redis"),
+            lambda: (topology.start("redis"), topology.wait_until_healthy("redis")),
+        )
     with topology.http() as http:
         count = flat.ledger.check(http)
     require(count.losses == count.duplicates == 0, f"{count}")
@@ -206,31 +191,20 @@ def change_bundle(topology: Topology) -> Figures:
             before = time.monotonic()
             wait_until(partial(_all_serve, topology, version), f"every replica serves {version}", WAIT_S)
             took[page.replace("-", "_") + "_s"] = round(time.monotonic() - before, 1)
-            require(
-                http.get("/health/ready").json()["model_version"] == version,
-                "the proxy shows another version",
-            )
+            active = http.get("/health/ready").json()["model_version"]
+            require(active == version, f"the proxy shows {active}")
         time.sleep(2)
-    versions = Counter(
-        answer.reply["model_version"] for answer in load.answers if "model_version" in answer.reply
-    )
+    versions = Counter(a.reply["model_version"] for a in load.answers if "model_version" in a.reply)
     require(set(versions) == {FIRST, SECOND}, f"answers are of {dict(versions)}")
     return {**assert_slo_held(topology, load), **took, "answers_by_version": dict(versions)}
 
 
 def consume_stream(topology: Topology) -> Figures:
     """Events of the stream become labels, another entry a dead letter, and slates include them."""
-    script = "".join(
-        "XADD reelrank:events * event '{}'\n".format(
-            json.dumps(
-                {"event_id": f"stream-{n}", "user_id": "streamed", "video_id": f"v{n}"}
-                | {"timestamp_ms": START_MS + n, "watch_time_s": 5.5, "duration_s": 30.0}
-            )
-            if n
-            else "none"
-        )
-        for n in range(STREAM_ENTRIES)
-    )
+    event = {"user_id": "streamed", "video_id": "v1", "watch_time_s": 5.5, "duration_s": 30.0}
+    events = [event | {"event_id": f"s{n}", "timestamp_ms": START_MS + n} for n in range(STREAM_ENTRIES - 1)]
+    entries = ["none", *map(json.dumps, events)]
+    script = "".join(f"XADD reelrank:events * event '{entry}'\n" for entry in entries)
     (topology.secrets.parent / "entries").write_text(script)
     topology.sh(
         "dc exec -T redis sh -c 'REDISCLI_AUTH=$(cat /run/secrets/store_admin) redis-cli --user admin' < "
@@ -253,7 +227,13 @@ def consume_stream(topology: Topology) -> Figures:
 def upgrade(topology: Topology) -> Figures:
     """Follow the pages *Upgrade* and *Rollback* under load."""
     topology.sh(readme_commands()["next-image"])
-    return _replace_replicas(topology, "upgrade", "rollback")
+    images = []
+    with topology.load("upgrade") as load:
+        for page in ("upgrade", "rollback"):
+            topology.sh(readme_commands()[page])
+            (container,) = json.loads(docker("inspect", topology.container("service-b")))
+            images.append(container["Config"]["Image"])
+    return {**assert_slo_held(topology, load), "images": images}
 
 
 def restore(topology: Topology) -> Figures:
@@ -334,16 +314,6 @@ def measure_capacity(topology: Topology) -> Figures:
         "cores": os.cpu_count(),
         "workers_doubled": "no request failed",
     }
-
-
-def _replace_replicas(topology: Topology, *pages: str) -> Figures:
-    images = []
-    with topology.load(pages[0]) as load:
-        for page in pages:
-            topology.sh(readme_commands()[page])
-            (container,) = json.loads(docker("inspect", topology.container("service-b")))
-            images.append(container["Config"]["Image"])
-    return {**assert_slo_held(topology, load), "images": images}
 
 
 def _used(topology: Topology) -> int:
