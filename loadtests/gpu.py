@@ -22,7 +22,7 @@ from models.errors import BadInput, ContractMismatch
 from models.features import Array
 from models.runtime import Bundle, Device
 from service.inference.gpu_batching import ranked_together
-from service.pipeline.rerank import outputs
+from service.pipeline.ranking import ranker_outputs
 
 SLATES: Final = (1, 8, 64)
 """In one run of the graph."""
@@ -71,7 +71,7 @@ def time_runs(bundle: Bundle, slates: int, seconds: float) -> dict[str, float]:
     """
     rng = np.random.default_rng(SEED)
     inputs = [_slate(bundle, rng) for _ in range(slates)]
-    names = outputs(bundle, explain=False)
+    names = ranker_outputs(bundle, explain=False)
     for _ in range(WARM_UP):
         ranked_together(bundle, inputs, names)
     took_s: list[float] = []

@@ -13,7 +13,6 @@ import json
 import os
 import random
 import re
-import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +41,7 @@ from service.catalogue.catalogue import Catalogue
 from service.catalogue.file import CatalogueWriter
 from service.server.worker import GC_THRESHOLD
 from service.state import EmbeddedServer, RedisStore
-from service.state.codec import FORMAT, encode_event
+from service.state.codec import encode_sequence
 from service.state.keys import SEQUENCE_TTL_S, SHARDS, Keys
 from service.state.scripts import CLAIMS
 
@@ -118,7 +117,7 @@ async def _single_events(server: EmbeddedServer, client: Redis) -> Figures:
     try:
         for user, sequence in events.items():
             await store.record(user, sequence[:length])
-            if client.get(keys.sequence(user)) != _pack(sequence[:length]):
+            if client.get(keys.sequence(user)) != encode_sequence(sequence[:length]):
                 raise LoadtestError("the store keeps other bytes than the bulk would write")
         file_bytes, cpu = _file_bytes(client), cpu_ms(server.pid)
         for i in range(length, length + SINGLE_EVENTS):
@@ -143,7 +142,7 @@ async def _single_events(server: EmbeddedServer, client: Redis) -> Figures:
 
 def _sequences(client: Redis, pid: int | None, users: int, length: int) -> Figures:
     """Measure users with so many exposures each."""
-    pool, keys = [_pack(_events(_user(u), length)) for u in range(BULK)], Keys()
+    pool, keys = [encode_sequence(_events(_user(u), length)) for u in range(BULK)], Keys()
     before = _empty(client)
     for part in _parts(users):
         pipeline = client.pipeline(transaction=False)
@@ -207,12 +206,6 @@ def _events(user: str, count: int) -> list[FeedbackEvent]:
         )
         for i in range(count)
     ]
-
-
-def _pack(events: list[FeedbackEvent]) -> bytes:
-    """Return a sequence as the scripts store it, see `codec.HEADS`."""
-    records = [encode_event(event) for event in events]
-    return struct.pack(">BIH", FORMAT, len(records), len(records[-1])) + b"".join(records)
 
 
 def _parts(count: int) -> Iterator[range]:

@@ -36,7 +36,7 @@ from loadtests.traffic import NOW_MS, Traffic
 from models.features import Candidates, Exposures
 from models.runtime import Bundle
 from models.schema import Candidate, FeedbackEvent
-from service.pipeline.rerank import rerank
+from service.pipeline.ranking import RankingContext, rank
 from tests.loadtests.stub_server import serve_replies
 
 SLATE = {
@@ -111,23 +111,18 @@ def test_the_peers_rank_as_the_service_does() -> None:
         body = traffic.slate(user, CANDIDATES)
         history = b"[" + b",".join(events) + b"]" if events else None
         actual = ranker.rank(Request.model_validate(body), history)
-        slate = rerank(
-            bundle,
-            Candidates.from_rows([Candidate(**c) for c in body["candidates"]]),
-            exposures=Exposures.from_events([FeedbackEvent(**json.loads(e)) for e in events]),
-            profile={},
-            tab=None,
-            now_ms=NOW_MS + 60_000,
-            weights=bundle.manifest.weights,
-        )
+        candidates = Candidates.from_rows([Candidate(**c) for c in body["candidates"]])
+        exposures = Exposures.from_events([FeedbackEvent(**json.loads(e)) for e in events])
+        context = RankingContext(candidates, exposures, {}, None, NOW_MS + 60_000)
+        slate = rank(bundle, context, bundle.manifest.weights)
         expected = [
             {
                 "video_id": body["candidates"][i]["video_id"],
-                "rank": rank,
+                "rank": position,
                 "score": float(slate.score[i]),
                 "watch_time_s": float(slate.watch_time_s[i]),
             }
-            for rank, i in enumerate(slate.order, 1)
+            for position, i in enumerate(slate.order, 1)
         ]
         assert difference({"items": expected}, {"items": actual}) is None
 
