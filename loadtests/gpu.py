@@ -21,7 +21,7 @@ from loadtests.environment import version_folder
 from models.errors import BadInput, ContractMismatch
 from models.features import Array
 from models.runtime import Bundle, Device
-from service.inference.gpu_batching import ranked_together
+from service.inference.gpu_batching import rank_together
 from service.pipeline.ranking import ranker_outputs
 
 SLATES: Final = (1, 8, 64)
@@ -73,12 +73,12 @@ def time_runs(bundle: Bundle, slates: int, seconds: float) -> dict[str, float]:
     inputs = [_slate(bundle, rng) for _ in range(slates)]
     names = ranker_outputs(bundle, explain=False)
     for _ in range(WARM_UP):
-        ranked_together(bundle, inputs, names)
+        rank_together(bundle, inputs, names)
     took_s: list[float] = []
     end_s = time.perf_counter() + seconds
     while not took_s or time.perf_counter() < end_s:
         start_s = time.perf_counter()
-        ranked_together(bundle, inputs, names)
+        rank_together(bundle, inputs, names)
         took_s.append(time.perf_counter() - start_s)
     return {
         "candidates_per_s": round(slates * CANDIDATES / float(np.mean(took_s))),

@@ -35,12 +35,12 @@ from service.http.fast_path import FastPathRouter
 from service.http.openapi import document, operations, page
 from service.http.request import RequestReader
 from service.http.request_context import RequestContextMiddleware
-from service.inference.background import Aside
+from service.inference.background import BackgroundWorker
 from service.inference.bundles import Bundles
 from service.inference.gpu_batching import Batches
-from service.inference.rollout import Trial
-from service.inference.serving_set import Slot
-from service.inference.traffic_sample import Recorded
+from service.inference.rollout import Rollout
+from service.inference.serving_set import Serving
+from service.inference.traffic_sample import TrafficSample
 from service.overload.admission import Admission
 from service.overload.event_loop_lag import EventLoopLagMonitor
 from service.periodic import repeating
@@ -91,9 +91,9 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
     catalogue = Catalogue()
     if settings.catalogue is not None:
         catalogue = await anyio.to_thread.run_sync(Catalogue.from_file, settings.catalogue)
-    metrics, serving_set, admission = Metrics(), Slot(), Admission(settings)
-    batcher, background = Batches(), Aside()
-    sample = Recorded(settings.data_dir / "recorded.bin")
+    metrics, admission = Metrics(), Admission(settings)
+    batcher, background = Batches(), BackgroundWorker()
+    sample = TrafficSample(settings.data_dir / "recorded.bin")
     guarded = _guarded(store, metrics)
 
     def on_bundle(bundle: Bundle) -> None:
@@ -101,18 +101,18 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         fields = {"version": bundle.manifest.version, "provider": bundle.provider}
         log.info("bundle loaded", extra=fields)
 
+    serving_set = Serving(metrics.bundles, on_bundle)
     bundles = Bundles(
         settings.bundle,
         serving_set,
         settings.device,
         settings.gpu_memory_mib,
-        trials={
-            "split": Trial.parse(settings.split, "REELRANK_SPLIT") if settings.split else None,
-            "shadow": Trial.parse(settings.shadow, "REELRANK_SHADOW") if settings.shadow else None,
+        rollouts={
+            "split": Rollout.parse(settings.split, "REELRANK_SPLIT") if settings.split else None,
+            "shadow": Rollout.parse(settings.shadow, "REELRANK_SHADOW") if settings.shadow else None,
         },
-        recorded=sample,
+        sample=sample,
         metrics=metrics.bundles,
-        swapped=on_bundle,
     )
 
     def report_load() -> None:
@@ -138,7 +138,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         store=guarded,
         ledger=Ledger(settings.data_dir / LEDGER),
         catalogue=catalogue,
-        slot=serving_set,
+        serving=serving_set,
         bundles=bundles,
         keys=Keys.read(settings.api_keys.get_secret_value(), settings.api_keys_file, rate=settings.key_rate),
         metrics=metrics,
@@ -205,18 +205,18 @@ def create_app(services: Services) -> ASGIApp:
         label,
         rerank,
         user_routes(s.store, s.ledger, s.reader, s.keys),
-        profile_routes(s.store, s.slot, s.reader, s.keys, settings),
+        profile_routes(s.store, s.serving, s.reader, s.keys, settings),
         video_routes(s.store, s.catalogue, s.metrics, s.reader, s.keys, settings),
-        version_routes(s.bundles, s.slot, s.keys),
-        activation_routes(s.bundles, s.slot, s.keys),
-        rollout_routes(s.bundles, s.slot, s.reader, s.keys),
-        health_routes(s.store, s.slot, s.metrics, s.keys, is_draining),
+        version_routes(s.bundles, s.serving, s.keys),
+        activation_routes(s.bundles, s.serving, s.keys),
+        rollout_routes(s.bundles, s.serving, s.reader, s.keys),
+        health_routes(s.store, s.serving, s.metrics, s.keys, is_draining),
         *(adapter.router for adapter in (feedback, rank, infer, metadata, page)),
     ):
         app.include_router(router)
     errors.install(app)
     sections = (operations.SECTION, metarank_docs.SECTION, open_inference_docs.SECTION)
-    document.install(app, s.slot, sections, keys=bool(s.keys))
+    document.install(app, s.serving, sections, keys=bool(s.keys))
     return RequestContextMiddleware(
         FastPathRouter(app, label, rerank),
         metrics=s.metrics,

@@ -10,7 +10,7 @@ from service.catalogue.catalogue import Catalogue
 from service.http.auth import Keys
 from service.http.request import RequestReader
 from service.inference.bundles import Bundles
-from service.inference.serving_set import Slot
+from service.inference.serving_set import Serving
 from service.overload.admission import Admission
 from service.pipeline.label import Labelling
 from service.pipeline.rerank import Rerank
@@ -30,7 +30,7 @@ class Services:
     store: Store
     ledger: Ledger
     catalogue: Catalogue
-    slot: Slot
+    serving: Serving
     bundles: Bundles
     keys: Keys
     metrics: Metrics

@@ -64,7 +64,7 @@ async def _consume(
         idempotency_window_s=settings.idempotency_window_s,
     )
     async with open_services(settings, store) as services:
-        if services.slot.version is not None:
+        if services.serving.version is not None:
             services.label.target(how.labels)  # a wrong name should say so before anything is read
         with (
             _exported(services.metrics.registry, metrics_host, metrics_port) as where,
@@ -76,7 +76,7 @@ async def _consume(
                 )
                 print(
                     f"reelrank consumes {names.stream} as {names.group}/{names.consumer} · "
-                    f"bundle {services.slot.version or 'none yet'}{where}",
+                    f"bundle {services.serving.version or 'none yet'}{where}",
                     flush=True,
                 )
                 await consumer.run()

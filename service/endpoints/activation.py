@@ -10,16 +10,16 @@ from service.http.auth import Keys
 from service.http.openapi import operations as docs
 from service.http.request import JSON
 from service.inference.bundles import Bundles
-from service.inference.serving_set import Slot
+from service.inference.serving_set import Serving
 from service.wire import Active
 
 
-def activation_routes(bundles: Bundles, serving_set: Slot, keys: Keys) -> APIRouter:
+def activation_routes(bundles: Bundles, serving_set: Serving, keys: Keys) -> APIRouter:
     """Return the routes of POST /v1/models/{version}:activate and /v1/models:rollback."""
     router = APIRouter()
 
     def active() -> Response:
-        bundle = serving_set.take()
+        bundle = serving_set.active()
         reply = Active(bundle.manifest.version, bundle.provider)
         return Response(msgspec.json.encode(reply), media_type=JSON)
 

@@ -15,7 +15,7 @@ from models.errors import NotReady, StoreUnavailable
 from service.http.auth import Keys
 from service.http.openapi import operations as docs
 from service.http.request import JSON
-from service.inference.serving_set import Slot
+from service.inference.serving_set import Serving
 from service.state.protocol import Store
 from service.telemetry.metrics import Metrics
 from service.wire import Health
@@ -25,7 +25,7 @@ PING_S: Final = 0.25
 
 
 def health_routes(
-    store: Store, serving_set: Slot, metrics: Metrics, keys: Keys, is_draining: Callable[[], bool]
+    store: Store, serving_set: Serving, metrics: Metrics, keys: Keys, is_draining: Callable[[], bool]
 ) -> APIRouter:
     """Return the routes of /health and /metrics."""
     router = APIRouter()
@@ -44,7 +44,7 @@ def health_routes(
         """
         if is_draining():
             raise NotReady("The service is shutting down.")
-        version = serving_set.take().manifest.version
+        version = serving_set.active().manifest.version
         degraded: list[str] = []
         try:
             async with asyncio.timeout(PING_S):

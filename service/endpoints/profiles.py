@@ -13,7 +13,7 @@ from models.manifest import Manifest
 from service.http.auth import Keys
 from service.http.openapi import operations as docs
 from service.http.request import JSON, RequestReader
-from service.inference.serving_set import Slot
+from service.inference.serving_set import Serving
 from service.pipeline.decoding import check_count, decode
 from service.pipeline.fan_out import for_each_user
 from service.settings import Settings
@@ -25,7 +25,7 @@ _profiles: Final = msgspec.json.Decoder(list[UserProfile])
 
 
 def profile_routes(
-    store: Store, serving_set: Slot, reader: RequestReader, keys: Keys, settings: Settings
+    store: Store, serving_set: Serving, reader: RequestReader, keys: Keys, settings: Settings
 ) -> APIRouter:
     """Return the route of PUT /users."""
     router = APIRouter()
@@ -38,7 +38,7 @@ def profile_routes(
         Everything is checked before anything is written. A profile replaces the one before; a missing name
         means unknown.
         """
-        manifest = serving_set.take().manifest
+        manifest = serving_set.active().manifest
         users = decode(_profiles, await reader.json(request), root="users")
         check_count(users, settings.max_events, "users", "REELRANK_MAX_EVENTS")
         for index, user in enumerate(users):

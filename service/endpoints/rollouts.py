@@ -21,16 +21,16 @@ _share: Final = msgspec.json.Decoder(Share)
 
 
 def rollout_routes(
-    bundles: Bundles, serving_set: serving.Slot, reader: RequestReader, keys: Keys
+    bundles: Bundles, serving_set: serving.Serving, reader: RequestReader, keys: Keys
 ) -> APIRouter:
     """Return the routes of POST /v1/models/{version}:split and :shadow."""
     router = APIRouter()
 
     async def start(request: Request, role: Role) -> Response:
         share = decode(_share, await reader.json(request)).share
-        await bundles.put_on_trial(role, request.path_params["version"], share)
-        now = serving_set.serving()
-        reply = Traffic(now.current.manifest.version, rollout_of(now.split), rollout_of(now.shadow))
+        await bundles.start_rollout(role, request.path_params["version"], share)
+        now = serving_set.get()
+        reply = Traffic(now.active.manifest.version, rollout_of(now.split), rollout_of(now.shadow))
         return Response(msgspec.json.encode(reply), media_type=JSON)
 
     @router.post("/v1/models/{version}:split", tags=["models"], openapi_extra=docs.SPLIT)
@@ -56,6 +56,6 @@ def rollout_routes(
     return router
 
 
-def rollout_of(role: serving.OnTrial | None) -> OnTrial | None:
+def rollout_of(role: serving.LoadedRollout | None) -> OnTrial | None:
     """Return a rollout as it is answered."""
-    return OnTrial(role.trial.version, role.trial.share) if role is not None else None
+    return OnTrial(role.rollout.version, role.rollout.share) if role is not None else None

@@ -15,10 +15,10 @@ from service.http.auth import Keys
 from service.http.openapi import operations as docs
 from service.http.request import JSON
 from service.inference.bundles import Bundles
-from service.inference.serving_set import Slot
+from service.inference.serving_set import Serving
 
 
-def version_routes(bundles: Bundles, serving_set: Slot, keys: Keys) -> APIRouter:
+def version_routes(bundles: Bundles, serving_set: Serving, keys: Keys) -> APIRouter:
     """Return the route of GET /v1/models."""
     router = APIRouter()
 
@@ -29,10 +29,10 @@ def version_routes(bundles: Bundles, serving_set: Slot, keys: Keys) -> APIRouter
         trial beside it, and which should have a part and cannot be used."""
         manifests = await anyio.to_thread.run_sync(bundles.manifests)
         active = serving_set.version
-        serving = serving_set.serving() if active is not None else None
+        serving = serving_set.get() if active is not None else None
         reply = {
             "active": active,
-            "provider": serving.current.provider if serving else None,
+            "provider": serving.active.provider if serving else None,
             "split": rollout_of(serving.split) if serving else None,
             "shadow": rollout_of(serving.shadow) if serving else None,
             "refused": [

@@ -1,4 +1,4 @@
-"""Work that nobody waits for: one thread, a bounded queue, and pauses."""
+"""Low-priority work beside the requests: one thread, a bounded queue, and pauses."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-log = logging.getLogger("reelrank.aside")
+log = logging.getLogger("reelrank.background")
 
-WAITING: Final = 64
-"""Jobs that may wait. More would only be compared later, and hold more memory."""
+QUEUE_SIZE: Final = 64
+"""Jobs that may wait. More would only run later, and hold more memory."""
 
-REST: Final = 9.0
-"""Seconds of rest after each second of computing: the thread never takes more than a tenth of a core, however
-much is offered; what does not fit is dropped, and counted by whoever offers it.
+COOLDOWN_RATIO: Final = 9.0
+"""Seconds of pause after each second of computing: the thread takes at most a tenth of a core, however much
+is submitted; what does not fit is refused, and counted by the caller.
 
-Resting, and not a low priority for the scheduler: on a busy machine a thread of low priority that holds the
+A pause and not a low scheduling priority: on a busy machine a low-priority thread that holds the
 interpreter's lock is not scheduled for long, and every request waits for the lock with it.
 """
 
-END_S: Final = 2.0
-"""How long `close` waits for the job in hand."""
+CLOSE_TIMEOUT_S: Final = 2.0
+"""How long `close` waits for the running job."""
 
 
-class Aside:
+class BackgroundWorker:
     """A thread that starts with the first job."""
 
     def __init__(self) -> None:
-        self._jobs: queue.Queue[Callable[[], None]] = queue.Queue(WAITING)
+        self._jobs: queue.Queue[Callable[[], None]] = queue.Queue(QUEUE_SIZE)
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
-    def waiting(self) -> int:
-        """Jobs that nobody has begun yet."""
+    def queued(self) -> int:
+        """Jobs that have not begun."""
         return self._jobs.qsize()
 
     @property
     def closing(self) -> bool:
-        """Whether nothing new is begun any more."""
+        """Whether no further job begins."""
         return self._closing.is_set()
 
-    def offer(self, job: Callable[[], None]) -> bool:
-        """Have it done some time; never waits.
+    def try_submit(self, job: Callable[[], None]) -> bool:
+        """Queue a job without waiting.
 
         Args:
-            job: what it raises is logged, and of no consequence for anything else.
+            job: what it raises is logged and affects nothing else.
 
         Returns:
             Whether there was room.
@@ -58,15 +58,15 @@ class Aside:
         except queue.Full:
             return False
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="aside", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="background", daemon=True)
             self._thread.start()
         return True
 
     def close(self) -> None:
-        """Let the job in hand finish; those that wait are given up."""
+        """Let the running job finish, and drop those that wait."""
         self._closing.set()
         if self._thread is not None:
-            self._thread.join(END_S)
+            self._thread.join(CLOSE_TIMEOUT_S)
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -78,5 +78,5 @@ class Aside:
             try:
                 job()
             except Exception:
-                log.exception("a job aside failed")
-            self._closing.wait((time.thread_time() - began) * REST)
+                log.exception("a background job failed")
+            self._closing.wait((time.thread_time() - began) * COOLDOWN_RATIO)

@@ -1,95 +1,74 @@
-"""Getting bundles into the slot: at start, when `CURRENT`, `SPLIT` or `SHADOW` moves, and when an operator
-says so."""
+"""The bundles of one process: loaded at the start, followed in their folder, changed by operators."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import anyio.to_thread
 
-from models.errors import BundleError, BundleNotFound, ReelrankError
+from models.errors import BundleError, BundleNotFound
 from models.manifest import MANIFEST, Manifest
-from models.runtime import GPU_MEMORY_MIB, Bundle, Device
-from models.store import CURRENT, BundleStore
-from service.inference import loader as loading
-from service.inference.rollout import ROLES, Role, Trial, Trials
-from service.inference.serving_set import OnTrial, Serving, Slot
-from service.inference.traffic_sample import Recorded
+from models.runtime import GPU_MEMORY_MIB, Device
+from models.store import BundleStore
+from service.inference.loader import BundleLoader
+from service.inference.rollout import Role, Rollout, RolloutFiles, check_compatible
+from service.inference.serving_set import LoadedRollout, Refusal, Serving
+from service.inference.traffic_sample import TrafficSample
+from service.inference.watcher import FolderWatcher
 from service.telemetry.bundles import BundleMetrics
 
-log = logging.getLogger("reelrank.bundles")
-
 FIXED: Final = "The service was started with one version's folder ({}); start it with the folder of versions."
-_CURRENT: Final = "current"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a version does not have the role it should have."""
-
-    version: str
-    detail: str
-    cause: object
-    """What was found on the disk when a look at it led to this; nothing else is another look. `None`: an
-    operator was told so."""
 
 
 class Bundles:
-    """Loads, self-tests and warms a bundle off the event loop, and only then swaps it in.
+    """Loads, self-tests and warms up a bundle off the event loop, and only then lets it answer.
 
-    A bundle that fails any of it changes nothing: those in the slot go on answering. The bundle that was
+    A bundle that fails any of it changes nothing: the serving set goes on answering. The bundle that was
     replaced last stays in memory, so that going back to it is a swap.
 
     Args:
         folder: a folder of versions, or one version's folder (it has a manifest), which is then fixed.
-        slot: where the bundles that answer are held.
+        serving: the bundles that answer.
         device: where the graphs shall run.
         gpu_memory_mib: see `Bundle.load`.
-        trials: what is on trial where the folder does not say.
-        recorded: requests that a bundle is run through.
+        rollouts: those of roles without a file in the folder.
+        sample: requests that a bundle is run through.
         metrics: where swaps and refusals are counted.
-        swapped: told of every bundle that answers everybody, or all but the split, from now on.
     """
 
     def __init__(
         self,
         folder: Path,
-        slot: Slot,
+        serving: Serving,
         device: Device,
         gpu_memory_mib: int = GPU_MEMORY_MIB,
         *,
-        trials: Mapping[Role, Trial | None],
-        recorded: Recorded,
+        rollouts: Mapping[Role, Rollout | None],
+        sample: TrafficSample,
         metrics: BundleMetrics,
-        swapped: Callable[[Bundle], None] = lambda bundle: None,
     ) -> None:
         self._folder = folder
-        self._slot = slot
-        self._device = device
-        self._gpu_memory_mib = gpu_memory_mib
-        self._recorded = recorded
-        self._metrics = metrics
-        self._swapped = swapped
+        self._serving = serving
         self._fixed = (folder / MANIFEST).exists()
-        if self._fixed and any(trials.values()):
+        if self._fixed and any(rollouts.values()):
             raise BundleError(f"A version cannot be on trial beside a fixed one. {FIXED.format(folder)}")
         self._store = BundleStore(folder)
-        self._trials = Trials(folder, trials)
+        self._rollouts = RolloutFiles(folder, rollouts)
+        self._loader = BundleLoader(device, gpu_memory_mib, sample, metrics)
+        self._watcher = FolderWatcher(self._store, self._rollouts, self._loader, serving)
         self._lock = asyncio.Lock()
-        self._held: dict[str, Bundle] = {}
-        self._before: str | None = None
-        self._on: dict[Role, OnTrial] = {}
-        self.refused: dict[str, Refusal] = {}
-        """By role."""
+
+    @property
+    def refused(self) -> Mapping[str, Refusal]:
+        """Versions that cannot have the role they should have, by role."""
+        return self._serving.refused
 
     async def start(self) -> None:
-        """Load the current version and those on trial. A folder where nothing was promoted yet is left to
-        `follow`; so is a version on trial that cannot be used.
+        """Load the current version and the rollouts. A folder where nothing was promoted yet is left to
+        `follow`; so is a rollout that cannot be used.
 
         Raises:
             BundleNotFound: there is no such folder, or the version that `CURRENT` names is gone.
@@ -99,23 +78,23 @@ class Bundles:
             raise BundleNotFound(f"{self._folder} is not a folder; name a folder of bundles with --bundle.")
         async with self._lock:
             if self._fixed:
-                self._swap(await self._read(self._folder, only=True))
-            elif (version := self._current()) is not None:
-                self._swap(await self._read(self._store.path(version), only=True))
-                await self._follow_trials()
+                self._serving.activate(await self._loader.load(self._folder, only=True))
+            elif (version := self._watcher.current_version()) is not None:
+                self._serving.activate(await self._loader.load(self._store.path(version), only=True))
+                await self._watcher.follow_rollouts()
 
     async def follow(self) -> None:
-        """One look at the folder: what it names and does not answer is loaded and swapped in. A bad bundle
-        is logged, once."""
+        """Compare the folder with the serving set once, and load and serve what it names. A bundle that
+        cannot be used is logged, once."""
         if self._fixed:
             return
         async with self._lock:
-            await self._follow_current()
-            if self._slot.version is not None:
-                await self._follow_trials()
+            await self._watcher.follow_current()
+            if self._serving.version is not None:
+                await self._watcher.follow_rollouts()
 
     async def activate(self, version: str) -> None:
-        """Load a version, promote it, swap it in. The current one again: nothing happens.
+        """Load a version, promote it, and let it answer. Of the current version, nothing happens.
 
         Raises:
             BundleNotFound: no such version.
@@ -123,23 +102,23 @@ class Bundles:
         """
         self._refuse_if_fixed()
         async with self._lock:
-            path = self._versioned(version)
-            if version == self._slot.version == self._current():
+            path = self._path(version)
+            if version == self._serving.version == self._watcher.current_version():
                 return
             try:
-                bundle = await self._get(path)
+                bundle = await self._loader.get(path, self._serving)
                 await anyio.to_thread.run_sync(self._store.promote, version)
             except BundleError as e:
-                self._refuse(_CURRENT, Refusal(version, str(e), None), e)
+                self._serving.refuse("current", Refusal(version, str(e), None), e)
                 raise
-            self._swap(bundle)
+            self._serving.activate(bundle)
 
     async def rollback(self) -> str:
-        """Go back to the version that was current before; it is checked before it serves.
+        """Go back to the version that was current before; it is tested before it answers.
 
         Raises:
             BundleNotFound: there is none to go back to.
-            BundleError: it cannot be used; then the version of now stays, in the slot and in `CURRENT`.
+            BundleError: it cannot be used; then the current version stays, in memory and in `CURRENT`.
         """
         self._refuse_if_fixed()
         async with self._lock:
@@ -147,187 +126,67 @@ class Bundles:
             if version is None:
                 raise BundleNotFound("There is no version to go back to; GET /v1/models lists what there is.")
             try:
-                bundle = await self._get(self._store.path(version))
+                bundle = await self._loader.get(self._store.path(version), self._serving)
                 moved_to = await anyio.to_thread.run_sync(self._store.rollback)
-                if moved_to != version:  # somebody else moved `CURRENT` meanwhile
-                    bundle = await self._get(self._store.path(moved_to))
+                if moved_to != version:  # another process moved `CURRENT` meanwhile
+                    bundle = await self._loader.get(self._store.path(moved_to), self._serving)
             except BundleError as e:
-                self._refuse(_CURRENT, Refusal(version, str(e), None), e)
+                self._serving.refuse("current", Refusal(version, str(e), None), e)
                 raise
-            self._swap(bundle)
+            self._serving.activate(bundle)
             return moved_to
 
-    async def put_on_trial(self, role: Role, version: str, share: float) -> None:
+    async def start_rollout(self, role: Role, version: str, share: float) -> None:
         """Give a version a share beside the current one, in every worker and after a restart; with a share
-        of 0, end that. A trial of another version in that role ends.
+        of 0, stop that. A rollout of another version in that role ends.
 
         Raises:
             NotReady: there is no current version.
             BundleNotFound: no such version.
-            BundleError: it cannot be used, another one is on trial (share 0), or the service was started
-                with one fixed version.
+            BundleError: it cannot be used, the role is another version's (share 0), or the service was
+                started with one fixed version.
             BadInput: the folder cannot be written.
         """
         self._refuse_if_fixed()
         async with self._lock:
-            serving = self._slot.serving()
-            path = self._versioned(version)
-            trial = Trial(version, share)
+            active = self._serving.active()
+            path = self._path(version)
+            rollout = Rollout(version, share)
             if share == 0:
-                running = await anyio.to_thread.run_sync(self._trials.read, role)
-                if running is not None and running.version != version:
-                    raise BundleError(f"{version} has no {role}; it is {running.version}'s.")
-                await anyio.to_thread.run_sync(self._trials.write, role, trial)
-                self._end(role)
+                await self._stop_rollout(role, rollout)
                 return
             try:
-                bundle = await self._get(path)
+                bundle = await self._loader.get(path, self._serving)
                 if role == "split":
-                    loading.check_stands_in(bundle, serving.current)
+                    check_compatible(bundle, active)
             except BundleError as e:
-                self._refuse(role, Refusal(version, str(e), None), e)
+                self._serving.refuse(role, Refusal(version, str(e), None), e)
                 raise
-            await anyio.to_thread.run_sync(self._trials.write, role, trial)
-            self._try(role, OnTrial(bundle, trial))
+            await anyio.to_thread.run_sync(self._rollouts.write, role, rollout)
+            self._serving.start_rollout(role, LoadedRollout(bundle, rollout))
 
     def manifests(self) -> dict[str, Manifest | str]:
-        """Every version's manifest, or what is wrong with it. Reads the disk."""
+        """Return every version's manifest, or what is wrong with it. Reads the disk."""
         if self._fixed:
-            found = {self._folder.name: self._folder}
+            folders = {self._folder.name: self._folder}
         else:
-            found = {version: self._store.path(version) for version in self._store.versions()}
-        out: dict[str, Manifest | str] = {}
-        for version, path in found.items():
+            folders = {version: self._store.path(version) for version in self._store.versions()}
+        manifests: dict[str, Manifest | str] = {}
+        for version, path in folders.items():
             try:
-                out[version] = Manifest.read(path)
+                manifests[version] = Manifest.read(path)
             except BundleError as e:
-                out[version] = str(e)
-        return out
+                manifests[version] = str(e)
+        return manifests
 
-    # --- a look at the folder
+    async def _stop_rollout(self, role: Role, stopped: Rollout) -> None:
+        running = await anyio.to_thread.run_sync(self._rollouts.read, role)
+        if running is not None and running.version != stopped.version:
+            raise BundleError(f"{stopped.version} has no {role}; it is {running.version}'s.")
+        await anyio.to_thread.run_sync(self._rollouts.write, role, stopped)
+        self._serving.stop_rollout(role)
 
-    async def _follow_current(self) -> None:
-        version = None
-        refused = self.refused.get(_CURRENT)
-        try:
-            version = await anyio.to_thread.run_sync(self._current)
-            if version == self._slot.version and refused is not None and refused.cause is not None:
-                self._accept(_CURRENT)  # what could not be used is not wanted any more
-            if version is None or version == self._slot.version:
-                return
-            if refused is None or refused.cause != version:
-                self._swap(await self._get(self._store.path(version)))
-        except ReelrankError as e:
-            # Once is enough to say so; another promote is another look.
-            cause = version or str(e)
-            if refused is None or refused.cause != cause:
-                self._refuse(_CURRENT, Refusal(version or "unknown", str(e), cause), e)
-                log.error("kept bundle %s: %s", self._slot.version, e)
-
-    async def _follow_trials(self) -> None:
-        for role in ROLES:
-            await self._follow_trial(role)
-
-    async def _follow_trial(self, role: Role) -> None:
-        wanted: Trial | None = None
-        cause: object = None
-        refused, on = self.refused.get(role), self._on.get(role)
-        try:
-            wanted = await anyio.to_thread.run_sync(self._trials.read, role)
-            if wanted is None:
-                if on is not None or (refused is not None and refused.cause is not None):
-                    self._end(role)
-                return
-            cause = wanted, (self._folder / wanted.version / MANIFEST).exists()
-            if (on is not None and on.trial == wanted) or (refused is not None and refused.cause == cause):
-                return
-            bundle = await self._get(self._store.path(wanted.version))
-            if role == "split":
-                loading.check_stands_in(bundle, self._slot.serving().current)
-            self._try(role, OnTrial(bundle, wanted))
-        except ReelrankError as e:
-            cause = cause or str(e)
-            if refused is None or refused.cause != cause:
-                self._end(role)  # it may be another version that is on trial still, and is not wanted now
-                self._refuse(role, Refusal(wanted.version if wanted else "unknown", str(e), cause), e)
-                log.error("no %s, bundle %s answers alone: %s", role, self._slot.version, e)
-
-    # --- changing what answers
-
-    def _swap(self, bundle: Bundle) -> None:
-        if self._slot.version not in (None, bundle.manifest.version):
-            self._before = self._slot.version
-        self._accept(_CURRENT)
-        split = self._on.get("split")
-        if split is not None:
-            try:
-                loading.check_stands_in(split.bundle, bundle)
-            except BundleError as e:
-                del self._on["split"]
-                cause = split.trial, True
-                self._refuse("split", Refusal(split.trial.version, str(e), cause), e)
-                log.error("the split of %s ended: %s", split.trial.version, e)
-        elif (refused := self.refused.get("split")) is not None and refused.cause is not None:
-            self._accept("split")  # it may go with this one
-        self._metrics.serving(bundle.manifest.version, bundle.provider)
-        self._swapped(bundle)
-        self._arrange(bundle)
-
-    def _try(self, role: Role, trial: OnTrial) -> None:
-        self._accept(role)
-        self._on[role] = trial
-        self._arrange(self._slot.take())
-
-    def _end(self, role: Role) -> None:
-        self._accept(role)
-        self._on.pop(role, None)
-        self._arrange(self._slot.take())
-
-    def _arrange(self, current: Bundle) -> None:
-        """Let requests take these; forget the bundles that have no part any more."""
-        # A trial of what is current has nothing to try; it goes on when another version is.
-        on = {r: t for r, t in self._on.items() if t.trial.version != current.manifest.version}
-        self._slot.swap(Serving(current, on.get("split"), on.get("shadow")))
-        for role in ROLES:
-            trial = on[role].trial if role in on else None
-            self._metrics.trying(role, trial.version if trial else None, trial.share if trial else 0.0)
-        mine = {t.trial.version: t.bundle for t in self._on.values()}
-        if self._before is not None and (before := self._held.get(self._before)) is not None:
-            mine[self._before] = before
-        self._held = mine | {current.manifest.version: current}
-
-    def _refuse(self, role: str, refusal: Refusal, error: ReelrankError) -> None:
-        self.refused[role] = refusal
-        self._metrics.refuse(role, refusal.version, error)
-
-    def _accept(self, role: str) -> None:
-        self.refused.pop(role, None)
-        self._metrics.accept(role)
-
-    # --- bundles
-
-    async def _get(self, path: Path) -> Bundle:
-        held = self._held.get(path.name)
-        if held is None:
-            return await self._read(path)
-        if path.name != self._before:  # one that answered everybody before may do so again, and at once
-            await anyio.to_thread.run_sync(self._recorded.replay, held)
-        self._metrics.reloads.labels("held").inc()
-        return held
-
-    async def _read(self, path: Path, *, only: bool = False) -> Bundle:
-        bundle = await anyio.to_thread.run_sync(
-            lambda: loading.load(
-                path, self._device, self._recorded, gpu_memory_mib=self._gpu_memory_mib, only=only
-            )
-        )
-        self._metrics.reloads.labels("loaded").inc()
-        return bundle
-
-    def _current(self) -> str | None:
-        return self._store.current() if (self._folder / CURRENT).exists() else None
-
-    def _versioned(self, version: str) -> Path:
+    def _path(self, version: str) -> Path:
         if version not in self._store.versions():
             raise BundleNotFound(f"There is no version {version!r}; GET /v1/models lists what there is.")
         return self._store.path(version)

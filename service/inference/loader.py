@@ -1,68 +1,81 @@
-"""From a folder to a bundle that may answer: loaded, self-tested, warmed, run through recorded requests."""
+"""From a folder to a bundle that may answer: loaded, self-tested, warmed up, run through sampled traffic."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
-from models.errors import ContractMismatch, ReelrankError, SelfTestFailed
-from models.runtime import GPU_MEMORY_MIB, Bundle, Device
-from service.inference.traffic_sample import Recorded
-from service.inference.warmup import warm
+import anyio.to_thread
+
+from models.errors import ReelrankError, SelfTestFailed
+from models.runtime import Bundle, Device
+from service.inference.serving_set import Serving
+from service.inference.traffic_sample import TrafficSample
+from service.inference.warmup import warm_up
+from service.telemetry.bundles import BundleMetrics
 
 log = logging.getLogger("reelrank.bundles")
 
 
-def load(
-    path: Path,
-    device: Device,
-    recorded: Recorded,
-    *,
-    gpu_memory_mib: int = GPU_MEMORY_MIB,
-    only: bool = False,
-) -> Bundle:
-    """Read a version and put it to every test.
+class BundleLoader:
+    """Loads bundles off the event loop, unless they are in memory already.
 
     Args:
-        path: the version's folder.
         device: where the graphs shall run.
-        recorded: requests that were answered before.
         gpu_memory_mib: see `Bundle.load`.
-        only: there is no other bundle to answer: failing on recorded requests is then logged and no more,
-            because no answer at all would be worse than those few.
-
-    Raises:
-        BundleError: it cannot be used; see `Bundle.load`.
+        sample: requests that every bundle is run through.
+        metrics: where loads are counted.
     """
-    bundle = Bundle.load(path, device=device, gpu_memory_mib=gpu_memory_mib)
-    try:
-        warm(bundle)
-    except ReelrankError:
-        raise
-    except Exception as e:  # onnxruntime raises a class of its own per status code, without a common base
-        raise SelfTestFailed(f"{path} fails on a made-up request: {str(e).splitlines()[0]}") from e
-    try:
-        recorded.replay(bundle)
-    except SelfTestFailed as e:
-        if not only:
+
+    def __init__(
+        self, device: Device, gpu_memory_mib: int, sample: TrafficSample, metrics: BundleMetrics
+    ) -> None:
+        self._device = device
+        self._gpu_memory_mib = gpu_memory_mib
+        self._sample = sample
+        self._metrics = metrics
+
+    async def get(self, path: Path, serving: Serving) -> Bundle:
+        """Return a bundle that passes every test, from the serving set if it is there, else from the disk.
+
+        Raises:
+            BundleError: it cannot be used.
+        """
+        bundle = serving.in_memory().get(path.name)
+        if bundle is None:
+            return await self.load(path)
+        if bundle is not serving.previous:  # which answered all users, and may do so again at once
+            await anyio.to_thread.run_sync(self._sample.replay, bundle)
+        self._metrics.reloads.labels("held").inc()
+        return bundle
+
+    async def load(self, path: Path, *, only: bool = False) -> Bundle:
+        """Read a version from the disk and test it.
+
+        Args:
+            path: the version's folder.
+            only: there is no other bundle: failing on sampled traffic is then logged and no more, because no
+                answer at all would be worse than those few.
+
+        Raises:
+            BundleError: it cannot be used; see `Bundle.load`.
+        """
+        bundle = await anyio.to_thread.run_sync(self._load, path, only)
+        self._metrics.reloads.labels("loaded").inc()
+        return bundle
+
+    def _load(self, path: Path, only: bool) -> Bundle:
+        bundle = Bundle.load(path, device=self._device, gpu_memory_mib=self._gpu_memory_mib)
+        try:
+            warm_up(bundle)
+        except ReelrankError:
             raise
-        log.error("serving it all the same, there is no other: %s", e)
-    return bundle
-
-
-def check_stands_in(bundle: Bundle, current: Bundle) -> None:
-    """Whether users of `current` can be sent to `bundle`: what a client may ask of one it may ask of both.
-
-    Raises:
-        ContractMismatch: it lacks a label or an objective.
-    """
-    mine, theirs = bundle.manifest, current.manifest
-    for what, missing in (
-        ("label", set(theirs.labels) - set(mine.labels)),
-        ("objective", set(theirs.objectives) - set(mine.objectives)),
-    ):
-        if missing:
-            raise ContractMismatch(
-                f"{mine.version} has no {what} {min(missing)!r}, which {theirs.version} serves: the users of "
-                "a split would lose it. Export it with all of them, or try it as a shadow."
-            )
+        except Exception as e:  # onnxruntime raises a class of its own per status code, without a common base
+            raise SelfTestFailed(f"{path} fails on a synthetic request: {str(e).splitlines()[0]}") from e
+        try:
+            self._sample.replay(bundle)
+        except SelfTestFailed as e:
+            if not only:
+                raise
+            log.error("serving it all the same, there is no other: %s", e)
+        return bundle

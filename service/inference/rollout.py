@@ -1,9 +1,10 @@
-"""Trials: a second version that answers a share of the users, or scores a share of the requests unseen.
+"""Rollouts: a second version that answers a share of the users (canary split), or scores a share of the
+requests after they were answered (shadow).
 
-    bundles/SPLIT      20260102-00000002=0.1      beside `CURRENT`: every worker follows them, and they are
-    bundles/SHADOW     20260102-00000002=0.05     there after a restart
+    bundles/SPLIT      20260102-00000002=0.1      beside `CURRENT`: every worker follows them, and they
+    bundles/SHADOW     20260102-00000002=0.05     outlive a restart
 
-A share of 0 says that the trial was ended; it stands against a setting that would begin it again.
+A share of 0 is a rollout that was stopped; it overrides a setting that would start it again.
 """
 
 from __future__ import annotations
@@ -15,32 +16,34 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Literal
 
-from models.errors import BadInput, CorruptBundle
+from models.errors import BadInput, ContractMismatch, CorruptBundle
+from models.runtime import Bundle
 
 Role = Literal["split", "shadow"]
-"""`split`: answers its share of the users. `shadow`: scores its share of the requests, and nobody sees it."""
+"""`split`: answers its share of the users. `shadow`: scores its share of the requests, and changes no
+answer."""
 
 ROLES: Final[tuple[Role, ...]] = ("split", "shadow")
 
 _UNITS: Final = 2**53
-"""Places a user may have: as many as a float can tell apart."""
+"""Values of the hash: as many as a float holds exactly."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """A version on trial."""
+class Rollout:
+    """A version and its share."""
 
     version: str
     share: float
-    """0 to 1: of the users, for a split; of the requests, for a shadow. 0 is a trial that was ended."""
+    """0 to 1: of the users, for a split; of the requests, for a shadow. 0 is a rollout that was stopped."""
 
     @classmethod
-    def parse(cls, text: str, source: str) -> Trial:
-        """`VERSION=SHARE`, as in a file or a setting.
+    def parse(cls, text: str, source: str) -> Rollout:
+        """Parse `VERSION=SHARE`, as in a file or a setting.
 
         Args:
-            text: what was found.
-            source: where, for the message.
+            text: of the file or setting.
+            source: its name, for the message.
 
         Raises:
             BadInput: it is something else.
@@ -58,16 +61,16 @@ class Trial:
         return cls(version, value)
 
     def includes(self, user_id: str) -> bool:
-        """Whether the user belongs to the share: always the same answer for one user and version.
+        """Return whether the user belongs to the share: always the same answer for one user and version.
 
-        The version salts the hash, so that another trial draws other users, and whoever belongs to a share
-        still does when it grows.
+        The version salts the hash, so that another rollout selects other users; a share that grows keeps
+        those it had.
         """
         digest = blake2b(user_id.encode(), digest_size=8, key=self.version.encode()[:64]).digest()
         return (int.from_bytes(digest) >> 11) / _UNITS < self.share
 
 
-class Trials:
+class RolloutFiles:
     """The files `SPLIT` and `SHADOW`.
 
     Args:
@@ -75,26 +78,26 @@ class Trials:
         settings: what holds for a role as long as it has no file.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[Role, Trial | None]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[Role, Rollout | None]) -> None:
         self._folder = folder
         self._settings = settings
 
-    def read(self, role: Role) -> Trial | None:
-        """What is wanted now; `None` where nothing is on trial.
+    def read(self, role: Role) -> Rollout | None:
+        """Return the rollout of a role; `None` without one.
 
         Raises:
             CorruptBundle: the file cannot be read, or holds something else.
         """
         path = self._folder / role.upper()
         try:
-            trial: Trial | None = Trial.parse(path.read_text("ascii", "replace"), str(path))
+            rollout: Rollout | None = Rollout.parse(path.read_text("ascii", "replace"), str(path))
         except FileNotFoundError:
-            trial = self._settings[role]
+            rollout = self._settings[role]
         except (OSError, BadInput) as e:
             raise CorruptBundle(f"{e} Remove {path}, or name a version by POST /v1/models.") from e
-        return trial if trial is not None and trial.share > 0 else None
+        return rollout if rollout is not None and rollout.share > 0 else None
 
-    def write(self, role: Role, trial: Trial) -> None:
+    def write(self, role: Role, rollout: Rollout) -> None:
         """Replace the file in one step, written through to the disk.
 
         Raises:
@@ -104,7 +107,7 @@ class Trials:
         draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
         try:
             with draft.open("w", encoding="ascii") as file:
-                file.write(f"{trial.version}={trial.share!r}\n")
+                file.write(f"{rollout.version}={rollout.share!r}\n")
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(path)
@@ -113,3 +116,21 @@ class Trials:
                 f"{path} cannot be written: {e.strerror or e}. The folder of versions must be one that this "
                 "user may write to, with space left."
             ) from e
+
+
+def check_compatible(bundle: Bundle, active: Bundle) -> None:
+    """Check that `bundle` can answer users of `active`: that it has every label and objective of it.
+
+    Raises:
+        ContractMismatch: it lacks one.
+    """
+    version, active_version = bundle.manifest.version, active.manifest.version
+    for kind, missing in (
+        ("label", set(active.manifest.labels) - set(bundle.manifest.labels)),
+        ("objective", set(active.manifest.objectives) - set(bundle.manifest.objectives)),
+    ):
+        if missing:
+            raise ContractMismatch(
+                f"{version} has no {kind} {min(missing)!r}, which {active_version} serves: the users "
+                "of a split would lose it. Export it with all of them, or try it as a shadow."
+            )

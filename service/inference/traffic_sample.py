@@ -1,10 +1,10 @@
-"""A few recent requests, kept as numbers, that a new bundle is run through before it answers.
+"""A sample of recent requests, kept as numbers, that a new bundle is run through before it answers.
 
-What is kept, in memory and on the disk, is what the graphs were given without any id: of a slate the
-feedback and age of each exposure and the duration of each candidate, of a body of events their feedback.
-Neither users nor videos nor authors, no profiles, no moments: it cannot be said whose request it was, and
-forgetting a user leaves nothing of them to be found here. Rows of the vocabulary are drawn anew for each
-bundle, because another bundle numbers other videos.
+Memory and disk hold what the graphs were given, without any id: of a slate the feedback and age of each
+exposure and the duration of each candidate, of a body of events their feedback. No users, videos or authors,
+no
+profiles, no times: a request cannot be attributed, and forgetting a user leaves nothing of them here.
+Vocabulary indices are drawn anew for each bundle, because another bundle numbers other videos.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from models.arrays import F32
+from models.arrays import F32, I64
 from models.errors import SelfTestFailed
 from models.features import (
     CANDIDATE_ID_COLUMNS,
@@ -37,16 +36,16 @@ from models.features import (
 from models.runtime import Bundle
 from models.vocabulary import UNKNOWN, Vocabulary
 
-log = logging.getLogger("reelrank.recorded")
+log = logging.getLogger("reelrank.traffic_sample")
 
 T = TypeVar("T")
 
 CAPACITY: Final = 64
 """Slates, and bodies of events, that are kept."""
 
-FRESH: Final = 0.01
-"""A request is kept with at least this probability, in the place of another: so that what is kept is of the
-last few thousand requests, not of all time."""
+MIN_REPLACEMENT_PROBABILITY: Final = 0.01
+"""A request replaces another one with at least this probability, so that the sample is of the last few
+thousand requests and not of all time."""
 
 MAX_ROWS: Final = 2_000
 """Events that are kept of one body."""
@@ -55,7 +54,7 @@ _DIGEST_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Slate:
+class SampledSlate:
     """L exposures, N candidates."""
 
     feedback: F32
@@ -67,8 +66,7 @@ class Slate:
 
 
 class File(msgspec.Struct, forbid_unknown_fields=True):
-    """What is on the disk: arrays as their bytes, little-endian float32. `read` and `sealed` add a checksum,
-    which tells a spoilt one from one that a bundle really fails on."""
+    """What is on the disk, behind a checksum: arrays as their bytes, little-endian float32."""
 
     slates: list[tuple[bytes, bytes, bytes]]
     """Feedback, ages, durations."""
@@ -78,9 +76,28 @@ class File(msgspec.Struct, forbid_unknown_fields=True):
     format: Literal["reelrank recorded requests 1"] = "reelrank recorded requests 1"
 
 
-class Recorded:
-    """Both reservoirs of one process and their file, which the processes of a service share: each writes
-    its own, and any of them does for the next start.
+class _Reservoir(Generic[T]):
+    """At most `CAPACITY` items; newer ones replace older ones at random."""
+
+    def __init__(self, items: list[T]) -> None:
+        self.items = items
+        self._seen = len(items)
+
+    def accepts(self) -> bool:
+        """Whether the next item is kept: nearly always this is one draw of a random number."""
+        self._seen += 1
+        return random.random() < max(CAPACITY / self._seen, MIN_REPLACEMENT_PROBABILITY)
+
+    def add(self, item: T) -> None:
+        if len(self.items) < CAPACITY:
+            self.items.append(item)
+        else:
+            self.items[random.randrange(CAPACITY)] = item
+
+
+class TrafficSample:
+    """The sample of one process and its file, which the processes of a service share: each writes its own,
+    and any of them does for the next start.
 
     Args:
         path: made, with its folder, at the first `save`; readable by its owner only.
@@ -88,58 +105,53 @@ class Recorded:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._slates: list[Slate] = []
-        self._bodies: list[F32] = []
-        self._seen = {"slates": 0, "bodies": 0}
+        self._slates: _Reservoir[SampledSlate] = _Reservoir([])
+        self._bodies: _Reservoir[F32] = _Reservoir([])
         self._unsaved = False
 
     def __len__(self) -> int:
-        return len(self._slates) + len(self._bodies)
+        return len(self._slates.items) + len(self._bodies.items)
 
-    def slate(self, inputs: Mapping[str, Array]) -> None:
-        """A slate that was answered. Nearly always this is one draw of a random number.
+    def add_slate(self, inputs: Mapping[str, Array]) -> None:
+        """Perhaps keep a slate that was answered.
 
         Args:
-            inputs: what the ranker was given.
+            inputs: of the ranker.
         """
-        if self._drawn("slates"):
-            arrays = (
-                inputs[name] for name in ("sequence_feedback", "sequence_age_s", "candidate_duration_s")
-            )
-            self._keep(self._slates, Slate(*(a[0].astype(np.float32) for a in arrays)))
+        if self._slates.accepts():
+            names = ("sequence_feedback", "sequence_age_s", "candidate_duration_s")
+            self._slates.add(SampledSlate(*(inputs[name][0].astype(np.float32) for name in names)))
+            self._unsaved = True
 
-    def body(self, feedback: F32) -> None:
-        """Events that were labelled, `[N, 8]`."""
-        if self._drawn("bodies"):
-            self._keep(self._bodies, feedback[:MAX_ROWS].copy())
+    def add_events(self, feedback: F32) -> None:
+        """Perhaps keep events that were labelled, `[N, 8]`."""
+        if self._bodies.accepts():
+            self._bodies.add(feedback[:MAX_ROWS].copy())
+            self._unsaved = True
 
     def load(self) -> None:
-        """Take over what the file holds. One that is spoilt, or of another layout, is ignored with one line
-        in the log; the next `save` replaces it."""
+        """Take over the file. One that is damaged, or of another layout, is ignored with one line in the log;
+        the next `save` replaces it."""
         try:
-            self._slates, self._bodies = read(self._path)
+            slates, bodies = read(self._path)
+            self._slates, self._bodies = _Reservoir(slates), _Reservoir(bodies)
         except FileNotFoundError:
             return
         except (OSError, ValueError, msgspec.MsgspecError) as e:
             log.warning("recorded requests in %s are ignored: %s", self._path, e)
             self._unsaved = True
-        self._seen = {"slates": len(self._slates), "bodies": len(self._bodies)}
 
     def save(self) -> None:
-        """Replace the file in one step, if there is anything new. A failure is logged: nothing depends on it
-        but the next start's warm-up."""
+        """Replace the file in one step, if there is anything new. A failure is logged: only the next start's
+        warm-up depends on it."""
         if not self._unsaved:
             return
         self._unsaved = False
-        content = sealed(
-            File(
-                [
-                    (s.feedback.tobytes(), s.age_s.tobytes(), s.duration_s.tobytes())
-                    for s in list(self._slates)
-                ],
-                [body.tobytes() for body in list(self._bodies)],
-            )
-        )
+        slates = [
+            (s.feedback.tobytes(), s.age_s.tobytes(), s.duration_s.tobytes())
+            for s in list(self._slates.items)
+        ]
+        content = with_checksum(File(slates, [body.tobytes() for body in list(self._bodies.items)]))
         draft = self._path.with_name(f".{self._path.name}.{os.getpid()}.draft")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,34 +163,46 @@ class Recorded:
             log.warning("recorded requests cannot be saved: %s", e)
 
     def replay(self, bundle: Bundle) -> None:
-        """Run a bundle through all of it.
+        """Run a bundle through the whole sample.
 
         Raises:
             SelfTestFailed: a graph fails, or its answer is not finite, where the bundle that answered the
                 request gave a finite one.
         """
         version = bundle.manifest.version
-        rng = np.random.default_rng(0)  # drawn alike each time: what fails once fails again
-        wanted = ("watch_time_s", "watch_ratio", *bundle.manifest.objectives)
-        for slate in list(self._slates):
-            _check(version, "slate", partial(bundle.run_ranker, _slate_inputs(bundle, slate, rng), wanted))
-        for body in list(self._bodies):
-            inputs = _body_inputs(bundle, body, rng)
-            _check(version, "body of events", partial(bundle.run_labeler, inputs))
-
-    def _drawn(self, kind: str) -> bool:
-        self._seen[kind] += 1
-        return random.random() < max(CAPACITY / self._seen[kind], FRESH)
-
-    def _keep(self, kept: list[T], one: T) -> None:
-        self._unsaved = True
-        if len(kept) < CAPACITY:
-            kept.append(one)
-        else:
-            kept[random.randrange(CAPACITY)] = one
+        rng = np.random.default_rng(0)  # what fails once fails again
+        outputs = ("watch_time_s", "watch_ratio", *bundle.manifest.objectives)
+        for slate in list(self._slates.items):
+            _check(version, "slate", partial(bundle.run_ranker, _slate_inputs(bundle, slate, rng), outputs))
+        for body in list(self._bodies.items):
+            _check(version, "body of events", partial(bundle.run_labeler, _body_inputs(bundle, body, rng)))
 
 
-def _slate_inputs(bundle: Bundle, slate: Slate, rng: np.random.Generator) -> dict[str, Array]:
+def read(path: Path) -> tuple[list[SampledSlate], list[F32]]:
+    """Read a file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError, msgspec.MsgspecError: it is damaged, or of another layout.
+    """
+    content = path.read_bytes()
+    digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if digest != _digest(content):
+        raise ValueError("its checksum is wrong")
+    file = msgspec.msgpack.decode(content, type=File)
+    if file.columns != columns_digest():
+        raise ValueError("it was written with other columns")
+    slates = [SampledSlate(_matrix(f), _vector(a), _vector(d)) for f, a, d in file.slates]
+    return slates[:CAPACITY], [_matrix(body) for body in file.bodies[:CAPACITY]]
+
+
+def with_checksum(file: File) -> bytes:
+    """Return the bytes of a file, its checksum first."""
+    content = msgspec.msgpack.encode(file)
+    return _digest(content) + content
+
+
+def _slate_inputs(bundle: Bundle, slate: SampledSlate, rng: np.random.Generator) -> dict[str, Array]:
     manifest, vocabulary = bundle.manifest, bundle.vocabulary
     recent = slice(max(0, len(slate.feedback) - manifest.sequence_length), None)
     feedback = slate.feedback[recent]
@@ -202,50 +226,24 @@ def _body_inputs(bundle: Bundle, body: F32, rng: np.random.Generator) -> dict[st
     return {"feedback": body, "group_ids": groups}
 
 
-def _ids(
-    vocabulary: Vocabulary, fields: tuple[str, ...], rows: int, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """Some row of each field, `[rows, fields]`."""
+def _ids(vocabulary: Vocabulary, fields: tuple[str, ...], rows: int, rng: np.random.Generator) -> I64:
+    """A random index of each field, `[rows, fields]`."""
     return np.stack([rng.integers(UNKNOWN, vocabulary.size(name), rows) for name in fields], axis=-1)
 
 
-def _check(version: str, what: str, run: Callable[[], Mapping[str, Array]]) -> None:
+def _check(version: str, kind: str, run: Callable[[], Mapping[str, Array]]) -> None:
     try:
         out = run()
     except Exception as e:  # onnxruntime raises a class of its own per status code, without a common base
         raise SelfTestFailed(
-            f"{version} fails on a recorded {what} that was answered before: {str(e).splitlines()[0]}"
+            f"{version} fails on a recorded {kind} that was answered before: {str(e).splitlines()[0]}"
         ) from e
     for name, values in out.items():
         if not np.isfinite(values).all():
             raise SelfTestFailed(
-                f"{version}: `{name}` is not finite on a recorded {what} that was answered before; "
+                f"{version}: `{name}` is not finite on a recorded {kind} that was answered before; "
                 "fit it again, or look for inputs its training never had."
             )
-
-
-def read(path: Path) -> tuple[list[Slate], list[F32]]:
-    """What a file holds.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError, msgspec.MsgspecError: it is spoilt, or of another layout.
-    """
-    content = path.read_bytes()
-    digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-    if digest != _digest(content):
-        raise ValueError("its checksum is wrong")
-    file = msgspec.msgpack.decode(content, type=File)
-    if file.columns != columns_digest():
-        raise ValueError("it was written with other columns")
-    slates = [Slate(_matrix(f), _vector(a), _vector(d)) for f, a, d in file.slates]
-    return slates[:CAPACITY], [_matrix(body) for body in file.bodies[:CAPACITY]]
-
-
-def sealed(file: File) -> bytes:
-    """The file's bytes."""
-    content = msgspec.msgpack.encode(file)
-    return _digest(content) + content
 
 
 def _vector(content: bytes) -> F32:

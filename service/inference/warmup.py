@@ -1,4 +1,4 @@
-"""What a bundle must pass, beyond its own self-test, before anybody waits for it."""
+"""Synthetic requests that a new bundle is run through, beyond its own self-test, before it answers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from models.features import (
 )
 from models.runtime import Bundle
 from models.schema import Candidate, FeedbackEvent
-from service.inference.gpu_batching import CANDIDATES, MOST, USERS, ranked_together
+from service.inference.gpu_batching import CANDIDATES, MAX_CANDIDATES, USERS, rank_together
 
 SLATES: Final = (1, 50, 200, 500)
 """Candidates of the warm-up slates."""
 
 PREDICTIONS: Final = {"watch_time_s", "watch_ratio", "anchor_weights", "anchor_ratio", "quantiles_s"}
-"""What every slate, or its explanation, is made of, besides the objectives."""
+"""Outputs of every slate, or of its explanation, besides the objectives."""
 
 
-def warm(bundle: Bundle) -> None:
-    """Run both graphs over made-up requests of common shapes: the first calls of a graph are slow.
+def warm_up(bundle: Bundle) -> None:
+    """Run both graphs over synthetic requests of common shapes: the first calls of a graph are slow.
 
     Raises:
-        ContractMismatch: a graph does not take or give what this service asks of one.
+        ContractMismatch: a graph lacks an output or takes an input that this service does not know.
     """
     manifest = bundle.manifest
     if missing := sorted(PREDICTIONS - {spec.name for spec in manifest.ranker.outputs}):
@@ -48,21 +48,17 @@ def warm(bundle: Bundle) -> None:
         )
         for i in range(manifest.sequence_length)
     ]
-    if unheard := sorted({spec.name for spec in manifest.labeler.inputs} - {"feedback", "group_ids"}):
+    if unknown := sorted({spec.name for spec in manifest.labeler.inputs} - {"feedback", "group_ids"}):
         raise ContractMismatch(
-            f"{manifest.version}: the labeler takes {unheard[0]!r}, which we do not give; export it again."
+            f"{manifest.version}: the labeler takes {unknown[0]!r}, which we do not give; export it again."
         )
     for rows in (1, len(events)):
-        crowds = group_ids(events[:rows], bundle.vocabulary, {}, manifest.profile_categories)
-        bundle.run_labeler({"feedback": feedback_matrix(events[:rows]), "group_ids": crowds})
+        groups = group_ids(events[:rows], bundle.vocabulary, {}, manifest.profile_categories)
+        bundle.run_labeler({"feedback": feedback_matrix(events[:rows]), "group_ids": groups})
     context = context_arrays(
-        {},
-        manifest.default_tab,
-        bundle.vocabulary,
-        manifest.profile_numbers,
-        manifest.profile_categories,
+        {}, manifest.default_tab, bundle.vocabulary, manifest.profile_numbers, manifest.profile_categories
     )
-    takes = {spec.name for spec in manifest.ranker.inputs}
+    graph_inputs = {spec.name for spec in manifest.ranker.inputs}
     outputs = [spec.name for spec in manifest.ranker.outputs]
     for size in SLATES:
         slate = [Candidate(video_id=f"w{i}", duration_s=20.0) for i in range(size)]
@@ -72,14 +68,14 @@ def warm(bundle: Bundle) -> None:
                 | candidate_arrays(Candidates.from_rows(slate), bundle.vocabulary)
                 | context
             )
-            if takes != set(inputs):
+            if graph_inputs != set(inputs):
                 raise ContractMismatch(
-                    f"{manifest.version}: the ranker takes {sorted(takes)}, we give {sorted(inputs)}."
+                    f"{manifest.version}: the ranker takes {sorted(graph_inputs)}, we give {sorted(inputs)}."
                 )
             bundle.run_ranker(inputs)
     if bundle.on_gpu:
         for users, candidates in product(USERS, CANDIDATES):
-            if users * candidates <= MOST:
+            if users * candidates <= MAX_CANDIDATES:
                 filled_slate = Candidates.from_rows(slate[:1] * candidates)
                 filled = inputs | candidate_arrays(filled_slate, bundle.vocabulary)
-                ranked_together(bundle, [filled] * users, outputs)
+                rank_together(bundle, [filled] * users, outputs)

@@ -13,7 +13,7 @@ from typing import Protocol
 from models.errors import Invalid
 from models.runtime import Bundle
 from models.schema import FeedbackEvent, Profile
-from service.inference.serving_set import Serving, Slot
+from service.inference.serving_set import Serving, ServingSet
 from service.pipeline.fan_out import for_each_user
 from service.pipeline.label_query import LabelQuery, LabelTarget
 from service.pipeline.labels import Labels, label
@@ -75,7 +75,7 @@ class LabelPipeline:
         self,
         store: Store,
         catalogue: VideoLookup,
-        serving_set: Slot,
+        serving_set: Serving,
         settings: Settings,
         *,
         sampler: Sampler,
@@ -95,8 +95,8 @@ class LabelPipeline:
             NotReady: no bundle is loaded.
             Invalid: the current bundle does not serve a label.
         """
-        serving = self._serving_set.serving()
-        served = serving.current.manifest.labels
+        serving = self._serving_set.get()
+        served = serving.active.manifest.labels
         for name in names:
             if name not in served:
                 known = ", ".join(served)
@@ -113,7 +113,7 @@ class LabelPipeline:
                 of them again is safe.
         """
         trace, serving = current_trace(), query.target.serving
-        trace.version = serving.current.manifest.version
+        trace.version = serving.active.manifest.version
         complete = self._catalogue.complete_event
         validated = validate_events(
             [event if isinstance(event, Rejected) else complete(event) for event in query.events],
@@ -129,7 +129,7 @@ class LabelPipeline:
         trace.mark("state")
         exposures, rejected, counts = apply_outcomes(validated, outcomes)
         batches: list[LabelledBatch] = []
-        groups = _by_bundle(serving, exposures) if serving.split else [(serving.current, exposures)]
+        groups = _by_bundle(serving, exposures) if serving.split else [(serving.active, exposures)]
         for bundle, shown in groups:
             events, names = [exposure.event for exposure in shown], query.target.names
             profiles: dict[str, Profile] = {}
@@ -139,7 +139,7 @@ class LabelPipeline:
             inline = len(events) <= self._settings.inline_events
             labels = compute() if inline else await self._offload(compute)
             if events and not labels.nonfinite:
-                self._sampler.body(labels.feedback)
+                self._sampler.add_events(labels.feedback)
             batches.append(LabelledBatch(bundle, shown, profiles, labels))
         trace.mark("inference")
         return LabelledEvents(query, batches, rejected, counts)
@@ -151,10 +151,10 @@ class LabelPipeline:
         return {user_id: state.profile for user_id, state in states if state is not None}
 
 
-def _by_bundle(serving: Serving, exposures: Sequence[Exposure]) -> list[tuple[Bundle, list[Exposure]]]:
+def _by_bundle(serving: ServingSet, exposures: Sequence[Exposure]) -> list[tuple[Bundle, list[Exposure]]]:
     """Group the exposures by the bundle that answers their users."""
     users = {exposure.event.user_id for exposure in exposures}
-    bundles = {user_id: serving.of_user(user_id) for user_id in users}
+    bundles = {user_id: serving.for_user(user_id) for user_id in users}
     groups: dict[str, tuple[Bundle, list[Exposure]]] = {}
     for exposure in exposures:
         bundle = bundles[exposure.event.user_id]

@@ -10,7 +10,7 @@ import msgspec
 
 from models.errors import Invalid, NotJson
 from models.schema import MAX_ID_BYTES, FeedbackEvent
-from service.inference.serving_set import Serving
+from service.inference.serving_set import ServingSet
 from service.pipeline.decoding import convert, parse
 from service.wire import Events, Rejected
 
@@ -28,7 +28,7 @@ _envelope: Final = msgspec.json.Decoder(Events)
 class LabelTarget:
     """What answers all events of one request or stream, however long it lasts: see `LabelPipeline.target`."""
 
-    serving: Serving
+    serving: ServingSet
     names: tuple[str, ...]
     """Labels to compute."""
 

@@ -41,7 +41,7 @@ def label_rows(labelled: LabelledEvents) -> list[tuple[int, Label]]:
     for batch in labelled.batches:
         by_name = batch.labels.by_name
         names = tuple(by_name)
-        is_current = batch.bundle is labelled.query.target.serving.current
+        is_current = batch.bundle is labelled.query.target.serving.active
         version = msgspec.UNSET if is_current else batch.bundle.manifest.version
         rows += [
             (
@@ -111,4 +111,4 @@ def _versions(labelled: LabelledEvents) -> set[str]:
 
 def _version(versions: set[str], target: LabelTarget) -> str:
     """The version that labelled everything; the current one where that is none or several."""
-    return next(iter(versions)) if len(versions) == 1 else target.serving.current.manifest.version
+    return next(iter(versions)) if len(versions) == 1 else target.serving.active.manifest.version

@@ -39,11 +39,11 @@ class Capacity(Protocol):
 class Sampler(Protocol):
     """The traffic sample."""
 
-    def slate(self, inputs: Mapping[str, Array]) -> None:
+    def add_slate(self, inputs: Mapping[str, Array]) -> None:
         """Sample what the ranker was given for a slate whose predictions are all finite."""
         ...
 
-    def body(self, feedback: npt.NDArray[np.float32]) -> None:
+    def add_events(self, feedback: npt.NDArray[np.float32]) -> None:
         """Sample events `[N, 8]` whose labels are all finite."""
         ...
 
@@ -69,6 +69,6 @@ class Offload(Protocol):
 class BackgroundQueue(Protocol):
     """Work that no request waits for."""
 
-    def offer(self, job: Callable[[], None]) -> bool:
+    def try_submit(self, job: Callable[[], None]) -> bool:
         """Queue the job; return whether there was room."""
         ...

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from models.errors import DeadlineExceeded, Invalid, StoreUnavailable
 from models.features import Candidates, Exposures
 from models.runtime import Bundle
-from service.inference.serving_set import OnTrial, Serving, Slot
+from service.inference.serving_set import LoadedRollout, Serving, ServingSet
 from service.pipeline.ports import Batcher, Capacity, Offload, Sampler, VideoLookup
 from service.pipeline.ranking import (
     RankingContext,
@@ -41,7 +41,7 @@ class RankedSlate:
     query: RerankQuery
     bundle: Bundle
     """That ranked it."""
-    shadow: OnTrial | None
+    shadow: LoadedRollout | None
     """The shadow of that moment."""
     context: RankingContext
     slate: Slate
@@ -79,7 +79,7 @@ class RerankPipeline:
         self,
         store: Store,
         catalogue: VideoLookup,
-        serving_set: Slot,
+        serving_set: Serving,
         settings: Settings,
         *,
         capacity: Capacity,
@@ -108,7 +108,7 @@ class RerankPipeline:
             NotReady: no bundle is loaded.
             DeadlineExceeded: the slate would come too late.
         """
-        serving = self._serving_set.serving()
+        serving = self._serving_set.get()
         history: asyncio.Task[History | None] | None = None
         if (user_id := request.user_id) is not None:
             history = asyncio.create_task(self._store.history(user_id))
@@ -120,7 +120,7 @@ class RerankPipeline:
                 history.exception()  # retrieved, so that asyncio does not warn of it after a refusal
 
     async def _rank(
-        self, query: RerankQuery, serving: Serving, history: asyncio.Task[History | None] | None
+        self, query: RerankQuery, serving: ServingSet, history: asyncio.Task[History | None] | None
     ) -> RankedSlate:
         trace = current_trace()
         size, limit = len(query.candidates), self._settings.max_candidates
@@ -130,7 +130,7 @@ class RerankPipeline:
         candidates, repeated = distinct(query.candidates)
         with self._capacity.take(size):
             candidates = self._catalogue.complete(candidates)
-            bundle = serving.of_user(query.user_id)
+            bundle = serving.for_user(query.user_id)
             trace.version = bundle.manifest.version
             weights = fusion_weights(bundle.manifest, query.weights)
             objectives = returned_objectives(bundle.manifest, query.objectives)
@@ -162,7 +162,7 @@ class RerankPipeline:
             if time.perf_counter() > query.deadline:
                 raise DeadlineExceeded("The slate was ranked after its deadline.")
             if not slate.nonfinite:
-                self._sampler.slate(slate.inputs)
+                self._sampler.add_slate(slate.inputs)
             return RankedSlate(query, bundle, serving.shadow, context, slate, objectives, degraded, repeated)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from models.metrics import xauc
 from models.runtime import Bundle
-from service.inference.serving_set import OnTrial
+from service.inference.serving_set import LoadedRollout
 from service.pipeline.label import LabelledBatch, LabelledEvents, Labelling
 from service.pipeline.label_query import LabelQuery
 from service.pipeline.labels import Labels, label
@@ -147,19 +147,19 @@ def label_differences(answer: Labels, other: Labels) -> dict[str, float]:
     }
 
 
-def _is_drawn(shadow: OnTrial, answered: Bundle) -> bool:
-    return random.random() < shadow.trial.share and answered is not shadow.bundle
+def _is_drawn(shadow: LoadedRollout, answered: Bundle) -> bool:
+    return random.random() < shadow.rollout.share and answered is not shadow.bundle
 
 
 def _submit(
     queue: BackgroundQueue,
     metrics: BundleMetrics,
-    shadow: OnTrial,
+    shadow: LoadedRollout,
     endpoint: Endpoint,
     compare: Callable[[], None],
 ) -> None:
     """Queue a comparison; count its outcome and its seconds."""
-    version = shadow.trial.version
+    version = shadow.rollout.version
 
     def job() -> None:
         started = time.perf_counter()
@@ -172,7 +172,7 @@ def _submit(
         metrics.shadow_seconds.labels(endpoint, version).observe(time.perf_counter() - started)
         metrics.shadow.labels(endpoint, version, outcome).inc()
 
-    if not queue.offer(job):
+    if not queue.try_submit(job):
         metrics.shadow.labels(endpoint, version, "dropped").inc()
 
 

@@ -112,8 +112,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, then report that the service is ready."""
         await super().startup(sockets)
-        log.info("ready", extra={"pid": os.getpid(), "version": self._services.slot.version})
-        self._ready(self._services.slot.version)
+        log.info("ready", extra={"pid": os.getpid(), "version": self._services.serving.version})
+        self._ready(self._services.serving.version)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -151,7 +151,7 @@ class Consumer:
         target = self._pipeline.target(self._how.labels)
         events = [_read(entry, index) for index, entry in enumerate(entries)]
         done = await self._pipeline.run(LabelQuery(events, target))
-        version = target.serving.current.manifest.version
+        version = target.serving.active.manifest.version
         late = {rejected.index for rejected in done.rejected if rejected.code == "late"}
         outputs = [
             Output(

@@ -96,8 +96,8 @@ class BundleMetrics:
         self._serving["current"] = version, provider
         self.info.labels(version, provider).set(1)
 
-    def trying(self, role: str, version: str | None, share: float) -> None:
-        """This version has the role from now on; with `None`, no version has."""
+    def rollout(self, role: str, version: str | None, share: float) -> None:
+        """Report the version that has a role from now on; `None` if no version has."""
         if (before := self._serving.pop(role, None)) is not None:
             self.share.labels(*before).set(0)
         if version is not None:

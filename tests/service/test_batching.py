@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from loadtests.environment import version_folder
 from models.features import Array
 from models.runtime import Bundle
-from service.inference.gpu_batching import CANDIDATES, USERS, Batches, bucket, ranked_together
+from service.inference.gpu_batching import CANDIDATES, USERS, Batches, bucket, rank_together
 from service.pipeline.ranking import ranker_outputs
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
@@ -65,7 +65,7 @@ def test_together_they_have_the_answers_of_each_alone(
 ) -> None:
     slates = [slate(released, n, steps, seed + i) for i, (n, steps) in enumerate(shapes)]
     names = ranker_outputs(released, explain=True)
-    for given_alone, found in zip(slates, ranked_together(released, slates, names), strict=True):
+    for given_alone, found in zip(slates, rank_together(released, slates, names), strict=True):
         for name, want in released.run_ranker(given_alone, names).items():
             assert found[name].shape == want.shape
             np.testing.assert_allclose(found[name], want, rtol=1e-4, atol=1e-4)
@@ -96,7 +96,7 @@ class Counted:
 
 @pytest.fixture
 def batches() -> Iterator[Batches]:
-    made = Batches(most=1024, delay_s=0.01)
+    made = Batches(max_candidates=1024, delay_s=0.01)
     yield made
     made.close()
 
@@ -161,7 +161,7 @@ def test_who_stops_waiting_is_left_out(released: Bundle, batches: Batches) -> No
     assert counted.runs == [(2, 64)]
 
 
-def test_on_a_gpu_slates_are_ranked_together_and_answered_as_on_a_cpu(
+def test_on_a_gpu_slates_are_rank_together_and_answered_as_on_a_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tiny_bundle.write(tmp_path / "bundles" / tiny_bundle.FIRST)

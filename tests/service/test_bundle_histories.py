@@ -17,9 +17,9 @@ from prometheus_client import CollectorRegistry
 
 from models.errors import BundleError, BundleNotFound
 from service.inference.bundles import Bundles
-from service.inference.rollout import ROLES, Role, Trial
-from service.inference.serving_set import OnTrial, Slot
-from service.inference.traffic_sample import Recorded
+from service.inference.rollout import ROLES, Role, Rollout
+from service.inference.serving_set import LoadedRollout, Serving
+from service.inference.traffic_sample import TrafficSample
 from service.telemetry.bundles import BundleMetrics
 from tests.service import tiny_bundle
 
@@ -31,26 +31,27 @@ class Worker:
     """The part of a worker that holds bundles."""
 
     def __init__(self, folder: Path) -> None:
-        self.slot = Slot()
+        self.metrics = BundleMetrics(CollectorRegistry())
+        self.serving = Serving(self.metrics)
         self.bundles = Bundles(
             folder,
-            self.slot,
+            self.serving,
             "cpu",
-            trials={"split": None, "shadow": None},
-            recorded=Recorded(folder / "recorded"),
-            metrics=BundleMetrics(CollectorRegistry()),
+            rollouts={"split": None, "shadow": None},
+            sample=TrafficSample(folder / "recorded"),
+            metrics=self.metrics,
         )
 
 
-def on_trial(held: OnTrial | None) -> Trial | None:
-    if held is None:
+def rollout_of(loaded: LoadedRollout | None) -> Rollout | None:
+    if loaded is None:
         return None
-    assert held.bundle.manifest.version == held.trial.version
-    return held.trial
+    assert loaded.bundle.manifest.version == loaded.rollout.version
+    return loaded.rollout
 
 
 class Histories(RuleBasedStateMachine):
-    """`promoted` and `trials` are what the folder should say; `self.workers` follow it."""
+    """`promoted` and `rollouts` are what the folder holds; `self.workers` follow it."""
 
     @initialize()
     def start(self) -> None:
@@ -59,7 +60,7 @@ class Histories(RuleBasedStateMachine):
         tiny_bundle.write(self.folder / BAD, BAD)
         (self.folder / BAD / "ranker.onnx").write_bytes(b"no graph")
         self.promoted = [VERSIONS[0]]
-        self.trials: dict[Role, Trial | None] = {"split": None, "shadow": None}
+        self.rollouts: dict[Role, Rollout | None] = {"split": None, "shadow": None}
         self.workers = [Worker(self.folder), Worker(self.folder)]
         for worker in self.workers:
             self.run(worker.bundles.start)
@@ -88,21 +89,23 @@ class Histories(RuleBasedStateMachine):
         version=st.sampled_from(VERSIONS),
         share=st.sampled_from([0.1, 0.5, 1.0]),
     )
-    def put_on_trial(self, who: int, role: Role, version: str, share: float) -> None:
-        self.run(self.workers[who].bundles.put_on_trial, role, version, share)
-        self.trials[role] = Trial(version, share)
+    def start_rollout(self, who: int, role: Role, version: str, share: float) -> None:
+        self.run(self.workers[who].bundles.start_rollout, role, version, share)
+        self.rollouts[role] = Rollout(version, share)
 
     @rule(who=st.integers(0, 1), role=st.sampled_from(ROLES))
-    def end_a_trial(self, who: int, role: Role) -> None:
-        trial = self.trials[role]
-        self.run(self.workers[who].bundles.put_on_trial, role, trial.version if trial else VERSIONS[0], 0.0)
-        self.trials[role] = None
+    def stop_a_rollout(self, who: int, role: Role) -> None:
+        rollout = self.rollouts[role]
+        self.run(
+            self.workers[who].bundles.start_rollout, role, rollout.version if rollout else VERSIONS[0], 0.0
+        )
+        self.rollouts[role] = None
 
     @rule(who=st.integers(0, 1), role=st.sampled_from(ROLES))
     def try_a_bad_one(self, who: int, role: Role) -> None:
         bundles = self.workers[who].bundles
         with pytest.raises(BundleError):
-            self.run(bundles.put_on_trial, role, BAD, 0.5)
+            self.run(bundles.start_rollout, role, BAD, 0.5)
         with pytest.raises(BundleError):
             self.run(bundles.activate, BAD)
 
@@ -115,12 +118,12 @@ class Histories(RuleBasedStateMachine):
     def workers_that_have_looked_agree_with_the_folder(self) -> None:
         for worker in self.workers:
             self.run(worker.bundles.follow)
-            serving = worker.slot.serving()
-            assert serving.current.manifest.version == self.promoted[-1]
+            serving = worker.serving.get()
+            assert serving.active.manifest.version == self.promoted[-1]
             for role in ROLES:
-                found, wanted = getattr(serving, role), self.trials[role]
+                loaded, wanted = getattr(serving, role), self.rollouts[role]
                 dormant = wanted is not None and wanted.version == self.promoted[-1]
-                assert on_trial(found) == (None if dormant else wanted)
+                assert rollout_of(loaded) == (None if dormant else wanted)
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -14,13 +15,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from models.errors import SelfTestFailed
-from models.runtime import Bundle
-from service.inference import loader as loading
-from service.inference import traffic_sample as recorded
-from service.inference.rollout import Trial
-from service.inference.traffic_sample import CAPACITY, MAX_ROWS, Recorded
+from models.runtime import GPU_MEMORY_MIB, Bundle
+from service.inference.loader import BundleLoader
+from service.inference.rollout import Rollout
+from service.inference.traffic_sample import CAPACITY, MAX_ROWS, File, TrafficSample, read, with_checksum
+from service.telemetry.bundles import BundleMetrics
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
@@ -89,7 +91,7 @@ def test_a_bundle_that_fails_on_what_was_answered_is_refused(
 def test_a_bundle_on_trial_is_run_through_what_came_meanwhile(root: Path, tmp_path: Path) -> None:
     with app(root, tmp_path) as client:
         client.post(f"/v1/models/{NAN}:split", json={"share": 0.5}).raise_for_status()
-        user = next(user for user in map(str, range(100)) if not Trial(NAN, 0.5).includes(user))
+        user = next(user for user in map(str, range(100)) if not Rollout(NAN, 0.5).includes(user))
         rerank(client, TROUBLE_S, user=user)
         assert client.post(f"/v1/models/{NAN}:activate").status_code == 409
 
@@ -124,10 +126,10 @@ def test_what_the_bundle_that_answered_could_not_do_is_not_asked_of_another(
 
 def test_labels_are_run_through_too(tmp_path: Path) -> None:
     bundle = Bundle.load(tiny_bundle.write(tmp_path / FIRST, crowds=True))
-    kept = Recorded(tmp_path / "r")
-    kept.body(np.array([[1.0, 2.0, 0, 0, 0, 0, 0, 0]], np.float32))
+    kept = TrafficSample(tmp_path / "r")
+    kept.add_events(np.array([[1.0, 2.0, 0, 0, 0, 0, 0, 0]], np.float32))
     kept.replay(bundle)
-    kept.body(np.zeros((1, 8), np.float32))  # 0 s of 0 s: NaN; no event may say so
+    kept.add_events(np.zeros((1, 8), np.float32))  # 0 s of 0 s: NaN; no event may say so
     with pytest.raises(SelfTestFailed, match="`labelcraft` is not finite on a recorded body"):
         kept.replay(bundle)
 
@@ -155,10 +157,10 @@ def test_what_is_saved_is_loaded_and_never_more_than_there_is_room_for(
     tmp_path_factory: pytest.TempPathFactory, slates: list[tuple[int, int]]
 ) -> None:
     path = tmp_path_factory.mktemp("r") / "r"
-    first, second = Recorded(path), Recorded(path)
+    first, second = TrafficSample(path), TrafficSample(path)
     for exposures, candidates in slates:
-        first.slate(slate_arrays(exposures, [float("nan")] + [20.0] * (candidates - 1)))
-        first.body(np.ones((exposures + 1, 8), np.float32))
+        first.add_slate(slate_arrays(exposures, [float("nan")] + [20.0] * (candidates - 1)))
+        first.add_events(np.ones((exposures + 1, 8), np.float32))
     assert len(first) == 2 * min(len(slates), CAPACITY)
     first.save()
     second.load()
@@ -166,18 +168,18 @@ def test_what_is_saved_is_loaded_and_never_more_than_there_is_room_for(
 
 
 def test_a_body_of_very_many_events_is_cut(tmp_path: Path) -> None:
-    kept = Recorded(tmp_path / "r")
-    kept.body(np.ones((MAX_ROWS * 3, 8), np.float32))
+    kept = TrafficSample(tmp_path / "r")
+    kept.add_events(np.ones((MAX_ROWS * 3, 8), np.float32))
     kept.save()
     assert (tmp_path / "r").stat().st_size < MAX_ROWS * 8 * 4 + 1000
 
 
 def test_later_requests_take_the_places_of_earlier_ones(tmp_path: Path) -> None:
-    kept = Recorded(tmp_path / "r")
+    kept = TrafficSample(tmp_path / "r")
     for duration in range(20_000):
-        kept.slate(slate_arrays(1, [float(duration)]))
+        kept.add_slate(slate_arrays(1, [float(duration)]))
     kept.save()
-    slates, _ = recorded.read(tmp_path / "r")
+    slates, _ = read(tmp_path / "r")
     durations = [float(slate.duration_s[0]) for slate in slates]
     assert len(set(durations)) == CAPACITY
     assert max(durations) > 15_000  # 1 in 10^20 that none of the last quarter is there
@@ -196,7 +198,7 @@ def test_a_spoilt_file_is_ignored_with_one_line_and_replaced(
             "cut": content[:-3],
             "flipped": content[:40] + bytes([content[40] ^ 1]) + content[41:],
             "foreign": json.dumps({"users": ["a"]}).encode(),
-            "other columns": recorded.sealed(recorded.File([], [], columns="0123456789abcdef")),
+            "other columns": with_checksum(File([], [], columns="0123456789abcdef")),
             "empty": b"",
         }[how]
     )
@@ -213,15 +215,16 @@ def test_a_folder_that_cannot_be_written_costs_a_line_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
-    kept = Recorded(tmp_path / "file" / "r")
-    kept.slate(slate_arrays(1, [20.0]))
+    kept = TrafficSample(tmp_path / "file" / "r")
+    kept.add_slate(slate_arrays(1, [20.0]))
     kept.save()
     kept.load()
     assert "cannot be saved" in caplog.text
 
 
 def test_a_bundle_of_shorter_sequences_and_another_vocabulary_is_run_through_too(tmp_path: Path) -> None:
-    kept = Recorded(tmp_path / "r")
-    kept.slate(slate_arrays(tiny_bundle.SEQUENCE_LENGTH * 3, [20.0, float("nan")]))
-    bundle = loading.load(tiny_bundle.write(tmp_path / FIRST), "cpu", kept)
+    kept = TrafficSample(tmp_path / "r")
+    kept.add_slate(slate_arrays(tiny_bundle.SEQUENCE_LENGTH * 3, [20.0, float("nan")]))
+    loader = BundleLoader("cpu", GPU_MEMORY_MIB, kept, BundleMetrics(CollectorRegistry()))
+    bundle = asyncio.run(loader.load(tiny_bundle.write(tmp_path / FIRST)))
     assert bundle.manifest.version == FIRST

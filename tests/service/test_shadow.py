@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.inference.background import WAITING, Aside
+from service.inference.background import QUEUE_SIZE, BackgroundWorker
 from service.pipeline.labels import Labels
 from service.pipeline.ranking import Slate
 from service.pipeline.shadow import label_differences, order_agreement, slate_differences
@@ -151,50 +151,50 @@ def test_the_users_of_a_split_are_not_compared_with_themselves(root: Path, tmp_p
         assert eventually(lambda: count(client, MIRROR, "rerank", "compared") == 1)
 
 
-# --- the work aside
+# --- the background worker
 
 
 def test_what_there_is_no_room_for_is_refused_at_once_and_nothing_waits() -> None:
-    aside, go, done = Aside(), threading.Event(), []
+    worker, go, done = BackgroundWorker(), threading.Event(), []
 
     def wait() -> None:
         go.wait(10)
 
     try:
-        assert aside.offer(wait)
-        assert eventually(lambda: aside.waiting == 0)  # the thread has taken it
-        assert all(aside.offer(lambda: done.append(1)) for _ in range(WAITING))
-        assert not aside.offer(lambda: done.append(1))
+        assert worker.try_submit(wait)
+        assert eventually(lambda: worker.queued == 0)  # the thread has taken it
+        assert all(worker.try_submit(lambda: done.append(1)) for _ in range(QUEUE_SIZE))
+        assert not worker.try_submit(lambda: done.append(1))
         assert done == []
         go.set()
         assert eventually(lambda: len(done) > 0)
     finally:
         go.set()
-        aside.close()
+        worker.close()
 
 
 def test_a_job_that_raises_does_not_end_the_next(caplog: pytest.LogCaptureFixture) -> None:
-    aside, done = Aside(), threading.Event()
-    aside.offer(lambda: [][1])
-    aside.offer(done.set)
+    worker, done = BackgroundWorker(), threading.Event()
+    worker.try_submit(lambda: [][1])
+    worker.try_submit(done.set)
     assert done.wait(10)
-    aside.close()
-    assert "a job aside failed" in caplog.text
+    worker.close()
+    assert "a background job failed" in caplog.text
 
 
 def test_closing_lets_the_job_in_hand_finish_and_gives_up_the_rest() -> None:
-    aside, go, done = Aside(), threading.Event(), []
+    worker, go, done = BackgroundWorker(), threading.Event(), []
 
     def first() -> None:
         go.wait(10)
         done.append("first")
 
-    aside.offer(first)
-    assert eventually(lambda: aside.waiting == 0)
-    aside.offer(lambda: done.append("second"))
-    closing = threading.Thread(target=aside.close)
+    worker.try_submit(first)
+    assert eventually(lambda: worker.queued == 0)
+    worker.try_submit(lambda: done.append("second"))
+    closing = threading.Thread(target=worker.close)
     closing.start()
-    assert eventually(lambda: aside.closing)
+    assert eventually(lambda: worker.closing)
     go.set()
     closing.join()
     assert done == ["first"]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.errors import BadInput, BundleError
-from service.inference.rollout import Trial
+from service.inference.rollout import Rollout
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
@@ -22,7 +22,7 @@ from tests.service.test_bundles import BROKEN, broken
 from tests.service.tiny_bundle import FIRST, SECOND
 
 USERS = [f"user-{i}" for i in range(40)]
-HALF = Trial(SECOND, 0.5)
+HALF = Rollout(SECOND, 0.5)
 LABEL = {FIRST: 0.5, SECOND: 0.375}
 """Of an event that is half watched."""
 
@@ -40,7 +40,7 @@ def app(root: Path, tmp_path: Path, **options: Any) -> Iterator[httpx2.Client]:
         yield client
 
 
-def of(user: str, trial: Trial = HALF) -> str:
+def of(user: str, trial: Rollout = HALF) -> str:
     return trial.version if trial.includes(user) else FIRST
 
 
@@ -71,14 +71,14 @@ def test_whoever_belongs_to_a_share_belongs_to_a_larger_one(
 ) -> None:
     user = user.encode("utf-8", "replace").decode()
     small, large = sorted((a, b))
-    assert Trial(version, small).includes(user) <= Trial(version, large).includes(user)
-    assert Trial(version, 1.0).includes(user)
-    assert not Trial(version, 0.0).includes(user)
+    assert Rollout(version, small).includes(user) <= Rollout(version, large).includes(user)
+    assert Rollout(version, 1.0).includes(user)
+    assert not Rollout(version, 0.0).includes(user)
 
 
 def test_a_share_is_that_share_of_the_users_and_each_version_draws_others() -> None:
     users = [str(i) for i in range(20_000)]
-    tenth, other = Trial(FIRST, 0.1), Trial(SECOND, 0.1)
+    tenth, other = Rollout(FIRST, 0.1), Rollout(SECOND, 0.1)
     inside = [user for user in users if tenth.includes(user)]
     assert len(inside) == pytest.approx(2000, abs=200)  # 4.7 standard deviations
     assert len([user for user in inside if other.includes(user)]) == pytest.approx(200, abs=70)
@@ -86,13 +86,13 @@ def test_a_share_is_that_share_of_the_users_and_each_version_draws_others() -> N
 
 @given(versions, shares)
 def test_what_a_trial_is_written_as_is_read_as_the_same(version: str, share: float) -> None:
-    assert Trial.parse(f"{version}={share!r}\n", "SPLIT") == Trial(version, share)
+    assert Rollout.parse(f"{version}={share!r}\n", "SPLIT") == Rollout(version, share)
 
 
 @pytest.mark.parametrize("text", ["", "x", "=0.5", "x=", "x=2", "x=-0.1", "x=nan", "x=half", "x=0.1=0.2"])
 def test_what_is_no_trial_says_so(text: str) -> None:
     with pytest.raises(BadInput, match="SPLIT must be VERSION=SHARE"):
-        Trial.parse(text, "SPLIT")
+        Rollout.parse(text, "SPLIT")
 
 
 # --- answers

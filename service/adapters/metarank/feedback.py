@@ -53,7 +53,7 @@ async def post_feedback(request: Request) -> Response:
     checked_type(request)
     body = await services.reader.body(request)
     events = read_body(body, services.settings.max_events)
-    todo = sort_out(events, target.serving.current.manifest)
+    todo = sort_out(events, target.serving.active.manifest)
     trace.mark("parse")
     with services.admission.events.take(len(events)):
         async with services.reader.time_limit(request):

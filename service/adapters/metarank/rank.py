@@ -37,7 +37,7 @@ async def post_rank(request: Request) -> Response:
     services, trace = services_of(request), current_trace()
     services.keys.check(request.headers.get("authorization"), "rerank")
     explain = flag(request, "explain", default=False)
-    weights = _weights(request.path_params["model"], services.slot.take().manifest)
+    weights = _weights(request.path_params["model"], services.serving.active().manifest)
     checked_type(request)
     asked = decode(_request, await services.reader.body(request))
     slate = _rerank_request(asked, weights, anonymous=f"anonymous {trace.request_id}")

@@ -40,7 +40,7 @@ def model_of(request: Request, services: Services) -> Model:
         UnknownModel: no such graph, or another version.
         NotReady: no bundle is loaded.
     """
-    bundle = services.slot.take()
+    bundle = services.serving.active()
     name, manifest = request.path_params["model"], bundle.manifest
     version = request.path_params.get("version", manifest.version)
     if version != manifest.version:

@@ -44,7 +44,7 @@ async def get_ready(request: Request) -> Response:
     """A bundle is loaded and the service is not shutting down. The graphs need no store, so none is asked."""
     services = services_of(request)
     _serving(services)
-    return _json(Health("ready", services.slot.take().manifest.version))
+    return _json(Health("ready", services.serving.active().manifest.version))
 
 
 @router.get("/v2/models/{model}", openapi_extra=docs.MODEL)

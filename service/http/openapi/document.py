@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from models.manifest import Manifest
-from service.inference.serving_set import Slot
+from service.inference.serving_set import Serving
 from service.wire import Problem
 
 Json = dict[str, Any]
@@ -44,12 +44,12 @@ def structs_in(module: ModuleType) -> list[Struct]:
     ]
 
 
-def install(app: FastAPI, slot: Slot, sections: Sequence[Section], *, keys: bool) -> None:
+def install(app: FastAPI, serving: Serving, sections: Sequence[Section], *, keys: bool) -> None:
     """Serve the complete document at `/openapi.json`.
 
     Args:
         app: with every route added.
-        slot: the document is made again when the version in it changes.
+        serving: the document is made again when the version in it changes.
         sections: of the families of endpoints.
         keys: whether API keys are configured, so that /docs offers to send one.
     """
@@ -57,10 +57,10 @@ def install(app: FastAPI, slot: Slot, sections: Sequence[Section], *, keys: bool
 
     def openapi() -> Json:
         nonlocal version
-        if app.openapi_schema is None or version != slot.version:
-            version = slot.version
+        if app.openapi_schema is None or version != serving.version:
+            version = serving.version
             app.openapi_schema = _assemble(app, sections, keys)
-            manifest = None if version is None else slot.take().manifest
+            manifest = None if version is None else serving.active().manifest
             for section in sections:
                 section.complete(app.openapi_schema, manifest)
         return app.openapi_schema

@@ -1,0 +1,92 @@
+"""Follows the folder of versions: what `CURRENT`, `SPLIT` and `SHADOW` name is loaded and served."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio.to_thread
+
+from models.errors import ReelrankError
+from models.manifest import MANIFEST
+from models.store import CURRENT, BundleStore
+from service.inference.loader import BundleLoader
+from service.inference.rollout import ROLES, Role, Rollout, RolloutFiles, check_compatible
+from service.inference.serving_set import LoadedRollout, Refusal, Serving
+
+log = logging.getLogger("reelrank.bundles")
+
+
+class FolderWatcher:
+    """Compares the folder with the serving set. A bundle that cannot be used is logged once; another promote,
+    or a manifest that appears or vanishes, is tried again.
+
+    Args:
+        store: the versions.
+        rollouts: the files beside them.
+        loader: of bundles.
+        serving: what is brought up to date.
+    """
+
+    def __init__(
+        self, store: BundleStore, rollouts: RolloutFiles, loader: BundleLoader, serving: Serving
+    ) -> None:
+        self._store = store
+        self._rollouts = rollouts
+        self._loader = loader
+        self._serving = serving
+
+    def current_version(self) -> str | None:
+        """Return the version that `CURRENT` names; `None` where nothing was promoted yet.
+
+        Raises:
+            BundleNotFound, CorruptBundle: see `BundleStore.current`.
+        """
+        return self._store.current() if (self._store.root / CURRENT).exists() else None
+
+    async def follow_current(self) -> None:
+        """Activate the version that `CURRENT` names, if it is another."""
+        serving, version = self._serving, None
+        refused = serving.refused.get("current")
+        try:
+            version = await anyio.to_thread.run_sync(self.current_version)
+            if version == serving.version and refused is not None and refused.cause is not None:
+                serving.clear_refusal("current")  # `CURRENT` no longer names what could not be used
+            if version is None or version == serving.version:
+                return
+            if refused is None or refused.cause != version:
+                serving.activate(await self._loader.get(self._store.path(version), serving))
+        except ReelrankError as e:
+            cause = version or str(e)
+            if refused is None or refused.cause != cause:
+                serving.refuse("current", Refusal(version or "unknown", str(e), cause), e)
+                log.error("kept bundle %s: %s", serving.version, e)
+
+    async def follow_rollouts(self) -> None:
+        """Start and stop rollouts as `SPLIT` and `SHADOW` say. There must be an active bundle."""
+        for role in ROLES:
+            await self._follow_rollout(role)
+
+    async def _follow_rollout(self, role: Role) -> None:
+        serving = self._serving
+        rollout: Rollout | None = None
+        cause: object = None
+        refused, loaded = serving.refused.get(role), serving.rollout(role)
+        try:
+            rollout = await anyio.to_thread.run_sync(self._rollouts.read, role)
+            if rollout is None:
+                if loaded is not None or (refused is not None and refused.cause is not None):
+                    serving.stop_rollout(role)
+                return
+            cause = rollout, (self._store.root / rollout.version / MANIFEST).exists()
+            if loaded == rollout or (refused is not None and refused.cause == cause):
+                return
+            bundle = await self._loader.get(self._store.path(rollout.version), serving)
+            if role == "split":
+                check_compatible(bundle, serving.active())
+            serving.start_rollout(role, LoadedRollout(bundle, rollout))
+        except ReelrankError as e:
+            cause = cause or str(e)
+            if refused is None or refused.cause != cause:
+                serving.stop_rollout(role)  # it may be of another version, which is not named any more
+                serving.refuse(role, Refusal(rollout.version if rollout else "unknown", str(e), cause), e)
+                log.error("no %s, bundle %s answers alone: %s", role, serving.version, e)
