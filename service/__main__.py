@@ -101,14 +101,14 @@ def consume(
     """Label the events of a Redis Stream until Ctrl-C."""
     from service.commands.consume import consume as run
     from service.settings import Settings
-    from service.stream.consumer import Consuming
+    from service.stream.consumer import ConsumerConfig
     from service.stream.redis_stream import Names
 
     wanted = tuple(filter(None, (part.strip() for part in labels_wanted.split(","))))
     run(
         Settings.read(bundle=bundle, store=store),
         Names(stream, group, name or f"{socket.gethostname()}-{os.getpid()}", labels, dead),
-        Consuming(batch=batch, labels=wanted, idle_s=idle_s, deliveries=deliveries, trim=trim),
+        ConsumerConfig(batch=batch, labels=wanted, idle_s=idle_s, deliveries=deliveries, trim=trim),
         maxlen=maxlen,
         metrics_host=metrics_host,
         metrics_port=metrics_port,

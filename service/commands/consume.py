@@ -15,7 +15,7 @@ from models.errors import BadInput
 from service.app import open_services
 from service.settings import Settings
 from service.state import RedisStore
-from service.stream.consumer import Consumer, Consuming
+from service.stream.consumer import Consumer, ConsumerConfig
 from service.stream.metrics import StreamMetrics
 from service.stream.redis_stream import EventStream, Names
 
@@ -25,7 +25,7 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 def consume(
     settings: Settings,
     names: Names,
-    how: Consuming,
+    config: ConsumerConfig,
     *,
     maxlen: int,
     metrics_host: str,
@@ -37,7 +37,7 @@ def consume(
     Args:
         settings: as for `serve`; the store's URL is where the streams are too.
         names: of the streams, the group and the consumer.
-        how: see there.
+        config: see `ConsumerConfig`.
         maxlen: about how many labels and dead letters are kept.
         metrics_host: where Prometheus finds the counts.
         metrics_port: 0: nowhere.
@@ -47,15 +47,20 @@ def consume(
         BundleError: the bundle cannot be used.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_consume(settings, names, how, maxlen, metrics_host, metrics_port))
+        runner.run(_consume(settings, names, config, maxlen, metrics_host, metrics_port))
 
 
 async def _consume(
-    settings: Settings, names: Names, how: Consuming, maxlen: int, metrics_host: str, metrics_port: int
+    settings: Settings,
+    names: Names,
+    config: ConsumerConfig,
+    maxlen: int,
+    metrics_host: str,
+    metrics_port: int,
 ) -> None:
     if settings.store is None:
         raise BadInput(
-            "Nobody says where the stream is: give --store redis://… or unix://… (or REELRANK_STORE). "
+            "No store is configured: pass --store redis://… or unix://…, or set REELRANK_STORE. "
             f"The store of a running `serve` is unix://{settings.data_dir}/valkey.sock."
         )
     store = RedisStore.open(
@@ -65,14 +70,14 @@ async def _consume(
     )
     async with open_services(settings, store) as services:
         if services.serving.version is not None:
-            services.label.target(how.labels)  # a wrong name should say so before anything is read
+            services.label.target(config.labels)  # a wrong name should say so before anything is read
         with (
             _exported(services.metrics.registry, metrics_host, metrics_port) as where,
             _until_signal() as stop,
         ):
             async with _stream(settings.store, names, maxlen) as stream:
                 consumer = Consumer(
-                    services.label, stream, how, StreamMetrics(services.metrics.registry), stop
+                    services.label, stream, config, StreamMetrics(services.metrics.registry), stop
                 )
                 print(
                     f"reelrank consumes {names.stream} as {names.group}/{names.consumer} · "

@@ -1,4 +1,4 @@
-"""A circuit breaker: a store that does not answer is asked again by one call at a time, not by all."""
+"""A circuit breaker: a store that does not answer is probed by one call at a time, not by all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Breaker:
         window: calls that are looked back on.
         open_s: seconds from opening to the probe.
         clock: seconds that never go back.
-        changed: is told every new state.
+        changed: called with every new state.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Breaker:
         return self._state
 
     def enter(self) -> int:
-        """Ask to make a call.
+        """Begin a call.
 
         Returns:
-            What `leave` is to be given.
+            The turn to pass to `leave`.
 
         Raises:
             StoreUnavailable: the circuit is open, or a probe is out.
@@ -81,11 +81,11 @@ class Breaker:
         )
 
     def leave(self, turn: int, answered: bool | None) -> None:
-        """Tell how a call went.
+        """Record how a call ended.
 
         Args:
             turn: from its `enter`.
-            answered: the store said something, be it an error; `None` if that cannot be told.
+            answered: the store replied, be it with an error; `None` if that is unknown.
         """
         if turn != self._turn:
             return

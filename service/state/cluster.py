@@ -1,18 +1,18 @@
 """Redis Cluster: every command goes to the node that has its slot, wherever that is by now.
 
-`redis.asyncio.RedisCluster` closes everybody's connections when one command finds that slots have moved or
-that a node is gone, may send ASKING on another connection than the command it is for, and does not pipeline
-scripts. Under load that is errors and a standstill while slots move. So its parts are used here (the client
-of one server, slots of keys, the errors), and the way between them is our own.
+`redis.asyncio.RedisCluster` (8.1.0) closes the connections to all nodes on CLUSTERDOWN or when its map of
+slots cannot be read, and sends ASKING on another pooled connection than the command it is for. Under load
+that is errors and a standstill while slots move. So its parts are used here (the client of one server, slots
+of keys, the errors), and the routing between nodes is our own.
 
-What is done again without the caller's knowing, for at most `PATIENCE_S`:
+What is repeated without an error to the caller, for at most `RETRY_WINDOW_S`:
 
     MOVED           at once, at the node it names; meanwhile the map of slots is read anew
     ASK             at once, at the node it names, this once
     TRYAGAIN        while a slot moves a user's keys are on two nodes: until they are together
     CLUSTERDOWN     the nodes are just agreeing on who has the slots
     no answer       the map is read anew. If the slot has another node by now: there. If not, `ShardAway`:
-                    the slots of this node have no store, and the others' is as good as ever
+                    the slots of this node are unavailable, those of the others are not
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from redis.exceptions import TimeoutError as NotInTime
 
 from service.state.breaker import Breaker
 from service.state.failures import ShardAway, reason_of
-from service.state.multi_node_url import Host, written
+from service.state.multi_node_url import Host, format_host
 from service.state.replicated import ReplicatedClient
 
 SLOTS: Final = 16384
-PATIENCE_S: Final = 2.0
-"""For a command that is told to come again. The few keys of a slot move within milliseconds."""
-PAUSE_S: Final = 0.02
-"""Before it comes again."""
-REDIRECTS: Final = 5
-"""Nodes that send a command on, one after the other; when there are more they do not agree yet."""
-GIVEN_UP_S: Final = 0.02
-"""A command whose caller had no more time says nothing about the node if it waited less than this."""
+RETRY_WINDOW_S: Final = 2.0
+"""For a command that is redirected or must be repeated. The keys of a slot move within milliseconds."""
+RETRY_PAUSE_S: Final = 0.02
+"""Before it is sent again."""
+MAX_REDIRECTS: Final = 5
+"""In a row and at once; nodes that redirect a command further do not agree yet."""
+MIN_WAIT_TO_COUNT_S: Final = 0.02
+"""A cancelled command proves nothing about the node if it waited less than this."""
 
-AWAY: Final = (NotConnected, NotInTime, OSError, TimeoutError)
-AGAIN: Final = (MovedError, AskError, TryAgainError, ClusterDownError, *AWAY)
+NO_ANSWER: Final = (NotConnected, NotInTime, OSError, TimeoutError)
+RETRYABLE: Final = (MovedError, AskError, TryAgainError, ClusterDownError, *NO_ANSWER)
 
 Command = tuple[Any, ...]
 
@@ -78,36 +78,36 @@ class ClusterClient(aioredis.Redis):
             await _all(node.call(args, options) for node in set(self._owners))
             return True
         slot = slot_of(args)
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + RETRY_WINDOW_S
         node, asking = await self._owner(slot), False
         for turn in itertools.count(1):
             try:
                 return await node.call(args, options, asking=asking)
             except (MovedError, AskError) as e:
-                if turn > REDIRECTS and time.monotonic() > end:
+                if turn > MAX_REDIRECTS and time.monotonic() > end:
                     raise
                 asking = isinstance(e, AskError)
                 node = self._node(address(e.host, e.port, node.host))
                 if not asking:
                     self._owners[slot] = node
                     self._read_soon()
-                if turn > REDIRECTS:
-                    await asyncio.sleep(PAUSE_S)
+                if turn > MAX_REDIRECTS:
+                    await asyncio.sleep(RETRY_PAUSE_S)
             except (TryAgainError, ClusterDownError) as e:
                 if args[0] == "MGET" and isinstance(e, TryAgainError):
                     # While a slot moves neither node has all of a user's keys, but each is on one of them.
                     return [await self.execute_command("GET", key) for key in args[1:]]
                 if args[0] == "MGET" or time.monotonic() > end:
                     raise
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(RETRY_PAUSE_S)
                 if isinstance(e, ClusterDownError):
                     await self._read()
                 node, asking = self._owners[slot], False
-            except AWAY as e:
+            except NO_ANSWER as e:
                 await self._read()
                 before, node, asking = node, self._owners[slot], False
                 if node is before or not self._repeat or time.monotonic() > end:
-                    raise ShardAway(f"{written(before.host)}: {str(e) or type(e).__name__}") from e
+                    raise ShardAway(f"{format_host(before.host)}: {str(e) or type(e).__name__}") from e
         raise AssertionError("unreachable")
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
@@ -115,7 +115,7 @@ class ClusterClient(aioredis.Redis):
         return _Spread(self)
 
     async def spread(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands at once, those of one node together. An answer that is an exception is returned."""
+        """Send commands at once, those of one node together; an error reply is an exception in the list."""
         by_node: dict[_Node, list[int]] = {}
         for index, args in enumerate(commands):
             by_node.setdefault(await self._owner(slot_of(args)), []).append(index)
@@ -124,7 +124,7 @@ class ClusterClient(aioredis.Redis):
         async def together(node: _Node, those: list[int]) -> None:
             try:
                 found = await node.batch([commands[index] for index in those])
-            except AWAY as e:
+            except NO_ANSWER as e:
                 found = [e] * len(those)
             for index, answer in zip(those, found, strict=True):
                 answers[index] = answer
@@ -137,7 +137,7 @@ class ClusterClient(aioredis.Redis):
 
         await _all(together(node, those) for node, those in by_node.items())
         # Slots that move and nodes that go concern some of them only.
-        await _all(alone(index) for index, answer in enumerate(answers) if isinstance(answer, AGAIN))
+        await _all(alone(index) for index, answer in enumerate(answers) if isinstance(answer, RETRYABLE))
         return answers
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
@@ -170,37 +170,37 @@ class ClusterClient(aioredis.Redis):
     def _read_soon(self) -> asyncio.Task[None]:
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read_now())
-            self._reading.add_done_callback(_looked_at)
+            self._reading.add_done_callback(_retrieve_error)
         return self._reading
 
     async def _read_now(self) -> None:
-        said: Exception = NotConnected("no node has all slots")
+        failure: Exception = NotConnected("no node has all slots")
         # Those first that answered last.
         known = sorted(self._nodes.values(), key=lambda node: node.breaker.state != "closed")
         for host in dict.fromkeys([*(node.host for node in known), *self._seeds]):
             try:
                 shards = await self._node(host).client.execute_command("CLUSTER", "SLOTS")
             except (RedisError, OSError, TimeoutError) as e:
-                if reason_of(said) in ("connection", "timeout"):  # what says more is told
-                    said = e
+                if reason_of(failure) in ("connection", "timeout"):  # keep the more specific error
+                    failure = e
                 continue
-            owners, named = self._understood(shards, host)
+            owners, hosts = self._parse_slots(shards, host)
             if None not in owners:
                 self._owners = owners
-                for gone in self._nodes.keys() - named - {*self._seeds}:
+                for gone in self._nodes.keys() - hosts - {*self._seeds}:
                     await self._nodes.pop(gone).client.aclose()
                 return
-        raise said
+        raise failure
 
-    def _understood(self, shards: list[Any], asked: Host) -> tuple[list[Any], set[Host]]:
-        """The primary of each slot, if it has one, and every node that is named."""
+    def _parse_slots(self, shards: list[Any], source: Host) -> tuple[list[Any], set[Host]]:
+        """Return the primary of each slot, if it has one, and every node of the reply."""
         owners: list[_Node | None] = [None] * SLOTS
-        named: set[Host] = set()
+        all_hosts: set[Host] = set()
         for first, last, *nodes in shards:
-            hosts = [address(name, port, asked) for name, port, *_ in nodes]
-            named.update(hosts)
+            hosts = [address(name, port, source) for name, port, *_ in nodes]
+            all_hosts.update(hosts)
             owners[first : last + 1] = [self._node(hosts[0])] * (last + 1 - first)
-        return owners, named
+        return owners, all_hosts
 
 
 class _Node:
@@ -215,7 +215,7 @@ class _Node:
         self._answered_at = float("-inf")
 
     async def call(self, args: Command, options: dict[str, Any], *, asking: bool = False) -> Any:
-        with self._told():
+        with self._count():
             if asking:
                 return await self.client.send(args, options, asking=True)
             return await self.client.execute_command(*args, **options)
@@ -224,21 +224,21 @@ class _Node:
         pipeline = self.client.pipeline(transaction=False)
         for args in commands:
             pipeline.execute_command(*args)
-        with self._told():
+        with self._count():
             return await pipeline.execute(raise_on_error=False)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _count(self) -> Iterator[None]:
         turn = self.breaker.enter()
         began = time.monotonic()
         answered: bool | None = True
         try:
             yield
-        except AWAY:
+        except NO_ANSWER:
             answered = False
             raise
         except asyncio.CancelledError:
-            silent = time.monotonic() - began >= GIVEN_UP_S and self._answered_at < began
+            silent = time.monotonic() - began >= MIN_WAIT_TO_COUNT_S and self._answered_at < began
             answered = False if silent else None
             raise
         finally:
@@ -265,7 +265,7 @@ class _Spread(Pipeline):
 
 
 def slot_of(args: Command) -> int:
-    """The slot of a command's keys; 0 if it has none."""
+    """Return the slot of a command's keys; 0 if it has none."""
     match args[0]:
         case "EVALSHA" | "EVAL":
             key = args[3]
@@ -278,10 +278,10 @@ def slot_of(args: Command) -> int:
     return int(key_slot(key if isinstance(key, bytes) else str(key).encode()))
 
 
-def address(name: str | bytes | None, port: int, asked: Host) -> Host:
-    """A node as another one names it, which may leave out what it thinks we know."""
+def address(name: str | bytes | None, port: int, source: Host) -> Host:
+    """Return the address of a node as `source` gives it; a missing host is that of `source`."""
     host = name.decode() if isinstance(name, bytes) else name
-    return (asked[0] if host in (None, "", "?") else host, int(port))
+    return (source[0] if host in (None, "", "?") else host, int(port))
 
 
 async def _all(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> None:
@@ -292,7 +292,7 @@ async def _all(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> None:
         await asyncio.gather(*waiting)
 
 
-def _looked_at(task: asyncio.Task[None]) -> None:
-    """Nobody may be waiting for it: then its error is nobody's."""
+def _retrieve_error(task: asyncio.Task[None]) -> None:
+    """Mark the error of a task as seen, which no call may be waiting for."""
     if not task.cancelled():
         task.exception()

@@ -130,7 +130,7 @@ def decode_exposures(data: bytes) -> Exposures:
         ValueError: these bytes are no sequence.
     """
     with _damage_as_value_error():
-        return _exposures(_whole(_decode_sequence(data)[1]))
+        return _exposures(_complete(_decode_sequence(data)[1]))
 
 
 def encode_video(video: Video) -> bytes:
@@ -174,7 +174,7 @@ def _damage_as_value_error() -> Iterator[None]:
         raise ValueError(f"a record is damaged: {e}") from e
 
 
-def _whole(values: list[str | int]) -> list[Any]:
+def _complete(values: list[str | int]) -> list[Any]:
     if len(values) % SIZE:
         raise ValueError(f"a record is incomplete: {SIZE} values each, found {len(values)} values")
     return values
@@ -198,7 +198,7 @@ def _exposures(values: list[Any]) -> Exposures:
 
 
 def _events(user_id: str, values: list[str | int]) -> list[FeedbackEvent]:
-    rows = iter(_whole(values))
+    rows = iter(_complete(values))
     events = []
     for event_id, video_id, timestamp_ms, watch_us, duration_us, flags, context in zip(
         *(rows,) * SIZE, strict=True

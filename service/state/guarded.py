@@ -18,21 +18,21 @@ R = TypeVar("R")
 
 Calls = Literal["reads", "writes"]
 
-WRITES_AT_ONCE: Final = 48
-"""Of the store's 64 connections. The rest is kept for reads: writes that hang must not cost slates their
-histories."""
+MAX_WRITES: Final = 48
+"""At a time, of the store's 64 connections. The rest is kept for reads: writes that hang must not cost slates
+their sequences."""
 
-FEW: Final = 10
-CROWDS_AT_ONCE: Final = 8
-"""Of these, bodies of more than a few events. Each keeps the server from others for milliseconds at a time: a
-call behind more of them would wait past its time-out, and a store that is merely busy would be taken for one
-that is away. They wait here, where no time-out runs."""
+SMALL_BATCH: Final = 10
+MAX_LARGE_BATCHES: Final = 8
+"""Writes at a time of more than `SMALL_BATCH` events. Each keeps the server busy for milliseconds: a call
+behind more of them would wait past its time-out, and a busy store would be taken for one that is away. They
+wait here, where no time-out runs."""
 
-GIVEN_UP_S: Final = 0.02
-"""A caller whose own time is up proves nothing about the store if it waited less than this."""
+MIN_WAIT_TO_COUNT_S: Final = 0.02
+"""A cancelled call proves nothing about the store if it waited less than this."""
 
 UNANSWERED: Final = frozenset({"connection", "timeout", "loading"})
-"""Reasons that say the store is away. One that is full or read-only answers, and must go on being read."""
+"""Reasons that mean the store is away. One that is full or read-only answers, and must go on being read."""
 
 
 class GuardedStore:
@@ -41,8 +41,8 @@ class GuardedStore:
 
     Args:
         store: asked while the circuits are closed; closed with this one.
-        failed: is told which calls failed and why, see `StoreUnavailable.reason`.
-        changed: is told every new state of a circuit.
+        failed: called with each failure's kind of call and `StoreUnavailable.reason`.
+        changed: called with every new state of a circuit.
         clock: seconds that never go back.
     """
 
@@ -59,15 +59,15 @@ class GuardedStore:
         self._clock = clock
         self._reads = _Circuit("reads", Breaker(clock=clock, changed=lambda s: changed("reads", s)))
         self._writes = _Circuit("writes", Breaker(clock=clock, changed=lambda s: changed("writes", s)))
-        self._places = asyncio.Semaphore(WRITES_AT_ONCE)
-        self._crowds = asyncio.Semaphore(CROWDS_AT_ONCE)
+        self._write_permits = asyncio.Semaphore(MAX_WRITES)
+        self._large_batches = asyncio.Semaphore(MAX_LARGE_BATCHES)
 
     async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
-        async with self._places:
+        async with self._write_permits:
             return await self._call(self._writes, self._store.record, user_id, events)
 
     async def record_many(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
-        async with self._crowds if len(events) > FEW else nullcontext(), self._places:
+        async with self._large_batches if len(events) > SMALL_BATCH else nullcontext(), self._write_permits:
             return await self._call(self._writes, self._store.record_many, events)
 
     async def read(self, user_id: str) -> UserState | None:
@@ -77,15 +77,15 @@ class GuardedStore:
         return await self._call(self._reads, self._store.history, user_id)
 
     async def put_profile(self, user_id: str, profile: Profile) -> None:
-        async with self._places:
+        async with self._write_permits:
             await self._call(self._writes, self._store.put_profile, user_id, profile)
 
     async def forget(self, user_id: str) -> bool:
-        async with self._places:
+        async with self._write_permits:
             return await self._call(self._writes, self._store.forget, user_id)
 
     async def put_videos(self, videos: Sequence[Video]) -> None:
-        async with self._places:
+        async with self._write_permits:
             await self._call(self._writes, self._store.put_videos, videos)
 
     async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
@@ -114,9 +114,9 @@ class GuardedStore:
             self._failed(circuit.name, e.reason)
             raise
         except asyncio.CancelledError:
-            # The caller's time was up. On a frozen store that is all one ever hears; on a busy event loop
-            # others have been answered meanwhile.
-            if self._clock() - started >= GIVEN_UP_S and circuit.answered_at < started:
+            # The caller's deadline passed. A frozen store gives no other sign; on a busy event loop other
+            # calls have been answered meanwhile.
+            if self._clock() - started >= MIN_WAIT_TO_COUNT_S and circuit.answered_at < started:
                 answered = False
                 self._failed(circuit.name, "given_up")
             raise

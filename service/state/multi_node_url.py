@@ -16,8 +16,8 @@ Host = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Several:
-    """What such a URL says.
+class MultiNodeUrl:
+    """The parts of such a URL.
 
     Attributes:
         kind: what the hosts are.
@@ -27,21 +27,21 @@ class Several:
         tls: of all connections.
         options: to connect to a node with, as the client takes them; host and port are not among them.
         sentinel_options: the same for a sentinel.
-        where: the URL without user, password and options, for messages.
+        display_url: the URL without user, password and options, for messages.
     """
 
     kind: Literal["cluster", "sentinel"]
     hosts: tuple[Host, ...]
     service: str
     replicas: int
-    where: str
+    display_url: str
     tls: bool
     options: dict[str, Any] = field(repr=False)
     sentinel_options: dict[str, Any] = field(repr=False)
 
     @classmethod
     def parse(cls, url: str) -> Self | None:
-        """`None` if the URL is that of one server.
+        """Parse a URL; return `None` if it is that of one server.
 
         Args:
             url: `redis+cluster://[user:password@]host[:port][,host[:port]…]` or
@@ -50,7 +50,7 @@ class Several:
                 sentinels ask for a password too.
 
         Raises:
-            BadInput: it begins as one of these and does not go on so. The message has no secrets.
+            BadInput: it begins like one of these and is malformed. The message has no secrets.
         """
         scheme, _, kind = url.partition("://")[0].partition("+")
         if scheme not in ("redis", "rediss"):
@@ -84,28 +84,30 @@ class Several:
         replicas = int(given.pop("replicas", ["0"])[-1])
         if replicas < 0:
             raise ValueError("replicas")
-        theirs = {name: given.pop(f"sentinel_{name}", [""])[-1] or None for name in ("username", "password")}
+        sentinel_login = {
+            name: given.pop(f"sentinel_{name}", [""])[-1] or None for name in ("username", "password")
+        }
         hosts = tuple(_host(each, PORTS[kind]) for each in named.split(","))
         options: dict[str, Any] = dict(
             parse_url(f"{scheme}://{login}{at}host/{db}?{urlencode(given, doseq=True)}")
         )
         del options["host"]
         options.pop("connection_class", None)
-        where = f"{scheme}+{kind}://" + ",".join(written(each) for each in hosts)
+        display_url = f"{scheme}+{kind}://" + ",".join(format_host(each) for each in hosts)
         return cls(
             kind=kind,
             hosts=hosts,
             service=unquote(service),
             replicas=replicas,
-            where=where if kind == "cluster" else f"{where}/{service}",
+            display_url=display_url if kind == "cluster" else f"{display_url}/{service}",
             tls=scheme == "rediss",
             options=options,
-            sentinel_options={**options, **theirs, "db": 0},
+            sentinel_options={**options, **sentinel_login, "db": 0},
         )
 
 
-def written(host: Host) -> str:
-    """As in a URL."""
+def format_host(host: Host) -> str:
+    """Return a host and port as they are written in a URL."""
     name, port = host
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 

@@ -1,9 +1,9 @@
-"""One connection to a Redis server that everybody here shares: commands go out as they come and are answered
-in their order, so nobody waits for a connection to be free.
+"""One connection to a Redis server for all calls of a process: commands are sent as they come and answered in
+that order, so no call waits for a free connection.
 
 redis-py takes a connection out of a pool for each command, waits on it alone and puts it back: measured here,
-that is 0.15 ms of the caller's time, twice what the server and the way to it take. Its pieces are used where
-they do not cost anything: what a URL means, what TLS needs, the protocol's parser, the errors.
+that is 0.15 ms of the caller's time, twice what the server and the network take. Its parts are used where
+they cost nothing: URLs, TLS, the protocol's parser, the errors.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _ERRORS: Final[dict[str, type[Exception]]] = {
 """By the first word of an error reply; what is not here is a `ResponseError`."""
 
 _MORE: Final = object()
-"""What the parser gives when it needs more bytes."""
+"""The parser returns it when it needs more bytes."""
 
 
-class Pipe:
-    """Connects at first use, and again when the connection broke.
+class PipelinedConnection:
+    """A shared connection that is opened at first use, and again when it broke.
 
     A command is sent a second time, on a new connection, when the one it was sent on breaks or goes silent:
     what is sent here must bear that.
@@ -81,7 +81,7 @@ class Pipe:
         self._closed = False
 
     async def call(self, *command: bytes | str | int) -> Any:
-        """The answer to one command.
+        """Send one command and return its reply.
 
         Raises:
             RedisError: the server cannot be reached, does not answer in time, or answers with an error.
@@ -92,7 +92,7 @@ class Pipe:
         return answer
 
     async def calls(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to several commands that are sent as one; an error among them is an exception there.
+        """Send several commands as one and return their replies; an error reply is an exception in the list.
 
         Raises:
             RedisError: the server cannot be reached, or does not answer in time.
@@ -105,7 +105,7 @@ class Pipe:
         return await (await self._ready()).ask(commands)
 
     async def close(self) -> None:
-        """Let go of the connection. Nobody is answered any more."""
+        """Close the connection; pending calls fail."""
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
@@ -153,7 +153,7 @@ class Pipe:
 
 
 class _Connection(asyncio.Protocol):
-    """Answers come in the order of the commands: whoever has waited longest gets the next."""
+    """Replies come in the order of the commands: each is that of the oldest pending batch."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeout_s: float) -> None:
         self._loop = loop
@@ -174,7 +174,7 @@ class _Connection(asyncio.Protocol):
         self._transport.write(b"".join(map(_packed, commands)))
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_s, self._look)
-        # Whoever stops waiting leaves the batch behind: its answers come all the same, and are its own.
+        # A caller that is cancelled leaves its batch in the queue: the replies still come, and are dropped.
         await batch.done
         return batch.answers
 
@@ -201,7 +201,7 @@ class _Connection(asyncio.Protocol):
         self.end(NotConnected(str(exc) if exc else "the server has closed the connection"))
 
     def end(self, why: Exception) -> None:
-        """Close it; whoever waits is told why. Does nothing the second time."""
+        """Close it; pending batches fail with `why`. Does nothing the second time."""
         self.open = False
         if self._watch is not None:
             self._watch.cancel()

@@ -20,9 +20,9 @@ class Outcome(msgspec.Struct, frozen=True):
 
     kind: Literal["accepted", "duplicate", "merged", "conflict"]
     event: FeedbackEvent
-    """The exposure as the store now holds it: after a merge, the merged one. On a conflict, the refused."""
+    """The exposure as it is stored now: after a merge, the merged one. On a conflict, the refused one."""
     detail: str = ""
-    """On a conflict: what contradicts what."""
+    """On a conflict: the contradiction."""
 
 
 def conflict_with_other_user(event: FeedbackEvent) -> Outcome:
@@ -41,7 +41,7 @@ def conflict_with_other_video(event: FeedbackEvent, stored: FeedbackEvent) -> Ou
 
 
 class UserState(msgspec.Struct, frozen=True):
-    """Everything held on one user."""
+    """Everything that is stored on one user."""
 
     events: list[FeedbackEvent]
     """Oldest first: sorted by (timestamp_ms, event_id), at most the store's sequence length, the newest."""
@@ -49,7 +49,7 @@ class UserState(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct, frozen=True):
-    """Everything held on one user that a slate is ranked by."""
+    """Everything that is stored on one user and a slate is ranked by."""
 
     exposures: Exposures
     """The sequence, by columns."""
@@ -75,7 +75,7 @@ class Store(Protocol):
         ...
 
     async def record_many(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
-        """`record` for the events of many users: as if each user's were recorded by itself, in the order in
+        """Write the events of many users: as if each user's were recorded by itself, in the order in
         which the users first come up. Each user's are atomic, the whole is not: when it raises, some users'
         may be stored. Sending all of it again is safe.
 
@@ -85,11 +85,11 @@ class Store(Protocol):
         ...
 
     async def read(self, user_id: str) -> UserState | None:
-        """One round trip. `None` for a user the store does not know."""
+        """Return everything stored on a user, in one round trip; `None` for an unknown user."""
         ...
 
     async def history(self, user_id: str) -> History | None:
-        """The same as `read`, for a slate."""
+        """Return what `read` returns, in the form a slate is ranked by."""
         ...
 
     async def put_profile(self, user_id: str, profile: Profile) -> None:
@@ -105,7 +105,7 @@ class Store(Protocol):
         ...
 
     async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
-        """Catalogue entries that changed after `cursor` (`""`: all), and the cursor to ask with next."""
+        """Return the cursor to continue with, and the entries that changed after `cursor` (`""`: all)."""
         ...
 
     async def ping(self) -> None:
@@ -113,5 +113,5 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         ...

@@ -31,8 +31,8 @@ from service.state import codec, upgrade
 from service.state.connect import connect
 from service.state.failures import unavailable
 from service.state.keys import SEQUENCE_TTL_S, Keys
-from service.state.multi_node_url import Several
-from service.state.pipelined_connection import Pipe
+from service.state.multi_node_url import MultiNodeUrl
+from service.state.pipelined_connection import PipelinedConnection
 from service.state.protocol import History, Outcome, UserState
 from service.state.recording import (
     Group,
@@ -53,10 +53,10 @@ from service.state.scripts import (
     UPGRADE,
     Script,
 )
-from service.state.transport import Line, Routed
+from service.state.transport import CommandTransport, RedisPyTransport
 
 NOTHING: Final = Exposures.from_events([])
-"""The history of a user who has only a profile."""
+"""The sequence of a user who has only a profile."""
 
 PAGE: Final = 1000
 """Catalogue entries a command: a few milliseconds of the server's time."""
@@ -68,7 +68,7 @@ class RedisStore:
     Args:
         reads: a connection for what slates wait for.
         writes: another for everything else, so that no history waits behind a long answer or a long script's.
-        where: what to call the server in messages; no secrets.
+        display_url: what to call the server in messages; no secrets.
         sequence_length: exposures kept a user, the newest.
         idempotency_window_s: for how long at least an accepted event is known. At most twice as long.
         sequence_ttl_s: for how long sequence, profile and catalogue are kept after the last write; the
@@ -81,10 +81,10 @@ class RedisStore:
 
     def __init__(
         self,
-        reads: Line,
-        writes: Line,
+        reads: CommandTransport,
+        writes: CommandTransport,
         *,
-        where: str,
+        display_url: str,
         sequence_length: int = 100,
         idempotency_window_s: float = 86_400,
         sequence_ttl_s: float = SEQUENCE_TTL_S,
@@ -94,7 +94,7 @@ class RedisStore:
     ) -> None:
         self._reads = reads
         self._writes = writes
-        self._where = where
+        self._display_url = display_url
         self._length = sequence_length
         self._window_ms = round(idempotency_window_s * 1000)
         self._ttl_ms = round(sequence_ttl_s * 1000)
@@ -110,27 +110,29 @@ class RedisStore:
         Args:
             url: `redis://[user:password@]host[:port][/db]`, `rediss://…` (TLS) or `unix://[user:password@]/path[?db=…]`.
                 A server whose certificate the system does not know is `rediss://…?ssl_ca_certs=/ca.pem`; one
-                that asks for ours too, `…&ssl_certfile=/c.pem&ssl_keyfile=/k.pem`. `Several.parse` has those
-                of a cluster and of sentinels.
+                that asks for ours too, `…&ssl_certfile=/c.pem&ssl_keyfile=/k.pem`. `MultiNodeUrl` has those
+                of clusters and sentinels.
             timeout_s: to connect, and to answer one command.
             options: as for the class.
 
         Raises:
             BadInput: this is no such URL, or a file that it names cannot be read.
         """
-        where = where_of(url)
+        shown = display_url(url)
         _refuse_missing_files(url)
-        if several := Several.parse(url):
-            line = Routed(connect(several, timeout_s=timeout_s, connect_timeout_s=timeout_s, repeat=True))
-            return cls(line, line, where=where, **options)
+        if nodes := MultiNodeUrl.parse(url):
+            transport = RedisPyTransport(
+                connect(nodes, timeout_s=timeout_s, connect_timeout_s=timeout_s, repeat=True)
+            )
+            return cls(transport, transport, display_url=shown, **options)
         try:
-            reads, writes = Pipe(url, timeout_s), Pipe(url, timeout_s)
+            reads, writes = PipelinedConnection(url, timeout_s), PipelinedConnection(url, timeout_s)
         except ValueError:  # its text may hold a part of the password
             raise BadInput(
-                f"The store's URL ({where}) cannot be used. Write redis://[user:password@]host:port/db, "
+                f"The store's URL ({shown}) cannot be used. Write redis://[user:password@]host:port/db, "
                 "rediss://… or unix:///path, with special characters of the password percent-encoded."
             ) from None
-        return cls(reads, writes, where=where, **options)
+        return cls(reads, writes, display_url=shown, **options)
 
     async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
         return (await self._record({user_id: events}))[user_id]
@@ -143,7 +145,7 @@ class RedisStore:
 
     async def read(self, user_id: str) -> UserState | None:
         with self._unavailable("read a user"):
-            sequence, profile = await self._held(user_id)
+            sequence, profile = await self._read_user(user_id)
             if sequence is None and profile is None:
                 return None
             return UserState(
@@ -153,7 +155,7 @@ class RedisStore:
 
     async def history(self, user_id: str) -> History | None:
         with self._unavailable("read a history"):
-            sequence, profile = await self._held(user_id)
+            sequence, profile = await self._read_user(user_id)
             if sequence is None and profile is None:
                 return None
             return History(
@@ -185,15 +187,15 @@ class RedisStore:
                 await self._run(CATALOGUE_PUT, self._keys.catalogue, *args)
 
     async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
-        found: dict[str, Video] = {}
+        videos: dict[str, Video] = {}
         async for page_cursor, page in self.video_pages(cursor):
             cursor = page_cursor
-            found.update((video.video_id, video) for video in page)
-        return cursor, list(found.values())
+            videos.update((video.video_id, video) for video in page)
+        return cursor, list(videos.values())
 
     async def video_pages(self, cursor: str = "") -> AsyncIterator[tuple[str, list[Video]]]:
-        """`videos_since` in parts, for a catalogue that is more than one wants in memory at once. A video
-        that changes meanwhile may be there twice; the later one is newer.
+        """Yield what `videos_since` returns in parts, for a catalogue too large for memory. A video that
+        changes meanwhile may be there twice; the later one is newer.
 
         Yields:
             The cursor to go on with, and entries; at least once.
@@ -221,7 +223,7 @@ class RedisStore:
         await self._reads.close()
         await self._writes.close()
 
-    async def _held(self, user_id: str) -> tuple[bytes | None, bytes | None]:
+    async def _read_user(self, user_id: str) -> tuple[bytes | None, bytes | None]:
         """Sequence and profile, in the present format."""
         async with asyncio.timeout(self._read_timeout_s):
             sequence, profile = await self._reads.call(
@@ -233,12 +235,12 @@ class RedisStore:
 
     async def _record(self, groups: Mapping[str, Sequence[FeedbackEvent]]) -> dict[str, list[Outcome]]:
         """Write each user's events, one call after the other: in between the server answers others."""
-        done: dict[str, list[Outcome]] = {user_id: [] for user_id in groups}
+        by_user: dict[str, list[Outcome]] = {user_id: [] for user_id in groups}
         with self._unavailable("keep these events"):
             for call in split_into_calls(groups):
                 for (user_id, _), part in zip(call, await self._write(call), strict=True):
-                    done[user_id] += part
-        return done
+                    by_user[user_id] += part
+        return by_user
 
     async def _write(self, groups: Sequence[Group]) -> list[list[Outcome]]:
         """Write a call's worth: again without the events whose ids are another user's, and again after an
@@ -331,28 +333,29 @@ class RedisStore:
         return answers
 
     @contextmanager
-    def _unavailable(self, what: str) -> Iterator[None]:
+    def _unavailable(self, action: str) -> Iterator[None]:
         try:
-            with unavailable(f"The store at {self._where}", what):
+            with unavailable(f"The store at {self._display_url}", action):
                 yield
         except ValueError as e:
             raise StoreUnavailable(
-                f"The store at {self._where} holds what this build cannot read: {e}", reason="unreadable"
+                f"The store at {self._display_url} holds what this build cannot read: {e}",
+                reason="unreadable",
             ) from e
 
 
 def _refuse_missing_files(url: str) -> None:
-    """A wrong path of a certificate should end the start, not every request."""
-    with suppress(ValueError):  # the client says what is wrong with the URL
+    """End the start, not every request, where the path of a certificate is wrong."""
+    with suppress(ValueError):  # the client explains what is wrong with the URL
         for name, values in parse_qs(urlsplit(url).query).items():
             if name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not os.access(values[-1], os.R_OK):
                 raise BadInput(f"The store's URL names {values[-1]} as {name}, which cannot be read.")
 
 
-def where_of(url: str) -> str:
-    """The URL without user, password and options, for messages."""
-    if several := Several.parse(url):
-        return several.where
+def display_url(url: str) -> str:
+    """Return the URL without user, password and options, for messages."""
+    if nodes := MultiNodeUrl.parse(url):
+        return nodes.display_url
     try:
         parts = urlsplit(url)
         if parts.scheme == "unix":

@@ -16,7 +16,7 @@ from redis.asyncio.sentinel import (
 )
 from redis.exceptions import RedisError
 
-from service.state.multi_node_url import Several
+from service.state.multi_node_url import MultiNodeUrl
 from service.state.replicated import ReplicatedClient
 
 LOOK_S: Final = 1.0
@@ -24,10 +24,10 @@ LOOK_S: Final = 1.0
 
 
 class _Pool(SentinelConnectionPool, aioredis.BlockingConnectionPool):
-    """Each new connection asks the sentinels who is the primary; who finds all in use waits for one."""
+    """Each new connection asks the sentinels who is the primary; a call waits for a free one."""
 
     async def look(self) -> None:
-        """Leave a primary that has been replaced. It may go on taking writes for seconds, for nobody."""
+        """Leave a primary that has been replaced. Writes that it goes on taking are lost."""
         before = self.master_address
         with suppress(RedisError, OSError, TimeoutError):
             # The client has no types here.
@@ -40,24 +40,24 @@ class PrimaryClient(ReplicatedClient):
     """The client of the primary. When that is replaced, connections to it break and new ones ask anew.
 
     Args:
-        several: sentinels, and the name of the primary.
+        nodes: sentinels, and the name of the primary.
         limits: time-outs and retries of a connection, to a sentinel as to the primary.
         pool: size of the pool and the time to wait for one of its connections.
     """
 
-    def __init__(self, several: Several, limits: dict[str, Any], pool: dict[str, Any]) -> None:
+    def __init__(self, nodes: MultiNodeUrl, limits: dict[str, Any], pool: dict[str, Any]) -> None:
         self._sentinels = Sentinel(  # type: ignore[no-untyped-call]  # the client has no types here
-            several.hosts, sentinel_kwargs={**several.sentinel_options, **limits, "ssl": several.tls}
+            nodes.hosts, sentinel_kwargs={**nodes.sentinel_options, **limits, "ssl": nodes.tls}
         )
         self._pool = _Pool(  # type: ignore[no-untyped-call]  # as above
-            several.service,
+            nodes.service,
             self._sentinels,
-            connection_class=SentinelManagedSSLConnection if several.tls else SentinelManagedConnection,
-            **several.options,
+            connection_class=SentinelManagedSSLConnection if nodes.tls else SentinelManagedConnection,
+            **nodes.options,
             **limits,
             **pool,
         )
-        super().__init__(self._pool, several.replicas)
+        super().__init__(self._pool, nodes.replicas)
         self._look_at = 0.0
         self._looking: asyncio.Task[None] | None = None
 

@@ -1,4 +1,4 @@
-"""What the store sends its commands through: to one server a `Pipe`, to several a `Routed` client."""
+"""Transports of commands: a `PipelinedConnection` to one server, a `RedisPyTransport` to several."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from redis import asyncio as aioredis
 from service.state.pipelined_connection import Command
 
 
-class Line(Protocol):
-    """A way to wherever the keys of a command are. What is sent must bear to be sent twice."""
+class CommandTransport(Protocol):
+    """A way to the server that has the keys of a command. Every command must bear to be sent twice."""
 
     async def call(self, *command: bytes | str | int) -> Any:
-        """The answer to one command.
+        """Send one command and return its reply.
 
         Raises:
             RedisError: the server cannot be reached, does not answer in time, or answers with an error.
@@ -22,7 +22,7 @@ class Line(Protocol):
         ...
 
     async def calls(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to several commands that are sent at once; an error among them is an exception there.
+        """Send several commands at once and return their replies; an error reply is an exception in the list.
 
         Raises:
             RedisError: a server cannot be reached, or does not answer in time.
@@ -30,12 +30,12 @@ class Line(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         ...
 
 
-class Routed:
-    """A client that finds its servers by itself, as a `Line`."""
+class RedisPyTransport:
+    """A client of redis-py, or of its kind, that finds its servers by itself."""
 
     def __init__(self, client: aioredis.Redis) -> None:
         self._client = client

@@ -2,7 +2,7 @@
 
 An entry is read, its event goes the way of POST /label (idempotent by `event_id`), and then writing what
 became of it and acknowledging it are one step. A consumer may die at any point: the entry is still pending,
-somebody takes it over, the store knows the event already, and the one step happens once.
+another takes it over, the store knows the event already, and the one step happens once.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 """While the store is away; the pause doubles up to this."""
 
-LOOK_S: Final = 1.0
+REPORT_S: Final = 1.0
 """How often at most the backlog is measured and abandoned entries are looked for."""
 
-OF_THE_EVENT: Final = ("unreadable", "other")
+PER_EVENT_ERRORS: Final = ("unreadable", "other")
 """Reasons why a store that is there fails: what it holds on this user is damaged, or a fault of ours. For
 every other `StoreUnavailable.reason` it is waited for."""
 
@@ -46,13 +46,13 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class Consuming:
-    """How to consume."""
+class ConsumerConfig:
+    """Options of a consumer."""
 
     batch: int = 500
     """Entries that are read, written and labelled together."""
     labels: tuple[str, ...] = ()
-    """Which labels; the bundle's first, if none is named."""
+    """Names of the labels; empty: the bundle's first."""
     idle_s: float = 60.0
     """An entry that has been pending for longer was abandoned."""
     deliveries: int = 5
@@ -67,7 +67,7 @@ class Consumer:
     Args:
         pipeline: that labels.
         stream: the three streams.
-        how: see there.
+        config: see `ConsumerConfig`.
         metrics: what it counts.
         stop: set it to finish the batch and end.
     """
@@ -76,13 +76,13 @@ class Consumer:
         self,
         pipeline: Labelling,
         stream: EventStream,
-        how: Consuming,
+        config: ConsumerConfig,
         metrics: StreamMetrics,
         stop: asyncio.Event,
     ) -> None:
         self._pipeline = pipeline
         self._stream = stream
-        self._how = how
+        self._config = config
         self._metrics = metrics
         self._stop = stop
         self._pause_s = FIRST_PAUSE_S
@@ -95,24 +95,24 @@ class Consumer:
         Raises:
             BadInput: the keys are no streams, we may not use them, or the bundle does not serve a label.
         """
-        found_own, look_at = False, 0.0
+        own_taken, report_at = False, 0.0
         while not self._stop.is_set():
             try:
-                if not found_own:
+                if not own_taken:
                     await self._stream.prepare()
                     await self._take_own()
-                    found_own = True
-                if time.monotonic() >= look_at:
+                    own_taken = True
+                if time.monotonic() >= report_at:
                     await self._take_abandoned()
-                    await self._look()
-                    look_at = time.monotonic() + min(LOOK_S, self._how.idle_s)
-                if entries := await self._stream.new(self._how.batch):
+                    await self._report_backlog()
+                    report_at = time.monotonic() + min(REPORT_S, self._config.idle_s)
+                if entries := await self._stream.new(self._config.batch):
                     await self._work(entries)
                 self._pause_s = FIRST_PAUSE_S
             except StoreUnavailable as e:
-                if e.reason == "denied" and not found_own:
+                if e.reason == "denied" and not own_taken:
                     raise BadInput(f"{e}. This user needs rights to the streams and their commands.") from e
-                found_own = False  # what was given out just then may have been lost on the way to us
+                own_taken = False  # what was given out just then may have been lost on the way to us
                 await self._wait(e)
 
     async def _work(self, entries: Sequence[Entry]) -> None:
@@ -128,7 +128,7 @@ class Consumer:
             except NotReady as e:
                 await self._wait(e)
             except StoreUnavailable as e:
-                failures += e.reason in OF_THE_EVENT
+                failures += e.reason in PER_EVENT_ERRORS
                 await self._wait(e)
             except Exception:
                 log.exception("%d entries from %s on failed", len(entries), entries[0].id.decode())
@@ -148,7 +148,7 @@ class Consumer:
 
     async def _outputs(self, entries: Sequence[Entry]) -> list[Output]:
         """Write the events and label them -> what became of each entry, in their order."""
-        target = self._pipeline.target(self._how.labels)
+        target = self._pipeline.target(self._config.labels)
         events = [_read(entry, index) for index, entry in enumerate(entries)]
         done = await self._pipeline.run(LabelQuery(events, target))
         version = target.serving.active.manifest.version
@@ -175,7 +175,9 @@ class Consumer:
                 settled = await self._stream.settle(outputs)
                 break
             except StoreUnavailable as e:
-                if e.reason in OF_THE_EVENT:  # e.g. somebody removed stream and group: `run` makes them anew
+                if (
+                    e.reason in PER_EVENT_ERRORS
+                ):  # e.g. stream and group were removed: `run` creates them anew
                     raise
                 await self._wait(e)
                 if self._stop.is_set():  # still pending: the next life of this name settles it
@@ -189,29 +191,29 @@ class Consumer:
         self._pause_s = FIRST_PAUSE_S
 
     async def _take_own(self) -> None:
-        """What an earlier life of this consumer's name has left."""
+        """Work on entries that an earlier run of this consumer's name left pending."""
         after = b"0-0"
         while (entry := await self._stream.own(after)) and not self._stop.is_set():
             after = entry.id
-            await self._again(entry)
+            await self._handle_redelivery(entry)
 
     async def _take_abandoned(self) -> None:
         cursor = b"0-0"
         while not self._stop.is_set():
-            cursor, entry, gone = await self._stream.abandoned(cursor, self._how.idle_s)
+            cursor, entry, gone = await self._stream.abandoned(cursor, self._config.idle_s)
             if gone:
                 self._metrics.lost.inc(gone)
                 log.error("%d entries were deleted from the stream before they were settled", gone)
             if entry is not None:
-                await self._again(entry)
+                await self._handle_redelivery(entry)
             if cursor == b"0-0":
                 return
 
-    async def _again(self, entry: Entry) -> None:
-        """An entry that was given out before."""
+    async def _handle_redelivery(self, entry: Entry) -> None:
+        """Work on an entry that was given out before, or bury one that was given out too often."""
         self._metrics.redelivered.inc()
         deliveries = await self._stream.deliveries(entry)
-        if deliveries > self._how.deliveries:
+        if deliveries > self._config.deliveries:
             detail = (
                 f"Given out {deliveries} times and never settled; the consumers' logs may say why. "
                 "Add it to the stream again once that is mended."
@@ -220,15 +222,15 @@ class Consumer:
         else:
             await self._work([entry])
 
-    async def _look(self) -> None:
+    async def _report_backlog(self) -> None:
         backlog = await self._stream.backlog()
         self._metrics.pending.set(backlog.pending)
         self._metrics.lag.set(float("nan") if backlog.lag is None else backlog.lag)
-        if self._how.trim:
+        if self._config.trim:
             await self._stream.trim()
 
     async def _wait(self, error: Exception) -> None:
-        """A pause that doubles until something works again; a stop ends it."""
+        """Pause before a retry; the pause doubles until something works again, and a stop ends it."""
         log.warning("%s; again in %.1f s", error, self._pause_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pause_s):
@@ -237,7 +239,7 @@ class Consumer:
 
 
 def dead(entry: Entry, code: str, detail: str) -> Output:
-    """A dead letter: why, and everything that was in the entry."""
+    """Return a dead letter: the reason, and everything that was in the entry."""
     said = {"entry": entry.id, "code": code.encode(), "detail": detail.encode("utf-8", "backslashreplace")}
     if FIELD in entry.fields:
         said["event"] = entry.fields[FIELD]

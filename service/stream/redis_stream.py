@@ -22,8 +22,8 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from models.errors import BadInput
 from service.state.connect import connect
 from service.state.failures import unavailable
-from service.state.multi_node_url import Several
-from service.state.redis import where_of
+from service.state.multi_node_url import MultiNodeUrl
+from service.state.redis import display_url
 from service.state.scripts import SETTLE
 
 BLOCK_MS: Final = 500
@@ -63,57 +63,57 @@ class Output(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What the group has before it."""
+    """Entries that the group has not settled."""
 
     lag: int | None
-    """Entries nobody was given yet; the server does not always know."""
+    """Entries that no consumer was given yet; the server does not always know."""
     pending: int
     """Entries that were given out and are not settled."""
 
 
 class EventStream:
-    """The streams, as one consumer of the group. Every method raises `StoreUnavailable` if the server
-    does not answer. Use `open`.
+    """The three streams, as one consumer of the group sees them. Every method raises `StoreUnavailable` if
+    the server does not answer. Use `open`.
 
     Args:
         client: connections.
-        names: see there.
-        where: what to call the server in messages.
+        names: of streams, group and consumer.
+        display_url: what to call the server in messages.
         maxlen: about how many entries labels and dead letters are kept each, the newest.
     """
 
-    def __init__(self, client: aioredis.Redis, names: Names, *, where: str, maxlen: int) -> None:
+    def __init__(self, client: aioredis.Redis, names: Names, *, display_url: str, maxlen: int) -> None:
         self._client = client
         self._names = names
-        self._where = where
+        self._display_url = display_url
         self._maxlen = maxlen
 
     @classmethod
     def open(cls, url: str, names: Names, *, maxlen: int) -> Self:
-        """On the server at `url`, which `RedisStore.open` has accepted. Connects at first use."""
-        if several := Several.parse(url):
-            theirs = connect(several, timeout_s=TIMEOUT_S, connect_timeout_s=1.0, repeat=False)
-            return cls(theirs, names, where=where_of(url), maxlen=maxlen)
+        """Open the streams at a URL that `RedisStore.open` has accepted. Connects at first use."""
+        if nodes := MultiNodeUrl.parse(url):
+            client: aioredis.Redis = connect(nodes, timeout_s=TIMEOUT_S, connect_timeout_s=1.0, repeat=False)
+            return cls(client, names, display_url=display_url(url), maxlen=maxlen)
         client = aioredis.Redis.from_url(
             url,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=1.0,
-            # A read sent again could leave entries with us that we never saw; the caller looks for them.
+            # A read sent again could leave entries pending that were never seen; the caller finds them.
             retry=Retry(NoBackoff(), 0),
             protocol=2,
             driver_info=None,
         )
-        return cls(client, names, where=where_of(url), maxlen=maxlen)
+        return cls(client, names, display_url=display_url(url), maxlen=maxlen)
 
     async def prepare(self) -> None:
-        """Make stream and group if they are missing; a new group begins with the oldest event.
+        """Create stream and group if they are missing; a new group begins with the oldest event.
 
         Raises:
             BadInput: one of the keys is something else, or a cluster has them in several slots.
         """
         names = self._names
         with self._unavailable("make the group"):
-            with contextlib.suppress(ResponseError):  # not everybody may ask for INFO
+            with contextlib.suppress(ResponseError):  # a user may lack the right to INFO
                 about = await self._client.info("cluster")
                 slots = {key_slot(key.encode()) for key in (names.stream, names.labels, names.dead)}
                 if about.get("cluster_enabled") and len(slots) > 1:
@@ -133,18 +133,18 @@ class EventStream:
                     raise
 
     async def new(self, count: int) -> list[Entry]:
-        """Entries nobody was given yet, at most `count`; none if there are none for half a second."""
+        """Return at most `count` entries that no consumer was given yet; none after half a second."""
         return await self._read(">", count, block=BLOCK_MS)
 
     async def own(self, after: bytes) -> Entry | None:
-        """The next entry after that id that is pending with us already: from an earlier life of this name."""
+        """Return the next entry after an id that is pending with this consumer from an earlier run."""
         return next(iter(await self._read(after, 1)), None)
 
     async def abandoned(self, cursor: bytes, idle_s: float) -> tuple[bytes, Entry | None, int]:
-        """Take over at most one entry that has been pending for `idle_s` or longer, with anybody.
+        """Take over at most one entry that has been pending with any consumer for `idle_s` or longer.
 
-        One, because the server counts a delivery for each: an entry that kills whoever works on it must not
-        drag down those beside it.
+        One, because the server counts a delivery for each: an entry that kills its consumer must not
+        count against those beside it.
 
         Returns:
             Where to go on (`0-0`: that was all), the entry, and how many were found deleted from the stream;
@@ -158,9 +158,9 @@ class EventStream:
             return cursor, next((Entry(id_, fields) for id_, fields in entries), None), len(gone)
 
     async def deliveries(self, entry: Entry) -> int:
-        """How often a pending entry was given out; 0 if it is settled."""
+        """Return how often a pending entry was given out; 0 if it is settled."""
         names = self._names
-        with self._unavailable("tell what is pending"):
+        with self._unavailable("list what is pending"):
             found = await self._client.xpending_range(names.stream, names.group, entry.id, entry.id, 1)
             return int(found[0]["times_delivered"]) if found else 0
 
@@ -168,7 +168,7 @@ class EventStream:
         """Write and acknowledge, one atomic step. Repeated, it does nothing.
 
         Returns:
-            Those that were settled now; the others were before, by somebody else.
+            Those that were settled by this call; another consumer had settled the others.
         """
         names = self._names
         args: list[str | bytes | int] = [names.group, self._maxlen]
@@ -185,8 +185,8 @@ class EventStream:
         return [output for output, done in zip(outputs, now, strict=True) if done]
 
     async def backlog(self) -> Backlog:
-        """What the group has before it."""
-        with self._unavailable("tell the backlog"):
+        """Entries that the group has not settled."""
+        with self._unavailable("read the backlog"):
             for group in await self._client.xinfo_groups(self._names.stream):
                 if group["name"] == self._names.group.encode():
                     return Backlog(group.get("lag"), int(group["pending"]))
@@ -196,16 +196,16 @@ class EventStream:
         """Remove events that every group has settled. Safe beside other consumers: what is before the oldest
         pending entry of each group, or before the last one given out, is never asked for again."""
         with self._unavailable("trim the events"):
-            done: list[bytes] = []
+            positions: list[bytes] = []
             for group in await self._client.xinfo_groups(self._names.stream):
                 pending = await self._client.xpending(self._names.stream, group["name"])
-                done.append(pending["min"] or group["last-delivered-id"])
-            if done:
-                oldest = min(done, key=_position).decode()
+                positions.append(pending["min"] or group["last-delivered-id"])
+            if positions:
+                oldest = min(positions, key=_position).decode()
                 await self._client.xtrim(self._names.stream, minid=oldest, approximate=False)
 
     async def leave(self) -> None:
-        """Take our name off the group if nothing is pending with us, and close connections."""
+        """Remove this consumer from the group if nothing is pending with it, and close connections."""
         names = self._names
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             found = await self._client.xpending_range(names.stream, names.group, "-", "+", 1, names.consumer)
@@ -216,13 +216,13 @@ class EventStream:
     async def _read(self, after: str | bytes, count: int, block: int | None = None) -> list[Entry]:
         names = self._names
         with self._unavailable("give out events"):
-            found: Any = await self._client.xreadgroup(
+            reply: Any = await self._client.xreadgroup(
                 names.group, names.consumer, {names.stream: after}, count=count, block=block
             )
-            return [Entry(id_, fields) for _, entries in found or () for id_, fields in entries]
+            return [Entry(id_, fields) for _, entries in reply or () for id_, fields in entries]
 
-    def _unavailable(self, what: str) -> AbstractContextManager[None]:
-        return unavailable(f"The streams at {self._where}", what)
+    def _unavailable(self, action: str) -> AbstractContextManager[None]:
+        return unavailable(f"The streams at {self._display_url}", action)
 
 
 def _position(id_: bytes) -> tuple[int, int]:

@@ -18,7 +18,7 @@ import yaml
 
 from service.settings import Settings
 from service.state import RedisStore
-from service.state.multi_node_url import Several
+from service.state.multi_node_url import MultiNodeUrl
 from service.stream.redis_stream import EventStream, Names, Output
 from tests.architecture.repository import ROOT
 from tests.deployment.pages import KUBERNETES, users_of_the_cluster
@@ -167,7 +167,7 @@ def test_the_consumer_is_given_options_it_knows_and_is_scraped_where_it_tells(ob
     done = subprocess.run(program, env=env, capture_output=True, text=True, cwd=ROOT)
     # It has read its options; the store comes from the secret.
     assert done.returncode != 0
-    assert "where the stream is" in done.stderr
+    assert "No store is configured" in done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -308,6 +308,6 @@ def test_the_urls_of_the_page_are_some() -> None:
     assert len(urls) == 2  # the service's and the consumer's
     services = {(o["metadata"]["name"]) for o in rendered("redis-cluster") if o["kind"] == "Service"}
     for url in urls:
-        found = Several.parse(url)
+        found = MultiNodeUrl.parse(url)
         assert found is not None
         assert all(host.partition(".")[2] in services for host, _ in found.hosts)

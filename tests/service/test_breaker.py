@@ -14,7 +14,7 @@ from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent
 from service.state import GuardedStore, Outcome, UserState
 from service.state.breaker import FAILURES, OPEN_S, WINDOW, Breaker
-from service.state.guarded import CROWDS_AT_ONCE, FEW
+from service.state.guarded import MAX_LARGE_BATCHES, SMALL_BATCH
 from tests.service.memory_store import MemoryStore
 from tests.service.stores import event
 
@@ -175,31 +175,31 @@ async def test_after_five_unanswered_reads_the_store_is_left_alone(
     assert below.asked == FAILURES
 
 
-CROWD = [event(f"e{i}", at=i) for i in range(FEW + 1)]
+CROWD = [event(f"e{i}", at=i) for i in range(SMALL_BATCH + 1)]
 
 
 async def test_bodies_wait_for_each_other_and_single_events_do_not_wait_for_them(
     store: GuardedStore, below: Faulty
 ) -> None:
     below.hangs_s = 0.02
-    bodies = [asyncio.create_task(store.record_many(CROWD)) for _ in range(3 * CROWDS_AT_ONCE)]
+    bodies = [asyncio.create_task(store.record_many(CROWD)) for _ in range(3 * MAX_LARGE_BATCHES)]
     await asyncio.sleep(0.01)
-    assert below.inside == CROWDS_AT_ONCE
+    assert below.inside == MAX_LARGE_BATCHES
     singles = [asyncio.create_task(store.record_many(CROWD[:1])) for _ in range(5)]
     await asyncio.sleep(0)
-    assert below.inside == CROWDS_AT_ONCE + 5
+    assert below.inside == MAX_LARGE_BATCHES + 5
     for answers in await asyncio.gather(*bodies, *singles):
         assert answers
-    assert below.most_inside == CROWDS_AT_ONCE + 5
+    assert below.most_inside == MAX_LARGE_BATCHES + 5
 
 
 async def test_bodies_that_wait_while_the_store_goes_away_do_not_ask_it(
     store: GuardedStore, below: Faulty
 ) -> None:
     below.reason, below.hangs_s = "timeout", 0.01
-    tries = (store.record_many(CROWD) for _ in range(5 * CROWDS_AT_ONCE))
+    tries = (store.record_many(CROWD) for _ in range(5 * MAX_LARGE_BATCHES))
     reasons = [e.reason for e in await asyncio.gather(*tries, return_exceptions=True)]  # type: ignore[union-attr]  # each fails
-    assert reasons.count("timeout") == below.asked <= CROWDS_AT_ONCE + FAILURES
+    assert reasons.count("timeout") == below.asked <= MAX_LARGE_BATCHES + FAILURES
     assert set(reasons) == {"timeout", "circuit_open"}
 
 

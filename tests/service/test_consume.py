@@ -33,7 +33,7 @@ from service.commands.consume import consume
 from service.server.sockets import listening
 from service.settings import Settings
 from service.state import RedisStore
-from service.stream.consumer import Consumer, Consuming
+from service.stream.consumer import Consumer, ConsumerConfig
 from service.stream.metrics import StreamMetrics
 from service.stream.redis_stream import EventStream, Names
 from tests.service import tiny_bundle
@@ -111,7 +111,7 @@ async def consumers(
             )
             for i in range(count)
         ]
-        running = [Consumer(services.label, one, Consuming(**how), metrics, stop) for one in opened]
+        running = [Consumer(services.label, one, ConsumerConfig(**how), metrics, stop) for one in opened]
         tasks = [asyncio.create_task(consumer.run()) for consumer in running]
         try:
             yield running
@@ -233,7 +233,7 @@ def test_whoever_dies_at_any_await_each_entry_has_one_output(
                 names = streams.names
                 own = Names(names.stream, names.group, f"{which}{number}", names.labels, names.dead)
                 opened.append(EventStream.open(streams.url, own, maxlen=10_000))
-                how = Consuming(batch=20, idle_s=0.05, deliveries=1000)
+                how = ConsumerConfig(batch=20, idle_s=0.05, deliveries=1000)
                 tasks.append(
                     asyncio.create_task(Consumer(services.label, opened[-1], how, metrics, stop).run())
                 )
@@ -425,7 +425,7 @@ def test_what_cannot_be_consumed_is_said(
             consume(
                 Settings.read(bundle=bundles, data_dir=tmp_path, store=given.get("store", url)),
                 Names(given.get("stream", "e"), "g", "c", "l", "d"),
-                Consuming(labels=(given["wanted"],) if "wanted" in given else ()),
+                ConsumerConfig(labels=(given["wanted"],) if "wanted" in given else ()),
                 maxlen=10,
                 metrics_host="127.0.0.1",
                 metrics_port=port,

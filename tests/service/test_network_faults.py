@@ -58,7 +58,7 @@ def healthy(setting: Setting) -> Iterator[Setting]:
     assert (setting.breaker("reads"), setting.breaker("writes")) == (0, 0)
 
 
-AWAY: dict[str, Callable[[FaultProxy], None]] = {
+NO_ANSWER: dict[str, Callable[[FaultProxy], None]] = {
     "refused": lambda proxy: proxy.refuse(),
     "half open": lambda proxy: proxy.half_open(),
     "trickling": lambda proxy: proxy.trickle(5),
@@ -66,9 +66,9 @@ AWAY: dict[str, Callable[[FaultProxy], None]] = {
 }
 
 
-@pytest.mark.parametrize("fault", AWAY)
+@pytest.mark.parametrize("fault", NO_ANSWER)
 def test_with_the_store_away_slates_go_on_and_writes_are_refused(healthy: Setting, fault: str) -> None:
-    AWAY[fault](healthy.proxy)
+    NO_ANSWER[fault](healthy.proxy)
     for _ in range(2 * FAILURES):
         slate = healthy.rerank()
         assert (slate.status_code, slate.json()["degraded"]) == (200, ["history"])

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import TimeoutError as NotInTime
 
 from loadtests.faults.proxy import FaultProxy
-from service.state.pipelined_connection import Pipe
+from service.state.pipelined_connection import PipelinedConnection
 from tests.service.stores import embedded
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +38,7 @@ def proxy(url: str) -> Iterator[FaultProxy]:
 
 
 async def test_each_of_many_who_ask_at_once_gets_his_own_answer(url: str) -> None:
-    pipe = Pipe(url, TIMEOUT_S)
+    pipe = PipelinedConnection(url, TIMEOUT_S)
 
     async def ask(number: int) -> bool:
         answers = await pipe.calls([("ECHO", f"{number}-{i}") for i in range(number % 5)])
@@ -49,7 +49,7 @@ async def test_each_of_many_who_ask_at_once_gets_his_own_answer(url: str) -> Non
 
 
 async def test_who_stops_waiting_leaves_no_answer_to_the_next(url: str) -> None:
-    pipe = Pipe(url, TIMEOUT_S)
+    pipe = PipelinedConnection(url, TIMEOUT_S)
     await pipe.call("PING")
     for number in range(50):
         given_up = asyncio.create_task(pipe.call("ECHO", "not mine"))
@@ -60,7 +60,7 @@ async def test_who_stops_waiting_leaves_no_answer_to_the_next(url: str) -> None:
 
 
 async def test_an_error_among_several_answers_is_that_ones_alone(url: str) -> None:
-    pipe = Pipe(url, TIMEOUT_S)
+    pipe = PipelinedConnection(url, TIMEOUT_S)
     first, second, third = await pipe.calls([("ECHO", "a"), ("EVALSHA", "0" * 40, 0), ("ECHO", b"b")])
     assert (first, third) == (b"a", b"b")
     assert isinstance(second, NoScriptError)
@@ -70,7 +70,7 @@ async def test_an_error_among_several_answers_is_that_ones_alone(url: str) -> No
 
 
 async def test_a_connection_that_was_cut_is_made_again_and_the_command_repeated(proxy: FaultProxy) -> None:
-    pipe = Pipe(f"redis://127.0.0.1:{proxy.port}", TIMEOUT_S)
+    pipe = PipelinedConnection(f"redis://127.0.0.1:{proxy.port}", TIMEOUT_S)
     for number in range(5):
         assert await pipe.call("ECHO", number) == str(number).encode()
         proxy.cut()
@@ -78,7 +78,7 @@ async def test_a_connection_that_was_cut_is_made_again_and_the_command_repeated(
 
 
 async def test_a_silent_connection_is_given_up_even_if_nobody_waits_to_the_end(proxy: FaultProxy) -> None:
-    pipe = Pipe(f"redis://127.0.0.1:{proxy.port}", 0.2)
+    pipe = PipelinedConnection(f"redis://127.0.0.1:{proxy.port}", 0.2)
     before = await pipe.call("CLIENT", "ID")
     proxy.half_open()
     with pytest.raises(TimeoutError):
@@ -98,28 +98,28 @@ async def test_a_silent_connection_is_given_up_even_if_nobody_waits_to_the_end(p
 
 
 async def test_those_who_wait_for_a_server_that_is_away_are_all_told(tmp_path: Path) -> None:
-    pipe = Pipe(f"unix://{tmp_path}/nobody.sock", TIMEOUT_S)
+    pipe = PipelinedConnection(f"unix://{tmp_path}/nobody.sock", TIMEOUT_S)
     told = await asyncio.gather(*(pipe.call("PING") for _ in range(50)), return_exceptions=True)
     assert {type(e) for e in told} == {NotConnected}
     await pipe.close()
 
 
 async def test_a_wrong_password_is_said_to_be_one(proxy: FaultProxy) -> None:
-    pipe = Pipe(f"redis://nobody:wrong@127.0.0.1:{proxy.port}", TIMEOUT_S)
+    pipe = PipelinedConnection(f"redis://nobody:wrong@127.0.0.1:{proxy.port}", TIMEOUT_S)
     with pytest.raises(AuthenticationError):
         await pipe.call("PING")
     await pipe.close()
 
 
 async def test_a_database_is_chosen_by_its_number(proxy: FaultProxy) -> None:
-    first, second = (Pipe(f"redis://127.0.0.1:{proxy.port}/{db}", TIMEOUT_S) for db in (0, 3))
+    first, second = (PipelinedConnection(f"redis://127.0.0.1:{proxy.port}/{db}", TIMEOUT_S) for db in (0, 3))
     await first.call("SET", "pipe-db", "0")
     assert await second.call("GET", "pipe-db") is None
     await asyncio.gather(first.close(), second.close())
 
 
 async def test_what_is_closed_answers_nothing_any_more(url: str) -> None:
-    pipe = Pipe(url, TIMEOUT_S)
+    pipe = PipelinedConnection(url, TIMEOUT_S)
     await pipe.call("PING")
     waiting = asyncio.create_task(pipe.call("BLPOP", "nothing", 60))
     await asyncio.sleep(0.05)
@@ -136,7 +136,7 @@ async def test_what_is_no_redis_server_is_told_apart_from_one() -> None:
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        pipe = Pipe(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", TIMEOUT_S)
+        pipe = PipelinedConnection(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", TIMEOUT_S)
         with pytest.raises(NotConnected, match="no Redis server"):
             await pipe.call("PING")
         await pipe.close()

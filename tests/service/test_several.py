@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from models.errors import BadInput, StoreUnavailable
 from service.state import RedisStore
-from service.state.multi_node_url import Several
-from service.state.redis import where_of
+from service.state.multi_node_url import MultiNodeUrl
+from service.state.redis import display_url
 from tests.service.stores import run
 
 words = st.text(min_size=1, max_size=20)
 ports = st.integers(1, 65535)
 
 
-def parsed(url: str) -> Several:
-    found = Several.parse(url)
+def parsed(url: str) -> MultiNodeUrl:
+    found = MultiNodeUrl.parse(url)
     assert found is not None
     return found
 
@@ -29,7 +29,7 @@ def parsed(url: str) -> Several:
     "url", ["redis://h:1/0", "rediss://h", "unix:///s.sock", "", "http+cluster://h", "redis+x://h"]
 )
 def test_the_url_of_one_server_is_none_of_these(url: str) -> None:
-    assert Several.parse(url) is None
+    assert MultiNodeUrl.parse(url) is None
 
 
 def test_a_cluster_is_some_of_its_nodes() -> None:
@@ -37,7 +37,7 @@ def test_a_cluster_is_some_of_its_nodes() -> None:
     assert found.kind == "cluster"
     assert found.hosts == (("10.0.0.1", 6379), ("::1", 7001), ("redis.example", 7002))
     assert (found.replicas, found.tls) == (0, False)
-    assert found.where == "redis+cluster://10.0.0.1:6379,[::1]:7001,redis.example:7002"
+    assert found.display_url == "redis+cluster://10.0.0.1:6379,[::1]:7001,redis.example:7002"
 
 
 def test_sentinels_name_a_primary_and_its_database() -> None:
@@ -61,7 +61,7 @@ def test_user_and_password_arrive_as_they_are_and_are_told_to_nobody(
         found = parsed(url)
         assert (found.options["username"], found.options["password"]) == (user, password)
         assert found.hosts == tuple(("h", port) for port in hosts)
-        assert found.where == where_of(url) == url.replace(f"{login}@", "")
+        assert found.display_url == display_url(url) == url.replace(f"{login}@", "")
         assert login not in repr(found)
 
 

@@ -66,7 +66,7 @@ async def test_while_a_users_keys_are_on_two_nodes_they_are_read_and_writes_wait
 async def test_a_slot_that_stays_between_two_nodes_is_told_and_harms_nobody_else(
     nodes: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.state.cluster.PATIENCE_S", 0.1)
+    monkeypatch.setattr("service.state.cluster.RETRY_WINDOW_S", 0.1)
     async with store_on(nodes) as store:
         await store.record("bob", [event("b1", "bob")])
         await store.put_profile("bob", {"age": 3.0})

@@ -1,4 +1,4 @@
--- One step for what became of entries: written to its stream, then acknowledged; an entry that somebody has
+-- One step for what became of entries: written to its stream, then acknowledged; an entry that was
 -- acknowledged meanwhile writes nothing. In this order, because a script that fails half-way (no memory left)
 -- keeps what it has done: better acknowledged by the next try than acknowledged and never written.
 --
