@@ -19,7 +19,7 @@ from loadtests.command import write_atomically
 from models.errors import BadInput
 
 FOLDER: Final = Path(__file__).parent
-TEMPLATE: Final = FOLDER / "capacity_template.md"
+TEMPLATE: Final = FOLDER / "templates" / "capacity.md"
 DAY_S: Final = 86_400
 GIB: Final = 2**30
 

@@ -185,31 +185,26 @@ def summarize(run: Run) -> dict[str, Any]:
     """Return the figures of a run.
 
     Returns:
-        `requests`, `rate` (due a second), `goodput` (200 a second, until the last reply came), `statuses`,
-        `errors` (share neither 200 nor 429), `ms` (latency percentiles of the replies 200, from when they
-        were due), `unsent_ms` (p99 of the wait in the driver), `driver_late_ms` (p99 of its lateness).
+        `requests`, `rate` (due a second), `goodput` (200 a second, until the last reply came), `statuses`
+        (`gone` without a reply), `errors` (share neither 200 nor 429), `ms` (latency percentiles of the
+        replies 200, from when they were due), `unsent_ms` (p99 of the wait in the driver), `driver_late_ms`
+        (p99 of its lateness).
     """
     good = run.status == 200
     last_reply_s = float((run.due_s + run.latency_s).max() - run.due_s.min())
     span = float(run.due_s[-1]) if len(run.due_s) > 1 else last_reply_s
     wrong = ~(good | (run.status == REFUSED))
+    counts = zip(*(column.tolist() for column in np.unique(run.status, return_counts=True)), strict=True)
     return {
         "requests": len(run.status),
         "rate": round(len(run.status) / span, 1),
         "goodput": round(float(good.sum()) / max(span, last_reply_s), 1),
-        "statuses": count_statuses(run),
+        "statuses": {"gone" if status == NO_REPLY else str(status): n for status, n in counts},
         "errors": round(float(wrong.mean()), 6),
         "ms": percentiles_ms(run.latency_s[good]),
         "unsent_ms": round(float(np.percentile(run.wait_s, 99)) * 1e3, 3),
         "driver_late_ms": round(float(np.percentile(run.lateness_s, 99)) * 1e3, 3),
     }
-
-
-def count_statuses(run: Run) -> dict[str, int]:
-    """Return the number of replies by status; `gone` is a request without a reply."""
-    statuses, counts = np.unique(run.status, return_counts=True)
-    names = ("gone" if status == NO_REPLY else str(status) for status in statuses.tolist())
-    return dict(zip(names, counts.tolist(), strict=True))
 
 
 def percentiles_ms(seconds: F64) -> dict[str, float]:

@@ -19,6 +19,7 @@ from models.errors import BadInput
 
 Report = Mapping[str, Any]
 
+TEMPLATES: Final = Path(__file__).parent / "templates"
 REELRANK: Final = "reelrank"
 EVERY_SECOND: Final = "kills, fsync every second"
 """The one fault drill that may lose acknowledged events."""
@@ -32,6 +33,14 @@ BENCH_ROWS: Final = {
 BENCH_STEPS: Final = (
     ("/rerank", "rerank_200_candidates_50_events_ms", "rerank_steps_ms"),
     ("/label of 100 users", "label_100_events_of_100_users_ms", "label_100_events_of_100_users_steps_ms"),
+)
+BENCH_STAGES: Final = {
+    "/rerank": "rerank_stages_ms",
+    "/label of 100 users": "label_100_users_stages_ms",
+}
+EVENT_COUNTS: Final = ("acknowledged", "losses", "duplicates")
+FAULT_COLUMNS: Final = (
+    "fault|requests|replies|/label ms|/rerank ms|recovery s|acknowledged events|lost|duplicated|"
 )
 LOAD_COLUMNS: Final = (
     *("scenario", "max/s", "capacity/s (p99 < 10 ms)", "at half: p50 ms", "p99 ms", "p99.9 ms", "errors", ""),
@@ -61,11 +70,13 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> s
     return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
 
 
-def render_origin(report: Report) -> str:
-    """Return command, date, commit and machine of a report."""
+def render_template(name: str, report: Report, **values: object) -> str:
+    """Fill `templates/NAME.md` with the members of a report, its origin and further values."""
     bundle = report.get("bundle") or report.get("figures", {}).get("bundle")
-    parts = [f"`{report['command']}`", report["date"], f"commit `{report['commit'][:7]}`"]
-    return ", ".join([*parts, *([f"bundle `{bundle}`"] if bundle else []), report["machine"]])
+    origin = [f"`{report['command']}`", report["date"], f"commit `{report['commit'][:7]}`"]
+    origin += [f"bundle `{bundle}`"] if bundle else []
+    values["origin"] = ", ".join([*origin, report["machine"]])
+    return (TEMPLATES / f"{name}.md").read_text().format(**{**report, **values})
 
 
 def render_bench(report: Report) -> str:
@@ -73,58 +84,38 @@ def render_bench(report: Report) -> str:
     figures = report["figures"]
     rows = [(title, *(f"{figures[key][q]:.2f}" for q in ("p50", "p99"))) for title, key in BENCH_ROWS.items()]
     lines = []
-    for path, stages in (
-        ("/rerank", "rerank_stages_ms"),
-        ("/label of 100 users", "label_100_users_stages_ms"),
-    ):
-        if ms := figures.get(stages):
+    for path, key in BENCH_STAGES.items():
+        if ms := figures.get(key):
             each = ", ".join(f"{name} {took:.2f}" for name, took in ms.items())
             lines.append(f"Stages of {path} by its `Server-Timing`, ms: {each}.")
-    for path, request, steps in BENCH_STEPS:
-        if ms := figures.get(steps):  # of older reports
+    for path, request, key in BENCH_STEPS:
+        if ms := figures.get(key):  # of older reports
             total = figures[request]["p50"]
-            each = ", ".join(f"{name} {took:.2f} ({took / total:.0%})" for name, took in ms.items())
-            rest = total - sum(ms.values())
-            lines.append(
-                f"Steps of {path} in a loop of their own, ms: {each}; the rest (HTTP, waiting, metrics) "
-                f"{rest:.2f} ({rest / total:.0%})."
-            )
-    lines.append(
-        f"Ready {figures['start_to_ready_s']:.2f} s after start; worker RSS {figures['rss_mib']:.0f} MiB."
-    )
+            steps = ms | {"the rest (HTTP, waiting, metrics)": total - sum(ms.values())}
+            each = ", ".join(f"{name} {took:.2f} ({took / total:.0%})" for name, took in steps.items())
+            lines.append(f"Steps of {path} in a loop of their own, ms: {each}.")
     table = markdown_table(("ms", "p50", "p99"), rows)
-    return f"{render_origin(report)}.\n\n{table}\n\n" + "\n".join(lines) + "\n"
+    return render_template("bench", report, table=table, stages="\n".join(lines), **figures)
 
 
 def render_load(report: Report) -> str:
     """Return the tables of `loadtests.load`."""
-    figures, jitter = report["figures"], report["stalls"]
-    share = report["others_share"]
+    figures, share = report["figures"], report["others_share"]
     other_load = "" if share is None else f", other programs took {share:.0%} of the cores"
-    parts = [
-        f"{render_origin(report)}; {report['seconds']:.0f} s{other_load}. Scheduler jitter of the idle host: "
-        f"cores stood still {jitter['share']:.1%} of the time, {jitter['longest_ms']:.0f} ms at most."
-    ]
+    parts = [render_template("load", report, other_load=other_load)]
     rows = [_load_row(name, row) for name, row in figures.items() if "half" in row and "twice" not in row]
-    parts += [markdown_table(LOAD_COLUMNS, rows)] if rows else []
-    for overload in (row for row in figures.values() if "twice" in row):
-        twice = overload["twice"]
-        p50, p99 = (f"{twice['ms'][q]:.1f}" if twice["ms"] else "-" for q in ("p50", "p99"))
-        parts.append(
-            f"At {overload['times_most']:g} times the maximum throughput ({overload['most']:,.0f}/s): "
-            f"goodput {twice['goodput']:,.0f}/s ({overload['goodput_share']:.0%}); replies "
-            f"{_counts(twice['statuses'])}; latency of the 200s p50 {p50}, p99 {p99} ms; driver lateness p99 "
-            f"{twice['driver_late_ms']:.1f} ms."
-        )
-    if (start := figures.get("start")) is not None:
-        parts.append(
-            f"Ready {start['ready_s']:.2f} s after start (median of {start['starts']}); the first request "
-            f"takes {start['first_ms']:.1f} ms, the next ones {start['later_ms']:.1f} ms."
-        )
+    parts += [markdown_table(LOAD_COLUMNS, rows) + "\n"] if rows else []
+    for row in figures.values():
+        if twice := row.get("twice"):
+            p50, p99 = (f"{twice['ms'][q]:.1f}" if twice["ms"] else "-" for q in ("p50", "p99"))
+            statuses = _counts(twice["statuses"])
+            parts.append(render_template("load_overload", report, statuses=statuses, p50=p50, p99=p99, **row))
+    if "start" in figures:
+        parts.append(render_template("load_start", report, **figures["start"]))
     if report["budgets"]:
         verdicts = [_verdict_row(verdict) for verdict in report["budgets"]]
-        parts.append(markdown_table(("budget", "bound", "measured", ""), verdicts))
-    return "\n\n".join(parts) + "\n"
+        parts.append(markdown_table(("budget", "bound", "measured", ""), verdicts) + "\n")
+    return "\n".join(parts)
 
 
 def _load_row(name: str, row: Report) -> list[str]:
@@ -150,16 +141,9 @@ def _verdict_row(verdict: Report) -> list[str]:
 def render_faults(report: Report) -> str:
     """Return the table of `loadtests.faults`."""
     rows = report["rows"]
-    sums = {
-        name: sum(row["events"][name] for row in rows) for name in ("acknowledged", "losses", "duplicates")
-    }
+    sums = {name: sum(row["events"][name] for row in rows) for name in EVENT_COUNTS}
     tolerated = sum(row["events"]["losses"] for row in rows if row["name"] == EVERY_SECOND)
     everysec = f", and {tolerated} lost within the second that `everysec` may lose" if tolerated else ""
-    summary = (
-        f"{render_origin(report)}: {len(rows)} fault drills, "
-        f"{sum(row['requests'] for row in rows):,} requests, {sums['acknowledged']:,} acknowledged "
-        f"events, **{sums['losses'] - tolerated} lost, {sums['duplicates']} duplicated**{everysec}."
-    )
     cells = [
         (
             row["name"],
@@ -167,87 +151,61 @@ def render_faults(report: Report) -> str:
             _counts(row["answers"]),
             *(_spread(row[key]) for key in ("label_ms", "rerank_ms")),
             "never" if row["recovered_s"] is None else f"{row['recovered_s']:.2f}",
-            *(row["events"][name] for name in ("acknowledged", "losses", "duplicates")),
+            *(row["events"][name] for name in EVENT_COUNTS),
             _counts(row["notes"]),
         )
         for row in rows
     ]
-    header = "fault|requests|replies|/label ms|/rerank ms|recovery s|acknowledged events|lost|duplicated|"
-    return f"{summary}\n\n{markdown_table(header.split('|'), cells)}\n"
+    counts = {"drills": len(rows), "requests": sum(row["requests"] for row in rows)}
+    sums["lost"] = sums.pop("losses") - tolerated
+    table = markdown_table(FAULT_COLUMNS.split("|"), cells)
+    return render_template("faults", report, table=table, everysec=everysec, **counts, **sums)
 
 
 def render_fuzz(report: Report) -> str:
     """Return one sentence on `make fuzz`."""
     parts = (report["from_the_description"], report["broken"])
-    return (
-        f"{render_origin(report)}: {report['cases']:,} cases, "
-        f"{sum(part['failures'] for part in parts)} failures, "
-        f"{sum(part['statuses'].get('500', 0) for part in parts)} replies 500.\n"
-    )
+    errors = sum(part["statuses"].get("500", 0) for part in parts)
+    return render_template("fuzz", report, failures=sum(part["failures"] for part in parts), errors=errors)
 
 
 def render_soak(report: Report) -> str:
     """Return one sentence on `loadtests.soak`."""
     figures = report["figures"]
-    rss = figures["rss_mib"]
-    return (
-        f"{render_origin(report)}: {figures['requests']:,} requests at {figures['rate']:.0f}/s, replies "
-        f"{_counts(figures['statuses'])}; worker RSS {rss['start']:.0f} to {rss['end']:.0f} MiB, slope "
-        f"{figures['rss_slope_mib_per_h']:+.1f} MiB/h; p50 of /rerank drifts by "
-        f"{figures['rerank_p50_drift']:+.1%}.\n"
-    )
+    return render_template("soak", report, replies=_counts(figures["statuses"]), **figures)
 
 
 def render_peers(report: Report) -> str:
     """Return the tables of `loadtests.peers`."""
-    request = report["request"]
-    parts = [
-        f"{render_origin(report)}: {request['candidates']} candidates, {request['events']} events of "
-        f"history, {report['connections']} connections, {report['rounds']} rounds of "
-        f"{report['seconds']:g} s each."
-    ]
+    parts = [render_template("peers", report)]
     for run in report["runs"]:
-        workers = f"{run['workers']} worker{'s' * (run['workers'] > 1)} each"
         rows = []
         for name, figures in run["servers"].items():
             title = name if name == REELRANK else f"{name} {report['versions'][name]}"
-            cells = [_number(figures[key], form) for key, (_, form) in PEER_COLUMNS.items()]
-            rows.append([title, *cells])
+            rows.append([title, *(_number(figures[key], form) for key, (_, form) in PEER_COLUMNS.items())])
         for name, ratios in run["ratios"].items():
             rows.append([f"{REELRANK} / {name}", *(_number(ratios[key], ".2f", "x") for key in PEER_COLUMNS)])
-        best, per_cpu = run["better"], {name: r["cpu_ms"] for name, r in run["ratios"].items() if r["cpu_ms"]}
-        cpu = ""
+        workers = f"{run['workers']} worker{'s' * (run['workers'] > 1)} each"
+        columns = [workers, *(title for title, _ in PEER_COLUMNS.values())]
+        cpu, per_cpu = "", {name: r["cpu_ms"] for name, r in run["ratios"].items() if r["cpu_ms"]}
         if per_cpu:
             leanest = max(per_cpu, key=lambda name: per_cpu[name])
             cpu = f", and {1 / per_cpu[leanest]:.2f} times those of {leanest} per CPU second"
-        parts += [
-            markdown_table((workers, *(title for title, _ in PEER_COLUMNS.values())), rows),
-            f"Latencies at {run['asked_rate']:.0f} requests/s for all. {REELRANK} serves "
-            f"**{best['ratio']:.2f} times** the requests of the faster peer, {best['name']}{cpu}.",
-        ]
-    return "\n\n".join(parts) + "\n"
+        parts += [markdown_table(columns, rows) + "\n", render_template("peers_run", report, cpu=cpu, **run)]
+    return "\n".join(parts)
 
 
 def render_deployment(report: Report) -> str:
     """Return the table of `loadtests.topology`."""
-    summary = (
-        f"{render_origin(report)}; {report['engine']}; {report['seconds'] / 60:.1f} minutes. Base images: "
-        f"{report['base_images']}."
-    )
     rows = [(step["name"], _counts(step["found"], "; "), f"{step['took_s']:.0f}") for step in report["steps"]]
-    return f"{summary}\n\n{markdown_table(('', 'what was found', 's'), rows)}\n"
+    table = markdown_table(("", "what was found", "s"), rows)
+    return render_template("deployment", report, table=table, minutes=report["seconds"] / 60)
 
 
 def render_deployment_capacity(report: Report) -> str:
     """Return one paragraph on what the topology held and carried."""
     figures = next(step["found"] for step in report["steps"] if step["name"] == "capacity")
-    return (
-        f"Measured by the run above: a user with 30 exposures takes {figures['bytes_a_user']:,} bytes of the "
-        "store, records of what was sent within the last day included, so "
-        f"{figures['users_a_gib']:,} such users fit a GiB; a replica held {figures['replica_mib']} MiB; two "
-        f"replicas with the store's disk, the proxy and the client on the same {figures['cores']} cores took "
-        f"{figures['events_a_second']:,} events a second in requests of ten.\n"
-    )
+    return render_template("deployment_capacity", report, **figures)
 
 
 RENDERERS: Final[dict[str, Callable[[Report], str]]] = {

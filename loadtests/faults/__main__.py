@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import typer
 
@@ -35,53 +35,41 @@ from loadtests.faults.drills import (
 from loadtests.report import EVERY_SECOND, render_faults
 from models.errors import BadInput
 
-
-@dataclass(frozen=True, slots=True)
-class DrillGroup:
-    """Drills that share an environment, see `start_environment`."""
-
-    drills: dict[str, Drill]
-    options: tuple[str, ...] = ()
-    external_store: bool = False
-    appendfsync: Literal["everysec", "always"] = "everysec"
-
-
-GROUPS: Final = (
-    DrillGroup(STORE_DRILLS, external_store=True, appendfsync="always"),
-    DrillGroup(CLIENT_DRILLS | BUNDLE_DRILLS | PROCESS_DRILLS),
-    DrillGroup(WORKER_DRILLS, options=("--workers", "2")),
-    DrillGroup({"kills, fsync always": kill_repeatedly}, external_store=True, appendfsync="always"),
-    DrillGroup({EVERY_SECOND: kill_repeatedly}, external_store=True),
-)
-NAMES: Final = tuple(name for group in GROUPS for name in group.drills)
+KILL_DRILLS: Final[dict[str, Drill]] = {"kills, fsync always": kill_repeatedly}
+EVERY_SECOND_DRILLS: Final[dict[str, Drill]] = {EVERY_SECOND: kill_repeatedly}
+EMBEDDED_DRILLS: Final[dict[str, Drill]] = CLIENT_DRILLS | BUNDLE_DRILLS | PROCESS_DRILLS
+NAMES: Final = (*STORE_DRILLS, *EMBEDDED_DRILLS, *WORKER_DRILLS, *KILL_DRILLS, *EVERY_SECOND_DRILLS)
 
 
 def run_drills(
-    version: Path, profile: FaultProfile, names: tuple[str, ...], log: Callable[[str], None]
+    version: Path, profile: FaultProfile, names: Sequence[str], log: Callable[[str], None]
 ) -> Iterator[DrillResult]:
-    """Run drills one after the other.
+    """Run drills of `NAMES` one after the other, those of a group in one environment.
 
     Args:
         version: folder of the version to serve.
         profile: rates and durations.
-        names: of drills in `NAMES`.
+        names: of the drills.
         log: called with each name before it runs.
 
     Raises:
         LoadtestError, StoreUnavailable: service or store did not come up.
         TimeoutError: something that a drill waits for did not happen.
     """
-    for group in GROUPS:
-        selected = {name: drill for name, drill in group.drills.items() if name in names}
-        if not selected:
-            continue
-        with start_environment(
-            version, *group.options, external_store=group.external_store, appendfsync=group.appendfsync
-        ) as env:
-            context = DrillContext(env, profile)
-            for name, drill in selected.items():
-                log(name)
-                yield drill(name, context)
+    groups = (
+        (STORE_DRILLS, start_environment(version, external_store=True, appendfsync="always")),
+        (EMBEDDED_DRILLS, start_environment(version)),
+        (WORKER_DRILLS, start_environment(version, "--workers", "2")),
+        (KILL_DRILLS, start_environment(version, external_store=True, appendfsync="always")),
+        (EVERY_SECOND_DRILLS, start_environment(version, external_store=True)),
+    )
+    for drills, environment in groups:
+        if selected := [name for name in drills if name in names]:
+            with environment as env:
+                context = DrillContext(env, profile)
+                for name in selected:
+                    log(name)
+                    yield drills[name](name, context)
 
 
 def main(

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
-from loadtests.bare_graph import bare_ranker
+from loadtests.bench import bare_ranker
 from loadtests.client import BlockingConnection, with_calm_deadline
 from loadtests.driver import (
     CONNECTIONS,

@@ -21,11 +21,9 @@ import pytest
 from typer.testing import CliRunner
 
 from loadtests.environment import start_environment
-from loadtests.faults.__main__ import NAMES, app
+from loadtests.faults.__main__ import EMBEDDED_DRILLS, NAMES, app
 from loadtests.faults.background_load import FAST, Answer, BackgroundLoad
-from loadtests.faults.bad_clients import CLIENT_DRILLS
 from loadtests.faults.drills import (
-    BUNDLE_DRILLS,
     PROCESS_DRILLS,
     STORE_DRILLS,
     WORKER_DRILLS,
@@ -98,24 +96,13 @@ def test_the_same_on_the_redis_of_the_system(version: Path) -> None:
         assert_sound(STORE_DRILLS["store emptied"]("store emptied", context))
 
 
-@pytest.mark.parametrize("name", set(CLIENT_DRILLS) - {"bodies of 10 MB in chunks"})
-def test_bad_clients_do_not_disturb_others(embedded: DrillContext, name: str) -> None:
-    result = CLIENT_DRILLS[name](name, embedded)
-    assert_sound(result)
+@pytest.mark.parametrize("name", sorted(set(EMBEDDED_DRILLS) - {"bodies of 10 MB in chunks"}))
+def test_clients_bundles_and_restarts_lose_and_duplicate_nothing(embedded: DrillContext, name: str) -> None:
+    result = EMBEDDED_DRILLS[name](name, embedded)
+    assert_sound(result, ANSWERED | NO_ANSWER if name in PROCESS_DRILLS else ANSWERED)
+    assert result.notes.get("exit_code", 0) == 0
     if name.startswith("bodies"):
         assert result.notes["statuses"] == {"413": FAST.repetitions}
-
-
-@pytest.mark.parametrize("name", BUNDLE_DRILLS)
-def test_no_request_notices_another_bundle(embedded: DrillContext, name: str) -> None:
-    assert_sound(BUNDLE_DRILLS[name](name, embedded))
-
-
-@pytest.mark.parametrize("name", PROCESS_DRILLS)
-def test_a_service_that_ends_loses_and_duplicates_nothing(embedded: DrillContext, name: str) -> None:
-    result = PROCESS_DRILLS[name](name, embedded)
-    assert_sound(result, ANSWERED | NO_ANSWER)
-    assert result.notes.get("exit_code", 0) == 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc")
