@@ -16,9 +16,9 @@ from models.errors import BadInput, StoreUnavailable
 from models.runtime import Bundle
 from service import package_version
 from service.adapters.metarank import docs as metarank_docs
-from service.adapters.metarank import feedback, rank
+from service.adapters.metarank.routes import metarank_routes
 from service.adapters.open_inference import docs as open_inference_docs
-from service.adapters.open_inference import infer, metadata
+from service.adapters.open_inference.routes import open_inference_routes
 from service.catalogue.catalogue import Catalogue
 from service.endpoints.activation import activation_routes
 from service.endpoints.health import health_routes
@@ -193,7 +193,6 @@ def create_app(services: Services) -> ASGIApp:
         title="reelrank", version=package_version(), description=DESCRIPTION, docs_url=None, redoc_url=None
     )
     app.router.redirect_slashes = False  # a redirect would repeat whatever `Host` the caller has sent
-    app.state.services = services
     s, settings = services, services.settings
 
     def is_draining() -> bool:
@@ -211,7 +210,9 @@ def create_app(services: Services) -> ASGIApp:
         activation_routes(s.bundles, s.serving, s.keys),
         rollout_routes(s.bundles, s.serving, s.reader, s.keys),
         health_routes(s.store, s.serving, s.metrics, s.keys, is_draining),
-        *(adapter.router for adapter in (feedback, rank, infer, metadata, page)),
+        metarank_routes(services),
+        open_inference_routes(services),
+        page.router,
     ):
         app.include_router(router)
     errors.install(app)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from starlette.requests import Request
-
 from service.catalogue.catalogue import Catalogue
 from service.http.auth import Keys
 from service.http.request import RequestReader
@@ -43,9 +41,3 @@ class Services:
     """`None` when it is off."""
     draining: bool = False
     """Set at once on SIGTERM: not ready any more, streams end after what they have read."""
-
-
-def services_of(request: Request) -> Services:
-    """Return the process' services. For adapters; our own endpoints are given what they use."""
-    services: Services = request.app.state.services
-    return services

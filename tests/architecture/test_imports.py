@@ -97,7 +97,7 @@ def test_the_import_contracts_hold() -> None:
         ("models/fusion.py", "import training", "training and service never meet"),
         ("service/state/protocol.py", "import service.endpoints", "inside the service"),
         ("service/http/errors.py", "import service.pipeline.rerank", "inside the service"),
-        ("service/endpoints/rerank.py", "import service.adapters.metarank.rank", "inside the service"),
+        ("service/endpoints/rerank.py", "import service.adapters.metarank.routes", "inside the service"),
         ("service/telemetry/trace.py", "import service.pipeline", "inside the service"),
         ("service/client/_retries.py", "import service.commands", "inside the service"),
         ("service/pipeline/ports.py", "import starlette", "the pipeline computes"),

@@ -1,156 +1,153 @@
-"""POST /feedback."""
+"""Bodies of POST /feedback: read event by event, sorted by what they change, and stored."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from fastapi import APIRouter, Request
-from starlette.responses import Response
 
-from models.errors import Invalid, NothingAccepted
+from models.errors import Invalid, NotJson
 from models.manifest import Manifest
-from models.schema import FeedbackEvent, Profile, Video
-from service.adapters.metarank import docs, mapping
-from service.adapters.metarank.events import Read, checked_type, read_body
-from service.adapters.metarank.wire import FeedbackReply, InteractionEvent, ItemEvent, RankingEvent, UserEvent
-from service.http.request import JSON
+from models.schema import MAX_ID_BYTES, FeedbackEvent, Profile, Video
+from service.adapters.metarank import mapping
+from service.adapters.metarank.wire import Event, InteractionEvent, ItemEvent, RankingEvent, UserEvent
+from service.pipeline.decoding import check_containers, check_count, convert
 from service.pipeline.fan_out import for_each_user
 from service.pipeline.label_query import LabelQuery, LabelTarget
-from service.services import Services, services_of
+from service.services import Services
 from service.telemetry.trace import current_trace
 from service.wire import Rejected
 
-router = APIRouter(tags=["metarank"])
-
-_encode: Final = msgspec.json.Encoder().encode
+_DECODER: Final = json.JSONDecoder()
+_SEPARATORS: Final = " \t\r\n,"
 
 
 @dataclass(slots=True)
-class Sorted:
-    """A body's events by what they change."""
+class Changes:
+    """The events of a body by what they change."""
 
     videos: list[Video] = field(default_factory=list)
     profiles: dict[str, Profile] = field(default_factory=dict)
     exposures: list[tuple[int, FeedbackEvent]] = field(default_factory=list)
     """With their positions in the body."""
     ignored: int = 0
+    """Accepted events that change nothing."""
     rejected: list[Rejected] = field(default_factory=list)
 
 
-@router.post("/feedback", openapi_extra=docs.FEEDBACK)
-async def post_feedback(request: Request) -> Response:
-    """Metarank's events: `item` to the catalogue, `user` to the profile, `interaction` to the exposure it
-    belongs to, `ranking` to know whose later interactions are. One event, an array, or a stream of them.
+def read_events(body: bytes, limit: int) -> list[Event | Rejected]:
+    """Decode one event, an array of them, or any number of both in a row; invalid ones are rejected alone.
 
-    Each event has an outcome of its own. When this has answered, everything accepted is stored.
+    Raises:
+        NotJson: not JSON, or not UTF-8.
+        Invalid: more than `limit` events, or more arrays and objects than they can have.
     """
-    services, trace = services_of(request), current_trace()
-    services.keys.check(request.headers.get("authorization"), "label")
-    target = services.label.target([])
-    checked_type(request)
-    body = await services.reader.body(request)
-    events = read_body(body, services.settings.max_events)
-    todo = sort_out(events, target.serving.active.manifest)
-    trace.mark("parse")
-    with services.admission.events.take(len(events)):
-        async with services.reader.time_limit(request):
-            updated, rejected = await _keep(services, target, todo)
-    rejected.sort(key=lambda r: r.index)
-    if rejected and len(rejected) == len(events):
-        raise NothingAccepted(rejected)
-    reply = FeedbackReply(
-        status="partial" if rejected else "ok",
-        accepted=len(events) - len(rejected),
-        updated=updated,
-        tookMillis=round(trace.took_ms()),
-        ignored=todo.ignored,
-        rejected=rejected,
-    )
-    return Response(_encode(reply), media_type=JSON)
+    values: list[Any] = []
+    for value in _json_values(body):
+        values += value if isinstance(value, list) else [value]
+        check_count(values, limit, "events", "REELRANK_MAX_EVENTS")
+    return [_decode(value, index) for index, value in enumerate(values)]
 
 
-def sort_out(events: Sequence[Read], manifest: Manifest) -> Sorted:
-    """What each event of a body changes."""
-    out = Sorted()
+def _json_values(body: bytes) -> list[Any]:
+    check_containers(body)
+    try:
+        text = body.decode("utf-8").strip(_SEPARATORS)
+    except UnicodeDecodeError as e:
+        raise NotJson(f"The body is not UTF-8: byte {e.start} is wrong.") from None
+    values: list[Any] = []
+    position = 0
+    try:
+        while position < len(text):
+            while text[position] in _SEPARATORS:
+                position += 1
+            value, position = _DECODER.raw_decode(text, position)
+            values.append(value)
+    except RecursionError:
+        raise NotJson("The body is nested too deep.") from None
+    except ValueError as e:
+        raise NotJson(f"Value {len(values) + 1} of the body is not JSON: {e}.") from None
+    if not values:
+        raise NotJson("The body is empty; an empty list of events is [].")
+    return values
+
+
+def _decode(value: Any, index: int) -> Event | Rejected:
+    if not isinstance(value, dict):
+        kind = "null" if value is None else type(value).__name__
+        return Rejected(index=index, code="malformed", detail=f"An event is an object, found {kind}.")
+    try:
+        event: Event = convert(value, Event)  # type: ignore[arg-type]  # a union is a type to msgspec
+    except Invalid as e:
+        event_id = value.get("id")
+        return _invalid(index, e, event_id[:MAX_ID_BYTES] if isinstance(event_id, str) else None)
+    return event
+
+
+def _invalid(index: int, error: Invalid, event_id: str | None) -> Rejected:
+    return Rejected(index=index, code="invalid", detail=str(error), event_id=event_id, loc=error.loc)
+
+
+def sort_events(events: Sequence[Event | Rejected], manifest: Manifest) -> Changes:
+    """Sort the events of a body by what they change."""
+    changes = Changes()
     users = {e.id: e.user or e.session for e in events if isinstance(e, RankingEvent)}
     for index, event in enumerate(events):
         if isinstance(event, Rejected):
-            out.rejected.append(event)
+            changes.rejected.append(event)
             continue
         try:
+            change: Video | Profile | FeedbackEvent | None = None
             match event:
                 case ItemEvent():
-                    if (video := mapping.video(event)) is not None:
-                        out.videos.append(video)
-                    else:
-                        out.ignored += 1
+                    if change := mapping.to_video(event):
+                        changes.videos.append(change)
                 case UserEvent():
-                    if found := mapping.profile(event, manifest):
-                        out.profiles.setdefault(event.user, {}).update(found)
-                    else:
-                        out.ignored += 1
-                case RankingEvent():
-                    out.ignored += 1
+                    if change := mapping.to_profile(event, manifest):
+                        changes.profiles.setdefault(event.user, {}).update(change)
                 case InteractionEvent():
-                    _sort_interaction(index, event, users.get(event.ranking or ""), out)
+                    if change := mapping.to_exposure(event, users.get(event.ranking or "")):
+                        changes.exposures.append((index, change))
+            changes.ignored += not change
         except Invalid as e:
-            out.rejected.append(
-                Rejected(index=index, code="invalid", detail=str(e), event_id=event.id, loc=e.loc)
-            )
-    return out
+            changes.rejected.append(_invalid(index, e, event.id))
+    return changes
 
 
-def _sort_interaction(index: int, event: InteractionEvent, shown_to: str | None, out: Sorted) -> None:
-    user_id = event.user or shown_to or event.session
-    if user_id is None:
-        detail = "The interaction names no `user` and no `session`, and its ranking is not in this body."
-        out.rejected.append(
-            Rejected(index=index, code="invalid", detail=detail, event_id=event.id, loc="user")
-        )
-    elif (exposure := mapping.exposure(event, user_id)) is not None:
-        out.exposures.append((index, exposure))
-    else:
-        out.ignored += 1
-
-
-async def _keep(services: Services, target: LabelTarget, todo: Sorted) -> tuple[int, list[Rejected]]:
-    """Write what is new -> how much of it was, and what was rejected of the whole body."""
+async def store_changes(services: Services, target: LabelTarget, changes: Changes) -> int:
+    """Write the changes and return their number; events that cannot be stored join `changes.rejected`."""
     # Videos first: an interaction of the same body may need the duration.
-    updated = await _put_videos(services, todo.videos) + await _put_profiles(services, todo.profiles)
+    updated = await _put_videos(services, changes.videos) + await _put_profiles(services, changes.profiles)
     current_trace().mark("state")
-    rejected = todo.rejected
-    if todo.exposures:
-        labelled = await services.label.run(LabelQuery([event for _, event in todo.exposures], target))
+    if changes.exposures:
+        indices = [index for index, _ in changes.exposures]
+        labelled = await services.label.run(LabelQuery([event for _, event in changes.exposures], target))
         updated += labelled.counts["accepted"] + labelled.counts["merged"]
-        at = [index for index, _ in todo.exposures]
-        rejected += [msgspec.structs.replace(r, index=at[r.index]) for r in labelled.rejected]
-    return updated, rejected
+        changes.rejected += [msgspec.structs.replace(r, index=indices[r.index]) for r in labelled.rejected]
+    return updated
 
 
 async def _put_videos(services: Services, videos: Sequence[Video]) -> int:
-    """Add to what the catalogue knows of each: an item event names what is new, not all there is."""
+    """Add to what the catalogue knows of each video: an item event may name only what is new."""
     if not videos:
         return 0
-    known: dict[str, Video] = {}
+    merged: dict[str, Video] = {}
     for video in videos:
-        before = known.get(video.video_id) or services.catalogue.video(video.video_id)
-        known[video.video_id] = Video(
-            video_id=video.video_id,
-            duration_s=before.duration_s if video.duration_s is None else video.duration_s,
-            author_id=before.author_id if video.author_id is None else video.author_id,
-            tag=before.tag if video.tag is None else video.tag,
-        )
-    await services.store.put_videos(list(known.values()))
+        known = merged.get(video.video_id) or services.catalogue.video(video.video_id)
+        members = msgspec.structs.asdict(video)
+        new = {name: value for name, value in members.items() if value is not None}
+        merged[video.video_id] = msgspec.structs.replace(known, **new)
+    await services.store.put_videos(list(merged.values()))
     await services.catalogue.follow(services.store)
     services.metrics.videos.set(len(services.catalogue))
-    return len(known)
+    return len(merged)
 
 
 async def _put_profiles(services: Services, profiles: dict[str, Profile]) -> int:
-    """The same for users. Of two bodies on one user at one moment, one may not see the other's."""
+    """Add to the profiles. Of two simultaneous bodies on one user, one may not see the other's features."""
 
     async def put(entry: tuple[str, Profile]) -> None:
         user_id, profile = entry

@@ -1,4 +1,4 @@
-"""Metarank's events in our words. README.md has the same as tables."""
+"""Metarank's events, items and fields as ours; README.md has the same as tables."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
-from models.errors import Invalid
+from models.errors import Invalid, UnknownModel
 from models.manifest import Manifest
-from models.schema import FLAGS, Candidate, FeedbackEvent, Profile, checked_id
-from service.adapters.metarank.wire import Field, InteractionEvent, ItemEvent, RankedItem, UserEvent
+from models.schema import FLAGS, Candidate, FeedbackEvent, Profile, Video, checked_id
+from service.adapters.metarank.docs import DEFAULT
+from service.adapters.metarank.wire import (
+    Field,
+    InteractionEvent,
+    ItemEvent,
+    RankedScore,
+    RankRequest,
+    UserEvent,
+)
 from service.pipeline.decoding import convert
-from service.wire import UserProfile
+from service.wire import Item, RerankRequest, UserProfile
 
 TYPES: Final[Mapping[str, str]] = {
     **{flag: flag for flag in FLAGS},
@@ -23,7 +31,7 @@ TYPES: Final[Mapping[str, str]] = {
     "not_interested": "hate",
     "profile": "profile_enter",
 }
-"""The flag that a type of interaction sets. Every other type means what its fields say."""
+"""The flag that a type of interaction sets. Of every other type only the fields count."""
 
 SECONDS: Final[Mapping[str, tuple[str, float]]] = {
     "watch_time_s": ("watch_time_s", 1.0),
@@ -34,7 +42,7 @@ SECONDS: Final[Mapping[str, tuple[str, float]]] = {
     "duration": ("duration_s", 1.0),
     "duration_ms": ("duration_s", 1000.0),
 }
-"""Fields that hold a time: the member they are, and how many of their units are a second."""
+"""Fields that hold a time: their member, and how many of their units are a second."""
 
 IDS: Final[Mapping[str, str]] = {
     "author_id": "author_id",
@@ -44,112 +52,157 @@ IDS: Final[Mapping[str, str]] = {
     "tab": "tab",
     "device": "device",
 }
-"""Fields that hold an id: the member they are. Of a list the first counts."""
+"""Fields that hold an id: their member. Of a list the first counts."""
 
 
-def candidate(item: RankedItem) -> Candidate:
-    """An item of a ranking.
-
-    Raises:
-        Invalid: a field's value breaks the rule of its member.
-    """
-    members = _members(item.fields, ("duration_s", "author_id", "tag"))
-    return convert({"video_id": item.id, **members}, Candidate)
+CATALOGUE: Final = ("duration_s", "author_id", "tag")
+"""Members of a catalogue entry, and of a candidate."""
 
 
-def video(event: ItemEvent) -> Candidate | None:
-    """The catalogue's members of an item event; `None` if it has none of them.
+def to_video(event: ItemEvent) -> Video | None:
+    """Return the catalogue entry of an item event; `None` if no field is a member of it.
 
     Raises:
         Invalid: a field's value breaks the rule of its member.
     """
-    members = _members(event.fields, ("duration_s", "author_id", "tag"))
-    return convert({"video_id": event.item, **members}, Candidate) if members else None
+    members = _members(event.fields, CATALOGUE)
+    return convert({"video_id": event.item, **members}, Video) if members else None
 
 
-def profile(event: UserEvent, manifest: Manifest) -> Profile:
-    """The profile features of a user event that the bundle declares; the others are left out.
+def to_profile(event: UserEvent, manifest: Manifest) -> Profile:
+    """Return the features of a user event that the bundle declares.
 
     Raises:
-        Invalid: a numeric feature is none.
+        Invalid: a numeric feature is not a number.
     """
-    found: dict[str, Any] = {}
+    profile: Profile = {}
     for field in event.fields:
         value = field.value
         if field.name in manifest.profile_numbers:
             if not isinstance(value, int | float):
                 raise Invalid(f"Profile feature {field.name!r} is a number.", loc=f"fields.{field.name}")
-            found[field.name] = _finite(float(value), field.name)
+            profile[field.name] = _finite(float(value), field.name)
         elif field.name in manifest.profile_categories and isinstance(value, str | int | float):
-            found[field.name] = str(value).lower() if isinstance(value, bool) else value
-    return convert({"user_id": event.user, "profile": found}, UserProfile).profile
+            profile[field.name] = str(value).lower() if isinstance(value, bool) else value
+    return convert({"user_id": event.user, "profile": profile}, UserProfile).profile
 
 
-def exposure(event: InteractionEvent, user_id: str) -> FeedbackEvent | None:
-    """What an interaction adds to the exposure it belongs to; `None` if that is nothing: an exposure without
-    watch time and without a flag would read as a skipped video, which nobody said.
+def to_exposure(event: InteractionEvent, ranked_for: str | None) -> FeedbackEvent | None:
+    """Return what an interaction adds to the exposure it belongs to.
+
+    `None` if it has neither a watch time nor a flag: such an exposure would read as a skipped video.
 
     Args:
         event: the interaction.
-        user_id: whose it is.
+        ranked_for: user of its ranking, if that is in the same body.
 
     Raises:
-        Invalid: a field's value breaks the rule of its member.
+        Invalid: the user is unknown, or a field's value breaks the rule of its member.
     """
+    user_id = event.user or ranked_for or event.session
+    if user_id is None:
+        detail = "The interaction names no `user` and no `session`, and its ranking is not in this body."
+        raise Invalid(detail, loc="user")
     members = _members(event.fields, ("watch_time_s", "duration_s", *IDS.values()))
     members |= {f.name: True for f in event.fields if f.name in FLAGS and f.value is True}
     if flag := TYPES.get(event.type.lower()):
         members[flag] = True
     if "watch_time_s" not in members and members.keys().isdisjoint(FLAGS):
         return None
-    whole = {
-        "event_id": exposure_id(event, user_id),
+    exposure = {
+        "event_id": _exposure_id(event, user_id),
         "user_id": user_id,
         "video_id": event.item,
         "timestamp_ms": event.timestamp,
         "watch_time_s": 0.0,
         "session_id": event.session,
     }
-    return convert(whole | members, FeedbackEvent)
+    return convert(exposure | members, FeedbackEvent)
 
 
-def exposure_id(event: InteractionEvent, user_id: str) -> str:
-    """The same for all that one user did with one item of one ranking, so that it merges: a watch, then a
-    like. Without a ranking the session stands for it; with neither, every interaction is one of its own."""
+def _exposure_id(event: InteractionEvent, user_id: str) -> str:
+    """Return one id for all that a user did with an item of a ranking, so that a watch and a like merge.
+
+    Without a ranking the session stands for it; without both, every interaction is an exposure of its own.
+    """
     match event:
         case InteractionEvent(ranking=str(ranking)):
-            whole = ("ranking", ranking, user_id, event.item)
+            parts = ("ranking", ranking, user_id, event.item)
         case InteractionEvent(session=str(session)):
-            whole = ("session", session, user_id, event.item)
+            parts = ("session", session, user_id, event.item)
         case _:
-            moment = event.id or f"{event.type}\0{event.timestamp}"
-            whole = ("event", moment, user_id, event.item)
+            parts = ("event", event.id or f"{event.type}\0{event.timestamp}", user_id, event.item)
     digest = blake2b(digest_size=16)
-    for part in whole:
+    for part in parts:
         raw = part.encode()
-        digest.update(len(raw).to_bytes(4) + raw)  # with lengths: no two wholes run together alike
+        digest.update(len(raw).to_bytes(4) + raw)  # with lengths: different parts never join to one text
     return f"mr-{digest.hexdigest()}"
 
 
-def tab(fields: Sequence[Field]) -> str | None:
-    """Where a ranking is shown, if a field says so.
+def to_weights(model: str, manifest: Manifest) -> dict[str, float] | None:
+    """Return the weights of a model; `None` are the bundle's own.
 
     Raises:
-        Invalid: the field holds no id.
+        UnknownModel: neither `default` nor an objective.
     """
-    value = _members(fields, ("tab",)).get("tab")
-    if value is None:
+    if model == DEFAULT:
         return None
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if model in manifest.objectives:
+        return {model: 1.0}
+    known = ", ".join((DEFAULT, *manifest.objectives))
+    raise UnknownModel(f"There is no model {model[:64]!r}; the models are {known}.")
+
+
+def to_rerank_request(
+    request: RankRequest, weights: dict[str, float] | None, *, anonymous: str
+) -> RerankRequest:
+    """Return the request of POST /rerank; `anonymous` is the id of a visitor without user and session.
+
+    Raises:
+        Invalid: a field's value breaks the rule of its member.
+    """
+    candidates = []
+    for index, item in enumerate(request.items):
+        try:
+            members = {"video_id": item.id, **_members(item.fields, CATALOGUE)}
+            candidates.append(convert(members, Candidate))
+        except Invalid as e:
+            raise Invalid(str(e), loc=f"items[{index}].{e.loc}") from None
+    return RerankRequest(
+        user_id=request.user or request.session or anonymous,
+        candidates=candidates,
+        request_id=request.id,
+        timestamp_ms=request.timestamp,
+        weights=weights,
+        tab=_tab(request.fields),
+    )
+
+
+def _tab(fields: Sequence[Field]) -> str | None:
+    tab = _members(fields, ("tab",)).get("tab")
+    if tab is None:
+        return None
+    if isinstance(tab, bool) or not isinstance(tab, str | int):
         raise Invalid("Field 'tab' is an id.", loc="fields.tab")
     try:
-        return checked_id(value, "tab")
+        return checked_id(tab, "tab")
     except ValueError as e:
         raise Invalid(f"{e}.", loc="fields.tab") from None
 
 
-def _members(fields: Sequence[Field], wanted: Sequence[str]) -> dict[str, Any]:
-    """Members by our names; what the fields hold besides is left out."""
+def to_ranked_score(item: Item, *, features: bool) -> RankedScore:
+    """Return an item of the reply, with what its score is made of as `features` if they are wanted."""
+    if not features:
+        return RankedScore(item.video_id, item.score)
+    values = {"watch_time_s": item.watch_time_s, "watch_ratio": item.watch_ratio, **item.objectives}
+    if item.explanation is not None:
+        values |= {f"watch_time_s_{name}": s for name, s in item.explanation.watch_time_s.items()}
+        values |= {f"part_{name}": part for name, part in item.explanation.parts.items()}
+    return RankedScore(item.video_id, item.score, [Field(name, value) for name, value in values.items()])
+
+
+def _members(fields: Sequence[Field], names: Sequence[str]) -> dict[str, Any]:
+    """Return the members of those names that the fields hold."""
     members: dict[str, Any] = {}
     for field in fields:
         value = field.value
@@ -165,7 +218,7 @@ def _members(fields: Sequence[Field], wanted: Sequence[str]) -> dict[str, Any]:
                 value = int(value)
         else:
             continue
-        if member in wanted and value not in (None, "", []):
+        if member in names and value not in (None, "", []):
             members[member] = value
     return members
 

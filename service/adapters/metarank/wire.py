@@ -1,5 +1,4 @@
-"""Metarank's events, requests and replies. Members that it allows and this service has no use for are let
-through."""
+"""Metarank's events, requests and replies. Members that this service does not use are let through."""
 
 from __future__ import annotations
 
@@ -19,6 +18,14 @@ else:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def _normalize(struct: _Event | RankRequest) -> None:
+    """Make a moment Unix milliseconds and ids strings."""
+    msgspec.structs.force_setattr(struct, "timestamp", milliseconds(struct.timestamp))
+    for member in ("id", "user", "session", "item", "ranking"):
+        if (value := getattr(struct, member, None)) is not None:
+            msgspec.structs.force_setattr(struct, member, checked_id(value, member))
+
+
 class Field(msgspec.Struct, frozen=True):
     """A named value of an event, an item or a request."""
 
@@ -33,20 +40,17 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     fields: list[Field] = []
 
     def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "timestamp", milliseconds(self.timestamp))
-        for member in ("id", "user", "session", "item", "ranking"):
-            if (value := getattr(self, member, None)) is not None:
-                msgspec.structs.force_setattr(self, member, checked_id(value, member))
+        _normalize(self)
 
 
 class ItemEvent(_Event, frozen=True, kw_only=True, tag="item"):
-    """What is known of an item: goes to the catalogue."""
+    """Features of an item; they go to the catalogue."""
 
     item: Id
 
 
 class UserEvent(_Event, frozen=True, kw_only=True, tag="user"):
-    """What is known of a user: goes to the profile."""
+    """Features of a user; they go to the profile."""
 
     user: Id
 
@@ -62,7 +66,7 @@ class RankedItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RankingEvent(_Event, frozen=True, kw_only=True, tag="ranking"):
-    """What was shown: tells later interactions whose they are."""
+    """A slate that was shown; it names the user of later interactions."""
 
     id: Id
     items: list[RankedItem]
@@ -71,7 +75,7 @@ class RankingEvent(_Event, frozen=True, kw_only=True, tag="ranking"):
 
 
 class InteractionEvent(_Event, frozen=True, kw_only=True, tag="interaction"):
-    """What a user did with an item."""
+    """Feedback of a user on an item."""
 
     item: Id
     type: str
@@ -84,7 +88,7 @@ Event = ItemEvent | UserEvent | RankingEvent | InteractionEvent
 
 
 class RankRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """POST /rank/{model}: a ranking event that has not happened yet."""
+    """Body of POST /rank/{model}: a ranking event that has not happened yet."""
 
     items: Annotated[list[RankedItem], msgspec.Meta(extra_json_schema={"minItems": 1})]
     timestamp: Moment
@@ -94,26 +98,23 @@ class RankRequest(msgspec.Struct, frozen=True, kw_only=True):
     fields: list[Field] = []
 
     def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "timestamp", milliseconds(self.timestamp))
-        for member in ("id", "user", "session"):
-            if (value := getattr(self, member)) is not None:
-                msgspec.structs.force_setattr(self, member, checked_id(value, member))
+        _normalize(self)
         if not self.items:
             raise ValueError("`items` must name at least one item")
 
 
 class FeedbackReply(msgspec.Struct, frozen=True):
-    """Metarank's four members, and what it does not say."""
+    """Metarank's four members, and two of ours."""
 
     status: str
     """`ok`, or `partial` when some events were rejected."""
     accepted: int
     """Events that were processed; with `rejected` it is the number of events."""
     updated: int
-    """Exposures, catalogue entries and profiles that are not what they were."""
+    """Exposures, catalogue entries and profiles that changed."""
     tookMillis: int  # noqa: N815  # Metarank's name
     ignored: int
-    """Of the accepted, those that say nothing this service keeps."""
+    """Accepted events that change nothing."""
     rejected: list[Rejected]
 
 
@@ -137,15 +138,15 @@ class RankReply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def milliseconds(moment: float | str) -> int:
-    """A timestamp in any of Metarank's notations, as Unix milliseconds.
+    """Return a timestamp in any of Metarank's notations as Unix milliseconds.
 
     Raises:
         ValueError: it is in none of them, or before 1970 or after the year 9999.
     """
     try:
         if isinstance(moment, str) and not (moment.isascii() and moment.lstrip("-").isdigit()):
-            at = datetime.fromisoformat(moment)
-            value = (at.replace(tzinfo=at.tzinfo or UTC) - _EPOCH).total_seconds() * 1000
+            time = datetime.fromisoformat(moment)
+            value = (time.replace(tzinfo=time.tzinfo or UTC) - _EPOCH).total_seconds() * 1000
         else:
             value = float(moment)
     except (ValueError, OverflowError):
