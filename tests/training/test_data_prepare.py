@@ -57,14 +57,14 @@ def test_an_occupied_folder_is_left_alone(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("mine")
-    with pytest.raises(BadInput, match=r"is not empty; give a new folder, or delete"):
+    with pytest.raises(BadInput, match="exists already"):
         prepare("synthetic", small(tmp_path), out, progress=False)
     assert [p.name for p in out.iterdir()] == ["mine.txt"]
 
 
 def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
     config = small(tmp_path)
-    with pytest.raises(BadInput, match="is a file"):
+    with pytest.raises(BadInput, match="exists already"):
         prepare("synthetic", config, config, progress=False)
 
 

@@ -127,9 +127,9 @@ def test_another_layout_is_refused_in_one_line(bundle: Path) -> None:
 
 
 def test_what_is_there_is_not_written_over(bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="exists; name a new folder"):
-        lay_out(bundle, tmp_path)
-    with pytest.raises(BadInput, match="cannot be written"):
+    with pytest.raises(BadInput, match="exists already"):
+        lay_out(bundle, bundle)
+    with pytest.raises(BadInput, match="cannot write beside"):
         lay_out(bundle, Path("/proc/nope/x"))
 
 

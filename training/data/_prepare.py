@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +21,7 @@ from training.data.readers import (
     write_kuairand_27k,
 )
 from training.data.synthetic import read_synthetic
+from training.staging import atomic_folder, refuse_existing
 
 READERS: Final[Mapping[str, Callable[[Path | None, int], Tables]]] = {
     "kuairand-pure": read_kuairand_pure,
@@ -91,10 +88,10 @@ def prepare(
     """
     if dataset not in (*READERS, *STREAMED):
         raise BadInput(f"unknown dataset {dataset!r}; choose one of {', '.join((*READERS, *STREAMED))}.")
-    _refuse_occupied(out)
+    refuse_existing(out)
     forgotten = forgotten_users(forget)
     console = Console(stderr=True, quiet=not progress)
-    with console.status(f"reading {dataset}") as status, _all_or_nothing(out) as folder:
+    with console.status(f"reading {dataset}") as status, atomic_folder(out) as folder:
         if dataset in STREAMED:
             info = STREAMED[dataset](source, folder)
         else:
@@ -112,39 +109,9 @@ def prepare(
     return Summary(out=out, info=info, files=files)
 
 
-def _refuse_occupied(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"{out} is a file; give a new folder.")
-    if out.is_dir() and any(out.iterdir()):
-        raise BadInput(f"{out} is not empty; give a new folder, or delete this one first.")
-
-
 def _write(tables: Tables, folder: Path) -> None:
     tables.interactions.write_parquet(folder / INTERACTIONS)
     tables.users.write_parquet(folder / USERS)
     tables.videos.write_parquet(folder / VIDEOS)
     if tables.history is not None:
         tables.history.write_parquet(folder / HISTORY)
-
-
-@contextmanager
-def _all_or_nothing(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that becomes `out` when the block ends well, and is removed when it does not.
-
-    Raises:
-        BadInput: the folder that `out` should lie in cannot be written.
-    """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as e:
-        raise BadInput(f"cannot write beside {out}: {e.strerror}; give another folder.") from e
-    try:
-        yield folder
-        umask = os.umask(0)  # the only way to read it; mkdtemp made the folder for its owner alone
-        os.umask(umask)
-        folder.chmod(0o777 & ~umask)
-        folder.replace(out)
-    except BaseException:  # Ctrl-C as well
-        shutil.rmtree(folder, ignore_errors=True)
-        raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -132,8 +131,9 @@ def export(
         BadInput: this version is there already (versions are immutable), or the folder cannot be written.
         RuntimeError: onnxruntime's answers differ from torch's by more than `PARITY`.
     """
-    staging = Path(tempfile.mkdtemp(prefix="reelrank-export-"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="reelrank-export-") as scratch:
+        staging = Path(scratch) / "bundle"
+        staging.mkdir()
         rows = MadeUp(vocabulary, len(profile_numbers), profile_categories, np.random.default_rng(seed))
         labeler.eval()
         ranker.eval()
@@ -188,11 +188,8 @@ def export(
             found = dict(reference(bundle))
             manifest = with_reference(manifest, found, now)
             (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
-        staging.chmod(0o755)  # mkdtemp's 0700 would hide the bundle from a service of another user
         store = BundleStore(destination)
         return store.path(store.publish(staging))
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def with_reference(manifest: Manifest, reference: Mapping[str, Histogram], now: datetime) -> Manifest:

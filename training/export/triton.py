@@ -8,12 +8,11 @@ TO/manifest.json, TO/vocabulary.json: for those who make the inputs; Triton look
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Final
 
-from models.errors import BadInput
 from models.manifest import LABELER, MANIFEST, RANKER, VOCABULARY, Graph, Manifest, TensorSpec
+from training.staging import atomic_folder
 
 TYPES: Final = {"float32": "TYPE_FP32", "int64": "TYPE_INT64"}
 AXES: Final = {"B": "users", "N": "rows or candidates", "L": "steps of history"}
@@ -34,24 +33,16 @@ def lay_out(bundle: Path, to: Path) -> Path:
         BundleNotFound, CorruptBundle, ContractMismatch: see `Manifest.read`.
     """
     manifest = Manifest.read(bundle)
-    if to.exists():
-        raise BadInput(f"{to} exists; name a new folder (--to).")
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as scratch:
-            made = Path(scratch) / "repository"
-            for name, file, graph in (
-                ("labeler", LABELER, manifest.labeler),
-                ("ranker", RANKER, manifest.ranker),
-            ):
-                (made / name / "1").mkdir(parents=True)
-                shutil.copyfile(bundle / file, made / name / "1" / "model.onnx")
-                (made / name / "config.pbtxt").write_text(config(name, graph, manifest.version))
-            for file in (MANIFEST, VOCABULARY):
-                shutil.copyfile(bundle / file, made / file)
-            made.rename(to)
-    except OSError as e:
-        raise BadInput(f"{to} cannot be written: {e.strerror}.") from e
+    with atomic_folder(to) as staging:
+        for name, file, graph in (
+            ("labeler", LABELER, manifest.labeler),
+            ("ranker", RANKER, manifest.ranker),
+        ):
+            (staging / name / "1").mkdir(parents=True)
+            shutil.copyfile(bundle / file, staging / name / "1" / "model.onnx")
+            (staging / name / "config.pbtxt").write_text(config(name, graph, manifest.version))
+        for file in (MANIFEST, VOCABULARY):
+            shutil.copyfile(bundle / file, staging / file)
     return to
 
 

@@ -10,11 +10,6 @@ final.pt         the same recipe fitted on all days
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -28,6 +23,7 @@ from models.manifest import Evaluation, Training
 from models.vocabulary import Vocabulary
 from training.data import Dataset
 from training.provenance import command, commit, machine
+from training.staging import atomic_folder
 from training.train.fit import Fitted, Progress, RunConfig, boundaries, fit_once, judge_once, networks
 
 Which = Literal["judged", "final"]
@@ -50,36 +46,6 @@ class Saved:
     evaluation: Evaluation
 
 
-def refuse_existing(out: Path) -> None:
-    """For commands that compute long before they write.
-
-    Raises:
-        BadInput: `out` exists and is not an empty folder.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"{out} exists already; name a new folder, or remove it first.")
-
-
-@contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """A folder that appears under its name only when everything in it is written.
-
-    Raises:
-        BadInput: `out` exists and is not empty.
-    """
-    refuse_existing(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        yield staging
-        staging.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        os.rename(staging, out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
 def fit(dataset: Dataset, recipe: str, config: RunConfig, out: Path, progress: Progress) -> Evaluation:
     """Fit a recipe twice, judge the first fit, and leave a run folder.
 
@@ -87,7 +53,7 @@ def fit(dataset: Dataset, recipe: str, config: RunConfig, out: Path, progress: P
         BadInput: `out` exists, or the log is too short for the recipe.
     """
     at_commit = commit()  # now: a long fit may see the next one
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         before = boundaries(dataset, config, judged=True)
         judged = fit_once(dataset, config, before, lambda stage, share: progress(f"1/2 {stage}", share))
         evaluation = judge_once(dataset, config, judged, before)

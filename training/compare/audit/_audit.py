@@ -20,7 +20,7 @@ from training.compare.audit._markdown import markdown
 from training.compare.audit._subjects import Subject, of_bundle, of_run, references
 from training.compare.audit._world import AuditConfig, AuditWorld, open_audit
 from training.provenance import command, commit, machine
-from training.train.run_folder import refuse_existing, whole_folder
+from training.staging import atomic_folder, refuse_existing
 
 
 def audit(
@@ -95,7 +95,7 @@ def audit(
         "config": config.model_dump(mode="json"),
         "rows": [judged(subject, world, config) for subject in audited],
     }
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         write_json(folder / "report.json", report)
         # From the file, whose figures are rounded: the report can be made from it again, to the letter.
         rounded = json.loads((folder / "report.json").read_text())

@@ -16,7 +16,7 @@ from training.compare.labels._markdown import markdown
 from training.compare.labels._methods import Method
 from training.compare.labels._world import CompareConfig, open_world
 from training.provenance import command, commit, machine
-from training.train.run_folder import refuse_existing, whole_folder
+from training.staging import atomic_folder, refuse_existing
 
 
 def compare_labels(
@@ -73,7 +73,7 @@ def compare_labels(
         "notes": list(world.notes),
         **findings.as_json(),
     }
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         write_json(folder / "report.json", report)
         (folder / "report.md").write_text(markdown(findings, facts, config, world.notes, made))
         draw(folder, findings, surfaces(methods, outcomes))

@@ -17,7 +17,7 @@ from training.compare.objectives._markdown import markdown
 from training.compare.objectives._methods import Method
 from training.compare.objectives._world import CompareObjectivesConfig, open_world
 from training.provenance import command, commit, machine
-from training.train.run_folder import refuse_existing, whole_folder
+from training.staging import atomic_folder, refuse_existing
 
 
 def compare_objectives(
@@ -72,7 +72,7 @@ def compare_objectives(
         "costs": step_costs(world, methods, config),
         "rows": [row.as_json() for row in rows],
     }
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         write_json(folder / "report.json", report)
         (folder / "report.md").write_text(markdown(rows, report))
         draw(folder, rows)

@@ -16,7 +16,7 @@ from training.compare.watch_time._markdown import markdown
 from training.compare.watch_time._methods import Method
 from training.compare.watch_time._world import WatchTimeConfig, open_world
 from training.provenance import command, commit, machine
-from training.train.run_folder import refuse_existing, whole_folder
+from training.staging import atomic_folder, refuse_existing
 
 
 def compare_watch_time(
@@ -70,7 +70,7 @@ def compare_watch_time(
         "config": config.model_dump(mode="json"),
         "rows": [row.as_json() for row in rows],
     }
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         write_json(folder / "report.json", report)
         (folder / "report.md").write_text(markdown(rows, report))
         draw(folder, rows, world)

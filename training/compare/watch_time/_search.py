@@ -23,7 +23,7 @@ from training.compare.watch_time._fit import fit_head
 from training.compare.watch_time._methods import METHODS
 from training.compare.watch_time._world import WatchTimeConfig, World, open_world
 from training.provenance import command, commit, machine
-from training.train.run_folder import refuse_existing, whole_folder
+from training.staging import atomic_folder, refuse_existing
 from training.train.trainer import Epoch
 
 _POLL_S: Final = 1.0
@@ -134,7 +134,7 @@ def search(
         "best": done[0],
         "rows": done,
     }
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         write_json(folder / "search.json", report)
         (folder / "search.md").write_text(_markdown(report))
     journal_path(out).unlink()

@@ -31,7 +31,7 @@ from training.encoders import RankerInputs
 from training.evaluation.counterfactual_probe import KINDS, make_probes, moved
 from training.provenance import command, commit, machine
 from training.rankers import Ranker
-from training.train.run_folder import refuse_existing, whole_folder
+from training.staging import atomic_folder, refuse_existing
 from training.train.trainer import Epoch, epochs_kept
 
 _KNOBS = ("encoder", "loop", "lda")
@@ -157,7 +157,7 @@ def compare_variants(
         "config": config.model_dump(mode="json"),
         "rows": rows,
     }
-    with whole_folder(out) as folder:
+    with atomic_folder(out) as folder:
         write_json(folder / "variants.json", report)
         (folder / "variants.md").write_text(_markdown(report))
     checkpoint.remove()

@@ -1,0 +1,47 @@
+"""Output folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from models.errors import BadInput
+
+
+def refuse_existing(out: Path) -> None:
+    """Refuse an output folder that is in use, before a command computes for long.
+
+    Raises:
+        BadInput: `out` exists and is not an empty folder.
+    """
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists():
+        raise BadInput(f"{out} exists already; give a new folder, or remove it first.")
+
+
+@contextmanager
+def atomic_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder beside `out` that is renamed to `out` when the block succeeds and removed when it fails.
+
+    Raises:
+        BadInput: `out` exists and is not an empty folder, or its parent folder cannot be written.
+    """
+    refuse_existing(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as e:
+        raise BadInput(f"cannot write beside {out}: {e.strerror}; give another folder.") from e
+    try:
+        yield staging
+        umask = os.umask(0)  # the only way to read it; mkdtemp made the folder for its owner alone
+        os.umask(umask)
+        staging.chmod(0o777 & ~umask)
+        staging.replace(out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
