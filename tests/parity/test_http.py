@@ -16,10 +16,10 @@ from models.store import BundleStore
 from tests.conftest import done
 from tests.service.running import running
 from training.data import Dataset, Interactions, load
-from training.labels import AnyLabelMaker, ProgressViewByCrowd, labels_of
+from training.evaluation.predict import run_torch
+from training.labels import LabelMaker, ProgressViewByGroup, labels_of
 from training.train import run_folder as run
 from training.train.run_folder import Saved
-from training.train.trainer import predict
 
 USERS = 6
 """So many users are followed through the service."""
@@ -32,7 +32,7 @@ def dataset(synthetic_data: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def saved(smoke_run: Path) -> Saved:
-    return run.read(smoke_run, "final")
+    return run.read(smoke_run, "release")
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,8 @@ def test_labels_over_http_are_torchs(
     """Those that compare within groups of users too: a profile put before is taken into account."""
     followed = users_of(dataset)
     rows = [row for user in followed for row in rows_of(dataset, user)]
-    makers: dict[str, AnyLabelMaker] = dict(
-        zip(saved.fitted.labeler.names, saved.fitted.labeler.makers, strict=True)  # type: ignore[arg-type]
+    makers: dict[str, LabelMaker] = dict(
+        zip(saved.fitted.label_makers.names, saved.fitted.label_makers, strict=True)
     )
     profiles = dataset.tables.users.filter(pl.col("user_id").is_in(followed)).to_dicts()
     put = [
@@ -118,7 +118,7 @@ def test_a_slate_over_http_is_torchs(
     ).json()
     assert slate["history_length"] == min(len(before), saved.config.loop.sequence_length)
     row = np.flatnonzero(log.user == log.user_ids.index(user))[-1:].astype(np.int64)
-    want = predict(saved.fitted.ranker, log, row, saved.config.loop.sequence_length)
+    want = run_torch(saved.fitted.ranker, log, row, saved.config.loop.sequence_length)
     (item,) = slate["items"]
     assert item["watch_time_s"] == pytest.approx(float(want.watch_time_s[0]), rel=1e-5, abs=1e-5)
     assert item["objectives"]["interest"] == pytest.approx(float(want.objectives["interest"][0]), abs=1e-5)
@@ -149,8 +149,8 @@ def test_the_label_command_writes_what_the_service_answers(
 
 def test_a_label_of_a_group_of_users_follows_the_profile(client: httpx2.Client, saved: Saved) -> None:
     """Two crowds with different thresholds, the same watch; and everybody's for a user without a profile."""
-    maker = next(m for m in saved.fitted.labeler.makers if m.name == "dml_lv_u")
-    assert isinstance(maker, ProgressViewByCrowd)
+    maker = next(m for m in saved.fitted.label_makers.makers if m.name == "dml_lv_u")
+    assert isinstance(maker, ProgressViewByGroup)
     *of_group, everybody = maker.threshold.tolist()
     names = saved.fitted.vocabulary.fields["profile.segment"]
     low, high = int(np.argmin(of_group)), int(np.argmax(of_group))

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import onnxruntime as ort
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.data import Interactions
-from training.labels import AnyLabelMaker, LabelMaker, label_with
+from training.labels import LabelMaker
 
 
-def assert_is_label(maker: AnyLabelMaker, feedback_NF: Tensor, groups_NG: Tensor | None = None) -> None:
+def assert_is_label(maker: LabelMaker, feedback_NF: Tensor, groups_NG: Tensor | None = None) -> None:
     """`[N]` of the input's dtype, finite, within [0, 1]; and no rows are an answer."""
-    label = label_with(maker, feedback_NF, groups_NG)
+    label = maker(feedback_NF, groups_NG)
     assert label.shape == (len(feedback_NF),)
     assert label.dtype == feedback_NF.dtype
     assert bool(label.isfinite().all())
     assert bool(((label >= 0) & (label <= 1)).all())
-    assert label_with(maker, feedback_NF[:0], _some(groups_NG, slice(0))).shape == (0,)
+    assert maker(feedback_NF[:0], _some(groups_NG, slice(0))).shape == (0,)
 
 
-def assert_row_wise(maker: AnyLabelMaker, feedback_NF: Tensor, groups_NG: Tensor | None = None) -> None:
+def assert_row_wise(maker: LabelMaker, feedback_NF: Tensor, groups_NG: Tensor | None = None) -> None:
     """A row's label does not depend on which rows come with it, or in what order."""
-    whole = label_with(maker, feedback_NF, groups_NG)
+    whole = maker(feedback_NF, groups_NG)
     order = torch.randperm(len(feedback_NF), generator=torch.Generator().manual_seed(0))
     for rows in (order, slice(1)):
-        some = label_with(maker, feedback_NF[rows], _some(groups_NG, rows))
+        some = maker(feedback_NF[rows], _some(groups_NG, rows))
         torch.testing.assert_close(some, whole[rows], rtol=0, atol=1e-6)
 
 
@@ -43,11 +42,11 @@ def assert_does_not_fall_with_watch_time(maker: LabelMaker, duration_s: float) -
 
 
 def assert_exports(
-    maker: AnyLabelMaker, feedback_NF: Tensor, folder: Path, groups_NG: Tensor | None = None
+    maker: LabelMaker, feedback_NF: Tensor, folder: Path, groups_NG: Tensor | None = None
 ) -> None:
     """The ONNX graph labels 0, 1 and 7 rows as torch does, to 1e-6."""
     path = folder / f"{maker.name}.onnx"
-    module = cast(nn.Module, maker).eval()
+    module = maker.eval()
     inputs = {"feedback": feedback_NF} | ({} if groups_NG is None else {"group_ids": groups_NG})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, of its dependencies
@@ -66,7 +65,7 @@ def assert_exports(
     for rows in (0, 1, 7):
         (got,) = session.run([maker.name], {name: array[:rows].numpy() for name, array in inputs.items()})
         with torch.no_grad():
-            want = label_with(maker, feedback_NF[:rows], _some(groups_NG, slice(rows))).numpy()
+            want = maker(feedback_NF[:rows], _some(groups_NG, slice(rows))).numpy()
         assert got.shape == (rows,)
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
 

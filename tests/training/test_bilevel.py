@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from tests.training.test_din import din, ids
 from training.labelcraft import soft_top_k
-from training.labelcraft._inner_outer import (
+from training.labelcraft._gradients import (
     Inner,
     InnerLoss,
     Params,
     Rates,
     call,
+    descend,
     outer_gradient,
     outer_gradients,
     parameters_of,
-    step,
 )
-from training.labelcraft._outer import Moments
+from training.labelcraft._step import Moments
 
 RATE = 0.7
 K = 2
@@ -69,13 +69,13 @@ class Setting:
     def value(self) -> Tensor:
         """M(θ - η ∇L(θ, φ)), the whole thing."""
         inner = Inner(self.predict, self.params, loss=self.loss)
-        return self.objective(step(self.params, inner.gradient(self.labels()), self.lr))
+        return self.objective(descend(self.params, inner.gradient(self.labels()), self.lr))
 
     def gradient(self) -> list[Tensor]:
         """∇_φ M by the closed form."""
         labels = self.labels()
         inner = Inner(self.predict, self.params, loss=self.loss)
-        ahead = step(self.params, inner.gradient(labels), self.lr)
+        ahead = descend(self.params, inner.gradient(labels), self.lr)
         _, v = outer_gradient(self.objective, ahead)
         cotangent = inner.label_gradient(v, self.lr)
         return list(torch.autograd.grad(labels, list(self.labeller.parameters()), cotangent))
@@ -149,7 +149,7 @@ def test_an_unused_parameter_neither_moves_nor_breaks() -> None:
     params = {"w": torch.tensor(1.0), "idle": torch.tensor(2.0)}
     x, label = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0])
     inner = Inner(lambda p: p["w"] * x, params)
-    moved = step(params, inner.gradient(label), {"w": 0.1, "idle": 0.1})
+    moved = descend(params, inner.gradient(label), {"w": 0.1, "idle": 0.1})
     assert float(moved["idle"]) == 2.0
     assert float(moved["w"]) != 1.0
 
@@ -168,7 +168,7 @@ def test_the_rates_of_adam_are_those_of_the_gradients_before() -> None:
 def test_an_element_that_no_gradient_has_reached_stays() -> None:
     """A row of a table at its first exposure: divided by the moment 0 it would jump."""
     moments = Moments({}, 0).after({"w": torch.tensor([0.0, 2.0])})
-    moved = step({"w": torch.zeros(2)}, {"w": torch.tensor([1e-5, 2.0])}, moments.rates({"w": 0.1}))
+    moved = descend({"w": torch.zeros(2)}, {"w": torch.tensor([1e-5, 2.0])}, moments.rates({"w": 0.1}))
     torch.testing.assert_close(moved["w"], torch.tensor([0.0, -0.1]))
 
 

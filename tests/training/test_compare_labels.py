@@ -28,7 +28,7 @@ from training.compare.labels._fit import prepare as prepare_jobs
 from training.compare.labels._methods import METHODS
 from training.compare.labels._world import CompareConfig, open_world
 from training.data import SyntheticConfig, prepare
-from training.train.fit import rules
+from training.labels import heuristic_label_makers
 
 KNOBS = {
     "test_days": 2,
@@ -270,7 +270,7 @@ def test_finished_fits_are_only_those_of_the_same_log_and_knobs(tmp_path: Path) 
 
 def test_every_rule_that_is_served_is_a_row_of_its_own() -> None:
     names = {method.name for method in METHODS if method.labels == (method.name,)}
-    assert {rule.name for rule in rules()} | {"labelcraft"} == names
+    assert {rule.name for rule in heuristic_label_makers()} | {"labelcraft"} == names
 
 
 def test_ablations_come_with_everything_or_when_asked_for() -> None:

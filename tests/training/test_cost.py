@@ -16,22 +16,20 @@ from models.vocabulary import Vocabulary
 from tests.training.test_interactions import log_of
 from training.data import Interactions
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
-from training.export.bundle import Labeler, export
-from training.labels import PCR, Scale
-from training.rankers._single import Ranker
-from training.train.trainer import LoopConfig, fit_ranker, predict
+from training.evaluation.predict import run_torch
+from training.export.bundle import export
+from training.labels import PCR, LabelMaker, LabelMakers, Scale
+from training.rankers import TwoObjectiveRanker
+from training.train.rankers import TrainerConfig, fit_ranker
 from training.watch_time import Prediction
 
 
-class LongView(nn.Module):
+class LongView(LabelMaker):
     """A label maker as somebody would add it."""
 
     name = "long_view"
 
-    def fit(self, train: Interactions) -> Self:
-        return self
-
-    def forward(self, feedback_NF: Tensor) -> Tensor:
+    def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         watched, duration = feedback_NF[:, 0], feedback_NF[:, 1]
         return (watched >= duration.clamp(max=18.0)).to(feedback_NF.dtype)
 
@@ -78,12 +76,14 @@ def test_a_new_label_maker_and_a_new_head_are_fitted_exported_and_run(tmp_path: 
     fields = {name: [str(i) for i in range(n)] for name, n in (("video_id", 7), ("author_id", 3), ("tag", 2))}
     vocabulary = Vocabulary({**fields, "tab": ["1", "2"], "profile.kind": ["a", "b"]})
     config = FeedbackEncoderConfig(width=8, token=8, heads=2, hidden=8)
-    ranker = Ranker(FeedbackEncoder((9, 5, 4, 4), 2, (4,), config), Spread(8), Scale().fit(log.watch_time_s))
+    ranker = TwoObjectiveRanker(
+        FeedbackEncoder((9, 5, 4, 4), 2, (4,), config), Spread(8), Scale().fit(log.watch_time_s)
+    )
     ranker.head.fit_tables(log, seed=0)
     rows, label = np.arange(200), LongView()(torch.from_numpy(log.feedback)).numpy()
-    fit_ranker(ranker, log, rows, label, LoopConfig(epochs=1, batch_size=50), seed=0)
+    fit_ranker(ranker, log, rows, label, TrainerConfig(epochs=1, batch_size=50), seed=0)
     folder = export(
-        Labeler([PCR(), LongView()]),
+        LabelMakers([PCR(), LongView()]),
         ranker,
         vocabulary,
         tmp_path,
@@ -107,4 +107,4 @@ def test_a_new_label_maker_and_a_new_head_are_fitted_exported_and_run(tmp_path: 
     bundle = Bundle.load(folder)
     assert bundle.manifest.labels == ("pcr", "long_view")
     assert (bundle.run_labeler({"feedback": log.feedback})["long_view"] == label).all()
-    assert np.isfinite(predict(ranker, log, rows, 20).watch_time_s).all()
+    assert np.isfinite(run_torch(ranker, log, rows, 20).watch_time_s).all()

@@ -178,7 +178,7 @@ class TestWhatIsRead:
     def test_labels_of_explicit_feedback_say_that_there_is_none(self, tmp_path: Path) -> None:
         data = prepared(write(tmp_path / "k", big=big()), tmp_path / "out")
         log = data.interactions(data.vocabulary())
-        with pytest.raises(BadInput, match="nobody gave explicit feedback"):
+        with pytest.raises(BadInput, match="no exposure has explicit feedback"):
             EF().fit(log)
         PCR().fit(log)
 

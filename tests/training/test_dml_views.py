@@ -24,16 +24,15 @@ from tests.training.test_labels import world
 from training.data import Interactions
 from training.labels import (
     VIEWS,
-    AnyLabelMaker,
+    LabelMaker,
     ProgressView,
-    ProgressViewByCrowd,
     ProgressViewByDuration,
-    is_grouped,
-    label_with,
+    ProgressViewByGroup,
     labels_of,
 )
 
 Kind = Literal["", "d", "u", "v"]
+GROUP_OF: dict[Kind, Literal["user_group", "tag"]] = {"u": "user_group", "v": "tag"}
 KINDS: tuple[Kind, ...] = ("", "d", "u", "v")
 SHARE = {"ev": 0.5, "lv": 0.25}
 """What is left above the threshold."""
@@ -68,17 +67,17 @@ LOG = crowded(world())
 FEEDBACK, GROUPS = torch.from_numpy(LOG.feedback), torch.from_numpy(LOG.groups)
 
 
-def maker_of(view: Literal["ev", "lv"], kind: Kind, thin: int = 50) -> AnyLabelMaker:
+def maker_of(view: Literal["ev", "lv"], kind: Kind, thin: int = 50) -> LabelMaker:
     match kind:
         case "":
             return ProgressView(view)
         case "d":
             return ProgressViewByDuration(view, 20, thin=thin)
         case _:
-            return ProgressViewByCrowd(view, kind, thin=thin)
+            return ProgressViewByGroup(view, GROUP_OF[kind], thin=thin)
 
 
-def group_of(maker: AnyLabelMaker, kind: Kind) -> I64:
+def group_of(maker: LabelMaker, kind: Kind) -> I64:
     """`[N]` the crowd of each row of LOG, -1 where it is of none."""
     if isinstance(maker, ProgressViewByDuration):
         of_row: I64 = maker.groups(FEEDBACK[:, 1]).numpy()
@@ -100,14 +99,14 @@ def test_is_a_label_of_its_row_alone_in_onnx_too(
     view: Literal["ev", "lv"], kind: Kind, tmp_path: Path
 ) -> None:
     maker = maker_of(view, kind).fit(LOG)
-    groups = GROUPS if is_grouped(maker) else None
+    groups = GROUPS if maker.group_columns else None
     assert maker.name == f"dml_{view}_{kind}".removesuffix("_")
-    assert is_grouped(maker) == (kind in ("u", "v"))
+    assert bool(maker.group_columns) == (kind in ("u", "v"))
     assert_is_label(maker, FEEDBACK, groups)
     assert_row_wise(maker, FEEDBACK, groups)
     if view == "ev" and kind != "v":  # one of each module; the others differ in a number
         assert_exports(maker, FEEDBACK, tmp_path, groups)
-    assert set(label_with(maker, FEEDBACK, groups).tolist()) == {0.0, 1.0}
+    assert set(maker(FEEDBACK, groups).tolist()) == {0.0, 1.0}
 
 
 @VIEW
@@ -115,7 +114,7 @@ def test_is_a_label_of_its_row_alone_in_onnx_too(
 def test_does_not_fall_with_the_watch_time(view: Literal["ev", "lv"], duration_s: float) -> None:
     for kind in ("", "d"):
         maker = maker_of(view, kind).fit(LOG)
-        assert not is_grouped(maker)
+        assert not maker.group_columns
         assert_does_not_fall_with_watch_time(maker, duration_s)
 
 
@@ -199,7 +198,7 @@ def test_one_new_event_is_labelled_by_the_thresholds_of_train(view: Literal["ev"
 def test_who_belongs_to_no_known_group_is_compared_with_everybody(
     view: Literal["ev", "lv"], kind: Literal["u", "v"]
 ) -> None:
-    maker = ProgressViewByCrowd(view, kind).fit(LOG)
+    maker = ProgressViewByGroup(view, GROUP_OF[kind]).fit(LOG)
     plain = ProgressView(view).fit(LOG)
     assert float(maker.threshold[-1]) == float(plain.threshold)
     of_group = [float(t) for t in maker.threshold[:-1]]
@@ -212,8 +211,8 @@ def test_who_belongs_to_no_known_group_is_compared_with_everybody(
 
 @CROWD
 def test_only_its_own_column_is_read(kind: Literal["u", "v"]) -> None:
-    maker = ProgressViewByCrowd("ev", kind).fit(LOG)
-    assert maker.reads == (("user_group",) if kind == "u" else ("tag",))
+    maker = ProgressViewByGroup("ev", GROUP_OF[kind]).fit(LOG)
+    assert maker.group_columns == (("user_group",) if kind == "u" else ("tag",))
     other = GROUPS.clone()
     other[:, 0 if kind == "u" else 1] = UNKNOWN
     torch.testing.assert_close(maker(FEEDBACK, other), maker(FEEDBACK, GROUPS))
@@ -266,7 +265,7 @@ def test_what_they_cannot_do_they_say_in_one_line(kind: Kind, log: Interactions,
 @CROWD
 def test_without_rows_they_say_so(kind: Literal["u", "v"]) -> None:
     with pytest.raises(BadInput, match="found none"):
-        ProgressViewByCrowd("lv", kind).fit(LOG.take(np.zeros(0, np.int64)))
+        ProgressViewByGroup("lv", GROUP_OF[kind]).fit(LOG.take(np.zeros(0, np.int64)))
 
 
 # --- labels of a log
@@ -275,12 +274,12 @@ def test_without_rows_they_say_so(kind: Literal["u", "v"]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_labels_of_a_log_are_the_makers_a_chunk_at_a_time(kind: Kind) -> None:
     maker = maker_of("ev", kind).fit(LOG)
-    want = label_with(maker, FEEDBACK, GROUPS).numpy()
+    want = maker(FEEDBACK, GROUPS).numpy()
     for chunk in (1000, len(LOG), 10**6):
         np.testing.assert_array_equal(labels_of(maker, LOG, chunk), want)
     assert labels_of(maker, LOG.take(np.zeros(0, np.int64))).shape == (0,)
 
 
 def test_a_maker_that_compares_within_crowds_is_not_run_without_them() -> None:
-    with pytest.raises(ValueError, match="dml_ev_v compares within crowds"):
-        label_with(ProgressViewByCrowd("ev", "v").fit(LOG), FEEDBACK, None)
+    with pytest.raises(ValueError, match="dml_ev_v compares within groups"):
+        ProgressViewByGroup("ev", "tag").fit(LOG)(FEEDBACK)

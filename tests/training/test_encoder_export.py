@@ -14,21 +14,23 @@ from models.vocabulary import Vocabulary
 from tests.training.test_cost import Spread
 from tests.training.test_interactions import log_of
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
-from training.export.bundle import Labeler, export
-from training.export.synthetic_inputs import MadeUp
-from training.labels import PCR, Scale
-from training.rankers._single import Ranker
+from training.export.bundle import export
+from training.export.synthetic_inputs import SyntheticInputs
+from training.labels import PCR, LabelMakers, Scale
+from training.rankers import TwoObjectiveRanker
 
 EVERYTHING: dict[str, Any] = {"tokens": "full", "interests": "both", "gate": True}
 FIELDS = {"video_id": 7, "author_id": 3, "tag": 2, "tab": 2, "profile.kind": 2}
 
 
 @pytest.fixture(scope="module")
-def ranker() -> Ranker:
+def ranker() -> TwoObjectiveRanker:
     torch.manual_seed(0)
     log = log_of([0, 0, 1, 1, 1], [1, 2, 1, 2, 3])
     config = FeedbackEncoderConfig(width=8, token=8, heads=2, hidden=8, **EVERYTHING)
-    made = Ranker(FeedbackEncoder((9, 5, 4, 4), 2, (4,), config), Spread(8), Scale().fit(log.watch_time_s))
+    made = TwoObjectiveRanker(
+        FeedbackEncoder((9, 5, 4, 4), 2, (4,), config), Spread(8), Scale().fit(log.watch_time_s)
+    )
     made.head.fit_tables(log, seed=0)
     made.encoder.fit_tables(log, np.arange(5))
     with torch.no_grad():
@@ -37,7 +39,7 @@ def ranker() -> Ranker:
 
 
 @pytest.fixture(scope="module")
-def bundle(ranker: Ranker, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(ranker: TwoObjectiveRanker, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     training = Training(
         recipe="test",
         seed=0,
@@ -52,7 +54,7 @@ def bundle(ranker: Ranker, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     )
     vocabulary = Vocabulary({name: [str(i) for i in range(n)] for name, n in FIELDS.items()})
     folder = export(
-        Labeler([PCR()]),
+        LabelMakers([PCR()]),
         ranker,
         vocabulary,
         tmp_path_factory.mktemp("bundles"),
@@ -69,10 +71,10 @@ def bundle(ranker: Ranker, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.mark.parametrize("candidates", [0, 1, 5])
 @pytest.mark.parametrize("users", [1, 3])
 def test_everything_at_once_answers_as_torch_at_every_shape(
-    bundle: Bundle, ranker: Ranker, users: int, candidates: int, steps: int
+    bundle: Bundle, ranker: TwoObjectiveRanker, users: int, candidates: int, steps: int
 ) -> None:
     random = np.random.default_rng([users, candidates, steps])
-    request = MadeUp(bundle.vocabulary, 2, ("kind",), random).request(users, candidates, steps)
+    request = SyntheticInputs(bundle.vocabulary, 2, ("kind",), random).request(users, candidates, steps)
     got = bundle.run_ranker(request)
     with torch.no_grad():
         want = ranker(*(torch.from_numpy(a) for a in request.values()))

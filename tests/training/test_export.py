@@ -19,11 +19,10 @@ from models.schema import FeedbackEvent
 from models.store import BundleStore
 from models.vocabulary import FIRST, UNKNOWN
 from training.data import load
-from training.evaluation.evaluate import predict_with
-from training.export.synthetic_inputs import MadeUp
+from training.evaluation.predict import run_onnx, run_torch
+from training.export.synthetic_inputs import SyntheticInputs
+from training.labels import heuristic_label_makers
 from training.train import run_folder as run
-from training.train.fit import rules
-from training.train.trainer import predict
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +41,9 @@ def bundle(folder: Path) -> Bundle:
 def test_the_ranker_answers_as_torch_at_every_shape(
     bundle: Bundle, smoke_run: Path, candidates: int, steps: int
 ) -> None:
-    saved = run.read(smoke_run, "final")
+    saved = run.read(smoke_run, "release")
     random = np.random.default_rng([candidates, steps])
-    made = MadeUp(bundle.vocabulary, len(saved.profile_numbers), saved.profile_categories, random)
+    made = SyntheticInputs(bundle.vocabulary, len(saved.profile_numbers), saved.profile_categories, random)
     request = made.request(1, candidates, steps)
     got = bundle.run_ranker(request)
     with torch.no_grad():
@@ -58,12 +57,12 @@ def test_the_ranker_answers_as_torch_at_every_shape(
 def test_the_labeler_answers_as_torch_for_any_number_of_events(
     bundle: Bundle, smoke_run: Path, n: int
 ) -> None:
-    saved = run.read(smoke_run, "final")
-    made = MadeUp(bundle.vocabulary, 0, saved.profile_categories, np.random.default_rng(n))
-    exposures = made.exposures(saved.fitted.labeler, n)
+    saved = run.read(smoke_run, "release")
+    made = SyntheticInputs(bundle.vocabulary, 0, saved.profile_categories, np.random.default_rng(n))
+    exposures = made.exposures(saved.fitted.label_makers, n)
     got = bundle.run_labeler(exposures)
     with torch.no_grad():
-        want = saved.fitted.labeler(*(torch.from_numpy(a) for a in exposures.values()))
+        want = saved.fitted.label_makers(*(torch.from_numpy(a) for a in exposures.values()))
     assert tuple(got) == bundle.manifest.labels
     for values, tensor in zip(got.values(), want, strict=True):
         np.testing.assert_allclose(values, tensor.numpy(), atol=1e-5)
@@ -71,7 +70,7 @@ def test_the_labeler_answers_as_torch_for_any_number_of_events(
 
 
 def test_a_users_answer_does_not_depend_on_who_else_is_in_the_call(bundle: Bundle) -> None:
-    made = MadeUp(
+    made = SyntheticInputs(
         bundle.vocabulary,
         len(bundle.manifest.profile_numbers),
         bundle.manifest.profile_categories,
@@ -88,11 +87,11 @@ def test_a_users_answer_does_not_depend_on_who_else_is_in_the_call(bundle: Bundl
 def test_the_graph_and_the_run_predict_the_same_on_a_log(
     bundle: Bundle, smoke_run: Path, synthetic_data: Path
 ) -> None:
-    saved = run.read(smoke_run, "final")
+    saved = run.read(smoke_run, "release")
     log = load(synthetic_data).interactions(bundle.vocabulary)
     rows = np.arange(0, len(log), 97, dtype=np.int64)
-    graph = predict_with(bundle, log, rows)
-    modules = predict(saved.fitted.ranker, log, rows, saved.config.loop.sequence_length)
+    graph = run_onnx(bundle, log, rows)
+    modules = run_torch(saved.fitted.ranker, log, rows, saved.config.loop.sequence_length)
     np.testing.assert_allclose(graph.watch_time_s, modules.watch_time_s, rtol=1e-4, atol=1e-4)
     assert list(graph.objectives) == list(modules.objectives)
     for name, got in graph.objectives.items():
@@ -170,7 +169,7 @@ def test_the_same_event_gets_the_label_of_the_torch_module(bundle: Bundle, smoke
         event_id="e", user_id="u", video_id="v", timestamp_ms=1, watch_time_s=48.4, duration_s=24.0, like=True
     )
     feedback = feedback_matrix([event])
-    maker = run.read(smoke_run, "final").fitted.labeler.makers[0]
+    maker = run.read(smoke_run, "release").fitted.label_makers.makers[0]
     with torch.no_grad():
         want = float(maker(torch.from_numpy(feedback))[0])
     inputs = {"feedback": feedback, "group_ids": np.full((1, 2), UNKNOWN)}
@@ -188,7 +187,10 @@ def test_every_rule_that_the_log_allows_is_served_and_the_manifest_says_which_ne
     folder: Path, smoke_run: Path
 ) -> None:
     manifest = Manifest.read(folder)
-    left_out = run.read(smoke_run, "final").fitted.left_out
-    assert manifest.labels == ("labelcraft", *(r.name for r in rules() if r.name not in left_out))
-    assert not left_out
+    refused = run.read(smoke_run, "release").fitted.refused
+    assert manifest.labels == (
+        "labelcraft",
+        *(m.name for m in heuristic_label_makers() if m.name not in refused),
+    )
+    assert not refused
     assert manifest.labels_by_user == ("dml_ev_u", "dml_lv_u")

@@ -22,7 +22,7 @@ from training.compare.labels._judge import Window
 from training.data import Boundaries, Interactions, Split, SyntheticConfig, simulate_log, split_by_time
 from training.encoders import DinConfig
 from training.labelcraft import Checkpoint, FittedLabels, LabelCraftConfig, fit_labelcraft
-from training.labelcraft._outer import HoldOut
+from training.labelcraft._hold_out import HoldOut
 from training.labels import EF, PC, PCR, WT, LabelMaker, Scale, labels_of
 from training.recommender import FittedRecommender, RecommenderConfig, fit_recommender
 
@@ -138,8 +138,8 @@ def correlation(maker: LabelMaker) -> float:
 
 def test_labels_move_towards_the_planted_utility() -> None:
     """Over seeds: where one start ends depends on the last digit, and so on the processor."""
-    learning = np.mean([correlation(learned(seed).labeler) for seed in SEEDS])
-    starting = np.mean([correlation(learned(seed, freeze=True, epochs=1).labeler) for seed in SEEDS])
+    learning = np.mean([correlation(learned(seed).label_maker) for seed in SEEDS])
+    starting = np.mean([correlation(learned(seed, freeze=True, epochs=1).label_maker) for seed in SEEDS])
     assert learning > starting + 0.3
     assert learning > 0.4
 
@@ -148,21 +148,21 @@ def test_labels_move_towards_the_planted_utility() -> None:
 def test_its_labels_serve_the_platform_better_than_every_fixed_rule(rule: type[LabelMaker]) -> None:
     log, split, _ = planted()
     fixed = worth(rule().fit(log.take(split.train)), split.early_stop)
-    assert worth(learned().labeler, split.early_stop)["composite"] > 1.2 * fixed["composite"]
+    assert worth(learned().label_maker, split.early_stop)["composite"] > 1.2 * fixed["composite"]
 
 
 def test_a_frozen_label_maker_serves_it_worse() -> None:
     """What kills a fake that skips the outer step."""
     rows = planted().split.early_stop
-    frozen = worth(learned(freeze=True, epochs=1).labeler, rows)
-    assert worth(learned().labeler, rows)["composite"] > 1.5 * frozen["composite"]
+    frozen = worth(learned(freeze=True, epochs=1).label_maker, rows)
+    assert worth(learned().label_maker, rows)["composite"] > 1.5 * frozen["composite"]
 
 
 @pytest.mark.parametrize("name", ["usage_time", "engagement", "duration_spread"])
 def test_without_an_objective_less_of_it_comes_out(name: str) -> None:
     split = planted().split
     rows = np.union1d(split.meta, split.early_stop)
-    assert worth(learned(disable=name).labeler, rows)[name] < worth(learned().labeler, rows)[name]
+    assert worth(learned(disable=name).label_maker, rows)[name] < worth(learned().label_maker, rows)[name]
 
 
 def test_the_warm_start_knows_the_rows_own_share_of_the_objectives() -> None:
@@ -172,7 +172,7 @@ def test_the_warm_start_knows_the_rows_own_share_of_the_objectives() -> None:
     feedback[:, 0] = torch.tensor([1.0, 90.0, 1.0])
     feedback[:, 1] = 60.0
     feedback[2, 2] = 1.0
-    skipped, watched, liked = fitted.labeler(feedback).tolist()
+    skipped, watched, liked = fitted.label_maker(feedback).tolist()
     assert skipped < watched
     assert skipped < liked
     assert skipped == pytest.approx(0.2, abs=0.05)
@@ -198,7 +198,7 @@ def test_the_same_seed_gives_the_same_fit_and_another_one_another() -> None:
 
     def label(seed: int) -> Tensor:
         fitted = fit_labelcraft(log, split.train, split.meta, split.early_stop, TINY, seed=seed)
-        out: Tensor = fitted.labeler(torch.from_numpy(log.feedback[:50])).detach()
+        out: Tensor = fitted.label_maker(torch.from_numpy(log.feedback[:50])).detach()
         return out
 
     torch.testing.assert_close(label(1), label(1), rtol=0, atol=0)
@@ -212,7 +212,7 @@ def test_a_fit_resumed_from_a_checkpoint_is_the_fit_that_was_not_stopped() -> No
         log, split.train, split.meta, split.early_stop, tiny(epochs=4), on_epoch=kept.append
     )
     resumed = fit_labelcraft(log, split.train, split.meta, split.early_stop, tiny(epochs=4), resume=kept[1])
-    assert [c.next_epoch for c in kept] == [1, 2, 3, 4]
+    assert [c.trainer.next_epoch for c in kept] == [1, 2, 3, 4]
     rows = split.early_stop
     np.testing.assert_array_equal(whole.score(rows), resumed.score(rows))
     assert [c["nwtg"] for c in resumed.curves] == [c["nwtg"] for c in whole.curves]
@@ -288,7 +288,7 @@ def test_the_objectives_may_be_ones_own() -> None:
 def test_every_switch_leads_to_a_finite_fit(change: dict[str, Any]) -> None:
     log, split, _ = planted()
     fitted = fit_labelcraft(log, split.train, split.meta, None, tiny(epochs=1, lr_labels=1e-3, **change))
-    parameters = [*fitted.labeler.parameters(), *fitted.recommender.parameters()]
+    parameters = [*fitted.label_maker.parameters(), *fitted.recommender.parameters()]
     assert all(bool(p.isfinite().all()) for p in parameters)
 
 
@@ -304,7 +304,7 @@ def test_refuses_what_would_silently_learn_nothing() -> None:
     with pytest.raises(BadInput, match="early-stop exposures"):
         fit_labelcraft(log, split.train, split.meta, split.early_stop[:1], TINY)
     silent = split.meta[log.explicit[split.meta] == 0]
-    with pytest.raises(BadInput, match="nobody gave explicit feedback"):
+    with pytest.raises(BadInput, match="no exposure of the meta hold-out has explicit feedback"):
         fit_labelcraft(log, split.train, silent, None, TINY)
     assert fit_labelcraft(log, split.train, silent, None, tiny(epochs=1, disable="engagement")).curves
 
@@ -324,5 +324,5 @@ def test_users_with_too_few_candidates_are_left_out_of_the_hold_out() -> None:
     held = HoldOut(log, split.meta, fitted.prepared, watch_scale=scale, duration_scale=scale, k=K)
     counts = np.bincount(log.user[split.meta])
     assert len(held) == int((counts > K).sum())
-    _, of = held.of(np.arange(len(held)))
+    _, of = held.sample(np.arange(len(held)))
     np.testing.assert_array_equal(np.sort(of.mask.sum(-1).numpy()), np.sort(counts[counts > K]))

@@ -20,34 +20,28 @@ from tests.training.test_interactions import log_of
 from training.balance import GradCraft
 from training.data import Interactions, SyntheticConfig, simulate_log
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, inputs_for
-from training.export.bundle import Labeler, export
-from training.export.synthetic_inputs import MadeUp
-from training.labels import PCR, Scale
+from training.evaluation.predict import predict_objectives, run_torch
+from training.export.bundle import export
+from training.export.synthetic_inputs import SyntheticInputs
+from training.labels import PCR, LabelMakers, Scale
 from training.rankers import (
     INTEREST,
     NAMES,
     OUTCOMES,
     WATCH_TIME,
+    MultiObjectiveRanker,
     ObjectivesConfig,
-    ObjectivesRanker,
     Platt,
-    choose_fusion,
     outcomes,
 )
-from training.train.multi_objective import (
-    calibrate,
-    fit_objectives,
-    objective_epochs_kept,
-    predict_objectives,
-    targets,
-)
-from training.train.trainer import LoopConfig, predict
+from training.train.fusion import search_fusion_weights
+from training.train.rankers import TrainerConfig, best_epoch_count, calibrate, fit_objectives, targets
 from training.watch_time import VR, VRConfig
 
 SMALL = FeedbackEncoderConfig(width=16, token=8, heads=2, hidden=16, dropout=0.0)
 
 
-def made_up(objectives: tuple[str, ...] = (WATCH_TIME, INTEREST, *NAMES)) -> ObjectivesRanker:
+def made_up(objectives: tuple[str, ...] = (WATCH_TIME, INTEREST, *NAMES)) -> MultiObjectiveRanker:
     """Unfitted, with tables of five rows."""
     torch.manual_seed(0)
     log = log_of([0, 0, 1, 1, 1], [1, 2, 1, 2, 3])
@@ -55,7 +49,7 @@ def made_up(objectives: tuple[str, ...] = (WATCH_TIME, INTEREST, *NAMES)) -> Obj
     encoder.fit_tables(log, np.arange(5))
     head = Spread(8).fit_tables(log, seed=0)
     config = ObjectivesConfig(expert=8)
-    return ObjectivesRanker(encoder, head, Scale().fit(log.watch_time_s), config, objectives)
+    return MultiObjectiveRanker(encoder, head, Scale().fit(log.watch_time_s), config, objectives)
 
 
 # --- what happened
@@ -106,7 +100,7 @@ def test_probabilities_are_the_same_wherever_watch_time_stands(place: int) -> No
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[ObjectivesRanker, Bundle]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[MultiObjectiveRanker, Bundle]:
     ranker = made_up()
     ranker.platt.slope.uniform_(0.5, 2.0)
     ranker.platt.shift.uniform_(-1.0, 1.0)
@@ -116,7 +110,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[ObjectivesRanker
         git_commit="", machine="",
     )  # fmt: skip
     folder = export(
-        Labeler([PCR()]),
+        LabelMakers([PCR()]),
         ranker,
         Vocabulary({name: [str(i) for i in range(n)] for name, n in fields.items()}),
         tmp_path_factory.mktemp("bundles"),
@@ -129,7 +123,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[ObjectivesRanker
     return ranker, Bundle.load(folder)
 
 
-def test_the_bundle_names_every_objective_and_its_unit(exported: tuple[ObjectivesRanker, Bundle]) -> None:
+def test_the_bundle_names_every_objective_and_its_unit(exported: tuple[MultiObjectiveRanker, Bundle]) -> None:
     manifest = exported[1].manifest
     assert manifest.objectives == (WATCH_TIME, INTEREST, *NAMES)
     units = {spec.name: spec.unit for spec in manifest.ranker.outputs}
@@ -140,11 +134,11 @@ def test_the_bundle_names_every_objective_and_its_unit(exported: tuple[Objective
 @pytest.mark.parametrize("steps", [0, 1, 100])
 @pytest.mark.parametrize(("users", "candidates"), [(1, 0), (1, 1), (3, 5)])
 def test_the_graph_answers_as_torch_calibration_included(
-    exported: tuple[ObjectivesRanker, Bundle], users: int, candidates: int, steps: int
+    exported: tuple[MultiObjectiveRanker, Bundle], users: int, candidates: int, steps: int
 ) -> None:
     ranker, bundle = exported
     random = np.random.default_rng([users, candidates, steps])
-    request = MadeUp(bundle.vocabulary, 2, ("kind",), random).request(users, candidates, steps)
+    request = SyntheticInputs(bundle.vocabulary, 2, ("kind",), random).request(users, candidates, steps)
     got = bundle.run_ranker(request)
     with torch.no_grad():
         want = dict(zip(ranker.outputs, ranker(*map(torch.from_numpy, request.values())), strict=True))
@@ -184,14 +178,14 @@ class World:
             (*ids, vocabulary.size("tab")), len(dataset.profile_numbers), categories, SMALL
         )
         head = VR(8, VRConfig()).fit_tables(self.log.take(self.train), seed=0)
-        self.ranker = ObjectivesRanker(
+        self.ranker = MultiObjectiveRanker(
             encoder,
             head,
             Scale().fit(self.log.watch_time_s),
             ObjectivesConfig(expert=8),
             (WATCH_TIME, *NAMES),
         )
-        config = LoopConfig(epochs=3, batch_size=512, learning_rate=1e-2, sequence_length=20)
+        config = TrainerConfig(epochs=3, batch_size=512, learning_rate=1e-2, sequence_length=20)
         self.epochs = fit_objectives(
             self.ranker, self.log, self.train, config, GradCraft(), seed=0, stop_rows=self.stop
         )
@@ -244,14 +238,14 @@ def test_calibration_changes_no_order(fitted: World) -> None:
 
 
 def test_the_epoch_with_the_highest_mean_is_kept(fitted: World) -> None:
-    kept = fitted.epochs[objective_epochs_kept(fitted.epochs) - 1]
+    kept = fitted.epochs[best_epoch_count(fitted.epochs) - 1]
     assert kept.stop_auc == max(epoch.stop_auc or 0.0 for epoch in fitted.epochs)
     assert set(kept.losses) == {WATCH_TIME, *NAMES}
 
 
 def test_default_weights_count_skips_against_and_cost_neither_seconds_nor_engagement(fitted: World) -> None:
     watch = fitted.ranker.scale(torch.from_numpy(fitted.seconds)).numpy()
-    weights = choose_fusion(fitted.log, fitted.test, {WATCH_TIME: watch, **fitted.found})
+    weights = search_fusion_weights(fitted.log, fitted.test, {WATCH_TIME: watch, **fitted.found})
     assert set(weights) == {WATCH_TIME, *NAMES}
     assert weights[WATCH_TIME] == 1.0
     assert all((weights[o.name] < 0) if o.side == "negative" else (weights[o.name] >= 0) for o in OUTCOMES)
@@ -264,7 +258,7 @@ def test_a_plain_sum_and_torchjds_mean_are_one_descent() -> None:
     """Up to the factor T, which AdamW does not see, and rounding."""
     log = log_of([0] * 40, list(range(40)))
     rows = np.arange(40)
-    config = LoopConfig(epochs=1, batch_size=20, sequence_length=5, weight_decay=0.0)
+    config = TrainerConfig(epochs=1, batch_size=20, sequence_length=5, weight_decay=0.0)
     made = []
     for balancer in (None, MeanWeighting()):
         ranker = made_up((WATCH_TIME, *NAMES))
@@ -294,8 +288,8 @@ def test_some_of_the_objectives_are_a_ranker_too(objectives: tuple[str, ...]) ->
 
 def test_it_predicts_through_the_served_path_what_it_answers_before(tmp_path: Path) -> None:
     ranker, log = made_up().eval(), log_of([0, 0, 1], [1, 2, 1])
-    served = predict(ranker, log, np.arange(3), 5)
+    served = run_torch(ranker, log, np.arange(3), 5)
     assert tuple(served.objectives) == ranker.objectives
     with torch.no_grad():
-        answers = ranker.answers(inputs_for(log, np.arange(3), 5))
+        answers = ranker.predict(inputs_for(log, np.arange(3), 5))
     np.testing.assert_allclose(served.objectives["hate"], answers.probability[:, 0, -1], rtol=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from models.arrays import I64
 from models.metrics import gauc
 from tests.training.test_interactions import log_of
 from training.data import Interactions
-from training.encoders import RankerInputs, inputs_for
-from training.train.trainer import predict
+from training.encoders import HistoryAt, RankerInputs, inputs_for
+from training.evaluation.predict import run_torch
+from training.rankers import Ranker
 
+HISTORIES: tuple[HistoryAt, HistoryAt] = ("row", "request")
 LIKE = 2
 """Its column of the feedback."""
 
@@ -48,12 +51,12 @@ def users_who_like_by_chance(users: int = 800, each: int = 4) -> Interactions:
 def test_row_by_row_a_habit_orders_its_user_worse_than_chance_and_in_one_request_it_does_not() -> None:
     log = users_who_like_by_chance()
     rows: I64 = np.arange(len(log), dtype=np.int64)
-    within: dict[bool, float | None] = {}
-    for together in (False, True):
-        score = predict(Habit(), log, rows, 10, together=together).objectives["like"]
-        within[together] = gauc(log.user, log.feedback[:, LIKE], score)
-    assert within[True] == 0.5  # all candidates of a request meet one history, so they tie
-    by_row = within[False]
+    within: dict[HistoryAt, float | None] = {}
+    for history_at in HISTORIES:
+        score = run_torch(cast(Ranker, Habit()), log, rows, 10, history_at=history_at).objectives["like"]
+        within[history_at] = gauc(log.user, log.feedback[:, LIKE], score)
+    assert within["request"] == 0.5  # all candidates of a request meet one history, so they tie
+    by_row = within["row"]
     assert by_row is not None
     assert by_row < 0.35
 
@@ -72,9 +75,9 @@ def test_rows_in_one_request_are_still_asked_for_in_their_own_tab() -> None:
     log = users_who_like_by_chance()
     rows: I64 = np.arange(len(log), dtype=np.int64)
     asked = _asked_together(log, rows)
-    assert asked.context_ids[:, 0].tolist() == log.ids[:, 3].tolist()
+    assert asked.context_ids[:, 0].tolist() == log.tab.tolist()
     assert asked.candidate_ids[:, 0].tolist() == log.ids[:, :3].tolist()
 
 
 def _asked_together(log: Interactions, rows: I64) -> RankerInputs:
-    return inputs_for(log, rows, 10, asked=log.first_among(rows))
+    return inputs_for(log, rows, 10, history_rows=log.first_among(rows))

@@ -14,7 +14,7 @@ from models.runtime import Bundle
 from models.store import BundleStore
 from tests.conftest import cli, done
 from training.data import load
-from training.evaluation.evaluate import predict_with
+from training.evaluation.predict import run_onnx
 from training.export.drift_reference import reference
 
 
@@ -40,7 +40,7 @@ def test_rows_that_were_fitted_on_are_where_the_reference_says(bundle: Bundle, s
     """Found here another way: through the evaluation's own path, on all rows."""
     log = load(synthetic_data).interactions(bundle.vocabulary)
     rows = np.arange(len(log), dtype=np.int64)
-    found = predict_with(bundle, log, rows)
+    found = run_onnx(bundle, log, rows)
     ratio = log.watch_time_s / log.duration_s
     for name, values in (
         ("ranker.watch_time_s", found.watch_time_s),

@@ -14,7 +14,7 @@ from tests.conftest import done
 from training.compare.watch_time import WatchTimeConfig
 from training.compare.watch_time._search import journal_path, loss_of, search, suggest
 from training.data import SyntheticConfig, prepare
-from training.train.trainer import Epoch
+from training.train.rankers import RankerEpoch
 
 KNOBS = {
     "all_tabs": True,
@@ -89,6 +89,6 @@ def test_every_point_of_the_space_is_a_valid_config() -> None:
 
 
 def test_a_hundredth_of_the_error_weighs_as_much_as_a_hundredth_of_the_order() -> None:
-    base = loss_of(Epoch(0, 1.0, 0.0, 20.0, 0.6))
-    assert loss_of(Epoch(0, 1.0, 0.0, 20.2, 0.606)) == pytest.approx(base, abs=1e-12)
-    assert loss_of(Epoch(0, 1.0, 0.0, 19.8, 0.6)) < base
+    base = loss_of(RankerEpoch(0, 1.0, 0.0, 20.0, 0.6))
+    assert loss_of(RankerEpoch(0, 1.0, 0.0, 20.2, 0.606)) == pytest.approx(base, abs=1e-12)
+    assert loss_of(RankerEpoch(0, 1.0, 0.0, 19.8, 0.6)) < base

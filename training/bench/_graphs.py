@@ -18,7 +18,7 @@ from models.features import GROUP_COLUMNS, Array
 from models.manifest import LABELER, RANKER
 from models.runtime import Bundle, session_options
 from models.vocabulary import UNKNOWN
-from training.export.synthetic_inputs import MadeUp
+from training.export.synthetic_inputs import SyntheticInputs
 
 BLOCK: Final = 20
 """Calls of one bundle before it is the next one's turn."""
@@ -60,7 +60,7 @@ def bench_graphs(
     loaded = [Bundle.load(folder, threads=threads) for folder in folders]
     first = loaded[0]
     manifest = first.manifest
-    made_up = MadeUp(
+    made_up = SyntheticInputs(
         first.vocabulary,
         len(manifest.profile_numbers),
         manifest.profile_categories,

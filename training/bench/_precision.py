@@ -18,8 +18,9 @@ from models.manifest import RANKER
 from models.runtime import Bundle, session_options
 from training.bench._graphs import in_turns
 from training.data import Dataset
-from training.evaluation.evaluate import answers_with, evaluate, predict_with
-from training.export.synthetic_inputs import MadeUp
+from training.evaluation.evaluate import evaluate
+from training.evaluation.predict import predict_onnx, run_onnx
+from training.export.synthetic_inputs import SyntheticInputs
 
 FIGURES: Final = ("mae_s", "xauc", "gauc_long_view", "rows")
 SMALL: Final = 64
@@ -56,7 +57,7 @@ def bench_precision(
     """
     bundle = Bundle.load(folder)
     manifest = bundle.manifest
-    made_up = MadeUp(
+    made_up = SyntheticInputs(
         bundle.vocabulary,
         len(manifest.profile_numbers),
         manifest.profile_categories,
@@ -77,13 +78,12 @@ def bench_precision(
             for name, path in paths.items()
         }
     timed = in_turns(list(rankers.values()), request, repeats)
-    whole = predict_with(bundle, log, rows).watch_time_s
+    whole = run_onnx(bundle, log, rows).watch_time_s
     found: dict[str, Any] = {}
     for (name, ranker), times in zip(rankers.items(), timed, strict=True):
         variant = dataclasses.replace(bundle, ranker=ranker)
-        answers = answers_with(variant, log, rows)
+        answers = predict_onnx(variant, log, rows)
         figures = evaluate(
-            dataset,
             log,
             lambda _, answers=answers: answers,  # type: ignore[misc]  # mypy infers no default's type
             tabs=bundle.vocabulary.fields["tab"],
@@ -94,7 +94,7 @@ def bench_precision(
             "median_us": round(float(np.median(times)), 1),
             "ratio": round(float(np.median(times) / np.median(timed[0])), 3),
             "bytes": sizes[name],
-            "differs": float(np.abs(answers.by_row.watch_time_s - whole).max(initial=0.0)),
+            "differs": float(np.abs(answers.pointwise.watch_time_s - whole).max(initial=0.0)),
             **{figure: figures[figure] for figure in FIGURES},
         }
     return {

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from training.encoders import DIN, DinInputs, FeedbackEncoder, FeedbackEncoderConfig, RankerInputs
-from training.labelcraft import Candidates, LabelCraft, LabelCraftConfig, MetaLearner, soft_top_k
+from training.labelcraft import BilevelLearner, Candidates, LabelCraft, LabelCraftConfig, soft_top_k
 
 _TABLES = {"users": 989, "videos": 46_629, "groups": 93, "tags": 786}
 """Rows of the four tables of the authors' Kuaishou data, padding included."""
@@ -48,7 +48,7 @@ def bench_meta_step(
     """
     torch.manual_seed(seed)
     config = config or LabelCraftConfig()
-    learner = MetaLearner(DIN(**_TABLES, config=config.recommender), LabelCraft(config), config)
+    learner = BilevelLearner(DIN(**_TABLES, config=config.recommender), LabelCraft(config), config)
     inner = DinInputs(_below(_TABLES["users"], batch), _ids(batch, 1), _ids(batch, history), None)
     held = DinInputs(
         _below(_TABLES["users"], users),

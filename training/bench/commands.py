@@ -11,7 +11,7 @@ import typer
 from models.errors import BadInput
 from training import bench
 from training import data as datasets
-from training.evaluation.evaluate import version_folder, window_of
+from training.evaluation.evaluate import parse_window, version_folder
 from training.provenance import provenance
 
 app = typer.Typer(no_args_is_help=True, help="What the expensive steps and the graphs cost, as JSON.")
@@ -100,7 +100,7 @@ def bench_precision(
 ) -> None:
     """The ranker in float32, float16 and int8: time of a call beside what it costs in figures."""
     dataset = datasets.load(data)
-    window = window_of(dataset, 0, start, end, allow_seen=True)
+    window = parse_window(dataset, 0, start, end, allow_seen=True)
     _print(bench.bench_precision(version_folder(bundle), dataset, window, repeats=repeats, seed=seed))
 
 

@@ -79,6 +79,11 @@ class Interactions:
         return out
 
     @property
+    def tab(self) -> I64:
+        """`[N]` vocabulary index of the tab in which the video was shown."""
+        return self.ids[:, SEQUENCE_ID_COLUMNS.index("tab")]
+
+    @property
     def groups(self) -> I64:
         """`[N, 2]` the groups of each exposure, columns as `GROUP_COLUMNS`: its tag and its user's group."""
         user_group = self.profile_ids[self.user, 0] if self.profile_ids.shape[1] else UNKNOWN

@@ -39,9 +39,9 @@ def slates(log: Interactions, rows: I64, *, more_than: int) -> Slates:
     _, first, count = np.unique(log.user[rows], return_index=True, return_counts=True)
     long = count > more_than
     first, count = first[long], count[long]
-    place = np.arange(int(count.max(initial=0)))
-    mask = place < count[:, None]
-    index = rows[np.where(mask, first[:, None] + place, 0)] if len(rows) else np.zeros(mask.shape, np.int64)
+    index_C = np.arange(int(count.max(initial=0)))
+    mask = index_C < count[:, None]
+    index = rows[np.where(mask, first[:, None] + index_C, 0)] if len(rows) else np.zeros(mask.shape, np.int64)
     return Slates(np.where(mask, index, 0), torch.from_numpy(mask))
 
 
@@ -64,26 +64,33 @@ class DinRows:
         tie_begins[1:] = (np.diff(log.user) != 0) | (np.diff(log.timestamp_ms) != 0)
         self._end_N = np.maximum.accumulate(np.where(tie_begins, np.arange(len(log)), 0))
         self._start_N = np.maximum(log.first_row(), self._end_N - length)
+        self.table_rows = {
+            "users": len(log.user_ids),
+            "videos": int(log.ids[:, _VIDEO].max(initial=1)) + 1,
+            "groups": len(edges) + 2,
+            "tags": int(log.ids[:, _TAG].max(initial=1)) + 1,
+        }
+        """Rows of `DIN`'s four tables."""
 
     def alone(self, rows: I64) -> DinInputs:
-        """Each of `rows` `[R]` as a user of its own with one candidate and its own history."""
+        """Return each of `rows` `[R]` as a user of its own with one candidate and its own history."""
         start, end = self._start_N[rows], self._end_N[rows]
         picked = torch.from_numpy(rows)
         return DinInputs(
             self._user_N[picked], self._ids_NI[picked][:, None], self._steps(start, end)[0], None
         )
 
-    def together(self, of: Slates) -> DinInputs:
-        """U users of C candidates, on one timeline a user, of which each candidate sees its own history."""
-        mask = of.mask.numpy()
-        start, end = self._start_N[of.rows], self._end_N[of.rows]
+    def together(self, slates: Slates) -> DinInputs:
+        """Return U users of C candidates, on one timeline a user; each candidate sees its own history."""
+        mask = slates.mask.numpy()
+        start, end = self._start_N[slates.rows], self._end_N[slates.rows]
         # Rows ascend within a user, so the first has the earliest start; padding comes last.
         history_ULI, index_UL = self._steps(start[:, 0], np.where(mask, end, 0).max(axis=1))
         visible = (index_UL[:, None] >= start[..., None]) & (index_UL[:, None] < end[..., None])
-        picked_UC = torch.from_numpy(of.rows)
+        picked_UC = torch.from_numpy(slates.rows)
         return DinInputs(
             self._user_N[picked_UC[:, 0]],
-            self._ids_NI[picked_UC] * of.mask[..., None],
+            self._ids_NI[picked_UC] * slates.mask[..., None],
             history_ULI,
             torch.from_numpy(visible & mask[..., None]),
         )

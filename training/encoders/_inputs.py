@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from models.arrays import I64
+from models.features import CANDIDATE_ID_COLUMNS
 from training.data import Interactions
 
 
@@ -36,62 +37,61 @@ class RankerInputs(NamedTuple):
     """`[B, Q]` int64"""
 
 
+HistoryAt = Literal["row", "request"]
+"""Which history each row of a user is predicted with.
+
+`row`: all that came before the row: what predicted seconds and probabilities are evaluated with.
+
+`request`: a user's rows are candidates of one request, made as the first of them came: what the order within
+a user is evaluated with, since it is what `/rerank` orders. With `row` that order is evaluated wrongly: after
+a like the statistics of its user say "likes", so the rows behind a like stand above it, and the fewer rows a
+user has, the more so. On KuaiRand-Pure, with two rows a user and day, GAUC of likes is .42 by row and .60 by
+request (early-stop day, `kuairand_objectives`)."""
+
+
 def inputs_for(
-    log: Interactions, rows: I64, length: int, first: I64 | None = None, *, asked: I64 | None = None
+    log: Interactions, rows: I64, length: int, first: I64 | None = None, *, history_rows: I64 | None = None
 ) -> RankerInputs:
-    """Each of `rows` as a request of its own: one candidate, and the history the user had by then.
+    """Return each of `rows` as a request of its own: one candidate, and the history the user had by then.
 
     Args:
         log: N exposures.
         rows: `[B]` indices into it.
         length: most steps of history.
-        first: `log.first_row()`, for callers that ask many times.
-        asked: `[B]` the rows at whose moment each is asked for; by default its own.
+        first: `log.first_row()`, for callers with many batches.
+        history_rows: `[B]` rows whose history is taken instead of their own.
 
     Returns:
         Inputs with N = 1 candidate each.
     """
-    history = log.history(rows if asked is None else asked, length, first)
+    history = log.history(rows if history_rows is None else history_rows, length, first)
     user = log.user[rows]
     return RankerInputs(
         sequence_ids=torch.from_numpy(history.sequence_ids),
         sequence_feedback=torch.from_numpy(history.sequence_feedback),
         sequence_age_s=torch.from_numpy(history.sequence_age_s),
-        candidate_ids=torch.from_numpy(log.ids[rows, None, :3]),
+        candidate_ids=torch.from_numpy(log.ids[rows, None, : len(CANDIDATE_ID_COLUMNS)]),
         candidate_duration_s=torch.from_numpy(log.duration_s[rows, None].copy()),
-        context_ids=torch.from_numpy(log.ids[rows, 3:4].copy()),
+        context_ids=torch.from_numpy(log.tab[rows, None]),
         profile=torch.from_numpy(log.profile[user]),
         profile_ids=torch.from_numpy(log.profile_ids[user]),
     )
 
 
 def batches_for(
-    log: Interactions,
-    rows: I64,
-    length: int,
-    first: I64 | None = None,
-    *,
-    batch: int = 2048,
-    together: bool = False,
+    log: Interactions, rows: I64, length: int, *, batch: int = 2048, history_at: HistoryAt = "row"
 ) -> Iterator[RankerInputs]:
-    """Many rows as `inputs_for` gives them, a batch at a time, in their order.
+    """Yield rows as `inputs_for` returns them, a batch at a time, in their order.
 
     Args:
         log: N exposures.
         rows: `[R]` indices into it.
         length: most steps of history.
-        first: `log.first_row()`, for callers that ask many times.
-        batch: rows at once.
-        together: what each row may know of its user. By default all that came before the row: what to judge
-            predicted seconds and probabilities by. Otherwise a user's rows are candidates of one request,
-            made as the first of them came: what to judge the order within a user by, since it is what
-            `/rerank` orders. Row by row that order is judged wrongly: after a like the habits of its user
-            say "likes", so the rows behind a like stand above it, and the fewer rows a user has, the more
-            so. On KuaiRand-Pure, with two rows a user and day, GAUC of likes is .42 row by row and .60
-            in one request (early-stop day, `kuairand_objectives`).
+        batch: rows of a batch.
+        history_at: the row's own history, or that of the user's request.
     """
-    first = log.first_row() if first is None else first
-    asked = log.first_among(rows) if together else rows
+    first = log.first_row()
+    history_rows = log.first_among(rows) if history_at == "request" else rows
     for start in range(0, len(rows), batch):
         part = slice(start, start + batch)
-        yield inputs_for(log, rows[part], length, first, asked=asked[part])
+        yield inputs_for(log, rows[part], length, first, history_rows=history_rows[part])

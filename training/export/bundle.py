@@ -9,13 +9,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS, Array, columns_digest
 from models.histogram import Histogram
@@ -35,16 +35,16 @@ from models.manifest import Tensor as TensorRows
 from models.runtime import Bundle, session_options
 from models.store import BundleStore
 from models.vocabulary import Vocabulary
-from training.export.synthetic_inputs import MadeUp
-from training.labels import AnyLabelMaker, is_grouped, label_with
-from training.rankers import ObjectivesRanker, Ranker
+from training.export.synthetic_inputs import SyntheticInputs
+from training.labels import LabelMakers
+from training.rankers import Ranker
 
 OPSET: Final = 20
 """Pinned, so that a newer torch does not change the shipped graphs by itself. 20 is the first with Gelu."""
 
 CANDIDATES: Final = (0, 1, 2, 500)
 STEPS: Final = (0, 1, 50, 100)
-"""Shapes at which a fresh export is compared with torch before anybody sees it."""
+"""Shapes at which a fresh export is compared with torch before it is published."""
 PARITY: Final = 1e-4
 """Largest difference allowed there, relative to 1 + |value|."""
 
@@ -81,31 +81,9 @@ RANKER_UNITS: Final[dict[str, Unit]] = {
 """Of what every ranker answers; the other outputs of one with many objectives are probabilities."""
 
 
-class Labeler(nn.Module):
-    """Several label makers as one graph: feedback and crowds -> one `[N]` label each."""
-
-    def __init__(self, makers: Sequence[AnyLabelMaker]) -> None:
-        super().__init__()
-        self.makers = nn.ModuleList(makers)  # type: ignore[arg-type]  # every label maker is an nn.Module
-        self.names = tuple(maker.name for maker in makers)
-        self.by_user = tuple(m.name for m in makers if is_grouped(m) and "user_group" in m.reads)
-        self.grouped = any(is_grouped(maker) for maker in makers)
-
-    def forward(self, feedback: Tensor, group_ids: Tensor | None = None) -> tuple[Tensor, ...]:
-        """`[N, 8]` and, if a maker is grouped, `[N, 2]`, columns as in `models.features`."""
-        return tuple(label_with(maker, feedback, group_ids) for maker in self._makers())
-
-    def inputs(self, feedback: Array, group_ids: Array) -> dict[str, Array]:
-        """What the graph takes, by name."""
-        return {"feedback": feedback} | ({"group_ids": group_ids} if self.grouped else {})
-
-    def _makers(self) -> list[AnyLabelMaker]:
-        return cast(list[AnyLabelMaker], list(self.makers))
-
-
 def export(
-    labeler: Labeler,
-    ranker: Ranker | ObjectivesRanker,
+    label_makers: LabelMakers,
+    ranker: Ranker,
     vocabulary: Vocabulary,
     destination: Path,
     *,
@@ -134,11 +112,13 @@ def export(
     with tempfile.TemporaryDirectory(prefix="reelrank-export-") as scratch:
         staging = Path(scratch) / "bundle"
         staging.mkdir()
-        rows = MadeUp(vocabulary, len(profile_numbers), profile_categories, np.random.default_rng(seed))
-        labeler.eval()
+        rows = SyntheticInputs(
+            vocabulary, len(profile_numbers), profile_categories, np.random.default_rng(seed)
+        )
+        label_makers.eval()
         ranker.eval()
         names = list(ranker.outputs)
-        _write(labeler, rows.exposures(labeler, 5), staging / LABELER, list(labeler.names))
+        _write(label_makers, rows.exposures(label_makers, 5), staging / LABELER, list(label_makers.names))
         _write(ranker, rows.request(2, 3, 4), staging / RANKER, names)
         (staging / VOCABULARY).write_bytes(vocabulary.to_bytes())
         files = {
@@ -147,19 +127,22 @@ def export(
         }
         now = datetime.now(UTC)
         identity = "".join(files.values()) + training.model_dump_json()
-        feedback, request = rows.exposures(labeler, 16), rows.request(2, 8, 12)
+        feedback, request = rows.exposures(label_makers, 16), rows.request(2, 8, 12)
         manifest = Manifest(
             version=_version(now, identity),
             created_at=now,
             files=files,
-            columns_digest=columns_digest(grouped=labeler.grouped),
+            columns_digest=columns_digest(grouped=label_makers.grouped),
             vocabulary_digest=vocabulary.digest(),
             labeler=Graph(
                 inputs=tuple(_specs(LABELER_INPUTS, feedback)),
                 outputs=tuple(
-                    TensorSpec(name=n, dtype="float32", shape=("N",), unit="value") for n in labeler.names
+                    TensorSpec(name=n, dtype="float32", shape=("N",), unit="value")
+                    for n in label_makers.names
                 ),
-                golden=_golden(feedback, dict(zip(labeler.names, _torch(labeler, feedback), strict=True))),
+                golden=_golden(
+                    feedback, dict(zip(label_makers.names, _torch(label_makers, feedback), strict=True))
+                ),
             ),
             ranker=Graph(
                 inputs=tuple(_specs(RANKER_INPUTS, request)),
@@ -167,8 +150,8 @@ def export(
                 golden=_golden(request, dict(zip(names, _torch(ranker, request), strict=True))),
             ),
             optimised="basic",
-            labels=labeler.names,
-            labels_by_user=labeler.by_user,
+            labels=label_makers.names,
+            labels_by_user=label_makers.by_user,
             objectives=ranker.objectives,
             weights=dict(weights),
             sequence_length=sequence_length,
@@ -181,7 +164,9 @@ def export(
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         bundle = Bundle.load(staging)
         for n in CANDIDATES:
-            _compare(labeler, rows.exposures(labeler, n), bundle.run_labeler, list(labeler.names))
+            _compare(
+                label_makers, rows.exposures(label_makers, n), bundle.run_labeler, list(label_makers.names)
+            )
             for steps in STEPS:
                 _compare(ranker, rows.request(1, n, steps), bundle.run_ranker, names)
         if reference is not None:
@@ -296,9 +281,7 @@ def _specs(
         yield TensorSpec(name=name, dtype=str(array.dtype), shape=sizes, unit=unit)
 
 
-def _ranker_outputs(
-    ranker: Ranker | ObjectivesRanker, request: Mapping[str, Array]
-) -> tuple[TensorSpec, ...]:
+def _ranker_outputs(ranker: Ranker, request: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
     outputs = zip(ranker.outputs, _torch(ranker, request), strict=True)
     return tuple(
         TensorSpec(

@@ -21,7 +21,7 @@ from models.store import BundleStore
 from models.vocabulary import PADDING
 from training.data import Dataset, Interactions
 from training.encoders import batches_for
-from training.evaluation.evaluate import BATCH
+from training.evaluation.predict import BATCH
 from training.export.bundle import with_reference
 
 ROWS: Final = 50_000

@@ -1,21 +1,18 @@
-"""Inputs that nobody made, for both graphs: golden rows, parity at export, and what a bench times."""
+"""Synthetic inputs of both graphs: golden rows, parity at export, and what a benchmark times."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.features import FEEDBACK_COLUMNS, Array
 from models.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
-
-if TYPE_CHECKING:
-    from training.export.bundle import Labeler
+from training.labels import LabelMakers
 
 
-class MadeUp:
-    """Requests that nobody made, covering what real ones may hold. No row of a log travels in a bundle."""
+class SyntheticInputs:
+    """Random inputs that cover what real ones may hold. No row of a log travels in a bundle."""
 
     def __init__(
         self, vocabulary: Vocabulary, numbers: int, categories: Sequence[str], random: np.random.Generator
@@ -26,21 +23,21 @@ class MadeUp:
         self._random = random
 
     def feedback(self, n: int) -> Array:
-        """`[n, 8]`: 0 s watches, loops, flags, short and long videos."""
+        """Return `[n, 8]`: 0 s watches, loops, flags, short and long videos."""
         out = np.zeros((n, len(FEEDBACK_COLUMNS)), np.float32)
         out[:, 1] = np.exp(self._random.uniform(np.log(3), np.log(600), n))
         out[:, 0] = out[:, 1] * self._random.choice([0.0, 0.05, 0.5, 1.0, 2.5], n)
         out[:, 2:] = self._random.random((n, len(FEEDBACK_COLUMNS) - 2)) < 0.2
         return out
 
-    def exposures(self, labeler: Labeler, n: int) -> dict[str, Array]:
-        """Inputs of the labeler."""
+    def exposures(self, label_makers: LabelMakers, n: int) -> dict[str, Array]:
+        """Return inputs of the label makers' graph."""
         first = self._categories[:1]
         user = self._ids(f"profile.{first[0]}", (n,)) if first else np.full(n, UNKNOWN, np.int64)
-        return labeler.inputs(self.feedback(n), np.stack([self._ids("tag", (n,)), user], axis=1))
+        return label_makers.inputs(self.feedback(n), np.stack([self._ids("tag", (n,)), user], axis=1))
 
     def request(self, users: int, candidates: int, steps: int) -> dict[str, Array]:
-        """Inputs of the ranker; the second user's sequence is shorter, padded on the left."""
+        """Return inputs of the ranker; the second user's sequence is shorter, padded on the left."""
         feedback = self.feedback(users * steps).reshape(users, steps, len(FEEDBACK_COLUMNS))
         ids = np.stack(
             [self._ids(f, (users, steps)) for f in ("video_id", "author_id", "tag", "tab")], axis=-1

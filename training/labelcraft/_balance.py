@@ -12,7 +12,7 @@ BalanceMode = Literal["poster", "scaled", "gradcraft"]
 """`poster` and `scaled` weigh objectives by their values (`objective_weights`); `gradcraft` by the Gramian of
 their gradients (`gradient_weights`)."""
 
-_MOST_DECADES = 6  # an objective at 0 would be multiplied for ever
+_MOST_DECADES = 6  # an objective at 0 would be multiplied forever
 
 
 def objective_weights(
@@ -22,7 +22,7 @@ def objective_weights(
     mode: Literal["poster", "scaled"] = "scaled",
     disable: int | None = None,
 ) -> Tensor:
-    """ω in M = Σ ω_i M_i.
+    """Return ω in M = Σ ω_i M_i.
 
         poster:   ω = softmax(-τ M)
         scaled:   ω = softmax(-τ 10ᵖ M),  p the smallest with 10ᵖ min(M) ≥ 1
@@ -65,7 +65,7 @@ def objective_weights(
 def gradient_weights(
     gradients_T: Sequence[Mapping[str, Tensor]], *, tau: float = 0.1, disable: int | None = None
 ) -> Tensor:
-    """ω in Σ ω_i ∇M_i by GradCraft, as a ranker of many objectives is balanced (`training.balance`).
+    """Return ω in Σ ω_i ∇M_i by GradCraft, as a ranker of many objectives is balanced (`training.balance`).
 
     Args:
         gradients_T: of each objective over the same parameters, by name.
@@ -82,6 +82,6 @@ def gradient_weights(
 
     flat_TP = torch.stack([torch.cat([g.flatten() for g in one.values()]) for one in gradients_T]).detach()
     if disable is not None:
-        flat_TP[disable] = 0.0  # nothing is asked of it, and nothing given
+        flat_TP[disable] = 0.0
     weights: Tensor = GradCraft(tau)(flat_TP @ flat_TP.T)
     return weights

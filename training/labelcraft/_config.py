@@ -1,4 +1,4 @@
-"""Every knob of LabelCraft."""
+"""Hyperparameters of LabelCraft."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from training.config import Config
 from training.encoders import DinConfig
 from training.labelcraft._balance import BalanceMode
-from training.labelcraft._inner_outer import InnerLoss
+from training.labelcraft._gradients import InnerLoss
 
 
 class LabelCraftConfig(Config):
-    """Knobs of `fit_labelcraft`. Defaults are those of baiyimeng/LabelCraft@dce15ee unless said otherwise."""
+    """Hyperparameters of `fit_labelcraft`; defaults of baiyimeng/LabelCraft@dce15ee unless noted."""
 
     hidden: PositiveInt = 256
     """Width of the label maker's two hidden layers."""
@@ -21,13 +21,14 @@ class LabelCraftConfig(Config):
     inputs: Literal["scaled", "log", "raw"] = "scaled"
     """How it reads seconds: by `scale`, as the objectives do; as `log(1 + v) / log(1 + v_max)`; or as they
     are, as the authors do, which saturates the sigmoid. `scale` gives nine tenths of the exposures a fifth
-    of the range, so that a network can hardly tell 1 s from 10 s; `log` spreads them. Ours but for `raw`."""
+    of the range, so that a network can hardly separate 1 s from 10 s; `log` spreads them. Ours but for
+    `raw`."""
 
     bias: bool = True
     """Biases in the label maker. The authors have none, which pins g(0, 0, 0) to 0.5."""
 
     recommender: DinConfig = DinConfig()
-    """Sizes of the DIN whose training the labels are judged by."""
+    """Sizes of the DIN that the inner loop fits."""
 
     duration_groups: PositiveInt = 60
     """Equal-frequency groups that DIN knows durations by. The authors' tables have 63 and 92 rows."""
@@ -45,7 +46,7 @@ class LabelCraftConfig(Config):
     """Epochs without a better early-stop NWTG@k before stopping."""
 
     min_gain: Annotated[float, Field(ge=0)] = 1e-4
-    """What counts as better."""
+    """Least gain that counts as better."""
 
     max_seconds: PositiveFloat | None = None
     """Stop after the epoch in which this much time has passed; a fit that used it is not repeatable."""
@@ -62,10 +63,10 @@ class LabelCraftConfig(Config):
     inner_optimiser: Literal["sgd", "adam"] = "sgd"
     """The recommender's. `adam` divides a gradient by the root of the second moment of those before it, so
     that the step stays linear in the labels and the outer gradient exact; without momentum. Ours: plain SGD
-    learns rows of the tables that few exposures meet too slowly to be worth asking."""
+    learns rows of the tables that few exposures meet too slowly."""
 
     warmup_epochs: NonNegativeInt = 0
-    """First epochs in which the labels stay: a recommender that knows nothing yet has no advice to give."""
+    """First epochs in which the labels stay: the gradient through an untrained recommender is noise."""
 
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Of the recommender, decoupled and in units of `lr_recommender`. The authors have none."""
@@ -97,10 +98,10 @@ class LabelCraftConfig(Config):
     """ρ: share of the hold-out users that an outer step sees."""
 
     k: PositiveInt = 10
-    """Places of the slate that the objectives and early stopping look at."""
+    """Size of the slate that the objectives and early stopping look at."""
 
     temperature: PositiveFloat = 0.05
-    """Of SOFT top-k, as a share of the interquartile range of a user's scores. Ours, see `epsilon`."""
+    """Of the soft top-k, as a share of the interquartile range of a user's scores. Ours, see `epsilon`."""
 
     epsilon: PositiveFloat | None = None
     """A fixed ε instead, as the authors count it: T = ε k²/2. They have 1e-4."""

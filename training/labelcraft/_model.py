@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from training.data import Interactions
 from training.labelcraft._config import LabelCraftConfig
-from training.labels import Scale, duration_s, explicit, watch_time_s
+from training.labels import LabelMaker, Scale, duration_s, explicit, watch_time_s
 
 _RELEVEL_ROUNDS = 3
 
 
-class LabelCraft(nn.Module):
+class LabelCraft(LabelMaker):
     """`y = σ(MLP([scale(w), scale(d), e]))`: a label that was learned, not chosen.
 
     `fit` reads the scales off train; the weights φ are learned by `fit_labelcraft`, which asks which labels
@@ -32,6 +32,7 @@ class LabelCraft(nn.Module):
     """
 
     name = "labelcraft"
+    description = "labels learned on the platform's objectives"
 
     def __init__(self, config: LabelCraftConfig | None = None) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ class LabelCraft(nn.Module):
         )
 
     def fit(self, train: Interactions) -> Self:
-        """The scales only.
+        """Fit the scales; the weights are learned by `fit_labelcraft`.
 
         Raises:
             BadInput: if nine rows in ten have no watch time.
@@ -76,7 +77,7 @@ class LabelCraft(nn.Module):
             label_N = self(feedback_NF)
         return label_N
 
-    def forward(self, feedback_NF: Tensor) -> Tensor:
+    def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         inputs = {
             "watch_time": self._read(watch_time_s(feedback_NF), self.watch_scale),
             "duration": self._read(duration_s(feedback_NF), self.duration_scale),

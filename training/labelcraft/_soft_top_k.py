@@ -1,6 +1,6 @@
-"""SOFT top-k: which candidates are among a user's k best, as a function one can differentiate."""
+"""Soft top-k: which candidates are among a user's k best, as a function one can differentiate."""
 
-# Shape suffixes: U users, C candidates (padded), K the k best places, A = K + 1 anchors.
+# Shape suffixes: U users, C candidates (padded), K the k best, A = K + 1 anchors.
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RIDGE = 1e-12  # at T → 0 the plan is a permutation and the system below is s
 def relative_temperature(
     scores_UC: Tensor, mask_UC: Tensor, *, share: float = 0.05, floor: float = 1e-6
 ) -> Tensor:
-    """A temperature that follows how far apart a user's scores are.
+    """Return a temperature that follows how far apart a user's scores are.
 
         T_u = max(share · IQR(s_u),  share/50 · (max s_u - min s_u),  floor)
 
@@ -37,7 +37,7 @@ def relative_temperature(
     Returns:
         `[U]`, detached, in the unit of the scores.
 
-    Source: ours, §1.4 of the released code's ε = 1e-4 corresponds to T = ε k²/2 on scores in [0, 1].
+    Source: ours. The released code's ε = 1e-4 corresponds to T = ε k²/2 on scores in [0, 1].
     """
     with torch.no_grad():
         s = torch.where(mask_UC, scores_UC, torch.nan)
@@ -50,7 +50,7 @@ def relative_temperature(
 def soft_top_k(
     scores_UC: Tensor, mask_UC: Tensor, k: int, *, temperature: Tensor | float | None = None
 ) -> Tensor:
-    """α: to what share each candidate is among its user's k best.
+    """Return α: to what share each candidate is among its user's k best.
 
     Entropic optimal transport from a user's n candidates, of mass 1 each, to anchors at k, k-1, …, 1 of
     mass 1 and 0 of mass n - k, with cost (s - anchor)²:
@@ -67,7 +67,7 @@ def soft_top_k(
     Args:
         scores_UC: `[U, C]` float, any range.
         mask_UC: `[U, C]` true where there is a candidate; more than k a user.
-        k: places.
+        k: size of the slate.
         temperature: T in the unit of the scores, one or `[U]`; `relative_temperature` if left out. It is a
             constant for the gradient.
 

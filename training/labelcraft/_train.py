@@ -1,31 +1,32 @@
-"""The loop that learns a labelling function."""
+"""Fit a label maker: alternate both levels until the recommender stops getting better."""
 
 # Shape suffixes: N rows of the log, R rows picked.
 
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.arrays import F32, I64
 from models.errors import BadInput
-from models.metrics import nwtg_at_k
 from training.data import Interactions
 from training.encoders import DIN, DinRows
 from training.labelcraft._config import LabelCraftConfig
+from training.labelcraft._hold_out import HoldOut
 from training.labelcraft._model import LabelCraft
 from training.labelcraft._objectives import OBJECTIVES, Objective
-from training.labelcraft._outer import HoldOut, MetaLearner, MetaStep, Moments, predict
+from training.labelcraft._step import BilevelLearner, Moments, StepMetrics
 from training.labelcraft._warm_start import warm_start
 from training.labels import Scale
 from training.strata import DurationGroups
+from training.train.trainer import Evaluation, StepResult, TrainerState, early_stop_nwtg
+from training.train.trainer import train as train_model
 
 Curve = list[dict[str, Any]]
 """One entry an epoch: `epoch`, `loss`, `seconds`, `label_mean`, `label_std`, `nwtg`, and for each objective
@@ -36,7 +37,7 @@ its mean and weight."""
 class FittedLabels:
     """Both levels at the epoch that early stopping chose."""
 
-    labeler: LabelCraft
+    label_maker: LabelCraft
     """g_φ, frozen, in evaluation mode."""
     recommender: DIN
     """f_θ, trained on its labels."""
@@ -47,25 +48,22 @@ class FittedLabels:
     curves: Curve
 
     def score(self, rows: I64) -> F32:
-        """`[R]` probabilities of rows of the log it was fitted on, each with its own history."""
+        """Return `[R]` probabilities of rows of the log it was fitted on, each with its own history."""
         return predict(self.recommender, self.prepared, rows)
 
 
 @dataclass
 class Checkpoint:
-    """Everything the loop needs to go on as if it had not stopped; `torch.save` takes `vars(checkpoint)`."""
+    """Everything a fit needs to continue as if it had not stopped."""
 
-    next_epoch: int
-    recommender: dict[str, Tensor]
-    labeler: dict[str, Tensor]
+    trainer: TrainerState
+    model: dict[str, Tensor]
+    """Weights of recommender and label maker."""
     optimiser: dict[str, Any]
+    """Of the label maker."""
     random: dict[str, Any]
-    moments: tuple[dict[str, Tensor], int]
-    """Of the inner gradients, see `Moments`."""
-    best_epoch: int
-    best: tuple[float, dict[str, Tensor], dict[str, Tensor]]
-    """Early-stop figure, recommender and label maker of the best epoch."""
-    curves: Curve = field(default_factory=list)
+    moments: Moments
+    """Of the inner gradients."""
 
 
 def fit_labelcraft(
@@ -81,23 +79,23 @@ def fit_labelcraft(
     on_epoch: Callable[[Checkpoint], None] | None = None,
     resume: Checkpoint | None = None,
 ) -> FittedLabels:
-    """Learn labels: alternate the two levels until the recommender stops getting better.
+    """Learn labels.
 
     Args:
         log: every exposure; histories reach back over all of it, never forward.
         train: rows of the inner level, ascending.
         meta: rows the platform's objectives are measured on.
         stop: rows of early stopping, user-weighted NWTG@k; `None` makes `config.epochs` epochs.
-        config: knobs.
-        seed: decides the initial weights, the order of the rows and the hold-out users of a step.
+        config: hyperparameters.
+        seed: decides the initial weights, the order of the rows and the held-out users of a step.
         objectives: what the platform wants, by name.
         on_progress: called after each step with the share of the work that is done at most.
         on_epoch: called after each epoch with what `resume` takes.
-        resume: go on from there; the same log, rows, config and seed must be given again.
+        resume: continue from there; the same log, rows, config and seed must be given again.
 
     Raises:
-        BadInput: no training rows, nobody with more than k hold-out rows, or no explicit feedback while
-            that objective is on: each would learn nothing, silently.
+        BadInput: no training rows, no user with more than k held-out rows, or no explicit feedback while
+            that objective is on: each would learn nothing, silently. Or the fit diverged.
 
     Source: LabelCraft, WSDM 2024. Deviation: the authors stop early on the rows they measure M on; here they
     are apart unless `config.shared_hold_out`.
@@ -107,174 +105,138 @@ def fit_labelcraft(
         raise BadInput("there are no rows to train labels on; check the dates of the split.")
     if config.shared_hold_out and stop is not None:
         meta = stop = np.union1d(meta, stop)
-    learned_on = log.take(train)
+    known = log.take(train)
     torch.manual_seed(seed)
-    labeler = LabelCraft(config).fit(learned_on)
+    label_maker = LabelCraft(config).fit(known)
     if config.warm_start:
-        warm_start(labeler, learned_on, seed=seed)
-    edges: F32 = DurationGroups(config.duration_groups).fit(learned_on.duration_s).edges.numpy()
-    edges = edges[np.isfinite(edges)]
-    prepared = DinRows(log, edges, config.history)
+        warm_start(label_maker, known, seed=seed)
+    edges: F32 = DurationGroups(config.duration_groups).fit(known.duration_s).edges.numpy()
+    prepared = DinRows(log, edges[np.isfinite(edges)], config.history)
     torch.manual_seed(seed + 1)  # the recommender starts alike however much the label maker drew
-    recommender = DIN(
-        users=len(log.user_ids),
-        videos=int(log.ids[:, 0].max(initial=1)) + 1,
-        groups=len(edges) + 2,
-        tags=int(log.ids[:, 2].max(initial=1)) + 1,
-        config=config.recommender,
-    )
+    recommender = DIN(**prepared.table_rows, config=config.recommender)
     with torch.no_grad():
-        level = float(labeler(torch.from_numpy(learned_on.feedback)).mean()) if config.hold_level else None
-    learner = MetaLearner(recommender, labeler, config, objectives, level)
-    held = _held_out(learner, log, learned_on, meta, prepared)
-    return _Loop(learner, labeler, log, train, held, stop, prepared, seed).run(on_progress, on_epoch, resume)
+        mean = float(label_maker(torch.from_numpy(known.feedback)).mean()) if config.hold_level else None
+    learner = BilevelLearner(recommender, label_maker, config, objectives, mean)
+    hold_out = None if learner.frozen else _hold_out(learner, log, known, meta, prepared)
+
+    feedback, random = torch.from_numpy(log.feedback), np.random.default_rng(seed)
+    model = nn.ModuleList([recommender, label_maker])
+    state = TrainerState()
+    if resume is not None:
+        resume = copy.deepcopy(resume)
+        state, learner.moments = resume.trainer, resume.moments
+        model.load_state_dict(resume.model)
+        if not learner.frozen:
+            learner.optimiser.load_state_dict(resume.optimiser)
+        random.bit_generator.state = resume.random
+    steps: list[StepMetrics] = []
+
+    def batches() -> list[I64]:
+        steps.clear()
+        return np.array_split(random.permutation(len(train)), -(-len(train) // config.batch_size))
+
+    def step(pick: I64) -> StepResult:
+        rows = train[pick]
+        users = None
+        if hold_out is not None:
+            count = max(1, round(config.user_share * len(hold_out)))
+            users = hold_out.sample(
+                np.sort(random.choice(len(hold_out), count, replace=False)).astype(np.int64)
+            )
+        metrics = learner.step(
+            prepared.alone(rows),
+            feedback[torch.from_numpy(rows)],
+            users,
+            freeze_labels=state.next_epoch < config.warmup_epochs,
+        )
+        steps.append(metrics)
+        return StepResult((metrics.loss,))
+
+    def evaluate(_: nn.Module) -> Evaluation:
+        with torch.no_grad():
+            label_N = label_maker(feedback[torch.from_numpy(train)])
+        metrics: dict[str, Any] = {
+            "label_mean": float(label_N.mean()),
+            "label_std": float(label_N.std(correction=0)),
+            **_objective_means(steps, list(learner.objectives)),
+            "nwtg": None,
+        }
+        if stop is None:
+            return Evaluation(None, metrics)
+        nwtg = early_stop_nwtg(log, stop, predict(recommender, prepared, stop), config.k)
+        return Evaluation(-nwtg, {**metrics, "nwtg": nwtg})
+
+    def save() -> None:
+        if on_epoch is not None:
+            optimiser = {} if learner.frozen else learner.optimiser.state_dict()
+            random_state = dict(random.bit_generator.state)
+            checkpoint = Checkpoint(state, dict(model.state_dict()), optimiser, random_state, learner.moments)
+            on_epoch(copy.deepcopy(checkpoint))
+
+    train_model(
+        model,
+        batches,
+        step,
+        evaluate,
+        epochs=config.epochs,
+        rates=f"lr_recommender = {config.lr_recommender:g}, lr_embeddings = "
+        f"{config.lr_embeddings or config.lr_recommender:g}, lr_labels = {config.lr_labels:g}",
+        patience=config.patience,
+        min_gain=config.min_gain,
+        max_seconds=config.max_seconds,
+        on_step=on_progress,
+        on_epoch=save,
+        state=state,
+    )
+    curves = [
+        {"epoch": e.epoch, "loss": e.losses[0], **e.metrics, "seconds": e.seconds} for e in state.epochs
+    ]
+    return FittedLabels(label_maker, recommender, prepared, state.best_epoch, curves)
 
 
-def _held_out(
-    learner: MetaLearner, log: Interactions, learned_on: Interactions, meta: I64, prepared: DinRows
-) -> HoldOut | None:
-    """The outer level's users, or `None` where there is no outer level."""
-    if learner.frozen:
-        return None
+def predict(recommender: DIN, prepared: DinRows, rows: I64, batch: int = 4096) -> F32:
+    """Return `[R]` float32 probabilities of rows of a log, each with its own history."""
+    parts = [np.zeros(0, np.float32)]
+    with torch.no_grad():
+        for start in range(0, len(rows), batch):
+            z_B1 = recommender(*prepared.alone(rows[start : start + batch]))
+            parts.append(torch.sigmoid(z_B1[:, 0]).numpy())
+    return np.concatenate(parts)
+
+
+def _hold_out(
+    learner: BilevelLearner, log: Interactions, known: Interactions, meta: I64, prepared: DinRows
+) -> HoldOut:
+    """The outer level's users."""
     config = learner.config
-    held = HoldOut(
+    hold_out = HoldOut(
         log,
         meta,
         prepared,
-        watch_scale=Scale(name="watch time", linear=not config.scaling).fit(learned_on.watch_time_s),
-        duration_scale=Scale(name="duration", linear=not config.scaling).fit(learned_on.duration_s),
+        watch_scale=Scale(name="watch time", linear=not config.scaling).fit(known.watch_time_s),
+        duration_scale=Scale(name="duration", linear=not config.scaling).fit(known.duration_s),
         k=config.k,
     )
-    if not len(held):
+    if not len(hold_out):
         raise BadInput(
             f"no user has more than k = {config.k} exposures among the {len(meta)} of the meta hold-out, so "
             "no slate can be chosen; widen its days or lower k."
         )
     if "engagement" in learner.objectives and config.disable != "engagement" and not log.explicit[meta].any():
         raise BadInput(
-            "nobody gave explicit feedback (like, follow, comment, forward) in the meta hold-out, so "
+            "no exposure of the meta hold-out has explicit feedback (like, follow, comment, forward), so "
             'engagement cannot be learned; widen its days or set `disable="engagement"`.'
         )
-    return held
+    return hold_out
 
 
-class _Loop:
-    """What does not change while `fit_labelcraft` runs."""
-
-    def __init__(
-        self,
-        learner: MetaLearner,
-        labeler: LabelCraft,
-        log: Interactions,
-        train: I64,
-        held: HoldOut | None,
-        stop: I64 | None,
-        prepared: DinRows,
-        seed: int,
-    ) -> None:
-        self.learner, self.labeler, self.config = learner, labeler, learner.config
-        self.log, self.train, self.held, self.stop, self.prepared = log, train, held, stop, prepared
-        self.feedback = torch.from_numpy(log.feedback)
-        self.random = np.random.default_rng(seed)
-        self.modules = (learner.recommender, labeler)
-
-    def run(
-        self,
-        on_progress: Callable[[float], None],
-        on_epoch: Callable[[Checkpoint], None] | None,
-        resume: Checkpoint | None,
-    ) -> FittedLabels:
-        at = resume if resume is None else self._restore(resume)
-        at = at or Checkpoint(0, {}, {}, {}, {}, ({}, 0), -1, (-np.inf, {}, {}))
-        began = time.monotonic()
-        while at.next_epoch < self.config.epochs:
-            entry = self._epoch(at.next_epoch, on_progress)
-            entry["seconds"] = time.monotonic() - began
-            at.curves.append(entry)
-            figure = entry["nwtg"] if self.stop is not None else float(at.next_epoch)
-            if figure > at.best[0] + self.config.min_gain:
-                states = [copy.deepcopy(m.state_dict()) for m in self.modules]
-                at.best, at.best_epoch = (figure, states[0], states[1]), at.next_epoch
-            at.next_epoch += 1
-            if on_epoch is not None:
-                self._save(at)
-                on_epoch(copy.deepcopy(at))
-            if self.stop is not None and at.next_epoch - 1 - at.best_epoch >= self.config.patience:
-                break
-            if self.config.max_seconds is not None and entry["seconds"] >= self.config.max_seconds:
-                break
-        for module, state in zip(self.modules, at.best[1:], strict=True):
-            module.load_state_dict(state)
-            module.eval()
-        on_progress(1.0)
-        return FittedLabels(self.labeler, self.learner.recommender, self.prepared, at.best_epoch, at.curves)
-
-    def _epoch(self, epoch: int, on_progress: Callable[[float], None]) -> dict[str, Any]:
-        steps = max(1, -(-len(self.train) // self.config.batch_size))
-        seen: list[MetaStep] = []
-        for i, pick in enumerate(np.array_split(self.random.permutation(len(self.train)), steps)):
-            rows = self.train[pick]
-            held = None if self.held is None else self.held.of(self._some_users(len(self.held)))
-            seen.append(
-                self.learner.step(
-                    self.prepared.alone(rows),
-                    self.feedback[torch.from_numpy(rows)],
-                    held,
-                    hold_labels=epoch < self.config.warmup_epochs,
-                )
-            )
-            on_progress((epoch * steps + i + 1) / (self.config.epochs * steps))
-        with torch.no_grad():
-            label_N = self.labeler(self.feedback[torch.from_numpy(self.train)])
-        if not all(bool(p.isfinite().all()) for m in self.modules for p in m.parameters()):
-            raise BadInput(
-                f"the fit diverged in epoch {epoch} at lr_recommender = {self.config.lr_recommender:g}, "
-                f"lr_embeddings = {self.config.lr_embeddings or self.config.lr_recommender:g}, "
-                f"lr_labels = {self.config.lr_labels:g}; lower them, or raise batch_size."
-            )
-        entry: dict[str, Any] = {
-            "epoch": epoch,
-            "loss": float(np.mean([s.loss for s in seen])),
-            "label_mean": float(label_N.mean()),
-            "label_std": float(label_N.std(correction=0)),
-        }
-        if self.held is not None:
-            asked = [s for s in seen if s.objectives]
-            for t, name in enumerate(self.learner.objectives if asked else ()):
-                entry[name] = float(np.mean([s.objectives[t] for s in asked]))
-                entry[f"weight.{name}"] = float(np.mean([s.weights[t] for s in asked]))
-            if asked:
-                entry["gradient_norm"] = float(np.mean([s.gradient_norm for s in asked]))
-        entry["nwtg"] = None if self.stop is None else self._early_stop_figure(self.stop)
-        return entry
-
-    def _some_users(self, users: int) -> I64:
-        count = max(1, round(self.config.user_share * users))
-        return np.sort(self.random.choice(users, count, replace=False)).astype(np.int64)
-
-    def _early_stop_figure(self, rows: I64) -> float:
-        score = predict(self.learner.recommender, self.prepared, rows)
-        user, watched = self.log.user[rows], self.log.watch_time_s[rows]
-        figure = nwtg_at_k(user, score, watched, self.config.k).weighted_mean
-        if figure is None:
-            raise BadInput(
-                f"no user has more than k = {self.config.k} of the {len(rows)} early-stop exposures, so "
-                "there is nothing to stop by; widen its days or lower k."
-            )
-        return figure
-
-    def _save(self, at: Checkpoint) -> None:
-        at.recommender, at.labeler = (dict(m.state_dict()) for m in self.modules)
-        at.optimiser = {} if self.learner.frozen else self.learner.optimiser.state_dict()
-        at.moments = (self.learner.moments.square, self.learner.moments.steps)
-        at.random = dict(self.random.bit_generator.state)
-
-    def _restore(self, resume: Checkpoint) -> Checkpoint:
-        at = copy.deepcopy(resume)
-        for module, state in zip(self.modules, (at.recommender, at.labeler), strict=True):
-            module.load_state_dict(state)
-        if not self.learner.frozen:
-            self.learner.optimiser.load_state_dict(at.optimiser)
-        self.learner.moments = Moments(*at.moments)
-        self.random.bit_generator.state = at.random
-        return at
+def _objective_means(steps: list[StepMetrics], names: list[str]) -> dict[str, float]:
+    """Means over the steps that had an outer step."""
+    outer = [step for step in steps if step.objectives]
+    if not outer:
+        return {}
+    means: dict[str, float] = {}
+    for t, name in enumerate(names):
+        means[name] = float(np.mean([step.objectives[t] for step in outer]))
+        means[f"weight.{name}"] = float(np.mean([step.weights[t] for step in outer]))
+    return {**means, "gradient_norm": float(np.mean([step.gradient_norm for step in outer]))}

@@ -1,4 +1,4 @@
-"""Where the label maker starts: at what one row alone contributes to the objectives."""
+"""The weights that a label maker starts from: what one row alone contributes to the objectives."""
 
 # Shape suffixes: B rows of a batch.
 
@@ -17,7 +17,7 @@ _LEARNING_RATE = 3e-3
 _LOW, _RANGE = 0.2, 0.6  # room for the sigmoid to move in both directions
 
 
-def warm_start(labeler: LabelCraft, train: Interactions, *, seed: int) -> None:
+def warm_start(label_maker: LabelCraft, train: Interactions, *, seed: int) -> None:
     """Regress g_φ on `0.2 + 0.6 (scale(w) + e) / 2`, in place; its scales are fitted.
 
     Usage time and engagement are sums over the slate's rows; this is a row's term of them, shifted and
@@ -26,15 +26,15 @@ def warm_start(labeler: LabelCraft, train: Interactions, *, seed: int) -> None:
     up to 1000 epochs. Ours.
     """
     random = np.random.default_rng(seed)
-    optimiser = torch.optim.Adam(labeler.parameters(), lr=_LEARNING_RATE)
+    optimiser = torch.optim.Adam(label_maker.parameters(), lr=_LEARNING_RATE)
     feedback = torch.from_numpy(train.feedback)
     for _ in range(_STEPS):
         batch_BF = feedback[torch.from_numpy(random.integers(len(feedback), size=_BATCH))]
-        term_B = (labeler.watch_scale(watch_time_s(batch_BF)) + explicit(batch_BF)) / 2
-        loss = torch.nn.functional.mse_loss(labeler(batch_BF), _LOW + _RANGE * term_B)
-        grads = torch.autograd.grad(loss, list(labeler.parameters()))
-        for p, g in zip(labeler.parameters(), grads, strict=True):
+        term_B = (label_maker.watch_scale(watch_time_s(batch_BF)) + explicit(batch_BF)) / 2
+        loss = torch.nn.functional.mse_loss(label_maker(batch_BF), _LOW + _RANGE * term_B)
+        grads = torch.autograd.grad(loss, list(label_maker.parameters()))
+        for p, g in zip(label_maker.parameters(), grads, strict=True):
             p.grad = g
         optimiser.step()
-    for p in labeler.parameters():
+    for p in label_maker.parameters():
         p.grad = None

@@ -7,22 +7,14 @@
 tensor([0.5000])
 """
 
-from training.labels._base import (
-    AnyLabelMaker,
-    GroupedLabelMaker,
-    LabelMaker,
-    duration_s,
-    explicit,
-    is_grouped,
-    label_with,
-    labels_of,
-    watch_time_s,
-)
+from training.labels._base import LabelMaker, duration_s, explicit, labels_of, watch_time_s
 from training.labels._d2co import D2Co
 from training.labels._d2q import D2Q
-from training.labels._dml_views import VIEWS, ProgressView, ProgressViewByCrowd, ProgressViewByDuration
+from training.labels._dml_views import VIEWS, ProgressView, ProgressViewByDuration, ProgressViewByGroup
 from training.labels._dml_wpr import WPR
 from training.labels._ef import EF
+from training.labels._graph import LabelMakers
+from training.labels._heuristics import fit_heuristics, heuristic_label_makers
 from training.labels._pc import PC
 from training.labels._pcr import PCR
 from training.labels._sasrec_binary import SASRecBinary
@@ -41,21 +33,20 @@ __all__ = [
     "WPR",
     "WT",
     "WTG",
-    "AnyLabelMaker",
     "D2Co",
-    "GroupedLabelMaker",
     "LabelMaker",
+    "LabelMakers",
     "ProgressView",
-    "ProgressViewByCrowd",
     "ProgressViewByDuration",
+    "ProgressViewByGroup",
     "SASRecBinary",
     "SASRecRatio",
     "Scale",
     "WTGRelevant",
     "duration_s",
     "explicit",
-    "is_grouped",
-    "label_with",
+    "fit_heuristics",
+    "heuristic_label_makers",
     "labels_of",
     "watch_time_s",
 ]

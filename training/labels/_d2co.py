@@ -8,13 +8,13 @@ from typing import Final, NamedTuple, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import embedding
 
 from models.arrays import F32, F64, I64
 from models.errors import BadInput
 from training.data import Interactions
-from training.labels._base import duration_s, watch_time_s
+from training.labels._base import LabelMaker, duration_s, watch_time_s
 from training.strata import DurationGroups
 
 _ROUNDS: Final = 200
@@ -22,12 +22,12 @@ _CLOSE: Final = 1e-6
 """Change of the means, relative to the spread of the values, at which EM stops."""
 
 
-class D2Co(nn.Module):
+class D2Co(LabelMaker):
     """`y = (e^{αw} - e^{αμ_n}) / (e^{αμ_s} - e^{αμ_n})` clipped to [0, 1]; linear in w as α → 0.
 
     μ_n(d) and μ_s(d), the mean watch times of those who skip and of those who care, are the two components
     of a Gaussian mixture fitted to the watch times of each duration group, smoothed over neighbouring
-    groups by their rows. A group of fewer than `thin` rows takes everybody's components; where both are
+    groups by their rows. A group of fewer than `thin` rows takes those of all rows; where both are
     the same, a watch beyond them is labelled 1 and any other 0.
 
     Source: Zhao et al., "Uncovering User Interest from Biased and Noised Watch Time in Video
@@ -39,7 +39,7 @@ class D2Co(nn.Module):
         groups: duration groups.
         alpha: α ≥ 0 per second; 0 for the linear limit.
         window: groups averaged over, odd.
-        thin: rows below which a group takes everybody's components.
+        thin: rows below which a group takes the components of all rows.
 
     Raises:
         BadInput: from `fit`, without training rows.
@@ -47,6 +47,7 @@ class D2Co(nn.Module):
     """
 
     name = "d2co"
+    description = "watch time between the noise and the interest of its duration"
     noise: Tensor
     """`[G]` μ_n in seconds"""
     signal: Tensor
@@ -68,16 +69,16 @@ class D2Co(nn.Module):
             raise BadInput("D2Co needs training rows to fit its mixtures on, found none; check the dates.")
         group = self.groups.fit(train.duration_s)(torch.from_numpy(train.duration_s)).numpy()
         count = np.bincount(group, minlength=self.groups.groups)
-        everybody = two_components(train.watch_time_s)
+        overall = two_components(train.watch_time_s)
         found = [
-            two_components(train.watch_time_s[group == g]) if n >= self.thin else everybody
+            two_components(train.watch_time_s[group == g]) if n >= self.thin else overall
             for g, n in enumerate(count)
         ]
         self.noise = torch.from_numpy(self._smooth(np.array([m.low for m in found]), count))
         self.signal = torch.from_numpy(self._smooth(np.array([m.high for m in found]), count))
         return self
 
-    def forward(self, feedback_NF: Tensor) -> Tensor:
+    def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         means_N2 = embedding(self.groups(duration_s(feedback_NF)), torch.stack([self.noise, self.signal], 1))
         noise_N, signal_N = means_N2[:, 0], means_N2[:, 1]
         whole_N = (signal_N - noise_N).clamp_min(1e-3)

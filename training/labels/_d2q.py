@@ -7,15 +7,15 @@ from __future__ import annotations
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.errors import BadInput
 from training.data import Interactions
-from training.labels._base import duration_s, watch_time_s
+from training.labels._base import LabelMaker, duration_s, watch_time_s
 from training.strata import DurationGroups, StratifiedQuantiles
 
 
-class D2Q(nn.Module):
+class D2Q(LabelMaker):
     """`y = F̂_g(w)`: the empirical quantile of the watch time within its duration group g.
 
     Exposures are split into groups of equal size by duration, so 30 s of a 30 s video and 30 s of a 10 min
@@ -24,8 +24,8 @@ class D2Q(nn.Module):
 
     Source: Zhan et al., "Deconfounding Duration Bias in Watch-time Prediction for Video Recommendation",
     KDD 2022; 50 groups and 101 points as in the ports by the EGMN and DADF authors. Ours: tied watch times
-    get the middle of their range of quantiles, so that a video everybody skipped at 0 s is labelled low,
-    not at the top of its ties; a group of fewer than `thin` rows is ranked among everybody.
+    get the middle of their range of quantiles, so that a video that is always skipped at 0 s is labelled low,
+    not at the top of its ties; a group of fewer than `thin` rows is ranked among all rows.
 
     Args:
         groups: duration groups. Equal edges are merged: few distinct durations make fewer groups.
@@ -37,6 +37,8 @@ class D2Q(nn.Module):
     """
 
     name = "d2q"
+    description = "quantile of the watch time within its duration group"
+    baseline = True
 
     def __init__(self, groups: int = 50, points: int = 101, *, thin: int = 50) -> None:
         super().__init__()
@@ -50,7 +52,7 @@ class D2Q(nn.Module):
         self.quantiles.fit(train.watch_time_s, group.numpy())
         return self
 
-    def forward(self, feedback_NF: Tensor) -> Tensor:
+    def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         return self.quantiles.cdf(watch_time_s(feedback_NF), self.groups(duration_s(feedback_NF)))
 
     def seconds(self, label_N: Tensor, duration_N: Tensor) -> Tensor:

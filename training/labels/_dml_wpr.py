@@ -8,24 +8,24 @@ from typing import Final, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.errors import BadInput
 from training.data import Interactions
-from training.labels._base import duration_s, watch_time_s
+from training.labels._base import LabelMaker, duration_s, watch_time_s
 from training.strata import DurationGroups, StratifiedQuantiles
 
 _SMALLEST: Final = 1e-6
 """Mass of a group. Labels are float32, whose steps below 1 are 6e-8."""
 
 
-class WPR(nn.Module):
+class WPR(LabelMaker):
     """`y = Σ_{m ≤ n} q_m`: the cumulative mass of the group n that the watch time falls into.
 
     Training rows in order of their watch time are cut into groups of masses q_1 ≥ q_2 ≥ … ≥ q_n, q_n ∝ ρⁿ:
     coarse among the many short watches, fine at the top. Equal watch times share a group, the highest that
     one of them reaches. With `debias` this happens within each duration group, which takes out of the label
-    what the duration alone explains; a thin group is ranked among everybody.
+    what the duration alone explains; a thin group is ranked among all rows.
 
     Source: DML, CIKM 2023, slides: "fine-grained imbalance, coarse balance"; neither the number of groups
     nor the masses are published, so 100 and ρ = 0.97 are ours.
@@ -35,12 +35,12 @@ class WPR(nn.Module):
         steps: groups of watch time.
         rho: ρ in (0, 1]; 1 makes equal masses.
         groups: duration groups, with `debias`.
-        thin: rows below which one of them is ranked among everybody.
+        thin: rows below which one of them is ranked among all rows.
 
     Raises:
         BadInput: from `fit`, without training rows, without two watch times that differ, or to debias by a
             duration that never differs.
-        ValueError: ρ outside (0, 1], or so small that a float32 does not tell the last groups apart.
+        ValueError: ρ outside (0, 1], or so small that a float32 does not separate the last groups.
     """
 
     def __init__(
@@ -59,6 +59,9 @@ class WPR(nn.Module):
         if mass[-1] / mass.sum() < _SMALLEST:
             raise ValueError(f"`rho` {rho} leaves nothing for the last of {steps} `steps`; make it larger.")
         self.name = "dml_wpr_d" if debias else "dml_wpr"
+        self.description = (
+            f"percentile rank of the watch time{' within its duration group' if debias else ''}"
+        )
         self.debias = debias
         share = np.cumsum(mass)
         self.groups = DurationGroups(groups if debias else 1)
@@ -83,7 +86,7 @@ class WPR(nn.Module):
         self.quantiles.fit(train.watch_time_s, group.numpy())
         return self
 
-    def forward(self, feedback_NF: Tensor) -> Tensor:
+    def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         return self.quantiles.rank(watch_time_s(feedback_NF), self.groups(duration_s(feedback_NF)))
 
     def seconds(self, label_N: Tensor, duration_N: Tensor) -> Tensor:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Self
+from torch import Tensor
 
-from torch import Tensor, nn
-
-from training.data import Interactions
-from training.labels._base import duration_s, watch_time_s
+from training.labels._base import LabelMaker, duration_s, watch_time_s
 
 
-class PC(nn.Module):
+class PC(LabelMaker):
     """`y = 1[w ≥ d]`, play completed; a replay counts once.
 
     Source: LabelCraft's baseline "PC". The slides print `w > d`, which is never true in logs that cut the
@@ -18,9 +15,8 @@ class PC(nn.Module):
     """
 
     name = "pc"
+    description = "watched to the end"
+    baseline = True
 
-    def fit(self, train: Interactions) -> Self:
-        return self
-
-    def forward(self, feedback_NF: Tensor) -> Tensor:
+    def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         return (watch_time_s(feedback_NF) >= duration_s(feedback_NF)).to(feedback_NF.dtype)

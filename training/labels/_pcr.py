@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Self
+from torch import Tensor
 
-from torch import Tensor, nn
-
-from training.data import Interactions
-from training.labels._base import duration_s, watch_time_s
+from training.labels._base import LabelMaker, duration_s, watch_time_s
 
 
-class PCR(nn.Module):
+class PCR(LabelMaker):
     """`y = min(w / d, 1)`, the play completion rate; a replay is a whole play.
 
     Source: LabelCraft's baseline "PCR"; bounded because its loss sits behind a sigmoid.
     """
 
     name = "pcr"
+    description = "watched share"
+    baseline = True
 
-    def fit(self, train: Interactions) -> Self:
-        return self
-
-    def forward(self, feedback_NF: Tensor) -> Tensor:
+    def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         return (watch_time_s(feedback_NF) / duration_s(feedback_NF)).clamp(0.0, 1.0)

@@ -4,15 +4,12 @@
 
 from __future__ import annotations
 
-from typing import Self
+from torch import Tensor
 
-from torch import Tensor, nn
-
-from training.data import Interactions
-from training.labels._base import duration_s, watch_time_s
+from training.labels._base import LabelMaker, duration_s, watch_time_s
 
 
-class SASRecBinary(nn.Module):
+class SASRecBinary(LabelMaker):
     """`y = 1[w / d > 0.5]`.
 
     Source: SASRec4SV. Its notebook stores ratios as integers first, so that there the label means one whole
@@ -20,9 +17,7 @@ class SASRecBinary(nn.Module):
     """
 
     name = "sasrec_binary"
+    description = "more than half watched"
 
-    def fit(self, train: Interactions) -> Self:
-        return self
-
-    def forward(self, feedback_NF: Tensor) -> Tensor:
+    def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         return (watch_time_s(feedback_NF) > 0.5 * duration_s(feedback_NF)).to(feedback_NF.dtype)

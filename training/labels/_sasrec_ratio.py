@@ -4,15 +4,12 @@
 
 from __future__ import annotations
 
-from typing import Self
+from torch import Tensor
 
-from torch import Tensor, nn
-
-from training.data import Interactions
-from training.labels._base import duration_s, watch_time_s
+from training.labels._base import LabelMaker, duration_s, watch_time_s
 
 
-class SASRecRatio(nn.Module):
+class SASRecRatio(LabelMaker):
     """`y = r / (1 + r)`, r = w / d unbounded: a whole play is 0.5, every replay counts on.
 
     `ratio` is the inverse.
@@ -22,11 +19,9 @@ class SASRecRatio(nn.Module):
     """
 
     name = "sasrec_ratio"
+    description = "watched share, replays kept"
 
-    def fit(self, train: Interactions) -> Self:
-        return self
-
-    def forward(self, feedback_NF: Tensor) -> Tensor:
+    def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         watched_N = watch_time_s(feedback_NF)
         return watched_N / (watched_N + duration_s(feedback_NF))
 

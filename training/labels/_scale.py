@@ -19,7 +19,7 @@ class Scale(nn.Module):
                  = 1 - (1 - β') (v_max - v) / (v_max - v_β)           v_β < v ≤ v_max,   1 above
 
     v_β is the β quantile and v_max the `top` quantile of the training values, so that nine tenths of the
-    exposures share the lowest fifth of the range and a single outlier does not squeeze everybody else.
+    exposures share the lowest fifth of the range and a single outlier does not squeeze all others.
 
     Args:
         beta: β, where the knee is.

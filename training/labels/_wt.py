@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Self
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.data import Interactions
-from training.labels._base import watch_time_s
+from training.labels._base import LabelMaker, watch_time_s
 from training.labels._scale import Scale
 
 
-class WT(nn.Module):
+class WT(LabelMaker):
     """`y = scale(w)`: how long it was watched, however long the video is.
 
     Source: LabelCraft's baseline "WT". Its loss sits behind a sigmoid, so seconds must come to [0, 1]; the
@@ -22,6 +22,8 @@ class WT(nn.Module):
     """
 
     name = "wt"
+    description = "watch time, scaled"
+    baseline = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,6 +33,6 @@ class WT(nn.Module):
         self.scale.fit(train.watch_time_s)
         return self
 
-    def forward(self, feedback_NF: Tensor) -> Tensor:
+    def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         label_N: Tensor = self.scale(watch_time_s(feedback_NF))
         return label_N

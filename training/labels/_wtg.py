@@ -8,20 +8,20 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.arrays import F32
 from models.errors import BadInput
 from training.data import Interactions
-from training.labels._base import duration_s, watch_time_s
+from training.labels._base import LabelMaker, duration_s, watch_time_s
 from training.strata import DurationGroups, StratifiedMoments
 
 
-class WTG(nn.Module):
+class WTG(LabelMaker):
     """`y = Φ((w̄ - μ_b) / σ_b)`, w̄ = min(w, d), over the exposures of videos as long to the second (b).
 
     A second with fewer than two rows takes the moments of its duration group, a thin group those of
-    everybody; where nothing varies the gain is 0 and the label 0.5.
+    all rows; where nothing varies the gain is 0 and the label 0.5.
 
     Source: Zheng et al., "DVR: Micro-Video Recommendation Optimizing Watch-Time-Gain under Duration Bias",
     MM 2022; Φ to bring the gain to [0, 1] as in the code of D2Co and CWM. Ours: the back-off (there such
@@ -37,6 +37,7 @@ class WTG(nn.Module):
     """
 
     name = "wtg"
+    description = "Φ of the watch time standardised within its duration"
 
     def __init__(self, seconds: int = 600, groups: int = 50, *, thin: int = 50) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class WTG(nn.Module):
             self.by_group.z(played_N, self.groups(duration_N)),
         )
 
-    def forward(self, feedback_NF: Tensor) -> Tensor:
+    def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         # erf, because the ONNX exporter has no Φ.
         return 0.5 * (1.0 + torch.erf(self.gain(feedback_NF) / 2**0.5))
 

@@ -7,20 +7,20 @@ from __future__ import annotations
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.errors import BadInput
 from training.data import Interactions
-from training.labels._base import duration_s, watch_time_s
+from training.labels._base import LabelMaker, duration_s, watch_time_s
 from training.strata import StratifiedMoments
 
 _MINUTE = 60.0
 
 
-class WTGRelevant(nn.Module):
+class WTGRelevant(LabelMaker):
     """`y = 1[z > threshold]`, z = (w - μ_m) / σ_m over the exposures of videos as long to the minute (m).
 
-    The last bin holds everything longer; a bin of fewer than `thin` rows takes everybody's moments.
+    The last bin holds everything longer; a bin of fewer than `thin` rows takes the moments of all rows.
 
     Source: SASRec4SV's report: one-minute bins up to 20 minutes, relevant beyond one deviation.
 
@@ -34,6 +34,7 @@ class WTGRelevant(nn.Module):
     """
 
     name = "wtg_relevant"
+    description = "a standard deviation above its duration group"
 
     def __init__(self, minutes: int = 20, threshold: float = 1.0, *, thin: int = 50) -> None:
         super().__init__()
@@ -48,7 +49,7 @@ class WTGRelevant(nn.Module):
         self.by_minute.fit(train.watch_time_s, self._minute(torch.from_numpy(train.duration_s)).numpy())
         return self
 
-    def forward(self, feedback_NF: Tensor) -> Tensor:
+    def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         z_N = self.by_minute.z(watch_time_s(feedback_NF), self._minute(duration_s(feedback_NF)))
         return (z_N > self.threshold).to(feedback_NF.dtype)
 

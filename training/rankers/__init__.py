@@ -1,11 +1,11 @@
-"""Many objectives from one encoder: what happens at an exposure, experts, probabilities, their fit."""
+"""Rankers: one encoder and its heads, for watch time and interest, or for many objectives."""
 
+from training.rankers._base import INTEREST, WATCH_TIME, Ranker
 from training.rankers._calibration import Platt
 from training.rankers._experts import Experts, ObjectivesConfig
-from training.rankers._fusion import choose_fusion
-from training.rankers._multi_objective import INTEREST, NAMES, WATCH_TIME, ObjectivesRanker
+from training.rankers._multi_objective import NAMES, MultiObjectiveRanker
 from training.rankers._outcomes import OUTCOMES, Outcome, outcomes
-from training.rankers._single import Ranker
+from training.rankers._two_objective import TwoObjectiveRanker
 
 __all__ = [
     "INTEREST",
@@ -13,11 +13,11 @@ __all__ = [
     "OUTCOMES",
     "WATCH_TIME",
     "Experts",
+    "MultiObjectiveRanker",
     "ObjectivesConfig",
-    "ObjectivesRanker",
     "Outcome",
     "Platt",
     "Ranker",
-    "choose_fusion",
+    "TwoObjectiveRanker",
     "outcomes",
 ]

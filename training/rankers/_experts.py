@@ -17,7 +17,7 @@ from training.rankers._outcomes import Side
 
 
 class ObjectivesConfig(Config):
-    """Knobs of the multi-objective prediction. No source gives them: chosen on the early-stop split."""
+    """Hyperparameters of experts and GradCraft. No source gives them: chosen on the early-stop split."""
 
     expert: PositiveInt = 32
     """Width E of an expert, and of the state that an objective's head reads."""
@@ -51,8 +51,8 @@ class Mixture(NamedTuple):
     def readout(self, weight_TE: Tensor) -> Tensor:
         """`[..., T]` weight_t · state_t of every objective.
 
-        A linear readout of a mixture is the mixture of its experts' readouts: the T states, which nobody else
-        reads, are never made.
+        A linear readout of a mixture is the mixture of its experts' readouts: the T states, which have no
+        other reader, are never computed.
         """
         shared_TS = (self.shared @ weight_TE.T).transpose(-1, -2)
         # Axes are counted from the front: ONNX Runtime is wrong about the last one of nothing.

@@ -14,20 +14,18 @@ from torch.nn import functional as F
 
 from training.encoders import FeedbackEncoder, RankerInputs
 from training.labels import Scale
+from training.rankers._base import INTEREST, WATCH_TIME, Ranker, RankerOutputs
 from training.rankers._calibration import Platt
 from training.rankers._experts import Experts, Mixture, ObjectivesConfig
 from training.rankers._outcomes import OUTCOMES, Side
-from training.rankers._single import RankerOutputs, ranker_outputs
 from training.watch_time import DistributionHead, Head
 
-WATCH_TIME = "watch_time"
-INTEREST = "interest"
 NAMES = tuple(outcome.name for outcome in OUTCOMES)
 _SIDES: dict[str, Side] = {outcome.name: outcome.side for outcome in OUTCOMES}
 
 
 class Losses(NamedTuple):
-    """What a step needs."""
+    """The losses of one batch."""
 
     each: list[Tensor]
     """A scalar for each objective."""
@@ -35,16 +33,16 @@ class Losses(NamedTuple):
     """`[B, N, D]` the last thing that all of them read: the encoder's state."""
 
 
-class Answers(NamedTuple):
-    """What is predicted, without what a bundle serves around it."""
+class Estimates(NamedTuple):
+    """What is predicted, without the outputs that a bundle derives from it."""
 
     seconds: Tensor | None
     """`[B, N]` watch time; `None` where it is no objective."""
     probability: Tensor
-    """`[B, N, T]` of the objectives besides watch time, as they come in `ObjectivesRanker.likely`."""
+    """`[B, N, T]` of the objectives besides watch time, as they come in `MultiObjectiveRanker.likely`."""
 
 
-class ObjectivesRanker(nn.Module):
+class MultiObjectiveRanker(Ranker):
     """Encoder, experts, watch-time head, and a probability for every other objective.
 
     Args:
@@ -64,11 +62,7 @@ class ObjectivesRanker(nn.Module):
         config: ObjectivesConfig,
         objectives: Sequence[str] = (WATCH_TIME, INTEREST, *NAMES),
     ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = head
-        self.scale = scale
-        self.objectives = tuple(objectives)
+        super().__init__(encoder, head, scale, tuple(objectives))
         self.likely = tuple(name for name in self.objectives if name != WATCH_TIME)
         """The objectives with a probability."""
         sides: list[Side] = [_SIDES.get(name, "positive") for name in self.objectives]
@@ -81,8 +75,10 @@ class ObjectivesRanker(nn.Module):
         """Names of what `forward` returns, in its order."""
 
     def start_at(self, rate_T: Tensor) -> None:
-        """Let every probability begin at its share of the training rows: a rare objective would else spend
-        its first epoch on learning that it is rare, with the longest gradients of all."""
+        """Start every probability at its share of the training rows.
+
+        A rare objective would otherwise spend its first epoch on learning that it is rare, with the longest
+        gradients of all."""
         self.logit.bias.data[: len(self.likely)] = torch.logit(rate_T.clamp(1e-6, 1 - 1e-6))
 
     def losses(
@@ -92,7 +88,7 @@ class ObjectivesRanker(nn.Module):
         watch_time_BN: Tensor,
         target_BNT: Tensor,
     ) -> Losses:
-        """Losses of rows with a known outcome, in the order of `objectives`.
+        """Return the losses of rows with a known outcome, in the order of `objectives`.
 
         Args:
             x: inputs with known durations.
@@ -117,14 +113,14 @@ class ObjectivesRanker(nn.Module):
                 each.append(F.binary_cross_entropy_with_logits(logit_BNT[..., at], target_BNT[..., at]))
         return Losses(each, state_BND)
 
-    def answers(self, x: RankerInputs) -> Answers:
-        """Calibrated predictions, of any head."""
+    def predict(self, x: RankerInputs) -> Estimates:
+        """Return calibrated predictions, whatever the head."""
         state_BND, duration_BN = self.encoder(x)
         mixture = self.experts(state_BND)
         seconds = None
         if WATCH_TIME in self.objectives:
             seconds = self.head.seconds(mixture.state(self.objectives.index(WATCH_TIME)), duration_BN)
-        return Answers(seconds, torch.sigmoid(self.platt(self._logits(mixture))))
+        return Estimates(seconds, torch.sigmoid(self.platt(self._logits(mixture))))
 
     def _logits(self, mixture: Mixture) -> Tensor:
         """`[B, N, T]`, columns as `likely`."""
@@ -139,34 +135,13 @@ class ObjectivesRanker(nn.Module):
         logit_BNT = mixture.readout(all_TE)
         return torch.cat([logit_BNT[..., :at], logit_BNT[..., at + 1 :]], dim=-1) + self.logit.bias
 
-    def forward(
-        self,
-        sequence_ids: Tensor,
-        sequence_feedback: Tensor,
-        sequence_age_s: Tensor,
-        candidate_ids: Tensor,
-        candidate_duration_s: Tensor,
-        context_ids: Tensor,
-        profile: Tensor,
-        profile_ids: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """The served path: tensors named by `outputs`; arguments as in `RankerInputs`."""
-        state_BND, duration_BN = self.encoder(
-            RankerInputs(
-                sequence_ids,
-                sequence_feedback,
-                sequence_age_s,
-                candidate_ids,
-                candidate_duration_s,
-                context_ids,
-                profile,
-                profile_ids,
-            )
-        )
+    def serve(self, x: RankerInputs) -> tuple[Tensor, ...]:
+        """Run the served path."""
+        state_BND, duration_BN = self.encoder(x)
         mixture = self.experts(state_BND)
         watch_time = mixture.state(self.objectives.index(WATCH_TIME))
         found = cast(DistributionHead, self.head).predict(watch_time, duration_BN)
         probability_BNT = torch.sigmoid(self.platt(self._logits(mixture)))
-        of = dict(zip(self.likely, probability_BNT.unbind(-1), strict=True))
-        served = ranker_outputs(found, duration_BN, self.scale, of[INTEREST])
-        return (*served, *(of[name] for name in self.outputs[len(served) :]))
+        by_name = dict(zip(self.likely, probability_BNT.unbind(-1), strict=True))
+        served = self.served(found, duration_BN, by_name[INTEREST])
+        return (*served, *(by_name[name] for name in self.outputs[len(served) :]))

@@ -1,7 +1,7 @@
-"""The recommender that label makers are judged by: any labels in, the same DIN fitted on them out.
+"""The recommender that label makers are evaluated with: the same DIN, fitted on any labels.
 
-Which labels are better is asked by what a recommender makes of them, so everything but the labels is the
-same: rows, features, sizes, optimiser, early stopping.
+Labels are as good as the recommender that is fitted on them, so everything but the labels is the same: rows,
+features, sizes, optimiser, early stopping.
 """
 
 from training.recommender._adversary import Adversary, reverse_gradient

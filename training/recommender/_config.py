@@ -1,4 +1,4 @@
-"""Every knob of the recommender that label makers are judged by."""
+"""Hyperparameters of the recommender that label makers are evaluated with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.labelcraft import InnerLoss
 
 
 class RecommenderConfig(Config):
-    """Knobs of `fit_recommender`; sizes and the loss are LabelCraft's harness, the optimiser is ours."""
+    """Hyperparameters of `fit_recommender`; sizes and loss of LabelCraft's harness, the optimiser is ours."""
 
     din: DinConfig = DinConfig()
     """Sizes."""
@@ -38,7 +38,7 @@ class RecommenderConfig(Config):
     time: a recommender of likes is stopped before it has learned them."""
 
     k: PositiveInt = 10
-    """Places of the slate that early stopping looks at."""
+    """Size of the slate that early stopping looks at."""
 
     batch_size: PositiveInt = 1024
     """Rows of a step."""

@@ -8,9 +8,8 @@ labels stay floats, and how long to fit is decided by rows that are neither lear
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -25,20 +24,20 @@ from models.vocabulary import PADDING
 from training.config import Config
 from training.data import Interactions
 from training.encoders import SASRec, SASRecConfig, SequenceInputs
+from training.train.trainer import Evaluation, StepResult, batches_by_length
+from training.train.trainer import train as train_model
 
 _COUNTED: Final = [
     FEEDBACK_COLUMNS.index(name) for name in ("like", "follow", "comment", "forward", "profile_enter")
 ]
 
 
-_SORTED_TOGETHER: Final = 24
-"""Batches whose users are sorted by the length of their sequence."""
-_AT_ONCE: Final = 512
+_PREDICTED_USERS: Final = 512
 """Users of one prediction."""
 
 
 class SequencesConfig(Config):
-    """Knobs of `fit_sequences`; those of SASRec4SV's report unless said otherwise."""
+    """Hyperparameters of `fit_sequences`; those of SASRec4SV's report unless said otherwise."""
 
     sasrec: SASRecConfig = SASRecConfig()
     epochs: PositiveInt = 75
@@ -63,13 +62,13 @@ class Sequences(NamedTuple):
 
 
 def sequences(log: Interactions, rows: I64, length: int) -> Sequences:
-    """The newest `length` of each user's picked rows `[R]`, ascending."""
+    """Return the newest `length` of each user's picked rows `[R]`, ascending."""
     user, start, count = np.unique(log.user[rows], return_index=True, return_counts=True)
     end, kept = start + count, np.minimum(count, length)
     longest = int(kept.max(initial=0))
-    place = end[:, None] - longest + np.arange(longest)
-    real = place >= (end - kept)[:, None]
-    picked = np.where(real, rows[np.where(real, place, 0)], 0) if len(rows) else place
+    index = end[:, None] - longest + np.arange(longest)
+    real = index >= (end - kept)[:, None]
+    picked = np.where(real, rows[np.where(real, index, 0)], 0) if len(rows) else index
     video, author = (
         np.where(real, log.ids[picked, SEQUENCE_ID_COLUMNS.index(name)], PADDING)
         for name in ("video_id", "author_id")
@@ -96,7 +95,7 @@ class FittedSequences:
     """Whose weights these are, counted from 0; without early-stop rows the last one."""
 
     def predict(self, rows: I64) -> F32:
-        """`[R]` probabilities or ratios of rows, ascending, each from its user's rows up to it."""
+        """Return `[R]` probabilities or ratios of rows, ascending, each from its user's rows up to it."""
         out = np.zeros(len(self.log), np.float32)
         wanted = np.zeros(len(self.log), bool)
         wanted[rows] = True
@@ -109,15 +108,15 @@ class FittedSequences:
                 batch = sequences(self.log, left, length)
                 longest_U = batch.real.sum(1).numpy()
                 by_length = np.argsort(longest_U, kind="stable")
-                for start in range(0, len(by_length), _AT_ONCE):
-                    users = by_length[start : start + _AT_ONCE]
+                for start in range(0, len(by_length), _PREDICTED_USERS):
+                    users = by_length[start : start + _PREDICTED_USERS]
                     picked, longest = torch.from_numpy(users), int(longest_U[users].max())
                     user, *columns = (column[picked] for column in batch.inputs)
-                    found_UL = self.model(SequenceInputs(user, *(c[:, -longest:] for c in columns)))
+                    out_UL = self.model(SequenceInputs(user, *(c[:, -longest:] for c in columns)))
                     if self.model.config.head == "binary":
-                        found_UL = torch.sigmoid(found_UL)
+                        out_UL = torch.sigmoid(out_UL)
                     real_UL = batch.real[picked, -longest:].numpy()
-                    out[batch.rows[users, -longest:][real_UL]] = found_UL.numpy()[real_UL]
+                    out[batch.rows[users, -longest:][real_UL]] = out_UL.numpy()[real_UL]
                 left = np.setdiff1d(left, batch.rows[batch.real.numpy()])
         return out[rows]
 
@@ -139,11 +138,11 @@ def fit_sequences(
         train: rows it learns from, ascending.
         label_N: `[N]` a label of every row of the log, of which those of `train` and `stop` are read: in
             [0, 1] for the binary head (cross entropy), ≥ 0 for the ratio head (Huber).
-        config: knobs.
+        config: hyperparameters.
         stop: later rows, ascending; the weights of the epoch with the lowest loss on them are kept. Without
-            them all epochs are made.
+            them those of the last epoch.
         seed: decides the weights, dropout and the order of the users.
-        on_progress: told the share of the epochs that is done.
+        on_progress: called with the share of the work that is done.
 
     Raises:
         BadInput: no training rows.
@@ -165,52 +164,34 @@ def fit_sequences(
     data = sequences(log, train, config.sasrec.length)
     label_UL = torch.from_numpy(label_N.astype(np.float32)[data.rows])
     length_U = data.real.sum(1).numpy()
-    fitted = FittedSequences(model, log, [], [], 0)
-    best_state = copy.deepcopy(model.state_dict())
-    for epoch in range(config.epochs):
-        model.train()
-        total = 0.0
-        for users in _batches(length_U, config.batch_users, random):
-            picked, longest = torch.from_numpy(users), int(length_U[users].max())
-            user, *columns = (column[picked] for column in data.inputs)
-            out_UL = model(SequenceInputs(user, *(column[:, -longest:] for column in columns)))
-            real_UL = data.real[picked, -longest:]
-            loss = sequence_loss(out_UL, label_UL[picked, -longest:], real_UL, config.sasrec.head)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            total += float(loss.detach()) * float(real_UL.sum())
-        fitted.losses.append(total / float(data.real.sum()))
-        on_progress((epoch + 1) / config.epochs)
-        if stop is None:
-            continue
-        fitted.stop_losses.append(_stop_loss(fitted, stop, label_N))
-        best = int(np.argmin(fitted.stop_losses))
-        if best == epoch:
-            best_state = copy.deepcopy(model.state_dict())
-        elif epoch - best >= config.patience:
-            break
-    if stop is not None:
-        model.load_state_dict(best_state)
-    model.eval()
-    on_progress(1.0)
-    kept = int(np.argmin(fitted.stop_losses)) if fitted.stop_losses else len(fitted.losses) - 1
-    return replace(fitted, best_epoch=kept)
 
+    def step(users: I64) -> StepResult:
+        picked, longest = torch.from_numpy(users), int(length_U[users].max())
+        user, *columns = (column[picked] for column in data.inputs)
+        out_UL = model(SequenceInputs(user, *(column[:, -longest:] for column in columns)))
+        real_UL = data.real[picked, -longest:]
+        loss = sequence_loss(out_UL, label_UL[picked, -longest:], real_UL, config.sasrec.head)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        return StepResult((float(loss.detach()),), weight=float(real_UL.sum()))
 
-def _batches(length_U: I64, size: int, random: np.random.Generator) -> list[I64]:
-    """Users in batches of like length, in random order: a batch is as long as its longest sequence, and most
-    users have a short one. Users are shuffled and sorted some batches at a time, so no two epochs have the
-    same batches."""
-    count = len(length_U)
-    sorted_U = np.concatenate(
-        [
-            part[np.argsort(length_U[part], kind="stable")]
-            for part in np.array_split(random.permutation(count), max(1, count // (size * _SORTED_TOGETHER)))
-        ]
+    def evaluate(model: SASRec, rows: I64) -> Evaluation:
+        return Evaluation(_stop_loss(FittedSequences(model, log, [], [], 0), rows, label_N))
+
+    trained = train_model(
+        model,
+        lambda: batches_by_length(length_U, config.batch_users, random, even=False),
+        step,
+        None if stop is None else lambda model: evaluate(model, stop),
+        epochs=config.epochs,
+        rates=f"learning_rate = {config.learning_rate:g}",
+        patience=config.patience,
+        on_step=on_progress,
     )
-    batches = [sorted_U[start : start + size] for start in range(0, count, size)]
-    return [batches[i] for i in random.permutation(len(batches))]
+    losses = [epoch.losses[0] for epoch in trained.epochs]
+    stop_losses = [epoch.error for epoch in trained.epochs if epoch.error is not None]
+    return FittedSequences(model, log, losses, stop_losses, trained.best_epoch)
 
 
 def _stop_loss(fitted: FittedSequences, rows: I64, label_N: F32) -> float:
@@ -221,7 +202,7 @@ def _stop_loss(fitted: FittedSequences, rows: I64, label_N: F32) -> float:
 
 
 def sequence_loss(out_UL: Tensor, label_UL: Tensor, real_UL: Tensor, head: str) -> Tensor:
-    """Mean over the real positions, a scalar; padding has no part in it."""
+    """Return the mean over the real positions, a scalar."""
     out_R, label_R = out_UL[real_UL], label_UL[real_UL]
     if head == "ratio":
         return nn.functional.huber_loss(out_R, label_R)

@@ -1,334 +1,242 @@
-"""One recipe, from a data set to a run folder: label maker, ranker, and the figures they are judged by.
+"""One recipe, fitted twice on one log.
 
-The recipe is fitted twice. First on the days before the test days, where early stopping decides how long,
-and judged once on the test days: those are the figures of the manifest. Then, with the lengths found, on all
-days: those are the weights that are released.
+The evaluation fit ends before the test days: early stopping decides its length, and it is evaluated once on
+the test days. The release fit repeats that length on all days: a bundle is exported from its weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from pydantic import PositiveFloat, PositiveInt
 
-from models.arrays import I64
+from models.arrays import F32, I64
 from models.errors import BadInput
-from models.features import SEQUENCE_ID_COLUMNS
 from models.manifest import Evaluation
 from models.vocabulary import Vocabulary
-from training.config import Config
 from training.data import Boundaries, Dataset, Interactions, Split, split_by_time
-from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
-from training.evaluation.evaluate import Answers, answers_of, judge, judge_by_tab, median_baseline
-from training.export.bundle import Labeler
-from training.labelcraft import LabelCraft, LabelCraftConfig, fit_labelcraft
-from training.labels import (
-    D2Q,
-    EF,
-    PC,
-    PCR,
-    VIEWS,
-    WPR,
-    WT,
-    WTG,
-    AnyLabelMaker,
-    D2Co,
-    ProgressView,
-    ProgressViewByCrowd,
-    ProgressViewByDuration,
-    SASRecBinary,
-    SASRecRatio,
-    Scale,
-    WTGRelevant,
+from training.evaluation.evaluate import compute_metrics, compute_metrics_by_tab, median_baseline
+from training.evaluation.predict import predict_torch
+from training.labelcraft import LabelCraft, fit_labelcraft
+from training.labels import LabelMaker, LabelMakers, fit_heuristics
+from training.rankers import MultiObjectiveRanker, Ranker, TwoObjectiveRanker
+from training.train.fusion import choose_weights
+from training.train.rankers import (
+    ObjectivesEpoch,
+    RankerEpoch,
+    best_epoch_count,
+    calibrate,
+    fit_objectives,
+    fit_ranker,
 )
-from training.lda import LDA, LDAConfig
-from training.rankers import ObjectivesConfig, ObjectivesRanker, Ranker, choose_fusion
-from training.train.multi_objective import ObjectivesEpoch, calibrate, fit_objectives, objective_epochs_kept
-from training.train.trainer import Epoch, LoopConfig, epochs_kept, fit_ranker, predict
+from training.train.run_config import RunConfig, new_networks
 
 Progress = Callable[[str, float], None]
 """Called with the name of a stage and the share of it that is done."""
 
-
-class RunConfig(Config):
-    """A whole run. `training/train/recipes.py` holds functions that return one of these."""
-
-    test_days: PositiveInt = 2
-    """The last days of the log, looked at once."""
-    stop_days: PositiveInt = 1
-    """The days before them: when to stop, and the fusion weights."""
-    meta_days: PositiveInt = 2
-    """The days before those: LabelCraft's hold-out, apart from early stopping."""
-    min_count: PositiveInt = 2
-    """Ids on fewer exposures share the unknown row."""
-    labelcraft: LabelCraftConfig = LabelCraftConfig()
-    encoder: FeedbackEncoderConfig = FeedbackEncoderConfig()
-    lda: LDAConfig = LDAConfig()
-    loop: LoopConfig = LoopConfig()
-    objectives: ObjectivesConfig | None = None
-    """With it the ranker predicts all objectives, balanced by GradCraft; without, watch time and interest."""
-    fusion_grid: tuple[PositiveFloat, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
-    """Weights of `interest` beside a `watch_time` of 1 that are tried on the early-stop days; with
-    `objectives` see `choose_fusion` instead."""
-    seed: int = 0
+Epochs = Sequence[RankerEpoch] | Sequence[ObjectivesEpoch]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What one fit leaves: everything a bundle is exported from."""
+    """The result of one fit: everything a bundle is exported from."""
 
     vocabulary: Vocabulary
-    labeler: Labeler
-    ranker: Ranker | ObjectivesRanker
+    label_makers: LabelMakers
+    ranker: Ranker
     weights: dict[str, float]
     label_epochs: int
     ranker_epochs: int
     curves: dict[str, list[dict[str, Any]]]
-    left_out: dict[str, str]
+    refused: dict[str, str]
     """Label makers that this log does not allow, and why."""
 
     @property
     def labelcraft(self) -> LabelCraft:
-        """The label maker that was learned, the first of `labeler`."""
-        return cast(LabelCraft, self.labeler.makers[0])
+        """The learned label maker, the first of `label_makers`."""
+        return cast(LabelCraft, next(iter(self.label_makers)))
 
 
-def boundaries(dataset: Dataset, config: RunConfig, *, judged: bool) -> Boundaries:
-    """The windows of the judged fit (before the test days), or of the final fit (all days).
+class _Windows(NamedTuple):
+    """A log cut at the boundaries of a fit."""
 
-    The final fit has no early-stop days: it repeats what the judged one found.
+    dataset: Dataset
+    vocabulary: Vocabulary
+    log: Interactions
+    split: Split
+
+    @property
+    def known(self) -> I64:
+        """Rows of train and meta: what ranker and tables are fitted on."""
+        return np.union1d(self.split.train, self.split.meta)
+
+
+def fit_for_evaluation(dataset: Dataset, config: RunConfig, progress: Progress) -> tuple[Fitted, Evaluation]:
+    """Fit label makers and ranker before the test days, and evaluate them on the test days.
 
     Raises:
-        BadInput: the log has too few days.
+        BadInput: the log has too few days, or does not allow LabelCraft.
     """
-    return dataset.last_days(
-        test_days=config.test_days if judged else 0,
-        stop_days=config.stop_days if judged else 0,
-        meta_days=config.meta_days,
+    boundaries = evaluation_boundaries(dataset, config)
+    windows = _cut(dataset, config, boundaries)
+    log, split = windows.log, windows.split
+    labels = fit_labelcraft(
+        log,
+        split.train,
+        split.meta,
+        split.early_stop,
+        config.labelcraft,
+        seed=config.seed,
+        on_progress=lambda share: progress("labels", share),
+    )
+    label_makers, ranker, refused = _fit_tables(windows, config, labels.label_maker, progress)
+    epochs = _fit_ranker(windows, config, ranker, labels.label_maker, progress)
+    fitted = Fitted(
+        windows.vocabulary,
+        label_makers,
+        ranker,
+        choose_weights(ranker, log, split.early_stop, config),
+        labels.best_epoch + 1,
+        best_epoch_count(epochs),
+        {"labels": labels.curves, "ranker": [epoch._asdict() for epoch in epochs]},
+        refused,
+    )
+    return fitted, _evaluate(windows, config, fitted, boundaries.test_ms)
+
+
+def refit(dataset: Dataset, config: RunConfig, progress: Progress, *, from_: Fitted) -> Fitted:
+    """Fit tables and ranker again on all days, with what an evaluation fit chose.
+
+    The learned labels, the number of epochs, the calibration and the fusion weights are taken over. Learned
+    again without early-stop days, labels end elsewhere: an epoch of the outer level moves them a long way,
+    and no rows are left to choose a good end by.
+    """
+    days = dataset.last_days(test_days=0, stop_days=0, meta_days=config.meta_days)
+    windows = _cut(dataset, config, days)
+    label_makers, ranker, refused = _fit_tables(windows, config, from_.labelcraft, progress)
+    epochs = _fit_ranker(windows, config, ranker, from_.labelcraft, progress, from_)
+    return Fitted(
+        windows.vocabulary,
+        label_makers,
+        ranker,
+        from_.weights,
+        from_.label_epochs,
+        len(epochs),
+        {"labels": from_.curves["labels"], "ranker": [epoch._asdict() for epoch in epochs]},
+        refused,
     )
 
 
-def fit_once(
-    dataset: Dataset, config: RunConfig, at: Boundaries, progress: Progress, like: Fitted | None = None
-) -> Fitted:
-    """Fit label makers and ranker on what lies before the test window.
+def evaluation_boundaries(dataset: Dataset, config: RunConfig) -> Boundaries:
+    """Return the windows of the evaluation fit."""
+    return dataset.last_days(
+        test_days=config.test_days, stop_days=config.stop_days, meta_days=config.meta_days
+    )
 
-    Args:
-        dataset: the data set.
-        config: the recipe.
-        at: the windows. Without early-stop rows `like` must be given.
-        progress: told how far each stage is.
-        like: an earlier fit whose learned labels, number of epochs and fusion weights are taken over.
-    """
-    vocabulary = dataset.vocabulary(at.early_stop_ms, config.min_count)
+
+def rows_in_main_tab(dataset: Dataset, log: Interactions, rows: I64, vocabulary: Vocabulary) -> I64:
+    """Return the rows of the main tab, in which results are reported; all where the data set has none."""
+    main = dataset.info.main_tab
+    return rows if main is None else rows[log.tab[rows] == vocabulary.index("tab", main)]
+
+
+def _cut(dataset: Dataset, config: RunConfig, boundaries: Boundaries) -> _Windows:
+    vocabulary = dataset.vocabulary(boundaries.early_stop_ms, config.min_count)
     log = dataset.interactions(vocabulary)
-    split = split_by_time(log.timestamp_ms, at)
-    train, meta, stop = split.train, split.meta, split.early_stop
-    seen = np.union1d(train, meta)
-    if not len(train):
+    windows = _Windows(dataset, vocabulary, log, split_by_time(log.timestamp_ms, boundaries))
+    if not len(windows.split.train):
         raise BadInput("no exposures are left to train on before the meta hold-out; use a longer log.")
+    return windows
 
-    labeler, ranker = networks(config, vocabulary, dataset.profile_numbers, dataset.profile_categories)
-    if like is None:
-        crafted = fit_labelcraft(
-            log,
-            train,
-            meta,
-            stop,
-            config.labelcraft,
-            seed=config.seed,
-            on_progress=lambda share: progress("labels", share),
-        )
-        learned, label_epochs, curve = crafted.labeler, crafted.best_epoch + 1, crafted.curves
-    else:
-        # The labels that were judged. Learned again without early-stop days they end elsewhere: an epoch of
-        # the outer level moves them a long way, and nothing is left to tell a good end from a bad one.
-        learned, label_epochs, curve = like.labelcraft, like.label_epochs, like.curves["labels"]
-    known = log.take(seen)
-    fixed, left_out = fit_rules(known)
-    labeler = Labeler([learned, *fixed])
-    with torch.no_grad():
-        label = learned(torch.from_numpy(known.feedback)).numpy()
+
+def _fit_tables(
+    windows: _Windows, config: RunConfig, learned: LabelCraft, progress: Progress
+) -> tuple[LabelMakers, Ranker, dict[str, str]]:
+    """The label makers with their tables, a new ranker with those of its head, and what the log refused."""
+    dataset, known = windows.dataset, windows.log.take(windows.known)
+    _, ranker = new_networks(config, windows.vocabulary, dataset.profile_numbers, dataset.profile_categories)
+    heuristics, refused = fit_heuristics(known)
+    makers: list[LabelMaker] = [learned, *heuristics]
     progress("anchors", 0.0)
     ranker.head.fit_tables(known, seed=config.seed)
     ranker.scale.fit(known.watch_time_s)
     progress("anchors", 1.0)
-    epochs: Sequence[Epoch | ObjectivesEpoch]
-    if isinstance(ranker, ObjectivesRanker):
-        epochs, kept = _fit_objectives(
-            dataset, log, vocabulary, split, learned, ranker, config, progress, like
-        )
-    else:
-        epochs = one_objective = fit_ranker(
-            ranker,
+    return LabelMakers(makers), ranker, refused
+
+
+def _fit_ranker(
+    windows: _Windows,
+    config: RunConfig,
+    ranker: Ranker,
+    learned: LabelCraft,
+    progress: Progress,
+    from_: Fitted | None = None,
+) -> Epochs:
+    """Fit the ranker and its calibration with early stopping, or as `from_` was fitted."""
+    dataset, vocabulary, log, split = windows
+    label, censored = _labels(learned, log, windows.known), dataset.censored(vocabulary)
+    stop_after = None if from_ is None else from_.ranker_epochs
+
+    def on_step(share: float) -> None:
+        progress("ranker", share)
+
+    if not isinstance(ranker, MultiObjectiveRanker):
+        main = rows_in_main_tab(dataset, log, split.early_stop, vocabulary)
+        return fit_ranker(
+            cast(TwoObjectiveRanker, ranker),
             log,
-            seen,
+            windows.known,
             label,
             config.loop,
             seed=config.seed,
-            stop_after=like.ranker_epochs if like else None,
-            censored=dataset.censored(vocabulary),
-            stop_rows=None if like else in_main_tab(dataset, log, stop, vocabulary),
-            on_step=lambda share: progress("ranker", share),
+            stop_rows=main if from_ is None else None,
+            stop_after=stop_after,
+            censored=censored,
+            on_step=on_step,
         )
-        kept = len(epochs) if like else epochs_kept(one_objective)
-    return Fitted(
-        vocabulary,
-        labeler,
-        ranker,
-        like.weights if like else choose_weights(ranker, log, stop, config),
-        label_epochs,
-        kept,
-        {"labels": curve, "ranker": [e._asdict() for e in epochs]},
-        left_out,
-    )
-
-
-def _fit_objectives(
-    dataset: Dataset,
-    log: Interactions,
-    vocabulary: Vocabulary,
-    split: Split,
-    learned: LabelCraft,
-    ranker: ObjectivesRanker,
-    config: RunConfig,
-    progress: Progress,
-    like: Fitted | None,
-) -> tuple[list[ObjectivesEpoch], int]:
-    """Fit a ranker of many objectives and its calibration; its epochs, and how many were kept.
-
-    The fit on all days has no rows left to calibrate on, and takes the judged fit's lines."""
     from training.balance import GradCraft  # TorchJD takes a second to import: only such fits wait for it
 
     assert config.objectives is not None
-    seen, stop = np.union1d(split.train, split.meta), split.early_stop
-    with torch.no_grad():
-        label, stop_label = (learned(torch.from_numpy(log.feedback[r])).numpy() for r in (seen, stop))
     epochs = fit_objectives(
         ranker,
         log,
-        seen,
+        windows.known,
         config.loop,
         GradCraft(config.objectives.tau, config.objectives.epsilon),
         seed=config.seed,
         label=label,
-        stop_rows=None if like else stop,
-        stop_after=like.ranker_epochs if like else None,
-        censored=dataset.censored(vocabulary),
-        on_step=lambda share: progress("ranker", share),
+        stop_rows=split.early_stop if from_ is None else None,
+        stop_after=stop_after,
+        censored=censored,
+        on_step=on_step,
     )
-    if like is not None:
-        ranker.platt.load_state_dict(cast(ObjectivesRanker, like.ranker).platt.state_dict())
-        return epochs, len(epochs)
-    calibrate(ranker, log, stop, config.loop.sequence_length, stop_label)
-    return epochs, objective_epochs_kept(epochs)
-
-
-def rules() -> list[AnyLabelMaker]:
-    """The hand-made label makers that every bundle serves next to LabelCraft."""
-    return [
-        WT(),
-        EF(),
-        PC(),
-        PCR(),
-        D2Q(),
-        WTG(),
-        D2Co(),
-        SASRecBinary(),
-        SASRecRatio(),
-        WTGRelevant(),
-        WPR(),
-        WPR(debias=True),
-        *(ProgressView(view) for view in VIEWS),
-        *(ProgressViewByDuration(view) for view in VIEWS),
-        *(ProgressViewByCrowd(view, "u") for view in VIEWS),
-        *(ProgressViewByCrowd(view, "v") for view in VIEWS),
-    ]
-
-
-def fit_rules(known: Interactions) -> tuple[list[AnyLabelMaker], dict[str, str]]:
-    """Every rule that a log allows, fitted on it; and of the others, by name, what they cannot do."""
-    fitted: list[AnyLabelMaker] = []
-    left_out: dict[str, str] = {}
-    for rule in rules():
-        try:
-            fitted.append(rule.fit(known))
-        except BadInput as e:
-            left_out[rule.name] = str(e)
-    return fitted, left_out
-
-
-def fresh_encoder(
-    config: FeedbackEncoderConfig,
-    vocabulary: Vocabulary,
-    numbers: tuple[str, ...],
-    categories: tuple[str, ...],
-) -> FeedbackEncoder:
-    """An unfitted encoder of the sizes that a vocabulary and its profile features call for."""
-    video, author, tag, tab = (vocabulary.size(f) for f in SEQUENCE_ID_COLUMNS)
-    sizes = tuple(vocabulary.size(f"profile.{name}") for name in categories)
-    return FeedbackEncoder((video, author, tag, tab), len(numbers), sizes, config)
-
-
-def networks(
-    config: RunConfig,
-    vocabulary: Vocabulary,
-    numbers: tuple[str, ...],
-    categories: tuple[str, ...],
-    left_out: Collection[str] = (),
-) -> tuple[Labeler, Ranker | ObjectivesRanker]:
-    """Fresh, unfitted networks of the shapes that a config and a vocabulary call for."""
-    torch.manual_seed(config.seed)
-    encoder = fresh_encoder(config.encoder, vocabulary, numbers, categories)
-    ranker: Ranker | ObjectivesRanker
-    if config.objectives is None:
-        ranker = Ranker(encoder, LDA(config.encoder.width, config.lda), Scale())
+    if from_ is None:
+        stop_label = _labels(learned, log, split.early_stop)
+        calibrate(ranker, log, split.early_stop, config.loop.sequence_length, stop_label)
     else:
-        head = LDA(config.objectives.expert, config.lda)
-        ranker = ObjectivesRanker(encoder, head, Scale(), config.objectives)
-    fixed = [rule for rule in rules() if rule.name not in left_out]
-    return Labeler([LabelCraft(config.labelcraft), *fixed]), ranker
+        ranker.platt.load_state_dict(cast(MultiObjectiveRanker, from_.ranker).platt.state_dict())
+    return epochs
 
 
-def choose_weights(
-    ranker: Ranker | ObjectivesRanker, log: Interactions, rows: I64, config: RunConfig
-) -> dict[str, float]:
-    """The weights with the highest NWTG@10 + NEG@10 on these rows; of many objectives see `choose_fusion`."""
-    out = predict(ranker, log, rows, config.loop.sequence_length, together=True)
-    if config.objectives is not None:
-        return choose_fusion(log, rows, out.objectives)
-    best, best_weights = -np.inf, {"watch_time": 1.0, "interest": 1.0}
-    for interest in config.fusion_grid:
-        weights = {"watch_time": 1.0, "interest": interest}
-        figures = judge(log, rows, Answers(out, out), weights)  # of the order alone
-        value = sum(figures[name] or 0.0 for name in ("nwtg@10", "neg@10"))
-        if value > best:
-            best, best_weights = value, weights
-    return best_weights
+def _labels(learned: LabelCraft, log: Interactions, rows: I64) -> F32:
+    with torch.no_grad():
+        out: F32 = learned(torch.from_numpy(log.feedback[rows])).numpy()
+    return out
 
 
-def in_main_tab(dataset: Dataset, log: Interactions, rows: I64, vocabulary: Vocabulary) -> I64:
-    """The rows of the feed where watch time is judged; all of them where the data set names none."""
-    main = dataset.info.main_tab
-    return rows if main is None else rows[log.ids[rows, 3] == vocabulary.index("tab", main)]
-
-
-def judge_once(dataset: Dataset, config: RunConfig, fitted: Fitted, at: Boundaries) -> Evaluation:
-    """The figures of a fit on the days after it, which nothing of it has seen."""
-    log = dataset.interactions(fitted.vocabulary)
-    to_ms = dataset.info.last_timestamp_ms + 1
-    rows = split_by_time(log.timestamp_ms, at).test
-    out = answers_of(fitted.ranker, log, rows, config.loop.sequence_length)
+def _evaluate(windows: _Windows, config: RunConfig, fitted: Fitted, from_ms: int) -> Evaluation:
+    """The metrics of a fit on the days after it."""
+    log, rows = windows.log, windows.split.test
+    predictions = predict_torch(fitted.ranker, log, rows, config.loop.sequence_length)
     tabs = fitted.vocabulary.fields["tab"]
     return Evaluation(
-        fitted_before_ms=at.test_ms,
-        from_ms=at.test_ms,
-        to_ms=to_ms,
-        metrics=judge(log, rows, out, fitted.weights),
-        by_tab=judge_by_tab(log, rows, out, fitted.weights, tabs),
-        baselines={"median": median_baseline(log, rows, log.rows_between(0, at.test_ms), tabs)},
+        fitted_before_ms=from_ms,
+        from_ms=from_ms,
+        to_ms=windows.dataset.info.last_timestamp_ms + 1,
+        metrics=compute_metrics(log, rows, predictions, fitted.weights),
+        by_tab=compute_metrics_by_tab(log, rows, predictions, fitted.weights, tabs),
+        baselines={"median": median_baseline(log, rows, log.rows_between(0, from_ms), tabs)},
     )

@@ -6,8 +6,8 @@ from training.encoders import FeedbackEncoderConfig
 from training.labelcraft import LabelCraftConfig
 from training.lda import AnchorsConfig, LDAConfig
 from training.rankers import ObjectivesConfig
-from training.train.fit import RunConfig
-from training.train.trainer import LoopConfig
+from training.train.rankers import TrainerConfig
+from training.train.run_config import RunConfig
 
 __all__ = ["any_log", "kuairand_objectives", "kuairand_pure", "smoke", "smoke_objectives"]
 
@@ -18,7 +18,7 @@ def kuairand_pure() -> RunConfig:
         labelcraft=labels_of_a_small_log(),
         encoder=FeedbackEncoderConfig(dropout=0.2, id_dropout=0.5),
         lda=watch_time_of_a_small_log(),
-        loop=LoopConfig(epochs=5, learning_rate=6e-4, weight_decay=1e-2, average=0.98),
+        loop=TrainerConfig(epochs=5, learning_rate=6e-4, weight_decay=1e-2, average=0.98),
     )
 
 
@@ -62,9 +62,9 @@ def labels_of_a_small_log() -> LabelCraftConfig:
 
     Where it leaves the paper's settings, and what was seen on the early-stop days of KuaiRand-Pure:
 
-    * the recommender learns by Adam's step (`inner_optimiser`) with weight decay, as the one that labels are
-      judged by does; plain SGD stays at NWTG@10 .53 where this reaches .58, and asks the platform about a
-      recommender that knows nothing;
+    * the recommender learns by Adam's step (`inner_optimiser`) with weight decay, as `fit_recommender` does;
+      plain SGD stays at NWTG@10 .53 where this reaches .58, and the outer gradient goes through a recommender
+      that has learned nothing;
     * labels stay for two epochs (`warmup_epochs`), for the same reason: asked at once, the objectives
       answer that labels should be the duration, which is what a recommender learns first;
     * the label maker reads the logarithm of seconds (`inputs`): `scale` leaves the first minute, where nine
@@ -102,7 +102,7 @@ def any_log() -> RunConfig:
 
 
 def smoke() -> RunConfig:
-    """The synthetic world in about a minute: everything is fitted, nothing is fitted well."""
+    """The synthetic log in about a minute: everything is fitted, nothing is fitted well."""
     return RunConfig(
         test_days=1,
         stop_days=1,
@@ -111,7 +111,7 @@ def smoke() -> RunConfig:
         labelcraft=LabelCraftConfig(epochs=1, batch_size=2048, history=20),
         encoder=FeedbackEncoderConfig(width=16, token=16, heads=2, hidden=32),
         lda=LDAConfig(anchors=AnchorsConfig(sequences=512, epochs=10)),
-        loop=LoopConfig(epochs=1, sequence_length=50),
+        loop=TrainerConfig(epochs=1, sequence_length=50),
     )
 
 

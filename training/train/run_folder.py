@@ -1,9 +1,9 @@
-"""A run folder: what `fit` leaves, and what `evaluate --run` and `export` read.
+"""A run folder: everything one `fit` writes, and what `evaluate --run` and `export` read.
 
-config.json      the recipe's config, seed included
-metrics.json     figures on the test days, learning curves, where they come from
-judged.pt        weights and tables fitted before the test days
-final.pt         the same recipe fitted on all days
+config.json        the recipe's config, seed included
+metrics.json       metrics on the test days, learning curves, provenance
+evaluation.pt      weights and tables of the evaluation fit, before the test days
+release.pt         those of the release fit, on all days
 *.vocabulary.json
 """
 
@@ -24,9 +24,11 @@ from models.vocabulary import Vocabulary
 from training.data import Dataset
 from training.provenance import command, commit, machine
 from training.staging import atomic_folder
-from training.train.fit import Fitted, Progress, RunConfig, boundaries, fit_once, judge_once, networks
+from training.train.fit import Fitted, Progress, fit_for_evaluation, refit
+from training.train.run_config import RunConfig, new_networks
 
-Which = Literal["judged", "final"]
+Which = Literal["evaluation", "release"]
+"""One of a run's two fits."""
 CONFIG: Final = "config.json"
 METRICS: Final = "metrics.json"
 
@@ -38,7 +40,7 @@ class Saved:
     config: RunConfig
     fitted: Fitted
     watermark_ms: int
-    """Newest row it has seen."""
+    """The newest timestamp it was fitted on."""
     profile_numbers: tuple[str, ...]
     profile_categories: tuple[str, ...]
     default_tab: str | None
@@ -47,27 +49,24 @@ class Saved:
 
 
 def fit(dataset: Dataset, recipe: str, config: RunConfig, out: Path, progress: Progress) -> Evaluation:
-    """Fit a recipe twice, judge the first fit, and leave a run folder.
+    """Fit a recipe for evaluation and for release, and write a run folder.
+
+    Returns:
+        The metrics of the evaluation fit on the test days.
 
     Raises:
         BadInput: `out` exists, or the log is too short for the recipe.
     """
-    at_commit = commit()  # now: a long fit may see the next one
+    at_commit = commit()  # now: it may change during a long fit
     with atomic_folder(out) as folder:
-        before = boundaries(dataset, config, judged=True)
-        judged = fit_once(dataset, config, before, lambda stage, share: progress(f"1/2 {stage}", share))
-        evaluation = judge_once(dataset, config, judged, before)
-        everything = boundaries(dataset, config, judged=False)
-        final = fit_once(
-            dataset, config, everything, lambda stage, share: progress(f"2/2 {stage}", share), like=judged
+        evaluated, evaluation = fit_for_evaluation(
+            dataset, config, lambda stage, share: progress(f"1/2 {stage}", share)
+        )
+        released = refit(
+            dataset, config, lambda stage, share: progress(f"2/2 {stage}", share), from_=evaluated
         )
         info = dataset.info
-        (folder / CONFIG).write_text(config.model_dump_json(indent=1) + "\n")
         times = dataset.log["timestamp_ms"]
-        watermark = {
-            "judged": int(times.filter(times < before.test_ms).to_numpy().max()),
-            "final": info.last_timestamp_ms,
-        }
         training = Training(
             recipe=recipe,
             seed=config.seed,
@@ -80,24 +79,29 @@ def fit(dataset: Dataset, recipe: str, config: RunConfig, out: Path, progress: P
             git_commit=at_commit,
             machine=machine(),
         )
+        fits: dict[Which, Fitted] = {"evaluation": evaluated, "release": released}
         note = {
             "command": command(),
             "training": training.model_dump(),
             "evaluation": evaluation.model_dump(),
-            "watermark_ms": watermark,
-            "weights": judged.weights,
-            "epochs": {"labels": judged.label_epochs, "ranker": judged.ranker_epochs},
-            "left_out": {"judged": judged.left_out, "final": final.left_out},
-            "curves": {"judged": judged.curves, "final": final.curves},
+            "watermark_ms": {
+                "evaluation": int(times.filter(times < evaluation.fitted_before_ms).to_numpy().max()),
+                "release": info.last_timestamp_ms,
+            },
+            "weights": evaluated.weights,
+            "epochs": {"labels": evaluated.label_epochs, "ranker": evaluated.ranker_epochs},
+            "refused": {which: fitted.refused for which, fitted in fits.items()},
+            "curves": {which: fitted.curves for which, fitted in fits.items()},
             "profile_numbers": dataset.profile_numbers,
             "profile_categories": dataset.profile_categories,
             "default_tab": info.main_tab,
         }
+        (folder / CONFIG).write_text(config.model_dump_json(indent=1) + "\n")
         (folder / METRICS).write_text(json.dumps(note, indent=1) + "\n")
-        for name, fitted in (("judged", judged), ("final", final)):
-            (folder / f"{name}.vocabulary.json").write_bytes(fitted.vocabulary.to_bytes())
-            state = {"labeler": fitted.labeler.state_dict(), "ranker": fitted.ranker.state_dict()}
-            torch.save(state, folder / f"{name}.pt")
+        for which, fitted in fits.items():
+            (folder / f"{which}.vocabulary.json").write_bytes(fitted.vocabulary.to_bytes())
+            state = {"label_makers": fitted.label_makers.state_dict(), "ranker": fitted.ranker.state_dict()}
+            torch.save(state, folder / f"{which}.pt")
     return evaluation
 
 
@@ -112,32 +116,26 @@ def read(folder: Path, which: Which) -> Saved:
         note: dict[str, Any] = json.loads((folder / METRICS).read_text())
         vocabulary = Vocabulary.read(folder / f"{which}.vocabulary.json")
         state = torch.load(folder / f"{which}.pt", weights_only=True)
-        left_out: dict[str, str] = note["left_out"][which]
-        labeler, ranker = networks(
-            config,
-            vocabulary,
-            tuple(note["profile_numbers"]),
-            tuple(note["profile_categories"]),
-            left_out,
-        )
-        restore(labeler, state["labeler"])
+        numbers, categories = tuple(note["profile_numbers"]), tuple(note["profile_categories"])
+        refused: dict[str, str] = note["refused"][which]
+        label_makers, ranker = new_networks(config, vocabulary, numbers, categories, refused)
+        restore(label_makers, state["label_makers"])
         restore(ranker, state["ranker"])
-        fitted = Fitted(
-            vocabulary,
-            labeler,
-            ranker,
-            note["weights"],
-            note["epochs"]["labels"],
-            note["epochs"]["ranker"],
-            note["curves"][which],
-            left_out,
-        )
         return Saved(
             config,
-            fitted,
+            Fitted(
+                vocabulary,
+                label_makers,
+                ranker,
+                note["weights"],
+                note["epochs"]["labels"],
+                note["epochs"]["ranker"],
+                note["curves"][which],
+                refused,
+            ),
             note["watermark_ms"][which],
-            tuple(note["profile_numbers"]),
-            tuple(note["profile_categories"]),
+            numbers,
+            categories,
             note["default_tab"],
             Training.model_validate(note["training"]),
             Evaluation.model_validate(note["evaluation"]),
@@ -148,7 +146,7 @@ def read(folder: Path, which: Which) -> Saved:
 
 
 def restore(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Load a state, tables included: a table is as large as the data made it, so its buffer is resized."""
+    """Load a state whose tables may have other sizes: a table is as large as the data made it."""
     buffers = dict(module.named_buffers())
     for name, tensor in state.items():
         if name in buffers and buffers[name].shape != tensor.shape:

@@ -1,305 +1,199 @@
-"""The one loop that fits a ranker."""
+"""The one training loop: steps, evaluation after every epoch, early stopping, and the check for divergence.
+
+Rankers, recommenders and label makers bring a step function; everything around it is here.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Annotated, NamedTuple, Protocol, TypeVar, cast
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import numpy as np
-import torch
-from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from models.arrays import F32, F64, I64
-from models.metrics import mae_s, xauc
-from training.config import Config
+from models.arrays import F32, I64
+from models.errors import BadInput
+from models.metrics import nwtg_at_k
 from training.data import Interactions
-from training.encoders import batches_for, inputs_for
-from training.rankers import Ranker
-
-_SORTED_TOGETHER = 24
-"""Batches whose rows are sorted by the length of their history."""
-
-
-class LoopConfig(Config):
-    """Knobs of the fit. No source gives them: chosen on the early-stop split."""
-
-    epochs: PositiveInt = 6
-    """At most so many passes over the training rows."""
-    patience: PositiveInt = 2
-    """Epochs without a lower early-stop MAE before stopping."""
-    batch_size: PositiveInt = 512
-    learning_rate: PositiveFloat = 1e-3
-    """AdamW's, falling to a tenth of it along a cosine over `epochs`."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-3
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """What is judged and kept is a running mean of the parameters, which each step moves by 1 - average of
-    the way, by more while there are few; 0 keeps the last step's. Steps are noisy on small logs."""
-    interest: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the interest loss beside the watch-time loss."""
-    sequence_length: PositiveInt = 100
-    """Most steps of history, the newest."""
-
-
-class Epoch(NamedTuple):
-    """What one pass left behind."""
-
-    epoch: int
-    watch_loss: float
-    interest_loss: float
-    stop_mae_s: float | None
-    stop_xauc: float | None
-
-
-def epochs_kept(epochs: Sequence[Epoch]) -> int:
-    """How many epochs early stopping kept: up to the one with the lowest error, the first of equals."""
-    return 1 + min(range(len(epochs)), key=lambda i: epochs[i].stop_mae_s or 0.0)
-
-
-def fit_ranker(
-    ranker: Ranker,
-    log: Interactions,
-    rows: I64,
-    label: F32,
-    config: LoopConfig,
-    *,
-    seed: int,
-    stop_rows: I64 | None = None,
-    stop_after: int | None = None,
-    censored: tuple[F64, F64, F64] | None = None,
-    on_step: Callable[[float], None] = lambda _: None,
-) -> list[Epoch]:
-    """Fit `ranker` in place.
-
-    Args:
-        ranker: its head's tables are fitted; its encoder's are fitted here, on `rows`.
-        log: every exposure; histories reach back over all of it.
-        rows: `[R]` what is learned from.
-        label: `[R]` LabelCraft's label of each of `rows`.
-        config: see there.
-        seed: decides the order of the rows, dropout and id dropout.
-        stop_rows: early-stop rows. With them the parameters of the epoch with the lowest MAE are restored;
-            without them all epochs are made.
-        stop_after: make this many of `config.epochs`, on the same schedule: how a fit on all days repeats
-            the length that early stopping found.
-        censored: what is known of videos before the log, see `Dataset.censored`.
-        on_step: called with the share of the work that is done.
-
-    Returns:
-        One entry an epoch.
-    """
-    torch.manual_seed(seed)
-    first = log.first_row()
-    length = np.minimum(np.arange(len(log)) - first, config.sequence_length)
-    statistics = torch.from_numpy(ranker.encoder.fit_tables(log, rows, censored))
-    watch_time, target = torch.from_numpy(log.watch_time_s), torch.from_numpy(label)
-
-    def step(pick: I64) -> tuple[float, float]:
-        batch = rows[pick]
-        watch, interest = ranker.loss(
-            inputs_for(log, batch, config.sequence_length, first),
-            statistics[pick][:, None],
-            watch_time[batch][:, None],
-            target[pick][:, None],
-        )
-        (watch + config.interest * interest).backward()  # type: ignore[no-untyped-call]
-        return float(watch.detach()), float(interest.detach())
-
-    def judge(averaged: Ranker, among: I64) -> tuple[float, float | None]:
-        seconds = predict_seconds(averaged, log, among, config.sequence_length, first)
-        actual = log.watch_time_s[among]
-        mae = mae_s(seconds, actual)
-        assert mae is not None
-        return mae, xauc(seconds, actual)
-
-    passes = descend(
-        ranker,
-        length[rows],
-        config,
-        step,
-        None if stop_rows is None else lambda averaged: judge(averaged, stop_rows),
-        seed=seed,
-        stop_after=stop_after,
-        on_step=on_step,
-    )
-    return [Epoch(i, *one.losses, *(one.judged or (None, None))) for i, one in enumerate(passes)]
-
 
 M = TypeVar("M", bound=nn.Module)
 
+_BATCHES_SORTED: Final = 24
+"""Batches whose rows are sorted by length with each other."""
 
-class Pass(NamedTuple):
-    """What `descend` tells of one pass over the rows."""
 
+class StepResult(NamedTuple):
+    """What one step measured."""
+
+    losses: Sequence[float]
+    weight: float = 1.0
+    """Weight of the step in the epoch's means."""
+
+
+class Evaluation(NamedTuple):
+    """What was measured after an epoch."""
+
+    error: float | None
+    """Early-stopping criterion, lower is better; `None` keeps the newest epoch."""
+    metrics: Mapping[str, Any] = {}
+    """Further figures for the learning curve. They decide nothing."""
+
+
+class EpochResult(NamedTuple):
+    """One epoch of a fit."""
+
+    epoch: int
+    """Counted from 0."""
     losses: tuple[float, ...]
-    """Means over the steps, as `step` returned them."""
-    judged: tuple[float, float | None] | None
-    """What `judge` said of the parameters after it."""
+    """Means over the epoch's steps."""
+    error: float | None
+    metrics: Mapping[str, Any]
+    seconds: float
+    """Since `train` was called."""
 
 
-def descend(
+@dataclass
+class TrainerState:
+    """Progress of a fit. A trainer that starts from a copy continues as if it had not stopped."""
+
+    next_epoch: int = 0
+    best_epoch: int = -1
+    best_error: float = float("inf")
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    epochs: list[EpochResult] = field(default_factory=list)
+
+
+def train(
     model: M,
-    length_R: I64,
-    config: LoopConfig,
-    step: Callable[[I64], Sequence[float]],
-    judge: Callable[[M], tuple[float, float | None]] | None,
+    batches: Callable[[], Sequence[I64]],
+    step: Callable[[I64], StepResult],
+    evaluate: Callable[[M], Evaluation] | None,
     *,
-    seed: int,
-    stop_after: int | None = None,
+    epochs: int,
+    rates: str,
+    patience: int = 1,
+    min_gain: float = 0.0,
+    max_seconds: float | None = None,
+    average: float | None = None,
     on_step: Callable[[float], None] = lambda _: None,
-) -> list[Pass]:
-    """Descend whatever losses `step` fills the gradients of; `fit_ranker` and `fit_objectives` are this.
+    on_epoch: Callable[[], None] = lambda: None,
+    state: TrainerState | None = None,
+) -> TrainerState:
+    """Fit `model` in place and leave it in evaluation mode with the weights of its best epoch.
 
     Args:
-        model: fitted in place, and left in eval mode.
-        length_R: steps of history of each of R rows: batches hold rows of like length.
-        config: epochs, batches, rate, mean of the parameters.
-        step: given positions among the R rows, computes losses, fills `.grad` and returns the losses' values.
-        judge: the error of the averaged parameters, less is better, and a second figure that decides nothing.
-            With it the parameters of the epoch with the lowest error are restored; without it all epochs
-            are made.
-        seed: decides the order of the rows. What happens inside `step` is seeded by the caller.
-        stop_after: see `fit_ranker`.
+        model: everything that `step` updates.
+        batches: returns the batches of one epoch, called once per epoch.
+        step: makes one optimiser step on a batch.
+        evaluate: called with the weights after each epoch; `None` keeps the last epoch.
+        epochs: at most this many.
+        rates: the learning rates in words, for the message of a fit that diverged.
+        patience: epochs without a lower error before stopping.
+        min_gain: by how much an error must be lower to count.
+        max_seconds: stop after the epoch in which this much time has passed.
+        average: α of a running mean of the weights, which is then what is evaluated and kept; `None` keeps
+            the weights themselves. Steps are noisy on small logs.
         on_step: called with the share of the work that is done.
+        on_epoch: called after each epoch.
+        state: continue from here; updated in place.
+
+    Returns:
+        The state after the last epoch.
+
+    Raises:
+        BadInput: the fit diverged.
     """
-    random = np.random.default_rng(seed)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
-    steps = max(1, -(-len(length_R) // config.batch_size))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimiser, config.epochs * steps, eta_min=config.learning_rate / 10
-    )
-    mean = AveragedModel(model, avg_fn=_running_mean(config.average))
-    averaged = cast(M, mean.module)
-    passes: list[Pass] = []
-    best, best_epoch, best_state = np.inf, 0, copy.deepcopy(model.state_dict())
-    planned = stop_after or config.epochs
-    for epoch in range(planned):
+    state = state or TrainerState()
+    mean = None if average is None else AveragedModel(model, avg_fn=_running_mean(average))
+    evaluated = model if mean is None else cast(M, mean.module)
+    began = time.monotonic()
+    while state.next_epoch < epochs:
+        epoch = state.next_epoch
         model.train()
-        losses: list[Sequence[float]] = []
-        for at, pick in enumerate(_batches(length_R, steps, random)):
-            optimiser.zero_grad()
-            losses.append(step(pick))
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            schedule.step()
-            mean.update_parameters(model)
-            on_step((epoch * steps + at + 1) / (planned * steps))
-        judged = None if judge is None else judge(averaged)
-        passes.append(Pass(tuple(np.mean(losses, axis=0).tolist()), judged))
-        if judged is None:
-            continue
-        if judged[0] < best:
-            best, best_epoch, best_state = judged[0], epoch, copy.deepcopy(averaged.state_dict())
-        elif epoch - best_epoch >= config.patience:
+        results: list[StepResult] = []
+        picks = batches()
+        for i, pick in enumerate(picks):
+            results.append(step(pick))
+            if mean is not None:
+                mean.update_parameters(model)
+            on_step((epoch * len(picks) + i + 1) / (epochs * len(picks)))
+        losses = np.average([r.losses for r in results], axis=0, weights=[r.weight for r in results])
+        _refuse_divergence(model, losses.tolist(), epoch, rates)
+        found = Evaluation(None) if evaluate is None else evaluate(evaluated)
+        seconds = time.monotonic() - began
+        state.epochs.append(EpochResult(epoch, tuple(losses.tolist()), *found, seconds))
+        better = found.error is None or found.error < state.best_error - min_gain
+        if better or not state.best_weights:
+            state.best_error = state.best_error if found.error is None else found.error
+            state.best_epoch, state.best_weights = epoch, copy.deepcopy(evaluated.state_dict())
+        state.next_epoch += 1
+        on_epoch()
+        if epoch - state.best_epoch >= patience or (max_seconds is not None and seconds >= max_seconds):
             break
-    model.load_state_dict(averaged.state_dict() if judge is None else best_state)
+    model.load_state_dict(state.best_weights)
     model.eval()
-    return passes
+    on_step(1.0)
+    return state
 
 
-def _batches(length_R: I64, steps: int, random: np.random.Generator) -> list[I64]:
-    """`[R]` rows in so many batches of one size, in random order, each of rows with histories of like length.
-
-    A batch is as long as its longest history. Rows are shuffled, sorted by length a few batches at a time,
-    and the batches shuffled: half the work on a log of mostly short histories, and no two epochs have the
-    same batches.
-    """
-    groups = max(1, steps // _SORTED_TOGETHER)
-    sorted_R = np.concatenate(
-        [
-            part[np.argsort(length_R[part], kind="stable")]
-            for part in np.array_split(random.permutation(len(length_R)), groups)
-        ]
-    )
-    batches = np.array_split(sorted_R, steps)
-    return [batches[i] for i in random.permutation(steps)]
+def _refuse_divergence(model: nn.Module, losses: Sequence[float], epoch: int, rates: str) -> None:
+    """Losses are measured before each step: what the last one did shows in the norm of the weights."""
+    norm = nn.utils.get_total_norm(p.detach() for p in model.parameters())
+    if not (np.isfinite(losses).all() and bool(norm.isfinite())):
+        raise BadInput(
+            f"the fit diverged in epoch {epoch} at {rates}; lower the rates or raise the batch size."
+        )
 
 
 def _running_mean(average: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """mean ← mean + (1 - a) (now - mean), a = min(average, (1 + n) / (10 + n)) after n steps: a short fit
-    does not keep its first steps."""
+    """mean ← mean + (1 - a) (weights - mean), a = min(average, (1 + n) / (10 + n)) after n steps, so that a
+    short fit does not keep its first steps."""
 
-    def update(mean: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
+    def update(mean: Tensor, weights: Tensor, steps: Tensor | int) -> Tensor:
         n = float(steps)
-        return mean.lerp(now, 1 - min(average, (1 + n) / (10 + n)))
+        return mean.lerp(weights, 1 - min(average, (1 + n) / (10 + n)))
 
     return update
 
 
-def predict_seconds(
-    ranker: Ranker,
-    log: Interactions,
-    rows: I64,
-    length: int,
-    first: I64 | None = None,
-    *,
-    together: bool = False,
-) -> F32:
-    """`[R]` predicted watch time of rows of a log; for any head. Arguments as of `batches_for`."""
-    ranker.eval()
-    asked = batches_for(log, rows, length, first, together=together)
-    with torch.no_grad():
-        seconds = [ranker.seconds(x)[:, 0].numpy() for x in asked]
-    return np.concatenate([np.zeros(0, np.float32), *seconds])
+def batches_by_length(
+    length_R: I64, batch_size: int, random: np.random.Generator, *, even: bool = True
+) -> list[I64]:
+    """Cut `[R]` rows into batches in random order, each of rows with sequences of like length.
+
+    A batch is as long as its longest sequence. Rows are shuffled, sorted by length a few batches at a time,
+    and the batches shuffled: half the work on a log of mostly short sequences, and no two epochs have the
+    same batches.
+
+    Args:
+        length_R: steps of each row's sequence.
+        batch_size: rows of a batch.
+        random: shuffles.
+        even: spread the rows evenly over the batches; otherwise the last batch may be small.
+    """
+    rows = len(length_R)
+    steps = max(1, -(-rows // batch_size))
+    runs = max(1, (steps if even else rows // batch_size) // _BATCHES_SORTED)
+    parts = np.array_split(random.permutation(rows), runs)
+    sorted_R = np.concatenate([part[np.argsort(length_R[part], kind="stable")] for part in parts])
+    batches = np.array_split(sorted_R, steps if even else range(batch_size, rows, batch_size))
+    return [batches[i] for i in random.permutation(len(batches))]
 
 
-class Predictions(NamedTuple):
-    """The outputs of a ranker that the metrics need."""
+def early_stop_nwtg(log: Interactions, rows: I64, score_R: F32, k: int) -> float:
+    """Return the user-weighted NWTG@k of early-stop rows.
 
-    watch_time_s: F32
-    """`[R]` seconds"""
-    objectives: dict[str, F32]
-    """`[R]` each, in [0, 1]: what the score is fused from."""
-
-    def take(self, rows: I64) -> Predictions:
-        """Those of these rows."""
-        return Predictions(
-            self.watch_time_s[rows], {name: column[rows] for name, column in self.objectives.items()}
+    Raises:
+        BadInput: no user has more than k of these rows.
+    """
+    metric = nwtg_at_k(log.user[rows], score_R, log.watch_time_s[rows], k).weighted_mean
+    if metric is None:
+        raise BadInput(
+            f"no user has more than k = {k} of the {len(rows)} early-stop exposures, so there is nothing "
+            "to stop by; widen its days or lower k."
         )
-
-
-class ServedRanker(Protocol):
-    """What can be exported: a module that answers a request with named tensors."""
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of what a call returns, in its order."""
-        ...
-
-    @property
-    def objectives(self) -> tuple[str, ...]:
-        """Those of them that the score is fused from."""
-        ...
-
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Arguments as in `RankerInputs`; `[B, N, ...]` tensors."""
-        ...
-
-    def eval(self) -> object:
-        """As of `nn.Module`."""
-        ...
-
-
-def predict(
-    ranker: ServedRanker, log: Interactions, rows: I64, length: int, *, together: bool = False
-) -> Predictions:
-    """Run the served path of the torch modules over rows of a log. Arguments as of `batches_for`."""
-    ranker.eval()
-    names = ("watch_time_s", *ranker.objectives)
-    parts: list[list[F32]] = [[np.zeros(0, np.float32)] for _ in names]
-    with torch.no_grad():
-        for x in batches_for(log, rows, length, together=together):
-            of = dict(zip(ranker.outputs, ranker(*x), strict=True))
-            for part, name in zip(parts, names, strict=True):
-                part.append(of[name][:, 0].numpy())
-    return predictions(dict(zip(names, map(np.concatenate, parts), strict=True)))
-
-
-def predictions(columns: dict[str, F32]) -> Predictions:
-    """`[R]` columns by name, `watch_time_s` and the objectives."""
-    return Predictions(
-        columns["watch_time_s"], {name: x for name, x in columns.items() if name != "watch_time_s"}
-    )
+    return metric

@@ -20,15 +20,17 @@ from training.compare._jobs import Job, Outcome, Prepare, Progress, Result, Work
 from training.compare.audit._subjects import Subject
 from training.compare.audit._world import AuditConfig, open_audit
 from training.data import Dataset, Interactions, split_by_time
-from training.encoders import RankerInputs
+from training.encoders import HistoryAt, RankerInputs
 from training.evaluation.counterfactual_probe import Moved, make_probes, moved
-from training.labels import AnyLabelMaker, SASRecBinary, Scale, labels_of
+from training.evaluation.predict import predict_seconds
+from training.labels import LabelMaker, SASRecBinary, Scale, heuristic_label_makers, labels_of
 from training.lda import LDA
-from training.rankers import Ranker
+from training.rankers import TwoObjectiveRanker
 from training.recommender import fit_recommender, fit_sequences
-from training.train.fit import fresh_encoder, in_main_tab, rules
+from training.train.fit import rows_in_main_tab
+from training.train.rankers import best_epoch_count, fit_ranker
 from training.train.recipes import any_log
-from training.train.trainer import epochs_kept, fit_ranker, predict_seconds
+from training.train.run_config import new_encoder
 
 SASREC: Final = {
     "sasrec binary": "SASRec4SV: the probability that more than half is watched",
@@ -37,6 +39,7 @@ SASREC: Final = {
 """The two heads of SASRec4SV."""
 SERVED: Final = "lda"
 """The served encoder under the served head, for watch time alone."""
+HISTORIES: Final[tuple[HistoryAt, HistoryAt]] = ("row", "request")
 DIN: Final = "din "
 """`din LABEL`: LabelCraft's recommender on that label."""
 
@@ -48,7 +51,7 @@ def names(asked: str | None) -> list[str]:
         BadInput: there is no such recommender.
     """
     found = [" ".join(name.split()) for name in (asked or "").split(",") if name.strip()]
-    known = [SERVED, *SASREC, *(DIN + rule.name for rule in rules())]
+    known = [SERVED, *SASREC, *(DIN + rule.name for rule in heuristic_label_makers())]
     for name in found:
         if name not in known:
             raise BadInput(f"--fit names {name!r}; there are {', '.join(known)}.")
@@ -164,10 +167,10 @@ def _lda(
     recipe = any_log()
     loop = recipe.loop.model_copy(update={"interest": 0.0})
     torch.manual_seed(seed)
-    encoder = fresh_encoder(recipe.encoder, vocabulary, dataset.profile_numbers, dataset.profile_categories)
+    encoder = new_encoder(recipe.encoder, vocabulary, dataset.profile_numbers, dataset.profile_categories)
     head = LDA(recipe.encoder.width, recipe.lda)
     head.fit_tables(log.take(train), seed=seed)
-    ranker = Ranker(encoder, head, Scale())
+    ranker = TwoObjectiveRanker(encoder, head, Scale())
     epochs = fit_ranker(
         ranker,
         log,
@@ -175,12 +178,13 @@ def _lda(
         np.zeros(len(train), np.float32),
         loop,
         seed=seed,
-        stop_rows=in_main_tab(dataset, log, stop, vocabulary),
+        stop_rows=rows_in_main_tab(dataset, log, stop, vocabulary),
         censored=dataset.censored(vocabulary),
         on_step=on,
     )
     seconds, score = (
-        predict_seconds(ranker, log, rows, loop.sequence_length, together=way) for way in (False, True)
+        predict_seconds(ranker, log, rows, loop.sequence_length, history_at=history_at)
+        for history_at in HISTORIES
     )
 
     def answer(x: RankerInputs) -> F32:
@@ -190,8 +194,8 @@ def _lda(
     try:
         probes = make_probes(log, rows, loop.sequence_length, most=config.probes, seed=config.seed)
     except BadInput:
-        return _Found(epochs_kept(epochs), score, seconds=seconds)
-    return _Found(epochs_kept(epochs), score, seconds=seconds, probe=moved(answer, probes))
+        return _Found(best_epoch_count(epochs), score, seconds=seconds)
+    return _Found(best_epoch_count(epochs), score, seconds=seconds, probe=moved(answer, probes))
 
 
 def _sasrec(
@@ -213,7 +217,7 @@ def _din(
     name: str, log: Interactions, parts: tuple[I64, I64, I64], config: AuditConfig, seed: int, on: Progress
 ) -> _Found:
     train, stop, rows = parts
-    maker: AnyLabelMaker = next(rule for rule in rules() if DIN + rule.name == name)
+    maker: LabelMaker = next(rule for rule in heuristic_label_makers() if DIN + rule.name == name)
     maker.fit(log.take(train))
     label = labels_of(maker, log)
     fitted = fit_recommender(log, train, stop, label[:, None], config.recommender, seed=seed, on_progress=on)

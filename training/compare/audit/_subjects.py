@@ -23,7 +23,7 @@ from training.compare.audit._world import AuditConfig, AuditWorld
 from training.data import Interactions
 from training.encoders import RankerInputs
 from training.evaluation.counterfactual_probe import Moved, make_probes, moved
-from training.evaluation.evaluate import Answers, answers_of, answers_with
+from training.evaluation.predict import Predictions, predict_onnx, predict_torch
 from training.train import run_folder as run
 
 Kind = Literal["reference", "encoder", "label"]
@@ -88,7 +88,7 @@ def of_bundle(
     says = _seen(manifest.version, manifest.training.watermark_ms, world, allow_seen=allow_seen)
     log = world.dataset.interactions(bundle.vocabulary, manifest.profile_numbers)
     at = _Placed.of(world, bundle.vocabulary)
-    out = answers_with(bundle, log, at.rows, on_progress)
+    out = predict_onnx(bundle, log, at.rows, on_progress)
     names = ["watch_time_s", *manifest.objectives]
 
     def answer(x: RankerInputs) -> dict[str, F32]:
@@ -114,7 +114,7 @@ def of_run(
     allow_seen: bool,
 ) -> list[Subject]:
     """The same of a run's fit before its test days. Arguments as for `of_bundle`."""
-    saved = run.read(folder, "judged")
+    saved = run.read(folder, "evaluation")
     fitted, length = saved.fitted, saved.config.loop.sequence_length
     says = _seen(folder.name, saved.watermark_ms, world, allow_seen=allow_seen)
     log = world.dataset.interactions(fitted.vocabulary, saved.profile_numbers)
@@ -125,11 +125,13 @@ def of_run(
             return {n: t.numpy() for n, t in zip(fitted.ranker.outputs, fitted.ranker(*x), strict=True)}
 
     probe = _probed(answer, fitted.weights, log, at.rows, length, config)
-    served = _picked(labels, fitted.labeler.names)
+    served = _picked(labels, fitted.label_makers.names)
     with torch.no_grad():
-        made = fitted.labeler(torch.from_numpy(log.feedback[at.rows]), torch.from_numpy(log.groups[at.rows]))
-    by_name = dict(zip(fitted.labeler.names, made, strict=True))
-    out = answers_of(fitted.ranker, log, at.rows, length)
+        made = fitted.label_makers(
+            torch.from_numpy(log.feedback[at.rows]), torch.from_numpy(log.groups[at.rows])
+        )
+    by_name = dict(zip(fitted.label_makers.names, made, strict=True))
+    out = predict_torch(fitted.ranker, log, at.rows, length)
     return [
         *_ranked(folder.name, says, out, fitted.weights, at, probe),
         *(_label(name, by_name[name].numpy(), at) for name in served),
@@ -179,14 +181,14 @@ def _picked(labels: Sequence[str] | None, served: Sequence[str]) -> tuple[str, .
 def _ranked(
     name: str,
     says: str,
-    out: Answers,
+    out: Predictions,
     weights: Mapping[str, float],
     at: _Placed,
     probe: Mapping[str, Mapping[str, Moved]],
 ) -> list[Subject]:
-    values = out.together.objectives
+    values = out.slate.objectives
     score, _ = fuse(values, weights)
-    seconds = out.by_row.watch_time_s[at.back]
+    seconds = out.pointwise.watch_time_s[at.back]
     fused = ", ".join(f"{key} {value:g}" for key, value in weights.items() if value)
     first = Subject(
         f"{name} {SCORE}", f"{fused}; {says}", "encoder", score[at.back], seconds=seconds, probe=probe

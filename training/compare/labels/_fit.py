@@ -19,9 +19,8 @@ from training.compare.labels._methods import METHODS, Method
 from training.compare.labels._surface import surface
 from training.compare.labels._world import CompareConfig, World, open_world
 from training.labelcraft import fit_labelcraft
-from training.labels import AnyLabelMaker, labels_of
+from training.labels import LabelMaker, heuristic_label_makers, labels_of
 from training.recommender import fit_recommender
-from training.train.fit import rules
 
 KEEPS_SCORES: Final = ("wt", "ef")
 """Methods whose scores are kept with their figures: the front is made of their mixes."""
@@ -32,9 +31,9 @@ _LEARNING: Final = 0.8
 class _Labels(NamedTuple):
     """The label makers of a method, fitted, by name."""
 
-    makers: dict[str, AnyLabelMaker]
+    makers: dict[str, LabelMaker]
     curves: list[dict[str, Any]]
-    """How the labels were learned, an entry an epoch; empty for rules."""
+    """How the labels were learned, an entry an epoch; empty for heuristic_label_makers."""
 
 
 def prepare(data: Path, config: CompareConfig) -> Work:
@@ -81,7 +80,7 @@ def _fit(world: World, method: Method, config: CompareConfig, job: Job, progress
     return result
 
 
-def _refuse_constant(makers: Mapping[str, AnyLabelMaker], label_NT: F32) -> None:
+def _refuse_constant(makers: Mapping[str, LabelMaker], label_NT: F32) -> None:
     """A label that is the same for every exposure teaches nothing, whatever its row would say."""
     for name, label_N in zip(makers, label_NT.T, strict=True):
         if label_N.min() == label_N.max():
@@ -92,9 +91,9 @@ def _refuse_constant(makers: Mapping[str, AnyLabelMaker], label_NT: F32) -> None
 
 
 def _rules(world: World, method: Method, config: CompareConfig, seed: int, progress: Progress) -> _Labels:
-    """Fixed rules: tables off the rows that the recommender is fitted on."""
+    """Fixed heuristic_label_makers: tables off the rows that the recommender is fitted on."""
     known = world.log.take(world.known)
-    fresh = {rule.name: rule for rule in rules()}
+    fresh = {rule.name: rule for rule in heuristic_label_makers()}
     return _Labels({name: fresh[name].fit(known) for name in method.labels}, [])
 
 
@@ -109,4 +108,4 @@ def _learned(world: World, method: Method, config: CompareConfig, seed: int, pro
         seed=seed,
         on_progress=progress,
     )
-    return _Labels({fitted.labeler.name: fitted.labeler}, fitted.curves)
+    return _Labels({fitted.label_maker.name: fitted.label_maker}, fitted.curves)

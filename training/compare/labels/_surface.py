@@ -11,7 +11,7 @@ from models.arrays import F32
 from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS
 from models.vocabulary import UNKNOWN
 from training.data import Interactions
-from training.labels import AnyLabelMaker, label_with
+from training.labels import LabelMaker
 
 # Shape suffixes: W watch times, D durations.
 
@@ -22,7 +22,7 @@ SHOWN: Final = 0.95
 _LIKE: Final = FEEDBACK_COLUMNS.index("like")
 
 
-def surface(maker: AnyLabelMaker, known: Interactions) -> dict[str, Any]:
+def surface(maker: LabelMaker, known: Interactions) -> dict[str, Any]:
     """`{"watch_time_s": [W], "duration_s": [D], "plain": [W][D], "liked": [W][D]}`, labels with 3 digits.
 
     `liked` is the label of the same watch with explicit feedback, and left out where that changes nothing.
@@ -44,10 +44,10 @@ def surface(maker: AnyLabelMaker, known: Interactions) -> dict[str, Any]:
     return found
 
 
-def _labels(maker: AnyLabelMaker, feedback: F32) -> F32:
+def _labels(maker: LabelMaker, feedback: F32) -> F32:
     """`[W, D]`"""
     nobody_NG = torch.full((len(feedback), len(GROUP_COLUMNS)), UNKNOWN)
     with torch.no_grad():
-        label_N = label_with(maker, torch.from_numpy(feedback), nobody_NG)
+        label_N = maker(torch.from_numpy(feedback), nobody_NG)
     out: F32 = label_N.numpy().reshape(POINTS, POINTS).round(3)
     return out

@@ -14,7 +14,7 @@ from training.compare.objectives._fit import fresh_ranker
 from training.compare.objectives._methods import Method
 from training.compare.objectives._world import CompareObjectivesConfig, World
 from training.encoders import inputs_for
-from training.train.multi_objective import targets
+from training.train.rankers import targets
 
 ROUNDS: Final = 25
 """Every method makes a step in each."""

@@ -16,16 +16,12 @@ from training.compare._jobs import Progress, Result, Work
 from training.compare.objectives._judge import Judge
 from training.compare.objectives._methods import METHODS, Method
 from training.compare.objectives._world import CompareObjectivesConfig, World, open_world
+from training.encoders import HistoryAt
+from training.evaluation.predict import predict_objectives
 from training.labels import Scale
-from training.rankers import NAMES, WATCH_TIME, ObjectivesRanker
-from training.train.fit import fresh_encoder
-from training.train.multi_objective import (
-    ObjectivesEpoch,
-    calibrate,
-    fit_objectives,
-    objective_epochs_kept,
-    predict_objectives,
-)
+from training.rankers import NAMES, WATCH_TIME, MultiObjectiveRanker
+from training.train.rankers import ObjectivesEpoch, best_epoch_count, calibrate, fit_objectives
+from training.train.run_config import new_encoder
 from training.watch_time import VR
 
 ALL = (WATCH_TIME, *NAMES)
@@ -41,15 +37,15 @@ def prepare(data: Path, config: CompareObjectivesConfig) -> Work:
 
 def fresh_ranker(
     world: World, config: CompareObjectivesConfig, seed: int, objectives: tuple[str, ...] = ALL
-) -> ObjectivesRanker:
+) -> MultiObjectiveRanker:
     """An unfitted ranker; every method meets the same first encoder of a seed."""
     dataset = world.dataset
     torch.manual_seed(seed)
-    encoder = fresh_encoder(
+    encoder = new_encoder(
         config.encoder, world.vocabulary, dataset.profile_numbers, dataset.profile_categories
     )
     head = VR(config.objectives.expert, config.watch_time).fit_tables(world.log.take(world.known), seed=seed)
-    return ObjectivesRanker(encoder, head, Scale(), config.objectives, objectives)
+    return MultiObjectiveRanker(encoder, head, Scale(), config.objectives, objectives)
 
 
 def _fit(
@@ -77,10 +73,10 @@ def _fit(
         raw |= _scores(world, ranker, config)
         calibrate(ranker, world.log, world.stop, config.loop.sequence_length)
         calibrated |= _scores(world, ranker, config)
-        together |= _scores(world, ranker, config, together=True)
+        together |= _scores(world, ranker, config, history_at="request")
         if not method.alone:
             more["curve"] = [epoch._asdict() for epoch in epochs]
-            more["epochs"] = objective_epochs_kept(epochs)
+            more["epochs"] = best_epoch_count(epochs)
     if not all(np.isfinite(score).all() for score in (*calibrated.values(), *together.values())):
         raise BadInput(f"{method.name} diverged with seed {seed}: its predictions are not all finite.")
     figures = judge.figures(calibrated, together)
@@ -98,7 +94,7 @@ def _fit(
 
 def _fit_one(
     world: World,
-    ranker: ObjectivesRanker,
+    ranker: MultiObjectiveRanker,
     balancer: Balancer | None,
     config: CompareObjectivesConfig,
     seed: int,
@@ -118,9 +114,9 @@ def _fit_one(
 
 
 def _scores(
-    world: World, ranker: ObjectivesRanker, config: CompareObjectivesConfig, *, together: bool = False
+    world: World, ranker: MultiObjectiveRanker, config: CompareObjectivesConfig, history_at: HistoryAt = "row"
 ) -> dict[str, F32]:
     length = config.loop.sequence_length
-    found = predict_objectives(ranker, world.log, world.test, length, together=together)
+    found = predict_objectives(ranker, world.log, world.test, length, history_at=history_at)
     scores = {name: found.probability[:, t] for t, name in enumerate(ranker.likely)}
     return scores if found.seconds is None else {WATCH_TIME: found.seconds} | scores

@@ -17,8 +17,8 @@ from training.config import Config
 from training.data import Dataset, Interactions, load, split_by_time
 from training.encoders import FeedbackEncoderConfig
 from training.rankers import NAMES, ObjectivesConfig, outcomes
+from training.train.rankers import TrainerConfig
 from training.train.recipes import any_log
-from training.train.trainer import LoopConfig
 from training.watch_time import VRConfig
 
 
@@ -47,7 +47,7 @@ class CompareObjectivesConfig(Config):
     """Of the paired bootstrap."""
     encoder: FeedbackEncoderConfig = Field(default_factory=lambda: any_log().encoder)
     """Of every method; by default as in the released bundle."""
-    loop: LoopConfig = LoopConfig(
+    loop: TrainerConfig = TrainerConfig(
         epochs=3, learning_rate=1e-3, weight_decay=1e-2, average=0.98, sequence_length=30
     )
     """Steps, batches and rate of every method."""

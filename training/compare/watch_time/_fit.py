@@ -18,11 +18,12 @@ from training.compare.watch_time._methods import METHODS, Method
 from training.compare.watch_time._trees import features, fit_trees
 from training.compare.watch_time._world import WatchTimeConfig, World, open_world
 from training.encoders import FeedbackEncoder, batches_for, inputs_for, plain_names
+from training.evaluation.predict import predict_seconds
 from training.labels import Scale
 from training.lda import LDA
-from training.rankers import Ranker
-from training.train.fit import fresh_encoder
-from training.train.trainer import Epoch, epochs_kept, fit_ranker, predict_seconds
+from training.rankers import TwoObjectiveRanker
+from training.train.rankers import RankerEpoch, best_epoch_count, fit_ranker
+from training.train.run_config import new_encoder
 from training.watch_time import DistributionHead
 
 _TIMED: Final = 2048
@@ -81,9 +82,7 @@ def _fit(
 
 def _encoder(world: World, config: WatchTimeConfig) -> FeedbackEncoder:
     dataset = world.dataset
-    return fresh_encoder(
-        config.encoder, world.vocabulary, dataset.profile_numbers, dataset.profile_categories
-    )
+    return new_encoder(config.encoder, world.vocabulary, dataset.profile_numbers, dataset.profile_categories)
 
 
 def fit_head(
@@ -94,7 +93,7 @@ def fit_head(
     progress: Progress,
     *,
     label: F32 | None = None,
-) -> tuple[Ranker, list[Epoch]]:
+) -> tuple[TwoObjectiveRanker, list[RankerEpoch]]:
     """A method's head on a fresh encoder, fitted on what is known and stopped on the early-stop days.
 
     With `label`, one for each known row, the interest head is fitted to it at `config.loop.interest`;
@@ -106,7 +105,7 @@ def fit_head(
     encoder = _encoder(world, config)
     head = method.head(config.encoder.width, config.lda.model_copy(update=dict(method.lda)))
     head.fit_tables(known, seed=seed)
-    ranker = Ranker(encoder, head, Scale())
+    ranker = TwoObjectiveRanker(encoder, head, Scale())
     epochs = fit_ranker(
         ranker,
         log,
@@ -131,8 +130,8 @@ def _neural(world: World, method: Method, config: WatchTimeConfig, seed: int, pr
     if isinstance(head, LDA) and not method.ablation:
         more["anchors"] = {
             "edges_s": [edge for edge in head.groups.edges.tolist() if np.isfinite(edge)],
-            "ratio": head.anchor_ratio.tolist(),
-            "share": head.anchor_share.tolist(),
+            "ratio": head.anchors.ratio.tolist(),
+            "share": head.anchors.share.tolist(),
         }
     return _Fitted(
         seconds,
@@ -140,13 +139,13 @@ def _neural(world: World, method: Method, config: WatchTimeConfig, seed: int, pr
         if isinstance(head, DistributionHead)
         else None,
         sum(p.numel() for p in ranker.parameters()) - sum(p.numel() for p in ranker.interest.parameters()),
-        epochs_kept(epochs),
+        best_epoch_count(epochs),
         _microseconds(ranker, world, config.loop.sequence_length),
         more,
     )
 
 
-def _quantiles(ranker: Ranker, world: World, length: int) -> F32:
+def _quantiles(ranker: TwoObjectiveRanker, world: World, length: int) -> F32:
     """`[R, 3]` of the judged rows."""
     head = cast(DistributionHead, ranker.head)
     batches = batches_for(world.log, world.test, length, batch=_TIMED)
@@ -154,7 +153,7 @@ def _quantiles(ranker: Ranker, world: World, length: int) -> F32:
         return np.concatenate([head.quantiles_s(*ranker.encoder(x))[:, 0].numpy() for x in batches])
 
 
-def _microseconds(ranker: Ranker, world: World, length: int) -> float:
+def _microseconds(ranker: TwoObjectiveRanker, world: World, length: int) -> float:
     """The fastest of some runs over rows at hand, each with a history of its own."""
     x = inputs_for(world.log, world.test[:_TIMED], length)
     took = []

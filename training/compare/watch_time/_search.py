@@ -24,7 +24,7 @@ from training.compare.watch_time._methods import METHODS
 from training.compare.watch_time._world import WatchTimeConfig, World, open_world
 from training.provenance import command, commit, machine
 from training.staging import atomic_folder, refuse_existing
-from training.train.trainer import Epoch
+from training.train.rankers import RankerEpoch
 
 _POLL_S: Final = 1.0
 _STARTUP: Final = 8
@@ -68,7 +68,7 @@ def suggest(trial: optuna.Trial, config: WatchTimeConfig) -> WatchTimeConfig:
     )
 
 
-def loss_of(epoch: Epoch) -> float:
+def loss_of(epoch: RankerEpoch) -> float:
     """What is searched for the least of: log(MAE / XAUC), so that a hundredth less of the one is worth a
     hundredth more of the other."""
     return math.log((epoch.stop_mae_s or math.inf) / (epoch.stop_xauc or 1e-9))

@@ -30,9 +30,9 @@ from training.compare.watch_time._world import WatchTimeConfig, World, open_worl
 from training.encoders import RankerInputs
 from training.evaluation.counterfactual_probe import KINDS, make_probes, moved
 from training.provenance import command, commit, machine
-from training.rankers import Ranker
+from training.rankers import TwoObjectiveRanker
 from training.staging import atomic_folder, refuse_existing
-from training.train.trainer import Epoch, epochs_kept
+from training.train.rankers import RankerEpoch, best_epoch_count
 
 _KNOBS = ("encoder", "loop", "lda")
 _MILLI = 1000.0
@@ -187,7 +187,7 @@ def _prepare(data: Path, config: WatchTimeConfig, variants: Sequence[Variant], b
     return fit
 
 
-def _probed(ranker: Ranker, world: World, length: int) -> dict[str, Any] | None:
+def _probed(ranker: TwoObjectiveRanker, world: World, length: int) -> dict[str, Any] | None:
     """What a view that becomes a skip does to the seconds of other candidates; `None` where no history of
     the early-stop days allows it."""
     try:
@@ -215,8 +215,8 @@ def _labels(world: World, bundle: Path) -> F32:
 def _row(variant: Variant, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     row = {"name": variant.name, "method": variant.method, "changes": variant.changes}
     refused = next((outcome.refused for outcome in outcomes if outcome.refused is not None), None)
-    curves = [[Epoch(**epoch) for epoch in o.result["curve"]] for o in outcomes if o.refused is None]
-    kept = [curve[epochs_kept(curve) - 1] for curve in curves]
+    curves = [[RankerEpoch(**epoch) for epoch in o.result["curve"]] for o in outcomes if o.refused is None]
+    kept = [curve[best_epoch_count(curve) - 1] for curve in curves]
     return {
         **row,
         "refused": refused,

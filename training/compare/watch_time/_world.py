@@ -17,9 +17,9 @@ from training.config import Config
 from training.data import Dataset, Interactions, Protocol, cut, load, split_by_time
 from training.encoders import FeedbackEncoderConfig
 from training.lda import LDAConfig
-from training.train.fit import in_main_tab
+from training.train.fit import rows_in_main_tab
+from training.train.rankers import TrainerConfig
 from training.train.recipes import any_log
-from training.train.trainer import LoopConfig
 
 
 class WatchTimeConfig(Config):
@@ -45,7 +45,7 @@ class WatchTimeConfig(Config):
     """Of the paired bootstrap."""
     encoder: FeedbackEncoderConfig = Field(default_factory=lambda: any_log().encoder)
     """Of every head; by default as in the released bundle."""
-    loop: LoopConfig = Field(default_factory=lambda: any_log().loop.model_copy(update={"interest": 0.0}))
+    loop: TrainerConfig = Field(default_factory=lambda: any_log().loop.model_copy(update={"interest": 0.0}))
     """Steps, batches and rate of every head."""
     lda: LDAConfig = Field(default_factory=lambda: any_log().lda)
     """By default as in the released bundle."""
@@ -105,7 +105,7 @@ def open_world(data: Path, config: WatchTimeConfig) -> World:
         "test": split.test,
     }
     if not config.all_tabs:
-        judged = {name: in_main_tab(dataset, log, rows, vocabulary) for name, rows in judged.items()}
+        judged = {name: rows_in_main_tab(dataset, log, rows, vocabulary) for name, rows in judged.items()}
     for name, rows in {"training": known, **judged}.items():
         if not len(rows):
             raise BadInput(

@@ -32,12 +32,12 @@ class Inner:
 
     The batch is run once; gradients for other labels reuse its graph, because θ stays and ∇_θ L is the
     pullback of ∂L/∂f, which alone depends on the labels. LabelCraft needs two: with the old labels for the
-    look-ahead, with the new ones for the step that counts.
+    lookahead, with the new ones for the step that counts.
 
     Args:
         predict: parameters -> predictions `[B]` on the batch, probabilities or logits as `loss` says.
         params: θ. Not modified.
-        loss: which.
+        loss: which of the two.
     """
 
     def __init__(
@@ -50,27 +50,27 @@ class Inner:
             self._out_B = predict(self._params)
 
     def loss(self, label_B: Tensor) -> Tensor:
-        """L(θ, y), a scalar without gradient, for labels `[B]` in [0, 1]."""
+        """Return L(θ, y), a scalar without gradient, for labels `[B]` in [0, 1]."""
         out_B, label_B = self._out_B.detach(), label_B.detach()
         if self._kind == "mse":
             return nn.functional.mse_loss(out_B, label_B)
         return nn.functional.binary_cross_entropy_with_logits(out_B, label_B)
 
     def gradient(self, label_B: Tensor) -> dict[str, Tensor]:
-        """∇_θ L(θ, y) for labels `[B]`, detached: one backward."""
+        """Return ∇_θ L(θ, y) for labels `[B]`, detached: one backward."""
         out_B, label_B = self._out_B.detach(), label_B.detach()
-        miss_B = 2 * (out_B - label_B) if self._kind == "mse" else torch.sigmoid(out_B) - label_B
+        residual_B = 2 * (out_B - label_B) if self._kind == "mse" else torch.sigmoid(out_B) - label_B
         grads = torch.autograd.grad(
             self._out_B,
             list(self._params.values()),
-            miss_B / max(len(miss_B), 1),
+            residual_B / max(len(residual_B), 1),
             retain_graph=True,
             allow_unused=True,
         )
         return _by_name(self._params, grads)
 
     def label_gradient(self, direction: Params, lr: Rates) -> Tensor:
-        """∂M/∂y_b: had row b been labelled higher, how much better would the recommender do after one step?
+        """Return ∂M/∂y_b: how much M after one step would rise with the label of row b.
 
         The inner gradient is linear in the labels, so θ'(y) = θ - η ∇L is too, and with v = ∇_θ' M
 
@@ -84,7 +84,7 @@ class Inner:
 
         Args:
             direction: v, from `outer_gradient` at θ'.
-            lr: η of each parameter or of each of its elements, as given to `step`.
+            lr: η of each parameter or of each of its elements, as given to `descend`.
 
         Returns:
             `[B]`. As the gradient of `label_B` it gives φ its own: `autograd.grad(label_B, φ, this)`.
@@ -99,13 +99,13 @@ class Inner:
         return along_B.detach() * ((2.0 if self._kind == "mse" else 1.0) / max(len(along_B), 1))
 
 
-def step(params: Params, gradient: Params, lr: Rates, decay: float = 0.0) -> dict[str, Tensor]:
-    """θ' = (1 - decay) θ - η ∇_θ L, with a rate for each parameter or element."""
+def descend(params: Params, gradient: Params, lr: Rates, decay: float = 0.0) -> dict[str, Tensor]:
+    """Return θ' = (1 - decay) θ - η ∇_θ L, with a rate for each parameter or element."""
     return {n: (1 - decay) * p.detach() - lr[n] * gradient[n] for n, p in params.items()}
 
 
 def outer_gradient(objective: Callable[[Params], Tensor], params: Params) -> tuple[Tensor, dict[str, Tensor]]:
-    """M and v = ∇_θ' M: one backward on the hold-out batch.
+    """Return M and v = ∇_θ' M: one backward on the held-out batch.
 
     Args:
         objective: parameters -> M, a scalar.
@@ -121,7 +121,7 @@ def outer_gradient(objective: Callable[[Params], Tensor], params: Params) -> tup
 def outer_gradients(
     objectives: Callable[[Params], Tensor], params: Params
 ) -> tuple[Tensor, list[dict[str, Tensor]]]:
-    """M `[T]` and each v_t = ∇_θ' M_t: a backward for every objective, on one forward.
+    """Return M `[T]` and each v_t = ∇_θ' M_t: a backward for every objective, on one forward.
 
     Args:
         objectives: parameters -> M, one value an objective.
@@ -130,20 +130,20 @@ def outer_gradients(
     attached = {n: p.detach().requires_grad_() for n, p in params.items()}
     with torch.enable_grad():
         value_T = objectives(attached)
-        found = [
+        gradients = [
             torch.autograd.grad(value, list(attached.values()), allow_unused=True, retain_graph=True)
             for value in value_T
         ]
-    return value_T.detach(), [_by_name(attached, grads) for grads in found]
+    return value_T.detach(), [_by_name(attached, grads) for grads in gradients]
 
 
 def parameters_of(model: nn.Module) -> dict[str, Tensor]:
-    """θ by name, detached and sharing memory with the model."""
+    """Return θ by name, detached and sharing memory with the model."""
     return {n: p.detach() for n, p in model.named_parameters()}
 
 
 def call(model: nn.Module, params: Params, *inputs: Tensor | None) -> Tensor:
-    """`model(*inputs)` with other parameters; its buffers stay."""
+    """Return `model(*inputs)` with other parameters; its buffers stay."""
     out: Tensor = functional_call(model, dict(params), inputs)
     return out
 

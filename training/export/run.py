@@ -1,0 +1,62 @@
+"""Export one of a run's two fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from models.errors import BadInput
+from models.histogram import Histogram
+from models.runtime import Bundle
+from training.data import load
+from training.export.bundle import export
+from training.export.drift_reference import reference, same_log
+from training.train import run_folder
+
+WHICH: Final[Mapping[str, run_folder.Which]] = {
+    "final": "release",
+    "release": "release",
+    "evaluation": "evaluation",
+    "judged": "evaluation",
+}
+"""Values of `--which`, older names among them."""
+
+
+def export_run(folder: Path, which: str, to: Path, data: Path | None) -> Path:
+    """Write a run's fit as one version of the bundle into `to`.
+
+    Args:
+        folder: what `fit` wrote.
+        which: a key of `WHICH`.
+        to: the folder of versions.
+        data: what the run was fitted on: the manifest then holds histograms to measure drift by.
+
+    Raises:
+        BadInput: there is no such fit, `folder` is not a run, or `data` is not what it was fitted on.
+    """
+    if which not in WHICH:
+        raise BadInput(f"--which must be final or evaluation, found {which!r}.")
+    saved = run_folder.read(folder, WHICH[which])
+    fitted = saved.fitted
+    log = None if data is None else same_log(load(data), saved.training).interactions(fitted.vocabulary)
+
+    def histograms(bundle: Bundle) -> Mapping[str, Histogram]:
+        if log is None:
+            return {}
+        return reference(bundle, log, until_ms=saved.watermark_ms, seed=saved.config.seed)
+
+    return export(
+        fitted.label_makers,
+        fitted.ranker,
+        fitted.vocabulary,
+        to,
+        training=saved.training.model_copy(update={"watermark_ms": saved.watermark_ms}),
+        weights=fitted.weights,
+        sequence_length=saved.config.loop.sequence_length,
+        profile_numbers=saved.profile_numbers,
+        profile_categories=saved.profile_categories,
+        default_tab=saved.default_tab,
+        evaluation=saved.evaluation,
+        reference=None if log is None else histograms,
+    )

@@ -1,0 +1,337 @@
+"""Fit rankers with the trainer: one step function and one evaluation for each kind of ranker."""
+
+# Shape suffixes: R rows, T objectives.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from models.arrays import F32, F64, I64
+from models.metrics import auc, mae_s, xauc
+from training.config import Config
+from training.data import Interactions
+from training.encoders import RankerInputs, inputs_for
+from training.evaluation.predict import ObjectivePredictions, predict_objectives, predict_seconds
+from training.rankers import (
+    INTEREST,
+    OUTCOMES,
+    WATCH_TIME,
+    MultiObjectiveRanker,
+    TwoObjectiveRanker,
+    outcomes,
+)
+from training.train.trainer import EpochResult, Evaluation, StepResult, TrainerState, batches_by_length, train
+
+if TYPE_CHECKING:
+    from training.balance import Balancer
+
+R = TypeVar("R", TwoObjectiveRanker, MultiObjectiveRanker)
+
+
+class TrainerConfig(Config):
+    """Hyperparameters of a ranker's fit. No source gives them: chosen on the early-stop split."""
+
+    epochs: PositiveInt = 6
+    """At most this many passes over the training rows."""
+    patience: PositiveInt = 2
+    """Epochs without a lower early-stop error before stopping."""
+    batch_size: PositiveInt = 512
+    learning_rate: PositiveFloat = 1e-3
+    """AdamW's, falling to a tenth of it along a cosine over `epochs`."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-3
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """What is evaluated and kept is a running mean of the parameters, which each step moves by 1 - average of
+    the way, by more in the first steps; 0 keeps the last step's. Steps are noisy on small logs."""
+    interest: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the interest loss beside the watch-time loss."""
+    sequence_length: PositiveInt = 100
+    """Most steps of a sequence, the newest."""
+
+
+class RankerEpoch(NamedTuple):
+    """One epoch of a ranker of watch time and interest."""
+
+    epoch: int
+    watch_loss: float
+    interest_loss: float
+    stop_mae_s: float | None
+    stop_xauc: float | None
+
+    @property
+    def stop_error(self) -> float:
+        """Early-stopping criterion, lower is better."""
+        return self.stop_mae_s or 0.0
+
+
+class ObjectivesEpoch(NamedTuple):
+    """One epoch of a ranker of many objectives."""
+
+    epoch: int
+    losses: dict[str, float]
+    """Mean over the steps, by objective."""
+    stop_auc: float | None
+    """Mean over the objectives of AUC, and XAUC of watch time, on the early-stop rows."""
+    stop_xauc: float | None
+    """XAUC of watch time."""
+
+    @property
+    def stop_error(self) -> float:
+        """Early-stopping criterion, lower is better."""
+        return -(self.stop_auc or 0.0)
+
+
+def best_epoch_count(epochs: Sequence[RankerEpoch] | Sequence[ObjectivesEpoch]) -> int:
+    """Return how many epochs early stopping kept: up to the lowest error, the first of equals."""
+    return 1 + min(range(len(epochs)), key=lambda i: epochs[i].stop_error)
+
+
+def fit_ranker(
+    ranker: TwoObjectiveRanker,
+    log: Interactions,
+    rows: I64,
+    label: F32,
+    config: TrainerConfig,
+    *,
+    seed: int,
+    stop_rows: I64 | None = None,
+    stop_after: int | None = None,
+    censored: tuple[F64, F64, F64] | None = None,
+    on_step: Callable[[float], None] = lambda _: None,
+) -> list[RankerEpoch]:
+    """Fit a ranker of watch time and interest in place.
+
+    Args:
+        ranker: its head's tables are fitted; its encoder's are fitted here, on `rows`.
+        log: every exposure; sequences reach back over all of it.
+        rows: `[R]` training rows.
+        label: `[R]` LabelCraft's label of each of `rows`.
+        config: hyperparameters.
+        seed: decides the order of the rows, dropout and id dropout.
+        stop_rows: early-stop rows. The parameters of the epoch with the lowest MAE are kept; without them
+            those of the last epoch.
+        stop_after: make this many of `config.epochs`, on the same schedule: how a release fit repeats
+            the length that early stopping found.
+        censored: what is known of videos before the log, see `Dataset.censored`.
+        on_step: called with the share of the work that is done.
+
+    Returns:
+        One entry an epoch.
+    """
+    target_R1 = torch.from_numpy(label)[:, None]
+
+    def backward(x: RankerInputs, statistics: Tensor, watch_time: Tensor, target: Tensor) -> Sequence[float]:
+        watch, interest = ranker.loss(x, statistics, watch_time, target[..., 0])
+        (watch + config.interest * interest).backward()  # type: ignore[no-untyped-call]
+        return float(watch.detach()), float(interest.detach())
+
+    def evaluate(averaged: TwoObjectiveRanker, stop: I64) -> Evaluation:
+        seconds = predict_seconds(averaged, log, stop, config.sequence_length)
+        actual = log.watch_time_s[stop]
+        return Evaluation(mae_s(seconds, actual), {"xauc": xauc(seconds, actual)})
+
+    torch.manual_seed(seed)
+    epochs = _fit(
+        ranker,
+        log,
+        rows,
+        target_R1,
+        config,
+        backward,
+        evaluate,
+        seed,
+        stop_rows,
+        stop_after,
+        censored,
+        on_step,
+    )
+    return [RankerEpoch(e.epoch, e.losses[0], e.losses[1], e.error, e.metrics.get("xauc")) for e in epochs]
+
+
+def fit_objectives(
+    ranker: MultiObjectiveRanker,
+    log: Interactions,
+    rows: I64,
+    config: TrainerConfig,
+    balancer: Balancer | None,
+    *,
+    seed: int,
+    label: F32 | None = None,
+    stop_rows: I64 | None = None,
+    stop_after: int | None = None,
+    censored: tuple[F64, F64, F64] | None = None,
+    on_step: Callable[[float], None] = lambda _: None,
+) -> list[ObjectivesEpoch]:
+    """Fit a ranker of many objectives in place; its calibration is left to `calibrate`.
+
+    Args:
+        ranker: its head's tables are fitted; its encoder's are fitted here, on `rows`.
+        log: every exposure; sequences reach back over all of it.
+        rows: `[R]` training rows.
+        config: hyperparameters, without `interest`: the balancer decides what an objective weighs.
+        balancer: of the gradients over the encoder; `None` for their plain sum in one pass.
+        seed: decides the order of the rows, dropout and id dropout.
+        label: `[R]` LabelCraft's label of each of `rows`; needed where interest is an objective.
+        stop_rows: early-stop rows. The parameters of the epoch with the highest mean AUC are kept
+            (GradCraft's rule); without them those of the last epoch.
+        stop_after, censored, on_step: as in `fit_ranker`.
+
+    Returns:
+        One entry an epoch.
+    """
+    # TorchJD, with the solvers behind CAGrad, takes more than a second to import: only fits wait for it.
+    from training.balance import balanced_backward
+
+    encoder = list(ranker.encoder.parameters())
+
+    def backward(x: RankerInputs, statistics: Tensor, watch_time: Tensor, target: Tensor) -> Sequence[float]:
+        losses = ranker.losses(x, statistics, watch_time, target)
+        if balancer is None:
+            torch.stack(losses.each).sum().backward()  # type: ignore[no-untyped-call]
+        else:
+            balanced_backward(losses.each, losses.shared, encoder, balancer)
+        return torch.stack(losses.each).detach().tolist()
+
+    def evaluate(averaged: MultiObjectiveRanker, stop: I64) -> Evaluation:
+        found = predict_objectives(averaged, log, stop, config.sequence_length)
+        metrics = order_metrics(averaged, found, log, stop)
+        known = [value for value in metrics.values() if value is not None]
+        return Evaluation(-float(np.mean(known)) if known else 0.0, metrics)
+
+    torch.manual_seed(seed)
+    target_RT = torch.from_numpy(targets(ranker, log, rows, label))
+    ranker.start_at(target_RT.mean(dim=0))
+    epochs = _fit(
+        ranker,
+        log,
+        rows,
+        target_RT,
+        config,
+        backward,
+        evaluate,
+        seed,
+        stop_rows,
+        stop_after,
+        censored,
+        on_step,
+    )
+    return [
+        ObjectivesEpoch(
+            e.epoch,
+            dict(zip(ranker.objectives, e.losses, strict=True)),
+            None if e.error is None else -e.error,
+            e.metrics.get(WATCH_TIME),
+        )
+        for e in epochs
+    ]
+
+
+def _fit(
+    ranker: R,
+    log: Interactions,
+    rows: I64,
+    target_RT: Tensor,
+    config: TrainerConfig,
+    backward: Callable[[RankerInputs, Tensor, Tensor, Tensor], Sequence[float]],
+    evaluate: Callable[[R, I64], Evaluation],
+    seed: int,
+    stop_rows: I64 | None,
+    stop_after: int | None,
+    censored: tuple[F64, F64, F64] | None,
+    on_step: Callable[[float], None],
+) -> list[EpochResult]:
+    """AdamW along a cosine, on batches of rows with sequences of like length.
+
+    `backward` fills the gradients of one batch and returns its losses."""
+    first = log.first_row()
+    length = np.minimum(np.arange(len(log)) - first, config.sequence_length)[rows]
+    statistics = torch.from_numpy(ranker.encoder.fit_tables(log, rows, censored))
+    watch_time = torch.from_numpy(log.watch_time_s)
+    parameters = [p for p in ranker.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    steps = max(1, -(-len(rows) // config.batch_size))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimiser, config.epochs * steps, eta_min=config.learning_rate / 10
+    )
+    random = np.random.default_rng(seed)
+
+    def step(pick: I64) -> StepResult:
+        batch = rows[pick]
+        optimiser.zero_grad()
+        losses = backward(
+            inputs_for(log, batch, config.sequence_length, first),
+            statistics[pick][:, None],
+            watch_time[batch][:, None],
+            target_RT[pick][:, None],
+        )
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        schedule.step()
+        return StepResult(losses)
+
+    fitted: TrainerState = train(
+        ranker,
+        lambda: batches_by_length(length, config.batch_size, random),
+        step,
+        None if stop_rows is None else lambda averaged: evaluate(averaged, stop_rows),
+        epochs=stop_after or config.epochs,
+        rates=f"learning_rate = {config.learning_rate:g}",
+        patience=config.patience,
+        average=config.average,
+        on_step=on_step,
+    )
+    return fitted.epochs
+
+
+def targets(ranker: MultiObjectiveRanker, log: Interactions, rows: I64, label: F32 | None = None) -> F32:
+    """Return `[R, T]` in [0, 1], columns as `ranker.likely`: what happened, and `label` for interest."""
+    happened = dict(zip((o.name for o in OUTCOMES), outcomes(log.feedback[rows]).T, strict=True))
+    if INTEREST in ranker.likely:
+        if label is None:
+            raise ValueError(
+                "interest is an objective, so `label` is needed; give it, or leave interest out."
+            )
+        happened[INTEREST] = label
+    columns = [happened[name] for name in ranker.likely]
+    # Without any there are still rows.
+    return np.array(columns, np.float32).reshape(len(columns), len(rows)).T.copy()
+
+
+def order_metrics(
+    ranker: MultiObjectiveRanker, predictions: ObjectivePredictions, log: Interactions, rows: I64
+) -> dict[str, float | None]:
+    """Return the AUC of each objective that is a yes or no, and the XAUC of watch time."""
+    metrics: dict[str, float | None] = {}
+    if predictions.seconds is not None:
+        metrics[WATCH_TIME] = xauc(predictions.seconds, log.watch_time_s[rows])
+    happened = outcomes(log.feedback[rows])
+    for t, outcome in enumerate(OUTCOMES):
+        if outcome.name in ranker.likely:
+            score = predictions.probability[:, ranker.likely.index(outcome.name)]
+            metrics[outcome.name] = auc(happened[:, t], score)
+    return metrics
+
+
+def calibrate(
+    ranker: MultiObjectiveRanker, log: Interactions, rows: I64, length: int, label: F32 | None = None
+) -> None:
+    """Fit the lines of calibration on rows that the ranker was not fitted on.
+
+    Args:
+        ranker: fitted. Lines that it had are replaced.
+        log: every exposure.
+        rows: `[R]` held out.
+        length: most steps of a sequence.
+        label: as in `fit_objectives`.
+    """
+    ranker.platt.slope.fill_(1.0)
+    ranker.platt.shift.zero_()
+    probability = predict_objectives(ranker, log, rows, length).probability.astype(np.float64)
+    probability = np.clip(probability, 1e-9, 1 - 1e-7)
+    logit = np.log(probability) - np.log1p(-probability)
+    ranker.platt.fit(logit.astype(np.float32), targets(ranker, log, rows, label))

@@ -1,0 +1,80 @@
+"""The whole config of one run, and the networks of the shapes it calls for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from pydantic import PositiveFloat, PositiveInt
+
+from models.features import SEQUENCE_ID_COLUMNS
+from models.vocabulary import Vocabulary
+from training.config import Config
+from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
+from training.labelcraft import LabelCraft, LabelCraftConfig
+from training.labels import LabelMakers, Scale, heuristic_label_makers
+from training.lda import LDA, LDAConfig
+from training.rankers import MultiObjectiveRanker, ObjectivesConfig, Ranker, TwoObjectiveRanker
+from training.train.rankers import TrainerConfig
+
+
+class RunConfig(Config):
+    """Hyperparameters of a whole run; the functions of `training/train/recipes.py` return one."""
+
+    test_days: PositiveInt = 2
+    """The last days of the log, evaluated once."""
+    stop_days: PositiveInt = 1
+    """The days before them: when to stop, and the fusion weights."""
+    meta_days: PositiveInt = 2
+    """The days before those: LabelCraft's hold-out, apart from early stopping."""
+    min_count: PositiveInt = 2
+    """Ids on fewer exposures share the unknown row."""
+    labelcraft: LabelCraftConfig = LabelCraftConfig()
+    encoder: FeedbackEncoderConfig = FeedbackEncoderConfig()
+    lda: LDAConfig = LDAConfig()
+    loop: TrainerConfig = TrainerConfig()
+    objectives: ObjectivesConfig | None = None
+    """With it the ranker predicts all objectives, balanced by GradCraft; without, watch time and interest."""
+    fusion_grid: tuple[PositiveFloat, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    """Weights of `interest` beside a `watch_time` of 1 that are tried on the early-stop days; with
+    `objectives` see `search_fusion_weights` instead."""
+    seed: int = 0
+
+
+def new_encoder(
+    config: FeedbackEncoderConfig,
+    vocabulary: Vocabulary,
+    numbers: tuple[str, ...],
+    categories: tuple[str, ...],
+) -> FeedbackEncoder:
+    """Return an unfitted encoder of the sizes that a vocabulary and its profile features call for."""
+    video, author, tag, tab = (vocabulary.size(f) for f in SEQUENCE_ID_COLUMNS)
+    sizes = tuple(vocabulary.size(f"profile.{name}") for name in categories)
+    return FeedbackEncoder((video, author, tag, tab), len(numbers), sizes, config)
+
+
+def new_networks(
+    config: RunConfig,
+    vocabulary: Vocabulary,
+    numbers: tuple[str, ...],
+    categories: tuple[str, ...],
+    refused: Collection[str] = (),
+) -> tuple[LabelMakers, Ranker]:
+    """Return unfitted networks of the shapes that a config and a vocabulary call for.
+
+    Args:
+        config: the run's.
+        vocabulary: whose sizes the tables have.
+        numbers, categories: names of the profile's features.
+        refused: names of the heuristic label makers to leave out.
+    """
+    torch.manual_seed(config.seed)
+    encoder = new_encoder(config.encoder, vocabulary, numbers, categories)
+    ranker: Ranker
+    if config.objectives is None:
+        ranker = TwoObjectiveRanker(encoder, LDA(config.encoder.width, config.lda), Scale())
+    else:
+        head = LDA(config.objectives.expert, config.lda)
+        ranker = MultiObjectiveRanker(encoder, head, Scale(), config.objectives)
+    heuristics = [maker for maker in heuristic_label_makers() if maker.name not in refused]
+    return LabelMakers([LabelCraft(config.labelcraft), *heuristics]), ranker
