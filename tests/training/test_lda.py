@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.training import _watch_time_asserts as wt
-from training.lda import LDA, VQVAE, AnchorsConfig, LDAConfig, _alignment
+from training.lda import LDA, VQVAE, AnchorsConfig, LDAConfig, _transport_plan
 from training.lda import _head as _lda
 from training.watch_time import VR, DistributionHead, VRConfig
 
@@ -87,8 +87,8 @@ def test_inference_calls_neither_transport_nor_vqvae(head: LDA, monkeypatch: pyt
 
         return called
 
-    monkeypatch.setattr(_alignment, "sinkhorn", tripwire("sinkhorn"))
-    monkeypatch.setattr(_lda, "transport_labels", tripwire("transport"))
+    monkeypatch.setattr(_transport_plan, "sinkhorn", tripwire("sinkhorn"))
+    monkeypatch.setattr(_lda, "transport_plan", tripwire("transport"))
     monkeypatch.setattr(VQVAE, "encode", tripwire("encode"))
     wt.served(head, *wt.states(10))
     assert calls == []
@@ -128,7 +128,7 @@ def test_other_groups_anchors_have_no_weight(head: LDA) -> None:
     state, duration = wt.states(300)
     group = copy.groups(duration)
     before = [copy.seconds(state, duration), *copy.distribution(state, duration)]
-    for table in (copy.anchor_key, copy.anchor_ratio, copy.anchor_width):
+    for table in (copy.anchor_key, copy.anchors.ratio, copy.anchors.width):
         table[1] = 77.0
     after = [copy.seconds(state, duration), *copy.distribution(state, duration)]
     assert 0 < (group == 1).sum() < 300

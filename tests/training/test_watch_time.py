@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from models.arrays import F32
 from tests.training import _watch_time_asserts as wt
 from training.lda import sinkhorn
-from training.lda._alignment import transport_labels
+from training.lda._tables import anchor_edges
+from training.lda._transport_plan import transport_plan
 from training.strata import DurationGroups
 from training.watch_time import CREAD, CWM, OR, TPM, VR, WLR, D2QSeconds
-from training.watch_time._mixture import anchor_edges, mixture_quantiles, mixture_rank
+from training.watch_time._mixture import mixture_quantiles, mixture_rank
 from training.watch_time._parts import Parts, weights_from_above
 
 
@@ -87,7 +88,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_pseudo_labels_are_each_groups_own_transport_problem() -> None:
     cost, group = batch()
-    got = transport_labels(cost, group, 4, epsilon=0.05, kappa=0.1, iterations=500)
+    got = transport_plan(cost, group, 4, epsilon=0.05, kappa=0.1, iterations=500)
     for g in range(3):
         mine = cost[group == g]
         even = torch.full((len(mine),), 1 / len(mine), dtype=torch.float64)
@@ -98,20 +99,20 @@ def test_pseudo_labels_are_each_groups_own_transport_problem() -> None:
 
 def test_pseudo_labels_are_rows_of_probabilities_without_a_gradient() -> None:
     cost, group = batch()
-    got = transport_labels(cost.requires_grad_(), group, 3, epsilon=0.05, kappa=0.1, iterations=50)
+    got = transport_plan(cost.requires_grad_(), group, 3, epsilon=0.05, kappa=0.1, iterations=50)
     torch.testing.assert_close(got.sum(-1), torch.ones(40, dtype=torch.float64), rtol=0, atol=1e-8)
     assert not got.requires_grad
 
 
 def test_without_a_price_pseudo_labels_are_a_softmax() -> None:
     cost, group = batch()
-    got = transport_labels(cost, group, 3, epsilon=0.05, kappa=0.0, iterations=50)
+    got = transport_plan(cost, group, 3, epsilon=0.05, kappa=0.0, iterations=50)
     torch.testing.assert_close(got, (-cost / 0.05).softmax(-1), rtol=0, atol=1e-8)
 
 
 def test_with_a_high_price_every_anchor_gets_its_even_share() -> None:
     cost, group = batch()
-    got = transport_labels(cost, group, 3, epsilon=0.05, kappa=1e6, iterations=2000)
+    got = transport_plan(cost, group, 3, epsilon=0.05, kappa=1e6, iterations=2000)
     for g in range(3):
         torch.testing.assert_close(
             got[group == g].mean(0), torch.full((5,), 0.2, dtype=torch.float64), rtol=0, atol=2e-4

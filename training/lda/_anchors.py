@@ -20,7 +20,7 @@ from training.lda._vqvae import VQVAE
 
 
 class AnchorsConfig(Config):
-    """Knobs of `fit_anchors`. Source of every default that has no other: algorithms §4.2."""
+    """Hyperparameters of `fit_anchors`. Ours where no source is named."""
 
     anchors: PositiveInt = 32
     """K, codes per group."""
@@ -82,7 +82,8 @@ class Anchors:
 
     @property
     def perplexity(self) -> Tensor:
-        """`[G]` exp of the entropy of the codes' use, 1 … K. High alone says little: see `spread`."""
+        """`[G]` exp of the entropy of the codes' use, 1 … K. A high value alone proves little, see
+        `spread`."""
         entropy: Tensor = torch.special.entr(self.share).sum(-1)
         return entropy.exp()
 
@@ -107,7 +108,7 @@ def fit_anchors(ratios: Sequence[F32], config: AnchorsConfig, *, seed: int) -> A
 
     Args:
         ratios: for each of the G groups its watch ratios, ≥ 0, at least one.
-        config: see there.
+        config: hyperparameters.
         seed: of everything random.
 
     Returns:

@@ -1,4 +1,4 @@
-"""LDA: label distributions as anchors."""
+"""LDA's watch-time head."""
 
 # Shape suffixes: N exposures, D state, R rows, G duration groups, K anchors of a group,
 # A = G·K anchors of all groups, C code, H the space of φ.
@@ -15,24 +15,23 @@ from torch.nn.functional import embedding, softplus
 
 from training.config import Config
 from training.data import Interactions
-from training.lda._alignment import transport_labels
 from training.lda._anchors import AnchorsConfig, fit_anchors, random_anchors
+from training.lda._tables import AnchorTables
+from training.lda._transport_plan import transport_plan
 from training.strata import DurationGroups
 from training.watch_time import (
     QUANTILES,
+    DistributionModule,
     Prediction,
     RankError,
     RankLoss,
     Regression,
-    anchor_edges,
-    mixture_quantiles,
-    mixture_rank,
     regression_loss,
 )
 
 
 class LDAConfig(Config):
-    """Knobs of `LDA`. Defaults marked (poster) are printed there; the others are ours, see algorithms §4."""
+    """Hyperparameters of `LDA`. Defaults marked (poster) are printed there; the others are ours."""
 
     groups: PositiveInt = 10
     """D duration groups of equal size."""
@@ -41,7 +40,7 @@ class LDAConfig(Config):
     """Stage 1."""
 
     random_anchors: bool = False
-    """Ablation: as many anchors that know nothing of the labels, random vectors for random ratios."""
+    """Ablation: as many anchors without labels, random vectors for random ratios."""
 
     dim: PositiveInt = 64
     """Width of the space that φ maps states and anchors into."""
@@ -64,7 +63,7 @@ class LDAConfig(Config):
 
     label_cost: NonNegativeFloat = 4.0
     """Weight of the distance between the label's rank and the anchor's in the transport cost; 0 is the
-    poster's cost, which never sees the label."""
+    poster's cost, which does not depend on the label."""
 
     alignment: NonNegativeFloat = 0.1
     """λ_a, weight of the cross-entropy to the pseudo-labels."""
@@ -76,7 +75,7 @@ class LDAConfig(Config):
     """What g's output stands for: a share of the duration, or of the mean watch time."""
 
     point: Literal["regressor", "median"] = "regressor"
-    """What `seconds` answers: g (poster), or the median of the distribution over anchors."""
+    """What `seconds` returns: g (poster), or the median of the distribution over anchors."""
 
     loss: Regression = "l1"
     """On watch time in units of its mean."""
@@ -106,61 +105,45 @@ class Attended(NamedTuple):
     """`[N, H]` Σ_k β_k p_k."""
 
 
-class LDA(nn.Module):
-    """Watch time from the anchors a state is close to.
+class LDA(DistributionModule):
+    """Watch time from the anchors a state is close to; its equations are in the package's docstring.
 
-        h = φ(A_x x)      p_k = φ(A_a a_k)      β = softmax_k( cos(h, p_k) / τ )
-        ŵ = d · softplus( g(Σ_k β_k p_k) )
-        L = ℓ(ŵ, w) + λ_a · mean( -Σ_k Q̃_k log β_k ) + λ_r · rank(ŵ, w)
-
-    a_k are the anchors of the row's duration group, learned by a VQ-VAE and frozen; Q̃ is the plan that
-    carries the rows to them (`pseudo_labels`), a constant for the gradient. One φ serves states and
-    anchors; a linear map before it brings each to its width.
-
-    Inference needs neither the plan nor the VQ-VAE: p_k is kept as a buffer, refreshed whenever the head
-    is put in eval mode (`freeze_anchors`), and a prediction costs O(K · H).
+    Inference needs neither the transport plan nor the VQ-VAE: p_k is kept as a buffer, refreshed whenever the
+    head is put in eval mode (`freeze_anchors`), and a prediction costs O(K · H).
 
     Source: Xu et al., "Leveraging Label Distributions as Anchors to Enhance Video Recommendation"; no
     public code. Ours, with reasons:
-        `label_cost`: the poster's transport sees h and p only, so nothing ties an anchor's weight to the
-        ratios it stands for, and β is no distribution of the watch time. The rank distance between label
+        `label_cost`: the poster's transport depends on h and p only, so nothing ties an anchor's weight to
+        the ratios it stands for, and β is no distribution of the watch time. The rank distance between label
         and anchor in the cost does tie it; β then has quantiles worth serving.
-        L1 by default: judged by MAE, which the median minimises; the rank beside it, for the order.
+        L1 by default: evaluated by MAE, which the median minimises; the rank beside it, for the order.
         cosine with a temperature for β, as in the cost (`raw_dot` is the printed form).
 
     Args:
         state_dim: D.
-        config: see there.
+        config: hyperparameters.
     """
 
-    anchor_code: Tensor
-    anchor_ratio: Tensor
-    anchor_start: Tensor
-    anchor_width: Tensor
-    anchor_share: Tensor
-    anchor_rank: Tensor
     anchor_key: Tensor
+    """`[G, K, H]` p_k, frozen"""
     scale: Tensor
+    """Mean watch time of the training rows in seconds; NaN before `fit_tables`"""
 
     def __init__(self, state_dim: int, config: LDAConfig | None = None) -> None:
         super().__init__()
         c = self.config = config or LDAConfig()
-        shape = (c.groups, c.anchors.anchors)
         self.groups = DurationGroups(c.groups)
         self.from_state = nn.Linear(state_dim, c.dim)
         self.from_anchor = nn.Linear(c.anchors.code_dim, c.dim)
         self.phi = nn.Sequential(nn.GELU(), nn.Linear(c.dim, c.dim), nn.GELU(), nn.Linear(c.dim, c.dim))
         self.g_out = nn.Linear(c.dim, 1)
         self.g = nn.Sequential(nn.Linear(c.dim, c.dim), nn.GELU(), self.g_out)
-        self.register_buffer("anchor_code", torch.zeros(*shape, c.anchors.code_dim))
-        self.register_buffer("anchor_ratio", torch.zeros(shape))
-        self.register_buffer("anchor_start", torch.zeros(c.groups, 1))
-        self.register_buffer("anchor_width", torch.zeros(shape))
-        self.register_buffer("anchor_share", torch.zeros(shape))
-        self.register_buffer("anchor_rank", torch.zeros(shape))
-        self.register_buffer("anchor_key", torch.zeros(*shape, c.dim))
+        self.anchors = AnchorTables(c.groups, c.anchors)
+        self.register_buffer("anchor_key", torch.zeros(c.groups, c.anchors.anchors, c.dim))
         self.register_buffer("scale", torch.tensor(torch.nan))
         self.rank_loss = RankLoss(c.rank_error)
+
+    # --- stage 1: everything that is frozen
 
     def fit_tables(self, train: Interactions, *, seed: int) -> Self:
         if not len(train):
@@ -168,20 +151,10 @@ class LDA(nn.Module):
         c = self.config
         ratio = train.watch_time_s / train.duration_s
         group = self.groups.fit(train.duration_s)(torch.from_numpy(train.duration_s)).numpy()
-        # A group that merged edges left empty is never asked for; it gets everybody's anchors.
-        of_group = [ratio[group == g] if (group == g).any() else ratio for g in range(c.groups)]
-        make = random_anchors if c.random_anchors else fit_anchors
-        anchors = make(of_group, c.anchors, seed=seed)
-        self.anchor_code.copy_(_standard(anchors.code))
-        self.anchor_ratio.copy_(anchors.mean)
-        edge_GK1 = anchor_edges(anchors.ratio)
-        self.anchor_start.copy_(edge_GK1[:, :1])
-        self.anchor_width.copy_(edge_GK1.diff())
-        for g, values in enumerate(of_group):
-            inside = torch.from_numpy(np.searchsorted(np.sort(values), edge_GK1[g].numpy(), side="right"))
-            inside[0], inside[-1] = 0, len(values)
-            self.anchor_share[g] = inside.diff() / len(values)
-        self.anchor_rank.copy_(self.anchor_share.cumsum(-1) - self.anchor_share / 2)
+        # A group that merged edges left empty is never looked up; it gets the anchors of all rows.
+        ratios = [ratio[group == g] if (group == g).any() else ratio for g in range(c.groups)]
+        fit = random_anchors if c.random_anchors else fit_anchors
+        self.anchors.fit(fit(ratios, c.anchors, seed=seed), ratios)
         self.scale.fill_(max(float(train.watch_time_s.mean()), 1e-3))
         self.rank_loss.fit(train.watch_time_s)
         with torch.no_grad():  # start at the typical prediction
@@ -201,18 +174,28 @@ class LDA(nn.Module):
         """Compute p_k once, for inference."""
         self.anchor_key.copy_(self._keys())
 
-    def _keys(self) -> Tensor:
-        return self._unit(self.phi(self.from_anchor(self.anchor_code)))
+    # --- stage 2: the loss
 
-    def _unit(self, x: Tensor) -> Tensor:
-        # dim() - 1, not -1: onnxruntime 1.31 reduces no rows wrongly along a negative axis.
-        if self.config.weights == "raw_dot":
-            return x
-        length: Tensor = x.norm(dim=x.dim() - 1, keepdim=True)
-        return x / length.clamp(min=1e-12)
+    def loss(self, state_ND: Tensor, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
+        if bool(self.scale.isnan()):
+            raise ValueError("LDA has no anchors yet, call `fit_tables` first.")
+        c = self.config
+        attended = self.attend(state_ND, duration_N)
+        predicted_N = self._point_s(attended, duration_N)
+        loss = regression_loss(c.loss, predicted_N / self.scale, watch_time_N / self.scale, delta=c.delta)
+        if c.rank:
+            order: Tensor = self.rank_loss(predicted_N, watch_time_N)
+            loss = loss + c.rank * order
+        if c.alignment:
+            label_NK = self.pseudo_labels(attended, duration_N, watch_time_N)
+            loss = loss - c.alignment * (label_NK * attended.log_weight).sum(-1).mean()
+        if c.compactness:
+            away_N = 1 - torch.cosine_similarity(attended.state, attended.pooled, dim=-1)
+            loss = loss + c.compactness * away_N.mean()
+        return loss
 
     def attend(self, state_ND: Tensor, duration_N: Tensor) -> Attended:
-        """Place each row beside its group's anchors, `[..., D]` and `[...]`. Other groups' have no part."""
+        """Compare each row with the anchors of its group, `[..., D]` and `[...]`."""
         key_GKH = self._keys() if self.training else self.anchor_key
         group_N = self.groups(duration_N)
         key_NKH = embedding(group_N, key_GKH.flatten(1)).reshape(*group_N.shape, *key_GKH.shape[1:])
@@ -229,48 +212,30 @@ class LDA(nn.Module):
         pooled_NH = (log_weight_NK.exp()[..., None, :] @ key_NKH).squeeze(-2)
         return Attended(group_N, cosine_NK, log_weight_NK, state_NH, pooled_NH)
 
-    def pseudo_labels(self, at: Attended, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
-        """`[N, K]` Q̃: the anchors of its group each row is carried to, without a gradient."""
+    def pseudo_labels(self, attended: Attended, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
+        """Return the `[N, K]` transport plan of the rows to their groups' anchors, without a gradient."""
         c = self.config
-        rank_N = mixture_rank(
-            watch_time_N / duration_N,
-            self.anchor_start[at.group],
-            self.anchor_width[at.group],
-            self.anchor_share[at.group],
-        )
-        away_NK = (rank_N[:, None] - self.anchor_rank[at.group]).abs()
-        cost_NK = 1 - at.cosine + c.label_cost * away_NK
-        return transport_labels(
-            cost_NK, at.group, c.groups, epsilon=c.epsilon, kappa=c.kappa, iterations=c.iterations
+        rank_N = self.anchors.ratio_rank(watch_time_N / duration_N, attended.group)
+        away_NK = (rank_N[:, None] - self.anchors.rank[attended.group]).abs()
+        cost_NK = 1 - attended.cosine + c.label_cost * away_NK
+        return transport_plan(
+            cost_NK, attended.group, c.groups, epsilon=c.epsilon, kappa=c.kappa, iterations=c.iterations
         )
 
-    def loss(self, state_ND: Tensor, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
-        if bool(self.scale.isnan()):
-            raise ValueError("LDA has no anchors yet, call `fit_tables` first.")
-        c = self.config
-        at = self.attend(state_ND, duration_N)
-        predicted_N = self._point_s(at, duration_N)
-        loss = regression_loss(c.loss, predicted_N / self.scale, watch_time_N / self.scale, delta=c.delta)
-        if c.rank:
-            order: Tensor = self.rank_loss(predicted_N, watch_time_N)
-            loss = loss + c.rank * order
-        if c.alignment:
-            label_NK = self.pseudo_labels(at, duration_N, watch_time_N)
-            loss = loss - c.alignment * (label_NK * at.log_weight).sum(-1).mean()
-        if c.compactness:
-            away_N = 1 - torch.cosine_similarity(at.state, at.pooled, dim=-1)
-            loss = loss + c.compactness * away_N.mean()
-        return loss
+    def _point_s(self, attended: Attended, duration_N: Tensor) -> Tensor:
+        if self.config.point == "median":
+            weight_NK = attended.log_weight.exp()
+            return duration_N * self.anchors.quantiles(weight_NK, attended.group, (0.5,)).squeeze(-1)
+        return self._regress(self.g[0](attended.pooled), duration_N)
 
-    def _share(self, hidden_NH: Tensor, duration_N: Tensor) -> Tensor:
-        """Seconds from what g's first layer says."""
-        share_N = softplus(self.g[1:](hidden_NH)).squeeze(-1)
-        return share_N * (duration_N if self.config.target == "ratio" else self.scale)
+    # --- the served path
 
     def predict(self, state_ND: Tensor, duration_N: Tensor) -> Prediction:
-        """β over the anchors of all groups, 0 outside of the row's own: two matrix products that all rows
-        share are cheaper than K vectors fetched for each row. And since β sums to 1, g's first layer is a
-        mean of what it says of the anchors, which is known beforehand."""
+        """Predict with β over the anchors of all groups, 0 outside of the row's own.
+
+        Two matrix products that all rows share are cheaper than K vectors fetched for each row. And since β
+        sums to 1, g's first layer is a mean of its values at the anchors, which is computed once.
+        """
         state_RD, duration_R = state_ND.flatten(0, -2), duration_N.flatten()
         key_GKH = self._keys() if self.training else self.anchor_key
         key_AH = key_GKH.flatten(0, 1)
@@ -281,48 +246,39 @@ class LDA(nn.Module):
         weight_RA = torch.addmm(other_RA, state_RH, sharp_AH.T).softmax(-1)
         # Added up over groups by a matrix of ones, several times as fast as a sum along the middle axis.
         weight_RK = weight_RA @ torch.eye(key_GKH.shape[1], dtype=weight_RA.dtype).repeat(key_GKH.shape[0], 1)
-        quantiles_RQ = self._quantiles(group_R, weight_RK, QUANTILES)
+        quantiles_RQ = self.anchors.quantiles(weight_RK, group_R, QUANTILES)
         if self.config.point == "median":
             seconds_R = duration_R * quantiles_RQ[:, QUANTILES.index(0.5)]
         else:
-            seconds_R = self._share(weight_RA @ self.g[0](key_AH), duration_R)
-        found = Prediction(
+            seconds_R = self._regress(weight_RA @ self.g[0](key_AH), duration_R)
+        rows = Prediction(
             seconds=seconds_R,
             weights=weight_RK,
-            ratio=embedding(group_R, self.anchor_ratio),
+            ratio=embedding(group_R, self.anchors.ratio),
             quantiles_s=quantiles_RQ * duration_R[:, None],
         )
         if duration_N.dim() == 1:
-            return found
-        return Prediction(*(part.reshape(*duration_N.shape, *part.shape[1:]) for part in found))
+            return rows
+        return Prediction(*(part.reshape(*duration_N.shape, *part.shape[1:]) for part in rows))
 
-    def _point_s(self, at: Attended, duration_N: Tensor) -> Tensor:
-        """The prediction of rows that were placed, for the loss."""
-        if self.config.point == "median":
-            return duration_N * self._quantiles(at.group, at.log_weight.exp(), (0.5,)).squeeze(-1)
-        return self._share(self.g[0](at.pooled), duration_N)
+    def _keys(self) -> Tensor:
+        """p_k of every anchor, `[G, K, H]`."""
+        return self._unit(self.phi(self.from_anchor(self.anchors.code)))
 
-    def _quantiles(self, group_N: Tensor, weight_NK: Tensor, levels: tuple[float, ...]) -> Tensor:
-        start_N1, width_NK = (embedding(group_N, table) for table in (self.anchor_start, self.anchor_width))
-        return mixture_quantiles(weight_NK, start_N1, width_NK, levels)
+    def _unit(self, x: Tensor) -> Tensor:
+        # dim() - 1, not -1: onnxruntime 1.31 reduces no rows wrongly along a negative axis.
+        if self.config.weights == "raw_dot":
+            return x
+        length: Tensor = x.norm(dim=x.dim() - 1, keepdim=True)
+        return x / length.clamp(min=1e-12)
 
-    def seconds(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
-        return self.predict(state_ND, duration_N).seconds
-
-    def distribution(self, state_ND: Tensor, duration_N: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.predict(state_ND, duration_N)
-        return found.weights, found.ratio
-
-    def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
-        return self.predict(state_ND, duration_N).quantiles_s
+    def _regress(self, hidden_NH: Tensor, duration_N: Tensor) -> Tensor:
+        """Seconds from the output of g's first layer."""
+        share_N = softplus(self.g[1:](hidden_NH)).squeeze(-1)
+        return share_N * (duration_N if self.config.target == "ratio" else self.scale)
 
 
 def _outside(groups: int, anchors: int) -> Tensor:
-    """`[G, G·K]` what is added to a logit: nothing to those of the row's own group, -∞ to the others."""
+    """What is added to the logits of each group, `[G, G·K]`: 0 for its own anchors, -∞ for the others'."""
     own = torch.eye(groups, dtype=torch.bool).repeat_interleave(anchors, dim=1)
     return torch.zeros(own.shape).masked_fill(~own, -torch.inf)
-
-
-def _standard(code_GKC: Tensor) -> Tensor:
-    """Codes at mean 0 and deviation 1 over everything: φ should not depend on the VQ-VAE's scale."""
-    return (code_GKC - code_GKC.mean()) / code_GKC.std().clamp(min=1e-6)

@@ -1,4 +1,4 @@
-"""The one Sinkhorn of this project, in the log domain, balanced or with one relaxed side."""
+"""Sinkhorn in the log domain, balanced or with one relaxed side."""
 
 # Shape suffixes: ... batch, N rows (what is assigned), M columns (anchors).
 
@@ -20,7 +20,7 @@ def sinkhorn(
     tolerance: float = 0.0,
     potential: Tensor | None = None,
 ) -> Tensor:
-    """The entropic transport plan from rows to columns.
+    """Compute the entropic transport plan from rows to columns.
 
         P* = argmin  <C, P> + ε KL(P | μ ν')  [+ κ KL(P'1 | ν)]      s.t.  P 1 = μ  [and P'1 = ν]
 
@@ -43,7 +43,7 @@ def sinkhorn(
 
     Returns:
         `[..., N, M]` plan, ≥ 0, without a gradient: both callers treat it as a constant (LDA's pseudo-labels
-        are detached by definition, SOFT top-k brings its own backward). A row with mass but without an
+        are detached by definition, the soft top-k has its own backward). A row with mass but without an
         allowed pair has nowhere to go: it gets 0 as well.
 
     Raises:

@@ -1,11 +1,11 @@
 """Heads that turn an encoder's state into seconds of watch time."""
 
-from training.watch_time._base import QUANTILES, DistributionHead, Head, Prediction
+from training.watch_time._base import QUANTILES, DistributionHead, DistributionModule, Head, Prediction
 from training.watch_time._cread import CREAD, CREADConfig
 from training.watch_time._cwm import CWM, CWMConfig
 from training.watch_time._d2q import D2QSeconds, D2QSecondsConfig
 from training.watch_time._losses import RankError, RankLoss, Regression, regression_loss
-from training.watch_time._mixture import anchor_edges, mixture_quantiles, mixture_rank
+from training.watch_time._mixture import mixture_quantiles, mixture_rank
 from training.watch_time._or import OR, ORConfig
 from training.watch_time._tpm import TPM, TPMConfig
 from training.watch_time._vr import VR, VRConfig
@@ -24,6 +24,7 @@ __all__ = [
     "D2QSeconds",
     "D2QSecondsConfig",
     "DistributionHead",
+    "DistributionModule",
     "Head",
     "ORConfig",
     "Prediction",
@@ -33,7 +34,6 @@ __all__ = [
     "TPMConfig",
     "VRConfig",
     "WLRConfig",
-    "anchor_edges",
     "mixture_quantiles",
     "mixture_rank",
     "regression_loss",

@@ -1,4 +1,4 @@
-"""What a watch-time head is."""
+"""What a watch-time head is: a module from an encoder's state to seconds."""
 
 # Shape suffixes: N exposures (any leading dims where a method says `...`), D state, K anchors.
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol, Self, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.data import Interactions
 
@@ -19,7 +19,7 @@ class Head(Protocol):
     """A module from an encoder's state to seconds. Every head is an `nn.Module`.
 
     A prediction depends on its own row alone, so a request of one candidate and one of a thousand agree.
-    Durations are known and above 0: whoever calls has filled in the unknown ones.
+    Durations are known and above 0: the caller fills in unknown ones.
     """
 
     def fit_tables(self, train: Interactions, *, seed: int) -> Self:
@@ -31,7 +31,7 @@ class Head(Protocol):
         ...
 
     def loss(self, state_ND: Tensor, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
-        """Mean training loss of N ≥ 1 rows, a scalar.
+        """Return the mean training loss of N ≥ 1 rows, a scalar.
 
         Raises:
             ValueError: if called before `fit_tables`.
@@ -39,12 +39,12 @@ class Head(Protocol):
         ...
 
     def seconds(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
-        """Predicted watch time, `[..., D]` and `[...]` -> `[...]` seconds, finite and ≥ 0."""
+        """Return the predicted watch time, `[..., D]` and `[...]` -> `[...]` seconds, finite and ≥ 0."""
         ...
 
 
 class Prediction(NamedTuple):
-    """Everything a head with a distribution says of a row; K anchors, or however it divides the ratios."""
+    """Everything a head with a distribution predicts of a row; K anchors, or other parts of the ratios."""
 
     seconds: Tensor
     """`[...]` watch time, as `Head.seconds`"""
@@ -58,17 +58,35 @@ class Prediction(NamedTuple):
 
 @runtime_checkable
 class DistributionHead(Head, Protocol):
-    """A head that also says how sure it is."""
+    """A head that also predicts a distribution of the watch time."""
 
     def predict(self, state_ND: Tensor, duration_N: Tensor) -> Prediction:
-        """All of it at once, so that an exported graph computes what they share once: the served path."""
+        """Return all of it at once, so that an exported graph computes what is shared once."""
         ...
 
     def distribution(self, state_ND: Tensor, duration_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights `[..., K]`, each row summing to 1, and the watch ratios they belong to `[..., K]`,
+        """Return weights `[..., K]`, each row summing to 1, and the watch ratios they belong to `[..., K]`,
         ascending in each row."""
         ...
 
     def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
-        """`[..., 3]` seconds at `QUANTILES`, non-decreasing, finite and ≥ 0."""
+        """Return `[..., 3]` seconds at `QUANTILES`, non-decreasing, finite and ≥ 0."""
         ...
+
+
+class DistributionModule(nn.Module):
+    """A `DistributionHead` whose parts are all read off `predict`."""
+
+    def predict(self, state_ND: Tensor, duration_N: Tensor) -> Prediction:
+        """Return everything that is predicted of each row, see `DistributionHead`."""
+        raise TypeError(f"{type(self).__name__} predicts no distribution.")
+
+    def seconds(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
+        return self.predict(state_ND, duration_N).seconds
+
+    def distribution(self, state_ND: Tensor, duration_N: Tensor) -> tuple[Tensor, Tensor]:
+        prediction = self.predict(state_ND, duration_N)
+        return prediction.weights, prediction.ratio
+
+    def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
+        return self.predict(state_ND, duration_N).quantiles_s

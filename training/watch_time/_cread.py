@@ -9,13 +9,13 @@ from typing import Annotated, Final, Literal, Self
 import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from models.arrays import F32, F64
 from training.config import Config
 from training.data import Interactions
-from training.watch_time._base import Prediction
+from training.watch_time._base import DistributionModule, Prediction
 from training.watch_time._losses import regression_loss
 from training.watch_time._network import one_hidden_layer
 from training.watch_time._parts import Parts, weights_from_above
@@ -25,7 +25,7 @@ _BENDS: Final = np.linspace(0, 8, 33)
 
 
 class CREADConfig(Config):
-    """Knobs of `CREAD`."""
+    """Hyperparameters of `CREAD`."""
 
     hidden: NonNegativeInt = 64
     """Width of the one hidden layer; 0 for a linear head."""
@@ -53,7 +53,7 @@ class CREADConfig(Config):
     """What `seconds` answers: the sum over thresholds (published), or the median of the distribution."""
 
 
-class CREAD(nn.Module):
+class CREAD(DistributionModule):
     """One classifier a threshold, the thresholds spread by the errors that they make.
 
         φ_m = P(w > τ_m) = σ(f_m(x) + prior_m)        ŵ = Σ_m (τ_m - τ_{m-1}) φ_m + tail · φ_M
@@ -62,8 +62,8 @@ class CREAD(nn.Module):
 
     Thresholds at equal shares of the rows (α = 0) leave long watch times in wide parts, restored coarsely;
     thresholds at equal distances leave some with hardly a row to learn from. α lies between and is read
-    off train (`error_bound`). prior_m is the logit of the share of train above τ_m, so f = 0 is
-    everybody's answer.
+    off train (`error_bound`). prior_m is the logit of the share of train above τ_m, so f = 0 is the
+    share of the training rows.
 
     Nothing forces the φ_m to fall. `seconds` uses them as they are, as published; the distribution uses
     them sorted, which is never further from any falling curve (Chernozhukov et al. 2010).
@@ -75,7 +75,7 @@ class CREAD(nn.Module):
 
     Args:
         state_dim: D.
-        config: see there.
+        config: hyperparameters.
     """
 
     scale: Tensor
@@ -129,36 +129,26 @@ class CREAD(nn.Module):
         restored_N = self.parts.restore(above_NM) if self.config.point == "restored" else None
         return self.parts.predict(weights_from_above(falling_NM), duration_N, restored_N)
 
-    def seconds(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
-        return self.predict(state_ND, duration_N).seconds
-
-    def distribution(self, state_ND: Tensor, duration_N: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.predict(state_ND, duration_N)
-        return found.weights, found.ratio
-
-    def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
-        return self.predict(state_ND, duration_N).quantiles_s
-
 
 def out_of_order(above_NM: Tensor) -> Tensor:
-    """Mean over rows of Σ_m max(φ_{m+1} - φ_m, 0): 0 for probabilities that fall."""
+    """Return the mean over rows of Σ_m max(φ_{m+1} - φ_m, 0): 0 for probabilities that fall."""
     return (above_NM[:, 1:] - above_NM[:, :-1]).relu().sum(1).mean()
 
 
 def shares(thresholds: int, bend: float) -> F64:
-    """`[M]` shares of train below each threshold, (1 - e^{-αz}) / (1 - e^{-α}); z in the limit of α = 0."""
+    """Return the `[M]` shares of train below each threshold, (1 - e^{-αz}) / (1 - e^{-α}); z where α = 0."""
     z = np.arange(1, thresholds + 1) / (thresholds + 1)
     out: F64 = np.expm1(-bend * z) / np.expm1(-bend) if bend else z
     return out
 
 
 def error_bound(watch_time_s: F32, share_M: F64, alike: int) -> float:
-    """Seconds that thresholds at these shares may cost a prediction.
+    """Return how many seconds thresholds at these shares may cost a prediction.
 
         Σ_k p_k Δ_k + Σ_k √( p_k (1 - p_k) / alike ) τ_k
 
-    The first sum is what restoring takes: whoever is in part k may be off by its width Δ_k. The second is
-    what learning takes, by the triangle inequality: the share p_k of a part, estimated on so many rows,
+    The first sum is the cost of restoring: a row in part k may be off by its width Δ_k. The second is the
+    cost of learning, by the triangle inequality: the share p_k of a part, estimated on so many rows,
     errs by its standard error, worth the part's upper edge τ_k. Equal shares make the second small and the
     first large; thin parts at long watch times the other way round.
     """

@@ -17,7 +17,7 @@ from training.watch_time._network import one_hidden_layer
 
 
 class CWMConfig(Config):
-    """Knobs of `CWM`."""
+    """Hyperparameters of `CWM`."""
 
     hidden: NonNegativeInt = 64
     """Width of the one hidden layer; 0 for a linear head."""
@@ -53,7 +53,7 @@ class CWM(nn.Module):
 
     Args:
         state_dim: D.
-        config: see there.
+        config: hyperparameters.
     """
 
     shift: Tensor

@@ -18,7 +18,7 @@ from training.watch_time._network import one_hidden_layer
 
 
 class D2QSecondsConfig(Config):
-    """Knobs of `D2QSeconds`."""
+    """Hyperparameters of `D2QSeconds`."""
 
     hidden: NonNegativeInt = 64
     """Width of the one hidden layer; 0 for a linear head."""
@@ -30,7 +30,7 @@ class D2QSecondsConfig(Config):
     """Rows of each group's quantile table."""
 
     thin: NonNegativeInt = 50
-    """Rows below which a group takes everybody's table."""
+    """Rows below which a group takes the table of all rows."""
 
 
 class D2QSeconds(nn.Module):
@@ -51,7 +51,7 @@ class D2QSeconds(nn.Module):
 
     Args:
         state_dim: D.
-        config: see there.
+        config: hyperparameters.
     """
 
     def __init__(self, state_dim: PositiveInt, config: D2QSecondsConfig | None = None) -> None:
@@ -69,7 +69,7 @@ class D2QSeconds(nn.Module):
         return self
 
     def rank(self, state_ND: Tensor) -> Tensor:
-        """`[..., D]` -> `[...]` predicted quantile in (0, 1), whatever the duration."""
+        """Return the `[...]` predicted quantile in (0, 1), whatever the duration."""
         out: Tensor = self.net(state_ND).squeeze(-1).sigmoid()
         return out
 

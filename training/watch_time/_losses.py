@@ -17,10 +17,10 @@ _LEAST_RANK = 1e-3
 
 
 def regression_loss(kind: Regression, predicted_N: Tensor, actual_N: Tensor, *, delta: float) -> Tensor:
-    """Mean loss of `[N]` predictions.
+    """Return the mean loss of `[N]` predictions.
 
     `mse` is least at the mean, `l1` at the median, `huber` in between: squared up to `delta`, linear beyond.
-    On heavy-tailed watch times mean and median lie far apart, and the MAE judges the median.
+    On heavy-tailed watch times mean and median lie far apart, and the MAE is least at the median.
     """
     if kind == "mse":
         return mse_loss(predicted_N, actual_N)
@@ -39,7 +39,7 @@ class RankLoss(nn.Module):
         cross_entropy    mean( -F(w) log F(ŵ) - (1 - F(w)) log(1 - F(ŵ)) )
 
     F is the share of the training rows that were watched no longer, interpolated between quantiles. Absolute
-    error asks for the median, and rows of one median come in any order; the mean rank tells them apart,
+    error asks for the median, and rows of one median come in any order; the mean rank orders them,
     which is what XAUC counts. Both are least at the mean rank; of rows at either end, where a step of the
     rank is a large step on the scale of log-odds, the cross-entropy says more. On KuaiRand-Pure it orders no
     better (`reports/variants-lda`). Ours.

@@ -1,6 +1,6 @@
-"""A distribution over anchors as a cumulative distribution of the watch ratio."""
+"""A distribution over parts of an axis as a cumulative distribution."""
 
-# Shape suffixes: ... exposures, G groups, K anchors, Q quantiles.
+# Shape suffixes: ... exposures, K anchors or other parts, Q quantiles.
 
 from __future__ import annotations
 
@@ -10,27 +10,8 @@ import torch
 from torch import Tensor
 
 
-def anchor_edges(ratio_GKS: Tensor) -> Tensor:
-    """Where one anchor's part of the ratio axis ends and the next begins.
-
-    Halfway between neighbouring anchor means; the outermost edges are the least ratio of the first
-    anchor and the greatest of the last.
-
-    Args:
-        ratio_GKS: `[G, K, S]` ratios each anchor decodes to, anchors ascending by mean.
-
-    Returns:
-        `[G, K + 1]`, ascending, ≥ 0.
-    """
-    mean_GK = ratio_GKS.mean(-1)
-    inner = (mean_GK[:, 1:] + mean_GK[:, :-1]) / 2
-    low = torch.minimum(ratio_GKS[:, 0].amin(-1), mean_GK[:, 0])[:, None]
-    high = torch.maximum(ratio_GKS[:, -1].amax(-1), mean_GK[:, -1])[:, None]
-    return torch.cat([low.clamp(min=0), inner, high], -1)
-
-
 def mixture_quantiles(weight_K: Tensor, start_1: Tensor, width_K: Tensor, levels: Sequence[float]) -> Tensor:
-    """Quantiles of the law that spreads each anchor's weight evenly over its part of the ratio axis.
+    """Return quantiles of the law that spreads each anchor's weight evenly over its part of the ratio axis.
 
         x(q) = start + Σ_k clip( (q - Σ_{j<k} β_j) / β_k, 0, 1 ) width_k
 
@@ -40,7 +21,7 @@ def mixture_quantiles(weight_K: Tensor, start_1: Tensor, width_K: Tensor, levels
     Args:
         weight_K: `[..., K]` β, each row summing to 1.
         start_1: `[..., 1]` where the first part begins.
-        width_K: `[..., K]` widths of the parts, ≥ 0: differences of `anchor_edges`.
+        width_K: `[..., K]` widths of the parts, ≥ 0: differences of their edges.
         levels: Q levels in (0, 1).
 
     Returns:
@@ -57,7 +38,7 @@ def mixture_quantiles(weight_K: Tensor, start_1: Tensor, width_K: Tensor, levels
 
 
 def mixture_rank(ratio: Tensor, start_1: Tensor, width_K: Tensor, share_K: Tensor) -> Tensor:
-    """The inverse: where a watch ratio `[...]` stands, 0 … 1, when the anchors have the weights `share_K`."""
+    """Return the inverse: the rank in [0, 1] of watch ratios `[...]` among parts of the weights `share_K`."""
     low_K = start_1 + width_K.cumsum(-1) - width_K
     inside_K = ((ratio[..., None] - low_K) / width_K.clamp(min=1e-7)).clamp(0, 1)
     return (inside_K * share_K).sum(-1)

@@ -14,13 +14,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from training.config import Config
 from training.data import Interactions
-from training.watch_time._base import Prediction
+from training.watch_time._base import DistributionModule, Prediction
 from training.watch_time._network import one_hidden_layer
 from training.watch_time._parts import Parts, weights_from_above
 
 
 class ORConfig(Config):
-    """Knobs of `OR`."""
+    """Hyperparameters of `OR`."""
 
     hidden: NonNegativeInt = 64
     """Width of the one hidden layer; 0 for a linear head."""
@@ -32,7 +32,7 @@ class ORConfig(Config):
     """What `seconds` answers: the sum over thresholds (published), or the median of the distribution."""
 
 
-class OR(nn.Module):
+class OR(DistributionModule):
     """Is it watched longer than τ_1, than τ_2, …? One score for all questions, an ordered bias for each.
 
         P(w > τ_m) = σ(f(x) - b_m)        b_m = b_1 + Σ_{1 < j ≤ m} softplus(δ_j)
@@ -40,7 +40,8 @@ class OR(nn.Module):
         ŵ = Σ_m (τ_m - τ_{m-1}) P(w > τ_m) + tail · P(w > τ_M)        τ_0 = 0
 
     The biases ascend by construction, so that P falls with m and its differences are a distribution over
-    the parts between thresholds. They start where the training rows lie: f = 0 is everybody's answer.
+    the parts between thresholds. They start where the training rows lie: f = 0 is the share of
+    all rows.
     Thresholds are quantiles of train; for `tail` see `Parts.restore`.
 
     Source: the baseline "OR" of Xu et al., LDA, without public details; the shared score with ordered
@@ -48,7 +49,7 @@ class OR(nn.Module):
 
     Args:
         state_dim: D.
-        config: see there.
+        config: hyperparameters.
     """
 
     def __init__(self, state_dim: PositiveInt, config: ORConfig | None = None) -> None:
@@ -92,13 +93,3 @@ class OR(nn.Module):
         above_NM = self.above(state_ND)
         restored_N = self.parts.restore(above_NM) if self.config.point == "restored" else None
         return self.parts.predict(weights_from_above(above_NM), duration_N, restored_N)
-
-    def seconds(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
-        return self.predict(state_ND, duration_N).seconds
-
-    def distribution(self, state_ND: Tensor, duration_N: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.predict(state_ND, duration_N)
-        return found.weights, found.ratio
-
-    def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
-        return self.predict(state_ND, duration_N).quantiles_s

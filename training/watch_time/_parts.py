@@ -53,15 +53,15 @@ class Parts(nn.Module):
         return self
 
     def part(self, watch_time_N: Tensor) -> Tensor:
-        """`[N]` seconds -> `[N]` int64, how many thresholds lie below. For training: it has no ONNX."""
+        """Return how many thresholds lie below `[N]` seconds, int64. For training: it has no ONNX."""
         return torch.bucketize(watch_time_N.contiguous(), self.edge_s[1:-1])
 
     def is_above(self, watch_time_N: Tensor) -> Tensor:
-        """`[N]` seconds -> `[N, M]` float, 1[w > τ_m]."""
+        """Return `[N]` seconds -> `[N, M]` float, 1[w > τ_m]."""
         return (watch_time_N[:, None] > self.edge_s[1:-1]).to(watch_time_N.dtype)
 
     def restore(self, above_M: Tensor) -> Tensor:
-        """Seconds from `[..., M]` probabilities P(w > τ_m).
+        """Return seconds from `[..., M]` probabilities P(w > τ_m).
 
             ŵ = Σ_m (τ_m - τ_{m-1}) P(w > τ_m) + tail · P(w > τ_M)
 
@@ -73,7 +73,7 @@ class Parts(nn.Module):
         return (above_M @ torch.cat([worth_M[:-1], worth_M[-1:] + tail_1])[:, None]).squeeze(-1)
 
     def predict(self, weight_K: Tensor, duration: Tensor, seconds: Tensor | None) -> Prediction:
-        """All that weights of the parts say, each spread evenly over its part.
+        """Return the prediction of weights of the parts, each spread evenly over its part.
 
         Args:
             weight_K: `[..., K]`, each row summing to 1.
@@ -93,7 +93,7 @@ class Parts(nn.Module):
 
 
 def weights_from_above(above_M: Tensor) -> Tensor:
-    """`[..., K]` P(τ_k < w ≤ τ_{k+1}) from `[..., M]` P(w > τ_m), non-increasing in m."""
+    """Return `[..., K]` P(τ_k < w ≤ τ_{k+1}) from `[..., M]` P(w > τ_m), non-increasing in m."""
     first, last = 1 - above_M[..., :1], above_M[..., -1:]
     # Rounding makes a difference of two equal probabilities negative.
     return torch.cat([first, above_M[..., :-1] - above_M[..., 1:], last], -1).clamp(min=0)

@@ -10,12 +10,12 @@ from typing import Annotated, Literal, Self
 import numpy as np
 import torch
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from training.config import Config
 from training.data import Interactions
-from training.watch_time._base import Prediction
+from training.watch_time._base import DistributionModule, Prediction
 from training.watch_time._network import one_hidden_layer
 from training.watch_time._parts import Parts
 
@@ -27,7 +27,7 @@ def _power_of_two(leaves: int) -> int:
 
 
 class TPMConfig(Config):
-    """Knobs of `TPM`."""
+    """Hyperparameters of `TPM`."""
 
     hidden: NonNegativeInt = 64
     """Width of the one hidden layer; 0 for a linear head."""
@@ -49,7 +49,7 @@ class TPMConfig(Config):
     """What `seconds` answers: the mean over leaves (published), or the median of the distribution."""
 
 
-class TPM(nn.Module):
+class TPM(DistributionModule):
     """The watch time's leaf in a full binary tree, found by one answer a level.
 
         p_c = σ(f_c(x)) = P(upper half | node c is reached)        π_ℓ = Π_{c above ℓ} p_c or 1 - p_c
@@ -67,7 +67,7 @@ class TPM(nn.Module):
 
     Args:
         state_dim: D.
-        config: see there.
+        config: hyperparameters.
     """
 
     scale: Tensor
@@ -130,16 +130,6 @@ class TPM(nn.Module):
         weight_NL = leaf_weights(self.net(state_ND).sigmoid())
         mean_N = self._moments(weight_NL)[0] if self.config.point == "mean" else None
         return self.parts.predict(weight_NL, duration_N, mean_N)
-
-    def seconds(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
-        return self.predict(state_ND, duration_N).seconds
-
-    def distribution(self, state_ND: Tensor, duration_N: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.predict(state_ND, duration_N)
-        return found.weights, found.ratio
-
-    def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
-        return self.predict(state_ND, duration_N).quantiles_s
 
 
 def leaf_weights(upper_C: Tensor) -> Tensor:

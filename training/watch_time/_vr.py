@@ -17,7 +17,7 @@ from training.watch_time._network import one_hidden_layer
 
 
 class VRConfig(Config):
-    """Knobs of `VR`."""
+    """Hyperparameters of `VR`."""
 
     hidden: NonNegativeInt = 64
     """Width of the one hidden layer; 0 for a linear head."""
@@ -43,11 +43,11 @@ class VR(nn.Module):
     Dividing by the scale only conditions the optimiser. What is predicted is cut at 0 s, the training
     loss is not: a cut would stop the gradient of exactly those rows that are too low.
 
-    Source: the baseline "VR" of Xu et al., LDA; algorithms §5.1. Ours: `l1`, `huber` and `rank` as options.
+    Source: the baseline "VR" of Xu et al., LDA. Ours: `l1`, `huber` and `rank` as options.
 
     Args:
         state_dim: D.
-        config: see there.
+        config: hyperparameters.
     """
 
     scale: Tensor

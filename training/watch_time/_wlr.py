@@ -18,7 +18,7 @@ from training.watch_time._network import one_hidden_layer
 
 
 class WLRConfig(Config):
-    """Knobs of `WLR`."""
+    """Hyperparameters of `WLR`."""
 
     hidden: NonNegativeInt = 64
     """Width of the one hidden layer; 0 for a linear head."""
@@ -42,7 +42,7 @@ class WLR(nn.Module):
 
         every           every exposure is both. The optimum is E[w | x] exactly. The default.
         skips           watched exposures are positives, skips negatives; YouTube's design with "skipped"
-                        for "not clicked", for in a feed that plays by itself nobody clicks. The odds are
+                        for "not clicked", since a feed that plays by itself has no clicks. The odds are
                         E[w; watched | x] / P(skip | x), near E[w | x] only where nearly all is skipped, and
                         far above it elsewhere.
         below_quantile  watch times above a quantile of train are positives, the others negatives, and
@@ -57,7 +57,7 @@ class WLR(nn.Module):
 
     Args:
         state_dim: D.
-        config: see there.
+        config: hyperparameters.
     """
 
     scale: Tensor
