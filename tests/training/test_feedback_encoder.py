@@ -31,7 +31,8 @@ def encoder_of(**knobs: Any) -> FeedbackEncoder:
     config = FeedbackEncoderConfig(width=8, token=16, heads=2, hidden=16, **knobs)
     made = FeedbackEncoder(SIZES, 2, (4,), config)
     made.fit_tables(log_of([0, 0, 1, 1, 1], [1, 2, 1, 2, 3]), np.arange(5))
-    for embedding in (made.video, made.author, made.tag, made.tab):
+    tables = made.tables
+    for embedding in (tables.video, tables.author, tables.tag, tables.tab):
         torch.nn.init.normal_(embedding.weight)
     with torch.no_grad():
         made.attention.null.normal_()
@@ -146,7 +147,7 @@ def test_folded_matrices_answer_as_the_layers_that_were_learned(encoder: Feedbac
     to_query, to_hidden, bias, _ = encoder._candidate_weights()
     statistics = encoder.statistics(x.candidate_ids).flatten(0, 1)
     length = torch.stack([duration.log() / 4.0, (duration <= 18.0).float()], dim=-1).flatten(0, 1)
-    row = [encoder._ids(x.candidate_ids).flatten(2).flatten(0, 1), length, statistics]
+    row = [encoder.tables.embed(x.candidate_ids).flatten(2).flatten(0, 1), length, statistics]
     if encoder.group is not None and encoder.groups is not None:
         row.append(encoder.group(encoder.groups(duration)).flatten(0, 1))
     query = encoder.query(torch.cat(row, dim=1))

@@ -1,4 +1,4 @@
-"""Candidates attend over a user's steps, over several crowds of them at once."""
+"""Candidates attend over a user's steps, for several interests at once."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Shape suffixes: B users, N candidates, L steps, S crowds of steps, H heads, K width of a head, E = H·K.
+# Shape suffixes: B users, N candidates, L steps, S interests, H heads, K width of a head, E = H·K.
 
 
 class CandidateAttention(nn.Module):
-    """One vector for each candidate and crowd of steps.
+    """One vector for each candidate and interest.
 
         a_ns = (e^{q_n·k_s} v_s + Σ_j c_js e^{q_n·k_j} v_j) / (e^{q_n·k_s} + Σ_j c_js e^{q_n·k_j})
 
-    c_js in [0, 1] says how much step j belongs to crowd s; k_s and v_s are the crowd's learned null token,
-    so that a crowd of nobody is a defined answer. q, k are scaled by K^-1/4 each.
+    c_js in [0, 1] is how much step j belongs to interest s; k_s and v_s are its learned null token, so that
+    an interest without steps has a defined answer. q, k are scaled by K^-1/4 each.
 
-    One softmax over all steps and null tokens serves every crowd: what a crowd leaves out cancels, and its
+    One softmax over all steps and null tokens serves every interest: steps outside of it cancel, and its
     numerator and denominator are columns of the same matrix product.
 
     Args:
         token: E.
         heads: H, divides E.
-        crowds: S.
+        interests: S.
     """
 
-    def __init__(self, token: int, heads: int, crowds: int) -> None:
+    def __init__(self, token: int, heads: int, interests: int) -> None:
         super().__init__()
         self.heads = heads
         self.key = nn.Linear(token, token)
         self.value = nn.Linear(token, token)
-        self.null = nn.Parameter(torch.zeros(2, crowds, token))
+        self.null = nn.Parameter(torch.zeros(2, interests, token))
 
     def forward(
         self, query_BNE: Tensor, token_BLE: Tensor, share_BLS: Tensor | None, valid_BL: Tensor
@@ -43,7 +43,7 @@ class CandidateAttention(nn.Module):
         Args:
             query_BNE: the candidates.
             token_BLE: the steps.
-            share_BLS: c, 0 on padding; None for one crowd that every step belongs to in full.
+            share_BLS: c, 0 on padding; None for one interest that every step belongs to in full.
             valid_BL: 0 on padding.
 
         Returns:
@@ -74,6 +74,6 @@ class CandidateAttention(nn.Module):
         part_BHJK = torch.cat([value_BHJK, torch.ones_like(value_BHJK[..., :1])], dim=-1)
         sums_BHNC = weight_BHNJ @ (share_B1JS1 * part_BHJK[:, :, :, None, :]).flatten(3)
         sums_BHNSK = sums_BHNC.reshape(b, h, n, s, k + 1)
-        # A crowd that is e^-70 of the whole answers 0 rather than 0/0.
+        # An interest that is e^-70 of the whole answers 0 rather than 0/0.
         mean_BHNSK = sums_BHNSK[..., :-1] / sums_BHNSK[..., -1:].clamp(min=1e-30)
         return mean_BHNSK.permute(0, 2, 3, 1, 4).reshape(b, n, s, e)

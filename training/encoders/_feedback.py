@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.functional import embedding
 
 from models.arrays import F32, F64, I64
 from models.vocabulary import PADDING, UNKNOWN
@@ -14,26 +13,31 @@ from training.data import Interactions
 from training.encoders._attention import CandidateAttention
 from training.encoders._feedback_config import FeedbackEncoderConfig
 from training.encoders._gate import SkipGate, skip_context
-from training.encoders._habits import HABITS, MATCHED, habits, matched, newest
 from training.encoders._inputs import RankerInputs
 from training.encoders._statistics import KEYS, VideoStatistics
-from training.encoders._steps import DONE, StepFeedback, gap_s, liked_and_skipped
+from training.encoders._steps import STEP_COLUMNS, StepFeedback, gap_s, liked_and_skipped
+from training.encoders._tables import CATEGORY_WIDTH, TAB_WIDTH, EmbeddingTables
+from training.encoders._user_stats import (
+    MATCH_COLUMNS,
+    USER_COLUMNS,
+    candidate_match_features,
+    step_columns,
+    user_stats,
+)
 from training.strata import DurationGroups
 
-# Shape suffixes: B users, L sequence steps, N candidates, S crowds of steps, E token width, H hidden width,
-# D state width.
+# Shape suffixes: B users, L sequence steps, N candidates, R = B·N, S interests, E token width, H hidden
+# width, D state width, X columns of a candidate.
 
-TAB_WIDTH = 4
-"""Width of a tab's embedding, and of a duration group's."""
-CROWDS = {"one": 1, "apart": 2, "both": 3}
-"""How many vectors `interests` leaves a candidate."""
+INTERESTS = {"one": 1, "apart": 2, "both": 3}
+"""S, the vectors that `interests` leaves a candidate."""
 
 
 class FeedbackEncoder(nn.Module):
     """Sequence, candidate, profile and context -> state `[B, N, D]`.
 
     * A token of the sequence carries the video *and what the user did* (`StepFeedback`), how long ago, and in
-      which tab; `tokens` says in how much detail.
+      which tab; `tokens` decides in how much detail.
     * Each candidate attends over the tokens: all of them, or the liked and the skipped apart (`interests`),
       where a skip may count by its context (`gate`). It also meets its own author's and tag's steps.
     * Running statistics of the user (all, same tab, last half hour, last three) are computed in here from
@@ -48,14 +52,12 @@ class FeedbackEncoder(nn.Module):
         sizes: rows of the vocabulary for video, author, tag and tab.
         numbers: P numeric profile features.
         categories: rows of the vocabulary for each of the Q categorical ones.
-        config: the knobs.
+        config: hyperparameters.
     """
 
     typical_duration_s: Tensor
     number_mean: Tensor
     number_std: Tensor
-    category_offset: Tensor
-    key_offset: Tensor
     column: Tensor
 
     def __init__(
@@ -66,22 +68,10 @@ class FeedbackEncoder(nn.Module):
         config: FeedbackEncoderConfig,
     ) -> None:
         super().__init__()
-        video, author, tag, tab = sizes
         e, v, h = config.token, config.video_embedding, config.hidden
         full = config.tokens == "full"
         self.config = config
-        self.video = nn.Embedding(video, v, padding_idx=PADDING)
-        self.author = nn.Embedding(author, v, padding_idx=PADDING)
-        self.tag = nn.Embedding(tag, v, padding_idx=PADDING)
-        self.tab = nn.Embedding(tab, TAB_WIDTH, padding_idx=PADDING)
-        # One table for all categories, each at an offset of its own: one lookup instead of Q.
-        self.category = nn.Embedding(max(sum(categories), 1), 3)
-        offsets = torch.tensor([0, *categories]).cumsum(0)[:-1]
-        self.register_buffer("category_offset", offsets, persistent=False)
-        for table in (self.video, self.author, self.tag, self.tab, self.category):
-            nn.init.normal_(table.weight, std=0.05)
-        self.statistics = VideoStatistics((video, author, tag))
-        self.register_buffer("key_offset", torch.tensor([0, video, video + author]), persistent=False)
+        self.tables = EmbeddingTables(sizes, categories, v)
         self.register_buffer("typical_duration_s", torch.tensor(30.0))
         self.register_buffer("number_mean", torch.zeros(numbers))
         self.register_buffer("number_std", torch.ones(numbers))
@@ -92,16 +82,21 @@ class FeedbackEncoder(nn.Module):
         group = TAB_WIDTH if full else 0
         self.step = nn.Linear(3 * v + TAB_WIDTH + self.feedback.width + 2 + (group + 1 if full else 0), e)
         self.query = nn.Linear(3 * v + 2 + self.statistics.width + group, e)
-        crowds = CROWDS[config.interests]
+        interests = INTERESTS[config.interests]
         self.register_buffer("column", _columns(v, self.statistics.width // KEYS, group), persistent=False)
-        self.attention = CandidateAttention(e, config.heads, crowds)
-        self.user = nn.Linear(HABITS + TAB_WIDTH + 2 * numbers + 3 * len(categories), h)
-        met = e + 2 * crowds * e + MATCHED
+        self.attention = CandidateAttention(e, config.heads, interests)
+        self.user = nn.Linear(USER_COLUMNS + TAB_WIDTH + 2 * numbers + CATEGORY_WIDTH * len(categories), h)
+        met = e + 2 * interests * e + MATCH_COLUMNS
         self.candidate = nn.Linear(met + self.statistics.width + 2, h, bias=False)
         self.norm = nn.LayerNorm(h)
         self.dropout = nn.Dropout(config.dropout)
         self.state = nn.Linear(h, config.width)
         self.gate = SkipGate(TAB_WIDTH) if config.gate else None
+
+    @property
+    def statistics(self) -> VideoStatistics:
+        """How videos, authors and tags performed in the training rows."""
+        return self.tables.statistics
 
     def fit_tables(self, log: Interactions, rows: I64, censored: tuple[F64, F64, F64] | None = None) -> F32:
         """Freeze every table on the training rows.
@@ -135,22 +130,23 @@ class FeedbackEncoder(nn.Module):
         return state_RD.reshape(*duration_BN.shape, self.config.width), duration_BN
 
     def rows(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The same with the states one under the other, `[B·N, D]`.
+        """Encode, with the states one under the other, `[B·N, D]`.
 
         The served graph is made of few operators, since each costs about a microsecond whatever it does: rows
         instead of batches, so that a matrix with its bias is one; wide columns instead of many narrow ones.
         """
         valid_BL = (x.sequence_ids[..., 0] != PADDING).to(x.sequence_age_s.dtype)
-        done_BLF = self.feedback(x.sequence_feedback) * valid_BL[..., None]
+        feedback_BLF = self.feedback(x.sequence_feedback) * valid_BL[..., None]
         if not self.config.feedback:
-            done_BLF = torch.zeros_like(done_BLF)
+            feedback_BLF = torch.zeros_like(feedback_BLF)
         log_duration_BL1 = torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0
         log_age_BL1 = torch.log1p(x.sequence_age_s)[..., None] / 10.0
-        steps_BLF = newest(done_BLF[..., : len(DONE)], log_duration_BL1, log_age_BL1, valid_BL)
-        token_BLE = self._tokens(x, done_BLF, log_duration_BL1, log_age_BL1, valid_BL)
-        user_BH = self.user(
-            torch.cat([habits(x, steps_BLF), self.tab(x.context_ids[..., 0]), *self._profile(x)], dim=-1)
-        )
+        outcome_BLF = feedback_BLF[..., : len(STEP_COLUMNS)]
+        steps_BLF = step_columns(outcome_BLF, log_duration_BL1, log_age_BL1, valid_BL)
+
+        token_BLE = self._tokens(x, [feedback_BLF, log_duration_BL1, log_age_BL1], valid_BL)
+        tab_BT = self.tables.tab(x.context_ids[..., 0])
+        user_BH = self.user(torch.cat([user_stats(x, steps_BLF), tab_BT, *self._profile(x)], dim=-1))
         known_RX, duration_BN = self._candidates(x, statistics_BNS)
         to_query, to_hidden, to_bias, of_interest = self._candidate_weights()
         query_RE, direct_RH = torch.split(
@@ -158,35 +154,24 @@ class FeedbackEncoder(nn.Module):
             [self.config.token, self.config.hidden],
             dim=1,
         )
-        share_BLS = self._crowds(x, steps_BLF[..., : len(DONE)], valid_BL)
+        share_BLS = self._interest_shares(x, outcome_BLF, valid_BL)
         query_BNE = query_RE.reshape(*duration_BN.shape, self.config.token)
         interest_RSE = self.attention(query_BNE, token_BLE, share_BLS, valid_BL).flatten(0, 1)
-        met_RM = [interest_RSE.flatten(1), (query_RE[:, None] * interest_RSE).flatten(1)]
-        candidate_RH = torch.addmm(
-            direct_RH, torch.cat([*met_RM, matched(x, steps_BLF)], dim=1), of_interest.T
-        )
+        met_RM = [
+            interest_RSE.flatten(1),
+            (query_RE[:, None] * interest_RSE).flatten(1),
+            candidate_match_features(x, steps_BLF),
+        ]
+        candidate_RH = torch.addmm(direct_RH, torch.cat(met_RM, dim=1), of_interest.T)
         candidate_BNH = candidate_RH.reshape(*duration_BN.shape, self.config.hidden)
         hidden_BNH = self.norm(user_BH[:, None] + candidate_BNH)
         state_RD = self.state(self.dropout(F.gelu(hidden_BNH.flatten(0, 1))))
         return F.gelu(state_RD), duration_BN
 
-    def _tokens(
-        self,
-        x: RankerInputs,
-        done_BLF: Tensor,
-        log_duration_BL1: Tensor,
-        log_age_BL1: Tensor,
-        valid_BL: Tensor,
-    ) -> Tensor:
+    def _tokens(self, x: RankerInputs, columns: list[Tensor], valid_BL: Tensor) -> Tensor:
         """The steps as candidates attend over them, `[B, L, E]`."""
         ids = self._drop(x.sequence_ids)
-        token = [
-            self._ids(ids[..., :KEYS]).flatten(2),
-            self.tab(ids[..., KEYS]),
-            done_BLF,
-            log_duration_BL1,
-            log_age_BL1,
-        ]
+        token = [self.tables.embed(ids[..., :KEYS]).flatten(2), self.tables.tab(ids[..., KEYS]), *columns]
         if self.groups is not None and self.group is not None:
             token += [
                 self.group(self.groups(x.sequence_feedback[..., 1])),
@@ -205,41 +190,14 @@ class FeedbackEncoder(nn.Module):
         duration_BN = torch.where(
             torch.isnan(x.candidate_duration_s), self.typical_duration_s, x.candidate_duration_s
         ).clamp(min=0.1)
-        if statistics_BNS is None and torch.compiler.is_exporting():
-            known_BNKW = self._looked_up(x.candidate_ids)
-        else:
-            if statistics_BNS is None:
-                statistics_BNS = self.statistics(x.candidate_ids)
-            ids_BNKV = self._ids(self._drop(x.candidate_ids))
-            known_BNKW = torch.cat(
-                [ids_BNKV, statistics_BNS.reshape(*duration_BN.shape, KEYS, self.statistics.width // KEYS)],
-                dim=-1,
-            )
+        ids_BN3 = self._drop(x.candidate_ids)
+        known_BNKW = self.tables.embed_with_statistics(ids_BN3, x.candidate_ids, statistics_BNS)
         duration_R1 = duration_BN.reshape(-1, 1)
         short_R1 = (duration_R1 <= 18.0).to(duration_R1.dtype)
         known = [known_BNKW.flatten(2).flatten(0, 1), torch.log(duration_R1) / 4.0, short_R1]
         if self.groups is not None and self.group is not None:
             known.append(self.group(self.groups(duration_R1[:, 0])))
         return torch.cat(known, dim=1), duration_BN
-
-    def _looked_up(self, ids_BN3: Tensor) -> Tensor:
-        """Embedding and frozen statistics of video, author and tag, `[B, N, 3, W]`.
-
-        By one lookup in one table that holds each key's at an offset of its own. For graphs alone, which
-        hold it ready: here it would be put together at every call.
-        """
-        keys = (self.video, self.author, self.tag)
-        table = torch.cat(
-            [torch.cat([key.weight, self.statistics.table(k)], dim=1) for k, key in enumerate(keys)]
-        )
-        return embedding(ids_BN3 + self.key_offset, table)
-
-    def _ids(self, ids_BN3: Tensor) -> Tensor:
-        """Embeddings of (video, author, tag), `[B, N, 3, V]`."""
-        if torch.compiler.is_exporting():
-            return self._looked_up(ids_BN3)[..., : self.config.video_embedding]
-        keys = (self.video, self.author, self.tag)
-        return torch.stack([key(ids_BN3[..., k]) for k, key in enumerate(keys)], dim=2)
 
     def _candidate_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The matrices that rows of `_candidates` meet, from those that were learned.
@@ -252,9 +210,9 @@ class FeedbackEncoder(nn.Module):
             latter, and the way there of interests, their products with the query, and matches.
         """
         e, v = self.config.token, self.config.video_embedding
-        met = CROWDS[self.config.interests] * e
+        met = INTERESTS[self.config.interests] * e
         of_query, of_interest, of_statistics, of_length = torch.split(
-            self.candidate.weight, [e, 2 * met + MATCHED, self.statistics.width, 2], dim=1
+            self.candidate.weight, [e, 2 * met + MATCH_COLUMNS, self.statistics.width, 2], dim=1
         )
         past = [of_query.new_zeros(len(of_query), KEYS * v), of_length, of_statistics]
         if self.group is not None:
@@ -264,22 +222,22 @@ class FeedbackEncoder(nn.Module):
         to_query, to_hidden = torch.split(weights, [e, len(of_query)])
         return to_query, to_hidden, of_query @ self.query.bias, of_interest
 
-    def _crowds(self, x: RankerInputs, done_BLF: Tensor, valid_BL: Tensor) -> Tensor | None:
-        """How much each step counts in each crowd that candidates attend over -> `[B, L, S]` in [0, 1].
+    def _interest_shares(self, x: RankerInputs, outcome_BLF: Tensor, valid_BL: Tensor) -> Tensor | None:
+        """How much each step counts in each interest, `[B, L, S]` in [0, 1].
 
-        None where there is one crowd and every step counts in full.
+        None where there is one interest and every step counts in full.
         """
         if self.config.interests == "one" and self.gate is None:
             return None
-        liked_BL, skipped_BL = liked_and_skipped(done_BLF)
+        liked_BL, skipped_BL = liked_and_skipped(outcome_BLF)
         counted_BL, disliked_BL = valid_BL, skipped_BL
         if self.gate is not None:
             context_BLC = skip_context(skipped_BL, x.sequence_age_s, valid_BL)
-            disliked_BL = skipped_BL * self.gate(context_BLC, self.tab(x.sequence_ids[..., 3]))
+            disliked_BL = skipped_BL * self.gate(context_BLC, self.tables.tab(x.sequence_ids[..., 3]))
             counted_BL = valid_BL - skipped_BL + disliked_BL
-        crowds = {"one": [counted_BL], "apart": [liked_BL, disliked_BL]}
-        crowds["both"] = crowds["one"] + crowds["apart"]
-        return torch.stack(crowds[self.config.interests], dim=-1)
+        shares = {"one": [counted_BL], "apart": [liked_BL, disliked_BL]}
+        shares["both"] = shares["one"] + shares["apart"]
+        return torch.stack(shares[self.config.interests], dim=-1)
 
     def _drop(self, ids: Tensor) -> Tensor:
         """While fitting, some ids become the unknown one."""
@@ -298,15 +256,11 @@ class FeedbackEncoder(nn.Module):
             missing = missing | (torch.rand(len(x.profile), 1) < self.config.id_dropout)
         number = (_squash(x.profile) - self.number_mean) / self.number_std
         number = torch.where(missing, 0.0, number).clamp(-4.0, 4.0)
-        return [
-            number,
-            missing.to(number.dtype),
-            self.category(x.profile_ids + self.category_offset).flatten(1),
-        ]
+        return [number, missing.to(number.dtype), self.tables.categories(x.profile_ids)]
 
 
 def _columns(embedding_width: int, statistics: int, group: int) -> Tensor:
-    """Where each column of `_candidates` stands in what `query` was learned on: embeddings of all three keys,
+    """The index of each column of `_candidates` among the inputs of `query`: embeddings of all three keys,
     length, statistics of all three, group."""
     lengths = KEYS * embedding_width
     behind = lengths + 2 + KEYS * statistics

@@ -1,4 +1,4 @@
-"""Every knob of the served encoder."""
+"""Hyperparameters of the served encoder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from training.config import Config
 
 
 class FeedbackEncoderConfig(Config):
-    """Knobs of `FeedbackEncoder`. No source gives them: chosen on the early-stop split.
+    """Hyperparameters of `FeedbackEncoder`. No source gives them: chosen on the early-stop split.
 
     `tokens`, `interests` and `gate` are off: on the early-stop day of KuaiRand-Pure (two seeds, three epochs)
     neither one of them nor all at once left the MAE of watch time, 20.0 s, lower by more than 0.05 s.
@@ -43,8 +43,8 @@ class FeedbackEncoderConfig(Config):
     """Off: the feedback-blind encoder, which knows what was shown and when, and not what was done."""
 
     tokens: Literal["plain", "full"] = "plain"
-    """`full`: a step also tells its duration group, a bucket of its watch ratio, whether it was an effective
-    view, and how long after the step before it came; a candidate its duration group."""
+    """`full`: a step also carries its duration group, a bucket of its watch ratio, whether it was an
+    effective view, and how long after the step before it came; a candidate its duration group."""
 
     duration_groups: PositiveInt = 10
     """Equal-frequency groups of `full` tokens, fitted on train."""

@@ -1,4 +1,4 @@
-"""How much a skip says: people skip what they dislike, and in a hurry whatever they are shown."""
+"""How much a skip counts: users skip what they dislike, and in a hurry everything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SESSION_GAP_S: Final = 1800.0
 
 
 def skip_context(skipped_BL: Tensor, age_BL: Tensor, valid_BL: Tensor) -> Tensor:
-    """In what circumstances each step was taken.
+    """Return the circumstances of each step.
 
     * position: log(1 + steps of the session before it) / 4;
     * streak: log(1 + skips of the session right before it) / 4;
@@ -88,6 +88,6 @@ class SkipGate(nn.Module):
         nn.init.constant_(self.last.bias, 2.0)
 
     def forward(self, context_BLC: Tensor, tab_BLT: Tensor) -> Tensor:
-        """`[B, L]` in (0, 1)."""
+        """Return the `[B, L]` shares in (0, 1)."""
         logit: Tensor = self.mlp(torch.cat([context_BLC, tab_BLT], dim=-1))
         return torch.sigmoid(logit)[..., 0]

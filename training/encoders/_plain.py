@@ -1,4 +1,4 @@
-"""What the encoder computes without parameters, as plain numbers: what other models learn from."""
+"""What the encoder computes without parameters, as plain numbers, for other models."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from torch import Tensor
 from models.features import SEQUENCE_ID_COLUMNS
 from models.vocabulary import PADDING
 from training.encoders._feedback import FeedbackEncoder
-from training.encoders._habits import MATCHED, RECENT, habits, matched, newest
 from training.encoders._inputs import RankerInputs
 from training.encoders._statistics import COLUMNS, KEYS
-from training.encoders._steps import DONE
+from training.encoders._steps import STEP_COLUMNS
+from training.encoders._user_stats import (
+    MATCH_COLUMNS,
+    RECENT,
+    candidate_match_features,
+    step_columns,
+    user_stats,
+)
 
 # Shape suffixes: B users, L steps, N candidates, F features.
 
@@ -20,7 +26,7 @@ _IDS = SEQUENCE_ID_COLUMNS[:KEYS]
 
 
 def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Tensor | None = None) -> Tensor:
-    """`[B, N, F]` numbers and categories of each candidate, columns as `plain_names`.
+    """Return `[B, N, F]` numbers and categories of each candidate, columns as `plain_names`.
 
     The user's running statistics and newest steps, what was done with the candidate's author and tag, the
     frozen statistics of video, author and tag, the duration, the profile, and the ids of tab, video, author,
@@ -35,15 +41,15 @@ def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Te
         statistics_BNS = encoder.statistics(x.candidate_ids)
     b, n = x.candidate_duration_s.shape
     valid_BL = (x.sequence_ids[..., 0] != PADDING).float()
-    steps_BLF = newest(
-        encoder.feedback(x.sequence_feedback)[..., : len(DONE)],
+    steps_BLF = step_columns(
+        encoder.feedback(x.sequence_feedback)[..., : len(STEP_COLUMNS)],
         torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0,
         torch.log1p(x.sequence_age_s)[..., None] / 10.0,
         valid_BL,
     )
     user_BF = torch.cat(
         [
-            habits(x, steps_BLF),
+            user_stats(x, steps_BLF),
             x.profile,
             x.context_ids.float(),
             x.profile_ids.float(),
@@ -53,7 +59,7 @@ def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Te
     return torch.cat(
         [
             user_BF[:, None].expand(b, n, user_BF.shape[-1]),
-            matched(x, steps_BLF).reshape(b, n, MATCHED),
+            candidate_match_features(x, steps_BLF).reshape(b, n, MATCH_COLUMNS),
             statistics_BNS,
             x.candidate_duration_s[..., None],
             x.candidate_ids.float(),
@@ -63,18 +69,18 @@ def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Te
 
 
 def plain_names(numbers: tuple[str, ...], categories: tuple[str, ...]) -> tuple[list[str], list[int]]:
-    """The columns of `plain_features`, and which of them are categories.
+    """Return the columns of `plain_features`, and which of them are categories.
 
     Args:
         numbers, categories: names of the profile's.
     """
-    done = [*DONE, "count"]
+    done = [*STEP_COLUMNS, "count"]
     named = [
         *(f"{name}, {window}" for window in _WINDOWS for name in done),
         *(
             f"{name}, step {RECENT - i} from the end"
             for i in range(RECENT)
-            for name in (*DONE, "log_duration", "recency", "is there")
+            for name in (*STEP_COLUMNS, "log_duration", "recency", "is there")
         ),
         "recency of the newest",
         "recency of the last",

@@ -1,10 +1,10 @@
-"""How videos, authors and tags have fared: tables frozen on train, and their causal form for training.
+"""How videos, authors and tags have performed: tables frozen on train, and their causal form for training.
 
 A row of the training log must not see its own outcome, nor a later one. So while fitting, each row reads
 the running statistics of its video as they stood before it; in the graph the same columns come from the
 table as it stood at the end of the training rows.
 
-Tables that were carried on up to each exposure would tell no more: boosted trees with them order the
+Tables that were carried on up to each exposure would help no more: boosted trees with them order the
 early-stop day of KuaiRand-Pure as well as with frozen ones. Nor do other causal columns, tried beside what
 `plain_features` holds: means of the user's outcomes above those of the videos, means that forget or that
 weigh videos of the candidate's length, hour and weekday. All together gain next to nothing.
@@ -29,7 +29,7 @@ SHRINKAGE = 10.0
 
 
 def outcomes(watch_time_s: F32, duration_s: F32) -> F32:
-    """`[N, 4]` long view, skip, log(1 + watch time), watch ratio clipped at 3: KuaiRand's definitions.
+    """Return `[N, 4]`: long view, skip, log(1 + watch time), watch ratio clipped at 3, by KuaiRand's rules.
 
     long view: w ≥ d up to 18 s, w ≥ 18 s above; skip: w < min(3 s, d).
     """
@@ -47,7 +47,7 @@ class VideoStatistics(nn.Module):
     and the long views from the start.
 
     Only exposures in feeds that play by themselves count: in two-column feeds nearly every exposure has
-    0 s without having been judged. Those are the tabs where over half of the train rows have none.
+    0 s without having been looked at. Those are the tabs where over half of the train rows have none.
 
     Buffers: one table a key, `[rows of the vocabulary, 5]`, columns as `COLUMNS`.
     """
@@ -63,7 +63,7 @@ class VideoStatistics(nn.Module):
         return KEYS * len(COLUMNS)
 
     def table(self, key: int) -> Tensor:
-        """`[rows, 5]` of the video (0), the author or the tag."""
+        """Return the `[rows, 5]` table of the video (0), the author or the tag."""
         table: Tensor = getattr(self, f"table_{key}")
         return table
 
@@ -97,13 +97,13 @@ class VideoStatistics(nn.Module):
         return causal
 
     def forward(self, candidate_ids_BN3: Tensor) -> Tensor:
-        """`[B, N, 3]` rows of video, author, tag -> `[B, N, 15]`."""
+        """Return `[B, N, 15]` from `[B, N, 3]` indices of video, author and tag."""
         parts = [embedding(candidate_ids_BN3[..., key], self.table(key)) for key in range(KEYS)]
         return torch.cat(parts, dim=-1)
 
 
 def _plays_by_itself(log: Interactions, rows: I64) -> npt.NDArray[np.bool_]:
-    tab = log.ids[rows, 3]
+    tab = log.tab[rows]
     watched = np.bincount(tab, log.watch_time_s[rows] > 0)
     exposed = np.bincount(tab)
     keep: npt.NDArray[np.bool_] = (watched > 0.5 * exposed)[tab]

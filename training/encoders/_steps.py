@@ -14,7 +14,14 @@ from training.strata import how_many
 
 # Shape suffixes: B users, L steps, F columns of what was done.
 
-DONE: Final = ("long_view", "skip", "log_watch_time", "watch_ratio", "complete", *FEEDBACK_COLUMNS[2:])
+STEP_COLUMNS: Final = (
+    "long_view",
+    "skip",
+    "log_watch_time",
+    "watch_ratio",
+    "complete",
+    *FEEDBACK_COLUMNS[2:],
+)
 """The first columns of `StepFeedback`, of which means are taken."""
 
 RATIO_EDGES: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 0.98, 1.1, 1.5, 2.0, 3.0)
@@ -29,30 +36,32 @@ FIRST_GAP_S: Final = 30 * 86_400.0
 
 
 class StepFeedback(nn.Module):
-    """Raw feedback -> what was done. The only door through which feedback comes into the encoder.
+    """Raw feedback -> what was done. The only way of feedback into the encoder.
 
-    Columns `DONE`; with `full` also whether it was an effective view (KuaiRand's valid play: w ≥ d up to
-    7 s, w > 7 s above) and the embedding of the bucket of w/d.
+    Columns `STEP_COLUMNS`; with `full` also whether it was an effective view (KuaiRand's valid play: w ≥ d up
+    to 7 s, w > 7 s above) and the embedding of the bucket of w/d.
     """
 
     reach_s: Tensor
     short_of: Tensor
-    place: Tensor
+    order: Tensor
     ratio_edges: Tensor
 
     def __init__(self, *, full: bool) -> None:
         super().__init__()
         self.ratio = nn.Embedding(len(RATIO_EDGES) + 1, RATIO_WIDTH) if full else None
-        # long view, skip, complete: w against the lesser of d and so many seconds; a skip stays short of it
+        # long view, skip, complete: w against the lesser of d and this many seconds; a skip stays short of it
         self.register_buffer("reach_s", torch.tensor([18.0, 3.0, torch.inf]), persistent=False)
         self.register_buffer("short_of", torch.tensor([False, True, False]), persistent=False)
-        made = ["long_view", "skip", "complete", "log_watch_time", "watch_ratio", *DONE[5:]]
-        self.register_buffer("place", torch.tensor([made.index(name) for name in DONE]), persistent=False)
+        computed = ["long_view", "skip", "complete", "log_watch_time", "watch_ratio", *STEP_COLUMNS[5:]]
+        self.register_buffer(
+            "order", torch.tensor([computed.index(n) for n in STEP_COLUMNS]), persistent=False
+        )
         self.register_buffer("ratio_edges", torch.tensor(RATIO_EDGES), persistent=False)
-        self.width = len(DONE) + (1 + RATIO_WIDTH if full else 0)
+        self.width = len(STEP_COLUMNS) + (1 + RATIO_WIDTH if full else 0)
 
     def forward(self, feedback_BL8: Tensor) -> Tensor:
-        """`[B, L, 8]`, columns as `FEEDBACK_COLUMNS` -> `[B, L, F]`."""
+        """Return `[B, L, F]` from `[B, L, 8]`, columns as `FEEDBACK_COLUMNS`."""
         w_BL1, d_BL1 = feedback_BL8[..., :1], feedback_BL8[..., 1:2].clamp(min=0.1)
         # Few operators on wide columns, not one for each column: an operator costs a microsecond.
         reached_BL3 = torch.logical_xor(w_BL1 >= torch.minimum(d_BL1, self.reach_s), self.short_of)
@@ -62,24 +71,24 @@ class StepFeedback(nn.Module):
             (w_BL1 / d_BL1).clamp(max=3.0),
             feedback_BL8[..., 2:],
         ]
-        done_BLF = torch.cat(columns, dim=-1).index_select(-1, self.place)
+        feedback_BLF = torch.cat(columns, dim=-1).index_select(-1, self.order)
         if self.ratio is None:
-            return done_BLF
+            return feedback_BLF
         effective_BL1 = ((w_BL1 > 7.0) | ((d_BL1 <= 7.0) & (w_BL1 >= d_BL1))).to(w_BL1.dtype)
         bucket_BL = how_many((w_BL1 / d_BL1) >= self.ratio_edges)
-        return torch.cat([done_BLF, effective_BL1, self.ratio(bucket_BL)], dim=-1)
+        return torch.cat([feedback_BLF, effective_BL1, self.ratio(bucket_BL)], dim=-1)
 
 
-def liked_and_skipped(done_BLF: Tensor) -> tuple[Tensor, Tensor]:
-    """`[B, L]` each, 0 or 1: a long view or any explicit feedback; a skip without it."""
-    signs = [DONE.index(name) for name in ("long_view", *EXPLICIT)]
+def liked_and_skipped(feedback_BLF: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `[B, L]` each, 0 or 1: a long view or any explicit feedback; a skip without it."""
+    signs = [STEP_COLUMNS.index(name) for name in ("long_view", *EXPLICIT)]
     # One column after the other: a reduction would run over no steps at all when the sequence is empty.
-    liked = torch.stack([done_BLF[..., i] for i in signs]).amax(dim=0)
-    return liked, done_BLF[..., DONE.index("skip")] * (1.0 - liked)
+    liked = torch.stack([feedback_BLF[..., i] for i in signs]).amax(dim=0)
+    return liked, feedback_BLF[..., STEP_COLUMNS.index("skip")] * (1.0 - liked)
 
 
 def gap_s(age_BL: Tensor, valid_BL: Tensor) -> Tensor:
-    """`[B, L]` seconds between the step before and each step, `FIRST_GAP_S` where there is none before."""
+    """Return the `[B, L]` seconds since the step before, `FIRST_GAP_S` where there is none."""
     before_BL = F.pad(age_BL, (1, 0))[:, :-1]
     known_BL = F.pad(valid_BL, (1, 0))[:, :-1] > 0
     elapsed_BL = (before_BL - age_BL).clamp(min=0.0)

@@ -10,43 +10,45 @@ from torch.nn import functional as F
 
 from models.vocabulary import UNKNOWN
 from training.encoders._inputs import RankerInputs
-from training.encoders._steps import DONE
+from training.encoders._steps import STEP_COLUMNS
 
 # Shape suffixes: B users, L steps, N candidates (or windows), F columns of what was done.
 
 RECENT: Final = 3
-"""So many of the newest steps are also read one by one."""
+"""How many of the newest steps are also read one by one."""
 
-HABITS: Final = 4 * (len(DONE) + 1) + RECENT * (len(DONE) + 3) + 2
-"""Columns of `habits`."""
+USER_COLUMNS: Final = 4 * (len(STEP_COLUMNS) + 1) + RECENT * (len(STEP_COLUMNS) + 3) + 2
+"""Columns of `user_stats`."""
 
-MATCHED: Final = 2 * (len(DONE) + 1)
-"""Columns of `matched`."""
+MATCH_COLUMNS: Final = 2 * (len(STEP_COLUMNS) + 1)
+"""Columns of `candidate_match_features`."""
 
-_RECENCY: Final = len(DONE) + 1
-_NOBODY: Final = -1
-"""No row of any vocabulary."""
+_RECENCY: Final = len(STEP_COLUMNS) + 1
+_NO_ID: Final = -1
+"""No index of any vocabulary."""
 
 
-def newest(done_BLF: Tensor, log_duration_BL1: Tensor, log_age_BL1: Tensor, valid_BL: Tensor) -> Tensor:
-    """The steps as `habits` and `matched` read them -> `[B, L, F + 3]`.
+def step_columns(
+    feedback_BLF: Tensor, log_duration_BL1: Tensor, log_age_BL1: Tensor, valid_BL: Tensor
+) -> Tensor:
+    """Return the steps as `user_stats` and `candidate_match_features` read them, `[B, L, F + 3]`.
 
-    Columns `DONE`, log duration, recency (1 - log age) and whether there is a step; all 0 on padding.
+    Columns `STEP_COLUMNS`, log duration, recency (1 - log age) and whether there is a step; all 0 on padding.
     """
     valid_BL1 = valid_BL[..., None]
-    known_BLF = torch.cat([done_BLF, log_duration_BL1, 1.0 - log_age_BL1], dim=-1) * valid_BL1
+    known_BLF = torch.cat([feedback_BLF, log_duration_BL1, 1.0 - log_age_BL1], dim=-1) * valid_BL1
     return torch.cat([known_BLF, valid_BL1], dim=-1)
 
 
-def habits(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
-    """What the user does -> `[B, HABITS]`.
+def user_stats(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
+    """Return what the user usually does, `[B, USER_COLUMNS]`.
 
     Means over all steps, over those of the same tab, of its last half hour and of its last day, each with its
     log count; then the newest steps one by one, and how long ago the newest was.
 
     Args:
         x: the inputs, of which tabs and ages are read.
-        steps_BLF: what `newest` gives; padding counts nowhere, since its columns are 0.
+        steps_BLF: from `step_columns`; padding counts nowhere, since its columns are 0.
     """
     any_tab_41 = torch.tensor([[True], [False], [False], [False]])
     within_s_41 = torch.tensor([[torch.inf], [torch.inf], [1800.0], [86_400.0]])
@@ -66,16 +68,16 @@ def habits(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
     )
 
 
-def matched(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
-    """What the user did with the candidate's author, and with its tag -> `[B·N, MATCHED]`."""
+def candidate_match_features(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
+    """Return what the user did with the candidate's author and with its tag, `[B·N, MATCH_COLUMNS]`."""
     seen_BL2 = x.sequence_ids[..., 1:3]
-    # What is unknown is nobody's in particular. Ruled out among the few steps rather than at each candidate.
-    seen_BL2 = torch.where(seen_BL2 == UNKNOWN, _NOBODY, seen_BL2)
+    # An unknown id matches none. Ruled out among the few steps rather than at each candidate.
+    seen_BL2 = torch.where(seen_BL2 == UNKNOWN, _NO_ID, seen_BL2)
     same_BN2L = x.candidate_ids[..., 1:3, None] == seen_BL2.transpose(1, 2)[:, None]
     b, n, two, steps = same_BN2L.shape
     # One matrix a user: ONNX Runtime cannot spread the steps over no candidates of several users.
     same_BML = same_BN2L.to(steps_BLF.dtype).reshape(b, n * two, steps)
-    return _mean(steps_BLF, same_BML).reshape(-1, MATCHED)
+    return _mean(steps_BLF, same_BML).reshape(-1, MATCH_COLUMNS)
 
 
 def _mean(steps_BLF: Tensor, weight_BNL: Tensor) -> Tensor:
@@ -86,4 +88,4 @@ def _mean(steps_BLF: Tensor, weight_BNL: Tensor) -> Tensor:
     """
     total = weight_BNL @ steps_BLF
     count = total[..., -1:] + 1.0
-    return torch.cat([total[..., : len(DONE)] / count, torch.log(count) / 4.0], dim=-1)
+    return torch.cat([total[..., : len(STEP_COLUMNS)] / count, torch.log(count) / 4.0], dim=-1)
