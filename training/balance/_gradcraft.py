@@ -42,7 +42,7 @@ class GradCraft(Weighting[PSDMatrix]):
         epsilon: ε ≥ 0, the cosine that is left of a conflict. The paper searches 1e-10 to 1e-8.
 
     Raises:
-        ValueError: a knob outside its range.
+        ValueError: a hyperparameter outside its range.
     """
 
     def __init__(self, tau: float = 0.1, epsilon: float = 1e-10) -> None:

@@ -27,7 +27,7 @@ def balanced_backward(
         losses: T scalars, all made from `shared_state`.
         shared_state: the last thing that all objectives read.
         shared: the parameters it was made with. Those it does not depend on get 0.
-        balancer: see there.
+        balancer: weighs the gradients.
 
     Returns:
         `[T]` the weights, detached.

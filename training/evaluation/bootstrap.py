@@ -1,4 +1,4 @@
-"""Whether one row of a table is better than another, or only luckier with its users."""
+"""Paired bootstrap: whether one row of a table is better than another beyond the luck of its users."""
 
 # Shape suffixes: M rows of the table, U users, R resamples.
 
@@ -13,7 +13,7 @@ import numpy as np
 from models.arrays import F64, I64
 
 RESAMPLES: Final = 2000
-_AT_ONCE: Final = 4_000_000
+_CHUNK: Final = 4_000_000
 """Users drawn in one go: 32 MB."""
 
 
@@ -32,7 +32,7 @@ class Paired:
 def paired_bootstrap(
     difference_MU: F64, weight_U: F64, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[Paired | None]:
-    """Draw the users again and again with replacement, and see how the mean difference moves.
+    """Resample the users with replacement and test the mean difference.
 
         Δ = Σ_u n_u δ_u / Σ_u n_u       p = min(1, 2 min(P(Δ* ≤ 0), P(Δ* ≥ 0)))
 
@@ -62,23 +62,23 @@ def paired_bootstrap(
             for counts_RU in draws(users, resamples, np.random.default_rng(seed))
         ]
     )
-    # A resample without any weight says nothing.
+    # A resample without any weight has no mean.
     drawn_RM = drawn_RM[np.isfinite(drawn_RM).all(axis=1)]
     mean_M = total_UM.sum(axis=0) / weight_U.sum()
-    found: list[Paired | None] = []
+    results: list[Paired | None] = []
     for mean, drawn_R in zip(mean_M, drawn_RM.T, strict=True):
         tail = 1 + min(int((drawn_R <= 0).sum()), int((drawn_R >= 0).sum()))
         low, high = np.quantile(drawn_R, [0.025, 0.975])
         p = min(1.0, 2 * tail / (len(drawn_R) + 1))
-        found.append(Paired(float(mean), p, (float(low), float(high))))
-    return found
+        results.append(Paired(float(mean), p, (float(low), float(high))))
+    return results
 
 
 def draws(users: int, resamples: int, random: np.random.Generator) -> Iterator[I64]:
-    """How often each user is drawn with replacement: `[R, U]` in pieces that fit into memory."""
-    at_once = max(1, _AT_ONCE // users)
-    for start in range(0, resamples, at_once):
-        rows = min(at_once, resamples - start)
+    """Yield how often each user is drawn with replacement, `[R, U]` in chunks that fit into memory."""
+    chunk = max(1, _CHUNK // users)
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
         drawn = random.integers(users, size=(rows, users)) + users * np.arange(rows)[:, None]
         yield np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users)
 

@@ -12,7 +12,7 @@ from models.arrays import F32, F64
 
 _OPPONENTS: Final = 20_000
 """Rows that each is compared with at most; of longer columns a random choice, the same every time."""
-_AT_ONCE: Final = 4_000_000
+_CHUNK: Final = 4_000_000
 """Pairs in one go."""
 
 
@@ -28,9 +28,9 @@ def concordance(prediction_R: F32 | F64, target_R: F32 | F64) -> tuple[F64, F64]
         chosen = np.sort(np.random.default_rng(0).choice(rows, _OPPONENTS, replace=False))
     by_O, of_O = prediction_R[chosen], target_R[chosen]
     right_R, among_R = np.empty(rows), np.empty(rows)
-    at_once = max(1, _AT_ONCE // max(len(chosen), 1))
-    for start in range(0, rows, at_once):
-        part = slice(start, start + at_once)
+    chunk = max(1, _CHUNK // max(len(chosen), 1))
+    for start in range(0, rows, chunk):
+        part = slice(start, start + chunk)
         of_BO = np.sign(target_R[part, None] - of_O)
         by_BO = np.sign(prediction_R[part, None] - by_O)
         counts_BO = of_BO != 0

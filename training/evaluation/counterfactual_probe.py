@@ -20,14 +20,14 @@ from training.data import Interactions
 from training.encoders import RankerInputs, inputs_for
 
 KINDS: Final = ("author", "tag", "unrelated")
-"""Candidates of a probe: of the step's author, of its tag by somebody else, of neither."""
+"""Candidates of a probe: of the step's author, of its tag by another author, of neither."""
 
 NEWEST: Final = 3
 """Steps at the end that stay as they are: whatever was done last says much of the user's mood, for every
 candidate alike, and that is not what is asked."""
 
 _SKIP_S: Final = 1.0
-_AT_ONCE: Final = 512
+_CHUNK: Final = 512
 _VIDEO, _AUTHOR, _TAG = (SEQUENCE_ID_COLUMNS.index(name) for name in ("video_id", "author_id", "tag"))
 _WATCHED, _LENGTH = (FEEDBACK_COLUMNS.index(name) for name in ("watch_time_s", "duration_s"))
 
@@ -38,7 +38,7 @@ class Probes:
 
     before: RankerInputs
     after: RankerInputs
-    there: npt.NDArray[np.bool_]
+    exists: npt.NDArray[np.bool_]
     """`[B, K]` whether the log has a candidate of this kind for the request; elsewhere an unknown video."""
 
 
@@ -61,7 +61,7 @@ def make_probes(log: Interactions, rows: I64, steps: int, *, most: int = 400, se
 
     The step was watched to its end and is none of the `NEWEST`; afterwards it was watched for a second, and
     whatever else was done at it was not. The candidates are videos of the log that the history does not
-    hold, all of them of the rows' typical duration, so that nothing but the step tells them apart.
+    hold, all of them of the rows' typical duration, so that they differ by their relation to the step alone.
 
     Args:
         log: the exposures.
@@ -81,23 +81,23 @@ def make_probes(log: Interactions, rows: I64, steps: int, *, most: int = 400, se
     x = inputs_for(log, tried, steps)
     ids, done = x.sequence_ids.numpy(), x.sequence_feedback.numpy()
     candidate_BK3 = np.full((len(tried), len(KINDS), 3), UNKNOWN, np.int64)
-    there, changed = np.zeros((len(tried), len(KINDS)), bool), done.copy()
-    kept: list[int] = []
+    exists, changed = np.zeros((len(tried), len(KINDS)), bool), done.copy()
+    picked: list[int] = []
     for i in range(len(tried)):
         known = (ids[i, :-NEWEST, :3] >= FIRST).all(axis=1)
         whole = np.flatnonzero(known & (done[i, :-NEWEST, _WATCHED] >= done[i, :-NEWEST, _LENGTH]))
-        if not len(whole) or len(kept) == most:
+        if not len(whole) or len(picked) == most:
             continue
         step = int(random.choice(whole))
         for k, found in enumerate(_candidates(catalogue, ids[i, step], ids[i, :, _VIDEO])):
             if len(found):
-                candidate_BK3[i, k], there[i, k] = random.choice(found), True
-        if there[i, :2].any():
+                candidate_BK3[i, k], exists[i, k] = random.choice(found), True
+        if exists[i, :2].any():
             length = done[i, step, _LENGTH]
             changed[i, step] = 0.0
             changed[i, step, _LENGTH], changed[i, step, _WATCHED] = length, min(_SKIP_S, length / 2)
-            kept.append(i)
-    if not kept:
+            picked.append(i)
+    if not picked:
         raise BadInput(
             "no history of these rows holds a whole view with a similar candidate, so there is nothing to "
             "probe; take more days, or a log that names authors or tags."
@@ -107,8 +107,10 @@ def make_probes(log: Interactions, rows: I64, steps: int, *, most: int = 400, se
         candidate_ids=torch.from_numpy(candidate_BK3),
         candidate_duration_s=torch.full((len(tried), len(KINDS)), typical),
     )
-    before = RankerInputs(*(column[kept] for column in x))
-    return Probes(before, before._replace(sequence_feedback=torch.from_numpy(changed[kept])), there[kept])
+    before = RankerInputs(*(column[picked] for column in x))
+    return Probes(
+        before, before._replace(sequence_feedback=torch.from_numpy(changed[picked])), exists[picked]
+    )
 
 
 def moved(answer: Callable[[RankerInputs], F32], probes: Probes) -> dict[str, Moved]:
@@ -125,30 +127,30 @@ def moved(answer: Callable[[RankerInputs], F32], probes: Probes) -> dict[str, Mo
     before_BK, after_BK = _answers(answer, probes.before), _answers(answer, probes.after)
     change_BK = after_BK - before_BK
     found = {
-        kind: _moved(before_BK[there_B, k], change_BK[there_B, k])
-        for k, (kind, there_B) in enumerate(zip(KINDS, probes.there.T, strict=True))
-        if there_B.any()
+        kind: _moved(before_BK[exists_B, k], change_BK[exists_B, k])
+        for k, (kind, exists_B) in enumerate(zip(KINDS, probes.exists.T, strict=True))
+        if exists_B.any()
     }
     # The author's video is the nearer one, where there is one.
-    near_B = np.where(probes.there[:, 0], change_BK[:, 0], change_BK[:, 1])
-    was_B = np.where(probes.there[:, 0], before_BK[:, 0], before_BK[:, 1])
-    both_B = probes.there[:, 2]
+    near_B = np.where(probes.exists[:, 0], change_BK[:, 0], change_BK[:, 1])
+    was_B = np.where(probes.exists[:, 0], before_BK[:, 0], before_BK[:, 1])
+    both_B = probes.exists[:, 2]
     if both_B.any():
         found["similar"] = _moved(was_B[both_B], (near_B - change_BK[:, 2])[both_B])
     return found
 
 
-def _candidates(catalogue: I64, step: I64, seen: I64) -> tuple[I64, I64, I64]:
-    """`[C, 3]` videos of each kind for a step, none of them seen."""
-    left = catalogue[~np.isin(catalogue[:, _VIDEO], seen)]
+def _candidates(catalogue: I64, step: I64, history: I64) -> tuple[I64, I64, I64]:
+    """`[C, 3]` videos of each kind for a step, none of them in the history."""
+    left = catalogue[~np.isin(catalogue[:, _VIDEO], history)]
     by, about = left[:, _AUTHOR] == step[_AUTHOR], left[:, _TAG] == step[_TAG]
     return left[by], left[about & ~by], left[~about & ~by]
 
 
 def _answers(answer: Callable[[RankerInputs], F32], x: RankerInputs) -> F64:
     parts = [
-        answer(RankerInputs(*(column[start : start + _AT_ONCE] for column in x)))
-        for start in range(0, len(x.context_ids), _AT_ONCE)
+        answer(RankerInputs(*(column[start : start + _CHUNK] for column in x)))
+        for start in range(0, len(x.context_ids), _CHUNK)
     ]
     return np.concatenate(parts).astype(np.float64)
 

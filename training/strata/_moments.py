@@ -27,7 +27,7 @@ class StratifiedMoments(nn.Module):
     """
 
     count: Tensor
-    """`[S + 1]` rows, int64; the last is everybody"""
+    """`[S + 1]` rows, int64; the last is that of all rows"""
     mean: Tensor
     """`[S + 1]` μ, float64 so that merging is exact"""
     square: Tensor

@@ -18,12 +18,12 @@ from training.strata._groups import how_many
 
 
 class StratifiedQuantiles(nn.Module):
-    """F̂_s and F̂_s⁻¹ of one quantity, for each of S strata and for everybody, their parent.
+    """F̂_s and F̂_s⁻¹ of one quantity, for each of S strata and for all rows, their parent.
 
         F̂_s(v) = share of the stratum's rows at or below v, linear between the points of the table
 
     A stratum of fewer than `thin` rows says little: it answers with its parent's table. Tied values get the
-    middle of their range, so that what everybody has (0 s watched) is ranked low and not at the top of its
+    middle of their range, so that the most common value (0 s watched) is ranked low and not at the top of its
     ties. Tables are buffers: fitted on train, frozen, exported as they are.
 
     `rank` is the step function beside it: the share up to the next point, one label for all between two.
@@ -139,7 +139,7 @@ class StratifiedQuantiles(nn.Module):
         return (low_N1 + (share_N1 - from_N1) / (to_N1 - from_N1) * (high_N1 - low_N1))[:, 0]
 
     def quantile(self, share: float) -> Tensor:
-        """`[S + 1]` F̂_s⁻¹(share) of every stratum, a threshold each, and of everybody."""
+        """`[S + 1]` F̂_s⁻¹(share) of every stratum, a threshold each, and of all rows."""
         every = torch.arange(self.strata + 1)
         return self.inverse(torch.full((len(every),), share), every)
 
@@ -147,8 +147,8 @@ class StratifiedQuantiles(nn.Module):
         if not self.exact:
             return np.quantile(values, self._share).astype(np.float64)
         # The share of rows at or below the i-th smallest is (i + 1) / n; 1e-9 is what rounding adds to it.
-        place = np.ceil(self._share * len(values) - 1e-9).astype(np.int64) - 1
-        return np.sort(values)[np.maximum(place, 0)].astype(np.float64)
+        index = np.ceil(self._share * len(values) - 1e-9).astype(np.int64) - 1
+        return np.sort(values)[np.maximum(index, 0)].astype(np.float64)
 
     def _rows(self, stratum_N: Tensor) -> Tensor:
         # By `embedding`, not by indexing, which onnxruntime 1.31 fails to do with no rows.
@@ -166,26 +166,26 @@ class StratifiedQuantiles(nn.Module):
         return embedding(point_N1[:, 0].clamp(0, last), self.share[:, None])
 
 
-def _mixture(share: F64, mine: F32, theirs: F32, n: int, m: int, exact: bool) -> F32:
-    """`[Q]` quantiles of n rows that have the table `mine` and m that have `theirs`."""
+def _mixture(share: F64, first: F32, second: F32, n: int, m: int, exact: bool) -> F32:
+    """`[Q]` quantiles of n rows that have the table `first` and m that have `second`."""
     if not n or not m:
-        return mine if n else theirs
-    at = np.unique(np.concatenate([mine, theirs]))
+        return first if n else second
+    values = np.unique(np.concatenate([first, second]))
     below, upto = (
-        (n * _share_of(mine, share, at, ties) + m * _share_of(theirs, share, at, ties)) / (n + m)
+        (n * _share_of(first, share, values, ties) + m * _share_of(second, share, values, ties)) / (n + m)
         for ties in (False, True)
     )
     if exact:  # 1e-6 is what rounding takes from a share
-        return np.asarray(at[np.searchsorted(upto + 1e-6, share)], np.float32)
+        return np.asarray(values[np.searchsorted(upto + 1e-6, share)], np.float32)
     # Tied values are a jump of the CDF: both its ends, so that every share between them gets that value.
-    out: F32 = np.interp(share, np.stack([below, upto], 1).ravel(), at.repeat(2)).astype(np.float32)
+    out: F32 = np.interp(share, np.stack([below, upto], 1).ravel(), values.repeat(2)).astype(np.float32)
     return out
 
 
-def _share_of(table: F32, share: F64, at: F32, ties: bool) -> F64:
-    """F̂(at): what lies below; with `ties` at or below."""
-    reached = np.searchsorted(table, at, side="right" if ties else "left")
+def _share_of(table: F32, share: F64, values: F32, ties: bool) -> F64:
+    """F̂(values): what lies below; with `ties` at or below."""
+    reached = np.searchsorted(table, values, side="right" if ties else "left")
     low = np.clip(reached - 1, 0, len(table) - 2)
     step = table[low + 1] - table[low]
-    part = np.divide(at - table[low], step, out=np.zeros(len(at)), where=step > 0).clip(0.0, 1.0)
+    part = np.divide(values - table[low], step, out=np.zeros(len(values)), where=step > 0).clip(0.0, 1.0)
     return np.where(reached == len(table), 1.0, share[low] + part * (share[low + 1] - share[low]))
