@@ -63,8 +63,8 @@ Seed = Annotated[int, typer.Option(help="decides everything that is drawn")]
 Bundles = Annotated[Path, typer.Option(help="the folder of versions")]
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(show: bool) -> None:
+    if show:
         typer.echo(installed_version("reelrank"))
         raise typer.Exit
 

@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
-    """Immutable, and an unknown knob is an error. The docstring under each field gives its meaning."""
+    """Immutable hyperparameters; unknown names are errors. The docstring under a field gives its meaning."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""How far a long command is: a bar a stage."""
+"""Progress bars of long commands, one for each stage."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, float], None]]:
-    """A function that takes the name of a stage and the share of it that is done.
+    """Yield a function that takes the name of a stage and the share of it that is done.
 
-    It draws on stderr, so that stdout stays clean.
+    Bars are drawn on stderr, so that stdout stays clean.
     """
     columns = (TextColumn("{task.description:>14}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:

@@ -1,4 +1,4 @@
-"""Where a figure comes from: the command, the commit and the machine that every report carries."""
+"""Provenance of a figure: the command, the commit and the machine that every report carries."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 
 
 def provenance() -> dict[str, str]:
-    """All three, by name, for a file of figures."""
+    """Return command, commit and machine, by name."""
     return {"command": command(), "commit": commit(), "machine": machine()}
 
 
 def command() -> str:
-    """The command line as somebody would type it again."""
+    """Return the command line that repeats this run."""
     program = "python -m training" if Path(sys.argv[0]).name == "__main__.py" else Path(sys.argv[0]).name
     return " ".join([program, *(shlex.quote(a) for a in sys.argv[1:])])
 
 
 def commit() -> str:
-    """The checked-out commit, `-dirty` when tracked files differ from it, `unknown` outside a checkout."""
+    """Return the checked-out commit, `-dirty` when tracked files differ, `unknown` outside a checkout."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -38,7 +38,7 @@ def commit() -> str:
 
 
 def machine() -> str:
-    """Processor, cores this process may use, memory, and the Python that ran."""
+    """Return processor, cores this process may use, memory, and the Python that ran."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

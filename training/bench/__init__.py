@@ -1,4 +1,4 @@
-"""What the expensive steps and the released graphs cost, as JSON: `python -m training bench`."""
+"""What the expensive steps and the exported graphs cost, as JSON: `python -m training bench`."""
 
 from training.bench._graphs import bench_graphs
 from training.bench._precision import bench_precision

@@ -1,6 +1,6 @@
-"""What the expensive steps cost: `python -m training bench meta-step | soft-topk | encoder`, as JSON."""
+"""The time of LabelCraft's steps and of the served encoder in torch."""
 
-# Shape suffixes: B rows of the inner batch, U hold-out users, C candidates, L history steps.
+# Shape suffixes: B rows of the inner batch, U held-out users, C candidates, L history steps.
 
 from __future__ import annotations
 
@@ -8,53 +8,44 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from torch import Tensor
 
+from models.errors import BadInput
 from training.encoders import DIN, DinInputs, FeedbackEncoder, FeedbackEncoderConfig, RankerInputs
 from training.labelcraft import BilevelLearner, Candidates, LabelCraft, LabelCraftConfig, soft_top_k
 
 _TABLES = {"users": 989, "videos": 46_629, "groups": 93, "tags": 786}
 """Rows of the four tables of the authors' Kuaishou data, padding included."""
 
+Seed = Annotated[int, typer.Option(help="decides everything that is drawn")]
+Repeats = Annotated[int, typer.Option(min=1, help="timed runs; the median is shown")]
+
 
 def bench_meta_step(
-    batch: int = 4096,
-    history: int = 100,
-    users: int = 494,
-    candidates: int = 60,
-    repeats: int = 5,
-    seed: int = 0,
-    config: LabelCraftConfig | None = None,
+    batch: Annotated[int, typer.Option(min=1, help="rows of the inner step")] = 4096,
+    history: Annotated[int, typer.Option(min=1, help="steps of each row")] = 100,
+    users: Annotated[int, typer.Option(min=1, help="hold-out users of the outer step")] = 494,
+    candidates: Annotated[int, typer.Option(min=11, help="of each")] = 60,
+    repeats: Repeats = 5,
+    seed: Seed = 0,
 ) -> dict[str, Any]:
-    """One mini-batch of both levels at the authors' sizes, on made-up ids.
+    """Time one mini-batch of LabelCraft's two levels, on random ids.
 
-    The hold-out users are one padded batch; each candidate sees the `history` steps before its own.
-
-    Args:
-        batch: rows of the inner step.
-        history: steps of each row.
-        users: hold-out users of the outer step.
-        candidates: of each.
-        repeats: timed steps, after one that is not.
-        seed: of the ids and weights.
-        config: rates; sizes are the paper's unless it says otherwise.
-
-    Returns:
-        `seconds` (median of a step), `stages` (median of each, seconds), `peak_mib` (resident memory of the
-        process at its highest, torch and all), `threads` and the shapes.
+    The held-out users are one padded batch; each candidate sees the `history` steps before its own.
     """
     torch.manual_seed(seed)
-    config = config or LabelCraftConfig()
+    config = LabelCraftConfig()
     learner = BilevelLearner(DIN(**_TABLES, config=config.recommender), LabelCraft(config), config)
     inner = DinInputs(_below(_TABLES["users"], batch), _ids(batch, 1), _ids(batch, history), None)
-    held = DinInputs(
+    held_out = DinInputs(
         _below(_TABLES["users"], users),
         _ids(users, candidates),
         _ids(users, history + candidates),
-        _before(candidates, history).expand(users, -1, -1),
+        _visible(candidates, history).expand(users, -1, -1),
     )
     outer = Candidates(
         watch_time=torch.rand(users, candidates),
@@ -65,76 +56,42 @@ def bench_meta_step(
         mask=torch.ones(users, candidates, dtype=torch.bool),
     )
     feedback = torch.rand(batch, 8)
-    stages: dict[str, list[float]] = {}
-
-    def one_step() -> None:
-        at = time.perf_counter()
-
-        def note(stage: str) -> None:
-            nonlocal at
-            now = time.perf_counter()
-            stages.setdefault(stage, []).append(now - at)
-            at = now
-
-        learner.step(inner, feedback, (held, outer), note)
-
-    seconds = _median_seconds(one_step, repeats)
-    return {
-        "seconds": seconds,
-        "stages": {name: round(statistics.median(times[1:]), 4) for name, times in stages.items()},
-        "peak_mib": _peak_mib(),
-        "threads": torch.get_num_threads(),
-        "batch": batch,
-        "history": history,
-        "users": users,
-        "candidates": candidates,
-        "repeats": repeats,
-    }
+    shape = {"batch": batch, "history": history, "users": users, "candidates": candidates}
+    return _timed(lambda lap: learner.step(inner, feedback, (held_out, outer), lap), repeats, **shape)
 
 
 def bench_soft_topk(
-    users: int = 494, candidates: int = 60, k: int = 10, repeats: int = 10, seed: int = 0
+    users: Annotated[int, typer.Option(min=1)] = 494,
+    candidates: Annotated[int, typer.Option(min=2)] = 60,
+    k: Annotated[int, typer.Option(min=1, help="size of the slate; below the candidates")] = 10,
+    repeats: Repeats = 10,
+    seed: Seed = 0,
 ) -> dict[str, Any]:
-    """SOFT top-k of one padded batch of users, forward and backward.
-
-    Returns:
-        `seconds` (median of both together), `stages` (`forward`, `backward`), `peak_mib`, the shapes.
-    """
+    """Time the soft top-k of one padded batch of users, forward and backward."""
+    if k >= candidates:
+        raise BadInput(f"--k must be below --candidates, found {k} and {candidates}.")
     torch.manual_seed(seed)
     score_UC = torch.rand(users, candidates, requires_grad=True)
     mask_UC = torch.ones(users, candidates, dtype=torch.bool)
     weight_UC = torch.rand(users, candidates)
-    stages: dict[str, list[float]] = {"forward": [], "backward": []}
 
-    def once() -> None:
-        began = time.perf_counter()
+    def step(lap: Callable[[str], None]) -> None:
         total = (soft_top_k(score_UC, mask_UC, k) * weight_UC).sum()
-        between = time.perf_counter()
+        lap("forward")
         torch.autograd.grad(total, score_UC)
-        stages["forward"].append(between - began)
-        stages["backward"].append(time.perf_counter() - between)
+        lap("backward")
 
-    seconds = _median_seconds(once, repeats)
-    return {
-        "seconds": seconds,
-        "stages": {name: round(statistics.median(times[1:]), 4) for name, times in stages.items()},
-        "peak_mib": _peak_mib(),
-        "threads": torch.get_num_threads(),
-        "users": users,
-        "candidates": candidates,
-        "k": k,
-        "repeats": repeats,
-    }
+    return _timed(step, repeats, users=users, candidates=candidates, k=k)
 
 
 def bench_encoder(
-    batch: int = 1, candidates: int = 200, history: int = 50, repeats: int = 20, seed: int = 0
+    batch: Annotated[int, typer.Option(min=1, help="users")] = 1,
+    candidates: Annotated[int, typer.Option(min=1, help="of each")] = 200,
+    history: Annotated[int, typer.Option(min=0, help="steps of each")] = 50,
+    repeats: Repeats = 20,
+    seed: Seed = 0,
 ) -> dict[str, Any]:
-    """The served encoder in torch, forward alone: `batch` users, each with so many candidates and steps.
-
-    Returns:
-        `seconds` (median), `stages` (`forward`), `peak_mib`, the shapes.
-    """
+    """Time the served encoder in torch, forward alone."""
     torch.manual_seed(seed)
     sizes = (_TABLES["videos"], _TABLES["videos"], _TABLES["tags"], 17)
     encoder = FeedbackEncoder(sizes, 7, (8,) * 20, FeedbackEncoderConfig()).eval()
@@ -148,28 +105,49 @@ def bench_encoder(
         torch.rand(batch, 7) * 100,
         _below(8, batch, 20),
     )
+
+    def step(lap: Callable[[str], None]) -> None:
+        encoder(inputs)
+        lap("forward")
+
     with torch.no_grad():
-        seconds = _median_seconds(lambda: encoder(inputs), repeats)
+        return _timed(step, repeats, batch=batch, candidates=candidates, history=history)
+
+
+def _timed(step: Callable[[Callable[[str], None]], object], repeats: int, **shape: int) -> dict[str, Any]:
+    """Run a step `repeats` times, after one run that fills caches.
+
+    `step` calls its argument with the name of each stage as it ends.
+
+    Returns:
+        `seconds` (median of a step), `stages` (median of each), `peak_mib` (resident memory of the process at
+        its highest, torch and all), `threads`, and the shape.
+    """
+    totals: list[float] = []
+    stages: dict[str, list[float]] = {}
+    for _ in range(repeats + 1):
+        began = last = time.perf_counter()
+
+        def lap(stage: str) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            stages.setdefault(stage, []).append(now - last)
+            last = now
+
+        step(lap)
+        totals.append(time.perf_counter() - began)
     return {
-        "seconds": seconds,
-        "stages": {"forward": seconds},
-        "peak_mib": _peak_mib(),
+        "seconds": _median(totals),
+        "stages": {name: _median(times) for name, times in stages.items()},
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,  # Linux counts in KiB
         "threads": torch.get_num_threads(),
-        "batch": batch,
-        "candidates": candidates,
-        "history": history,
+        **shape,
         "repeats": repeats,
     }
 
 
-def _median_seconds(step: Callable[[], None], repeats: int) -> float:
-    """Of `repeats` steps, after one that fills caches."""
-    times = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - began)
-    return round(statistics.median(times[1:]), 4)
+def _median(seconds: list[float]) -> float:
+    return round(statistics.median(seconds[1:]), 4)
 
 
 def _below(end: int, *shape: int) -> Tensor:
@@ -180,13 +158,8 @@ def _ids(*shape: int) -> Tensor:
     return torch.stack([_below(_TABLES[name], *shape) for name in ("videos", "groups", "tags")], -1)
 
 
-def _before(candidates: int, history: int) -> Tensor:
-    """`[1, C, L]` candidate c sees steps c … c + history - 1 of a timeline of history + C."""
+def _visible(candidates: int, history: int) -> Tensor:
+    """Candidate c sees steps c … c + history - 1 of a timeline of history + C, `[1, C, L]`."""
     step = torch.arange(history + candidates)
     first = torch.arange(candidates)[:, None]
     return ((step >= first) & (step < first + history))[None]
-
-
-def _peak_mib() -> int:
-    """Linux counts in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

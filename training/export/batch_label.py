@@ -57,7 +57,7 @@ def label_log(
             for each label. It appears whole or not at all.
         labels: which; none means all that the bundle serves.
         note: goes into the file's metadata beside the bundle's version.
-        on_progress: told the share of the rows that is done.
+        on_progress: called with the share of the rows that is done.
         batch_rows: rows at a time.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a bundle answers on the rows it was fitted on: histograms that a running service is compared with."""
+"""Histograms of a bundle's answers on the rows it was fitted on, which a service measures drift by."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Column = npt.NDArray[Any]
 
 
 def same_log(dataset: Dataset, training: Training) -> Dataset:
-    """`dataset`, if it is the one that was fitted on.
+    """Return `dataset` if it is the one that was fitted on.
 
     Raises:
         BadInput: it has another name, another number of rows, or ends at another moment.
@@ -59,7 +59,7 @@ def reference(
     rows: int = ROWS,
     on_step: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Histogram]:
-    """Histograms of labels, predictions and inputs, by the names of `Manifest.reference`.
+    """Return histograms of labels, predictions and inputs, by the names of `Manifest.reference`.
 
     Args:
         bundle: whose graphs are run.
@@ -68,7 +68,7 @@ def reference(
         seed: which exposures are picked.
         rows: how many, at most. Each is a request of its own with the history the user had by then, as it
             would have been served.
-        on_step: told the share that is done.
+        on_step: called with the share that is done.
 
     Raises:
         ValueError: no row is that old.

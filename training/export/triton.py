@@ -1,8 +1,8 @@
-"""A bundle as a Triton model repository: the same graphs, and what Triton wants to know of them beside.
+"""A bundle as a Triton model repository: the same graphs, and what Triton needs to know of them.
 
 TO/labeler/config.pbtxt   TO/labeler/1/model.onnx
 TO/ranker/config.pbtxt    TO/ranker/1/model.onnx
-TO/manifest.json, TO/vocabulary.json: for those who make the inputs; Triton looks at folders only
+TO/manifest.json, TO/vocabulary.json: for clients; Triton reads folders only
 """
 
 from __future__ import annotations
@@ -73,5 +73,5 @@ def config(name: str, graph: Graph, version: str) -> str:
 def _tensor(kind: str, spec: TensorSpec) -> str:
     # An axis without columns (a data set without profiles) is a free one for Triton, which wants no zeros.
     dims = ", ".join(str(axis or -1) if isinstance(axis, int) else "-1" for axis in spec.shape)
-    told = f'name: "{spec.name}" data_type: {TYPES[spec.dtype]} dims: [ {dims} ]'
-    return f"{kind} {{ {told} }}  # {' x '.join(map(str, spec.shape))}, {spec.unit}"
+    fields = f'name: "{spec.name}" data_type: {TYPES[spec.dtype]} dims: [ {dims} ]'
+    return f"{kind} {{ {fields} }}  # {' x '.join(map(str, spec.shape))}, {spec.unit}"
