@@ -118,7 +118,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
     def report_load() -> None:
         for budget in admission.budgets():
             metrics.faults.in_flight.labels(budget.name).set(budget.used)
-        metrics.beat(lag.worst_s())
+        metrics.report_lag(lag.worst_s())
 
     lag = EventLoopLagMonitor(admission.adapt, report_load)
     offload = anyio.to_thread.run_sync

@@ -1,8 +1,10 @@
-"""Are inputs, labels and predictions still distributed as over the rows that the bundle was fitted on?
+"""Drift: the distributions of inputs, labels and predictions against those of the rows the bundle was fitted
+on.
 
-Values are counted in the bins of the manifest's `reference`. Of one request at most `SAMPLED` values a kind
-are taken, evenly spread: the values of one slate say much the same, and a slate of 2,000 should neither cost
-more nor weigh more than one of 20. They are gathered and counted a few hundred at a time.
+Values are counted in the bins of the manifest's `reference`. Of one request at most `SAMPLED` values of each
+kind
+are taken, evenly spread: values of one slate are much alike, and a slate of 2,000 should neither cost more
+nor weigh more than one of 20. They are buffered and counted a few hundred at a time.
 """
 
 from __future__ import annotations
@@ -22,16 +24,16 @@ from models.manifest import DURATION, HISTORY_LENGTH, LABEL, RANKED, WATCH_RATIO
 SAMPLED: Final = 16
 """Most values of one kind that are taken from one request."""
 
-GATHERED: Final = 1024
+BUFFERED: Final = 1024
 """Values of one kind that are counted in one go, between two publications."""
 
 WINDOW: Final = 20_000
-"""Newest values of one kind that a process compares; somewhat more, as blocks are filled in handfuls."""
+"""Newest values of one kind that a process compares; somewhat more, as blocks are filled by the buffer."""
 BLOCKS: Final = 10
 """The window moves on by one of these."""
 
-LEAST: Final = 1_000
-"""Values below which nothing is said: chance alone would give an index of 0.01 and more."""
+MIN_VALUES: Final = 1_000
+"""Values below which there is no index: chance alone would make it 0.01 and more."""
 
 _WINDOW_METRIC: Final = "reelrank_drift_window"
 
@@ -39,7 +41,7 @@ Values = npt.NDArray[Any] | Sequence[float]
 
 
 class Drift:
-    """One process' part of the counters, and the index over all of them.
+    """The counters of one process, and the index over those of all.
 
     Args:
         registry: where the metrics are registered.
@@ -52,7 +54,7 @@ class Drift:
             ["what", "bin", "version"],
             registry=registry,
         )
-        # Not shown: what workers tell each other, so that the index is of all of them.
+        # Not exported: how workers share their windows, so that the index is of all of them.
         self._window = Gauge(
             _WINDOW_METRIC,
             "The newest values by bin.",
@@ -64,12 +66,12 @@ class Drift:
         self._streams: dict[str, _Stream] = {}
 
     def serving(self, manifest: Manifest) -> None:
-        """From now on values are compared with this bundle's reference; without one nothing is counted."""
+        """Compare values with this bundle's reference from now on; without one nothing is counted."""
         self.publish()
-        for what, stream in self._streams.items():
-            self._show(what, np.zeros_like(stream.window()))
+        for kind, stream in self._streams.items():
+            self._set_window(kind, np.zeros_like(stream.window()))
         self._version = manifest.version
-        self._streams = {what: _Stream(histogram) for what, histogram in manifest.reference.items()}
+        self._streams = {kind: _Stream(histogram) for kind, histogram in manifest.reference.items()}
 
     def labelled(
         self, version: str, feedback: npt.NDArray[np.float32], by_name: dict[str, list[float]]
@@ -77,7 +79,7 @@ class Drift:
         """Count events and their labels.
 
         Args:
-            version: of the bundle that labelled; another one than that which is compared is left out.
+            version: of the bundle that labelled; only the active one is counted.
             feedback: `[N, 8]`, see `models.features`.
             by_name: per label its N values.
         """
@@ -100,8 +102,8 @@ class Drift:
         """Count a slate.
 
         Args:
-            version: of the bundle that ranked; another one than that which is compared is left out.
-            history_length: exposures that the ranker was given.
+            version: of the bundle that ranked; only the active one is counted.
+            history_length: exposures in the ranker's input.
             outputs: of the ranker, by name, `[N]` each.
         """
         streams = self._streams
@@ -115,84 +117,84 @@ class Drift:
 
     def publish(self) -> None:
         """Bring the metrics up to date. Called once a second, and before they are read."""
-        for what, stream in self._streams.items():
+        for kind, stream in self._streams.items():
             fresh = stream.publish()
             if fresh is None:
                 continue
-            for place, count in enumerate(fresh.tolist()):
+            for index, count in enumerate(fresh.tolist()):
                 if count:
-                    self._values.labels(what, place, self._version).inc(count)
-            self._show(what, stream.window())
+                    self._values.labels(kind, index, self._version).inc(count)
+            self._set_window(kind, stream.window())
 
-    def shown(self, families: Iterable[Metric]) -> Iterable[Metric]:
-        """The metrics to show, of this process or of all: with the index in the place of the windows."""
+    def with_index(self, families: Iterable[Metric]) -> Iterable[Metric]:
+        """Return metrics of this process, or of all, with the index in place of the windows."""
         windows: dict[str, Counts] = {}
         for family in families:
             if family.name != _WINDOW_METRIC:
                 yield family
                 continue
             for sample in family.samples:
-                what, place = sample.labels["what"], int(sample.labels["bin"])
-                stream = self._streams.get(what)
+                kind, bin_index = sample.labels["what"], int(sample.labels["bin"])
+                stream = self._streams.get(kind)
                 if stream is not None and sample.labels["version"] == self._version:
-                    windows.setdefault(what, stream.nothing())[place] += int(sample.value)
+                    windows.setdefault(kind, stream.zeros())[bin_index] += int(sample.value)
         index = GaugeMetricFamily(
             "reelrank_drift_psi",
             "Population stability index of the newest values against the bundle's training rows.",
             labels=["what"],
         )
-        for what, found in windows.items():
-            if found.sum() >= LEAST:
-                index.add_metric([what], psi(self._streams[what].reference.shares, found))
+        for kind, window in windows.items():
+            if window.sum() >= MIN_VALUES:
+                index.add_metric([kind], psi(self._streams[kind].reference.shares, window))
         yield index
 
-    def _show(self, what: str, window: Counts) -> None:
-        for place, count in enumerate(window.tolist()):
-            self._window.labels(what, place, self._version).set(count)
+    def _set_window(self, kind: str, window: Counts) -> None:
+        for index, count in enumerate(window.tolist()):
+            self._window.labels(kind, index, self._version).set(count)
 
 
 class _Stream:
-    """The values of one kind: gathered, then counted, then in the window until newer ones push them out."""
+    """Values of one kind: buffered, then counted, then in the window until newer ones replace them."""
 
-    __slots__ = ("_blocks", "_edges", "_fresh", "_gathered", "_size", "reference")
+    __slots__ = ("_blocks", "_buffer", "_edges", "_fresh", "_size", "reference")
 
     def __init__(self, reference: Histogram) -> None:
         self.reference = reference
         self._edges = np.array(reference.edges)
-        self._gathered: list[Values] = []
+        self._buffer: list[Values] = []
         self._size = 0
-        self._fresh = self.nothing()
-        self._blocks: deque[Counts] = deque([self.nothing()], maxlen=BLOCKS)
+        self._fresh = self.zeros()
+        self._blocks: deque[Counts] = deque([self.zeros()], maxlen=BLOCKS)
 
-    def nothing(self) -> Counts:
-        """No value in any bin."""
+    def zeros(self) -> Counts:
+        """Return counts of 0."""
         return np.zeros(len(self._edges) + 1, np.int64)
 
     def take(self, values: Values) -> None:
-        self._gathered.append(values)
+        self._buffer.append(values)
         self._size += len(values)
-        if self._size >= GATHERED:
+        if self._size >= BUFFERED:
             self._count()
 
     def publish(self) -> Counts | None:
-        """What was taken since the last call; `None` for nothing."""
+        """Return the counts since the last call; `None` for none."""
         if self._size:
             self._count()
         fresh = self._fresh
         if not fresh.any():
             return None
-        self._fresh = self.nothing()
+        self._fresh = self.zeros()
         return fresh
 
     def window(self) -> Counts:
-        """The newest values."""
+        """Return the counts of the newest values."""
         total: Counts = np.sum(self._blocks, axis=0)
         return total
 
     def _count(self) -> None:
-        found = counts(self._edges, np.concatenate(self._gathered))
-        self._gathered, self._size = [], 0
-        self._fresh += found
+        new = counts(self._edges, np.concatenate(self._buffer))
+        self._buffer, self._size = [], 0
+        self._fresh += new
         if self._blocks[-1].sum() >= WINDOW // BLOCKS:
-            self._blocks.append(self.nothing())
-        self._blocks[-1] += found
+            self._blocks.append(self.zeros())
+        self._blocks[-1] += new

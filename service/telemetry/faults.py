@@ -1,4 +1,4 @@
-"""What is counted of trouble and of load: a store that fails, its circuits, the cost of what is under way."""
+"""Metrics of faults and of load: failures of the store, its circuit breakers, permits in use."""
 
 from __future__ import annotations
 
@@ -10,19 +10,15 @@ BREAKER_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
 
 
 class FaultMetrics:
-    """Metrics of faults and of load.
+    """The fault and load metrics of one process.
 
     Args:
-        registry: of the process.
+        registry: where they are registered.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.store_failures = Counter(
-            "reelrank_store_failures",
-            "Calls of the store that failed, by the calls' kind (reads, writes) and the reason.",
-            ["calls", "reason"],
-            registry=registry,
-        )
+        text = "Calls of the store that failed, by the calls' kind (reads, writes) and the reason."
+        self.store_failures = Counter("reelrank_store_failures", text, ["calls", "reason"], registry=registry)
         self.store_breaker = Gauge(
             "reelrank_store_breaker_state",
             "Circuit breaker of the store's reads and of its writes: 0 closed, 1 half open, 2 open.",
@@ -31,15 +27,15 @@ class FaultMetrics:
             registry=registry,
         )
         for calls in ("reads", "writes"):
-            self.breaker(calls, "closed")  # there from the start, to be watched
+            self.breaker(calls, "closed")  # there from the first scrape
         self.in_flight = Gauge(
             "reelrank_in_flight",
-            "What is under way of candidates, events, streams and bytes of bodies, weighted by its cost.",
+            "Permits in use, of candidates, events, streams and bytes of bodies, by cost.",
             ["what"],
             multiprocess_mode="livesum",
             registry=registry,
         )
 
     def breaker(self, calls: str, state: str) -> None:
-        """A circuit's new state."""
+        """Report the state of a circuit breaker."""
         self.store_breaker.labels(calls).set(BREAKER_STATES[state])

@@ -1,6 +1,6 @@
 """How log records are written: JSON lines for machines, aligned text for people; always on standard error.
 
-Modules log through `logging`, with what is to be searched for in `extra`. Never in a record: bodies, keys,
+Modules log through `logging`, with searchable fields in `extra`. Never in a record: bodies, keys,
 the `Authorization` header, user ids, raw paths and queries.
 """
 
@@ -24,11 +24,11 @@ _CONTEXT: Final[list[Processor]] = [
 ]
 
 
-def configure(level: Level, form: Format) -> None:
+def configure(severity: Level, form: Format) -> None:
     """Send every record of this process, uvicorn's and other libraries' too, through one handler.
 
     Args:
-        level: the least that is written.
+        severity: the lowest that is written.
         form: `auto` is text on a terminal and JSON elsewhere.
     """
     terminal = sys.stderr.isatty()
@@ -48,6 +48,6 @@ def configure(level: Level, form: Format) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    # uvicorn tells on `info` that it starts and stops; so do we, with the bundle.
-    logging.getLogger("uvicorn").setLevel(level.upper() if level != "info" else "WARNING")
+    root.setLevel(severity.upper())
+    # On `info`, uvicorn logs that it starts and stops; so do we, with the bundle.
+    logging.getLogger("uvicorn").setLevel(severity.upper() if severity != "info" else "WARNING")

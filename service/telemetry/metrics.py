@@ -1,9 +1,10 @@
-"""What is counted and timed over all requests: Prometheus metrics `reelrank_*`."""
+"""The Prometheus metrics of the service, `reelrank_*`, and their text for all workers."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from prometheus_client import (
@@ -23,10 +24,10 @@ from service.telemetry.drift import Drift
 from service.telemetry.faults import FaultMetrics
 from service.telemetry.process import ProcessMetrics
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, which nobody reads
+disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, without use
 
 MULTIPROCESS_DIR: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""With several workers each writes its counts into this folder, and any of them can answer for all."""
+"""With several workers each writes its metrics into this folder, and any of them exports those of all."""
 
 BUCKETS_S: Final = (
     0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0,
@@ -34,89 +35,59 @@ BUCKETS_S: Final = (
 
 
 class Metrics:
-    """One process' metrics, in a registry of their own, so that two apps in one test do not share counts."""
+    """The metrics of one process, in a registry of their own: two apps in one test share no counts."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        registry = self._registry
-        self.requests = Counter(
-            "reelrank_requests", "Requests answered.", ["route", "method", "status"], registry=registry
-        )
-        self.seconds = Histogram(
-            "reelrank_request_seconds",
-            "Time from the request's first byte to the answer's, and its stages.",
-            ["route", "stage"],
-            buckets=BUCKETS_S,
-            registry=registry,
-        )
+        registry = self.registry = CollectorRegistry()
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, registry=registry, buckets=BUCKETS_S)
+        self.requests = counter("reelrank_requests", "Requests answered.", ["route", "method", "status"])
+        text = "Time from the request's first byte to the answer's, and its stages."
+        self.seconds = histogram("reelrank_request_seconds", text, ["route", "stage"])
         self.in_flight = Gauge(
             "reelrank_requests_in_flight",
             "Requests that have begun and not ended.",
             multiprocess_mode="livesum",
             registry=registry,
         )
-        self.refusals = Counter(
-            "reelrank_refusals",
-            "Requests that ended in a problem document, and streams in one, by its reason.",
-            ["route", "reason"],
-            registry=registry,
-        )
-        self.events = Counter(
-            "reelrank_events",
-            "Events of POST /label by outcome; rejected ones by their code.",
-            ["outcome"],
-            registry=registry,
-        )
-        self.candidates = Counter("reelrank_candidates", "Candidates ranked.", registry=registry)
-        self.degraded = Counter(
-            "reelrank_degraded", "Answers that are less than they could be.", ["what"], registry=registry
-        )
-        self.nonfinite = Counter(
-            "reelrank_nonfinite",
-            "Values of a graph that were not finite and were replaced.",
-            ["output"],
-            registry=registry,
-        )
+        text = "Requests that ended in a problem document, and streams in one, by its reason."
+        self.refusals = counter("reelrank_refusals", text, ["route", "reason"])
+        text = "Events of POST /label by outcome; rejected ones by their code."
+        self.events = counter("reelrank_events", text, ["outcome"])
+        self.candidates = counter("reelrank_candidates", "Candidates ranked.")
+        self.degraded = counter("reelrank_degraded", "Responses served in degraded mode.", ["what"])
+        text = "Values of a graph that were not finite and were replaced."
+        self.nonfinite = counter("reelrank_nonfinite", text, ["output"])
         self.faults = FaultMetrics(registry)
         self.bundles = BundleMetrics(registry)
         self.videos = Gauge(
             "reelrank_catalogue_videos",
-            "Entries of the in-process catalogue.",
+            "Videos of the in-process catalogue.",
             multiprocess_mode="livemax",
             registry=registry,
         )
-        self.store_seconds = Histogram(
-            "reelrank_store_seconds",
-            "Time of one call of the store, failed ones too.",
-            ["operation"],
-            buckets=BUCKETS_S,
-            registry=registry,
-        )
+        text = "Time of one call of the store, failed ones too."
+        self.store_seconds = histogram("reelrank_store_seconds", text, ["operation"])
         self.process = ProcessMetrics(registry)
         self.drift = Drift(registry)
 
-    def beat(self, late_s: float) -> None:
-        """To be called `process.BEATS` times a second: how late the event loop was since the last time."""
-        if self.process.beat(late_s):
+    def report_lag(self, lag_s: float) -> None:
+        """Report the worst event-loop lag since the last call, `process.REPORTS_PER_S` times a second."""
+        if self.process.report_lag(lag_s):
             self.drift.publish()
 
-    @property
-    def registry(self) -> CollectorRegistry:
-        """For metrics of other parts of the same process."""
-        return self._registry
-
     def render(self) -> bytes:
-        """The Prometheus text of this process, or of all workers. What others have gathered within the last
-        second is not in it yet."""
-        self.process.look()
+        """Return the Prometheus text of this process, or of all workers. What other workers counted within
+        the last second may be missing."""
+        self.process.update()
         self.drift.publish()
-        shown = CollectorRegistry()
-        shown.register(_Shown(self._registry, self.drift))
-        return generate_latest(shown)
+        exported = CollectorRegistry()
+        exported.register(ExportedMetrics(self.registry, self.drift))
+        return generate_latest(exported)
 
 
-class _Shown(Collector):
-    """What /metrics answers from."""
+class ExportedMetrics(Collector):
+    """The metrics of this process or of all workers, with the drift index in place of its windows."""
 
     def __init__(self, own: CollectorRegistry, drift: Drift) -> None:
         self._own = own
@@ -124,6 +95,6 @@ class _Shown(Collector):
 
     def collect(self) -> Iterable[Metric]:
         if MULTIPROCESS_DIR not in os.environ:
-            return self._drift.shown(self._own.collect())
-        everybody = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
-        return self._drift.shown(everybody.collect())  # type: ignore[no-untyped-call]
+            return self._drift.with_index(self._own.collect())
+        all_workers = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
+        return self._drift.with_index(all_workers.collect())  # type: ignore[no-untyped-call]

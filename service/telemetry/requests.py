@@ -1,4 +1,4 @@
-"""The log lines of requests: those that failed, those that were slow, and if wanted all of them."""
+"""The log lines of requests: those that failed, those that were slow, and all of them if configured so."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ log = logging.getLogger("reelrank.requests")
 
 Access = Literal["off", "errors", "all"]
 
-LINES_A_SECOND: Final = 5.0
-"""Of slow requests, and of refused ones: a client in a loop must not fill a disk."""
-LINES_AT_ONCE: Final = 20.0
+LINES_PER_S: Final = 5.0
+"""Of slow requests, and as many of refused ones: a client in a loop must not fill a disk."""
+BURST_LINES: Final = 20.0
 
 
 class RequestLog:
-    """Decides which requests get a line.
+    """The log of requests: which of them get a line.
 
     Args:
         slow_ms: requests that take longer have one; streams have not, their time is their client's.
@@ -28,33 +28,30 @@ class RequestLog:
     def __init__(self, slow_ms: float, access: Access) -> None:
         self._slow_s = slow_ms / 1e3
         self._access = access
-        self._lines = {kind: TokenBucket(LINES_A_SECOND, burst=LINES_AT_ONCE) for kind in ("slow", "refused")}
-        self._suppressed = dict.fromkeys(self._lines, 0)
+        self._limiters = {k: TokenBucket(LINES_PER_S, burst=BURST_LINES) for k in ("slow", "refused")}
+        self._suppressed = dict.fromkeys(self._limiters, 0)
 
     def ended(self, method: str, route: str, status: int, trace: Trace) -> None:
-        """A request has been answered."""
+        """Log a request that has been answered, if it is to have a line."""
         took_s = trace.elapsed_s()
         if status >= 500:
             log.error("request failed", extra=_fields(method, route, status, trace, took_s))
         elif took_s > self._slow_s and not trace.streamed:
-            self._limited("slow", logging.WARNING, method, route, status, trace, took_s)
+            self._log_limited("slow", logging.WARNING, _fields(method, route, status, trace, took_s))
         elif status >= 400:
             if self._access != "off":
-                self._limited("refused", logging.INFO, method, route, status, trace, took_s)
+                self._log_limited("refused", logging.INFO, _fields(method, route, status, trace, took_s))
         elif self._access == "all":
             log.info("request", extra=_fields(method, route, status, trace, took_s))
 
-    def _limited(
-        self, kind: str, level: int, method: str, route: str, status: int, trace: Trace, took_s: float
-    ) -> None:
-        if self._lines[kind].take():
+    def _log_limited(self, kind: str, severity: int, fields: dict[str, Any]) -> None:
+        if self._limiters[kind].take():
             self._suppressed[kind] += 1
             return
-        fields = _fields(method, route, status, trace, took_s)
         if self._suppressed[kind]:
-            fields["left_out"] = self._suppressed[kind]
+            fields["suppressed"] = self._suppressed[kind]
             self._suppressed[kind] = 0
-        log.log(level, "request was %s", kind, extra=fields)
+        log.log(severity, "request was %s", kind, extra=fields)
 
 
 def _fields(method: str, route: str, status: int, trace: Trace, took_s: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Any store, with each call timed."""
+"""A store whose calls are timed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class TimedStore:
     """A `Store` that passes every call on.
 
     Args:
-        store: the one that answers. What a circuit breaker before this refuses is not timed: it took no time.
-        seconds: histogram with the label `operation`: the name of the method.
+        store: the inner store. What a circuit breaker in front of this refuses is not timed: it took no time.
+        seconds: histogram with the label `operation`, the name of the method.
     """
 
     def __init__(self, store: Store, seconds: Histogram) -> None:
@@ -58,7 +58,7 @@ class TimedStore:
         await self._store.close()
 
     async def _timed(self, operation: str, call: Awaitable[T]) -> T:
-        """Calls that fail, or that nobody waits for any more, took their time too."""
+        """Calls that fail or are cancelled took their time too."""
         started = perf_counter()
         try:
             return await call

@@ -1,4 +1,4 @@
-"""Spans of requests, sent by OpenTelemetry (OTLP over HTTP). Optional, and imported only when asked for.
+"""Spans of requests, sent by OpenTelemetry (OTLP over HTTP). Optional, and imported only when configured.
 
 A request's spans are made after it has been answered, from the marks of its `Trace`: nothing is opened or
 closed while it is being answered. Where spans go, and how often, is configured by OpenTelemetry's own
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 MODULES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 FLUSH_S: Final = 2.0
-"""At the end: how long spans that are still here may take to leave."""
+"""How long `close` waits for spans to be sent."""
 
 
 def require() -> None:
-    """Check that spans can be made at all.
+    """Check that spans can be made.
 
     Raises:
         BadInput: the extra `tracing` is not installed.
@@ -48,7 +48,7 @@ class Tracing:
     """Makes and sends the spans of requests.
 
     Args:
-        share: of the requests without a `traceparent`; with one, the caller has decided.
+        share: of the requests without a `traceparent`; a `traceparent` carries its caller's decision.
         version: of this build.
 
     Raises:
@@ -73,7 +73,7 @@ class Tracing:
         self._tracer: Tracer = self._provider.get_tracer("reelrank", version)
 
     def ended(self, scope: Scope, route: str, status: int, trace: Trace) -> None:
-        """Make the spans of a request that has been answered: one for all of it, and a child for each stage.
+        """Make the spans of an answered request: one for all of it, and a child for each stage.
 
         A stage that a stream went through many times is one span of the time they took together.
         """
@@ -114,7 +114,7 @@ class Tracing:
         span.end(end_ns)
 
     def close(self) -> None:
-        """Send what is left, and stop. Blocks for `FLUSH_S` at most: what nobody takes by then is lost."""
+        """Send what is left, and stop. Blocks for `FLUSH_S` at most: what is not accepted by then is lost."""
         # The provider's own time-outs do not end an exporter that waits to try again.
         last = threading.Thread(target=self._provider.shutdown, daemon=True)
         last.start()

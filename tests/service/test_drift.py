@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from models.histogram import Histogram, counts, psi
 from models.manifest import MANIFEST, Manifest
-from service.telemetry.drift import BLOCKS, GATHERED, LEAST, SAMPLED, WINDOW, Drift
+from service.telemetry.drift import BLOCKS, BUFFERED, MIN_VALUES, SAMPLED, WINDOW, Drift
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, running, served
@@ -64,7 +64,7 @@ def index_of(text: str) -> dict[str, float]:
 
 def bins_of(text: str, what: str, version: str = tiny_bundle.FIRST) -> dict[int, float]:
     pattern = rf'^reelrank_values_total\{{bin="(\d+)",version="{version}",what="{re.escape(what)}"\}} (\S+)$'
-    return {int(place): float(value) for place, value in re.findall(pattern, text, re.M)}
+    return {int(index): float(value) for index, value in re.findall(pattern, text, re.M)}
 
 
 def test_values_like_the_training_rows_are_near_and_others_are_far(root: Path, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_another_bundle_begins_a_window_of_its_own(root: Path, tmp_path: Path) -
 
 def test_the_index_is_of_all_workers(root: Path, tmp_path: Path) -> None:
     """Neither of two workers has seen enough by itself, or the same."""
-    ratios = np.random.default_rng(2).uniform(0, 1, LEAST + 200)
+    ratios = np.random.default_rng(2).uniform(0, 1, MIN_VALUES + 200)
     with running(root, tmp_path / "data", "--workers", "2") as service:
         for start in range(0, len(ratios), 10 * SAMPLED):
             with service.client() as client:  # a connection each, so that both get some
@@ -172,7 +172,7 @@ def windowed(manifest: Manifest, slates: list[int]) -> Iterator[tuple[int, int]]
 
 def test_the_window_holds_the_newest_values_to_within_a_block(root: Path) -> None:
     manifest = Manifest.read(root / tiny_bundle.FIRST)
-    block = WINDOW // BLOCKS + GATHERED + SAMPLED  # what one holds at most
+    block = WINDOW // BLOCKS + BUFFERED + SAMPLED  # what one holds at most
 
     @settings(deadline=None, max_examples=30)
     @given(st.lists(st.integers(0, 1_500), max_size=6))

@@ -24,7 +24,7 @@ from models.errors import StoreUnavailable
 from service.state import EmbeddedServer
 from service.state.protocol import UserState
 from service.telemetry import logs
-from service.telemetry.requests import LINES_A_SECOND, LINES_AT_ONCE
+from service.telemetry.requests import BURST_LINES, LINES_PER_S
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
 from tests.service.running import START_S, event, running, served
@@ -151,11 +151,11 @@ def test_a_client_in_a_loop_gets_few_lines_and_they_count_the_others(
         for _ in range(100):
             client.get("/nothing")
         took_s = time.monotonic() - began
-        time.sleep(1.1 / LINES_A_SECOND)
+        time.sleep(1.1 / LINES_PER_S)
         client.get("/nothing")
     found = of_requests(lines)
-    assert LINES_AT_ONCE <= len(found) <= LINES_AT_ONCE + 2 + took_s * LINES_A_SECOND
-    assert len(found) + sum(r.get("left_out", 0) for r in found) == 101
+    assert BURST_LINES <= len(found) <= BURST_LINES + 2 + took_s * LINES_PER_S
+    assert len(found) + sum(r.get("suppressed", 0) for r in found) == 101
 
 
 def test_records_of_libraries_are_lines_of_the_same_form(lines: io.StringIO) -> None:

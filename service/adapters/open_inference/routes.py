@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import anyio.to_thread
 import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -17,7 +18,6 @@ from service.adapters.open_inference.tensors import DATATYPES
 from service.adapters.open_inference.wire import ModelMetadata, ModelReady, ServerMetadata, TensorMetadata
 from service.http.openapi import operations
 from service.http.request import JSON
-from service.inference import compute
 from service.services import Services
 from service.telemetry.trace import current_trace
 from service.wire import Health
@@ -102,7 +102,10 @@ def open_inference_routes(services: Services) -> APIRouter:
         admission = services.admission
         budget = admission.events if model.name == "labeler" else admission.candidates
         with budget.take(len(body) // MIN_ROW_BYTES):
-            reply, tensors = await compute.run(len(body) <= INLINE_BYTES, infer, model, body, length)
+            if len(body) <= INLINE_BYTES:
+                reply, tensors = infer(model, body, length)
+            else:
+                reply, tensors = await anyio.to_thread.run_sync(infer, model, body, length)
         trace.mark("inference")
         if not tensors:
             return Response(reply, media_type=JSON)
