@@ -115,7 +115,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[Reply] | None = None
-        self._sent_s = 0.0
+        self._reader, self._sent_s = _ReplyReader(), 0.0
 
     @property
     def is_open(self) -> bool:

@@ -111,7 +111,7 @@ async def measure_store(folder: Path, users: int) -> Figures:
 
 async def _single_events(server: EmbeddedServer, client: Redis) -> Figures:
     """Measure one more event, and one read, of users with full sequences."""
-    store, keys, length = RedisStore.open(server.url, timeout_s=10), Keys(), LENGTHS[-1]
+    store, keys, length = RedisStore.open(server.url, timeout_s=10, read_timeout_s=10), Keys(), LENGTHS[-1]
     events = {user: _events(user, length + SINGLE_EVENTS) for user in map(_user, range(STORE_USERS))}
     count = STORE_USERS * SINGLE_EVENTS
     try:

@@ -146,7 +146,8 @@ class Topology:
             end = time.monotonic() + WAIT_S
             while docker("inspect", "-f", state, name).strip() not in ("healthy", "running"):
                 if time.monotonic() > end:
-                    raise StepFailed(f"{part} is not healthy: {docker('logs', '--tail', '20', name)}")
+                    log = self.sh(f"docker logs --tail 20 {name} 2>&1")
+                    raise StepFailed(f"{part} is not healthy: {log}")
                 time.sleep(0.2)
 
     def key(self, name: str) -> str:
