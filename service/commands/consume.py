@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import uvloop
@@ -31,106 +31,87 @@ def consume(
     metrics_host: str,
     metrics_port: int,
 ) -> None:
-    """Consume until SIGTERM or Ctrl-C; then the batch is finished. A second one ends it at once, which loses
-    nothing either.
+    """Consume until SIGTERM or Ctrl-C, then finish the batch; a second signal ends at once and loses nothing.
 
     Args:
-        settings: as for `serve`; the store's URL is where the streams are too.
+        settings: as for `serve`; the store holds the streams too.
         names: of the streams, the group and the consumer.
-        config: see `ConsumerConfig`.
-        maxlen: about how many labels and dead letters are kept.
-        metrics_host: where Prometheus finds the counts.
-        metrics_port: 0: nowhere.
+        config: batch size, labels, and when entries are claimed or given up.
+        maxlen: approximate length of the streams of labels and dead letters.
+        metrics_host: address of /metrics.
+        metrics_port: port of /metrics; 0 is none.
 
     Raises:
-        BadInput: no store is named, a key is no stream, the port is taken, the bundle lacks a label.
+        BadInput: no store is configured, a key is not a stream, the port is taken, or a label is unknown.
         BundleError: the bundle cannot be used.
     """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_consume(settings, names, config, maxlen, metrics_host, metrics_port))
-
-
-async def _consume(
-    settings: Settings,
-    names: Names,
-    config: ConsumerConfig,
-    maxlen: int,
-    metrics_host: str,
-    metrics_port: int,
-) -> None:
     if settings.store is None:
         raise BadInput(
             "No store is configured: pass --store redis://… or unix://…, or set REELRANK_STORE. "
             f"The store of a running `serve` is unix://{settings.data_dir}/valkey.sock."
         )
+    url = settings.store
     store = RedisStore.open(
-        settings.store,
+        url,
         sequence_length=settings.sequence_length,
         idempotency_window_s=settings.idempotency_window_s,
     )
-    async with open_services(settings, store) as services:
-        if services.serving.version is not None:
-            services.label.target(config.labels)  # a wrong name should say so before anything is read
-        with (
-            _exported(services.metrics.registry, metrics_host, metrics_port) as where,
-            _until_signal() as stop,
-        ):
-            async with _stream(settings.store, names, maxlen) as stream:
-                consumer = Consumer(
-                    services.label, stream, config, StreamMetrics(services.metrics.registry), stop
-                )
-                print(
-                    f"reelrank consumes {names.stream} as {names.group}/{names.consumer} · "
-                    f"bundle {services.serving.version or 'none yet'}{where}",
-                    flush=True,
-                )
-                await consumer.run()
-    settled = consumer.settled
-    print(
-        f"{settled['labels']} labels to {names.labels}, {settled['dead']} dead letters to {names.dead}",
-        flush=True,
-    )
 
+    async def run() -> None:
+        async with open_services(settings, store) as services, contextlib.AsyncExitStack() as stack:
+            if services.serving.version is not None:
+                services.label.target(config.labels)  # an unknown label is reported before anything is read
+            registry = services.metrics.registry
+            address = stack.enter_context(_metrics_server(registry, metrics_host, metrics_port))
+            stop = stack.enter_context(_first_signal())
+            events = EventStream.open(url, names, maxlen=maxlen)
+            stack.push_async_callback(events.leave)
+            consumer = Consumer(services.label, events, config, StreamMetrics(registry), stop)
+            print(
+                f"reelrank consumes {names.stream} as {names.group}/{names.consumer} · "
+                f"bundle {services.serving.version or 'none yet'}{address}",
+                flush=True,
+            )
+            await consumer.run()
+        labels, dead = consumer.settled["labels"], consumer.settled["dead"]
+        print(f"{labels} labels to {names.labels}, {dead} dead letters to {names.dead}", flush=True)
 
-@contextlib.asynccontextmanager
-async def _stream(url: str, names: Names, maxlen: int) -> AsyncIterator[EventStream]:
-    stream = EventStream.open(url, names, maxlen=maxlen)
-    try:
-        yield stream
-    finally:
-        await stream.leave()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
 
 
 @contextlib.contextmanager
-def _until_signal() -> Iterator[asyncio.Event]:
-    """Set by the first signal; the second one does what it does by itself."""
+def _first_signal() -> Iterator[asyncio.Event]:
+    """Set the event on the first signal; a second one has its default effect."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
-    def first() -> None:
-        stop.set()
+    def remove_handlers() -> None:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
 
+    def stop_once() -> None:
+        stop.set()
+        remove_handlers()
+
     for number in SIGNALS:
-        loop.add_signal_handler(number, first)
+        loop.add_signal_handler(number, stop_once)
     try:
         yield stop
     finally:
-        for number in SIGNALS:
-            loop.remove_signal_handler(number)
+        remove_handlers()
 
 
 @contextlib.contextmanager
-def _exported(registry: CollectorRegistry, host: str, port: int) -> Iterator[str]:
-    """/metrics on a port of its own; yields what to say of it."""
+def _metrics_server(registry: CollectorRegistry, host: str, port: int) -> Iterator[str]:
+    """Serve /metrics while in the context, and yield the address as a text to print."""
     if not port:
         yield ""
         return
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as e:
-        said = f"Metrics cannot be served on {host}:{port}: {e.strerror}"
-        raise BadInput(f"{said}; choose another --metrics-port.") from e
+        reason = f"Cannot serve metrics on {host}:{port}: {e.strerror}"
+        raise BadInput(f"{reason}; choose another --metrics-port.") from e
     try:
         yield f" · metrics on http://{host}:{port}"
     finally:

@@ -116,8 +116,8 @@ def look(request: Target, status: int, content_type: str, content: bytes) -> Non
         return
     assert status < 400 or kind == "application/problem+json", (status, kind, request)
     if kind in ("application/json", "application/problem+json"):
-        told: Any = json.loads(content)
-        assert status < 400 or told["status"] == status, (request, content)
+        document: Any = json.loads(content)
+        assert status < 400 or document["status"] == status, (request, content)
 
 
 def send_broken(url: str, document: dict[str, Any], cases: int, number: int) -> Counter[int]:

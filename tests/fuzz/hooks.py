@@ -22,7 +22,7 @@ RULES_BEYOND_SCHEMA: Final = re.compile(
     r"|names no `user` and no `session`"  # one of them, or a ranking of the same body
 )
 
-OF_FIELDS: Final = re.compile(
+METARANK_FIELDS: Final = re.compile(
     r"fields|watch_time_s|duration_s|author_id|tag|tab|device|video_id|timestamp|profile"
 )
 """Members that Metarank's `fields` become: what a value must be depends on the name beside it."""
@@ -55,7 +55,7 @@ def _refused_for_a_reason(case: Case[Any], response: Response) -> bool:
     errors = problem.get("errors") or [{"msg": problem["detail"], "loc": ""}]
     metarank = case.path == "/feedback" or case.path.startswith("/rank/")
     return all(
-        RULES_BEYOND_SCHEMA.search(error["msg"]) or (metarank and OF_FIELDS.search(error["loc"]))
+        RULES_BEYOND_SCHEMA.search(error["msg"]) or (metarank and METARANK_FIELDS.search(error["loc"]))
         for error in errors
     )
 
@@ -69,5 +69,5 @@ def _refused_event_by_event(case: Case[Any], response: Response) -> bool:
 
 
 def _too_late(case: Case[Any], response: Response) -> bool:
-    """The caller gave a deadline that nobody can keep."""
+    """Whether the caller gave a deadline that cannot be kept."""
     return "X-Deadline-Ms" in case.headers and " ms" in response.json()["detail"]

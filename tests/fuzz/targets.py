@@ -9,8 +9,8 @@ from typing import Any, Final
 
 Json = dict[str, Any]
 
-PLACES: Final = {"user_id": "u1", "version": "20260101-00000001"}
-"""What stands in a path where the description has no list of names."""
+PATH_VALUES: Final = {"user_id": "u1", "version": "20260101-00000001"}
+"""Values of parameters for which the description lists no names."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def targets(document: Json) -> list[Target]:
     found = [_binary()]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            whole = path.format(**{p["name"]: _place(p) for p in operation.get("parameters", ())})
+            whole = path.format(**{p["name"]: _path_value(p) for p in operation.get("parameters", ())})
             content = operation.get("requestBody", {}).get("content", {})
             bodies = [(kind, body) for kind, media in content.items() for body in _bodies(kind, media)]
             for kind, body in bodies or [("", b"")]:
@@ -37,9 +37,9 @@ def targets(document: Json) -> list[Target]:
     return found
 
 
-def _place(parameter: Json) -> str:
+def _path_value(parameter: Json) -> str:
     schema = parameter["schema"]
-    return str(schema["enum"][0]) if "enum" in schema else PLACES.get(parameter["name"], "x")
+    return str(schema["enum"][0]) if "enum" in schema else PATH_VALUES.get(parameter["name"], "x")
 
 
 def _bodies(kind: str, media: Json) -> list[bytes]:

@@ -76,7 +76,7 @@ def _started(
 @contextlib.contextmanager
 def running(bundle: Path, data_dir: Path, *args: str, **env: str) -> Iterator[Service]:
     """The program, answering. Ended with SIGTERM if the test has not ended it."""
-    # Its log goes to a file: nobody reads a pipe while a test is running, and a full one would stop it.
+    # Its log goes to a file: a pipe is not read while a test is running, and a full one would stop it.
     with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
         options = ("serve", "--port", "0", "--bundle", str(bundle), *args)
         process = _started(options, data_dir, env, log.file)

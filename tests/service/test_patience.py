@@ -32,17 +32,17 @@ def connect(client: httpx2.Client) -> socket.socket:
 
 
 def until_closed(sock: socket.socket) -> bytes:
-    """What is still said; fails with a time-out when the connection stays."""
-    said = b""
+    """What is still received; fails with a time-out when the connection stays."""
+    received = b""
     while part := sock.recv(65536):
-        said += part
-    return said
+        received += part
+    return received
 
 
-@pytest.mark.parametrize("said", [b"", b"POST /label HTTP/1.1\r\n", b"POST /label HTTP/1.1\r\nx: "])
-def test_a_connection_without_a_whole_request_is_closed(client: httpx2.Client, said: bytes) -> None:
+@pytest.mark.parametrize("sent", [b"", b"POST /label HTTP/1.1\r\n", b"POST /label HTTP/1.1\r\nx: "])
+def test_a_connection_without_a_whole_request_is_closed(client: httpx2.Client, sent: bytes) -> None:
     with connect(client) as sock:
-        sock.sendall(said)
+        sock.sendall(sent)
         assert until_closed(sock) == b""
 
 
@@ -60,10 +60,10 @@ def test_a_head_that_trickles_on_a_used_connection_is_closed_too(client: httpx2.
 def test_a_body_that_does_not_come_is_408(client: httpx2.Client) -> None:
     with connect(client) as sock:
         sock.sendall(head(100) + b"[")
-        said = until_closed(sock)
-    assert said.startswith(b"HTTP/1.1 408 ")
-    assert b"application/problem+json" in said
-    assert b"REELRANK_BODY_TIMEOUT_S" in said
+        received = until_closed(sock)
+    assert received.startswith(b"HTTP/1.1 408 ")
+    assert b"application/problem+json" in received
+    assert b"REELRANK_BODY_TIMEOUT_S" in received
     assert metric(client, 'reelrank_refusals_total{reason="body_too_slow",route="/label"}') == 1
 
 

@@ -89,7 +89,7 @@ def test_parquet_as_prepare_writes_it(
 
 
 @pytest.mark.parametrize(
-    ("args", "named"),
+    ("args", "word"),
     [
         (["/nowhere.ndjson"], "/nowhere.ndjson"),
         (["bad.parquet"], "bad.parquet"),
@@ -97,7 +97,7 @@ def test_parquet_as_prepare_writes_it(
     ],
 )
 def test_what_cannot_be_replayed_is_said_in_one_line(
-    tmp_path: Path, args: list[str], named: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, args: list[str], word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log("alice", tmp_path / "log.ndjson", 3)
     monkeypatch.setattr("service.commands.replay.RETRIES", Retries(tries=1))
@@ -105,7 +105,7 @@ def test_what_cannot_be_replayed_is_said_in_one_line(
     (tmp_path / "bad.parquet").write_bytes(b"junk")
     ended = invoke("replay", *args)
     (reason,) = [line for line in ended.err.splitlines() if line.startswith("reelrank: ")]  # besides a bar
-    assert (ended.code, named in reason, "Traceback" in ended.err) == (2, True, False), ended.err
+    assert (ended.code, word in reason, "Traceback" in ended.err) == (2, True, False), ended.err
 
 
 def test_demo_shows_labels_and_a_slate_before_and_after(service: Service, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_a_bad_bundle_of_a_worker_ends_all_of_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("env", "named"),
+    ("env", "word"),
     [
         ({"REELRANK_MAX_EVENTS": "many"}, "REELRANK_MAX_EVENTS"),
         ({"REELRANK_DEVICE": "tpu"}, "REELRANK_DEVICE"),
@@ -151,10 +151,10 @@ def test_a_bad_bundle_of_a_worker_ends_all_of_them(tmp_path: Path) -> None:
     ],
 )
 def test_a_setting_that_cannot_be_is_named(
-    bundles: Path, tmp_path: Path, env: dict[str, str], named: str
+    bundles: Path, tmp_path: Path, env: dict[str, str], word: str
 ) -> None:
     args = () if "REELRANK_BUNDLE" in env else ("--bundle", str(bundles))
-    assert named in refusal("serve", "--port", "0", *args, data_dir=tmp_path, **env)
+    assert word in refusal("serve", "--port", "0", *args, data_dir=tmp_path, **env)
 
 
 @pytest.mark.parametrize(

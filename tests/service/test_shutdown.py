@@ -14,6 +14,8 @@ import pytest
 from tests.service.exchanges import Dialogue, head, line
 from tests.service.running import START_S, Service, event, eventually, running
 
+pytestmark = pytest.mark.xdist_group("processes")
+
 SLATE = {"user_id": "u", "candidates": [{"video_id": f"v{i}", "duration_s": 9.0} for i in range(50)]}
 GRACE_S = 2
 
@@ -53,17 +55,17 @@ def test_under_load_everything_that_had_begun_is_answered(
         for caller in callers:
             caller.start()
         assert eventually(lambda: sum(len(caller.asked) for caller in callers) >= 12, START_S)
-        told = time.monotonic()
+        signalled = time.monotonic()
         assert service.terminate() == 0
         for caller in callers:
             caller.join()
         assert service.process.stderr is not None
         assert "Traceback" not in service.process.stderr.read()
     asked = [request for caller in callers for request in caller.asked]
-    begun = [status for began, status in asked if began < told]
+    begun = [status for began, status in asked if began < signalled]
     assert len(begun) > 4
     assert set(begun) == {200}
-    # Whoever went on asking was answered or found nobody; never half an answer, never a 5xx.
+    # Later requests were answered or found no service; never half an answer, never a 5xx.
     assert {status for _, status in asked} <= {200, None}
 
 
@@ -83,11 +85,11 @@ def test_no_client_keeps_the_process_beyond_its_grace(bundles: Path, tmp_path: P
         stream.headers()
         assert stream.hear()[0]["event_id"] == "e1"
         time.sleep(0.3)
-        told = time.monotonic()
+        signalled = time.monotonic()
         service.process.send_signal(signal.SIGTERM)
         assert stream.hear()[0]["status"] == "shutting_down"
         assert service.process.wait(START_S) == 0
-        assert time.monotonic() - told < GRACE_S + 8  # on a busy machine
+        assert time.monotonic() - signalled < GRACE_S + 8  # on a busy machine
         assert service.process.stderr is not None
         assert "Traceback" not in service.process.stderr.read()
         half.settimeout(5)

@@ -149,10 +149,10 @@ async def _put_videos(services: Services, videos: Sequence[Video]) -> int:
 async def _put_profiles(services: Services, profiles: dict[str, Profile]) -> int:
     """Add to the profiles. Of two simultaneous bodies on one user, one may not see the other's features."""
 
-    async def put(entry: tuple[str, Profile]) -> None:
+    async def update(entry: tuple[str, Profile]) -> None:
         user_id, profile = entry
         state = await services.store.read(user_id)
         await services.store.put_profile(user_id, (state.profile if state else {}) | profile)
 
-    await for_each_user(put, profiles.items())
+    await for_each_user(update, profiles.items())
     return len(profiles)

@@ -13,7 +13,7 @@ from service.http.openapi.operations import VERSION
 
 _ERRORS: Final = ("401", "403", "404", "503")
 _VERSIONED: Final = "/v2/models/{model}/versions/{version}"
-_OF_MODEL: Final = {"model": "$response.body#/name", "version": "$response.body#/versions/0"}
+_THIS_VERSION: Final = {"model": "$response.body#/name", "version": "$response.body#/versions/0"}
 
 SERVER: Final = operation(wire.ServerMetadata("reelrank", "0.1.0", ["binary_tensor_data"]), "401", "403")
 MODEL: Final = operation(
@@ -55,9 +55,9 @@ def _complete(document: Json, manifest: Manifest | None) -> None:
             (described,) = paths[path].values()
             described["parameters"][0]["schema"]["enum"] = ["labeler", "ranker"]
     paths["/v2/models/{model}"]["get"]["responses"]["200"]["links"] = {
-        "version": link(f"get {_VERSIONED}", parameters=_OF_MODEL),
-        "ready": link(f"get {_VERSIONED}/ready", parameters=_OF_MODEL),
-        "infer": link(f"post {_VERSIONED}/infer", parameters=_OF_MODEL),
+        "version": link(f"get {_VERSIONED}", parameters=_THIS_VERSION),
+        "ready": link(f"get {_VERSIONED}/ready", parameters=_THIS_VERSION),
+        "infer": link(f"post {_VERSIONED}/infer", parameters=_THIS_VERSION),
     }
     tensor = schemas["InputTensor"]["properties"]
     tensor["datatype"] = {"enum": [*DATATYPES.values()]}

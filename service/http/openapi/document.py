@@ -137,12 +137,12 @@ def operation(
         links: possible next calls by name, see `link`.
     """
     content = {"schema": schema or ref(type(example)), "example": msgspec.to_builtins(example)}
-    done: Json = {"description": "Done.", "content": {"application/json": content}}
+    ok: Json = {"description": "Done.", "content": {"application/json": content}}
     if "401" in statuses:  # a key has rights, and a rate limit
         statuses += ("429",)
-    out: Json = {"responses": {"200": done, **{status: PROBLEMS[status] for status in statuses}}}
+    out: Json = {"responses": {"200": ok, **{status: PROBLEMS[status] for status in statuses}}}
     if links:
-        done["links"] = links
+        ok["links"] = links
     if body:
         out["requestBody"] = {"required": True, "content": body}
     if parameters:

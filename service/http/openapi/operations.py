@@ -52,7 +52,7 @@ _LABELS: Final = {
     "explode": False,
 }
 _STORE: Final = parameter("store", {"type": "boolean", "default": True}, description="false: label only.")
-_OF_LABELLED: Final = {"user_id": "$response.body#/labels/0/user_id"}
+_LABELLED_USER: Final = {"user_id": "$response.body#/labels/0/user_id"}
 LABEL: Final = operation(
     wire.LabelReply(
         "ok", 1, 0, 0, [], [wire.Label("e1", "u1", "v1", 0.83, {"labelcraft": 0.83})], VERSION, 1.9
@@ -68,8 +68,8 @@ LABEL: Final = operation(
     | ndjson(array(ref(FeedbackEvent)), [EVENT]),
     parameters=[_LABELS, _STORE],
     links={
-        "sequence": link("get /users/{user_id}/sequence", parameters=_OF_LABELLED),
-        "forget": link("delete /users/{user_id}", parameters=_OF_LABELLED),
+        "sequence": link("get /users/{user_id}/sequence", parameters=_LABELLED_USER),
+        "forget": link("delete /users/{user_id}", parameters=_LABELLED_USER),
     },
 )
 LABEL["responses"]["200"]["content"] |= ndjson(
@@ -95,19 +95,19 @@ RERANK: Final = operation(
 
 SEQUENCE: Final = operation(wire.Sequence("u1", [EVENT], {}), "401", "403", "404", "422", "503")
 FORGET: Final = operation(wire.Forgotten("u1", known=True), "401", "403", "422", "503")
-_OF_FIRST: Final = {"user_id": "$request.body#/0/user_id"}
+_FIRST_USER: Final = {"user_id": "$request.body#/0/user_id"}
 PROFILES: Final = operation(
     wire.Stored(1),
     *BODY_ERRORS,
     body=json(array(ref(wire.UserProfile)), users=[wire.UserProfile("u1", {})]),
-    links={"sequence": link("get /users/{user_id}/sequence", parameters=_OF_FIRST)},
+    links={"sequence": link("get /users/{user_id}/sequence", parameters=_FIRST_USER)},
 )
-_OF_VIDEOS: Final = {"user_id": "u1", "candidates": "$request.body"}
+_SLATE_OF_VIDEOS: Final = {"user_id": "u1", "candidates": "$request.body"}
 VIDEOS: Final = operation(
     wire.Stored(1),
     *BODY_ERRORS,
     body=json(array(ref(Candidate)), videos=[VIDEO]),
-    links={"rank": link("post /rerank", requestBody=_OF_VIDEOS)},
+    links={"rank": link("post /rerank", requestBody=_SLATE_OF_VIDEOS)},
 )
 
 _ROLLOUT: Final[Json] = {"anyOf": [ref(wire.OnTrial), {"type": "null"}]}
@@ -123,7 +123,7 @@ _MODELS: Final[Json] = {  # written here because only two members of a version a
 _ACTIVE: Final = wire.Active(VERSION, "CPUExecutionProvider")
 _SPLIT: Final = wire.OnTrial(NEXT_VERSION, 0.1)
 _VERSIONS: Final = [{"version": VERSION, "active": True}, {"version": NEXT_VERSION, "active": False}]
-_OF_VERSION: Final = {"version": "$response.body#/models/0/version"}
+_FIRST_VERSION: Final = {"version": "$response.body#/models/0/version"}
 MODELS: Final = operation(
     {
         "active": VERSION,
@@ -136,7 +136,7 @@ MODELS: Final = operation(
     "401",
     "403",
     schema={"type": "object", "required": [*_MODELS], "properties": _MODELS},
-    links={"activate": link("post /v1/models/{version}:activate", parameters=_OF_VERSION)},
+    links={"activate": link("post /v1/models/{version}:activate", parameters=_FIRST_VERSION)},
 )
 ACTIVATE: Final = operation(_ACTIVE, "401", "403", "404", "409")
 ROLLBACK: Final = operation(_ACTIVE, "401", "403", "404", "409")

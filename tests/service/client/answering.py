@@ -1,4 +1,4 @@
-"""A small HTTP server that answers as it is told, for what the real service does only on bad days."""
+"""A small HTTP server with prepared answers, for what the real service does only on bad days."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Answer:
 
 @dataclass
 class Answering:
-    """What it was asked, and what it says: `answers` one after the other, then the last for ever."""
+    """Its requests, and its answers: one after the other, then the last for ever."""
 
     url: str
     answers: list[Answer]
-    asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -43,29 +43,29 @@ def answering(*answers: Answer) -> Iterator[Answering]:
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
             lowered = {name.lower(): value for name, value in self.headers.items()}
-            said.asked.append((self.command, self.path, lowered))
-            given = said.answers.pop(0) if len(said.answers) > 1 else said.answers[0]
-            if not given.status:
+            state.requests.append((self.command, self.path, lowered))
+            reply = state.answers.pop(0) if len(state.answers) > 1 else state.answers[0]
+            if not reply.status:
                 self.close_connection = True
                 return
-            self.send_response(given.status)
-            for name, value in ({"content-length": str(len(given.body))} | given.headers).items():
+            self.send_response(reply.status)
+            for name, value in ({"content-length": str(len(reply.body))} | reply.headers).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(given.body)
+            self.wfile.write(reply.body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nobody reads it."""
+            """Write no log."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
 
     with Server(("127.0.0.1", 0), Handler) as server:
-        said = Answering(f"http://127.0.0.1:{server.server_address[1]}", list(answers))
+        state = Answering(f"http://127.0.0.1:{server.server_address[1]}", list(answers))
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield said
+            yield state
         finally:
             server.shutdown()
             thread.join()

@@ -57,14 +57,14 @@ def test_a_refusal_with_retry_after_is_waited_for() -> None:
         began = time.monotonic()
         assert api.health().status == "live"
         assert time.monotonic() - began >= 0.3
-        assert len(server.asked) == 2
+        assert len(server.requests) == 2
 
 
 def test_who_asks_for_too_long_a_wait_is_told_to_the_caller() -> None:
     with answering(refusal(503, retry_after="3600"), HEALTH) as server, Client(server.url) as api:
         with pytest.raises(Busy, match="not now") as caught:
             api.health()
-        assert (caught.value.retry_after_s, len(server.asked)) == (3600.0, 1)
+        assert (caught.value.retry_after_s, len(server.requests)) == (3600.0, 1)
 
 
 def test_what_is_wrong_is_sent_once() -> None:
@@ -72,29 +72,29 @@ def test_what_is_wrong_is_sent_once() -> None:
         with answering(refusal(status)) as server, Client(server.url, retries=QUICK) as api:
             with pytest.raises(kind):
                 api.health()
-            assert len(server.asked) == 1
+            assert len(server.requests) == 1
 
 
 def test_a_broken_connection_is_tried_again_where_repeating_is_safe() -> None:
     active = Answer(body=b'{"model_version": "v", "provider": "cpu"}')
     with answering(BROKEN, active) as server, Client(server.url, retries=QUICK) as api:
         assert api.activate("v").model_version == "v"
-        assert len(server.asked) == 2
+        assert len(server.requests) == 2
     with answering(BROKEN, active) as server, Client(server.url, retries=QUICK) as api:
         with pytest.raises(Unreachable) as caught:
             api.rollback()
-        assert (caught.value.sent, len(server.asked)) == (True, 1)
+        assert (caught.value.sent, len(server.requests)) == (True, 1)
     with answering(refusal(503), active) as server, Client(server.url, retries=QUICK) as api:
         with pytest.raises(Busy):
             api.rollback()
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1
 
 
 def test_tries_end() -> None:
     with answering(refusal(503)) as server, Client(server.url, retries=QUICK) as api:
         with pytest.raises(Busy):
             api.health()
-        assert len(server.asked) == QUICK.tries
+        assert len(server.requests) == QUICK.tries
 
 
 def test_over_all_requests_a_tenth_are_retries_and_no_more() -> None:
@@ -104,7 +104,7 @@ def test_over_all_requests_a_tenth_are_retries_and_no_more() -> None:
         for _ in range(50):
             with pytest.raises(Busy):
                 api.health()
-        assert 50 + 5 <= len(server.asked) <= 50 + 5 + 5
+        assert 50 + 5 <= len(server.requests) <= 50 + 5 + 5
 
 
 def test_the_awaited_client_shares_one_budget_too() -> None:
@@ -116,7 +116,7 @@ def test_the_awaited_client_shares_one_budget_too() -> None:
 
     with answering(refusal(503)) as server:
         run(main(server.url))
-        assert 12 <= len(server.asked) <= 13
+        assert 12 <= len(server.requests) <= 13
 
 
 def test_the_deadline_is_told_shrinks_and_ends_the_tries() -> None:
@@ -124,11 +124,11 @@ def test_the_deadline_is_told_shrinks_and_ends_the_tries() -> None:
         retries = Retries(tries=100, first_pause_s=0.05, longest_pause_s=0.05, reserve=100)
         with Client(server.url, deadline_ms=300.0, retries=retries) as api, pytest.raises(Busy):
             api.health()
-        told = [float(headers["x-deadline-ms"]) for _, _, headers in server.asked]
-        assert 2 <= len(told) <= 13
-        assert told[0] <= 300
-        assert told == sorted(told, reverse=True)
-        assert told[-1] < told[0]
+        deadlines = [float(headers["x-deadline-ms"]) for _, _, headers in server.requests]
+        assert 2 <= len(deadlines) <= 13
+        assert deadlines[0] <= 300
+        assert deadlines == sorted(deadlines, reverse=True)
+        assert deadlines[-1] < deadlines[0]
 
 
 def test_an_answer_that_is_none_of_ours_is_said_to_be() -> None:

@@ -1,4 +1,4 @@
-"""The clients' streams: both ways at once, from any source, and told when they are cut."""
+"""The clients' streams: both ways at once, from any source, and an error when they are cut."""
 
 from __future__ import annotations
 
