@@ -172,8 +172,7 @@ class Client(Connection):
             finally:
                 portal.call(answers.aclose)
 
-    def send(self, call: Call[T]) -> T:
-        """Send one request, with retries, and return the reply."""
+    def _send(self, call: Call[T]) -> T:
         attempts = self._attempts(call)
         while True:
             try:
@@ -233,8 +232,7 @@ class AsyncClient(Connection):
                 for answer in answers:
                     yield answer
 
-    async def send(self, call: Call[T]) -> T:
-        """Send one request, with retries, and return the reply."""
+    async def _send(self, call: Call[T]) -> T:
         attempts = self._attempts(call)
         while True:
             try:

@@ -53,11 +53,11 @@ class Call(Generic[T]):
 
 
 class _Blocking(Protocol):
-    def send(self, call: Call[T]) -> T: ...
+    def _send(self, call: Call[T]) -> T: ...
 
 
 class _Async(Protocol):
-    def send(self, call: Call[T]) -> Awaitable[T]: ...
+    def _send(self, call: Call[T]) -> Awaitable[T]: ...
 
 
 class _Method(Generic[P, T]):
@@ -80,7 +80,7 @@ class _Method(Generic[P, T]):
 
         @wraps(request)
         def method(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return client.send(request(*args, **kwargs))
+            return client._send(request(*args, **kwargs))
 
         return method
 

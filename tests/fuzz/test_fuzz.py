@@ -1,12 +1,12 @@
-"""The service keeps to what it says of itself. `python -m tests.fuzz` is the same, for longer."""
+"""The service keeps to its own description. `python -m tests.fuzz` is the same, for longer."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
-import httpx2
 import pytest
 
 from tests.fuzz.broken import look, send_broken
@@ -25,6 +25,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def document(service: Service) -> Any:
+    """`/openapi.json`."""
+    with service.client() as client:
+        return client.get("/openapi.json").json()
+
+
 def test_every_check_of_schemathesis_passes(service: Service) -> None:
     done = check(service.url, examples=2, timeout_s=240)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -34,18 +41,15 @@ def test_every_check_of_schemathesis_passes(service: Service) -> None:
     assert re.search(r"(\d+) selected / \1 total", done.stdout)
 
 
-def test_broken_requests_are_told_so(service: Service) -> None:
-    with service.client() as client:
-        document = client.get("/openapi.json").json()
+def test_broken_requests_are_refused(service: Service, document: Any) -> None:
     statuses = send_broken(service.url, document, 1500, 1)
     assert sum(statuses.values()) >= 1500
     assert {200, 400, 404, 405, 415, 422} <= set(statuses)
 
 
-def test_every_example_of_the_description_is_accepted(service: Service) -> None:
+def test_every_example_of_the_description_is_accepted(service: Service, document: Any) -> None:
+    refused = []
     with service.client() as client:
-        document = client.get("/openapi.json").json()
-        refused = []
         for target in targets(document):
             reply = client.request(
                 target.method, target.path, content=target.body, headers=list(target.headers)
@@ -73,21 +77,17 @@ def test_an_answer_that_may_not_be_is_found(status: int, kind: str, content: byt
     look(request, 404, "application/problem+json; charset=utf-8", b'{"status": 404}')
 
 
-def test_the_description_names_what_the_bundle_has(service: Service) -> None:
-    with httpx2.Client(base_url=service.url) as client:
-        document = client.get("/openapi.json").json()
+def test_the_description_names_what_the_bundle_has(document: Any) -> None:
     schemas = document["components"]["schemas"]
     (weights, _) = schemas["RerankRequest"]["properties"]["weights"]["anyOf"]
     assert set(weights["properties"]) == {"watch_time", "interest"}
     assert set(schemas["UserProfile"]["properties"]["profile"]["properties"]) == {"age", "city"}
 
 
-def test_every_reference_of_the_description_leads_somewhere(service: Service) -> None:
-    with httpx2.Client(base_url=service.url) as client:
-        document = client.get("/openapi.json").json()
+def test_every_reference_of_the_description_leads_somewhere(document: Any) -> None:
     references = re.findall(r'"(?:\$ref|operationRef)": "#/([^"]+)"', json.dumps(document))
     assert len(references) > 50
     for reference in references:
-        at = document
+        target = document
         for part in reference.split("/"):
-            at = at[part.replace("~1", "/").replace("~0", "~")]
+            target = target[part.replace("~1", "/").replace("~0", "~")]

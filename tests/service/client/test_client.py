@@ -9,18 +9,13 @@ import pytest
 
 import service.client as door
 from models.errors import BadInput
-from models.schema import Candidate, FeedbackEvent
+from models.schema import Candidate
 from service.client import Client, Event, Refused, Retries, Unreachable
 from service.wire import OnTrial
 from tests.service import tiny_bundle
+from tests.service.client.exposures import exposure
 from tests.service.memory_store import MemoryStore
 from tests.service.running import NOW_MS, Service, served
-
-
-def exposure(event_id: str, user_id: str, **members: float | bool | str) -> FeedbackEvent:
-    """Half of a 24 s video watched."""
-    given = {"video_id": "v1", "timestamp_ms": NOW_MS, "watch_time_s": 12.0, "duration_s": 24.0} | members
-    return FeedbackEvent(event_id=event_id, user_id=user_id, **given)  # type: ignore[arg-type]  # checked there
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from models.errors import StoreUnavailable
 from service.client import AsyncClient, Busy, Client, Faulty, Refused, Retries, Unreachable
 from service.client._retries import Attempts, Budget
 from tests.service.client.answering import Answer, answering
-from tests.service.client.test_client import exposure
+from tests.service.client.exposures import exposure
 from tests.service.memory_store import MemoryStore
 from tests.service.running import served
 from tests.service.stores import run

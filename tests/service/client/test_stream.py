@@ -18,7 +18,7 @@ from service.client import AsyncClient, Busy, Client, StreamCut
 from service.state import Outcome
 from service.wire import Label, Rejected, StreamSummary
 from tests.service.client.answering import Answer, answering
-from tests.service.client.test_client import exposure
+from tests.service.client.exposures import exposure
 from tests.service.memory_store import MemoryStore
 from tests.service.running import Service, served
 

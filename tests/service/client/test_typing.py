@@ -12,7 +12,7 @@ import pytest
 from models.schema import Candidate
 from service import wire
 from service.client import Answer, AsyncClient, Client, Refused
-from tests.service.client.test_client import exposure
+from tests.service.client.exposures import exposure
 from tests.service.running import Service
 
 UNKNOWN = "20990101-00000000"
