@@ -1,4 +1,4 @@
-"""How the objectives of a candidate become its score."""
+"""Fusion: the score of a candidate from its objectives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLOOR: Final = 1e-6
 
 
 def fuse(values: Mapping[str, F32], weights: Mapping[str, float]) -> tuple[F32, dict[str, F32]]:
-    """Log-linear fusion: the weighted geometric mean of the objectives.
+    """Fuse objectives log-linearly, into their weighted geometric mean.
 
         score = exp( Σ_o ω_o log v_o / Σ_o |ω_o| )
 

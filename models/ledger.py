@@ -26,25 +26,25 @@ _decoder: Final = msgspec.json.Decoder(Entry, strict=True)
 
 
 def read(path: Path, *, since_ms: int = 0) -> list[Entry]:
-    """The entries of a ledger from `since_ms` on, in the order of the file.
+    """Return the entries of a ledger from `since_ms` on, in the order of the file.
 
     Raises:
-        BadInput: the file cannot be read, or a line of it is no entry. None is skipped: it may be the line
-            of somebody who must be forgotten.
+        BadInput: the file cannot be read, or a line of it is no entry. No line is skipped: it may name a
+            user who must be forgotten.
     """
     try:
         lines = path.read_bytes().splitlines()
     except OSError as e:
         raise BadInput(f"The ledger {path} cannot be read: {e.strerror}.") from None
-    found = []
+    entries = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            found.append(_decoder.decode(line))
+            entries.append(_decoder.decode(line))
         except ValueError as e:
             raise BadInput(
                 f"{path}, line {number} is no entry of an unlearning ledger ({e}). Repair the line by hand; "
-                "whoever it names must not be lost."
+                "the user it names must not be lost."
             ) from None
-    return [entry for entry in found if entry.forgotten_at_ms >= since_ms]
+    return [entry for entry in entries if entry.forgotten_at_ms >= since_ms]

@@ -248,7 +248,7 @@ class Manifest(Part):
                 ) from e
             if found != want:
                 raise CorruptBundle(
-                    f"{folder / name} has sha256 {found[:12]}…, the manifest says {want[:12]}…. "
+                    f"{folder / name} has sha256 {found[:12]}…, the manifest has {want[:12]}…. "
                     "The file is damaged or of another version; copy the bundle again."
                 )
         ours = columns_digest(grouped=any(spec.name == "group_ids" for spec in manifest.labeler.inputs))

@@ -1,6 +1,7 @@
-"""A bundle that runs: both graphs in ONNX Runtime, checked and self-tested before anybody may use it.
+"""A bundle that runs: both graphs in ONNX Runtime, checked and self-tested before they are used.
 
-The service answers from it and `python -m training evaluate --bundle` judges it, so both run the same code.
+The service answers from it and `python -m training evaluate --bundle` evaluates it, so both run the same
+code.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
 
 GPU_MEMORY_MIB: Final = 2048
-"""For the arena of one graph on a GPU, by default: other processes have theirs on the same device."""
+"""For the arena of one graph on a GPU, by default: other processes have arenas on the same device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +84,16 @@ class Bundle:
     def run_labeler(
         self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
-        """`feedback` `[N, 8]` and, where the graph takes it, `group_ids` `[N, 2]` -> the named labels `[N]`,
-        or all. What the graph does not take is left out. ONNX Runtime 1.31 computes every label, whichever
-        are named."""
+        """Compute labels: `feedback` `[N, 8]` and, if the graph takes it, `group_ids` `[N, 2]` -> the named
+        labels `[N]`, or all. What the graph does not take is left out. ONNX Runtime 1.31 computes every
+        label, whichever are named."""
         takes = {spec.name for spec in self.manifest.labeler.inputs}
         return _run(self.labeler, {n: a for n, a in inputs.items() if n in takes}, outputs)
 
     def run_ranker(
         self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
-        """The arrays of `models.features` -> the named outputs, or all of them."""
+        """Compute predictions: the arrays of `models.features` -> the named outputs, or all of them."""
         return _run(self.ranker, inputs, outputs)
 
 
@@ -108,7 +109,7 @@ def _run(
 def run_bound(
     session: ort.InferenceSession, inputs: Mapping[str, Array], outputs: Sequence[str]
 ) -> dict[str, Array]:
-    """A run that says where its arrays are to be: of what a GPU computes, only `outputs` come back."""
+    """Run with bound arrays: of what a GPU computes, only `outputs` are copied back."""
     binding = session.io_binding()
     for name, array in inputs.items():
         binding.bind_cpu_input(name, np.ascontiguousarray(array))
@@ -128,7 +129,7 @@ def _providers(device: Device, gpu_memory_mib: int) -> list[Any]:
 
 
 def session_options(threads: int) -> ort.SessionOptions:
-    """How every graph is run here: so many threads within a call, none that wait spinning."""
+    """Return the options of every session: threads within a call, none of which spins while it waits."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -157,8 +158,8 @@ def _session(
     return session
 
 
-def _check(path: Path, kind: str, found: list[tuple[str, str]], specs: Sequence[TensorSpec]) -> None:
+def _check(path: Path, kind: str, tensors: list[tuple[str, str]], specs: Sequence[TensorSpec]) -> None:
     types = {"float32": "tensor(float)", "int64": "tensor(int64)"}
     want = {s.name: types[s.dtype] for s in specs}
-    if dict(found) != want:
-        raise ContractMismatch(f"{path}: {kind}s are {dict(found)}, the manifest says {want}.")
+    if dict(tensors) != want:
+        raise ContractMismatch(f"{path}: {kind}s are {dict(tensors)}, the manifest has {want}.")

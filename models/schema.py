@@ -43,13 +43,13 @@ DurationS = Annotated[
 
 
 def checked_id(value: object, member: str) -> str:
-    """An id of the wire as a string.
+    """Return an id of the wire as a string.
 
     Raises:
         ValueError: not 1 to 256 bytes of UTF-8 without control characters.
     """
     text = value if isinstance(value, str) else str(value)
-    # isprintable() is the fast path of the common case; the slow path tells why it failed.
+    # isprintable() is the fast path of the common case; the slow path finds why it failed.
     if text and len(text) <= 64 and text.isascii() and text.isprintable():
         return text
     try:

@@ -4,8 +4,8 @@
     bundles/CURRENT               20260101-0123abcd
     bundles/HISTORY               what was promoted, oldest first, one version a line
 
-`CURRENT` alone decides what is served, and it changes by one rename: whoever reads it, and whenever a writer
-dies, it names one complete version. `HISTORY` only tells `rollback` where to go. It is written before
+`CURRENT` alone decides what is served, and it changes by one rename: at any read, and whenever a writer dies,
+it names one complete version. `HISTORY` is only for `rollback`. It is written before
 `CURRENT` on the way forward and after it on the way back, so that wherever a writer dies its last line is the
 active version, or the one that was just about to be or just stopped being it; the next writer repairs that.
 """
@@ -45,13 +45,13 @@ class BundleStore:
         self.root = root
 
     def versions(self) -> list[str]:
-        """Every complete version, by name: the date first. Empty if there is no such folder."""
+        """Return every complete version, by name: the date first. Empty if there is no such folder."""
         if not self.root.is_dir():
             return []
         return sorted(p.name for p in self.root.iterdir() if _is_version(p.name) and (p / MANIFEST).is_file())
 
     def path(self, version: str) -> Path:
-        """The version's folder.
+        """Return the version's folder.
 
         Raises:
             BadInput: not the name of a version, e.g. a path.
@@ -64,7 +64,7 @@ class BundleStore:
         return self.root / version
 
     def current(self) -> str:
-        """The active version.
+        """Return the active version.
 
         Raises:
             BundleNotFound: nothing was promoted yet, or the active version's folder is gone.
@@ -77,7 +77,7 @@ class BundleStore:
         return version
 
     def previous(self) -> str | None:
-        """The version that `rollback` would make active; `None` if there is none.
+        """Return the version that `rollback` would make active; `None` if there is none.
 
         It is the one that was active before the current one. Versions whose folders were removed since
         are passed over.
@@ -150,7 +150,7 @@ class BundleStore:
         with self._writing():
             version = self.previous()
             if version is None:
-                raise BundleNotFound(f"{self.root} was rolled back to its first version by somebody else.")
+                raise BundleNotFound(f"{self.root} was rolled back to its first version meanwhile.")
             self._check(version)
             history = self._history()[:-1]
             while history[-1] != version:  # passed over: its folder is gone

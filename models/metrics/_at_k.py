@@ -1,7 +1,7 @@
-"""What the first k places of each user's list hold: LabelCraft's three objectives as metrics.
+"""What the first k rows of each user's list hold: LabelCraft's three objectives as metrics.
 
 A user's candidates are the user's own rows, all of them; nothing unseen is sampled. Only users with more
-than k rows are judged: with k or fewer every order holds the same k rows. Rows are listed by descending
+than k rows count: with k or fewer every order holds the same k rows. Rows are listed by descending
 score; equal scores keep the order of the rows.
 
 Source: Bai et al., "LabelCraft: Empowering Short Video Recommendations with Automated Label Crafting",
@@ -20,7 +20,7 @@ from models.arrays import F64, I64
 from models.errors import BadInput
 from models.metrics._rows import Column, Users, numbers, same_length
 
-# Shape suffixes: N rows, U users that are judged, K places of a list.
+# Shape suffixes: N rows, U users with more than k rows, K ranks of a list.
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,14 @@ class PerUser:
         return float(np.average(self.values, weights=self.rows)) if self.values.size else None
 
     def without_degenerate(self) -> PerUser:
-        """The users whose ratio says something about the order."""
+        """Return the users whose ratio depends on the order."""
         keep = ~self.degenerate
         return PerUser(self.users[keep], self.rows[keep], self.values[keep], self.degenerate[keep])
 
 
 def nwtg_at_k(user: Column, score: Column, watch_time_s: Column, k: int) -> PerUser:
-    """Normalised watch-time gain: the seconds in the first k places, against the best the rows allow.
+    """Compute the normalised watch-time gain: the seconds in the first k ranks, against the best the rows
+    allow.
 
         WTG@k = Σ_{i<=k} w_i / log2(i + 1)      NWTG@k = WTG@k of the list / WTG@k by descending w
 
@@ -64,7 +65,7 @@ def nwtg_at_k(user: Column, score: Column, watch_time_s: Column, k: int) -> PerU
         user: `[N]` ids, in any order.
         score: `[N]` what lists are sorted by, highest first.
         watch_time_s: `[N]` seconds watched, 0 or more, not clipped.
-        k: places that count, 1 or more.
+        k: ranks that count, 1 or more.
 
     Returns:
         Ratios in [0, 1], one for each user with more than k rows.
@@ -79,7 +80,8 @@ def nwtg_at_k(user: Column, score: Column, watch_time_s: Column, k: int) -> PerU
 
 
 def neg_at_k(user: Column, score: Column, explicit: Column, k: int) -> PerUser:
-    """Normalised engagement gain: the explicit feedback in the first k places, against the best possible.
+    """Compute the normalised engagement gain: the explicit feedback in the first k ranks, against the best
+    possible.
 
         EG@k = Σ_{i<=k} e_i / log2(i + 1)       NEG@k = EG@k of the list / EG@k with feedback first
 
@@ -98,7 +100,8 @@ def neg_at_k(user: Column, score: Column, explicit: Column, k: int) -> PerUser:
 
 
 def ds_at_k(user: Column, score: Column, duration_s: Column, k: int) -> PerUser:
-    """Duration spread: sample standard deviation (ddof = 1) of the durations in the first k places.
+    """Compute the duration spread: sample standard deviation (ddof = 1) of the durations in the first k
+    ranks.
 
     In seconds; higher is more diverse. No user is degenerate.
 
@@ -122,7 +125,7 @@ def ds_at_k(user: Column, score: Column, duration_s: Column, k: int) -> PerUser:
 
 
 def first_k(user: Column, score: Column, k: int) -> tuple[Column, I64]:
-    """What each list shows: the rows in the first k places, for figures of one's own.
+    """Return the rows in the first k ranks of each list, for further metrics.
 
     Args:
         user, score, k: as for `nwtg_at_k`.

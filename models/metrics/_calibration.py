@@ -1,4 +1,4 @@
-"""Whether a probability means what it says."""
+"""Calibration of predicted probabilities."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from models.metrics._rows import Column, numbers
 
 
 def ece(label: Column, probability: Column, bins: int = 15) -> float | None:
-    """Expected calibration error: how far a predicted probability is from the share that comes true.
+    """Compute the expected calibration error: the distance of predicted probabilities from shares of
+    positives.
 
         ECE = Σ_b n_b / N |mean probability in b - share of positives in b|
 

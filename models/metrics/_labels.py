@@ -1,4 +1,4 @@
-"""Binary outcomes of an exposure that a ranking can be judged by."""
+"""Binary outcomes of an exposure that a ranking is evaluated on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONG_VIEW_S: Final = 18.0
 
 
 def long_view(watch_time_s: Column, duration_s: Column) -> npt.NDArray[np.bool_]:
-    """Watched to the end, or for 18 seconds of a longer video.
+    """Return which exposures were watched to the end, or for 18 seconds of a longer video.
 
         long_view = w >= min(d, 18 s)
 

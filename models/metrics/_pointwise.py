@@ -8,7 +8,7 @@ from models.metrics._rows import Column, numbers
 
 
 def mae_s(predicted_s: Column, watch_time_s: Column) -> float | None:
-    """Mean absolute error in seconds, mean |ŵ - w|; neither side is clipped.
+    """Compute the mean absolute error in seconds, mean |ŵ - w|; neither side is clipped.
 
     Args:
         predicted_s: `[N]` predicted watch time in seconds.
@@ -25,6 +25,7 @@ def mae_s(predicted_s: Column, watch_time_s: Column) -> float | None:
 
 
 def rmse_s(predicted_s: Column, watch_time_s: Column) -> float | None:
-    """Root of the mean squared error in seconds, sqrt(mean (ŵ - w)²). Arguments as for `mae_s`."""
+    """Compute the root of the mean squared error in seconds, sqrt(mean (ŵ - w)²). Arguments as for
+    `mae_s`."""
     predicted, watched = numbers(predicted_s=predicted_s, watch_time_s=watch_time_s)
     return float(np.sqrt(np.square(predicted - watched).mean())) if predicted.size else None

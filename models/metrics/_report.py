@@ -29,11 +29,11 @@ def report(
     predicted_s: Column,
     score: Column,
 ) -> Figures:
-    """Judge predicted seconds and a ranking on one window of a log.
+    """Evaluate predicted seconds and a ranking on one window of a log.
 
     | key | meaning |
     | --- | --- |
-    | `rows`, `users` | exposures judged, and how many users they are of |
+    | `rows`, `users` | exposures, and how many users they are of |
     | `mae_s`, `rmse_s` | error of `predicted_s`, seconds |
     | `xauc` | order of `predicted_s`, `comparable`; also `xauc_strict`, `xauc_lenient` |
     | `gauc_long_view` | AUC of `score` for `long_view` within users, weighted by exposures |
@@ -95,5 +95,5 @@ def report(
     return out
 
 
-def _means(key: str, found: PerUser) -> Figures:
-    return {key: found.weighted_mean, f"{key}_plain": found.mean}
+def _means(key: str, values: PerUser) -> Figures:
+    return {key: values.weighted_mean, f"{key}_plain": values.mean}

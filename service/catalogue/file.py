@@ -32,7 +32,7 @@ _HEADER: Final = b"\0"
 _MAGIC_AT: Final = slice(16, 20)
 _MAGIC: Final = 0xBEEF_C0DE.to_bytes(4, "little")
 _CHECKSUM_BYTES: Final = 4
-_AGAIN: Final = "Make it again with `python -m service catalogue build`."
+_REBUILD: Final = "Make it again with `python -m service catalogue build`."
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,21 +80,21 @@ class CatalogueFile:
         try:
             with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 if content[_MAGIC_AT] != _MAGIC:
-                    raise BadInput(f"{path} is no catalogue that this build can read. {_AGAIN}")
+                    raise BadInput(f"{path} is no catalogue that this build can read. {_REBUILD}")
                 if _checksum(content, len(content) - _CHECKSUM_BYTES) != content[-_CHECKSUM_BYTES:]:
                     raise BadInput(
                         f"The catalogue {path} is damaged: it was cut short or changed, so its checksum "
-                        f"differs. {_AGAIN}"
+                        f"differs. {_REBUILD}"
                     )
         except (OSError, ValueError) as e:  # ValueError: an empty file cannot be mapped
             reason = e.strerror if isinstance(e, OSError) else "it is empty"
-            raise BadInput(f"The catalogue {path} cannot be read: {reason}. {_AGAIN}") from None
+            raise BadInput(f"The catalogue {path} cannot be read: {reason}. {_REBUILD}") from None
         try:
             environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
             with environment.begin() as transaction:
                 header = msgspec.json.decode(transaction.get(_HEADER) or b"", type=Header)
         except (lmdb.Error, msgspec.DecodeError) as e:
-            raise BadInput(f"{path} is no catalogue that this build can read: {e}. {_AGAIN}") from None
+            raise BadInput(f"{path} is no catalogue that this build can read: {e}. {_REBUILD}") from None
         return cls(environment, header)
 
     def get(self, video_id: str) -> VideoFacts | None:

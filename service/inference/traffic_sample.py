@@ -84,7 +84,7 @@ class _Reservoir(Generic[T]):
         self._seen = len(items)
 
     def accepts(self) -> bool:
-        """Whether the next item is kept: nearly always this is one draw of a random number."""
+        """Return whether the next item is kept: nearly always this is one draw of a random number."""
         self._seen += 1
         return random.random() < max(CAPACITY / self._seen, MIN_REPLACEMENT_PROBABILITY)
 

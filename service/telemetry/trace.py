@@ -32,13 +32,13 @@ class Trace:
         self.streamed = False
 
     def mark(self, stage: str) -> None:
-        """What happened since the last mark was `stage`."""
+        """Add the time since the last mark to `stage`."""
         now = perf_counter()
         self.stages[stage] = self.stages.get(stage, 0.0) + now - self._last
         self._last = now
 
     def elapsed_s(self) -> float:
-        """Seconds since the request's first byte was read."""
+        """Return the seconds since the request's first byte was read."""
         return perf_counter() - self.started
 
     def took_ms(self) -> float:
@@ -46,7 +46,7 @@ class Trace:
         return round(self.elapsed_s() * 1e3, 3)
 
     def server_timing(self) -> bytes:
-        """The `Server-Timing` header, in milliseconds."""
+        """Return the `Server-Timing` header, in milliseconds."""
         parse, state, inference = (
             self.stages.get(stage, 0.0) * 1e3 for stage in ("parse", "state", "inference")
         )

@@ -30,7 +30,7 @@ class Ledger:
         self.path = path
 
     async def append(self, user_id: str) -> None:
-        """One more entry, on the disk when this returns.
+        """Append an entry, which is on the disk when this returns.
 
         Raises:
             StoreUnavailable: it could not be written.

@@ -57,7 +57,7 @@ def test_a_changed_file_is_refused_by_name(folder: Path, name: str, damage: str)
         "another": (folder / (VOCABULARY if name != VOCABULARY else LABELER)).read_bytes(),
     }[damage]
     path.write_bytes(changed)
-    refused(folder, CorruptBundle, f"{name} has sha256 .* the manifest says")
+    refused(folder, CorruptBundle, f"{name} has sha256 .* the manifest has")
 
 
 @pytest.mark.parametrize("name", [LABELER, RANKER, VOCABULARY])

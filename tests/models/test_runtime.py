@@ -113,7 +113,7 @@ def test_swapped_graphs_are_refused(folder: Path) -> None:
     (folder / LABELER).write_bytes(ranker)
     (folder / RANKER).write_bytes(labeler)
     tiny.seal(folder, manifest_of(folder))
-    with pytest.raises(ContractMismatch, match=r"labeler\.onnx: inputs are .* the manifest says"):
+    with pytest.raises(ContractMismatch, match=r"labeler\.onnx: inputs are .* the manifest has"):
         Bundle.load(folder)
 
 
@@ -129,7 +129,7 @@ def test_a_tensor_of_another_type_is_refused(folder: Path, graph: str, side: str
     )
     changed = {graph: part.model_copy(update={side: specs})}
     tiny.rewrite(folder, manifest_of(folder).model_copy(update=changed))
-    with pytest.raises(ContractMismatch, match=rf"{graph}\.onnx: {side} are .* the manifest says"):
+    with pytest.raises(ContractMismatch, match=rf"{graph}\.onnx: {side} are .* the manifest has"):
         Bundle.load(folder)
 
 
