@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.service.stores import debian, embedded
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,3 +64,30 @@ def smoke_bundles(smoke_run: Path, synthetic_data: Path, tmp_path_factory: pytes
     done("export", smoke_run, "--to", root, "--data", synthetic_data, "--json", note)
     done("promote", json.loads(note.read_text())["version"], "--bundles", root)
     return root
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The event loop of coroutine tests."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Valkey that all tests of a worker share; each uses keys of its own or empties it first."""
+    with embedded(tmp_path_factory.mktemp("embedded")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def debian_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A redis-server of the system, shared likewise."""
+    with debian(tmp_path_factory.mktemp("debian")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session", params=["embedded", "debian"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """Each of the two servers."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url

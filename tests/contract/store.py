@@ -40,10 +40,6 @@ async def ids_of(store: Store, user_id: str = "alice") -> list[str]:
 @pytest.mark.anyio
 class StoreContract:
     @pytest.fixture
-    def anyio_backend(self) -> str:
-        return "asyncio"
-
-    @pytest.fixture
     def clock(self) -> Clock:
         return Clock()
 
@@ -80,19 +76,19 @@ class StoreContract:
             assert first.event == (await events_of(store))[-1]
 
     async def test_events_lie_by_time_then_by_the_bytes_of_their_ids(self, store: Store) -> None:
-        batch = [event(i, at=0) for i in ("é", "9", "10")]
+        batch = [event(i, after_ms=0) for i in ("é", "9", "10")]
         await store.record("alice", batch)
         assert await ids_of(store) == ["10", "9", "é"]
-        await store.record("alice", [event("0", at=1), event("Z", at=1), event("a", at=1)])
+        await store.record("alice", [event("0", after_ms=1), event("Z", after_ms=1), event("a", after_ms=1)])
         assert await ids_of(store) == ["0", "Z", "a"]
 
     async def test_the_newest_are_kept_whatever_order_they_came_in(self, store: Store) -> None:
         for i in (3, 5, 1, 4, 2):
-            await store.record("alice", [event(f"e{i}", at=i)])
+            await store.record("alice", [event(f"e{i}", after_ms=i)])
         assert await ids_of(store) == ["e3", "e4", "e5"]
 
     async def test_a_batch_longer_than_the_sequence_keeps_the_newest(self, store: Store) -> None:
-        outcomes = await store.record("alice", [event(f"e{i}", at=i) for i in range(9)])
+        outcomes = await store.record("alice", [event(f"e{i}", after_ms=i) for i in range(9)])
         assert kinds(outcomes) == ["accepted"] * 9
         assert await ids_of(store) == ["e6", "e7", "e8"]
 
@@ -133,7 +129,9 @@ class StoreContract:
         assert await events_of(store) == [merged]
 
     async def test_an_event_that_left_the_sequence_is_still_known(self, store: Store) -> None:
-        await store.record("alice", [event("old", **FULL), *(event(f"e{i}", at=i) for i in range(1, 4))])
+        await store.record(
+            "alice", [event("old", **FULL), *(event(f"e{i}", after_ms=i) for i in range(1, 4))]
+        )
         assert await ids_of(store) == ["e1", "e2", "e3"]
         [again] = await store.record("alice", [event("old", **FULL)])
         assert again == Outcome("duplicate", event("old", **FULL))
@@ -144,22 +142,30 @@ class StoreContract:
         assert await ids_of(store) == ["e1", "e2", "e3"]
 
     async def test_an_id_that_occurs_within_other_records_is_still_new(self, store: Store) -> None:
-        looks_alike = [event("a", video_id="b", tag="b"), event("ab", at=1, video_id="b", author_id="b")]
-        await store.record("alice", [*looks_alike, *(event(f"e{i}", at=9 + i) for i in range(3))])
-        assert kinds(await store.record("alice", [event("b", at=2), event("ab", at=1, video_id="b")])) == [
+        looks_alike = [
+            event("a", video_id="b", tag="b"),
+            event("ab", after_ms=1, video_id="b", author_id="b"),
+        ]
+        await store.record("alice", [*looks_alike, *(event(f"e{i}", after_ms=9 + i) for i in range(3))])
+        assert kinds(
+            await store.record("alice", [event("b", after_ms=2), event("ab", after_ms=1, video_id="b")])
+        ) == [
             "accepted",
             "duplicate",
         ]
 
     async def test_an_event_known_to_be_newer_than_thought_returns(self, store: Store) -> None:
-        await store.record("alice", [event(f"e{i}", at=i) for i in range(4)])
+        await store.record("alice", [event(f"e{i}", after_ms=i) for i in range(4)])
         assert await ids_of(store) == ["e1", "e2", "e3"]
-        assert kinds(await store.record("alice", [event("e0", at=9)])) == ["merged"]
+        assert kinds(await store.record("alice", [event("e0", after_ms=9)])) == ["merged"]
         assert await ids_of(store) == ["e2", "e3", "e0"]
-        assert kinds(await store.record("alice", [event("e1", at=1), event("e0", at=9)])) == ["duplicate"] * 2
+        assert (
+            kinds(await store.record("alice", [event("e1", after_ms=1), event("e0", after_ms=9)]))
+            == ["duplicate"] * 2
+        )
 
     async def test_another_video_under_the_same_id_is_a_conflict(self, store: Store) -> None:
-        await store.record("alice", [event(f"e{i}", at=i) for i in range(4)])
+        await store.record("alice", [event(f"e{i}", after_ms=i) for i in range(4)])
         before = await store.read("alice")
         for name in ("e0", "e3"):  # one that left the sequence, one that is in it
             wrong = event(name, video_id="other", like=True)
@@ -188,15 +194,15 @@ class StoreContract:
     ) -> None:
         await store.record("carol", [event("c0", "carol")])
         body = [
-            event("e1", "bob", at=1),
-            event("e1", "alice", at=2),  # bob has had it
+            event("e1", "bob", after_ms=1),
+            event("e1", "alice", after_ms=2),  # bob has had it
             event("e2", "alice"),
             event("c0", "bob"),  # carol has it
             event("e3", "bob"),
             event("e2", "alice", like=True),
             event("e3", "alice"),  # bob comes first, although his stands later than alice's first
             event("e2", "alice", video_id="other"),
-            event("e1", "bob", at=1),
+            event("e1", "bob", after_ms=1),
         ]
         outcomes = await store.record_many(body)
         assert [(o.kind, o.event.user_id) for o in outcomes] == [
@@ -227,7 +233,9 @@ class StoreContract:
         ]
 
     async def test_a_body_of_more_users_than_a_step_takes_is_written_whole(self, store: Store) -> None:
-        body = [event(f"{user}-{i}", user, at=i) for i in range(3) for user in (f"u{n}" for n in range(230))]
+        body = [
+            event(f"{user}-{i}", user, after_ms=i) for i in range(3) for user in (f"u{n}" for n in range(230))
+        ]
         assert set(kinds(await store.record_many(body))) == {"accepted"}
         outcomes = await store.record_many(body[::-1])
         assert [(o.kind, o.event) for o in outcomes] == [("duplicate", e) for e in body[::-1]]
@@ -239,11 +247,11 @@ class StoreContract:
 
     async def test_any_order_and_repetition_leaves_the_same_sequence(self, store: Store) -> None:
         versions = [
-            event("e1", at=1, watch_time_s=5.0, tab="1"),
-            event("e1", at=4, watch_time_s=3.0, like=True, tab="2"),
-            event("e2", at=2, duration_s=None),
-            event("e3", at=3),
-            event("e4", at=3, tag="x"),
+            event("e1", after_ms=1, watch_time_s=5.0, tab="1"),
+            event("e1", after_ms=4, watch_time_s=3.0, like=True, tab="2"),
+            event("e2", after_ms=2, duration_s=None),
+            event("e3", after_ms=3),
+            event("e4", after_ms=3, tag="x"),
         ]
         states = []
         for number, order in enumerate(itertools.permutations(versions)):
@@ -271,13 +279,13 @@ class StoreContract:
         assert [s[0] for s in states[0]] == ["v-e3", "v-e4", "v-e1"]
 
     async def test_an_event_is_known_for_the_window(self, store: Store, clock: Clock) -> None:
-        await store.record("alice", [event(f"e{i}", at=i) for i in range(4)])
+        await store.record("alice", [event(f"e{i}", after_ms=i) for i in range(4)])
         clock.forward(WINDOW_S - 1)
-        assert kinds(await store.record("alice", [event("e0"), event("e1", at=1)])) == ["duplicate"] * 2
+        assert kinds(await store.record("alice", [event("e0"), event("e1", after_ms=1)])) == ["duplicate"] * 2
         assert kinds(await store.record("bob", [event("e0", "bob")])) == ["conflict"]
 
     async def test_after_the_window_its_id_is_free(self, store: Store, clock: Clock) -> None:
-        await store.record("alice", [event(f"e{i}", at=i) for i in range(4)])
+        await store.record("alice", [event(f"e{i}", after_ms=i) for i in range(4)])
         clock.forward(2 * WINDOW_S)
         assert kinds(await store.record("bob", [event("e0", "bob")])) == ["accepted"]
 
@@ -300,7 +308,7 @@ class StoreContract:
         assert (state.events, state.profile) == ([event()], {"city": "Bonn"})
 
     async def test_a_forgotten_user_is_new(self, store: Store) -> None:
-        batch = [event(f"e{i}", at=i) for i in range(6)]
+        batch = [event(f"e{i}", after_ms=i) for i in range(6)]
         await store.record("alice", batch)
         await store.put_profile("alice", {"age": 3.0})
         assert await store.forget("alice") is True

@@ -12,19 +12,10 @@ from service.state.embedded import server_binary
 from tests.contract.store import StoreContract
 from tests.service import clusters
 from tests.service.memory_store import MemoryStore
-from tests.service.stores import Clock, cluster, debian, embedded, memory_store, small_redis_store
+from tests.service.stores import Clock, cluster, memory_store, small_redis_store
 
-
-@pytest.fixture(scope="module")
-def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with embedded(tmp_path_factory.mktemp("embedded")) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def debian_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with debian(tmp_path_factory.mktemp("debian")) as url:
-        yield url
+CLUSTERS = pytest.mark.xdist_group("clusters")
+"""One after the other: each node is a process."""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +50,7 @@ class TestDebianRedis(StoreContract):
             yield store
 
 
+@CLUSTERS
 class TestCluster(StoreContract):
     @pytest.fixture
     async def store(self, clock: Clock, cluster_url: str) -> AsyncIterator[RedisStore]:
@@ -66,6 +58,7 @@ class TestCluster(StoreContract):
             yield store
 
 
+@CLUSTERS
 class TestClusterOfThree(StoreContract):
     @pytest.fixture
     async def store(self, clock: Clock, nodes_url: str) -> AsyncIterator[RedisStore]:

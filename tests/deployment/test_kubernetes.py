@@ -17,14 +17,13 @@ import pytest
 import yaml
 
 from service.settings import Settings
-from service.state import RedisStore
 from service.state.multi_node_url import MultiNodeUrl
 from service.stream.redis_stream import EventStream, Names, Output
 from tests.architecture.repository import ROOT
 from tests.deployment.pages import KUBERNETES, users_of_the_cluster
 from tests.service import clusters, tiny_bundle
 from tests.service.running import Service, running
-from tests.service.stores import event, run, until
+from tests.service.stores import event, patient_store, run, until
 
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
 VERSIONS = ["1.29.0", kubernetes_validate.latest_version()]
@@ -241,19 +240,19 @@ def test_redis_starts_with_this_configuration_and_the_six_become_one_cluster(tmp
         script = ["sh", str(overlay / "create.sh")]
         made = subprocess.run(script, env=env, capture_output=True, text=True, timeout=60)
         assert made.returncode == 0, made.stdout + made.stderr
-        until(lambda: all(b"cluster_state:ok" in n.tell("CLUSTER", "INFO") for n in nodes))
-        until(lambda: sum(n.tell("ROLE")[0] == b"slave" for n in nodes) == 3)
+        until(lambda: all(b"cluster_state:ok" in n.command("CLUSTER", "INFO") for n in nodes))
+        until(lambda: sum(n.command("ROLE")[0] == b"slave" for n in nodes) == 3)
         again = subprocess.run(script, env=env, capture_output=True, text=True, timeout=60)
         assert (again.returncode, "nothing to do" in again.stdout) == (0, True)
-        assert list(nodes[0].tell("CONFIG", "GET", "maxmemory-policy").values()) == [b"noeviction"]
-        until(lambda: sum(b"state=online" in n.tell("INFO", "replication") for n in nodes) == 3)
+        assert list(nodes[0].command("CONFIG", "GET", "maxmemory-policy").values()) == [b"noeviction"]
+        until(lambda: sum(b"state=online" in n.command("INFO", "replication") for n in nodes) == 3)
         where = f"127.0.0.1:{nodes[0].port}?replicas=1"
         run(keeps_an_event(f"redis+cluster://reelrank:PASSWORD@{where}", "alice", "bob", "carol"))
         run(settles_an_entry(nodes, f"redis+cluster://reelrank-consumer:PASSWORD@{where}"))
 
 
 async def keeps_an_event(url: str, *users: str) -> None:
-    store = RedisStore.open(url, timeout_s=5, read_timeout_s=5)
+    store = patient_store(url)
     for user in users:
         assert [o.kind for o in await store.record(user, [event(f"of-{user}", user)])] == ["accepted"]
         assert await store.read(user) is not None
@@ -269,21 +268,21 @@ async def settles_an_entry(nodes: list[clusters.Node], url: str) -> None:
         url, Names(named["stream"], "g", "c", named["labels"], named["dead"]), maxlen=1000
     )
     await stream.prepare()
-    slot = nodes[0].tell("CLUSTER", "KEYSLOT", named["stream"])
-    owner = next(n for n in nodes if n.tell("ROLE")[0] == b"master" and holds(n, slot))
-    owner.tell("XADD", named["stream"], "*", "event", "{}")
+    slot = nodes[0].command("CLUSTER", "KEYSLOT", named["stream"])
+    owner = next(n for n in nodes if n.command("ROLE")[0] == b"master" and holds(n, slot))
+    owner.command("XADD", named["stream"], "*", "event", "{}")
     (entry,) = await stream.new(10)
     output = Output(entry.id, "labels", {"entry": entry.id})
     assert await stream.settle([output]) == [output]
-    assert owner.tell("XLEN", named["labels"]) == 1
+    assert owner.command("XLEN", named["labels"]) == 1
     await stream.leave()
 
 
 def holds(node: clusters.Node, slot: int) -> bool:
-    mine = node.tell("CLUSTER", "MYID")
+    mine = node.command("CLUSTER", "MYID")
     return any(
         first <= slot <= last and primary[2] == mine
-        for first, last, primary, *_ in node.tell("CLUSTER", "SLOTS")
+        for first, last, primary, *_ in node.command("CLUSTER", "SLOTS")
     )
 
 

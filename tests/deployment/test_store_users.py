@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from service.state import RedisStore
 from tests.architecture.repository import ROOT
 from tests.deployment.pages import users_of_the_cluster
 from tests.service import clusters
-from tests.service.stores import event, run
+from tests.service.stores import event, patient_store, run
 
 
 def of_compose(folder: Path) -> tuple[str, str, str]:
@@ -29,15 +28,15 @@ def of_kubernetes(_: Path) -> tuple[str, str, str]:
 
 
 async def keep(url: str) -> None:
-    store = RedisStore.open(url, timeout_s=5, read_timeout_s=5)
+    store = patient_store(url)
     for batch in range(3):
-        events = [event(f"e{batch}-{i}", "alice", at=10 * batch + i) for i in range(5)]
+        events = [event(f"e{batch}-{i}", "alice", after_ms=10 * batch + i) for i in range(5)]
         assert {o.kind for o in await store.record("alice", events)} == {"accepted"}
     await store.close()
 
 
 async def stored_events(url: str) -> list[str]:
-    store = RedisStore.open(url, timeout_s=5, read_timeout_s=5)
+    store = patient_store(url)
     state = await store.read("alice")
     again = await store.record("alice", [event("e0-0", "alice")])
     await store.close()

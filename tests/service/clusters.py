@@ -39,7 +39,7 @@ class Node:
     user: str = ""
     password: str = ""
 
-    def tell(self, *words: str | bytes | int) -> Any:
+    def command(self, *words: str | bytes | int) -> Any:
         """One command, and the answer as it comes."""
         login: dict[str, Any] = {"username": self.user or None, "password": self.password or None}
         with Redis(port=self.port, socket_timeout=5, **login) as client:
@@ -80,7 +80,7 @@ def node(folder: Path, *options: str | int | Path, user: str = "", password: str
     process = subprocess.Popen([*guard, *command], start_new_session=True, stdout=subprocess.DEVNULL)
     started = Node(port, bus, process, user, password)
     try:
-        until(lambda: started.tell("PING"))
+        until(lambda: started.command("PING"))
         yield started
     finally:
         process.kill()
@@ -94,14 +94,18 @@ class Cluster:
         self.nodes = nodes
         share = -(-SLOTS // primaries)
         for number, each in enumerate(nodes[:primaries]):
-            each.tell("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-            each.tell("CLUSTER", "ADDSLOTSRANGE", number * share, min((number + 1) * share, SLOTS) - 1)
+            each.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            each.command("CLUSTER", "ADDSLOTSRANGE", number * share, min((number + 1) * share, SLOTS) - 1)
         for other in nodes[1:]:
-            other.tell("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, nodes[0].bus)
-        until(lambda: all(each.tell("CLUSTER", "NODES").count(b"connected") == len(nodes) for each in nodes))
+            other.command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, nodes[0].bus)
+        until(
+            lambda: all(each.command("CLUSTER", "NODES").count(b"connected") == len(nodes) for each in nodes)
+        )
         for number, replica in enumerate(nodes[primaries:]):
             until(
-                lambda r=replica, n=number: r.tell("CLUSTER", "REPLICATE", self.id_of(nodes[n % primaries]))
+                lambda r=replica, n=number: r.command(
+                    "CLUSTER", "REPLICATE", self.id_of(nodes[n % primaries])
+                )
             )
         until(self.is_whole)
 
@@ -116,44 +120,46 @@ class Cluster:
 
     def is_whole(self) -> bool:
         """Whether every node that runs sees all slots served, and every replica has caught up."""
-        about = [each.tell("INFO", "replication") for each in self.alive]
-        states = [each.tell("CLUSTER", "INFO") for each in self.alive]
+        about = [each.command("INFO", "replication") for each in self.alive]
+        states = [each.command("CLUSTER", "INFO") for each in self.alive]
         return all(b"cluster_state:ok" in state for state in states) and not any(
             b"role:slave" in text and b"master_link_status:up" not in text for text in about
         )
 
     def id_of(self, which: Node) -> bytes:
-        found: bytes = which.tell("CLUSTER", "MYID")
-        return found
+        node_id: bytes = which.command("CLUSTER", "MYID")
+        return node_id
 
     def owner(self, slot: int) -> Node:
         """Who serves a slot."""
-        for first, last, (_, port, *_), *_ in self.alive[-1].tell("CLUSTER", "SLOTS"):
+        for first, last, (_, port, *_), *_ in self.alive[-1].command("CLUSTER", "SLOTS"):
             if first <= slot <= last:
                 return next(each for each in self.nodes if each.port == port)
-        raise AssertionError(f"nobody serves slot {slot}")
+        raise AssertionError(f"no node serves slot {slot}")
 
     def other(self, slot: int) -> Node:
         """A primary that does not serve a slot."""
         mine = self.owner(slot)
-        return next(each for each in self.alive if each is not mine and each.tell("ROLE")[0] == b"master")
+        return next(each for each in self.alive if each is not mine and each.command("ROLE")[0] == b"master")
 
     @contextmanager
     def moving(self, slot: int, to: Node) -> Iterator[Callable[[], bool]]:
         """A slot on its way, as `redis-cli --cluster reshard` does it; yields what moves one key more and
-        tells whether there was one. The rest goes at the end, and then the slot is there."""
+        returns whether there was one. The rest goes at the end, and then the slot is there."""
         source = self.owner(slot)
-        to.tell("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
-        source.tell("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(to))
+        to.command("CLUSTER", "SETSLOT", slot, "IMPORTING", self.id_of(source))
+        source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", self.id_of(to))
 
         def step() -> bool:
-            keys = source.tell("CLUSTER", "GETKEYSINSLOT", slot, 1)
+            keys = source.command("CLUSTER", "GETKEYSINSLOT", slot, 1)
             if keys:
                 # A node that the machine has silenced for a second takes no key until it is back.
                 until(
-                    lambda: all(b"cluster_state:ok" in each.tell("CLUSTER", "INFO") for each in (source, to))
+                    lambda: all(
+                        b"cluster_state:ok" in each.command("CLUSTER", "INFO") for each in (source, to)
+                    )
                 )
-                source.tell("MIGRATE", "127.0.0.1", to.port, keys[0], 0, 5000)
+                source.command("MIGRATE", "127.0.0.1", to.port, keys[0], 0, 5000)
             return bool(keys)
 
         yield step
@@ -161,7 +167,7 @@ class Cluster:
             pass
         for each in (to, source, *self.alive):
             with suppress(RedisError):  # a replica is not asked
-                each.tell("CLUSTER", "SETSLOT", slot, "NODE", self.id_of(to))
+                each.command("CLUSTER", "SETSLOT", slot, "NODE", self.id_of(to))
 
     def move(self, slot: int, to: Node) -> None:
         """Move a slot and its keys."""
@@ -183,7 +189,7 @@ def cluster(folder: Path, *, primaries: int = 3, replicas: int = 0, spare: int =
         "--cluster-node-timeout",
         NODE_TIMEOUT_MS,
         "--cluster-require-full-coverage",
-        "no",  # a node that a busy machine has silenced for a second is not everybody's end
+        "no",  # a node that a busy machine has silenced for a second is not the end of the cluster
         "--save",
         "",
     ]
@@ -193,9 +199,11 @@ def cluster(folder: Path, *, primaries: int = 3, replicas: int = 0, spare: int =
         nodes = [stack.enter_context(node(folder / str(i), *options)) for i in range(count + spare)]
         ready = Cluster(nodes[:count], primaries)
         for late in nodes[count:]:
-            late.tell("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, nodes[0].bus)
+            late.command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, nodes[0].bus)
             ready.nodes.append(late)
-        until(lambda: all(each.tell("CLUSTER", "NODES").count(b"connected") == len(nodes) for each in nodes))
+        until(
+            lambda: all(each.command("CLUSTER", "NODES").count(b"connected") == len(nodes) for each in nodes)
+        )
         until(ready.is_whole)  # a newcomer takes no key in its first two seconds
         yield ready
 
@@ -215,7 +223,7 @@ class Watched:
     @property
     def primary(self) -> Node:
         """As a sentinel says."""
-        _, port = self.sentinels[0].tell("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)
+        _, port = self.sentinels[0].command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)
         return next(each for each in self.servers if each.port == int(port))
 
 
@@ -227,7 +235,7 @@ def watched(folder: Path, *, replicas: int = 2, sentinels: int = 2) -> Iterator[
         primary = stack.enter_context(node(folder / "primary", *options))
         of = ["--replicaof", f"127.0.0.1 {primary.port}"]
         others = [stack.enter_context(node(folder / f"r{i}", *options, *of)) for i in range(replicas)]
-        until(lambda: primary.tell("INFO", "replication").count(b"state=online") == replicas)
+        until(lambda: primary.command("INFO", "replication").count(b"state=online") == replicas)
         guards = []
         for i in range(sentinels):
             (file := folder / f"sentinel{i}.conf").write_text(
@@ -243,5 +251,5 @@ def watched(folder: Path, *, replicas: int = 2, sentinels: int = 2) -> Iterator[
 
 
 def _knows(sentinel: Node, replicas: int, others: int) -> bool:
-    said = sentinel.tell("INFO", "sentinel")
-    return f"slaves={replicas},sentinels={others + 1}".encode() in said
+    info = sentinel.command("INFO", "sentinel")
+    return f"slaves={replicas},sentinels={others + 1}".encode() in info

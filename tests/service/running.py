@@ -155,7 +155,7 @@ def event(event_id: str = "e1", user_id: str = "alice", **members: Any) -> dict[
     } | members
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
+def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Whether it holds at some moment of the next seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -29,7 +29,7 @@ START_MS = 1_651_330_969_569
 
 
 class Clock:
-    """A clock that moves when told to."""
+    """A clock that only `forward` moves."""
 
     def __init__(self) -> None:
         self.now_ms = START_MS
@@ -41,10 +41,10 @@ class Clock:
         self.now_ms += round(seconds * 1000)
 
 
-def event(event_id: str = "e1", user_id: str = "alice", at: int = 0, **members: Any) -> FeedbackEvent:
-    """An exposure `at` milliseconds after the start, of a video named after the event."""
+def event(event_id: str = "e1", user_id: str = "alice", after_ms: int = 0, **members: Any) -> FeedbackEvent:
+    """An exposure `after_ms` after the start, of a video named after the event."""
     given = {"video_id": f"v-{event_id}", "watch_time_s": 48.4, "duration_s": 24.0, **members}
-    return FeedbackEvent(event_id=event_id, user_id=user_id, timestamp_ms=START_MS + at, **given)
+    return FeedbackEvent(event_id=event_id, user_id=user_id, timestamp_ms=START_MS + after_ms, **given)
 
 
 def memory_store(clock: Clock) -> MemoryStore:
@@ -54,7 +54,7 @@ def memory_store(clock: Clock) -> MemoryStore:
 @asynccontextmanager
 async def redis_store(url: str, **options: Any) -> AsyncIterator[RedisStore]:
     """A store with keys of its own on a server that others use too."""
-    store = RedisStore.open(url, **{"prefix": f"test-{uuid.uuid4().hex}", "timeout_s": 5, **options})
+    store = patient_store(url, **{"prefix": f"test-{uuid.uuid4().hex}", **options})
     try:
         yield store
     finally:
@@ -62,10 +62,13 @@ async def redis_store(url: str, **options: Any) -> AsyncIterator[RedisStore]:
 
 
 def small_redis_store(url: str, clock: Clock) -> Any:
-    """The like of `memory_store`, on a server. A generous `read` for a busy machine."""
-    return redis_store(
-        url, sequence_length=LENGTH, idempotency_window_s=WINDOW_S, now_ms=clock, read_timeout_s=5
-    )
+    """The like of `memory_store`, on a server."""
+    return redis_store(url, sequence_length=LENGTH, idempotency_window_s=WINDOW_S, now_ms=clock)
+
+
+def patient_store(url: str, **options: Any) -> RedisStore:
+    """A store that waits longer than any busy machine takes."""
+    return RedisStore.open(url, **{"timeout_s": 5, "read_timeout_s": 5, **options})
 
 
 @contextmanager
@@ -102,12 +105,12 @@ def cluster(data_dir: Path, program: Path) -> Iterator[str]:
             server.terminate()
 
 
-def until(done: Any, timeout_s: float = 20.0) -> None:
-    """Wait until `done()` is true and raises no connection error."""
+def until(condition: Any, timeout_s: float = 20.0) -> None:
+    """Wait until `condition()` is true and raises no connection error."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            if done():
+            if condition():
                 return
         except (RedisError, OSError):
             pass

@@ -21,11 +21,6 @@ from tests.service.stores import event
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Seconds:
     """A clock that stands until it is moved."""
 
@@ -175,17 +170,17 @@ async def test_after_five_unanswered_reads_the_store_is_left_alone(
     assert below.asked == FAILURES
 
 
-CROWD = [event(f"e{i}", at=i) for i in range(SMALL_BATCH + 1)]
+LARGE_BATCH = [event(f"e{i}", after_ms=i) for i in range(SMALL_BATCH + 1)]
 
 
 async def test_bodies_wait_for_each_other_and_single_events_do_not_wait_for_them(
     store: GuardedStore, below: Faulty
 ) -> None:
     below.hangs_s = 0.02
-    bodies = [asyncio.create_task(store.record_many(CROWD)) for _ in range(3 * MAX_LARGE_BATCHES)]
+    bodies = [asyncio.create_task(store.record_many(LARGE_BATCH)) for _ in range(3 * MAX_LARGE_BATCHES)]
     await asyncio.sleep(0.01)
     assert below.inside == MAX_LARGE_BATCHES
-    singles = [asyncio.create_task(store.record_many(CROWD[:1])) for _ in range(5)]
+    singles = [asyncio.create_task(store.record_many(LARGE_BATCH[:1])) for _ in range(5)]
     await asyncio.sleep(0)
     assert below.inside == MAX_LARGE_BATCHES + 5
     for answers in await asyncio.gather(*bodies, *singles):
@@ -197,7 +192,7 @@ async def test_bodies_that_wait_while_the_store_goes_away_do_not_ask_it(
     store: GuardedStore, below: Faulty
 ) -> None:
     below.reason, below.hangs_s = "timeout", 0.01
-    tries = (store.record_many(CROWD) for _ in range(5 * MAX_LARGE_BATCHES))
+    tries = (store.record_many(LARGE_BATCH) for _ in range(5 * MAX_LARGE_BATCHES))
     reasons = [e.reason for e in await asyncio.gather(*tries, return_exceptions=True)]  # type: ignore[union-attr]  # each fails
     assert reasons.count("timeout") == below.asked <= MAX_LARGE_BATCHES + FAILURES
     assert set(reasons) == {"timeout", "circuit_open"}

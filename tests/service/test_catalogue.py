@@ -25,11 +25,6 @@ from tests.service.stores import redis_store
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def completed(catalogue: Catalogue, *rows: Candidate) -> list[Candidate]:
     found = catalogue.complete(Candidates.from_rows(rows))
     return [

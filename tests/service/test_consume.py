@@ -1,4 +1,4 @@
-"""`python -m service consume`: each entry has one output, whoever dies whenever.
+"""`python -m service consume`: each entry has one output, whichever process dies at any time.
 
 This file is long because the loop and the program are tried on the same streams of the same two servers.
 """
@@ -32,13 +32,12 @@ from service.app import open_services
 from service.commands.consume import consume
 from service.server.sockets import listening
 from service.settings import Settings
-from service.state import RedisStore
 from service.stream.consumer import Consumer, ConsumerConfig
 from service.stream.metrics import StreamMetrics
 from service.stream.redis_stream import EventStream, Names
 from tests.service import tiny_bundle
 from tests.service.running import START_S, event
-from tests.service.stores import debian, embedded, run
+from tests.service.stores import patient_store, run
 
 _numbers = itertools.count()
 
@@ -51,7 +50,7 @@ class Streams:
     redis: Redis
     names: Names
 
-    def put(self, *events: dict[str, Any] | bytes) -> list[bytes]:
+    def add(self, *events: dict[str, Any] | bytes) -> list[bytes]:
         """Add entries; returns their ids."""
         pipeline = self.redis.pipeline(transaction=False)
         for one in events:
@@ -76,11 +75,9 @@ class Streams:
         )
 
 
-@pytest.fixture(scope="module", params=["embedded", "debian"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    start = embedded if request.param == "embedded" else debian
-    with start(tmp_path_factory.mktemp(request.param)) as started:
-        yield started
+@pytest.fixture
+def url(store_url: str) -> str:
+    return store_url
 
 
 @pytest.fixture
@@ -96,12 +93,14 @@ def events(user: str, count: int) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def consumers(
-    streams: Streams, bundle: Path, data_dir: Path, count: int = 1, url: str = "", **how: Any
+    streams: Streams, bundle: Path, data_dir: Path, count: int = 1, url: str = "", **options: Any
 ) -> AsyncIterator[list[Consumer]]:
     """Consumers in this process, running; ended as by a signal."""
     url = url or streams.url
-    settings = Settings.read(bundle=bundle, data_dir=data_dir, poll_s=0.05, late_s=how.pop("late_s", None))
-    store = RedisStore.open(url, timeout_s=5, read_timeout_s=5)
+    settings = Settings.read(
+        bundle=bundle, data_dir=data_dir, poll_s=0.05, late_s=options.pop("late_s", None)
+    )
+    store = patient_store(url)
     async with open_services(settings, store) as services:
         names, stop = streams.names, asyncio.Event()
         metrics = StreamMetrics(services.metrics.registry)
@@ -111,7 +110,7 @@ async def consumers(
             )
             for i in range(count)
         ]
-        running = [Consumer(services.label, one, ConsumerConfig(**how), metrics, stop) for one in opened]
+        running = [Consumer(services.label, one, ConsumerConfig(**options), metrics, stop) for one in opened]
         tasks = [asyncio.create_task(consumer.run()) for consumer in running]
         try:
             yield running
@@ -132,7 +131,7 @@ async def until(holds: Any, seconds: float = 20.0) -> None:
 def test_each_event_is_labelled_stored_and_acknowledged(
     streams: Streams, bundles: Path, tmp_path: Path
 ) -> None:
-    ids = streams.put(*events("plain", 20), event("plain-e0", "plain-0", timestamp_ms=1000))
+    ids = streams.add(*events("plain", 20), event("plain-e0", "plain-0", timestamp_ms=1000))
 
     async def main() -> None:
         async with consumers(streams, bundles, tmp_path, labels=("pcr", "labelcraft")):
@@ -150,7 +149,7 @@ def test_each_event_is_labelled_stored_and_acknowledged(
 
 
 async def _sequence(url: str, user_id: str) -> list[Any]:
-    store = RedisStore.open(url, timeout_s=5, read_timeout_s=5)
+    store = patient_store(url)
     try:
         state = await store.read(user_id)
         return [] if state is None else state.events
@@ -166,12 +165,12 @@ def test_what_cannot_be_labelled_is_a_dead_letter_with_its_reason(
         "": event("dead-1", "dead-u"),
         "malformed": b"{not json",
         "invalid": event("dead-2", "dead-u", watch_time_s=-1),
-        "conflict": event("dead-1", "somebody-else"),
+        "conflict": event("dead-1", "another-user"),
         "clock_skew": event("dead-3", "dead-u", timestamp_ms=far_ms),
         "duration_unknown": event("dead-4", "dead-u", duration_s=None),
     }
-    ids = dict(zip(entries, streams.put(*entries.values()), strict=True))
-    long = streams.put(b'{"event_id": "' + b"x" * 70_000 + b'"}')[0]
+    ids = dict(zip(entries, streams.add(*entries.values()), strict=True))
+    long = streams.add(b'{"event_id": "' + b"x" * 70_000 + b'"}')[0]
     other = streams.redis.xadd(streams.names.stream, {"Event": "{}", b"\xff": b"\xfe"})
 
     async def main() -> None:
@@ -190,7 +189,7 @@ def test_what_cannot_be_labelled_is_a_dead_letter_with_its_reason(
 
 
 def test_a_late_event_has_its_label_and_says_so(streams: Streams, bundles: Path, tmp_path: Path) -> None:
-    streams.put(event("late-1", "late-u"))
+    streams.add(event("late-1", "late-u"))
 
     async def main() -> None:
         async with consumers(streams, bundles, tmp_path, late_s=60.0):
@@ -202,7 +201,7 @@ def test_a_late_event_has_its_label_and_says_so(streams: Streams, bundles: Path,
 
 
 def test_two_share_the_work(streams: Streams, bundles: Path, tmp_path: Path) -> None:
-    ids = streams.put(*events("shared", 300))
+    ids = streams.add(*events("shared", 300))
 
     async def main() -> list[int]:
         async with consumers(streams, bundles, tmp_path, count=2, batch=10) as both:
@@ -216,16 +215,16 @@ def test_two_share_the_work(streams: Streams, bundles: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_whoever_dies_at_any_await_each_entry_has_one_output(
+def test_each_entry_has_one_output_whichever_consumer_dies_at_any_await(
     streams: Streams, bundles: Path, tmp_path: Path, seed: int
 ) -> None:
     """Consumers are cancelled at moments of all kinds, their connections with them, two at a time."""
     rng = random.Random(seed)
     good = events(f"dying{seed}", 150)
-    ids = streams.put(*good[:100], b"junk", *good[100:], b"more junk")
+    ids = streams.add(*good[:100], b"junk", *good[100:], b"more junk")
 
     async def one_life(settings: Settings, number: int) -> None:
-        store = RedisStore.open(streams.url, timeout_s=5, read_timeout_s=5)
+        store = patient_store(streams.url)
         async with open_services(settings, store) as services:
             stop, metrics = asyncio.Event(), StreamMetrics(services.metrics.registry)
             opened, tasks = [], []
@@ -258,12 +257,12 @@ def test_whoever_dies_at_any_await_each_entry_has_one_output(
     assert set(streams.dead()) == {ids[100], ids[151]}
 
 
-def test_what_always_fails_goes_aside_and_takes_nobody_with_it(
+def test_what_always_fails_goes_aside_and_takes_no_other_with_it(
     streams: Streams, bundles: Path, tmp_path: Path
 ) -> None:
-    """What the store holds on one user is damaged: every event of theirs fails, though the store answers."""
+    """What the store holds on one user is damaged: each of its events fails, though the store answers."""
     streams.redis.set("rr:s:{broken}", b"\xff junk")
-    ids = streams.put(
+    ids = streams.add(
         event("fine-1", "fine"), event("broken-1", "broken"), *(event(f"fine-{i}", "fine") for i in (2, 3))
     )
 
@@ -279,7 +278,7 @@ def test_what_always_fails_goes_aside_and_takes_nobody_with_it(
 def test_a_store_that_is_away_is_waited_for_and_nothing_is_lost(
     streams: Streams, bundles: Path, tmp_path: Path
 ) -> None:
-    ids = streams.put(*events("away", 60))
+    ids = streams.add(*events("away", 60))
 
     async def main() -> None:
         path = streams.url.removeprefix("unix://").partition("?")[0]
@@ -288,7 +287,7 @@ def test_a_store_that_is_away_is_waited_for_and_nothing_is_lost(
             async with consumers(streams, bundles, tmp_path, url=url, batch=10, idle_s=0.2):
                 await until(lambda: len(streams.settled()) >= 10)
                 await asyncio.to_thread(proxy.refuse)
-                ids.extend(streams.put(*events("away-more", 30)))
+                ids.extend(streams.add(*events("away-more", 30)))
                 await asyncio.sleep(0.5)
                 await asyncio.to_thread(proxy.heal)
                 await until(lambda: len(streams.settled()) == 90)
@@ -308,7 +307,7 @@ def test_another_bundle_is_taken_up_on_the_way(streams: Streams, tmp_path: Path)
                 BundleStore(root).promote(version)
 
                 def answered(version: str = version, n: int = n) -> bool:
-                    streams.put(event(f"reload-{n}", "reload"))
+                    streams.add(event(f"reload-{n}", "reload"))
                     return any(fields[b"model_version"] == version.encode() for fields in streams.labels())
 
                 await until(answered)
@@ -316,16 +315,14 @@ def test_another_bundle_is_taken_up_on_the_way(streams: Streams, tmp_path: Path)
     run(main())
 
 
-def test_a_stream_that_somebody_removed_is_made_again(
-    streams: Streams, bundles: Path, tmp_path: Path
-) -> None:
-    streams.put(*events("removed", 10))
+def test_a_stream_that_was_removed_is_made_again(streams: Streams, bundles: Path, tmp_path: Path) -> None:
+    streams.add(*events("removed", 10))
 
     async def main() -> None:
         async with consumers(streams, bundles, tmp_path):
             await until(lambda: len(streams.settled()) == 10)
             streams.redis.delete(streams.names.stream)
-            streams.put(*events("anew", 10))
+            streams.add(*events("anew", 10))
             await until(lambda: len(streams.settled()) == 20)
 
     run(main())
@@ -371,7 +368,7 @@ def scraped(port: int) -> dict[str, float]:
 
 def test_kill_9_in_the_middle_again_and_again(streams: Streams, bundles: Path, tmp_path: Path) -> None:
     """Each entry has one output; the last life counts its part, ends in order and leaves no name behind."""
-    ids = streams.put(*events("killed", 600), b"junk")
+    ids = streams.add(*events("killed", 600), b"junk")
     often = ("--batch", "10", "--idle-s", "0.2", "--deliveries", "100")
     lives = 3
 
@@ -407,7 +404,7 @@ def test_kill_9_in_the_middle_again_and_again(streams: Streams, bundles: Path, t
 
 
 @pytest.mark.parametrize(
-    ("given", "named"),
+    ("options", "message"),
     [
         ({"store": "http://x"}, r"redis://"),
         ({"wanted": "nope"}, r"nope"),
@@ -416,16 +413,16 @@ def test_kill_9_in_the_middle_again_and_again(streams: Streams, bundles: Path, t
     ],
 )
 def test_what_cannot_be_consumed_is_said(
-    url: str, bundles: Path, tmp_path: Path, given: dict[str, Any], named: str
+    url: str, bundles: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     with Redis.from_url(url) as redis, listening("127.0.0.1", 0) as taken:
         redis.set("a-string", "x")
-        port = taken.getsockname()[1] if "port" in given else 0
-        with pytest.raises(BadInput, match=named):
+        port = taken.getsockname()[1] if "port" in options else 0
+        with pytest.raises(BadInput, match=message):
             consume(
-                Settings.read(bundle=bundles, data_dir=tmp_path, store=given.get("store", url)),
-                Names(given.get("stream", "e"), "g", "c", "l", "d"),
-                ConsumerConfig(labels=(given["wanted"],) if "wanted" in given else ()),
+                Settings.read(bundle=bundles, data_dir=tmp_path, store=options.get("store", url)),
+                Names(options.get("stream", "e"), "g", "c", "l", "d"),
+                ConsumerConfig(labels=(options["wanted"],) if "wanted" in options else ()),
                 maxlen=10,
                 metrics_host="127.0.0.1",
                 metrics_port=port,

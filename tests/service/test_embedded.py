@@ -46,7 +46,7 @@ def parent(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
 async def write(url: str, count: int) -> None:
     async with redis_store(url, prefix="kept", sequence_length=1000) as store:
         for i in range(count):
-            await store.record("alice", [event(f"e{i}", at=i)])
+            await store.record("alice", [event(f"e{i}", after_ms=i)])
 
 
 async def count(url: str) -> int:
@@ -55,8 +55,8 @@ async def count(url: str) -> int:
         return 0 if state is None else len(state.events)
 
 
-def gone(pid: int) -> bool:
-    """Ended, whether or not somebody has waited for it yet."""
+def has_ended(pid: int) -> bool:
+    """Return whether a process has ended, also if it is not yet waited for."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -78,7 +78,7 @@ def test_it_answers_on_a_private_socket_and_ends_with_the_block(tmp_path: Path) 
             assert client.config_get("appendfsync") == {"appendfsync": "everysec"}
             assert client.config_get("port") == {"port": "0"}
             assert int(client.config_get("maxmemory")["maxmemory"]) > 0
-    assert gone(pid)
+    assert has_ended(pid)
     assert not path.exists()
 
 
@@ -98,7 +98,7 @@ def test_killing_the_parent_ends_the_server_and_loses_nothing(
     process.kill()
     process.wait()
     with EmbeddedServer(tmp_path) as server:  # at once: it waits for the orphan to end
-        assert gone(pid)
+        assert has_ended(pid)
         assert asyncio.run(count(server.url)) == 50
 
 
@@ -202,7 +202,7 @@ async def fill(url: str) -> None:
         refused = ""
         while not refused:
             user = f"u{len(acknowledged)}"
-            batch = [event(f"{user}-{i}", user, at=i, device="d" * 256) for i in range(100)]
+            batch = [event(f"{user}-{i}", user, after_ms=i, device="d" * 256) for i in range(100)]
             try:
                 await store.record(user, batch)
                 acknowledged.append(user)
@@ -237,6 +237,6 @@ def test_the_guard_ends_its_program_when_the_parent_is_killed(tmp_path: Path, mo
     with subprocess.Popen([sys.executable, "-c", middle]) as parent:
         until(lambda: (tmp_path / "pid").read_text().endswith("."))
         pid = int((tmp_path / "pid").read_text().rstrip("."))
-        assert not gone(pid)
+        assert not has_ended(pid)
         parent.kill()
-    until(lambda: gone(pid))
+    until(lambda: has_ended(pid))

@@ -1,4 +1,4 @@
-"""The shared connection to the store: whoever asks gets his own answer, whatever becomes of the others."""
+"""The shared connection to the store: each call gets its own reply, whatever becomes of the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from redis.exceptions import TimeoutError as NotInTime
 
 from loadtests.faults.proxy import FaultProxy
 from service.state.pipelined_connection import PipelinedConnection
-from tests.service.stores import embedded
 
 pytestmark = pytest.mark.anyio
 
@@ -21,14 +20,8 @@ TIMEOUT_S = 5.0
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with embedded(tmp_path_factory.mktemp("valkey")) as found:
-        yield found
+def url(embedded_url: str) -> str:
+    return embedded_url
 
 
 @pytest.fixture
@@ -37,7 +30,7 @@ def proxy(url: str) -> Iterator[FaultProxy]:
         yield running
 
 
-async def test_each_of_many_who_ask_at_once_gets_his_own_answer(url: str) -> None:
+async def test_each_of_many_calls_at_once_gets_its_own_reply(url: str) -> None:
     pipe = PipelinedConnection(url, TIMEOUT_S)
 
     async def ask(number: int) -> bool:
@@ -48,7 +41,7 @@ async def test_each_of_many_who_ask_at_once_gets_his_own_answer(url: str) -> Non
     await pipe.close()
 
 
-async def test_who_stops_waiting_leaves_no_answer_to_the_next(url: str) -> None:
+async def test_a_cancelled_call_leaves_no_reply_to_the_next(url: str) -> None:
     pipe = PipelinedConnection(url, TIMEOUT_S)
     await pipe.call("PING")
     for number in range(50):
@@ -77,7 +70,7 @@ async def test_a_connection_that_was_cut_is_made_again_and_the_command_repeated(
     await pipe.close()
 
 
-async def test_a_silent_connection_is_given_up_even_if_nobody_waits_to_the_end(proxy: FaultProxy) -> None:
+async def test_a_silent_connection_is_given_up_even_if_no_call_waits_to_the_end(proxy: FaultProxy) -> None:
     pipe = PipelinedConnection(f"redis://127.0.0.1:{proxy.port}", 0.2)
     before = await pipe.call("CLIENT", "ID")
     proxy.half_open()
@@ -88,7 +81,7 @@ async def test_a_silent_connection_is_given_up_even_if_nobody_waits_to_the_end(p
         await pipe.call("PING")
     proxy.heal()
     async with asyncio.timeout(TIMEOUT_S):
-        while True:  # what was sent into the silence is answered to nobody
+        while True:  # what was sent into the silence is answered to no call
             try:
                 assert await pipe.call("CLIENT", "ID") != before
                 break
@@ -97,15 +90,15 @@ async def test_a_silent_connection_is_given_up_even_if_nobody_waits_to_the_end(p
     await pipe.close()
 
 
-async def test_those_who_wait_for_a_server_that_is_away_are_all_told(tmp_path: Path) -> None:
-    pipe = PipelinedConnection(f"unix://{tmp_path}/nobody.sock", TIMEOUT_S)
-    told = await asyncio.gather(*(pipe.call("PING") for _ in range(50)), return_exceptions=True)
-    assert {type(e) for e in told} == {NotConnected}
+async def test_all_calls_to_a_server_that_is_away_fail(tmp_path: Path) -> None:
+    pipe = PipelinedConnection(f"unix://{tmp_path}/missing.sock", TIMEOUT_S)
+    errors = await asyncio.gather(*(pipe.call("PING") for _ in range(50)), return_exceptions=True)
+    assert {type(e) for e in errors} == {NotConnected}
     await pipe.close()
 
 
 async def test_a_wrong_password_is_said_to_be_one(proxy: FaultProxy) -> None:
-    pipe = PipelinedConnection(f"redis://nobody:wrong@127.0.0.1:{proxy.port}", TIMEOUT_S)
+    pipe = PipelinedConnection(f"redis://unknown:wrong@127.0.0.1:{proxy.port}", TIMEOUT_S)
     with pytest.raises(AuthenticationError):
         await pipe.call("PING")
     await pipe.close()
@@ -128,7 +121,7 @@ async def test_what_is_closed_answers_nothing_any_more(url: str) -> None:
         await waiting
 
 
-async def test_what_is_no_redis_server_is_told_apart_from_one() -> None:
+async def test_a_server_that_is_no_redis_is_named_as_such() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")

@@ -12,7 +12,7 @@ from service.settings import Settings
 from tests.service.command_line import refusal
 from tests.service.running import event, running
 
-KEY = "k3y-of-nobody-else"
+KEY = "k3y-of-one-client"
 PASSWORD = "p4ssw0rd-of-the-store"
 SECRETS = (KEY, PASSWORD)
 STORE = f"redis://reelrank:{PASSWORD}@127.0.0.1:1/0"
@@ -26,7 +26,7 @@ def test_no_secret_is_answered_or_written_whatever_goes_wrong(bundles: Path, tmp
     bearer = {"authorization": f"Bearer {KEY}"}
     with running(bundles, tmp_path / "data", **env) as service:
         with service.client() as client:
-            told = [
+            replies = [
                 client.request(method, path, headers=headers, content=b"{", timeout=30)
                 for headers in (
                     bearer,
@@ -48,10 +48,10 @@ def test_no_secret_is_answered_or_written_whatever_goes_wrong(bundles: Path, tmp
         assert service.process.stdout is not None
         assert service.process.stderr is not None
         written = service.process.stdout.read() + service.process.stderr.read()
-    assert {401, 503} <= {reply.status_code for reply in told}
+    assert {401, 503} <= {reply.status_code for reply in replies}
     for secret in SECRETS:
         assert secret not in written
-        assert not [reply for reply in told if secret in reply.text + str(reply.headers)]
+        assert not [reply for reply in replies if secret in reply.text + str(reply.headers)]
 
 
 @pytest.mark.parametrize(

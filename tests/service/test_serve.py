@@ -22,6 +22,7 @@ from tests.service import tiny_bundle
 from tests.service.command_line import refusal
 from tests.service.exchanges import Dialogue, line
 from tests.service.running import START_S, Service, command, event, eventually, running, served
+from tests.service.stores import patient_store
 
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -173,8 +174,8 @@ def test_it_listens_beyond_loopback_only_with_keys(keys: str, host: str, address
 def test_services_with_a_store_of_their_own_share_what_is_in_it(bundles: Path, tmp_path: Path) -> None:
     with (
         EmbeddedServer(tmp_path / "store") as store,
-        served(bundles, RedisStore.open(store.url), tmp_path / "a") as one,
-        served(bundles, RedisStore.open(store.url), tmp_path / "b") as other,
+        served(bundles, patient_store(store.url), tmp_path / "a") as one,
+        served(bundles, patient_store(store.url), tmp_path / "b") as other,
     ):
         one.post("/label", json=event("e1")).raise_for_status()
         assert other.post("/rerank", json=SLATE).json()["history_length"] == 1

@@ -10,14 +10,9 @@ import pytest
 
 from models.errors import BadInput, StoreUnavailable
 from service.state import EmbeddedServer, RedisStore
-from tests.service.stores import event, redis_store
+from tests.service.stores import event, patient_store, redis_store
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.mark.parametrize(
@@ -54,12 +49,15 @@ async def test_a_frozen_server_is_given_up_and_taken_up_again(tmp_path: Path) ->
                 with pytest.raises(StoreUnavailable):
                     await store.read("alice")
                 with pytest.raises(StoreUnavailable):
-                    await store.record("alice", [event("e2", at=1)])
+                    await store.record("alice", [event("e2", after_ms=1)])
             finally:
                 os.kill(server.pid, signal.SIGCONT)
         async with redis_store(server.url, prefix=store._keys.catalogue[0].split(":")[0]) as again:
             # The server may have done what it was asked before it froze: a repeat is safe either way.
-            assert (await again.record("alice", [event("e2", at=1)]))[0].kind in ("accepted", "duplicate")
+            assert (await again.record("alice", [event("e2", after_ms=1)]))[0].kind in (
+                "accepted",
+                "duplicate",
+            )
             state = await again.read("alice")
     assert state is not None
     assert [e.event_id for e in state.events] == ["e1", "e2"]
@@ -68,7 +66,7 @@ async def test_a_frozen_server_is_given_up_and_taken_up_again(tmp_path: Path) ->
 async def test_a_restarted_server_is_found_again_by_the_same_store(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path)
     with server:
-        store = RedisStore.open(server.url, timeout_s=5, read_timeout_s=5)
+        store = patient_store(server.url)
         await store.record("alice", [event()])
     with pytest.raises(StoreUnavailable):
         await store.read("alice")

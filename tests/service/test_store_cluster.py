@@ -19,12 +19,7 @@ from tests.service import clusters
 from tests.service.clusters import Cluster, cluster
 from tests.service.stores import event, redis_store
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("clusters")]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +30,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @asynccontextmanager
 async def store_on(nodes: Cluster, options: str = "") -> AsyncIterator[RedisStore]:
-    async with redis_store(nodes.url + options, read_timeout_s=5) as store:
+    async with redis_store(nodes.url + options) as store:
         yield store
 
 
@@ -56,14 +51,14 @@ async def test_while_a_users_keys_are_on_two_nodes_they_are_read_and_writes_wait
         with nodes.moving(slot("alice"), nodes.other(slot("alice"))) as step:
             assert step()
             assert await store.read("alice") == before
-            writing = asyncio.create_task(store.record("alice", [event("e2", at=1)]))
+            writing = asyncio.create_task(store.record("alice", [event("e2", after_ms=1)]))
             await asyncio.sleep(0.1)
             assert not writing.done()
         assert [outcome.kind for outcome in await writing] == ["accepted"]
         assert await ids_of(store, "alice") == ["e1", "e2"]
 
 
-async def test_a_slot_that_stays_between_two_nodes_is_told_and_harms_nobody_else(
+async def test_a_slot_that_stays_between_two_nodes_fails_for_its_users_only(
     nodes: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.state.cluster.RETRY_WINDOW_S", 0.1)
@@ -73,10 +68,10 @@ async def test_a_slot_that_stays_between_two_nodes_is_told_and_harms_nobody_else
         with nodes.moving(slot("bob"), nodes.other(slot("bob"))) as step:
             step()
             with pytest.raises(StoreUnavailable, match="could not keep these events"):
-                await store.record("bob", [event("b2", "bob", at=1)])
+                await store.record("bob", [event("b2", "bob", after_ms=1)])
             await store.record("carol", [event("c1", "carol")])
             assert await ids_of(store, "bob") == ["b1"]
-        assert [o.kind for o in await store.record("bob", [event("b2", "bob", at=1)])] == ["accepted"]
+        assert [o.kind for o in await store.record("bob", [event("b2", "bob", after_ms=1)])] == ["accepted"]
 
 
 async def test_a_slot_may_go_to_a_node_that_had_none(nodes: Cluster) -> None:
@@ -88,7 +83,7 @@ async def test_a_slot_may_go_to_a_node_that_had_none(nodes: Cluster) -> None:
                 pass
             assert await ids_of(store, "dave") == ["d1"]  # asked there, as the old one says
             # A script with a key that is not there yet has to wait until they all must be.
-            writing = asyncio.create_task(store.record("dave", [event("d2", "dave", at=1)]))
+            writing = asyncio.create_task(store.record("dave", [event("d2", "dave", after_ms=1)]))
             await asyncio.sleep(0.05)
         assert [outcome.kind for outcome in await writing] == ["accepted"]
         assert nodes.owner(slot("dave")) is newcomer
@@ -105,7 +100,7 @@ async def test_moving_slots_under_load_costs_no_call(nodes: Cluster) -> None:
     async def load(user: str) -> None:
         number = 0
         while not moved.is_set():
-            batch = [event(f"{user}-{number + i}", user, at=number + i) for i in range(3)]
+            batch = [event(f"{user}-{number + i}", user, after_ms=number + i) for i in range(3)]
             assert {o.kind for o in await store.record(user, batch)} == {"accepted"}
             acknowledged[user] |= {e.event_id for e in batch}
             assert await ids_of(store, user) == [f"{user}-{i}" for i in range(number + 3)][-100:]
@@ -123,15 +118,15 @@ async def test_moving_slots_under_load_costs_no_call(nodes: Cluster) -> None:
         await asyncio.gather(*senders)
         assert min(map(len, acknowledged.values())) > 0
         for user in users:
-            again = [event(each, user, at=int(each.partition("-")[2])) for each in acknowledged[user]]
+            again = [event(each, user, after_ms=int(each.partition("-")[2])) for each in acknowledged[user]]
             assert {o.kind for o in await store.record(user, again)} == {"duplicate"}
 
 
 async def test_a_batch_of_events_claimed_everywhere_is_written_whole(nodes: Cluster) -> None:
     async with store_on(nodes) as store:
-        batch = [event(f"w{i:04d}", "walter", at=i) for i in range(1200)]
+        batch = [event(f"w{i:04d}", "walter", after_ms=i) for i in range(1200)]
         assert {o.kind for o in await store.record("walter", batch)} == {"accepted"}
-        stolen = [event(e.event_id, "wendy", at=i) for i, e in enumerate(batch)]
+        stolen = [event(e.event_id, "wendy", after_ms=i) for i, e in enumerate(batch)]
         assert {o.kind for o in await store.record("wendy", stolen)} == {"conflict"}
         assert await store.forget("walter")
         assert {o.kind for o in await store.record("wendy", stolen)} == {"accepted"}
@@ -156,7 +151,7 @@ async def test_a_silent_node_costs_its_own_users_only(nodes: Cluster) -> None:
             reasons.add(caught.value.reason)
             await store.put_profile(far, {"age": 1.0})
         assert reasons == {"shard", "circuit_open"}
-        assert opened == []  # nobody else's calls are refused
+        assert opened == []  # no other calls are refused
         with pytest.raises(StoreUnavailable):
             await store.ping()
     finally:
@@ -173,7 +168,7 @@ async def test_a_silent_node_costs_its_own_users_only(nodes: Cluster) -> None:
     await store.close()
 
 
-async def test_a_node_that_is_no_cluster_is_said_to_be_none(tmp_path: Path) -> None:
+async def test_a_node_without_cluster_mode_is_named_as_such(tmp_path: Path) -> None:
     with clusters.node(tmp_path / "single") as single:
         store = RedisStore.open(f"redis+cluster://127.0.0.1:{single.port}")
         with pytest.raises(StoreUnavailable, match="cluster support disabled"):
@@ -195,7 +190,7 @@ async def test_entries_of_a_stream_have_one_output_each_while_their_slot_moves(n
     stream = EventStream.open(nodes.url, names, maxlen=10_000)
     await stream.prepare()
     for number in range(60):
-        nodes.owner(key).tell("XADD", names.stream, "*", "event", number)
+        nodes.owner(key).command("XADD", names.stream, "*", "event", number)
     settled = []
     for _ in range(3):
         with nodes.moving(key, nodes.other(key)) as step:
@@ -209,6 +204,6 @@ async def test_entries_of_a_stream_have_one_output_each_while_their_slot_moves(n
         settled += await stream.settle([Output(e.id, "labels", {"entry": e.id}) for e in entries])
     assert len(settled) == 60
     assert (await stream.backlog()).pending == 0
-    assert nodes.owner(key).tell("XLEN", names.labels) == 60
+    assert nodes.owner(key).command("XLEN", names.labels) == 60
     await stream.trim()
     await stream.leave()

@@ -21,6 +21,8 @@ from tests.service.clusters import Node, Watched, cluster, watched
 from tests.service.running import Service, running
 from tests.service.stores import event, run, until
 
+pytestmark = pytest.mark.xdist_group("clusters")
+
 PROFILE = dataclasses.replace(FAST, rate=40, before_s=0.6, fault_s=0.0, quiet_s=0.6, limit_s=20.0)
 
 
@@ -95,18 +97,18 @@ def test_a_primary_that_is_replaced_while_it_lives_is_left(guarded: Watched, rep
             f"{guarded.url}?replicas={replicas}", timeout_s=5, read_timeout_s=5, sequence_length=10**6
         )
         first = guarded.primary
-        kept: dict[str, float] = {}
+        acknowledged: dict[str, float] = {}
         refused: set[str] = set()
         number, after, began = 0, 0, time.monotonic()
         while after < 20:
             assert time.monotonic() < began + 30, refused
             if number == 20:
-                guarded.sentinels[0].tell("SENTINEL", "FAILOVER", "reels")
+                guarded.sentinels[0].command("SENTINEL", "FAILOVER", "reels")
             number += 1
             after += guarded.primary is not first
             try:
-                await store.record("alice", [event(f"e{number}", at=number)])
-                kept[f"e{number}"] = time.monotonic()
+                await store.record("alice", [event(f"e{number}", after_ms=number)])
+                acknowledged[f"e{number}"] = time.monotonic()
             except StoreUnavailable as e:
                 refused.add(e.reason)
         assert refused <= {"connection", "read_only", "loading", "replicas", "timeout"}
@@ -114,22 +116,22 @@ def test_a_primary_that_is_replaced_while_it_lives_is_left(guarded: Watched, rep
         while state is None:
             with suppress(StoreUnavailable):
                 state = await store.read("alice")
-        lost = kept.keys() - {each.event_id for each in state.events}
+        lost = acknowledged.keys() - {each.event_id for each in state.events}
         await store.close()
         if replicas:
             assert not lost
         elif lost:
-            when = [kept[each] for each in lost]
+            when = [acknowledged[each] for each in lost]
             assert max(when) - min(when) < 6.0, "about what two sentinels need to agree, and a look"
 
     run(main())
 
 
 def test_sentinels_may_have_a_password_of_their_own(guarded: Watched) -> None:
-    guarded.sentinels[0].tell("ACL", "SETUSER", "watcher", "on", ">word", "+@all")
-    guarded.sentinels[0].tell("ACL", "SETUSER", "default", "off")
+    guarded.sentinels[0].command("ACL", "SETUSER", "watcher", "on", ">word", "+@all")
+    guarded.sentinels[0].command("ACL", "SETUSER", "default", "off")
     node = Node(guarded.sentinels[0].port, 0, guarded.sentinels[0].process, "watcher", "word")
-    until(lambda: node.tell("PING"))
+    until(lambda: node.command("PING"))
     alone = f"redis+sentinel://127.0.0.1:{node.port}/reels"
 
     async def answers(url: str) -> str:

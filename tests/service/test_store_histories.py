@@ -1,19 +1,17 @@
-"""The store in Redis and the store in a dictionary, given the same random histories, cannot be told apart."""
+"""Random histories: the store in Redis and the store in a dictionary give the same answers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.schema import FeedbackEvent
 from service.state import RedisStore, Store
 from tests.service.memory_store import MemoryStore
-from tests.service.stores import WINDOW_S, Clock, debian, embedded, event, memory_store, small_redis_store
+from tests.service.stores import WINDOW_S, Clock, event, memory_store, small_redis_store
 
 USERS = ("alice", "7")
 EVENTS = ("e1", "e2", "10", "9", "é", "x" * 250, "007")
@@ -76,7 +74,7 @@ def rising(draw: st.DrawFn) -> RecordMany:
     """What nearly always comes: new events, newer than all before; now and then one that is not."""
     first = draw(st.integers(5, 50))
     users = draw(st.lists(st.sampled_from(USERS), min_size=1, max_size=6))
-    return RecordMany(tuple(event(f"n{first + i}", user, at=first + i) for i, user in enumerate(users)))
+    return RecordMany(tuple(event(f"n{first + i}", user, after_ms=first + i) for i, user in enumerate(users)))
 
 
 steps = st.one_of(
@@ -92,23 +90,18 @@ steps = st.one_of(
 )
 
 
-@pytest.fixture(scope="module", params=["embedded", "debian"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    start = {"embedded": embedded, "debian": debian}[request.param]
-    with start(tmp_path_factory.mktemp("store")) as url:
-        yield url
-
-
 @given(st.lists(steps, max_size=20))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_both_stores_answer_alike(url: str, history: list[Step | Wait]) -> None:
-    asyncio.run(_compare(url, history))
+def test_both_stores_answer_alike(store_url: str, history: list[Step | Wait]) -> None:
+    asyncio.run(_compare(store_url, history))
 
 
 @given(st.lists(steps, max_size=10))
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_store_whose_scripts_see_one_slot_each_answers_alike(url: str, history: list[Step | Wait]) -> None:
-    asyncio.run(_compare(url, history, one_slot=True))
+def test_a_store_whose_scripts_see_one_slot_each_answers_alike(
+    store_url: str, history: list[Step | Wait]
+) -> None:
+    asyncio.run(_compare(store_url, history, one_slot=True))
 
 
 async def _compare(url: str, history: list[Step | Wait], *, one_slot: bool = False) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -13,21 +13,14 @@ from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent, Video
 from service.state import RedisStore, codec
 from service.state.recording import MAX_USERS, claims_of
-from tests.service.stores import Clock, debian, embedded, event, redis_store
+from tests.service.stores import Clock, event, redis_store
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module", params=["embedded", "debian"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    start = {"embedded": embedded, "debian": debian}[request.param]
-    with start(tmp_path_factory.mktemp("store")) as url:
-        yield url
+def url(store_url: str) -> str:
+    return store_url
 
 
 @pytest.fixture
@@ -40,14 +33,14 @@ async def client(url: str) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def store(url: str, client: Redis) -> AsyncIterator[RedisStore]:
-    async with redis_store(url, prefix="rr", read_timeout_s=5) as store:
+    async with redis_store(url, prefix="rr") as store:
         yield store
 
 
 def exposures(user_id: str, count: int, first: int = 0) -> list[FeedbackEvent]:
     """With ids of 8 bytes."""
     span = range(first, first + count)
-    return [event(f"e{i:07d}", user_id, at=i, video_id=f"v{i:07d}", watch_time_s=i / 8) for i in span]
+    return [event(f"e{i:07d}", user_id, after_ms=i, video_id=f"v{i:07d}", watch_time_s=i / 8) for i in span]
 
 
 async def bytes_of(client: Redis, pattern: str) -> int:
@@ -211,14 +204,14 @@ async def test_a_script_stores_the_bytes_that_the_codec_encodes(store: RedisStor
     for batch in (
         exposures("alice", 1),
         exposures("alice", 99, first=1),  # appended
-        [event("old", at=-1, **longer)],  # not even kept
-        [event("middle", at=50, **longer)],
-        [event("e0000099", at=99, video_id="v0000099", **longer)],  # the newest, merged
-        [event("new", at=200, **longer)],
-        [event("e0000099", at=300, video_id="v0000099")],  # takes the place of the newest
+        [event("old", after_ms=-1, **longer)],  # not even kept
+        [event("middle", after_ms=50, **longer)],
+        [event("e0000099", after_ms=99, video_id="v0000099", **longer)],  # the newest, merged
+        [event("new", after_ms=200, **longer)],
+        [event("e0000099", after_ms=300, video_id="v0000099")],  # takes the place of the newest
         exposures("alice", 250, first=400),  # more than there is room for
-        [event("tie", at=649)],
-        [event("new2", at=700), event("new1", at=699)],
+        [event("tie", after_ms=649)],
+        [event("new2", after_ms=700), event("new1", after_ms=699)],
     ):
         await store.record("alice", batch)
         stored = await client.get("rr:s:{alice}")
@@ -262,7 +255,7 @@ async def test_a_body_is_one_script_until_it_would_keep_the_server_from_others(
 
 
 async def test_ten_thousand_events_in_one_batch(url: str) -> None:
-    async with redis_store(url, read_timeout_s=5) as store:
+    async with redis_store(url) as store:
         batch = exposures("alice", 10_000)
         assert {o.kind for o in await store.record("alice", batch[::-1])} == {"accepted"}
         assert {o.kind for o in await store.record("alice", batch)} == {"duplicate"}

@@ -96,7 +96,7 @@ def test_a_store_behind_tls_is_used_when_its_certificate_is_trusted(bundles: Pat
             assert client.get("/health/ready").json()["degraded"] == []
         trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
         for wrong in (
-            where,  # signed by nobody the system knows
+            where,  # signed by an authority unknown to the system
             f"{where}?ssl_ca_certs={tmp_path / 'other.pem'}",
             trusted.replace("localhost", "127.0.0.1"),  # not the name in the certificate
             trusted.replace("rediss:", "redis:").partition("?")[0],  # in the clear
@@ -130,7 +130,7 @@ def test_a_certificate_that_is_not_there_ends_the_start(bundles: Path, tmp_path:
 
 
 def documented_rules(user: str) -> list[list[str]]:
-    """What SECURITY.md tells an operator to type: for one server, then what several need besides."""
+    """The rules that SECURITY.md has an operator type: for one server, then what several need besides."""
     return [
         text.replace(">PASSWORD", f">{PASSWORD}").split()
         for text in (ROOT / "SECURITY.md").read_text().splitlines()
@@ -244,11 +244,11 @@ def test_the_documented_acl_user_can_do_all_that_the_service_does_on_a_cluster_o
     }
     given = [part for name, value in options.items() for part in (f"--{name}", value)]
     with clusters.node(tmp_path / "node", *given) as node:
-        node.tell("CLUSTER", "ADDSLOTSRANGE", 0, clusters.SLOTS - 1)
+        node.command("CLUSTER", "ADDSLOTSRANGE", 0, clusters.SLOTS - 1)
         alone, beyond = documented_rules("reelrank")
-        node.tell(*alone)
-        node.tell(*beyond)
-        until(lambda: b"cluster_state:ok" in node.tell("CLUSTER", "INFO"))
+        node.command(*alone)
+        node.command(*beyond)
+        until(lambda: b"cluster_state:ok" in node.command("CLUSTER", "INFO"))
         login = f"reelrank:{quote(PASSWORD, safe='')}"
         url = f"rediss+cluster://{login}@localhost:{port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
         with running(bundles, tmp_path / "data", REELRANK_STORE=url) as service, service.client() as http:
@@ -262,7 +262,7 @@ def test_the_documented_acl_user_can_do_all_that_the_service_does_on_a_cluster_o
             said = asyncio.run(refusal(wrong))
             assert not [secret for secret in (PASSWORD, quote(PASSWORD, safe="")) if secret in said]
         assert "replicas have it" in asyncio.run(refused_write(f"{url}&replicas=1"))
-        denied = [entry for entry in node.tell("ACL", "LOG") if b"reelrank" in str(entry).encode()]
+        denied = [entry for entry in node.command("ACL", "LOG") if b"reelrank" in str(entry).encode()]
         assert not denied
         wrong = url.replace(quote(PASSWORD, safe=""), "hidden-word")
         start = ("serve", "--port", "0", "--bundle", str(bundles), "--store", wrong)
@@ -286,13 +286,13 @@ def test_the_documented_user_of_a_sentinel_can_find_the_primary_and_do_nothing_e
     with clusters.watched(tmp_path, replicas=1, sentinels=1) as guarded:
         sentinel = guarded.sentinels[0]
         (line,) = re.findall(r"`(ACL SETUSER watcher .*?)`", (ROOT / "SECURITY.md").read_text())
-        sentinel.tell(*line.replace(">PASSWORD", f">{PASSWORD}").split())
+        sentinel.command(*line.replace(">PASSWORD", f">{PASSWORD}").split())
         watcher = clusters.Node(sentinel.port, sentinel.bus, sentinel.process, "watcher", PASSWORD)
-        sentinel.tell("ACL", "SETUSER", "default", "off")
+        sentinel.command("ACL", "SETUSER", "default", "off")
         login = f"sentinel_username=watcher&sentinel_password={quote(PASSWORD, safe='')}"
         asyncio.run(answers(f"{guarded.url}?{login}"))
         with pytest.raises(ResponseError, match="permission"):
-            watcher.tell("SENTINEL", "FAILOVER", clusters.NAME)
+            watcher.command("SENTINEL", "FAILOVER", clusters.NAME)
 
 
 async def answers(url: str) -> None:

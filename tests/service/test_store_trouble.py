@@ -21,13 +21,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError
 from redis.retry import Retry
 
-from service.state import EmbeddedServer, RedisStore, _guard
+from service.state import EmbeddedServer, _guard
 from service.state.breaker import WINDOW
 from service.state.embedded import server_binary
 from tests.service.command_line import refusal
 from tests.service.exchanges import metric
 from tests.service.running import event, eventually, running, served
-from tests.service.stores import debian, embedded, until
+from tests.service.stores import debian, embedded, patient_store, until
 
 SLATE = {"user_id": "alice", "candidates": [{"video_id": "v1", "duration_s": 20.0}]}
 
@@ -53,7 +53,7 @@ def setting(
     """A service on a server of its own, with one exposure of alice."""
     start = {"embedded": embedded, "debian": debian}[request.param]
     with start(tmp_path_factory.mktemp("server")) as url, Redis.from_url(url) as server:
-        store = RedisStore.open(url)
+        store = patient_store(url)
         with served(bundles, store, tmp_path_factory.mktemp("data")) as client:
             setting = Setting(client, server)
             assert setting.label().status_code == 200
@@ -61,7 +61,7 @@ def setting(
 
 
 @pytest.mark.parametrize(
-    ("breaks", "heals", "reason", "said"),
+    ("breaks", "heals", "reason", "message"),
     [
         (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0"), "full", "maxmemory"),
         (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE"), "read_only", "read only"),
@@ -69,14 +69,14 @@ def setting(
     ids=["out of memory", "a read-only replica"],
 )
 def test_one_that_takes_no_writes_is_read_and_comes_back_by_itself(
-    setting: Setting, breaks: tuple[str, ...], heals: tuple[str, ...], reason: str, said: str
+    setting: Setting, breaks: tuple[str, ...], heals: tuple[str, ...], reason: str, message: str
 ) -> None:
     setting.server.execute_command(*breaks)
     try:
         for turn in range(WINDOW + 2):  # more than would open a circuit
             reply = setting.label(event_id=f"{reason}-{turn}")
             assert reply.status_code == 503
-            assert said in reply.json()["detail"]
+            assert message in reply.json()["detail"]
             assert reply.headers["retry-after"]
         assert setting.histories_are_read()
         assert (
@@ -133,8 +133,8 @@ def test_one_that_does_not_let_us_in_ends_the_start_with_one_line(
 ) -> None:
     with embedded(tmp_path / "server") as url:
         with Redis.from_url(url) as server:
-            tell: Any = server.execute_command
-            tell(*lock)
+            execute: Any = server.execute_command
+            execute(*lock)
         args = ("serve", "--port", "0", "--bundle", str(bundles), "--store", url)
         said = refusal(*args, data_dir=tmp_path)
         assert "REELRANK_STORE" in said
@@ -144,7 +144,7 @@ def test_one_that_does_not_let_us_in_ends_the_start_with_one_line(
 def test_a_disk_that_is_full_stops_writes_and_nothing_else(bundles: Path, tmp_path: Path) -> None:
     with EmbeddedServer(tmp_path / "server") as server:
         assert server.pid is not None
-        with served(bundles, RedisStore.open(server.url), tmp_path) as client:
+        with served(bundles, patient_store(server.url), tmp_path) as client:
             setting = Setting(client, Redis.from_url(server.url))
             assert setting.label().status_code == 200
             with limited_files(server.pid):
@@ -170,7 +170,7 @@ def test_one_that_still_reads_its_files_is_waited_for_in_the_background(
         try:
             with Redis(unix_socket_path=str(path)) as server:
                 until(server.ping)
-                with served(bundles, RedisStore.open(f"unix://{path}"), tmp_path) as client:
+                with served(bundles, patient_store(f"unix://{path}"), tmp_path) as client:
                     setting = Setting(client, server)
                     assert setting.label().status_code == 200
                     server.mset({f"filling-{i}": b"x" * 1000 for i in range(400)})
@@ -196,7 +196,7 @@ def test_one_that_comes_back_empty_is_gone_on_with(bundles: Path, tmp_path: Path
     server = EmbeddedServer(tmp_path / "server")
     server.start()
     try:
-        with served(bundles, RedisStore.open(server.url), tmp_path) as client:
+        with served(bundles, patient_store(server.url), tmp_path) as client:
             client.put("/videos", json=[{"video_id": "known", "duration_s": 24.0}]).raise_for_status()
             without = event("e1", video_id="known", duration_s=None)
             assert client.post("/label", json=without).json()["accepted"] == 1
@@ -248,7 +248,7 @@ def test_a_step_of_the_clock_costs_no_event(
     events of the future looks at this machine's clock: it refuses, names the reason, and keeps nothing."""
     real = time.time
     now_ms = int(real() * 1000)
-    with embedded(tmp_path / "server") as url, served(bundles, RedisStore.open(url), tmp_path) as client:
+    with embedded(tmp_path / "server") as url, served(bundles, patient_store(url), tmp_path) as client:
         assert client.post("/label", json=event("e1", timestamp_ms=now_ms)).json()["accepted"] == 1
         monkeypatch.setattr(time, "time", lambda: real() + 3600 * hours)
         assert client.post("/rerank", json=SLATE).json()["history_length"] == 1

@@ -14,16 +14,14 @@ from redis import Redis
 from models.errors import BadInput, StoreUnavailable
 from service.state.embedded import server_binary
 from service.stream.redis_stream import Entry, EventStream, Names, Output
-from tests.service.stores import cluster, debian, embedded, run
+from tests.service.stores import cluster, run
 
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="module", params=["embedded", "debian"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    start = embedded if request.param == "embedded" else debian
-    with start(tmp_path_factory.mktemp(request.param)) as started:
-        yield started
+@pytest.fixture
+def url(store_url: str) -> str:
+    return store_url
 
 
 @pytest.fixture

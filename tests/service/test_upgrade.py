@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from redis.asyncio import Redis
@@ -12,32 +12,21 @@ from redis.asyncio import Redis
 from models.errors import StoreUnavailable
 from models.schema import FLAGS, FeedbackEvent, Video
 from service.state import RedisStore, codec
-from tests.service.stores import embedded, event, redis_store
+from tests.service.stores import event, redis_store
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with embedded(tmp_path_factory.mktemp("store")) as url:
-        yield url
-
-
-@pytest.fixture
-async def client(url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(url) as client:
+async def client(embedded_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(embedded_url) as client:
         await client.flushall()
         yield client
 
 
 @pytest.fixture
-async def store(url: str, client: Redis) -> AsyncIterator[RedisStore]:
-    async with redis_store(url, prefix="rr", read_timeout_s=5) as store:
+async def store(embedded_url: str, client: Redis) -> AsyncIterator[RedisStore]:
+    async with redis_store(embedded_url, prefix="rr") as store:
         yield store
 
 
@@ -79,10 +68,12 @@ def old_field(event_id: str) -> bytes:
 
 
 BEFORE = [
-    event("e0", at=0, watch_time_s=48.4, duration_s=None),
-    event("007", at=1, video_id="300", tab="t", tag="x" * 250, like=True, hate=True),
-    event("123456789012345", at=2, video_id="7", watch_time_s=604_800.0, duration_s=0.001, author_id="0"),
-    event("é" * 128, at=3, video_id="v", session_id="s", device="d"),
+    event("e0", after_ms=0, watch_time_s=48.4, duration_s=None),
+    event("007", after_ms=1, video_id="300", tab="t", tag="x" * 250, like=True, hate=True),
+    event(
+        "123456789012345", after_ms=2, video_id="7", watch_time_s=604_800.0, duration_s=0.001, author_id="0"
+    ),
+    event("é" * 128, after_ms=3, video_id="v", session_id="s", device="d"),
 ]
 
 
@@ -101,22 +92,22 @@ async def test_an_old_sequence_is_read_and_written_anew(
     history = await store.history("alice")
     assert history is not None
     assert history.exposures.video_id == [e.video_id for e in BEFORE]
-    new = event("new", at=9)
+    new = event("new", after_ms=9)
     outcomes = await store.record_many([new, event("bob", "bob"), BEFORE[1]])
     assert [o.kind for o in outcomes] == ["accepted", "accepted", "duplicate"]
     assert await client.get("rr:s:{alice}") == codec.encode_sequence([*BEFORE, new])
 
 
 async def test_a_full_old_sequence_goes_on_being_trimmed(store: RedisStore, client: Redis) -> None:
-    before = [event(f"e{i}", at=i) for i in range(100)]
+    before = [event(f"e{i}", after_ms=i) for i in range(100)]
     await client.set("rr:s:{alice}", old_sequence(2, before))
-    await store.record("alice", [event("new", at=200)])
-    assert await sequence_of(store) == [*before[1:], event("new", at=200)]
+    await store.record("alice", [event("new", after_ms=200)])
+    assert await sequence_of(store) == [*before[1:], event("new", after_ms=200)]
     assert [o.kind for o in await store.record("alice", before[:1])] == ["duplicate"]
 
 
 async def test_what_had_left_an_old_sequence_is_still_known(store: RedisStore, client: Redis) -> None:
-    await client.set("rr:s:{alice}", old_sequence(2, [event("in", at=9)]))
+    await client.set("rr:s:{alice}", old_sequence(2, [event("in", after_ms=9)]))
     pages: dict[bytes, bytes] = {}
     for e in BEFORE:
         pages[old_field(e.event_id)] = pages.get(old_field(e.event_id), b"") + old_record(e)
