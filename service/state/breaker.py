@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Literal
 
 from models.errors import StoreUnavailable
@@ -18,6 +20,9 @@ WINDOW: Final = 10
 OPEN_S: Final = 0.5
 """From opening until a call is let through to see: what a recovery takes at most, and short enough that
 the time-out of the probe is a small part of all requests' time."""
+
+MIN_WAIT_TO_COUNT_S: Final = 0.02
+"""A cancelled call proves nothing about the store if it waited less than this."""
 
 
 class Breaker:
@@ -109,3 +114,55 @@ class Breaker:
         self._turn += 1
         self._last.clear()
         self._changed(state)
+
+
+class Circuit:
+    """A breaker around calls that raise or are cancelled.
+
+    Args:
+        breaker: of these calls.
+        answered: whether an error is an answer of the store, `None` if that is unknown.
+        given_up: called when a cancelled call counts as unanswered.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        breaker: Breaker,
+        *,
+        answered: Callable[[Exception], bool | None],
+        given_up: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.breaker = breaker
+        self._answered = answered
+        self._given_up = given_up
+        self._clock = clock
+        self._answered_at = float("-inf")
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Count the call inside.
+
+        Raises:
+            StoreUnavailable: the circuit is open.
+        """
+        turn, started = self.breaker.enter(), self._clock()
+        answered: bool | None = None
+        try:
+            yield
+            answered = True
+        except asyncio.CancelledError:
+            # The caller's deadline passed. A frozen store gives no other sign; on a busy event loop other
+            # calls have been answered meanwhile.
+            if self._clock() - started >= MIN_WAIT_TO_COUNT_S and self._answered_at < started:
+                answered = False
+                self._given_up()
+            raise
+        except Exception as e:
+            answered = self._answered(e)
+            raise
+        finally:
+            if answered:
+                self._answered_at = self._clock()
+            self.breaker.leave(turn, answered)

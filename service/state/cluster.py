@@ -20,18 +20,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final
 
 from redis import asyncio as aioredis
-from redis.asyncio.client import Pipeline
 from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
 from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import TimeoutError as NotInTime
 
-from service.state.breaker import Breaker
+from service.state.breaker import Breaker, Circuit
 from service.state.failures import ShardAway, reason_of
 from service.state.multi_node_url import Host, format_host
 from service.state.replicated import ReplicatedClient
@@ -43,13 +41,10 @@ RETRY_PAUSE_S: Final = 0.02
 """Before it is sent again."""
 MAX_REDIRECTS: Final = 5
 """In a row and at once; nodes that redirect a command further do not agree yet."""
-MIN_WAIT_TO_COUNT_S: Final = 0.02
-"""A cancelled command proves nothing about the node if it waited less than this."""
-
 NO_ANSWER: Final = (NotConnected, NotInTime, OSError, TimeoutError)
 RETRYABLE: Final = (MovedError, AskError, TryAgainError, ClusterDownError, *NO_ANSWER)
 
-Command = tuple[Any, ...]
+Command = Sequence[Any]
 
 
 class ClusterClient(aioredis.Redis):
@@ -110,11 +105,7 @@ class ClusterClient(aioredis.Redis):
                     raise ShardAway(f"{format_host(before.host)}: {str(e) or type(e).__name__}") from e
         raise AssertionError("unreachable")
 
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        assert not transaction, "several nodes have no transaction together"
-        return _Spread(self)
-
-    async def spread(self, commands: Sequence[Command]) -> list[Any]:
+    async def send_many(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands at once, those of one node together; an error reply is an exception in the list."""
         by_node: dict[_Node, list[int]] = {}
         for index, args in enumerate(commands):
@@ -123,7 +114,7 @@ class ClusterClient(aioredis.Redis):
 
         async def together(node: _Node, those: list[int]) -> None:
             try:
-                found = await node.batch([commands[index] for index in those])
+                found = await node.send_many([commands[index] for index in those])
             except NO_ANSWER as e:
                 found = [e] * len(those)
             for index, answer in zip(those, found, strict=True):
@@ -176,7 +167,7 @@ class ClusterClient(aioredis.Redis):
     async def _read_now(self) -> None:
         failure: Exception = NotConnected("no node has all slots")
         # Those first that answered last.
-        known = sorted(self._nodes.values(), key=lambda node: node.breaker.state != "closed")
+        known = sorted(self._nodes.values(), key=lambda node: node.circuit.breaker.state != "closed")
         for host in dict.fromkeys([*(node.host for node in known), *self._seeds]):
             try:
                 shards = await self._node(host).client.execute_command("CLUSTER", "SLOTS")
@@ -206,62 +197,20 @@ class ClusterClient(aioredis.Redis):
 class _Node:
     """One server. While it is silent its calls fail at once, as a whole store's do in `GuardedStore`."""
 
-    __slots__ = ("_answered_at", "breaker", "client", "host")
-
     def __init__(self, host: Host, client: ReplicatedClient) -> None:
         self.host = host
         self.client = client
-        self.breaker = Breaker()
-        self._answered_at = float("-inf")
+        self.circuit = Circuit(Breaker(), answered=lambda error: not isinstance(error, NO_ANSWER))
 
     async def call(self, args: Command, options: dict[str, Any], *, asking: bool = False) -> Any:
-        with self._count():
+        with self.circuit.call():
             if asking:
                 return await self.client.send(args, options, asking=True)
             return await self.client.execute_command(*args, **options)
 
-    async def batch(self, commands: Sequence[Command]) -> list[Any]:
-        pipeline = self.client.pipeline(transaction=False)
-        for args in commands:
-            pipeline.execute_command(*args)
-        with self._count():
-            return await pipeline.execute(raise_on_error=False)
-
-    @contextmanager
-    def _count(self) -> Iterator[None]:
-        turn = self.breaker.enter()
-        began = time.monotonic()
-        answered: bool | None = True
-        try:
-            yield
-        except NO_ANSWER:
-            answered = False
-            raise
-        except asyncio.CancelledError:
-            silent = time.monotonic() - began >= MIN_WAIT_TO_COUNT_S and self._answered_at < began
-            answered = False if silent else None
-            raise
-        finally:
-            if answered:
-                self._answered_at = time.monotonic()
-            self.breaker.leave(turn, answered)
-
-
-class _Spread(Pipeline):
-    """Commands of several slots."""
-
-    def __init__(self, cluster: ClusterClient) -> None:
-        super().__init__(cluster.connection_pool, {}, False, None)
-        self._cluster = cluster
-
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        commands, self.command_stack = [args for args, _ in self.command_stack], []
-        answers = await self._cluster.spread(commands)
-        if raise_on_error:
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
-        return answers
+    async def send_many(self, commands: Sequence[Command]) -> list[Any]:
+        with self.circuit.call():
+            return await self.client.send_many(commands)
 
 
 def slot_of(args: Command) -> int:

@@ -20,7 +20,7 @@ CONNECTIONS: Final = 64
 
 def connect(
     nodes: MultiNodeUrl, *, timeout_s: float, connect_timeout_s: float, repeat: bool
-) -> aioredis.Redis:
+) -> ClusterClient | ReplicatedClient:
     """Return a client, which connects at first use.
 
     Args:

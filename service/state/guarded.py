@@ -10,7 +10,7 @@ from typing import Final, Literal, ParamSpec, TypeVar
 
 from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent, Profile, Video
-from service.state.breaker import Breaker, State
+from service.state.breaker import Breaker, Circuit, State
 from service.state.protocol import History, Outcome, Store, UserState
 
 P = ParamSpec("P")
@@ -27,9 +27,6 @@ MAX_LARGE_BATCHES: Final = 8
 """Writes at a time of more than `SMALL_BATCH` events. Each keeps the server busy for milliseconds: a call
 behind more of them would wait past its time-out, and a busy store would be taken for one that is away. They
 wait here, where no time-out runs."""
-
-MIN_WAIT_TO_COUNT_S: Final = 0.02
-"""A cancelled call proves nothing about the store if it waited less than this."""
 
 UNANSWERED: Final = frozenset({"connection", "timeout", "loading"})
 """Reasons that mean the store is away. One that is full or read-only answers, and must go on being read."""
@@ -55,10 +52,22 @@ class GuardedStore:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._failed = failed
-        self._clock = clock
-        self._reads = _Circuit("reads", Breaker(clock=clock, changed=lambda s: changed("reads", s)))
-        self._writes = _Circuit("writes", Breaker(clock=clock, changed=lambda s: changed("writes", s)))
+
+        def circuit(calls: Calls) -> Circuit:
+            def answered(error: Exception) -> bool | None:
+                if not isinstance(error, StoreUnavailable):
+                    return None
+                failed(calls, error.reason)
+                return error.reason not in UNANSWERED
+
+            return Circuit(
+                Breaker(clock=clock, changed=lambda state: changed(calls, state)),
+                answered=answered,
+                given_up=lambda: failed(calls, "given_up"),
+                clock=clock,
+            )
+
+        self._reads, self._writes = circuit("reads"), circuit("writes")
         self._write_permits = asyncio.Semaphore(MAX_WRITES)
         self._large_batches = asyncio.Semaphore(MAX_LARGE_BATCHES)
 
@@ -99,35 +108,7 @@ class GuardedStore:
         await self._store.close()
 
     async def _call(
-        self, circuit: _Circuit, call: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+        self, circuit: Circuit, call: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        turn = circuit.breaker.enter()
-        started = self._clock()
-        answered: bool | None = None
-        try:
-            result = await call(*args, **kwargs)
-            answered = True
-            circuit.answered_at = self._clock()
-            return result
-        except StoreUnavailable as e:
-            answered = e.reason not in UNANSWERED
-            self._failed(circuit.name, e.reason)
-            raise
-        except asyncio.CancelledError:
-            # The caller's deadline passed. A frozen store gives no other sign; on a busy event loop other
-            # calls have been answered meanwhile.
-            if self._clock() - started >= MIN_WAIT_TO_COUNT_S and circuit.answered_at < started:
-                answered = False
-                self._failed(circuit.name, "given_up")
-            raise
-        finally:
-            circuit.breaker.leave(turn, answered)
-
-
-class _Circuit:
-    __slots__ = ("answered_at", "breaker", "name")
-
-    def __init__(self, name: Calls, breaker: Breaker) -> None:
-        self.name = name
-        self.breaker = breaker
-        self.answered_at = float("-inf")
+        with circuit.call():
+            return await call(*args, **kwargs)

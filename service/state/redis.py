@@ -301,8 +301,9 @@ class RedisStore:
         if sequence is not None and upgrade.is_old(sequence):
             args: list[bytes | int] = [sequence, upgrade.upgrade_sequence(sequence)]
             for number, key in ((2, keys[1]), (3, keys[2])):
-                fields = await self._writes.call("HGETALL", key)
-                for field, page in upgrade.upgrade_pages(fields[::2], fields[1::2]).items():
+                found = await self._writes.call("HGETALL", key)  # redis-py makes a dictionary of it
+                pages = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
+                for field, page in upgrade.upgrade_pages(pages).items():
                     args += (number, field, page)
             await self._run(UPGRADE, keys, *args)
 

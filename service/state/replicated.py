@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from redis import asyncio as aioredis
@@ -34,7 +35,14 @@ class ReplicatedClient(aioredis.Redis):
             return await self.send(args, options)
         return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # the client's own
 
-    async def send(self, args: tuple[Any, ...], options: dict[str, Any], *, asking: bool = False) -> Any:
+    async def send_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send several commands at once; an error reply is an exception in the list."""
+        pipeline = self.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute(raise_on_error=False)
+
+    async def send(self, args: Sequence[Any], options: dict[str, Any], *, asking: bool = False) -> Any:
         """Send a command on one connection with what belongs before and after it.
 
         Args:

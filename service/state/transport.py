@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from redis import asyncio as aioredis
-
+from service.state.cluster import ClusterClient
 from service.state.pipelined_connection import Command
+from service.state.replicated import ReplicatedClient
 
 
 class CommandTransport(Protocol):
@@ -35,19 +35,16 @@ class CommandTransport(Protocol):
 
 
 class RedisPyTransport:
-    """A client of redis-py, or of its kind, that finds its servers by itself."""
+    """A client of `connect`, which finds its servers by itself."""
 
-    def __init__(self, client: aioredis.Redis) -> None:
+    def __init__(self, client: ClusterClient | ReplicatedClient) -> None:
         self._client = client
 
     async def call(self, *command: bytes | str | int) -> Any:
-        return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]  # the client's own
+        return await self._client.execute_command(*command)
 
     async def calls(self, commands: Sequence[Command]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        return await pipeline.execute(raise_on_error=False)
+        return await self._client.send_many(commands)
 
     async def close(self) -> None:
         await self._client.aclose()

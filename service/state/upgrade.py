@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -38,14 +38,14 @@ def upgrade_sequence(sequence: bytes) -> bytes:
     return codec.encode_sequence(_decode_events(sequence, 1 if sequence[0] == 1 else 7))
 
 
-def upgrade_pages(fields: Sequence[bytes], pages: Sequence[bytes]) -> dict[bytes, bytes]:
+def upgrade_pages(pages: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     """Return old pages in the present format, by the fields that `append.lua` computes from event ids.
 
     Raises:
         ValueError: one is damaged.
     """
-    events: dict[bytes, list[FeedbackEvent]] = {field: [] for field in fields if len(field) == 1}
-    for field, page in zip(fields, pages, strict=True):
+    events: dict[bytes, list[FeedbackEvent]] = {field: [] for field in pages if len(field) == 1}
+    for field, page in pages.items():
         for event in _decode_events(page) if len(field) == 1 else ():  # the other field is a clock
             packed = msgspec.msgpack.encode(codec.pack_id(event.event_id))
             digest = hashlib.sha1(packed, usedforsecurity=False).digest()

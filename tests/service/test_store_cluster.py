@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import struct
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -120,6 +122,21 @@ async def test_moving_slots_under_load_costs_no_call(nodes: Cluster) -> None:
         for user in users:
             again = [event(each, user, after_ms=int(each.partition("-")[2])) for each in acknowledged[user]]
             assert {o.kind for o in await store.record(user, again)} == {"duplicate"}
+
+
+async def test_a_sequence_of_an_older_build_is_upgraded(nodes: Cluster) -> None:
+    record = b"\0" + event().timestamp_ms.to_bytes(6) + struct.pack(">ff", 2.5, 0.0) + b"\1o1" + b"\0v"
+    page = record.replace(b"o1", b"o0")
+    async with store_on(nodes) as store:
+        sequence, seen, *_ = store._keys.user("oscar")
+        clock = int(time.time() * 1000).to_bytes(6) * 2
+        nodes.owner(slot("oscar")).command(
+            "SET", sequence, b"\2" + struct.pack(">IH", 1, len(record)) + record
+        )
+        nodes.owner(slot("oscar")).command("HSET", seen, "at", clock, b"\0", page)
+        batch = [event(i, "oscar", video_id="v", watch_time_s=1.0) for i in ("o0", "o1", "o2")]
+        assert [o.kind for o in await store.record("oscar", batch)] == ["merged", "merged", "accepted"]
+        assert await ids_of(store, "oscar") == ["o0", "o1", "o2"]
 
 
 async def test_a_batch_of_events_claimed_everywhere_is_written_whole(nodes: Cluster) -> None:
