@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import settings
@@ -111,12 +111,12 @@ TestBreakerHistories.settings = settings(max_examples=60, stateful_step_count=60
 
 
 class Faulty(MemoryStore):
-    """Fails for a reason while it has one; counts what reaches it."""
+    """Fails for a reason while it has one, holds calls at a gate while it has one; counts what reaches it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reason: str | None = None
-        self.hangs_s = 0.0
+        self.gate: asyncio.Event | None = None
         self.asked = 0
         self.inside = self.most_inside = 0
 
@@ -124,7 +124,8 @@ class Faulty(MemoryStore):
         self.asked += 1
         self.inside += 1
         self.most_inside = max(self.most_inside, self.inside)
-        await asyncio.sleep(self.hangs_s)
+        if self.gate is not None:
+            await self.gate.wait()
         self.inside -= 1
         if self.reason is not None:
             raise StoreUnavailable("away", reason=self.reason)
@@ -153,7 +154,13 @@ def store(below: Faulty, clock: Seconds) -> GuardedStore:
     return GuardedStore(below, clock=clock)
 
 
-async def fail(store: GuardedStore, times: int, call: Callable[[], object] | None = None) -> list[str]:
+async def turns() -> None:
+    """Let all tasks go as far as they can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def fail(store: GuardedStore, times: int) -> list[str]:
     reasons = []
     for _ in range(times):
         with pytest.raises(StoreUnavailable) as caught:
@@ -176,13 +183,14 @@ LARGE_BATCH = [event(f"e{i}", after_ms=i) for i in range(SMALL_BATCH + 1)]
 async def test_bodies_wait_for_each_other_and_single_events_do_not_wait_for_them(
     store: GuardedStore, below: Faulty
 ) -> None:
-    below.hangs_s = 0.02
+    below.gate = asyncio.Event()
     bodies = [asyncio.create_task(store.record_many(LARGE_BATCH)) for _ in range(3 * MAX_LARGE_BATCHES)]
-    await asyncio.sleep(0.01)
+    await turns()
     assert below.inside == MAX_LARGE_BATCHES
     singles = [asyncio.create_task(store.record_many(LARGE_BATCH[:1])) for _ in range(5)]
-    await asyncio.sleep(0)
+    await turns()
     assert below.inside == MAX_LARGE_BATCHES + 5
+    below.gate.set()
     for answers in await asyncio.gather(*bodies, *singles):
         assert answers
     assert below.most_inside == MAX_LARGE_BATCHES + 5
@@ -191,8 +199,10 @@ async def test_bodies_wait_for_each_other_and_single_events_do_not_wait_for_them
 async def test_bodies_that_wait_while_the_store_goes_away_do_not_ask_it(
     store: GuardedStore, below: Faulty
 ) -> None:
-    below.reason, below.hangs_s = "timeout", 0.01
-    tries = (store.record_many(LARGE_BATCH) for _ in range(5 * MAX_LARGE_BATCHES))
+    below.reason, below.gate = "timeout", asyncio.Event()
+    tries = [asyncio.create_task(store.record_many(LARGE_BATCH)) for _ in range(5 * MAX_LARGE_BATCHES)]
+    await turns()
+    below.gate.set()
     reasons = [e.reason for e in await asyncio.gather(*tries, return_exceptions=True)]  # type: ignore[union-attr]  # each fails
     assert reasons.count("timeout") == below.asked <= MAX_LARGE_BATCHES + FAILURES
     assert set(reasons) == {"timeout", "circuit_open"}
@@ -219,10 +229,11 @@ async def test_one_probe_closes_it_again(store: GuardedStore, below: Faulty, clo
     await fail(store, FAILURES)
     below.reason = None
     clock.now += OPEN_S
-    below.hangs_s = 0.01
+    below.gate = asyncio.Event()
     probe = asyncio.create_task(store.read("alice"))
-    await asyncio.sleep(0)
+    await turns()
     assert await fail(store, 3) == ["circuit_open"] * 3
+    below.gate.set()
     await probe
     assert await store.read("alice") is None
     assert below.asked == FAILURES + 2
@@ -232,15 +243,15 @@ async def test_one_probe_closes_it_again(store: GuardedStore, below: Faulty, clo
 async def test_callers_who_give_up_count_if_they_have_waited(
     store: GuardedStore, below: Faulty, clock: Seconds, waited_s: float, counts: bool
 ) -> None:
-    below.hangs_s = 3600
+    below.gate = asyncio.Event()
     for _ in range(FAILURES):
         call = asyncio.create_task(store.read("alice"))
-        await asyncio.sleep(0)
+        await turns()
         clock.now += waited_s
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-    below.hangs_s = 0
+    below.gate = None
     if counts:
         assert await fail(store, 1) == ["circuit_open"]
     else:
@@ -251,11 +262,11 @@ async def test_giving_up_on_one_of_many_that_are_answered_says_nothing(
     store: GuardedStore, below: Faulty, clock: Seconds
 ) -> None:
     for _ in range(2 * FAILURES):
-        below.hangs_s = 3600
+        below.gate = asyncio.Event()
         call = asyncio.create_task(store.read("alice"))
-        await asyncio.sleep(0)
+        await turns()
         clock.now += 1
-        below.hangs_s = 0
+        below.gate = None
         await store.read("bob")
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -266,10 +277,12 @@ async def test_giving_up_on_one_of_many_that_are_answered_says_nothing(
 async def test_writes_that_hang_leave_room_and_fail_when_the_circuit_opens(
     store: GuardedStore, below: Faulty
 ) -> None:
-    below.hangs_s, below.reason = 0.05, "timeout"
-    done = await asyncio.gather(
-        *(store.record(f"u{i}", [event()]) for i in range(200)), return_exceptions=True
-    )
+    below.gate, below.reason = asyncio.Event(), "timeout"
+    writes = [asyncio.create_task(store.record(f"u{i}", [event()])) for i in range(200)]
+    await turns()
+    assert below.inside == 48
+    below.gate.set()
+    results = await asyncio.gather(*writes, return_exceptions=True)
     assert below.asked <= 48 + 1
-    reasons = [r.reason for r in done if isinstance(r, StoreUnavailable)]
+    reasons = [r.reason for r in results if isinstance(r, StoreUnavailable)]
     assert reasons.count("circuit_open") == 200 - below.asked
