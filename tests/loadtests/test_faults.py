@@ -41,6 +41,8 @@ ANSWERED = {"200", "200 degraded", "408", "429", "503"}
 NO_ANSWER = {"refused", "broken"}
 """And what it may get where the process that it was sent to has ended."""
 ALL_STORED = Count(sent=5, acknowledged=5, losses=0, duplicates=0)
+LIKE_ANOTHER = {"bodies of 10 MB in chunks", "clients with slow headers", "bundle promoted"}
+"""Drills left to `make faults`, because another one of these tests takes the same path."""
 NOWHERE = ("127.0.0.1", 9)
 
 
@@ -78,7 +80,7 @@ def assert_sound(result: DrillResult, allowed: set[str] = ANSWERED) -> None:
     assert result.answers["200"] > 0
 
 
-@pytest.mark.parametrize("name", ["store refused", "store half-open", "store killed", "store emptied"])
+@pytest.mark.parametrize("name", ["store refused", "store killed", "store emptied"])
 def test_a_fault_of_the_store_loses_and_duplicates_nothing(external: DrillContext, name: str) -> None:
     result = STORE_DRILLS[name](name, external)
     assert_sound(result)
@@ -96,7 +98,7 @@ def test_the_same_on_the_redis_of_the_system(version: Path) -> None:
         assert_sound(STORE_DRILLS["store emptied"]("store emptied", context))
 
 
-@pytest.mark.parametrize("name", sorted(set(EMBEDDED_DRILLS) - {"bodies of 10 MB in chunks"}))
+@pytest.mark.parametrize("name", sorted(set(EMBEDDED_DRILLS) - LIKE_ANOTHER))
 def test_clients_bundles_and_restarts_lose_and_duplicate_nothing(embedded: DrillContext, name: str) -> None:
     result = EMBEDDED_DRILLS[name](name, embedded)
     assert_sound(result, ANSWERED | NO_ANSWER if name in PROCESS_DRILLS else ANSWERED)
@@ -225,6 +227,8 @@ def test_an_interrupt_leaves_no_process_behind(version: Path) -> None:
             env=os.environ | {"TMPDIR": name},
             stderr=subprocess.PIPE,
             text=True,
+            # A shell starts background jobs with SIGINT ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process:
             assert process.stderr is not None
             assert "store frozen" in process.stderr.readline()

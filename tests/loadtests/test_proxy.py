@@ -71,7 +71,7 @@ def test_a_cut_connection_is_noticed_and_a_new_one_works(proxy: FaultProxy, clie
     assert client.client_id() != before  # the client has seen that it was cut, and come again
 
 
-def test_refused_means_nobody_listens_and_the_port_is_the_same_afterwards(
+def test_refused_means_no_listener_and_the_port_is_the_same_afterwards(
     proxy: FaultProxy, client: Redis
 ) -> None:
     assert client.ping()
