@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -17,9 +17,18 @@ _CHUNK: Final = 4_000_000
 """Users drawn in one go: 32 MB."""
 
 
+class Measure(NamedTuple):
+    """A figure as a weighted mean of per-user values."""
+
+    values: str
+    """Which of the per-user values."""
+    weight: F64
+    """`[U]` how much each user counts; 0 leaves a user out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """One row's lead over another on the same users."""
+    """The lead of one method over another on the same users."""
 
     difference: float
     """Weighted mean of the users' differences; positive: the first is better."""
