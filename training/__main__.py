@@ -35,7 +35,7 @@ class Commands(LazyGroup):
 
     lazy: ClassVar = {
         "audit": (
-            "training.compare.audit.commands:audit",
+            "training.experiments.commands:audit",
             "Report what is shown more than the log has it, and who gets less.",
         ),
         "bench": (
@@ -43,7 +43,7 @@ class Commands(LazyGroup):
             "Measure the expensive steps and the exported graphs, as JSON.",
         ),
         "compare": (
-            "training.compare.commands:app",
+            "training.experiments.commands:app",
             "Compare methods of a kind on one log, with error bars.",
         ),
     }

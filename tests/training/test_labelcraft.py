@@ -18,9 +18,9 @@ from torch import Tensor
 from models.arrays import I64
 from models.errors import BadInput
 from models.metrics import nwtg_at_k
-from training.compare.labels._judge import Window
 from training.data import Boundaries, Interactions, Split, SyntheticConfig, simulate_log, split_by_time
 from training.encoders import DinConfig
+from training.evaluation.slates import SlateEvaluator
 from training.labelcraft import Checkpoint, FittedLabels, LabelCraftConfig, fit_labelcraft
 from training.labelcraft._hold_out import HoldOut
 from training.labels import EF, PC, PCR, WT, LabelMaker, Scale, labels_of
@@ -126,7 +126,7 @@ def score(maker: Any) -> FittedRecommender:
 def worth(maker: Any, rows: I64) -> dict[str, float]:
     """Means over users of the objectives of its slates from these rows, and `composite`, their sum."""
     log, split, _ = planted()
-    values = Window(log, rows, (K,), split.train).values(score(maker).score(rows))
+    values = SlateEvaluator(log, rows, (K,), split.train).values(score(maker).score(rows))
     return {name.removesuffix(f"@{K}"): float(value.mean()) for name, value in values.items()}
 
 

@@ -58,7 +58,7 @@ ROWS = [
 def test_a_committed_report_is_what_its_json_renders_to(folder: Path) -> None:
     (document,) = {SOURCES[path.name] for path in folder.glob("*.json") if path.name in SOURCES}
     text = (folder / document).read_text()
-    assert markdown(folder) == text, f"run `python -m training.experiments.render {folder}`"
+    assert markdown(folder) == text, f"run `python -m training render {folder}`"
     assert set(re.findall(r"!\[[^]]*\]\((\S+)\)", text)) == {path.name for path in folder.glob("*.png")}
     report = json.loads(next(path for path in folder.glob("*.json") if path.name in SOURCES).read_text())
     assert all(report[name] in text for name in ("command", "commit", "machine"))

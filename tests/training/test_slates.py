@@ -9,7 +9,7 @@ from scipy import stats
 
 from models.errors import BadInput
 from models.metrics import report
-from training.data import Interactions, SyntheticConfig, synthetic_world
+from training.data import Interactions, SyntheticConfig, simulate_log
 from training.evaluation.slates import (
     BINS_S,
     SHARES,
@@ -25,7 +25,7 @@ from training.labels import Scale
 @pytest.fixture(scope="module")
 def log() -> Interactions:
     config = SyntheticConfig(users=40, videos=120, exposures=1500, days=4)
-    dataset = synthetic_world(config, seed=0).dataset()
+    dataset = simulate_log(config, seed=0).dataset()
     return dataset.interactions(dataset.vocabulary())
 
 

@@ -1,6 +1,6 @@
 """Reports rendered from their JSON: Markdown by the templates beside this file, pictures by `pictures.py`.
 
-`python -m training.experiments.render FOLDER...` renders reports again, for instance with a new template.
+`python -m training render FOLDER` renders a report again, for instance with a new template.
 Nothing is fitted and nothing of the experiments is imported: a report is a function of its JSON alone.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import statistics
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -220,7 +219,3 @@ FILTERS: Final = (
     number, interval, estimate, lead, cells, ranked, summarize, p_value, adjusted, changes, extreme_groups
 )  # fmt: skip
 """Filters of the templates, by their own names."""
-
-if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        render(Path(argument))

@@ -1,0 +1,326 @@
+"""`python -m training compare`, `audit` and `render`: experiments on one log, as reports."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final, get_args
+
+import typer
+
+from models.errors import BadInput
+from training.data import Protocol
+from training.evaluation.evaluate import open_bundle
+from training.experiments.config import load_config, select_methods
+from training.experiments.engine import Experiment, partial_path, run_experiment
+from training.experiments.jobs import Progress
+from training.experiments.render import interval
+from training.experiments.render import render as render_folder
+from training.progress import progress
+
+app = typer.Typer(no_args_is_help=True, help="Every method of a kind on one log, with error bars.")
+
+CORES: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+PROTOCOLS: Final = ", ".join(get_args(Protocol))
+
+Data = Annotated[Path, typer.Option(help="a folder that `prepare` wrote, or one's own log like it")]
+Out = Annotated[Path, typer.Option(help="a new folder for the report")]
+Methods = Annotated[str | None, typer.Option(help="names, separated by commas; a wrong one lists them all")]
+Ablations = Annotated[
+    bool | None, typer.Option(help="the ablation rows; by default unless methods are named")
+]
+Seeds = Annotated[int | None, typer.Option(min=1, help="fits of each method (default 5)")]
+AblationSeeds = Annotated[
+    int | None, typer.Option(min=1, help="fits of each ablation row, where that is fewer")
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="the first of them (default 0)")]
+Jobs = Annotated[int, typer.Option(min=1, help="fits at once, one thread each")]
+TestDays = Annotated[
+    int | None, typer.Option(min=1, help="the last days, which the table reports (default 2)")
+]
+StopDays = Annotated[
+    int | None, typer.Option(min=1, help="the days before them, which stop fits early (default 1; labels 2)")
+]
+AllTabs = Annotated[
+    bool | None, typer.Option("--all-tabs", help="report every tab, not the dataset's main one alone")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option(help="a config as JSON, or another report.json; options override it")
+]
+HeadsConfig = Annotated[
+    Path | None, typer.Option(help="the config of `compare watch-time` as JSON to start from")
+]
+Json = Annotated[Path | None, typer.Option("--json", help="write report.json here, too")]
+
+
+@app.command("labels")
+def labels(
+    data: Data,
+    out: Out,
+    methods: Methods = None,
+    ablations: Ablations = None,
+    seeds: Seeds = None,
+    seed: Seed = None,
+    jobs: Jobs = CORES,
+    k: Annotated[str | None, typer.Option(help="positions of a list that count (default 5,10)")] = None,
+    test_days: TestDays = None,
+    stop_days: StopDays = None,
+    meta_days: Annotated[
+        int | None, typer.Option(min=1, help="the days before those: LabelCraft's hold-out (default 2)")
+    ] = None,
+    config: ConfigFile = None,
+    figures: Json = None,
+) -> None:
+    """Fit one recommender on every label, and report which label serves this platform, with error bars."""
+    from training.experiments.labels import LABELS
+
+    options: dict[str, Any] = {"seeds": seeds, "seed": seed, "test_days": test_days, "stop_days": stop_days}
+    options |= {"meta_days": meta_days, "cuts": None if k is None else _parse_cuts(k)}
+    _compare(LABELS, data, out, methods, ablations, jobs, config, options, figures)
+
+
+@app.command("watch-time")
+def watch_time(
+    data: Data,
+    out: Out,
+    methods: Methods = None,
+    ablations: Ablations = None,
+    seeds: Seeds = None,
+    ablation_seeds: AblationSeeds = None,
+    seed: Seed = None,
+    jobs: Jobs = CORES,
+    test_days: TestDays = None,
+    stop_days: StopDays = None,
+    all_tabs: AllTabs = None,
+    protocol: Annotated[
+        str | None, typer.Option(help=f"cut a public log as papers do, instead of by days: {PROTOCOLS}")
+    ] = None,
+    config: ConfigFile = None,
+    figures: Json = None,
+) -> None:
+    """Fit every watch-time head on one encoder, and report errors and order, next to boosted trees."""
+    from training.experiments.watch_time import WATCH_TIME
+
+    options: dict[str, Any] = {
+        "seeds": seeds,
+        "ablation_seeds": ablation_seeds,
+        "seed": seed,
+        "test_days": test_days,
+    }
+    options |= {"stop_days": stop_days, "all_tabs": all_tabs, "protocol": protocol}
+    _compare(WATCH_TIME, data, out, methods, ablations, jobs, config, options, figures)
+
+
+@app.command("objectives")
+def objectives(
+    data: Data,
+    out: Out,
+    methods: Methods = None,
+    ablations: Ablations = None,
+    seeds: Seeds = None,
+    ablation_seeds: AblationSeeds = None,
+    seed: Seed = None,
+    jobs: Jobs = CORES,
+    test_days: TestDays = None,
+    stop_days: StopDays = None,
+    config: ConfigFile = None,
+    figures: Json = None,
+) -> None:
+    """Fit ten objectives on one ranker under every balancer, and report AUC, GAUC, calibration and cost."""
+    # TorchJD, with the solvers behind CAGrad, takes more than a second to import.
+    from training.experiments.objectives import OBJECTIVES
+
+    options: dict[str, Any] = {
+        "seeds": seeds,
+        "ablation_seeds": ablation_seeds,
+        "seed": seed,
+        "test_days": test_days,
+    }
+    options |= {"stop_days": stop_days}
+    _compare(OBJECTIVES, data, out, methods, ablations, jobs, config, options, figures)
+
+
+@app.command("search")
+def search(
+    data: Data,
+    out: Out,
+    trials: Annotated[int, typer.Option(min=1, help="sets of hyperparameters that are tried")] = 40,
+    seed: Annotated[int | None, typer.Option(min=0, help="of the fits and of the draws (default 0)")] = None,
+    jobs: Jobs = CORES,
+    config: HeadsConfig = None,
+) -> None:
+    """Search LDA's hyperparameters on the early-stop days, and keep the record. No test day is read."""
+    # optuna takes a second to import.
+    from training.experiments.search import run_search
+    from training.experiments.watch_time import WatchTimeConfig
+
+    loaded = load_config(WatchTimeConfig, config, {"seed": seed})
+    report = _run(
+        "search",
+        out,
+        lambda step: run_search(data, out, loaded, trials=trials, processes=jobs, on_progress=step),
+    )
+    best = report["best"]
+    typer.echo(f"best of {len(report['rows'])}: MAE {best['mae_s']:.3f} s, XAUC {best['xauc']:.4f}")
+    typer.echo(json.dumps(best["hyperparameters"]))
+    typer.echo(f"wrote {out / 'search.md'} and search.json")
+
+
+@app.command("variants")
+def variants(
+    data: Data,
+    out: Out,
+    variants: Annotated[
+        Path,
+        typer.Option(help="names and the values each changes, as JSON, or another record's variants.json"),
+    ],
+    seeds: Annotated[int, typer.Option(min=1, help="fits of each variant")] = 2,
+    bundle: Annotated[
+        Path | None, typer.Option(help="a version's folder, whose learned labels the interest is fitted to")
+    ] = None,
+    jobs: Jobs = CORES,
+    config: HeadsConfig = None,
+) -> None:
+    """Fit LDA with hyperparameters picked by hand, on the early-stop days. The test days are not read."""
+    from training.experiments.variants import read_variants, run_variants
+    from training.experiments.watch_time import WatchTimeConfig
+
+    loaded = load_config(WatchTimeConfig, config, {"seeds": seeds})
+    selected = read_variants(variants, loaded)
+    report = _run(
+        "variants",
+        out,
+        lambda step: run_variants(
+            data, out, selected, loaded, bundle=bundle, processes=jobs, on_progress=step
+        ),
+    )
+    for row in report["rows"]:
+        figures = f"MAE {interval(row['mae_s'], 3)} s, XAUC {interval(row['xauc'], 4)}"
+        typer.echo(f"{row['name']:24}  {row['refused'] or figures}")
+    typer.echo(f"wrote {out / 'variants.md'} and variants.json")
+
+
+def audit(
+    data: Data,
+    out: Out,
+    bundle: Annotated[Path | None, typer.Option(help="a version's folder, or the folder of versions")] = None,
+    runs: Annotated[
+        list[Path] | None, typer.Option("--run", help="a run: its evaluation fit; repeatable")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="label makers, separated by commas; by default all, `none` for none")
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(help="recommenders to fit for it: `lda`, `sasrec binary`, `sasrec ratio`, `din LABEL`"),
+    ] = None,
+    k: Annotated[int | None, typer.Option(min=1, help="positions of a list (default 5)")] = None,
+    test_days: Annotated[
+        int | None, typer.Option(min=1, help="the last days: what is audited (default 2)")
+    ] = None,
+    all_tabs: AllTabs = None,
+    allow_seen: Annotated[bool, typer.Option(help="audit rows the weights have seen, and say so")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="of fits and draws (default 0)")] = None,
+    jobs: Jobs = CORES,
+    config: ConfigFile = None,
+    figures: Json = None,
+) -> None:
+    """Report whose exposure a ranking raises and whom it serves less: durations, popularity, users."""
+    from training.experiments.audit import run_audit
+    from training.experiments.audit_data import AuditConfig
+    from training.experiments.audit_fits import parse_fits
+
+    options = {"k": k, "test_days": test_days, "all_tabs": all_tabs, "seed": seed}
+    loaded, fits = load_config(AuditConfig, config, options), parse_fits(fit)
+    names = None if labels is None else [name.strip() for name in labels.split(",") if name.strip()]
+    report = _run(
+        "audit",
+        out,
+        lambda step: run_audit(
+            data,
+            out,
+            loaded,
+            bundle=None if bundle is None else open_bundle(bundle),
+            runs=runs or (),
+            labels=[] if names == ["none"] else names,
+            fits=fits,
+            allow_seen=allow_seen,
+            processes=jobs,
+            on_progress=step,
+        ),
+    )
+    typer.echo(f"{'':36}{'nDCG':>8}{'by duration':>14}{'by popularity':>15}   positions that would change")
+    for row in report["rows"]:
+        ndcg = row["users"]["whole"]["ndcg"]
+        typer.echo(
+            f"{row['name']:36}{'–' if ndcg is None else f'{ndcg:.4f}':>8}"
+            f"{row['duration']['distance']:>13.1%}{row['popularity']['distance']:>14.1%}"
+        )
+    _finish(out, figures)
+
+
+def render(
+    report: Annotated[Path, typer.Argument(help="a folder with report.json, search.json or variants.json")],
+) -> None:
+    """Render a report again from its JSON, without fitting anything."""
+    render_folder(report)
+    typer.echo(f"rendered {report}")
+
+
+def _compare(
+    experiment: Experiment[Any, Any, Any],
+    data: Path,
+    out: Path,
+    methods: str | None,
+    ablations: bool | None,
+    jobs: int,
+    config: Path | None,
+    options: dict[str, Any],
+    figures: Path | None,
+) -> None:
+    """Run an experiment, and print the figures of its columns."""
+    loaded = load_config(experiment.config, config, options)
+    selected = select_methods(experiment.methods, methods, ablations=ablations)
+    report = _run(
+        "compare",
+        out,
+        lambda step: run_experiment(
+            experiment, data, out, selected, loaded, processes=jobs, on_progress=step
+        ),
+    )
+    k = f"@{report['cuts'][-1]}" if "cuts" in report else ""
+    width = 2 + max(len(method.name) for method in experiment.methods)
+    typer.echo(" " * width + "".join(f"{title + k:>20}" for _, title, _ in experiment.columns))
+    for row in report["rows"]:
+        metrics = row["metrics"]
+        cells = [f"{interval(metrics.get(n + k), digits):>20}" for n, _, digits in experiment.columns]
+        typer.echo(f"{row['method']:{width}}{row['refused'] or ''.join(cells)}")
+    _finish(out, figures)
+
+
+def _run(title: str, out: Path, run: Callable[[Progress], dict[str, Any]]) -> dict[str, Any]:
+    """Run with a progress bar; on Ctrl-C report where finished fits are kept."""
+    try:
+        with progress() as report:
+            return run(lambda share: report(title, share))
+    except KeyboardInterrupt:
+        if partial_path(out).exists():
+            typer.echo(f"finished fits are in {partial_path(out)}: the same command continues", err=True)
+        raise
+
+
+def _finish(out: Path, figures: Path | None) -> None:
+    if figures is not None:
+        figures.parent.mkdir(parents=True, exist_ok=True)
+        figures.write_text((out / "report.json").read_text())
+    typer.echo(f"wrote {out / 'report.md'}, report.json and pictures")
+
+
+def _parse_cuts(k: str) -> list[int]:
+    """Return `5,10` as 5 and 10, ascending."""
+    try:
+        return sorted({int(part) for part in k.split(",")})
+    except ValueError:
+        raise BadInput(f"--k takes numbers separated by commas, such as 5,10; found {k!r}.") from None
