@@ -46,6 +46,10 @@ class Commands(LazyGroup):
             "training.experiments.commands:app",
             "Compare methods of a kind on one log, with error bars.",
         ),
+        "render": (
+            "training.experiments.commands:render",
+            "Render a report again from its JSON, without fitting anything.",
+        ),
     }
 
 
