@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
-from models.features import FEEDBACK_COLUMNS, Array, columns_digest
-from models.manifest import (
-    LABELER,
-    MANIFEST,
-    RANKER,
-    VOCABULARY,
-    GoldenRows,
-    Graph,
-    Manifest,
-    Tensor,
-    TensorSpec,
-    Training,
-)
+from models.features import FEEDBACK_COLUMNS, Array
+from models.manifest import LABELER, MANIFEST, RANKER, Graph, Manifest, TensorSpec
 from models.vocabulary import Vocabulary
+from tests.bundle_parts import golden_rows, onnx_model, sha256, write_manifest
 
 VERSION: Final = "20260101-0123abcd"
 FIELDS: Final = Vocabulary({"video_id": ["v1", "v2", "v3"], "author_id": ["a1"], "tag": ["t1"], "tab": ["1"]})
 
 _WEIGHTS: Final = np.array([0.05, -0.02, 1.0, 1.0, 1.0, 1.0, -1.0, 0.5], np.float32)
-_TYPES: Final = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
 _LABELER_INPUTS: Final = (
     TensorSpec(name="feedback", dtype="float32", shape=("N", len(FEEDBACK_COLUMNS)), unit="raw"),
 )
@@ -65,42 +50,19 @@ def write(folder: Path, version: str = VERSION, *, bias: float = 0.0) -> Manifes
     durations = np.array([[8.0, 20.0]], np.float32)
     (folder / LABELER).write_bytes(_labeler(bias))
     (folder / RANKER).write_bytes(_ranker())
-    (folder / VOCABULARY).write_bytes(FIELDS.to_bytes())
-    manifest = Manifest(
-        version=version,
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        files={name: sha256(folder / name) for name in (LABELER, RANKER, VOCABULARY)},
-        columns_digest=columns_digest(),
-        vocabulary_digest=FIELDS.digest(),
-        labeler=Graph(
-            inputs=_LABELER_INPUTS,
-            outputs=_LABELER_OUTPUTS,
-            golden=_golden({"feedback": feedback}, {"labelcraft": label(feedback, bias)}),
-        ),
-        ranker=Graph(
-            inputs=_RANKER_INPUTS,
-            outputs=_RANKER_OUTPUTS,
-            golden=_golden({"candidate_ids": ids, "candidate_duration_s": durations}, rank(durations)),
-        ),
+    labels = golden_rows({"feedback": feedback}, {"labelcraft": label(feedback, bias)})
+    ranks = golden_rows({"candidate_ids": ids, "candidate_duration_s": durations}, rank(durations))
+    return write_manifest(
+        folder,
+        version,
+        FIELDS,
+        labeler=Graph(inputs=_LABELER_INPUTS, outputs=_LABELER_OUTPUTS, golden=labels),
+        ranker=Graph(inputs=_RANKER_INPUTS, outputs=_RANKER_OUTPUTS, golden=ranks),
         labels=("labelcraft",),
         objectives=("interest",),
         weights={"interest": 1.0},
         sequence_length=50,
-        training=Training(
-            recipe="tiny",
-            seed=0,
-            dataset="synthetic",
-            source="tests",
-            licence="Apache-2.0",
-            rows=2,
-            users=1,
-            watermark_ms=0,
-            git_commit="none",
-            machine="any",
-        ),
     )
-    rewrite(folder, manifest)
-    return manifest
 
 
 def rewrite(folder: Path, manifest: Manifest) -> None:
@@ -108,22 +70,11 @@ def rewrite(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
 
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def seal(folder: Path, manifest: Manifest) -> Manifest:
     """The manifest with the checksums of the files as they now are: past them, on to the later checks."""
     sealed = manifest.model_copy(update={"files": {name: sha256(folder / name) for name in manifest.files}})
     rewrite(folder, sealed)
     return sealed
-
-
-def _golden(inputs: dict[str, Array], outputs: dict[str, Array]) -> GoldenRows:
-    return GoldenRows(
-        inputs={name: Tensor.from_array(array) for name, array in inputs.items()},
-        outputs={name: Tensor.from_array(array) for name, array in outputs.items()},
-    )
 
 
 def _labeler(bias: float) -> bytes:
@@ -138,7 +89,7 @@ def _labeler(bias: float) -> bytes:
         "last": np.array([1], np.int64),
         "bias": np.array(bias, np.float32),
     }
-    return _model(nodes, constants, _LABELER_INPUTS, _LABELER_OUTPUTS)
+    return onnx_model(nodes, constants, _LABELER_INPUTS, _LABELER_OUTPUTS)
 
 
 def _ranker() -> bytes:
@@ -146,22 +97,4 @@ def _ranker() -> bytes:
         helper.make_node("Mul", ["candidate_duration_s", "half"], ["watch_time_s"]),
         helper.make_node("Sigmoid", ["watch_time_s"], ["interest"]),
     ]
-    return _model(nodes, {"half": np.array(0.5, np.float32)}, _RANKER_INPUTS, _RANKER_OUTPUTS)
-
-
-def _model(
-    nodes: list[onnx.NodeProto],
-    constants: Mapping[str, Array],
-    inputs: tuple[TensorSpec, ...],
-    outputs: tuple[TensorSpec, ...],
-) -> bytes:
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info(t.name, _TYPES[t.dtype], list(t.shape)) for t in inputs],
-        [helper.make_tensor_value_info(t.name, _TYPES[t.dtype], list(t.shape)) for t in outputs],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
+    return onnx_model(nodes, {"half": np.array(0.5, np.float32)}, _RANKER_INPUTS, _RANKER_OUTPUTS)

@@ -16,6 +16,7 @@ import pytest
 
 from models.errors import BundleNotFound, CorruptBundle
 from models.store import BundleStore
+from tests.bundle_parts import sha256
 from tests.models import tiny as other_bundle
 from tests.service import tiny_bundle
 from tests.service.exchanges import Dialogue, line
@@ -61,10 +62,10 @@ def broken(root: Path, how: str) -> None:
     elif how == "another labeler":
         # One that takes something we have never heard of; sound in itself.
         path = folder / "labeler.onnx"
-        before, renamed = tiny_bundle.sha256(path), path.read_bytes().replace(b"feedback", b"goodwill")
+        before, renamed = sha256(path), path.read_bytes().replace(b"feedback", b"goodwill")
         path.write_bytes(renamed)
         manifest = (folder / "manifest.json").read_text()
-        manifest = manifest.replace('"feedback"', '"goodwill"').replace(before, tiny_bundle.sha256(path))
+        manifest = manifest.replace('"feedback"', '"goodwill"').replace(before, sha256(path))
         (folder / "manifest.json").write_text(manifest)
     elif how == "no manifest's json":
         (folder / "manifest.json").write_bytes(b"{}")
@@ -269,7 +270,7 @@ def test_models_tells_what_there_is(root: Path, tmp_path: Path) -> None:
         (BROKEN, False),
     ]
     first, _, third = reply["models"]
-    assert first["files"]["ranker.onnx"] == tiny_bundle.sha256(root / FIRST / "ranker.onnx")
+    assert first["files"]["ranker.onnx"] == sha256(root / FIRST / "ranker.onnx")
     assert first["labels"] == ["labelcraft", "pcr"]
     assert "sha256" in third["error"]
 

@@ -17,32 +17,19 @@ and `raise` are sound but for candidates of exactly `TROUBLE_S`, where they answ
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from models.features import columns_digest
-from models.manifest import (
-    LABELER,
-    MANIFEST,
-    RANKER,
-    VOCABULARY,
-    GoldenRows,
-    Graph,
-    Manifest,
-    Tensor,
-    TensorSpec,
-    Training,
-)
+from models.manifest import LABELER, RANKER, Graph, TensorSpec
 from models.store import BundleStore
 from models.vocabulary import Vocabulary
+from tests.bundle_parts import golden_rows, onnx_model, write_manifest
 
 FIRST: Final = "20260101-00000001"
 SECOND: Final = "20260102-00000002"
@@ -51,7 +38,6 @@ TROUBLE_S: Final = 77.0
 
 Twist = Literal["none", "mirror", "nan", "raise"]
 
-_TYPES: Final = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
 _FIELDS: Final = Vocabulary(
     {
         "video_id": [f"v{i}" for i in range(100)],
@@ -85,13 +71,10 @@ def write(
     gives = (*_LABELER_OUT, *_CROWDS_OUT) if crowds else _LABELER_OUT
     (folder / LABELER).write_bytes(_labeler(scale, takes, gives))
     (folder / RANKER).write_bytes(_ranker(twist))
-    (folder / VOCABULARY).write_bytes(_FIELDS.to_bytes())
-    manifest = Manifest(
-        version=version,
-        created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        files={name: sha256(folder / name) for name in (LABELER, RANKER, VOCABULARY)},
-        columns_digest=columns_digest(grouped=crowds),
-        vocabulary_digest=_FIELDS.digest(),
+    write_manifest(
+        folder,
+        version,
+        _FIELDS,
         labeler=_graph(folder / LABELER, takes, gives),
         ranker=_graph(folder / RANKER, _RANKER_IN, _RANKER_OUT),
         labels=tuple(spec.name for spec in gives),
@@ -102,20 +85,7 @@ def write(
         profile_numbers=("age",),
         profile_categories=("city",),
         default_tab="1",
-        training=Training(
-            recipe="tiny",
-            seed=0,
-            dataset="none",
-            source="tests",
-            licence="Apache-2.0",
-            rows=0,
-            users=0,
-            watermark_ms=0,
-            git_commit="0" * 40,
-            machine="any",
-        ),
     )
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
     return folder
 
 
@@ -126,10 +96,6 @@ def write_root(root: Path, *versions: str) -> BundleStore:
     store = BundleStore(root)
     store.promote(versions[0])
     return store
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _specs(*rows: tuple[str, str, tuple[int | str, ...]]) -> tuple[TensorSpec, ...]:
@@ -164,11 +130,11 @@ class _Net:
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
+        self.constants: dict[str, np.ndarray[Any, Any]] = {}
 
     def const(self, value: Any, dtype: type = np.float32) -> str:
         name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        self.constants[name] = np.asarray(value, dtype)
         return name
 
     def op(self, kind: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
@@ -180,16 +146,7 @@ class _Net:
         return self.op("Gather", x, self.const(index, np.int64), axis=axis)
 
     def model(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bytes:
-        graph = helper.make_graph(
-            self.nodes, "tiny", [_info(s) for s in inputs], [_info(s) for s in outputs], self.constants
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-        onnx.checker.check_model(model)
-        return bytes(model.SerializeToString())
-
-
-def _info(spec: TensorSpec) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(spec.name, _TYPES[spec.dtype], list(spec.shape))
+        return onnx_model(self.nodes, self.constants, inputs, outputs)
 
 
 def _labeler(scale: float, takes: Sequence[TensorSpec], gives: Sequence[TensorSpec]) -> bytes:
@@ -254,8 +211,4 @@ def _graph(path: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec
     answers: Mapping[str, Any] = dict(
         zip([s.name for s in outputs], session.run([s.name for s in outputs], arrays), strict=True)
     )
-    golden = GoldenRows(
-        inputs={name: Tensor.from_array(array) for name, array in arrays.items()},
-        outputs={name: Tensor.from_array(array) for name, array in answers.items()},
-    )
-    return Graph(inputs=inputs, outputs=outputs, golden=golden)
+    return Graph(inputs=inputs, outputs=outputs, golden=golden_rows(arrays, answers))
