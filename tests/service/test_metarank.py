@@ -1,4 +1,4 @@
-"""Metarank's events over real HTTP: they end where ours do."""
+"""Metarank's events and rankings over real HTTP: they end where ours do, and answer as ours do."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import StoreUnavailable
+from tests.service import tiny_bundle
 from tests.service.exchanges import is_problem
 from tests.service.memory_store import MemoryStore
 from tests.service.running import NOW_MS, Service, served
@@ -41,7 +42,7 @@ def interaction(
     return {name: value for name, value in (whole | members).items() if value is not None}
 
 
-def told(client: httpx2.Client, *events: Any) -> Any:
+def send(client: httpx2.Client, *events: Any) -> Any:
     """The reply to events that are good, without its time."""
     reply = client.post("/feedback", json=list(events))
     assert reply.status_code == 200, reply.text
@@ -60,12 +61,12 @@ def outcome(accepted: int, updated: int, ignored: int = 0) -> dict[str, Any]:
 
 
 def test_a_watch_and_a_later_like_of_one_ranking_are_one_exposure(client: httpx2.Client, user: str) -> None:
-    assert told(client, interaction(user)) == outcome(1, 1)
-    assert told(client, interaction(user, "like")) == outcome(1, 1)
+    assert send(client, interaction(user)) == outcome(1, 1)
+    assert send(client, interaction(user, "like")) == outcome(1, 1)
     (exposure,) = sequence(client, user)
     assert (exposure["watch_time_s"], exposure["duration_s"], exposure["like"]) == (12.0, 24.0, True)
     assert (exposure["video_id"], exposure["timestamp_ms"]) == ("v1", NOW_MS)
-    assert told(client, interaction(user), interaction(user, "like")) == outcome(2, 0)
+    assert send(client, interaction(user), interaction(user, "like")) == outcome(2, 0)
     assert sequence(client, user) == [exposure]
 
 
@@ -73,14 +74,14 @@ def test_a_watch_and_a_later_like_of_one_ranking_are_one_exposure(client: httpx2
 def test_another_ranking_or_item_is_another_exposure(
     client: httpx2.Client, user: str, members: dict[str, Any]
 ) -> None:
-    told(client, interaction(user), interaction(user, **members))
+    send(client, interaction(user), interaction(user, **members))
     assert len(sequence(client, user)) == 2
 
 
 def test_without_a_ranking_the_session_makes_the_exposure(client: httpx2.Client, user: str) -> None:
     alone: dict[str, Any] = {"ranking": None, "session": f"s-{user}"}
-    told(client, interaction(user, **alone), interaction(user, "share", **alone))
-    told(client, interaction(user, ranking=None), interaction(user, "follow", ranking=None))
+    send(client, interaction(user, **alone), interaction(user, "share", **alone))
+    send(client, interaction(user, ranking=None), interaction(user, "follow", ranking=None))
     held = sequence(client, user)
     assert len(held) == 3
     assert next(e for e in held if e.get("forward"))["watch_time_s"] == 12.0
@@ -94,7 +95,7 @@ def test_without_a_ranking_the_session_makes_the_exposure(client: httpx2.Client,
     ],
 )  # fmt: skip
 def test_a_type_sets_its_flag(client: httpx2.Client, user: str, kind: str, flag: str) -> None:
-    told(client, interaction(user, kind))
+    send(client, interaction(user, kind))
     (exposure,) = sequence(client, user)
     assert exposure[flag] is True
     assert exposure["watch_time_s"] == 0.0
@@ -111,13 +112,13 @@ def test_a_type_sets_its_flag(client: httpx2.Client, user: str, kind: str, flag:
 def test_times_are_read_in_seconds_or_milliseconds(
     client: httpx2.Client, user: str, values: dict[str, Any], seconds: tuple[float, float]
 ) -> None:
-    told(client, interaction(user, "finish", values))
+    send(client, interaction(user, "finish", values))
     (exposure,) = sequence(client, user)
     assert (exposure["watch_time_s"], exposure["duration_s"]) == seconds
 
 
 def test_a_bare_click_is_no_exposure(client: httpx2.Client, user: str) -> None:
-    assert told(client, interaction(user, "click")) == outcome(1, 0, ignored=1)
+    assert send(client, interaction(user, "click")) == outcome(1, 0, ignored=1)
     assert sequence(client, user) == []
 
 
@@ -133,31 +134,31 @@ def test_a_bare_click_is_no_exposure(client: httpx2.Client, user: str) -> None:
     ],
 )
 def test_a_timestamp_is_read_in_every_notation(client: httpx2.Client, user: str, moment: Any) -> None:
-    told(client, interaction(user, timestamp=moment))
+    send(client, interaction(user, timestamp=moment))
     assert sequence(client, user)[0]["timestamp_ms"] == NOW_MS
 
 
 def test_an_item_event_adds_to_the_catalogue(client: httpx2.Client, user: str) -> None:
     item = {"event": "item", "id": "i", "timestamp": NOW_MS, "item": f"v-{user}"}
-    assert told(client, item | {"fields": fields(duration_s=30, title="cats")}) == outcome(1, 1)
-    assert told(client, item | {"fields": fields(category=[39.0, 40], author="a7")}) == outcome(1, 1)
-    assert told(client, item | {"fields": fields(title="dogs")}) == outcome(1, 0, ignored=1)
-    told(client, interaction(user, values={"watch_time_s": 5}, item=f"v-{user}"))
+    assert send(client, item | {"fields": fields(duration_s=30, title="cats")}) == outcome(1, 1)
+    assert send(client, item | {"fields": fields(category=[39.0, 40], author="a7")}) == outcome(1, 1)
+    assert send(client, item | {"fields": fields(title="dogs")}) == outcome(1, 0, ignored=1)
+    send(client, interaction(user, values={"watch_time_s": 5}, item=f"v-{user}"))
     (exposure,) = sequence(client, user)
     assert (exposure["duration_s"], exposure["tag"], exposure["author_id"]) == (30.0, "39", "a7")
 
 
 def test_an_item_of_the_same_body_may_come_after_its_interaction(client: httpx2.Client, user: str) -> None:
     item = {"event": "item", "timestamp": NOW_MS, "item": f"v-{user}", "fields": fields(duration_s=30)}
-    done = told(client, interaction(user, values={"watch_time_s": 5}, item=f"v-{user}"), item)
+    done = send(client, interaction(user, values={"watch_time_s": 5}, item=f"v-{user}"), item)
     assert done == outcome(2, 2)
 
 
 def test_a_user_event_adds_what_the_bundle_declares_to_the_profile(client: httpx2.Client, user: str) -> None:
     known = {"event": "user", "id": "x", "timestamp": NOW_MS, "user": user}
-    assert told(client, known | {"fields": fields(age=33, shoe_size=44)}) == outcome(1, 1)
-    assert told(client, known | {"fields": fields(city=2)}) == outcome(1, 1)
-    assert told(client, known | {"fields": fields(shoe_size=45)}) == outcome(1, 0, ignored=1)
+    assert send(client, known | {"fields": fields(age=33, shoe_size=44)}) == outcome(1, 1)
+    assert send(client, known | {"fields": fields(city=2)}) == outcome(1, 1)
+    assert send(client, known | {"fields": fields(shoe_size=45)}) == outcome(1, 0, ignored=1)
     profile = client.get(f"/users/{user}/sequence").json()["profile"]
     assert profile == {"age": 33.0, "city": 2.0}
 
@@ -167,12 +168,12 @@ def test_a_ranking_tells_whose_the_interactions_of_its_body_are(client: httpx2.C
         "event": "ranking", "id": f"r1-{user}", "timestamp": NOW_MS, "user": user,
         "items": [{"id": "v1", "relevancy": 2.0}],
     }  # fmt: skip
-    assert told(client, interaction(user, user=None), ranking) == outcome(2, 1, ignored=1)
+    assert send(client, interaction(user, user=None), ranking) == outcome(2, 1, ignored=1)
     assert len(sequence(client, user)) == 1
 
 
 def test_a_visitor_without_a_user_is_the_session(client: httpx2.Client, user: str) -> None:
-    told(client, interaction(user, user=None, session=user))
+    send(client, interaction(user, user=None, session=user))
     assert len(sequence(client, user)) == 1
 
 
@@ -183,7 +184,7 @@ def test_each_event_stands_alone(client: httpx2.Client, user: str) -> None:
         interaction(user, user=None),
         interaction(user, timestamp="yesterday"),
         interaction(user, timestamp=10**18),
-        interaction(user, item="nobody-knows", values={"watch_time_s": 3}),
+        interaction(user, item="unknown", values={"watch_time_s": 3}),
         interaction(user, item=""),
         {"event": "flush"},
         {"event": "user", "timestamp": 1, "user": user, "fields": fields(age="old")},
@@ -304,3 +305,81 @@ def test_no_bytes_make_a_500(service: Service, path: str) -> None:
             assert reply.status_code in (200, 400, 422)
 
         no_500()
+
+
+# --- POST /rank/{model}
+
+
+def rank(client: httpx2.Client, model: str = "default", query: str = "", **members: Any) -> httpx2.Response:
+    body = {
+        "id": "81f4",
+        "timestamp": str(NOW_MS),
+        "items": [{"id": "v1", "fields": fields(duration_s=20)}, {"id": "v2", "fields": fields(author="a9")}],
+    }
+    return client.post(f"/rank/{model}{query}", json=body | members)
+
+
+def test_a_slate_is_that_of_rerank_in_other_words(client: httpx2.Client, user: str) -> None:
+    send(client, interaction(user))
+    got = rank(client, user=user, fields=fields(tab="1"))
+    ours = client.post(
+        "/rerank",
+        json={
+            "user_id": user,
+            "timestamp_ms": NOW_MS,
+            "tab": "1",
+            "candidates": [{"video_id": "v1", "duration_s": 20}, {"video_id": "v2", "author_id": "a9"}],
+        },
+    ).json()
+    assert set(got.json()) == {"took", "items"}
+    assert got.json()["items"] == [{"item": i["video_id"], "score": i["score"]} for i in ours["items"]]
+
+
+def test_explain_lists_what_the_score_is_made_of(client: httpx2.Client, user: str) -> None:
+    (best, _) = rank(client, query="?explain=true", user=user).json()["items"]
+    values = {feature["name"]: feature["value"] for feature in best["features"]}
+    assert values["watch_ratio"] == pytest.approx(tiny_bundle.watch_ratio(), abs=1e-6)
+    assert {"watch_time_s", "watch_time", "interest", "watch_time_s_p50", "part_interest"} <= set(values)
+
+
+def test_an_objective_is_a_model_that_ranks_by_it_alone(client: httpx2.Client) -> None:
+    assert [i["item"] for i in rank(client, "interest").json()["items"]] == ["v2", "v1"]
+    refused = rank(client, "xgboost")
+    assert is_problem(refused, 404)
+    assert "default, watch_time, interest" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("members", "loc"),
+    [
+        ({"items": []}, "items"),
+        ({"timestamp": "soon"}, "timestamp"),
+        ({"items": [{"id": "v1"}, {"id": "v2", "fields": fields(duration_s=-1)}]}, "items[1].duration_s"),
+        ({"items": [{"id": ""}]}, "items[0].id"),
+        ({"fields": fields(tab=[["x"]])}, "fields.tab"),
+        ({"fields": fields(tab="\x00")}, "fields.tab"),
+        ({"user": "\x00"}, "user"),
+    ],
+)
+def test_a_bad_member_of_a_ranking_is_named(client: httpx2.Client, members: dict[str, Any], loc: str) -> None:
+    reply = rank(client, **members)
+    assert is_problem(reply, 422)
+    assert reply.json()["errors"][0]["loc"] == loc
+
+
+def test_a_visitor_without_ids_has_a_slate_too(client: httpx2.Client) -> None:
+    assert len(rank(client).json()["items"]) == 2
+
+
+def test_health_answers(client: httpx2.Client) -> None:
+    assert client.get("/health").json()["status"] == "ready"
+
+
+def test_feedback_and_rank_ask_for_their_rights(bundles: Path, tmp_path: Path) -> None:
+    with served(bundles, MemoryStore(), tmp_path, api_keys="a:label,b:rerank") as client:
+        for key, feedback, slate in (("a", 200, 403), ("b", 403, 200), ("c", 401, 401)):
+            client.headers["authorization"] = f"Bearer {key}"
+            assert client.post("/feedback", json=interaction("u")).status_code == feedback
+            assert rank(client).status_code == slate
+        client.headers.pop("authorization")
+        assert client.get("/health").status_code == 200

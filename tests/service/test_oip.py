@@ -83,7 +83,7 @@ def test_a_value_that_json_cannot_hold_is_null_and_exact_as_bytes(client: httpx2
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "reason"),
     [
         (b"", "not JSON"),
         (b"\xff", "UTF-8"),
@@ -98,7 +98,7 @@ def test_a_value_that_json_cannot_hold_is_null_and_exact_as_bytes(client: httpx2
         (body(tensor(shape=[8])), "[N, 8]"),
         (body(tensor(shape=[8, 1])), "[N, 8]"),
         (body(tensor(shape=[-1, 8])), "[N, 8]"),
-        (body(tensor(shape=[2, 8])), "8 elements, its shape says 16"),
+        (body(tensor(shape=[2, 8])), "8 elements, its shape needs 16"),
         (body(tensor(shape=[10**30, 8])), "at most 10000"),
         (body(tensor(shape=[1 << 62, 8])), "at most 10000"),
         (body(tensor(data=[*ROW[:7], "0"])), "numbers only"),
@@ -111,7 +111,7 @@ def test_a_value_that_json_cannot_hold_is_null_and_exact_as_bytes(client: httpx2
         (body(tensor(data=None, parameters={"binary_data_size": -32})), "number of bytes"),
         (body(tensor(data=None, parameters={"binary_data_size": "32"})), "number of bytes"),
         (body(tensor(data=None, parameters={"binary_data_size": True})), "number of bytes"),
-        (body(tensor(data=None, parameters={"binary_data_size": 31})), "31 bytes, its shape says 32"),
+        (body(tensor(data=None, parameters={"binary_data_size": 31})), "31 bytes, its shape needs 32"),
         (body(tensor(parameters={"shared_memory_region": "r"})), "not supported"),
         (body(outputs=[{"name": "nothing"}]), "no output 'nothing'"),
         (body(outputs=[{"name": "pcr", "parameters": {"classification": 2}}]), "not supported"),
@@ -119,10 +119,10 @@ def test_a_value_that_json_cannot_hold_is_null_and_exact_as_bytes(client: httpx2
         (body(parameters={"binary_data_output": "yes"}), "true or false"),
     ],
 )
-def test_what_does_not_fit_is_a_400_that_says_why(client: httpx2.Client, content: bytes, says: str) -> None:
+def test_what_does_not_fit_is_a_400_that_says_why(client: httpx2.Client, content: bytes, reason: str) -> None:
     reply = client.post(PATH, content=content)
     assert refused(reply)
-    assert says in reply.json()["error"]
+    assert reason in reply.json()["error"]
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "0x10", "999999", "9" * 50, "", "٣"])
@@ -225,7 +225,7 @@ def test_each_graph_asks_for_the_right_of_its_endpoint(bundles: Path, tmp_path: 
         assert status("slates", "POST", PATH) == 403
         assert status("slates", "POST", "/v2/models/ranker/infer") == 400
         assert status("reader", "POST", "/v2/models/ranker/infer") == 403
-        assert status("stranger", "POST", "/v2/models/nobody/infer") == 401
+        assert status("stranger", "POST", "/v2/models/unknown/infer") == 401
         assert status("stranger", "POST", "/v2/models/ranker/versions/1/infer") == 401
         assert status("reader", "GET", "/v2/models/ranker") == 200
         assert refused(client.get("/v2/models/ranker"), 401)

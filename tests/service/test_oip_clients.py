@@ -40,7 +40,7 @@ def slate(candidates: int) -> dict[str, Array]:
     }
 
 
-def asked(arrays: dict[str, Array], *, binary: bool = True) -> list[Any]:
+def inputs_of(arrays: dict[str, Array], *, binary: bool = True) -> list[Any]:
     """The client's inputs."""
     types = {"float32": "FP32", "int64": "INT64"}
     inputs = []
@@ -68,7 +68,7 @@ def test_server_and_models_say_what_they_are(client: Any) -> None:
 def test_json_and_bytes_have_the_same_answer(client: Any, binary_in: bool, binary_out: bool) -> None:
     outputs = [triton.InferRequestedOutput(name, binary_data=binary_out) for name in ("pcr", "labelcraft")]
     result = client.infer(
-        "labeler", asked({"feedback": FEEDBACK}, binary=binary_in), outputs=outputs, request_id="mine"
+        "labeler", inputs_of({"feedback": FEEDBACK}, binary=binary_in), outputs=outputs, request_id="mine"
     )
     np.testing.assert_array_equal(result.as_numpy("labelcraft"), np.array([0.25, 1.0], np.float32))
     np.testing.assert_array_equal(result.as_numpy("pcr"), np.array([0.125, 1.0], np.float32))
@@ -83,7 +83,7 @@ def test_json_and_bytes_have_the_same_answer(client: Any, binary_in: bool, binar
 
 @pytest.mark.parametrize("candidates", [1, 7, 2000])
 def test_the_ranker_answers_for_any_number_of_candidates(client: Any, candidates: int) -> None:
-    result = client.infer("ranker", asked(slate(candidates)), model_version=tiny_bundle.FIRST)
+    result = client.infer("ranker", inputs_of(slate(candidates)), model_version=tiny_bundle.FIRST)
     ratio = result.as_numpy("watch_ratio")
     assert ratio.shape == (1, candidates)
     np.testing.assert_allclose(ratio, tiny_bundle.watch_ratio(), rtol=1e-6)
@@ -91,31 +91,31 @@ def test_the_ranker_answers_for_any_number_of_candidates(client: Any, candidates
 
 
 def test_no_rows_have_no_labels(client: Any) -> None:
-    result = client.infer("labeler", asked({"feedback": FEEDBACK[:0]}))
+    result = client.infer("labeler", inputs_of({"feedback": FEEDBACK[:0]}))
     assert result.as_numpy("labelcraft").shape == (0,)
 
 
 def test_nan_survives_json_as_an_unknown_duration(client: Any) -> None:
-    result = client.infer("ranker", asked(slate(2), binary=False))
+    result = client.infer("ranker", inputs_of(slate(2), binary=False))
     np.testing.assert_allclose(result.as_numpy("watch_time_s"), 20 * tiny_bundle.watch_ratio(), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("ask", "says"),
+    ("ask", "reason"),
     [
-        (lambda c: c.infer("nobody", asked({"feedback": FEEDBACK})), "labeler and ranker"),
-        (lambda c: c.infer("labeler", asked({"feedback": FEEDBACK}), model_version="1"), "is not loaded"),
-        (lambda c: c.infer("labeler", asked({"feedback": FEEDBACK[:, :7]})), "[N, 8]"),
-        (lambda c: c.infer("labeler", asked({"feedback": FEEDBACK.astype(np.int64)})), "is FP32"),
-        (lambda c: c.infer("ranker", asked({"feedback": FEEDBACK})), "no input 'feedback'"),
-        (lambda c: c.infer("ranker", asked(slate(2001))), "at most 2000"),
+        (lambda c: c.infer("unknown", inputs_of({"feedback": FEEDBACK})), "labeler and ranker"),
+        (lambda c: c.infer("labeler", inputs_of({"feedback": FEEDBACK}), model_version="1"), "is not loaded"),
+        (lambda c: c.infer("labeler", inputs_of({"feedback": FEEDBACK[:, :7]})), "[N, 8]"),
+        (lambda c: c.infer("labeler", inputs_of({"feedback": FEEDBACK.astype(np.int64)})), "is FP32"),
+        (lambda c: c.infer("ranker", inputs_of({"feedback": FEEDBACK})), "no input 'feedback'"),
+        (lambda c: c.infer("ranker", inputs_of(slate(2001))), "at most 2000"),
         (lambda c: c.get_model_metadata("ranker", "20990101-00000000"), "is not loaded"),
     ],
 )
 def test_a_refusal_reaches_the_client_as_its_own_error(
-    client: Any, ask: Callable[[Any], object], says: str
+    client: Any, ask: Callable[[Any], object], reason: str
 ) -> None:
     with pytest.raises(InferenceServerException) as refused:
         ask(client)
-    assert says in str(refused.value.message())
+    assert reason in str(refused.value.message())
     assert refused.value.status() in ("400", "404")

@@ -145,4 +145,4 @@ def _from_bytes(tensor: InputTensor, spec: TensorSpec, binary: bytes | memoryvie
 
 def _check_size(spec: TensorSpec, size: int, expected: int, unit: str) -> None:
     if size != expected:
-        raise BadTensor(f"Input {spec.name!r} has {size} {unit}, its shape says {expected}.")
+        raise BadTensor(f"Input {spec.name!r} has {size} {unit}, its shape needs {expected}.")
