@@ -70,4 +70,5 @@ def _refused_event_by_event(case: Case[Any], response: Response) -> bool:
 
 def _too_late(case: Case[Any], response: Response) -> bool:
     """Whether the caller gave a deadline that cannot be kept."""
-    return "X-Deadline-Ms" in case.headers and " ms" in response.json()["detail"]
+    reason = response.json()["detail"]
+    return "X-Deadline-Ms" in case.headers and (" ms" in reason or "deadline" in reason)
