@@ -73,22 +73,24 @@ def _without(part: str, description: str, **changes: Any) -> Method:
 
 _DVR: Final[dict[str, Any]] = {"adversary": 0.1, "duration_feature": False}
 """λ_adv of the DVR authors' command line; the model does not see the duration."""
-_SHARED: Final = "a head each on a shared bottom"
+_SHARED: Final = "one head each on a shared bottom"
 _DML: Final = ("dml_wpr_d", "dml_ev_d", "dml_ev_u", "dml_ev_v", "dml_lv_d", "dml_lv_u", "dml_lv_v")
 
 METHODS: Final = (
     _maker("labelcraft", "labels learned on the platform's objectives"),
     _maker("wt", "watch time, scaled", paper=True),
     _maker("ef", "any explicit feedback", paper=True),
-    _maker("ef own", "the same, stopped early by its own loss, not by NWTG", "ef", stop_by="own"),
-    _maker("pc", "watched to the end", paper=True),
-    _maker("pcr", "watched share", paper=True),
+    _maker(
+        "ef own", "any explicit feedback, stopped early by its own loss instead of NWTG", "ef", stop_by="own"
+    ),
+    _maker("pc", "complete play", paper=True),
+    _maker("pcr", "completion rate, at most 1", paper=True),
     _maker("d2q", "quantile of the watch time within its duration group", paper=True),
-    _maker("wtg", "Φ of the watch time standardised within its duration"),
-    _maker("d2co", "watch time between the noise and the interest of its duration"),
-    _maker("sasrec_binary", "more than half watched"),
-    _maker("sasrec_ratio", "watched share, replays kept"),
-    _maker("wtg_relevant", "a standard deviation above its duration group"),
+    _maker("wtg", "watch-time gain: Φ of the watch time standardised within its duration"),
+    _maker("d2co", "watch time between the noise and the interest level of its duration"),
+    _maker("sasrec_binary", "watch ratio above one half"),
+    _maker("sasrec_ratio", "watch ratio, replays included"),
+    _maker("wtg_relevant", "watch time a standard deviation above its minute of duration"),
     _maker("dml_wpr", "percentile rank of the watch time"),
     _maker("dml_wpr_d", "percentile rank of the watch time within its duration group"),
     _maker("dml_ev", "effective view: at the median watch time"),
@@ -99,20 +101,26 @@ METHODS: Final = (
     _maker("dml_lv_d", "long view: at the upper quartile of its duration group"),
     _maker("dml_lv_u", "long view: at the upper quartile of its user group"),
     _maker("dml_lv_v", "long view: at the upper quartile of its video group"),
-    _maker("dvr", "WTG, without the duration, an adversary removes the rest", "wtg", paper=True, **_DVR),
+    _maker(
+        "dvr",
+        "WTG; the model does not see the duration, an adversary removes the rest",
+        "wtg",
+        paper=True,
+        **_DVR,
+    ),
     _maker("wt+ef", _SHARED, "wt", "ef", paper=True),
     _maker("d2q+ef", _SHARED, "d2q", "ef", paper=True),
     _maker("dvr+ef", f"{_SHARED}, WTG as in dvr", "wtg", "ef", paper=True, **_DVR),
-    _maker("dml", "seven debiased labels, a head each", *_DML),
-    _without("- balancing", "every objective weighs the same", tau=0.0),
-    _without("- scaling", "seconds divided by their maximum, without the knee", scaling=False),
-    _without("- watch input", "g does not see the watch time", without_input="watch_time"),
-    _without("- duration input", "g does not see the duration", without_input="duration"),
-    _without("- explicit input", "g does not see explicit feedback", without_input="explicit"),
-    _without("- watch objective", "without usage time", disable="usage_time"),
-    _without("- duration objective", "without duration spread", disable="duration_spread"),
-    _without("- explicit objective", "without engagement", disable="engagement"),
-    _without("frozen", "g as it starts, nothing learned", freeze=True),
+    _maker("dml", "seven debiased labels, one head each", *_DML),
+    _without("- balancing", "all objectives weighted equally", tau=0.0),
+    _without("- scaling", "seconds divided by their maximum instead of scaled", scaling=False),
+    _without("- watch input", "label model without the watch time", without_input="watch_time"),
+    _without("- duration input", "label model without the duration", without_input="duration"),
+    _without("- explicit input", "label model without explicit feedback", without_input="explicit"),
+    _without("- watch objective", "usage time not optimised", disable="usage_time"),
+    _without("- duration objective", "duration spread not optimised", disable="duration_spread"),
+    _without("- explicit objective", "engagement not optimised", disable="engagement"),
+    _without("frozen", "label model at its warm start, not trained", freeze=True),
 )
 """Every row, in the order of the report."""
 

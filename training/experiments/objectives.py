@@ -55,26 +55,29 @@ class Method(MethodSpec):
 METHODS: Final = (
     Method(
         "gradcraft",
-        "lengths brought nearer, then all conflicts resolved at once",
+        "gradient lengths brought closer, then all conflicts removed at once",
         balancer=lambda c: GradCraft(c.tau, c.epsilon),
     ),
-    Method("single", "a ranker for each objective", separate=True),
-    Method("equal", "the sum of the losses"),
-    Method(
-        "pcgrad", "each conflict projected away, one after the other", balancer=lambda _: PCGradWeighting()
-    ),
-    Method("mgda", "the shortest vector in the gradients' convex hull", balancer=lambda _: MGDAWeighting()),
+    Method("single", "a separate ranker for each objective", separate=True),
+    Method("equal", "sum of the losses"),
+    Method("pcgrad", "conflicts projected away one after the other", balancer=lambda _: PCGradWeighting()),
+    Method("mgda", "shortest vector in the convex hull of the gradients", balancer=lambda _: MGDAWeighting()),
     Method(
         "cagrad",
-        "near the mean, where the objective that gains least gains most",
+        "near the mean gradient, largest gain for the worst objective",
         balancer=lambda _: CAGradWeighting(CAGRAD_C),
     ),
     Method("imtl", "equal projections on every gradient (IMTL-G)", balancer=lambda _: IMTLGWeighting()),
-    Method("gradvac", "cosines kept up to their running mean", balancer=lambda _: GradVacWeighting()),
-    Method("gradcraft τ=0", "conflicts alone", ablation=True, balancer=lambda c: GradCraft(0.0, c.epsilon)),
+    Method("gradvac", "cosines raised to their running mean", balancer=lambda _: GradVacWeighting()),
+    Method(
+        "gradcraft τ=0",
+        "conflicts removed, lengths unchanged",
+        ablation=True,
+        balancer=lambda c: GradCraft(0.0, c.epsilon),
+    ),
     Method(
         "gradcraft τ=1",
-        "all lengths equal, then conflicts",
+        "all lengths made equal, then conflicts removed",
         ablation=True,
         balancer=lambda c: GradCraft(1.0, c.epsilon),
     ),
