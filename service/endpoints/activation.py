@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.http.auth import Keys
 from service.http.openapi import operations as docs
-from service.http.request import JSON
+from service.http.request import json_response
 from service.inference.bundles import Bundles
 from service.inference.serving_set import Serving
 from service.wire import Active
@@ -21,7 +20,7 @@ def activation_routes(bundles: Bundles, serving_set: Serving, keys: Keys) -> API
     def active() -> Response:
         bundle = serving_set.active()
         reply = Active(bundle.manifest.version, bundle.provider)
-        return Response(msgspec.json.encode(reply), media_type=JSON)
+        return json_response(reply)
 
     @router.post("/v1/models/{version}:activate", tags=["models"], openapi_extra=docs.ACTIVATE)
     @keys.require("admin")

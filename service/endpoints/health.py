@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
@@ -14,7 +13,7 @@ from starlette.responses import Response
 from models.errors import NotReady, StoreUnavailable
 from service.http.auth import Keys
 from service.http.openapi import operations as docs
-from service.http.request import JSON
+from service.http.request import json_response
 from service.inference.serving_set import Serving
 from service.state.protocol import Store
 from service.telemetry.metrics import Metrics
@@ -33,7 +32,7 @@ def health_routes(
     @router.get("/health/live", tags=["health"], openapi_extra=docs.LIVE)
     async def get_live(request: Request) -> Response:
         """The process answers. Never touches the store: a restart would not bring that back."""
-        return Response(msgspec.json.encode(Health("live")), media_type=JSON)
+        return json_response(Health("live"))
 
     @router.get("/health", tags=["metarank"], openapi_extra=docs.READY)
     @router.get("/health/ready", tags=["health"], openapi_extra=docs.READY)
@@ -51,7 +50,7 @@ def health_routes(
                 await store.ping()
         except (StoreUnavailable, TimeoutError):
             degraded.append("store")
-        return Response(msgspec.json.encode(Health("ready", version, degraded)), media_type=JSON)
+        return json_response(Health("ready", version, degraded))
 
     @router.get("/metrics", tags=["health"], openapi_extra=docs.METRICS)
     @keys.require("read")

@@ -12,7 +12,7 @@ from models.errors import Invalid
 from models.manifest import Manifest
 from service.http.auth import Keys
 from service.http.openapi import operations as docs
-from service.http.request import JSON, RequestReader
+from service.http.request import RequestReader, json_response
 from service.inference.serving_set import Serving
 from service.pipeline.decoding import check_count, decode
 from service.pipeline.fan_out import for_each_user
@@ -48,7 +48,7 @@ def profile_routes(
         async with reader.time_limit(request):
             await for_each_user(lambda entry: store.put_profile(*entry), last.items())
         current_trace().mark("state")
-        return Response(msgspec.json.encode(Stored(accepted=len(users))), media_type=JSON)
+        return json_response(Stored(accepted=len(users)))
 
     return router
 

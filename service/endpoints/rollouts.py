@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from service.http.auth import Keys
 from service.http.openapi import operations as docs
-from service.http.request import JSON, RequestReader
+from service.http.request import RequestReader, json_response
 from service.inference import serving_set as serving
 from service.inference.bundles import Bundles
 from service.inference.rollout import Role
@@ -31,7 +31,7 @@ def rollout_routes(
         await bundles.start_rollout(role, request.path_params["version"], share)
         now = serving_set.get()
         reply = Traffic(now.active.manifest.version, rollout_of(now.split), rollout_of(now.shadow))
-        return Response(msgspec.json.encode(reply), media_type=JSON)
+        return json_response(reply)
 
     @router.post("/v1/models/{version}:split", tags=["models"], openapi_extra=docs.SPLIT)
     @keys.require("admin")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Final
 
-import msgspec
 from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -13,13 +11,11 @@ from starlette.responses import Response
 from models.errors import UnknownUser
 from service.http.auth import Keys
 from service.http.openapi import operations as docs
-from service.http.request import JSON, RequestReader, path_id
+from service.http.request import RequestReader, json_response, path_id
 from service.state.protocol import Store
 from service.telemetry.trace import current_trace
 from service.unlearning.ledger import Ledger
 from service.wire import Forgotten, Sequence
-
-_encode: Final = msgspec.json.Encoder().encode
 
 
 def user_routes(store: Store, ledger: Ledger, reader: RequestReader, keys: Keys) -> APIRouter:
@@ -37,7 +33,7 @@ def user_routes(store: Store, ledger: Ledger, reader: RequestReader, keys: Keys)
         current_trace().mark("state")
         if state is None:
             raise UnknownUser(f"The service holds nothing on user {user_id!r}.")
-        return Response(_encode(Sequence(user_id, state.events, state.profile)), media_type=JSON)
+        return json_response(Sequence(user_id, state.events, state.profile))
 
     @router.delete("/users/{user_id:path}", tags=["users"], openapi_extra=docs.FORGET)
     @keys.require("admin")
@@ -59,6 +55,6 @@ def user_routes(store: Store, ledger: Ledger, reader: RequestReader, keys: Keys)
         async with reader.time_limit(request):
             known = await store.forget(user_id)
         current_trace().mark("state")
-        return Response(_encode(Forgotten(user_id, known)), media_type=JSON)
+        return json_response(Forgotten(user_id, known))
 
     return router

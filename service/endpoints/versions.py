@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import anyio.to_thread
-import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -13,7 +12,7 @@ from models.manifest import Manifest
 from service.endpoints.rollouts import rollout_of
 from service.http.auth import Keys
 from service.http.openapi import operations as docs
-from service.http.request import JSON
+from service.http.request import json_response
 from service.inference.bundles import Bundles
 from service.inference.serving_set import Serving
 
@@ -41,7 +40,7 @@ def version_routes(bundles: Bundles, serving_set: Serving, keys: Keys) -> APIRou
             ],
             "models": [_model(version, manifest, active) for version, manifest in manifests.items()],
         }
-        return Response(msgspec.json.encode(reply), media_type=JSON)
+        return json_response(reply)
 
     return router
 

@@ -12,7 +12,7 @@ from models.schema import Video
 from service.catalogue.catalogue import Catalogue
 from service.http.auth import Keys
 from service.http.openapi import operations as docs
-from service.http.request import JSON, RequestReader
+from service.http.request import RequestReader, json_response
 from service.pipeline.decoding import check_count, decode
 from service.settings import Settings
 from service.state.protocol import Store
@@ -50,6 +50,6 @@ def video_routes(
             await catalogue.follow(store)
         metrics.videos.set(len(catalogue))
         trace.mark("state")
-        return Response(msgspec.json.encode(Stored(accepted=len(videos))), media_type=JSON)
+        return json_response(Stored(accepted=len(videos)))
 
     return router

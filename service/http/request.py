@@ -1,4 +1,4 @@
-"""What handlers read off a request: its deadline, content type, body, flags, and ids in the path."""
+"""What handlers read off a request (deadline, content type, body, flags, ids), and their JSON replies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 from starlette.requests import Request
+from starlette.responses import Response
 
 from models.errors import BodyTooLarge, BodyTooSlow, DeadlineExceeded, Invalid, WrongContentType
 from models.schema import checked_id
@@ -169,6 +171,11 @@ def path_id(request: Request, member: str) -> str:
         raise Invalid(f"`{member}` in the path is not UTF-8.", loc=member) from None
     except ValueError as e:
         raise Invalid(f"{e}.", loc=member) from None
+
+
+def json_response(reply: object) -> Response:
+    """Return a reply as JSON."""
+    return Response(msgspec.json.encode(reply), media_type=JSON)
 
 
 def _milliseconds(text: str) -> float:
