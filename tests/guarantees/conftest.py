@@ -36,5 +36,5 @@ def pair(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ht
 
 @pytest.fixture
 def new_user() -> Callable[[], str]:
-    """Users nobody else has."""
+    """Users of the test's own."""
     return lambda: f"guaranteed-{next(_numbers)}"

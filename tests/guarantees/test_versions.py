@@ -33,7 +33,7 @@ class Asker(threading.Thread):
         self.seen: set[tuple[str, float]] = set()
 
     def run(self) -> None:
-        slate = {"user_id": "nobody", "candidates": [{"video_id": "v1", "duration_s": 20.0}]}
+        slate = {"user_id": "unknown", "candidates": [{"video_id": "v1", "duration_s": 20.0}]}
         with httpx2.Client(base_url=self._url, timeout=30) as client:
             while not self.stop.is_set():
                 reply = client.post("/label?store=false", json=event())

@@ -53,12 +53,12 @@ OPEN = {
     *("/docs", "/openapi.json", "/health", "/health/live", "/health/ready"),
     *("/v2/health/live", "/v2/health/ready", "/v2/models/x/ready", "/v2/models/x/versions/x/ready"),
 }
-"""What anybody may ask, because probes have no keys: how it is, and what it can do. Nothing of a user."""
+"""Open to every caller, because probes have no keys: how it is, and what it can do. Nothing of a user."""
 
 
 def test_a_route_asks_for_a_key_unless_it_is_listed_here(bundles: Path, tmp_path: Path) -> None:
     settings = Settings.read(bundle=bundles, data_dir=tmp_path, api_keys=SecretStr(KEYS))
-    asked: dict[tuple[str, str], int] = {}
+    statuses: dict[tuple[str, str], int] = {}
 
     async def ask() -> None:
         async with open_services(settings, MemoryStore()) as services:
@@ -69,13 +69,13 @@ def test_a_route_asks_for_a_key_unless_it_is_listed_here(bundles: Path, tmp_path
                 for route in routes:
                     path = re.sub(r"\{[^}]*\}", "x", route.path or "")
                     for method in route.methods or ():
-                        asked[method, path] = (await client.request(method, path)).status_code
+                        statuses[method, path] = (await client.request(method, path)).status_code
 
     asyncio.run(ask())
     assert {(method, re.sub("/u(?=/|$)", "/x", path)) for method, path, _ in NEEDS if ":" not in path} <= set(
-        asked
+        statuses
     )
-    assert {path for (_, path), status in asked.items() if status != 401} <= OPEN
+    assert {path for (_, path), status in statuses.items() if status != 401} <= OPEN
 
 
 def test_a_key_that_is_right_lets_pass(bundles: Path, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_body_over_the_limit_is_refused_announced_or_not(
     ("method", "path", "status"),
     [
         ("GET", "/nope", 404),
-        ("GET", "/users/nobody-at-all/sequence", 404),
+        ("GET", "/users/unknown-user/sequence", 404),
         ("GET", "/label", 405),
         ("DELETE", "/rerank", 405),
         ("POST", "/v1/models/20990101-00000000:activate", 404),
@@ -115,15 +115,6 @@ def test_refusals_of_paths_are_problem_documents_too(
     client: httpx2.Client, method: str, path: str, status: int
 ) -> None:
     assert is_problem(client.request(method, path), status)
-
-
-@pytest.mark.parametrize("path", ["/label", "/nope", "/health/live", "/openapi.json"])
-def test_every_answer_carries_its_request_id_and_its_timing(client: httpx2.Client, path: str) -> None:
-    first, second = client.get(path), client.get(path)
-    assert first.headers["x-request-id"] != second.headers["x-request-id"]
-    named = [part.split(";")[0].strip() for part in first.headers["server-timing"].split(",")]
-    assert named == ["parse", "state", "inference", "total"]
-    assert client.get(path, headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
 
 
 @pytest.mark.parametrize("bad", [b"", b"x" * 129, b"a\tb", b"\xe4"])

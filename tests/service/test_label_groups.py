@@ -1,4 +1,4 @@
-"""POST /label with labels that depend on the crowd: the tag of the video, the profile of the user."""
+"""POST /label with labels that compare within groups: the tag of the video, the profile of the user."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ UNKNOWN = 0.1
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("crowds")
-    tiny_bundle.write(root / tiny_bundle.FIRST, crowds=True)
+    root = tmp_path_factory.mktemp("groups")
+    tiny_bundle.write(root / tiny_bundle.FIRST, grouped=True)
     return root / tiny_bundle.FIRST
 
 
@@ -32,8 +32,8 @@ def client(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield http
 
 
-def labels(client: httpx2.Client, asked: str, *events: dict[str, object]) -> list[dict[str, float]]:
-    reply = client.post("/label", params={"labels": asked}, json={"events": events})
+def labels(client: httpx2.Client, names: str, *events: dict[str, object]) -> list[dict[str, float]]:
+    reply = client.post("/label", params={"labels": names}, json={"events": events})
     assert reply.status_code == 200, reply.text
     return [e["labels"] for e in reply.json()["labels"]]
 
@@ -62,11 +62,11 @@ def test_a_tag_that_the_event_lacks_is_the_catalogues(
 def test_a_label_by_user_goes_by_the_profile_that_was_put_and_without_one_by_everybody(
     client: httpx2.Client, new_id: Callable[[], str]
 ) -> None:
-    first, second, elsewhere, nobody = (new_id() for _ in range(4))
+    first, second, elsewhere, unknown = (new_id() for _ in range(4))
     live(client, first, "1")
     live(client, second, 2.0)  # spelt as a number, the same category
     live(client, elsewhere, "3")
-    events = [event(f"{user}-1", user) for user in (first, nobody, second, elsewhere, first)]
+    events = [event(f"{user}-1", user) for user in (first, unknown, second, elsewhere, first)]
     got = labels(client, "pcr,by_city", *events)
     assert [e["by_city"] for e in got] == [0.2, UNKNOWN, 0.3, UNKNOWN, 0.2]
     assert {e["pcr"] for e in got} == {0.25}

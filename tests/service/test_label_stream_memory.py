@@ -65,7 +65,7 @@ def test_a_client_that_does_not_read_is_not_read_from(service: Service, user: st
                 sent += len(chunk)
             except TimeoutError:
                 stuck = True
-        assert stuck, f"it took {sent} bytes from somebody who reads nothing"
+        assert stuck, f"it took {sent} bytes from a client that reads nothing"
         assert rss(service) - before < GROWTH_MIB
     with Client(service.url) as api:
         assert api.health().status == "live"

@@ -43,7 +43,7 @@ def test_no_more_goes_through_than_the_burst_at_once_and_the_rate_after(
             assert taken <= max(1.0, burst or rate) + (clock.now - begun) * rate + 1e-6
         else:
             clock.now += wait * (1 + 1e-9) + 1e-9
-            assert bucket.take() == 0, "it may when it was told"
+            assert bucket.take() == 0, "the wait it was given was enough"
             taken += 1
 
 

@@ -125,7 +125,7 @@ def test_what_the_bundle_that_answered_could_not_do_is_not_asked_of_another(
 
 
 def test_labels_are_run_through_too(tmp_path: Path) -> None:
-    bundle = Bundle.load(tiny_bundle.write(tmp_path / FIRST, crowds=True))
+    bundle = Bundle.load(tiny_bundle.write(tmp_path / FIRST, grouped=True))
     kept = TrafficSample(tmp_path / "r")
     kept.add_events(np.array([[1.0, 2.0, 0, 0, 0, 0, 0, 0]], np.float32))
     kept.replay(bundle)

@@ -105,15 +105,15 @@ def test_weights_override_the_bundles(client: httpx2.Client, user: str) -> None:
     assert first({"watch_time": -1.0}) == "liked"
 
 
-@pytest.mark.parametrize("told", [[], ["interest"], ["interest", "watch_time"], ["interest", "interest"]])
-def test_a_caller_chooses_which_objectives_are_told(
-    client: httpx2.Client, user: str, told: list[str]
+@pytest.mark.parametrize("chosen", [[], ["interest"], ["interest", "watch_time"], ["interest", "interest"]])
+def test_a_caller_chooses_which_objectives_are_returned(
+    client: httpx2.Client, user: str, chosen: list[str]
 ) -> None:
     everything = rerank(client, user, slate(20.0, 30.0, 40.0))["items"]
-    some = rerank(client, user, slate(20.0, 30.0, 40.0), objectives=told)["items"]
+    some = rerank(client, user, slate(20.0, 30.0, 40.0), objectives=chosen)["items"]
     for whole, part in zip(everything, some, strict=True):
-        assert part == whole | {"objectives": {name: whole["objectives"][name] for name in told}}
-    body = {"user_id": user, "candidates": slate(20.0, 30.0, 40.0), "objectives": told}
+        assert part == whole | {"objectives": {name: whole["objectives"][name] for name in chosen}}
+    body = {"user_id": user, "candidates": slate(20.0, 30.0, 40.0), "objectives": chosen}
     explained = client.post("/rerank?explain=true", json=body).raise_for_status().json()["items"]
     assert [item["objectives"] for item in explained] == [item["objectives"] for item in some]
 

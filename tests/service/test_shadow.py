@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> Path:
 
 @contextmanager
 def app(root: Path, tmp_path: Path, version: str, share: float = 1.0) -> Iterator[httpx2.Client]:
-    with served(root, MemoryStore(), tmp_path / "data", deadline_ms=10_000) as client:
+    with served(root, MemoryStore(), tmp_path / "data") as client:
         reply = client.post(f"/v1/models/{version}:shadow", json={"share": share})
         assert reply.json()["shadow"] == {"version": version, "share": share}
         yield client
@@ -111,7 +111,7 @@ def test_a_shadow_that_is_the_same_model_differs_in_nothing(root: Path, tmp_path
 @pytest.mark.parametrize("version", [FAILING, NAN])
 def test_a_shadow_that_fails_is_counted_and_changes_nothing(root: Path, tmp_path: Path, version: str) -> None:
     slate = [{"video_id": "v1", "duration_s": TROUBLE_S}]
-    with served(root, MemoryStore(), tmp_path / "alone", deadline_ms=10_000) as client:
+    with served(root, MemoryStore(), tmp_path / "alone") as client:
         alone = rerank(client, slate)["items"]
     with app(root, tmp_path, version) as client:
         for _ in range(3):

@@ -36,11 +36,11 @@ def root(tmp_path: Path) -> Path:
 
 @contextmanager
 def app(root: Path, tmp_path: Path, **options: Any) -> Iterator[httpx2.Client]:
-    with served(root, MemoryStore(), tmp_path / "data", deadline_ms=10_000, **options) as client:
+    with served(root, MemoryStore(), tmp_path / "data", **options) as client:
         yield client
 
 
-def of(user: str, trial: Rollout = HALF) -> str:
+def version_of(user: str, trial: Rollout = HALF) -> str:
     return trial.version if trial.includes(user) else FIRST
 
 
@@ -55,7 +55,7 @@ def answered(client: httpx2.Client, user: str) -> tuple[str, float, str]:
     return reply["model_version"], reply["labels"][0]["label"], slate["model_version"]
 
 
-def everybody_has(client: httpx2.Client, version: str) -> bool:
+def all_users_have(client: httpx2.Client, version: str) -> bool:
     return all(answered(client, user) == (version, LABEL[version], version) for user in USERS[:8])
 
 
@@ -106,8 +106,8 @@ def test_each_user_is_answered_by_one_version_that_every_reply_names(root: Path,
             "shadow": None,
         }
         for user in USERS:
-            assert answered(client, user) == (of(user), LABEL[of(user)], of(user))
-        second = len([user for user in USERS if of(user) == SECOND])
+            assert answered(client, user) == (version_of(user), LABEL[version_of(user)], version_of(user))
+        second = len([user for user in USERS if version_of(user) == SECOND])
         assert 10 < second < 30
         lines = client.get("/metrics").text.splitlines()
         for endpoint in ("rerank", "label"):
@@ -128,7 +128,7 @@ def test_a_body_of_several_users_has_each_users_own_version(root: Path, tmp_path
         assert [label["event_id"] for label in reply["labels"]] == [e["event_id"] for e in events]
         for label in reply["labels"]:
             version = label.get("model_version", FIRST)
-            assert (version, label["label"]) == (of(label["user_id"]), LABEL[version])
+            assert (version, label["label"]) == (version_of(label["user_id"]), LABEL[version])
 
         lines = "".join(json.dumps(e) + "\n" for e in events)
         stream = client.post("/label", content=lines, headers={"content-type": "application/x-ndjson"})
@@ -153,30 +153,30 @@ def test_a_version_without_a_split_is_named_once(root: Path, tmp_path: Path) -> 
 def test_it_survives_a_restart_until_a_share_of_0_ends_it_which_does_too(root: Path, tmp_path: Path) -> None:
     with app(root, tmp_path) as client:
         begin(client, share=1.0).raise_for_status()
-        assert everybody_has(client, SECOND)
+        assert all_users_have(client, SECOND)
     with app(root, tmp_path, split=f"{SECOND}=0.25") as client:  # what was called last wins over a setting
-        assert everybody_has(client, SECOND)
+        assert all_users_have(client, SECOND)
         assert begin(client, share=0.0).json()["split"] is None
         assert begin(client, share=0.0).status_code == 200
-        assert everybody_has(client, FIRST)
+        assert all_users_have(client, FIRST)
         assert f'reelrank_bundle_share{{role="split",version="{SECOND}"}} 0.0' in client.get("/metrics").text
     with app(root, tmp_path, split=f"{SECOND}=1") as client:
-        assert everybody_has(client, FIRST)
+        assert all_users_have(client, FIRST)
 
 
 def test_a_setting_begins_it(root: Path, tmp_path: Path) -> None:
     with app(root, tmp_path, split=f"{SECOND}=0.5", shadow=f"{SECOND}=0.1") as client:
         for user in USERS[:8]:
-            assert answered(client, user) == (of(user), LABEL[of(user)], of(user))
+            assert answered(client, user) == (version_of(user), LABEL[version_of(user)], version_of(user))
         assert client.get("/v1/models").json()["shadow"] == {"version": SECOND, "share": 0.1}
 
 
 def test_a_file_begins_and_ends_it(root: Path, tmp_path: Path) -> None:
     with app(root, tmp_path) as client:
         (root / "SPLIT").write_text(f"{SECOND}=1\n")
-        assert eventually(lambda: everybody_has(client, SECOND))
+        assert eventually(lambda: all_users_have(client, SECOND))
         (root / "SPLIT").unlink()
-        assert eventually(lambda: everybody_has(client, FIRST))
+        assert eventually(lambda: all_users_have(client, FIRST))
 
 
 def test_promoting_the_version_on_trial_gives_it_everybody_and_going_back_its_share(
@@ -185,11 +185,11 @@ def test_promoting_the_version_on_trial_gives_it_everybody_and_going_back_its_sh
     with app(root, tmp_path) as client:
         begin(client).raise_for_status()
         client.post(f"/v1/models/{SECOND}:activate").raise_for_status()
-        assert everybody_has(client, SECOND)
+        assert all_users_have(client, SECOND)
         assert client.get("/v1/models").json()["split"] is None
         client.post("/v1/models:rollback").raise_for_status()
         for user in USERS[:8]:
-            assert answered(client, user)[0] == of(user)
+            assert answered(client, user)[0] == version_of(user)
 
 
 def test_the_documents_examples_begin_and_end_it(root: Path, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_share_that_is_none_is_refused(root: Path, tmp_path: Path, body: Any, 
     with app(root, tmp_path) as client:
         reply = client.post(f"/v1/models/{SECOND}:split", json=body)
         assert (reply.status_code, reply.headers["content-type"]) == (status, "application/problem+json")
-        assert everybody_has(client, FIRST)
+        assert all_users_have(client, FIRST)
 
 
 def test_an_unknown_version_and_the_end_of_anothers_trial_are_refused(root: Path, tmp_path: Path) -> None:
@@ -249,16 +249,16 @@ def test_a_setting_that_is_no_trial_ends_the_start(root: Path, tmp_path: Path) -
         pass
 
 
-@pytest.mark.parametrize("how", ["golden rows", "another ranker"])
+@pytest.mark.parametrize("fault", ["golden rows", "another ranker"])
 def test_a_version_that_cannot_be_used_is_refused_and_changes_nothing(
-    root: Path, tmp_path: Path, how: str
+    root: Path, tmp_path: Path, fault: str
 ) -> None:
-    broken(root, how)
+    broken(root, fault)
     with app(root, tmp_path) as client:
         begin(client).raise_for_status()
         reply = begin(client, BROKEN, 1.0)
         assert reply.status_code == 409
-        assert answered(client, USERS[0])[0] == of(USERS[0])
+        assert answered(client, USERS[0])[0] == version_of(USERS[0])
         assert (root / "SPLIT").read_text() == f"{SECOND}=0.5\n"
 
 
@@ -268,13 +268,13 @@ def test_a_version_that_cannot_be_loaded_leaves_everybody_to_the_current_one_and
     broken(root, "truncated")
     gauge = f'reelrank_bundle_refused{{reason="corrupt_bundle",role="split",version="{BROKEN}"}}'
     with app(root, tmp_path, split=f"{BROKEN}=1") as client:
-        assert everybody_has(client, FIRST)
+        assert all_users_have(client, FIRST)
         assert f"{gauge} 1.0" in client.get("/metrics").text
         (refusal,) = client.get("/v1/models").json()["refused"]
         assert (refusal["role"], refusal["version"]) == ("split", BROKEN)
         assert "ranker.onnx" in refusal["detail"]
         begin(client, SECOND, 1.0).raise_for_status()
-        assert everybody_has(client, SECOND)
+        assert all_users_have(client, SECOND)
         assert f"{gauge} 0.0" in client.get("/metrics").text
         assert client.get("/v1/models").json()["refused"] == []
 
@@ -282,7 +282,7 @@ def test_a_version_that_cannot_be_loaded_leaves_everybody_to_the_current_one_and
 def test_a_version_that_comes_later_is_taken_when_it_is_there(root: Path, tmp_path: Path) -> None:
     third = "20260103-00000003"
     with app(root, tmp_path, split=f"{third}=1") as client:
-        assert everybody_has(client, FIRST)
+        assert all_users_have(client, FIRST)
         tiny_bundle.write(tmp_path / third, third, scale=0.75)
         (tmp_path / third).rename(root / third)
         assert eventually(lambda: answered(client, "u") == (third, 0.375, third))
@@ -292,7 +292,7 @@ def test_a_version_without_a_label_of_the_current_one_cannot_have_its_users(
     root: Path, tmp_path: Path
 ) -> None:
     more = "20260104-00000004"
-    tiny_bundle.write(root / more, more, crowds=True)
+    tiny_bundle.write(root / more, more, grouped=True)
     with app(root, tmp_path) as client:
         begin(client, more, 1.0).raise_for_status()  # one with more labels can
         begin(client, SECOND, 1.0).raise_for_status()

@@ -1,6 +1,6 @@
 """A bundle of a few nodes whose answers can be worked out by hand; made without torch, in milliseconds.
 
-Labeler, w watched and d duration: `labelcraft` = clip(w/d, 0, 1), `pcr` = min(w/d, 2)/2. With crowds, also
+Labeler, w watched and d duration: `labelcraft` = clip(w/d, 0, 1), `pcr` = min(w/d, 2)/2. With groups, also
 `by_tag` = row of the tag/10 and `by_city` = row of the user's city/10; row 1 is unknown.
 
 Ranker, over the sequence's sums W of watched and D of duration, candidate duration d (20 s if unknown),
@@ -62,13 +62,13 @@ def write(
     version: str = FIRST,
     *,
     scale: float = 1.0,
-    crowds: bool = False,
+    grouped: bool = False,
     twist: Twist = "none",
 ) -> Path:
     """Make `folder` a complete version. Another `scale` of `labelcraft` makes other weights."""
     folder.mkdir(parents=True)
-    takes = (*_LABELER_IN, *_CROWDS_IN) if crowds else _LABELER_IN
-    gives = (*_LABELER_OUT, *_CROWDS_OUT) if crowds else _LABELER_OUT
+    takes = (*_LABELER_IN, *_GROUP_IN) if grouped else _LABELER_IN
+    gives = (*_LABELER_OUT, *_GROUP_OUT) if grouped else _LABELER_OUT
     (folder / LABELER).write_bytes(_labeler(scale, takes, gives))
     (folder / RANKER).write_bytes(_ranker(twist))
     write_manifest(
@@ -78,7 +78,7 @@ def write(
         labeler=_graph(folder / LABELER, takes, gives),
         ranker=_graph(folder / RANKER, _RANKER_IN, _RANKER_OUT),
         labels=tuple(spec.name for spec in gives),
-        labels_by_user=("by_city",) if crowds else (),
+        labels_by_user=("by_city",) if grouped else (),
         objectives=("watch_time", "interest"),
         weights={"watch_time": 1.0, "interest": 1.0},
         sequence_length=SEQUENCE_LENGTH,
@@ -107,8 +107,8 @@ def _specs(*rows: tuple[str, str, tuple[int | str, ...]]) -> tuple[TensorSpec, .
 
 _LABELER_IN: Final = _specs(("feedback", "float32", ("N", 8)))
 _LABELER_OUT: Final = _specs(("labelcraft", "float32", ("N",)), ("pcr", "float32", ("N",)))
-_CROWDS_IN: Final = _specs(("group_ids", "int64", ("N", 2)))
-_CROWDS_OUT: Final = _specs(("by_tag", "float32", ("N",)), ("by_city", "float32", ("N",)))
+_GROUP_IN: Final = _specs(("group_ids", "int64", ("N", 2)))
+_GROUP_OUT: Final = _specs(("by_tag", "float32", ("N",)), ("by_city", "float32", ("N",)))
 _RANKER_IN: Final = _specs(
     ("sequence_ids", "int64", ("B", "L", 4)),
     ("sequence_feedback", "float32", ("B", "L", 8)),
