@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import anyio.to_thread
@@ -147,12 +147,13 @@ def _check_serving(services: Services) -> None:
         raise NotReady("The service is shutting down.")
 
 
-def _metadata(specs: list[TensorSpec] | tuple[TensorSpec, ...]) -> list[TensorMetadata]:
+def _metadata(specs: Sequence[TensorSpec]) -> list[TensorMetadata]:
     """Describe tensors; a free axis is -1."""
-    shapes = [[-1 if isinstance(dim, str) else dim for dim in spec.shape] for spec in specs]
     return [
-        TensorMetadata(spec.name, DATATYPES[spec.dtype], shape)
-        for spec, shape in zip(specs, shapes, strict=True)
+        TensorMetadata(
+            spec.name, DATATYPES[spec.dtype], [-1 if isinstance(dim, str) else dim for dim in spec.shape]
+        )
+        for spec in specs
     ]
 
 
