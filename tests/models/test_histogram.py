@@ -104,7 +104,7 @@ def test_chance_alone_stays_far_below_a_shift_of_half_a_deviation() -> None:
     assert moved > 0.2
 
 
-@pytest.mark.parametrize("found", [[0, 0], [1, 2, 3]])
-def test_what_cannot_be_compared_is_refused(found: list[int]) -> None:
+@pytest.mark.parametrize("counted", [[0, 0], [1, 2, 3]])
+def test_what_cannot_be_compared_is_refused(counted: list[int]) -> None:
     with pytest.raises(ValueError, match="cannot be compared"):
-        psi([0.5, 0.5], np.array(found))
+        psi([0.5, 0.5], np.array(counted))

@@ -1,4 +1,4 @@
-"""What anybody may rely on while versions come, go, and become active."""
+"""What holds while versions come, go, and become active."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_nothing_is_left_lying_about(store: BundleStore) -> None:
 
 @pytest.fixture
 def unprivileged(store: BundleStore, tmp_path: Path) -> Iterator[None]:
-    """A store this user may read but not write; root may write anywhere, so root becomes somebody else."""
+    """A store this user may read but not write; root may write anywhere, so root becomes another."""
     promote(store, A, B)
     root = os.geteuid() == 0
     walk = [tmp_path, *tmp_path.parents[:2]]

@@ -1,4 +1,4 @@
-"""Whatever dies, and whoever writes at the same time, `CURRENT` names one complete version."""
+"""Whatever dies, and whichever processes write at once, `CURRENT` names one complete version."""
 
 from __future__ import annotations
 
@@ -106,15 +106,15 @@ def test_a_power_cut_cannot_show_a_name_before_its_bytes(
     assert sorted(calls[:4]) == sorted(("sync", name) for name in names)
     assert calls[4:] == [("sync", f"{tmp_path}/staging"), ("rename", f"{root}/{D}"), ("sync", root)]
 
-    def written(name: str) -> list[tuple[str, str]]:
+    def replaced(name: str) -> list[tuple[str, str]]:
         return [("sync", f"{root}/.{name}.draft"), ("rename", f"{root}/{name}"), ("sync", root)]
 
     calls.clear()
     store.promote(D)
-    assert calls == written(HISTORY) + written(CURRENT)
+    assert calls == replaced(HISTORY) + replaced(CURRENT)
     calls.clear()
     store.rollback()
-    assert calls == written(CURRENT) + written(HISTORY)
+    assert calls == replaced(CURRENT) + replaced(HISTORY)
 
 
 def test_writers_at_the_same_time_never_show_a_reader_anything_but_a_complete_version(
@@ -129,15 +129,15 @@ def test_writers_at_the_same_time_never_show_a_reader_anything_but_a_complete_ve
         )
         for seed in range(4)
     ]
-    seen: set[str] = set()
+    versions: set[str] = set()
     try:
         while any(writer.poll() is None for writer in writers):
-            seen.add(store.current())
+            versions.add(store.current())
             assert Manifest.read(store.path(store.current())).version in (A, B, C)
     finally:
         errors = [writer.communicate()[1] for writer in writers]
     assert [writer.returncode for writer in writers] == [0] * 4, errors
-    assert len(seen) > 1  # the reader was there while it changed
+    assert len(versions) > 1  # the reader was there while it changed
     assert (store.root / HISTORY).read_text().splitlines()[-1] == store.current()
     assert {p.name for p in store.root.iterdir()} == {A, B, C, CURRENT, HISTORY}
 

@@ -31,12 +31,12 @@ def test_rows_are_distinct_and_inside_the_table(ids: list[str]) -> None:
     assert rows == list(range(FIRST, vocabulary.size("tag")))
 
 
-@given(ids=IDS, asked=st.lists(st.none() | st.text(max_size=3)))
-def test_many_at_once_are_the_same_as_one_by_one(ids: list[str], asked: list[str | None]) -> None:
+@given(ids=IDS, queried=st.lists(st.none() | st.text(max_size=3)))
+def test_many_at_once_are_the_same_as_one_by_one(ids: list[str], queried: list[str | None]) -> None:
     vocabulary = Vocabulary({"tag": ids})
-    found = vocabulary.encode("tag", [*asked, *ids])
+    found = vocabulary.encode("tag", [*queried, *ids])
     assert found.dtype == np.int64
-    assert found.tolist() == [vocabulary.index("tag", i) for i in [*asked, *ids]]
+    assert found.tolist() == [vocabulary.index("tag", i) for i in [*queried, *ids]]
 
 
 def test_an_id_listed_twice_is_refused() -> None:

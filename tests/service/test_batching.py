@@ -184,4 +184,4 @@ def test_on_a_gpu_slates_are_rank_together_and_answered_as_on_a_cpu(
     monkeypatch.setattr(Bundle, "run_ranker", run_ranker)
     assert answered() == on_cpu
     assert runs[-1] == (1, 64)
-    assert {(1, 64), (8, 512), (64, 512)} <= set(runs), "the buckets are run before anybody waits"
+    assert {(1, 64), (8, 512), (64, 512)} <= set(runs), "the buckets are run at warm-up"

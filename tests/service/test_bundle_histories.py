@@ -68,51 +68,51 @@ class Histories(RuleBasedStateMachine):
     def run(self, step: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
         return asyncio.run(step(*args))
 
-    @rule(who=st.integers(0, 1), version=st.sampled_from(VERSIONS))
-    def activate(self, who: int, version: str) -> None:
-        self.run(self.workers[who].bundles.activate, version)
+    @rule(worker=st.integers(0, 1), version=st.sampled_from(VERSIONS))
+    def activate(self, worker: int, version: str) -> None:
+        self.run(self.workers[worker].bundles.activate, version)
         if version != self.promoted[-1]:
             self.promoted.append(version)
 
-    @rule(who=st.integers(0, 1))
-    def roll_back(self, who: int) -> None:
+    @rule(worker=st.integers(0, 1))
+    def roll_back(self, worker: int) -> None:
         if len(self.promoted) == 1:
             with pytest.raises(BundleNotFound):
-                self.run(self.workers[who].bundles.rollback)
+                self.run(self.workers[worker].bundles.rollback)
         else:
             self.promoted.pop()
-            assert self.run(self.workers[who].bundles.rollback) == self.promoted[-1]
+            assert self.run(self.workers[worker].bundles.rollback) == self.promoted[-1]
 
     @rule(
-        who=st.integers(0, 1),
+        worker=st.integers(0, 1),
         role=st.sampled_from(ROLES),
         version=st.sampled_from(VERSIONS),
         share=st.sampled_from([0.1, 0.5, 1.0]),
     )
-    def start_rollout(self, who: int, role: Role, version: str, share: float) -> None:
-        self.run(self.workers[who].bundles.start_rollout, role, version, share)
+    def start_rollout(self, worker: int, role: Role, version: str, share: float) -> None:
+        self.run(self.workers[worker].bundles.start_rollout, role, version, share)
         self.rollouts[role] = Rollout(version, share)
 
-    @rule(who=st.integers(0, 1), role=st.sampled_from(ROLES))
-    def stop_a_rollout(self, who: int, role: Role) -> None:
+    @rule(worker=st.integers(0, 1), role=st.sampled_from(ROLES))
+    def stop_a_rollout(self, worker: int, role: Role) -> None:
         rollout = self.rollouts[role]
         self.run(
-            self.workers[who].bundles.start_rollout, role, rollout.version if rollout else VERSIONS[0], 0.0
+            self.workers[worker].bundles.start_rollout, role, rollout.version if rollout else VERSIONS[0], 0.0
         )
         self.rollouts[role] = None
 
-    @rule(who=st.integers(0, 1), role=st.sampled_from(ROLES))
-    def try_a_bad_one(self, who: int, role: Role) -> None:
-        bundles = self.workers[who].bundles
+    @rule(worker=st.integers(0, 1), role=st.sampled_from(ROLES))
+    def try_a_bad_one(self, worker: int, role: Role) -> None:
+        bundles = self.workers[worker].bundles
         with pytest.raises(BundleError):
             self.run(bundles.start_rollout, role, BAD, 0.5)
         with pytest.raises(BundleError):
             self.run(bundles.activate, BAD)
 
-    @rule(who=st.integers(0, 1))
-    def restart(self, who: int) -> None:
-        self.workers[who] = Worker(self.folder)
-        self.run(self.workers[who].bundles.start)
+    @rule(worker=st.integers(0, 1))
+    def restart(self, worker: int) -> None:
+        self.workers[worker] = Worker(self.folder)
+        self.run(self.workers[worker].bundles.start)
 
     @invariant()
     def workers_that_have_looked_agree_with_the_folder(self) -> None:

@@ -46,20 +46,20 @@ def answers(client: httpx2.Client) -> tuple[str, float]:
     return reply["model_version"], reply["labels"][0]["label"]
 
 
-def broken(root: Path, how: str) -> None:
+def broken(root: Path, defect: str) -> None:
     """A third version that cannot be used."""
     folder = root / BROKEN
-    if how == "another ranker":
+    if defect == "another ranker":
         other_bundle.write(folder, BROKEN)
         return
     tiny_bundle.write(folder, BROKEN)
-    if how == "truncated":
+    if defect == "truncated":
         (folder / "ranker.onnx").write_bytes((folder / "ranker.onnx").read_bytes()[:-20])
-    elif how == "golden rows":
+    elif defect == "golden rows":
         manifest = json.loads((folder / "manifest.json").read_bytes())
         manifest["labeler"]["golden"]["outputs"]["pcr"]["data"][0] += 0.01
         (folder / "manifest.json").write_text(json.dumps(manifest))
-    elif how == "another labeler":
+    elif defect == "another labeler":
         # One that takes something we have never heard of; sound in itself.
         path = folder / "labeler.onnx"
         before, renamed = sha256(path), path.read_bytes().replace(b"feedback", b"goodwill")
@@ -67,7 +67,7 @@ def broken(root: Path, how: str) -> None:
         manifest = (folder / "manifest.json").read_text()
         manifest = manifest.replace('"feedback"', '"goodwill"').replace(before, sha256(path))
         (folder / "manifest.json").write_text(manifest)
-    elif how == "no manifest's json":
+    elif defect == "no manifest's json":
         (folder / "manifest.json").write_bytes(b"{}")
 
 
@@ -78,7 +78,7 @@ REASON = {
     "another ranker": "contract_mismatch",
     "another labeler": "contract_mismatch",
 }
-HOW = list(REASON)
+DEFECTS = list(REASON)
 
 
 def point_at(root: Path, text: str) -> None:
@@ -132,7 +132,7 @@ def test_going_back_loads_no_bundle_again(root: Path, tmp_path: Path) -> None:
         assert reloads(client) == {"loaded": 2.0}
         client.post("/v1/models:rollback").raise_for_status()
         client.post(f"/v1/models/{SECOND}:activate").raise_for_status()
-        BundleStore(root).rollback()  # by somebody else
+        BundleStore(root).rollback()  # by another process
         assert eventually(lambda: answers(client) == (FIRST, 0.5))
         assert reloads(client) == {"loaded": 2.0, "held": 3.0}
 
@@ -186,9 +186,9 @@ def test_there_may_be_nothing_to_go_back_to(root: Path, tmp_path: Path) -> None:
         assert answers(client) == (FIRST, 0.5)
 
 
-@pytest.mark.parametrize("how", HOW)
-def test_activating_a_bad_bundle_keeps_the_old_one(root: Path, tmp_path: Path, how: str) -> None:
-    broken(root, how)
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_activating_a_bad_bundle_keeps_the_old_one(root: Path, tmp_path: Path, defect: str) -> None:
+    broken(root, defect)
     with app(root, tmp_path) as client:
         reply = client.post(f"/v1/models/{BROKEN}:activate")
         assert reply.status_code == 409
@@ -197,13 +197,13 @@ def test_activating_a_bad_bundle_keeps_the_old_one(root: Path, tmp_path: Path, h
         assert BundleStore(root).current() == FIRST
 
 
-@pytest.mark.parametrize("how", HOW)
-def test_promoting_a_bad_bundle_keeps_the_old_one_and_counts(root: Path, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_promoting_a_bad_bundle_keeps_the_old_one_and_counts(root: Path, tmp_path: Path, defect: str) -> None:
     with app(root, tmp_path) as client:
-        broken(root, how)
+        broken(root, defect)
         point_at(root, BROKEN + "\n")
         assert eventually(lambda: reloads(client) == {"loaded": 1.0, "failed": 1.0})
-        assert refused(client) == {BROKEN: REASON[how]}
+        assert refused(client) == {BROKEN: REASON[defect]}
         assert [r["version"] for r in client.get("/v1/models").json()["refused"]] == [BROKEN]
         assert answers(client) == (FIRST, 0.5)
         assert client.get("/health/ready").json()["model_version"] == FIRST
@@ -236,12 +236,12 @@ def test_a_spoilt_current_keeps_the_old_bundle(root: Path, tmp_path: Path) -> No
 def test_every_answer_is_of_one_version_while_they_change(root: Path, tmp_path: Path) -> None:
     with app(root, tmp_path) as client:
         stop = threading.Event()
-        seen: set[tuple[str, float]] = set()
+        observed: set[tuple[str, float]] = set()
 
         def ask() -> None:
             with httpx2.Client(base_url=client.base_url) as other:
                 while not stop.is_set():
-                    seen.add(answers(other))
+                    observed.add(answers(other))
 
         asking = threading.Thread(target=ask)
         asking.start()
@@ -251,12 +251,12 @@ def test_every_answer_is_of_one_version_while_they_change(root: Path, tmp_path: 
             for change in range(200):
                 version = (SECOND, FIRST)[change % 2]
                 client.post(f"/v1/models/{version}:activate").raise_for_status()
-                if change >= 9 and seen >= both:
+                if change >= 9 and observed >= both:
                     break
         finally:
             stop.set()
             asking.join()
-        assert seen == both
+        assert observed == both
 
 
 def test_models_tells_what_there_is(root: Path, tmp_path: Path) -> None:

@@ -192,17 +192,17 @@ def test_a_start_with_another_file_ends_with_one_line(bundles: Path, tmp_path: P
 
 def mapping(pid: int, path: Path) -> dict[str, int]:
     """Figures of the file's mapping in a process, in kB, and the file's number; empty if there is none."""
-    found: dict[str, int] = {}
+    figures: dict[str, int] = {}
     inside = False
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
         if head := re.match(r"[0-9a-f]+-[0-9a-f]+ (\S+) \S+ \S+ (\d+)\s*(.*)", line):
             inside = head[3] == str(path)
             if inside:
                 assert head[1] == "r--s", "shared, and not to be written to"
-                found["inode"] = int(head[2])
+                figures["inode"] = int(head[2])
         elif inside and (figure := re.match(r"(\w+):\s+(\d+) kB", line)):
-            found[figure[1]] = found.get(figure[1], 0) + int(figure[2])
-    return found
+            figures[figure[1]] = figures.get(figure[1], 0) + int(figure[2])
+    return figures
 
 
 def test_two_workers_map_one_copy(bundles: Path, tmp_path: Path) -> None:

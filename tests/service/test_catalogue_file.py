@@ -88,11 +88,11 @@ def test_another_file_is_refused_with_a_way_out(tmp_path: Path, content: bytes, 
         CatalogueFile.open(tmp_path / "none")
 
 
-@pytest.mark.parametrize("kept", [20, 5000, -100, -1])
-def test_a_file_that_was_cut_short_is_damaged(tmp_path: Path, kept: int) -> None:
+@pytest.mark.parametrize("length", [20, 5000, -100, -1])
+def test_a_file_that_was_cut_short_is_damaged(tmp_path: Path, length: int) -> None:
     path = tmp_path / "file"
     write(path, numbered(200))
-    path.write_bytes(path.read_bytes()[:kept])
+    path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(BadInput, match=rf"{path} is damaged: it was cut short.*catalogue build"):
         CatalogueFile.open(path)
 

@@ -62,8 +62,8 @@ def index_of(text: str) -> dict[str, float]:
     return {what: float(value) for what, value in found}
 
 
-def bins_of(text: str, what: str, version: str = tiny_bundle.FIRST) -> dict[int, float]:
-    pattern = rf'^reelrank_values_total\{{bin="(\d+)",version="{version}",what="{re.escape(what)}"\}} (\S+)$'
+def bins_of(text: str, kind: str, version: str = tiny_bundle.FIRST) -> dict[int, float]:
+    pattern = rf'^reelrank_values_total\{{bin="(\d+)",version="{version}",what="{re.escape(kind)}"\}} (\S+)$'
     return {int(index): float(value) for index, value in re.findall(pattern, text, re.M)}
 
 

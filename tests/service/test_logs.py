@@ -181,8 +181,8 @@ def test_start_reload_and_stop_are_told_in_json_where_nobody_watches(tmp_path: P
         assert service.terminate() == 0
         assert service.process.stderr is not None
         found = [json.loads(line) for line in service.process.stderr]
-    told = [(r["event"], r.get("version")) for r in found if r["level"] == "info"]
-    assert told == [
+    logged = [(r["event"], r.get("version")) for r in found if r["level"] == "info"]
+    assert logged == [
         ("bundle loaded", tiny_bundle.FIRST),
         ("ready", tiny_bundle.FIRST),
         ("bundle loaded", tiny_bundle.SECOND),
@@ -215,7 +215,7 @@ SECRETS = ("sesame-key-1", "sesame-key-2", "sesame-password", "sesame-wrong")
 
 
 def provoke(client: httpx2.Client, url: str) -> None:
-    """Requests good and bad, with keys in every place where somebody might put one."""
+    """Requests good and bad, with keys in every place where a client might put one."""
     for key in ("sesame-key-1", "sesame-wrong"):
         headers = {"authorization": f"Bearer {key}"}
         client.post("/label", json=event(user_id="sesame-user"), headers=headers)

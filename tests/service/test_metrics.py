@@ -77,7 +77,7 @@ def test_what_was_refused_is_counted_by_route_and_reason(bundles: Path, tmp_path
         client.post("/rerank", json={"user_id": "u", "candidates": []})
         client.post("/rerank", json={"user_id": "u" * 2000, "candidates": []})
         client.post("/rerank", json=SLATE, headers={"x-deadline-ms": "0.0001"})
-        client.get("/users/nobody/sequence")
+        client.get("/users/unknown/sequence")
         client.get("/nothing")
         lines = "\n".join(json_line(i) for i in range(3))
         client.post("/label", content=lines, headers={"content-type": "application/x-ndjson"})

@@ -185,9 +185,9 @@ def test_later_requests_take_the_places_of_earlier_ones(tmp_path: Path) -> None:
     assert max(durations) > 15_000  # 1 in 10^20 that none of the last quarter is there
 
 
-@pytest.mark.parametrize("how", ["cut", "flipped", "foreign", "other columns", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "foreign", "other columns", "empty"])
 def test_a_spoilt_file_is_ignored_with_one_line_and_replaced(
-    root: Path, tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+    root: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = file_of(tmp_path)
     with app(root, tmp_path) as client:
@@ -200,7 +200,7 @@ def test_a_spoilt_file_is_ignored_with_one_line_and_replaced(
             "foreign": json.dumps({"users": ["a"]}).encode(),
             "other columns": with_checksum(File([], [], columns="0123456789abcdef")),
             "empty": b"",
-        }[how]
+        }[damage]
     )
     with caplog.at_level(logging.WARNING), app(root, tmp_path) as client:
         assert len([r for r in caplog.records if "ignored" in r.message]) == 1
