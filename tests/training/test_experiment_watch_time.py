@@ -17,10 +17,10 @@ from tests.training._experiments import (
     write_json,
     write_log,
 )
-from tests.training.test_data_kuairec import row as kuairec_row
-from tests.training.test_data_kuairec import write as write_kuairec
-from tests.training.test_data_wechat import action
-from tests.training.test_data_wechat import write as write_wechat
+from tests.training.kuairec_csv import row as kuairec_row
+from tests.training.kuairec_csv import write as write_kuairec
+from tests.training.wechat_csv import action
+from tests.training.wechat_csv import write as write_wechat
 from training.data import prepare
 from training.encoders import inputs_for, plain_features, plain_names
 from training.experiments.trees import features

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.errors import BadInput
-from tests.training.test_data_kuairec import big, row, small
-from tests.training.test_data_kuairec import write as write_kuairec
-from tests.training.test_data_wechat import action
-from tests.training.test_data_wechat import write as write_wechat
+from tests.training.kuairec_csv import big, row, small
+from tests.training.kuairec_csv import write as write_kuairec
+from tests.training.wechat_csv import action
+from tests.training.wechat_csv import write as write_wechat
 from training.data import DAY_MS, Interactions, day_to_ms, load, ms_to_day, prepare
 from training.data import _published_splits as protocols
 from training.data._published_splits import Parts
