@@ -1,12 +1,20 @@
-"""What many tests need and is slow to make: a small world, one run of the smoke recipe, its bundle."""
+"""What many tests need and is slow to make: a small simulated log, one run of the smoke recipe, its bundle.
+
+They are made once per session, also where pytest-xdist runs it in several processes.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,15 +23,18 @@ from tests.service.stores import debian, embedded
 
 ROOT = Path(__file__).parents[1]
 
-# How long an example takes says how busy the machine is, not whether anything is wrong.
+# How long an example takes depends on how busy the machine is, not on whether anything is wrong.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+SYNTHETIC = {"users": 150, "videos": 300, "exposures": 12_000}
+"""Size of the simulated log: the smoke recipe takes seconds on it."""
 
 
 def cli(
     *arguments: str | Path, program: str = "training", cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m training …`, as somebody types it."""
+    """Run `python -m training …` in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", program, *map(str, arguments)],
         capture_output=True,
@@ -34,36 +45,85 @@ def cli(
 
 
 def done(*arguments: str | Path) -> str:
-    """Standard output of a command that must succeed."""
+    """Return the standard output of a command that must succeed, run in a process of its own."""
     result = cli(*arguments)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
+def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `python -m training …` in this process."""
+    from training.__main__ import main
+
+    argv = [str(ROOT / "training" / "__main__.py"), *map(str, arguments)]
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        patch.object(sys, "argv", argv),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("default")  # as in a process of its own
+        try:
+            main()
+        except SystemExit as e:
+            code = int(e.code or 0)
+    return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
+
+
+def run_ok(*arguments: str | Path) -> str:
+    """Return the standard output of a command that must succeed, run in this process."""
+    result = run_command(*arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def once_per_session(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """Return a path that `build` has filled, in whichever process of the session asked first."""
+    base = factory.getbasetemp()
+    shared = base.parent if base.name.startswith("popen-") else base
+    path = shared / name
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            build(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def synthetic_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """DATA of the synthetic world."""
-    out = tmp_path_factory.mktemp("data") / "synthetic"
-    done("prepare", "--dataset", "synthetic", "--out", out, "--seed", "1")
-    return out
+    """DATA of the simulated log."""
+
+    def build(out: Path) -> None:
+        config = out.with_suffix(".json")
+        config.write_text(json.dumps(SYNTHETIC))
+        run_ok("prepare", "--dataset", "synthetic", "--source", config, "--out", out, "--seed", "1")
+
+    return once_per_session(tmp_path_factory, "synthetic", build)
 
 
 @pytest.fixture(scope="session")
 def smoke_run(synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of the smoke recipe."""
-    out = tmp_path_factory.mktemp("run") / "smoke"
-    done("fit", "smoke", "--data", synthetic_data, "--out", out, "--threads", "1")
-    return out
+
+    def build(out: Path) -> None:
+        run_ok("fit", "smoke", "--data", synthetic_data, "--out", out, "--threads", "1")
+
+    return once_per_session(tmp_path_factory, "smoke", build)
 
 
 @pytest.fixture(scope="session")
 def smoke_bundles(smoke_run: Path, synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of versions whose one version is that run's, promoted."""
-    root = tmp_path_factory.mktemp("bundles")
-    note = root.parent / f"{root.name}.json"
-    done("export", smoke_run, "--to", root, "--data", synthetic_data, "--json", note)
-    done("promote", json.loads(note.read_text())["version"], "--bundles", root)
-    return root
+
+    def build(root: Path) -> None:
+        note = root.with_suffix(".json")
+        staging = root.with_name("staging-bundles")
+        run_ok("export", smoke_run, "--to", staging, "--data", synthetic_data, "--json", note)
+        run_ok("promote", json.loads(note.read_text())["version"], "--bundles", staging)
+        staging.rename(root)
+
+    return once_per_session(tmp_path_factory, "bundles", build)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 
 from models.schema import FLAGS
 from models.store import BundleStore
-from tests.conftest import done
+from tests.conftest import run_ok
 from tests.service.running import running
 from training.data import Dataset, Interactions, load
 from training.evaluation.predict import run_torch
@@ -132,7 +132,7 @@ def test_the_label_command_writes_what_the_service_answers(
 ) -> None:
     names = "labelcraft,d2q,wtg,dml_wpr,pcr"
     out = tmp_path / "labels.parquet"
-    done("label", "--bundle", smoke_bundles, "--data", synthetic_data, "--out", out, "--labels", names)
+    run_ok("label", "--bundle", smoke_bundles, "--data", synthetic_data, "--out", out, "--labels", names)
     written = pl.read_parquet(out)
     assert written.columns == ["user_id", "video_id", "timestamp_ms", *names.split(",")]
     assert written["timestamp_ms"].equals(dataset.log["timestamp_ms"])
@@ -148,10 +148,10 @@ def test_the_label_command_writes_what_the_service_answers(
 
 
 def test_a_label_of_a_group_of_users_follows_the_profile(client: httpx2.Client, saved: Saved) -> None:
-    """Two crowds with different thresholds, the same watch; and everybody's for a user without a profile."""
+    """Two groups with different thresholds, the same watch; that of all rows without a profile."""
     maker = next(m for m in saved.fitted.label_makers.makers if m.name == "dml_lv_u")
     assert isinstance(maker, ProgressViewByGroup)
-    *of_group, everybody = maker.threshold.tolist()
+    *of_group, overall = maker.threshold.tolist()
     names = saved.fitted.vocabulary.fields["profile.segment"]
     low, high = int(np.argmin(of_group)), int(np.argmax(of_group))
     assert of_group[low] < of_group[high]
@@ -166,7 +166,7 @@ def test_a_label_of_a_group_of_users_follows_the_profile(client: httpx2.Client, 
         for user in (f"in-{low}", f"in-{high}", "in-none")
     ]  # fmt: skip
     got = client.post("/label", params={"labels": "dml_lv_u", "store": "false"}, json=events).json()
-    assert [e["label"] for e in got["labels"]] == [1.0, 0.0, float(between >= everybody)]
+    assert [e["label"] for e in got["labels"]] == [1.0, 0.0, float(between >= overall)]
 
 
 def test_the_version_is_the_promoted_one(client: httpx2.Client, smoke_bundles: Path) -> None:

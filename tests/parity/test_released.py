@@ -19,7 +19,7 @@ from models.manifest import VOCABULARY, Manifest
 from models.runtime import Bundle
 from models.store import BundleStore
 from models.vocabulary import UNKNOWN
-from tests.conftest import ROOT, cli
+from tests.conftest import ROOT, run_command
 from tests.service.running import Service, running
 from tests.training.real_data import KUAIRAND, needs_kuairand
 from training.data import Dataset, load, prepare
@@ -47,15 +47,15 @@ def dataset(data: Path) -> Dataset:
 
 
 def test_it_was_judged_on_days_it_had_not_seen_and_released_with_all(manifest: Manifest) -> None:
-    judged = manifest.evaluation
-    assert judged is not None
-    assert judged.fitted_before_ms <= judged.from_ms < judged.to_ms
-    assert manifest.training.watermark_ms == judged.to_ms - 1
+    evaluation = manifest.evaluation
+    assert evaluation is not None
+    assert evaluation.fitted_before_ms <= evaluation.from_ms < evaluation.to_ms
+    assert manifest.training.watermark_ms == evaluation.to_ms - 1
     assert "dirty" not in manifest.training.git_commit
 
 
 def test_its_seconds_beat_the_median_and_its_order_a_coin(manifest: Manifest) -> None:
-    """Where watch time is judged: KuaiRand's single-column feed, tab 1."""
+    """Where watch time is reported: KuaiRand's single-column feed, tab 1."""
     assert manifest.evaluation is not None
     figures = manifest.evaluation.by_tab["1"]
     median = manifest.evaluation.baselines["median"]["mae_s.tab_1"]
@@ -73,9 +73,9 @@ def test_a_longer_watch_and_a_like_are_worth_more(manifest: Manifest) -> None:
     watched = np.array([[share * d, d, *[0] * 6] for d in (10, 60, 200) for share in (0, 0.5, 1)], np.float32)
     liked = watched.copy()
     liked[:, 2] = 1
-    nobody = np.full((len(watched), 2), UNKNOWN)
+    no_groups = np.full((len(watched), 2), UNKNOWN)
     plain, with_like = (
-        bundle.run_labeler({"feedback": feedback, "group_ids": nobody})["labelcraft"].reshape(3, 3)
+        bundle.run_labeler({"feedback": feedback, "group_ids": no_groups})["labelcraft"].reshape(3, 3)
         for feedback in (watched, liked)
     )
     assert (np.diff(plain, axis=1) > 0).all()
@@ -106,8 +106,8 @@ def test_every_objective_is_told_and_its_weight_moves_the_slate_its_way(
     assert set(manifest.objectives) == set(everything)
     with running(BUNDLES, tmp_path) as service:
         _post(service, "/label", {"events": seen})
-        told = [item["objectives"] for item in _post(service, "/rerank", slate)["items"]]
-        skip, long_view = ([each[name] for each in told] for name in ("skip", "long_view"))
+        objectives = [item["objectives"] for item in _post(service, "/rerank", slate)["items"]]
+        skip, long_view = ([each[name] for each in objectives] for name in ("skip", "long_view"))
         assert np.corrcoef(skip, long_view)[0, 1] < -0.2  # nothing but the log says so
         for name in everything:
             means = []
@@ -163,11 +163,11 @@ def test_ten_real_events_are_labelled_ranked_with_and_survive_kill_9(
 @needs_kuairand
 def test_what_it_has_seen_is_refused_unless_a_word_is_given(data: Path, tmp_path: Path) -> None:
     window = ("evaluate", "--bundle", BUNDLES, "--data", data, "--from", "2022-05-04", "--to", "2022-05-05")
-    refused = cli(*window)
+    refused = run_command(*window)
     assert refused.returncode == 2
     assert "watermark" in refused.stderr
     figures = tmp_path / "figures.json"
-    allowed = cli(*window, "--tab", "1", "--allow-seen", "--json", figures)
+    allowed = run_command(*window, "--tab", "1", "--allow-seen", "--json", figures)
     assert allowed.returncode == 0, allowed.stderr
     assert "SEEN" in allowed.stdout
     found = json.loads(figures.read_text())

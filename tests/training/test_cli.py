@@ -1,4 +1,4 @@
-"""The commands as somebody types them: what they write, and how they refuse."""
+"""The commands: what they write, and how they refuse."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from models.store import BundleStore
-from tests.conftest import ROOT, cli, done
+from tests.conftest import ROOT, run_command, run_ok
 from training.data import load
 
 KEYS = {
@@ -36,7 +37,7 @@ KEYS = {
 
 def refused(*arguments: str | Path) -> str:
     """The one line of a command that must be refused."""
-    result = cli(*arguments)
+    result = run_command(*arguments)
     assert result.returncode == 2, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
@@ -48,7 +49,7 @@ def test_evaluate_prints_every_figure_of_the_public_surface(
     smoke_run: Path, synthetic_data: Path, tmp_path: Path
 ) -> None:
     figures = tmp_path / "figures.json"
-    done("evaluate", "--run", smoke_run, "--data", synthetic_data, "--json", figures)
+    run_ok("evaluate", "--run", smoke_run, "--data", synthetic_data, "--json", figures)
     found = json.loads(figures.read_text())
     assert set(found) >= KEYS | {"command", "commit", "machine", "by_tab", "baselines"}
     assert found["seen"] is False
@@ -59,7 +60,7 @@ def test_evaluating_the_run_gives_the_figures_of_the_manifest(
     smoke_run: Path, synthetic_data: Path, smoke_bundles: Path, tmp_path: Path
 ) -> None:
     figures = tmp_path / "figures.json"
-    done("evaluate", "--run", smoke_run, "--data", synthetic_data, "--json", figures)
+    run_ok("evaluate", "--run", smoke_run, "--data", synthetic_data, "--json", figures)
     found = json.loads(figures.read_text())
     store = BundleStore(smoke_bundles)
     manifest = json.loads((store.path(store.current()) / "manifest.json").read_text())
@@ -76,7 +77,7 @@ def test_a_window_that_the_weights_have_seen_is_refused_and_allowed_only_with_a_
     assert "watermark" in line
     assert "--allow-seen" in line
     figures = tmp_path / "figures.json"
-    out = done(
+    out = run_ok(
         *("evaluate", "--bundle", smoke_bundles, "--data", synthetic_data, "--from", last),
         *("--allow-seen", "--json", figures),
     )
@@ -90,7 +91,7 @@ def test_rows_before_the_window_are_history_and_not_scored(
     dataset = load(synthetic_data)
     last = dataset.info.days[-1]
     figures = tmp_path / "figures.json"
-    done("evaluate", "--run", smoke_run, "--data", synthetic_data, "--from", last, "--json", figures)
+    run_ok("evaluate", "--run", smoke_run, "--data", synthetic_data, "--from", last, "--json", figures)
     day = pl.from_epoch(dataset.log["timestamp_ms"], "ms").dt.strftime("%Y-%m-%d")
     assert json.loads(figures.read_text())["rows"] == int((day == last).sum())
 
@@ -100,35 +101,35 @@ def exported(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """A folder with both fits of a run as versions: the one before the test days, and the final one."""
     root = tmp_path_factory.mktemp("exported")
     versions = []
-    for which in ("judged", "final"):
+    for which in ("evaluation", "final"):
         note = root.parent / f"{root.name}-{which}.json"
-        done("export", smoke_run, "--to", root, "--which", which, "--json", note)
+        run_ok("export", smoke_run, "--to", root, "--which", which, "--json", note)
         versions.append(json.loads(note.read_text())["version"])
     return root, versions[0], versions[1]
 
 
 def test_an_export_is_never_overwritten(smoke_run: Path, exported: tuple[Path, str, str]) -> None:
-    root, judged, final = exported
-    before = (root / judged / "manifest.json").read_bytes()
-    line = refused("export", smoke_run, "--to", root, "--which", "judged")
-    assert judged in line
-    assert (root / judged / "manifest.json").read_bytes() == before
-    assert BundleStore(root).versions() == sorted([judged, final])
+    root, evaluation, final = exported
+    before = (root / evaluation / "manifest.json").read_bytes()
+    line = refused("export", smoke_run, "--to", root, "--which", "evaluation")
+    assert evaluation in line
+    assert (root / evaluation / "manifest.json").read_bytes() == before
+    assert BundleStore(root).versions() == sorted([evaluation, final])
 
 
 def test_promote_and_rollback_move_current(exported: tuple[Path, str, str]) -> None:
-    root, judged, final = exported
-    for version in (judged, final):
-        done("promote", version, "--bundles", root)
+    root, evaluation, final = exported
+    for version in (evaluation, final):
+        run_ok("promote", version, "--bundles", root)
         assert (root / "CURRENT").read_text().strip() == version
-    done("rollback", "--bundles", root)
-    assert (root / "CURRENT").read_text().strip() == judged
+    run_ok("rollback", "--bundles", root)
+    assert (root / "CURRENT").read_text().strip() == evaluation
     assert "20990101-00000000" in refused("promote", "20990101-00000000", "--bundles", root)
-    assert (root / "CURRENT").read_text().strip() == judged
+    assert (root / "CURRENT").read_text().strip() == evaluation
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (("fit", "nonsense", "--data", ".", "--out", "x"), "no recipe 'nonsense'"),
         (("fit", "smoke", "--data", "no-such-folder", "--out", "x"), "interactions.parquet"),
@@ -138,8 +139,8 @@ def test_promote_and_rollback_move_current(exported: tuple[Path, str, str]) -> N
         (("rollback", "--bundles", "no-such-folder"), "no-such-folder"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_exit_code_2(arguments: tuple[str, ...], says: str) -> None:
-    assert says in refused(*arguments)
+def test_what_is_wrong_is_one_line_and_exit_code_2(arguments: tuple[str, ...], message: str) -> None:
+    assert message in refused(*arguments)
 
 
 def test_a_run_is_not_overwritten(smoke_run: Path, synthetic_data: Path) -> None:
@@ -169,9 +170,48 @@ def test_ctrl_c_leaves_nothing_half_written(synthetic_data: Path, tmp_path: Path
 
 def test_the_same_seed_fits_the_same_weights(smoke_run: Path, synthetic_data: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    done("fit", "smoke", "--data", synthetic_data, "--out", again, "--threads", "1")
+    run_ok("fit", "smoke", "--data", synthetic_data, "--out", again, "--threads", "1")
     metrics = [
         json.loads((r / "metrics.json").read_text())["evaluation"]["metrics"] for r in (smoke_run, again)
     ]
     assert metrics[0]["mae_s"] == pytest.approx(metrics[1]["mae_s"], rel=1e-4)
     assert metrics[0]["xauc"] == pytest.approx(metrics[1]["xauc"], rel=1e-4)
+
+
+WITHOUT_STACK = """
+import runpy, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "onnx", "polars", "matplotlib"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+sys.argv[0] = "training"
+runpy.run_module("training", run_name="__main__")
+"""
+"""The program where the extra `train` is not installed."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--help",), 0, "rollback"),
+        (("--version",), 0, metadata.version("reelrank")),
+        (("promote", "20990101-00000000", "--bundles", "no-such-folder"), 2, "20990101-00000000"),
+        (("rollback", "--bundles", "no-such-folder"), 2, "no-such-folder"),
+        (("fit", "smoke", "--data", ".", "--out", "x"), 2, "pip install 'reelrank[train,cpu]'"),
+        (("compare", "labels", "--data", ".", "--out", "x"), 2, "torch is not installed"),
+    ],
+)
+def test_only_what_trains_needs_the_training_stack(
+    arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_STACK, *arguments], capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.returncode == code, result.stderr
+    assert message in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    if code:
+        assert result.stderr.count("\n") == 1

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from models.errors import BadInput
-from tests.conftest import cli, done
+from tests.conftest import SYNTHETIC, run_command, run_ok
 from training.evaluation.evaluate import open_bundle
 from training.export.batch_label import label_log
 
@@ -33,12 +33,14 @@ def test_the_size_of_a_batch_does_not_show_in_the_file(
 
 def test_the_file_says_where_it_comes_from(smoke_bundles: Path, synthetic_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "labels.parquet"
-    said = done("label", "--bundle", smoke_bundles, "--data", synthetic_data, "--out", out, "--labels", "pcr")
+    printed = run_ok(
+        "label", "--bundle", smoke_bundles, "--data", synthetic_data, "--out", out, "--labels", "pcr"
+    )
     note = pl.read_parquet_metadata(out)
     assert note["reelrank.bundle"] == open_bundle(smoke_bundles).manifest.version
     assert note["reelrank.command"].startswith("python -m training label")
-    assert "40,000 rows" in said
-    assert str(out) in said
+    assert f"{SYNTHETIC['exposures']:,} rows" in printed
+    assert str(out) in printed
 
 
 def test_a_log_of_interactions_alone_is_enough(
@@ -48,8 +50,8 @@ def test_a_log_of_interactions_alone_is_enough(
     data.mkdir()
     shutil.copy(synthetic_data / "interactions.parquet", data)
     made = label_log(open_bundle(smoke_bundles), data, tmp_path / "out.parquet")
-    assert made.rows == 40_000
-    # Without users.parquet everybody is compared with everybody.
+    assert made.rows == SYNTHETIC["exposures"]
+    # Without users.parquet every row is compared with all rows.
     found = pl.read_parquet(tmp_path / "out.parquet")
     assert found["dml_ev_u"].equals(found["dml_ev"].alias("dml_ev_u"))
 
@@ -57,14 +59,14 @@ def test_a_log_of_interactions_alone_is_enough(
 def test_a_file_that_exists_is_left_alone(smoke_bundles: Path, synthetic_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "labels.parquet"
     out.write_text("mine")
-    result = cli("label", "--bundle", smoke_bundles, "--data", synthetic_data, "--out", out)
+    result = run_command("label", "--bundle", smoke_bundles, "--data", synthetic_data, "--out", out)
     assert result.returncode == 2
     assert "exists already" in result.stderr
     assert out.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (pl.col("watch_time_s").mul(-1.0).alias("watch_time_s"), "watch_time_s"),
         (pl.lit("").alias("user_id"), "empty id"),
@@ -72,7 +74,7 @@ def test_a_file_that_exists_is_left_alone(smoke_bundles: Path, synthetic_data: P
     ],
 )
 def test_a_bad_row_far_down_the_log_leaves_nothing_behind(
-    smoke_bundles: Path, synthetic_data: Path, tmp_path: Path, change: pl.Expr, says: str | None
+    smoke_bundles: Path, synthetic_data: Path, tmp_path: Path, change: pl.Expr, message: str | None
 ) -> None:
     data = tmp_path / "mine"
     data.mkdir()
@@ -83,13 +85,13 @@ def test_a_bad_row_far_down_the_log_leaves_nothing_behind(
         .then(change)
         .otherwise(pl.col(change.meta.output_name()))
         .alias(change.meta.output_name())
-        if says
+        if message
         else change
     )
-    if says is None:
+    if message is None:
         changed = changed.drop("like")
     changed.write_parquet(data / "interactions.parquet")
-    with pytest.raises(BadInput, match=says or "lacks the column `like`"):
+    with pytest.raises(BadInput, match=message or "lacks the column `like`"):
         label_log(open_bundle(smoke_bundles), data, tmp_path / "out.parquet", batch_rows=1_000)
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
 

@@ -12,7 +12,7 @@ from models.histogram import counts, psi
 from models.manifest import MANIFEST, Manifest
 from models.runtime import Bundle
 from models.store import BundleStore
-from tests.conftest import cli, done
+from tests.conftest import run_command, run_ok
 from training.data import load
 from training.evaluation.predict import run_onnx
 from training.export.drift_reference import reference
@@ -93,7 +93,7 @@ def test_a_bundle_gets_its_reference_afterwards_and_is_another_version(
     bundle: Bundle, smoke_bundles: Path, synthetic_data: Path, tmp_path: Path
 ) -> None:
     old = smoke_bundles / bundle.manifest.version
-    done("reference", old, "--data", synthetic_data, "--to", tmp_path)
+    run_ok("reference", old, "--data", synthetic_data, "--to", tmp_path)
     (folder,) = (tmp_path / version for version in BundleStore(tmp_path).versions())
     made = Manifest.read(folder)
     assert made.version != bundle.manifest.version
@@ -103,8 +103,8 @@ def test_a_bundle_gets_its_reference_afterwards_and_is_another_version(
 
 def test_the_data_of_another_run_is_refused_in_one_line(smoke_run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    assert cli("prepare", "--dataset", "synthetic", "--out", other, "--seed", "7").returncode == 0
-    result = cli("export", smoke_run, "--to", tmp_path / "bundles", "--data", other)
+    assert run_command("prepare", "--dataset", "synthetic", "--out", other, "--seed", "7").returncode == 0
+    result = run_command("export", smoke_run, "--to", tmp_path / "bundles", "--data", other)
     assert result.returncode == 2
     assert "the run was fitted on" in result.stderr
     assert "Traceback" not in result.stderr

@@ -17,7 +17,7 @@ from google.protobuf import text_format
 from models.errors import BadInput, CorruptBundle
 from models.manifest import Manifest
 from models.store import BundleStore
-from tests.conftest import ROOT, cli, done
+from tests.conftest import ROOT, run_command, run_ok
 from training.export.triton import config, lay_out
 
 PLAIN = """
@@ -52,13 +52,13 @@ def bundle() -> Path:
 @pytest.fixture(scope="module")
 def repository(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     to = tmp_path_factory.mktemp("triton") / "repository"
-    done("export", bundle, "--layout", "triton", "--to", to)
+    run_ok("export", bundle, "--layout", "triton", "--to", to)
     return to
 
 
 @pytest.fixture(scope="module")
 def triton() -> ModuleType:
-    """Triton's own messages. Their package's door wants gRPC, which nobody needs to read a file."""
+    """Triton's own messages. Their package's door wants gRPC, which reading a file does not need."""
     file = Path(tritonclient.__path__[0]) / "grpc" / "model_config_pb2.py"
     spec = importlib.util.spec_from_file_location("model_config_pb2", file)
     assert spec is not None
@@ -84,11 +84,11 @@ def test_a_graph_answers_its_golden_rows_in_plain_onnxruntime_and_is_what_its_co
     )
     assert plain.returncode == 0, plain.stderr
     graph: dict[str, dict[str, tuple[str, list[Any]]]] = json.loads(plain.stdout)
-    told = text_format.Parse((repository / name / "config.pbtxt").read_text(), triton.ModelConfig())
-    assert (told.name, told.backend, told.max_batch_size) == (name, "onnxruntime", 0)
-    assert told.parameters["reelrank_version"].string_value == version_of(repository)
+    parsed = text_format.Parse((repository / name / "config.pbtxt").read_text(), triton.ModelConfig())
+    assert (parsed.name, parsed.backend, parsed.max_batch_size) == (name, "onnxruntime", 0)
+    assert parsed.parameters["reelrank_version"].string_value == version_of(repository)
     for kind in ("input", "output"):
-        said = {t.name: (triton.DataType.Name(t.data_type), list(t.dims)) for t in getattr(told, kind)}
+        said = {t.name: (triton.DataType.Name(t.data_type), list(t.dims)) for t in getattr(parsed, kind)}
         assert said == {
             tensor: (TYPES[dtype], [axis if isinstance(axis, int) else -1 for axis in shape])
             for tensor, (dtype, shape) in graph[kind].items()
@@ -113,14 +113,14 @@ def test_an_axis_without_columns_is_free_for_triton(bundle: Path, triton: Module
         spec.model_copy(update={"shape": ("B", 0)}) if spec.name == "profile" else spec
         for spec in graph.inputs
     ]
-    told = text_format.Parse(
+    parsed = text_format.Parse(
         config("ranker", graph.model_copy(update={"inputs": tuple(inputs)}), "v"), triton.ModelConfig()
     )
-    assert [list(t.dims) for t in told.input if t.name == "profile"] == [[-1, -1]]
+    assert [list(t.dims) for t in parsed.input if t.name == "profile"] == [[-1, -1]]
 
 
 def test_another_layout_is_refused_in_one_line(bundle: Path) -> None:
-    refused = cli("export", bundle, "--layout", "tritonn")
+    refused = run_command("export", bundle, "--layout", "tritonn")
     assert refused.returncode == 2
     assert "--layout must be bundle or triton" in refused.stderr
     assert refused.stderr.count("\n") == 1
