@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.training.test_din import din, ids
+from tests.training._builders import din, din_ids
 from training.labelcraft import soft_top_k
 from training.labelcraft._gradients import (
     Inner,
@@ -43,8 +43,8 @@ class Setting:
         self.params = parameters_of(self.model)
         rates = {n: RATE * (3.0 if n.startswith("item") else 1.0) for n in self.params}
         self.lr: Rates = rates
-        self.train = (torch.arange(6) % 5, ids(6, 1, seed=2), ids(6, 4, seed=3))
-        self.hold = (torch.arange(3), ids(3, 5, seed=4), ids(3, 4, seed=5))
+        self.train = (torch.arange(6) % 5, din_ids(6, 1, seed=2), din_ids(6, 4, seed=3))
+        self.hold = (torch.arange(3), din_ids(3, 5, seed=4), din_ids(3, 4, seed=5))
         self.watch = torch.rand(3, 5, dtype=torch.float64)
         if adam:
             moments, inner = Moments({}, 0), Inner(self.predict, self.params, loss=loss)

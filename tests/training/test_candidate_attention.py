@@ -1,4 +1,4 @@
-"""Attention over crowds of steps: each crowd's answer is that of a softmax over the crowd alone."""
+"""Attention for several interests: each one's answer is that of a softmax over its steps alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def token() -> Tensor:
 
 
 def by_hand(attention: CandidateAttention, query: Tensor, token: Tensor, share_BL: Tensor, s: int) -> Tensor:
-    """Crowd `s` alone, a head and a user at a time; a step's share is a factor of its weight."""
+    """Interest `s` alone, a head and a user at a time; a step's share is a factor of its weight."""
     width = E // H
     out = torch.empty(B, N, E)
     for b in range(B):
@@ -100,7 +100,7 @@ def test_a_padded_step_does_not_drown_the_others(
 
 
 def test_logits_far_apart_leave_every_crowd_finite(attention: CandidateAttention, query: Tensor) -> None:
-    """One crowd's steps outweigh the other's by more than a float32 can hold."""
+    """One interest's steps outweigh the other's by more than a float32 can hold."""
     token = torch.cat([torch.full((B, 3, E), 300.0), torch.full((B, 3, E), -300.0)], dim=1)
     share = torch.zeros(B, L, S)
     share[:, :3, 0] = share[:, 3:, 1] = 1.0
@@ -119,8 +119,8 @@ def test_one_crowd_of_all_steps_needs_no_shares(query: Tensor, token: Tensor) ->
         torch.testing.assert_close(got, attention(query, token, valid[..., None], valid))
 
 
-@pytest.mark.parametrize(("interests", "crowds"), [("one", 1), ("apart", 2), ("both", 3)])
-def test_interests_say_how_many_vectors_a_candidate_gets(interests: str, crowds: int) -> None:
+@pytest.mark.parametrize(("interests", "vectors"), [("one", 1), ("apart", 2), ("both", 3)])
+def test_interests_say_how_many_vectors_a_candidate_gets(interests: str, vectors: int) -> None:
     config = FeedbackEncoderConfig.model_validate({"interests": interests, "token": 8, "heads": 2})
     encoder = FeedbackEncoder((9, 5, 4, 4), 2, (4,), config)
-    assert encoder.attention.null.shape == (2, crowds, 8)
+    assert encoder.attention.null.shape == (2, vectors, 8)

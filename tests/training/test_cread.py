@@ -1,10 +1,8 @@
-"""CREAD: the shared properties, its thresholds, and the three parts of its loss."""
+"""CREAD: its thresholds, and the three parts of its loss."""
 
 # Shape suffixes: N exposures, M thresholds.
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy
 
 from tests.training import _watch_time_asserts as wt
-from training.watch_time import CREAD, CREADConfig, DistributionHead
+from training.watch_time import CREAD, CREADConfig
 from training.watch_time._cread import _BENDS, error_bound, out_of_order, shares
 
 
@@ -21,34 +19,10 @@ def fitted(config: CREADConfig | None = None) -> CREAD:
     return CREAD(wt.STATE, config).fit_tables(wt.heavy_tailed_log(), seed=0)
 
 
-@pytest.mark.parametrize("point", ["restored", "median"])
-def test_is_a_head_with_a_distribution(point: str) -> None:
-    head = fitted(CREADConfig.model_validate({"point": point}))
-    assert isinstance(head, DistributionHead)
-    wt.assert_answers_finite_seconds(head)
-    wt.assert_is_a_distribution(head)
-
-
 def test_has_a_distribution_even_where_its_probabilities_rise() -> None:
     head = fitted()
     assert (head.logits(wt.states(400)[0]).diff(dim=-1) > 0).any(-1).float().mean() > 0.5
     wt.assert_is_a_distribution(head)
-
-
-def test_depends_on_the_row_alone() -> None:
-    wt.assert_rows_do_not_see_each_other(fitted())
-
-
-def test_exports(tmp_path: Path) -> None:
-    wt.assert_onnx_agrees_with_torch(fitted(), tmp_path)
-
-
-def test_is_saved_whole() -> None:
-    wt.assert_survives_a_round_trip(fitted(), CREAD(wt.STATE))
-
-
-def test_refuses_without_tables() -> None:
-    wt.assert_refuses_to_learn_before_its_tables(CREAD(wt.STATE))
 
 
 @pytest.mark.parametrize("bend", [0.0, 1e-3, 1.0, 8.0])
@@ -102,7 +76,7 @@ def test_rows_to_learn_from_are_worth_finer_thresholds() -> None:
     assert best(10) < best(100_000)
 
 
-def test_before_learning_it_says_what_everybody_did() -> None:
+def test_before_learning_it_says_what_all_rows_say() -> None:
     head = fitted(CREADConfig(hidden=0))
     with torch.no_grad():
         for parameter in head.net.parameters():

@@ -1,8 +1,6 @@
-"""CWM: the shared properties, its link, what censoring teaches, and a planted interest."""
+"""CWM: its link, what censoring teaches, and a planted interest."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.training import _watch_time_asserts as wt
-from training.watch_time import CWM, CWMConfig, Head
+from training.watch_time import CWM, CWMConfig
 from training.watch_time._cwm import counterfactual_s, interest_logit
 
 
@@ -18,27 +16,6 @@ from training.watch_time._cwm import counterfactual_s, interest_logit
 def fitted() -> CWM:
     torch.manual_seed(0)
     return CWM(wt.STATE).fit_tables(wt.heavy_tailed_log(), seed=0)
-
-
-def test_is_a_head(fitted: CWM) -> None:
-    assert isinstance(fitted, Head)
-    wt.assert_answers_finite_seconds(fitted)
-
-
-def test_depends_on_the_row_alone(fitted: CWM) -> None:
-    wt.assert_rows_do_not_see_each_other(fitted)
-
-
-def test_exports(fitted: CWM, tmp_path: Path) -> None:
-    wt.assert_onnx_agrees_with_torch(fitted, tmp_path)
-
-
-def test_is_saved_whole(fitted: CWM) -> None:
-    wt.assert_survives_a_round_trip(fitted, CWM(wt.STATE))
-
-
-def test_refuses_without_tables() -> None:
-    wt.assert_refuses_to_learn_before_its_tables(CWM(wt.STATE))
 
 
 @pytest.mark.parametrize("cost", [12.0, 40.0])
@@ -87,7 +64,7 @@ def test_a_play_that_ended_early_wants_the_interest_that_it_is_worth() -> None:
     assert float(best) == pytest.approx(float(interest_logit(torch.tensor(10.0), 40.0)), abs=0.011)
 
 
-def test_completing_a_longer_video_tells_of_more_interest() -> None:
+def test_completing_a_longer_video_means_more_interest() -> None:
     """The same mix of early ends and complete plays, the complete ones of longer and longer videos."""
     found = []
     for longer in (20.0, 60.0, 200.0):
@@ -144,4 +121,4 @@ def test_finds_the_planted_interest_beyond_what_was_seen() -> None:
     assert 0.2 < cut.float().mean() < 0.8
     endless = head.seconds(logit[:, None], torch.full_like(duration, 1e6)).detach()
     assert ((endless / true_s).log().abs()[cut]).median() < 0.2
-    assert (duration / true_s).log().abs()[cut].median() > 0.4  # what a plain regression would be told
+    assert (duration / true_s).log().abs()[cut].median() > 0.4  # what a plain regression would learn

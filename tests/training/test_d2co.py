@@ -18,18 +18,18 @@ from tests.training._asserts import (
     assert_row_wise,
     log_of,
 )
-from tests.training.test_labels import world
+from tests.training._builders import watched_log
 from training.data import Interactions
 from training.labels import D2Co
 from training.labels._d2co import two_components
 
-LOG = world()
+LOG = watched_log()
 FEEDBACK = torch.from_numpy(LOG.feedback)
 
 BOTH = pytest.mark.parametrize("alpha", [0.0, 0.05], ids=["linear", "exponential"])
 
 
-def two_crowds(rows: int = 2000) -> Interactions:
+def two_groups(rows: int = 2000) -> Interactions:
     """Of 10 s videos 2 s are watched or 8 s, of 100 s videos 10 s or 60 s."""
     rng = np.random.default_rng(0)
     duration = rng.choice([10.0, 100.0], rows)
@@ -64,7 +64,7 @@ def test_does_not_fall_with_the_watch_time(alpha: float, duration_s: float) -> N
 
 
 def test_the_planted_crowds_are_0_and_1_in_each_duration_group() -> None:
-    maker = D2Co(groups=2, window=1).fit(two_crowds())
+    maker = D2Co(groups=2, window=1).fit(two_groups())
     assert maker.noise.tolist() == pytest.approx([2, 10], rel=0.1)
     assert maker.signal.tolist() == pytest.approx([8, 60], rel=0.05)
     assert label(maker, [0.0, 2.0, 5.0, 8.0, 20.0], 10.0) == pytest.approx([0, 0, 0.5, 1, 1], abs=0.03)
@@ -72,12 +72,12 @@ def test_the_planted_crowds_are_0_and_1_in_each_duration_group() -> None:
 
 
 def test_alpha_bends_the_line_and_0_is_its_limit() -> None:
-    straight, bent, nearly = (D2Co(groups=2, window=1, alpha=a).fit(two_crowds()) for a in (0, 0.1, 1e-4))
+    straight, bent, nearly = (D2Co(groups=2, window=1, alpha=a).fit(two_groups()) for a in (0, 0.1, 1e-4))
     middle = (float(straight.noise[1]) + float(straight.signal[1])) / 2
     at = np.exp(0.1 * np.array([straight.noise[1], middle, straight.signal[1]], np.float64))
     assert label(bent, [middle], 100.0) == pytest.approx([(at[1] - at[0]) / (at[2] - at[0])], abs=1e-4)
     assert label(nearly, [middle], 100.0) == pytest.approx([0.5], abs=0.01)
-    steep = D2Co(groups=2, window=1, alpha=50.0).fit(two_crowds())
+    steep = D2Co(groups=2, window=1, alpha=50.0).fit(two_groups())
     assert label(steep, [0.0, middle, 1e4], 100.0) == pytest.approx([0, 0, 1], abs=1e-6)
 
 

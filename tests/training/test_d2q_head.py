@@ -1,8 +1,6 @@
-"""D2QSeconds: the shared properties, the way back to seconds, and what the duration may change."""
+"""D2QSeconds: the way back to seconds, and what the duration may change."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from tests.training import _watch_time_asserts as wt
 from training.labels import D2Q
-from training.watch_time import D2QSeconds, D2QSecondsConfig, Head
+from training.watch_time import D2QSeconds, D2QSecondsConfig
 
 SMALL = D2QSecondsConfig(groups=4)
 
@@ -22,28 +20,7 @@ def fitted() -> D2QSeconds:
     return D2QSeconds(wt.STATE, SMALL).fit_tables(wt.heavy_tailed_log(), seed=0)
 
 
-def test_is_a_head(fitted: D2QSeconds) -> None:
-    assert isinstance(fitted, Head)
-    wt.assert_answers_finite_seconds(fitted)
-
-
-def test_depends_on_the_row_alone(fitted: D2QSeconds) -> None:
-    wt.assert_rows_do_not_see_each_other(fitted)
-
-
-def test_exports(fitted: D2QSeconds, tmp_path: Path) -> None:
-    wt.assert_onnx_agrees_with_torch(fitted, tmp_path)
-
-
-def test_is_saved_whole(fitted: D2QSeconds) -> None:
-    wt.assert_survives_a_round_trip(fitted, D2QSeconds(wt.STATE, SMALL))
-
-
-def test_refuses_without_tables() -> None:
-    wt.assert_refuses_to_learn_before_its_tables(D2QSeconds(wt.STATE))
-
-
-class Says(torch.nn.Module):
+class Identity(torch.nn.Module):
     """A network whose state is the quantile it answers."""
 
     def forward(self, state_N1: Tensor) -> Tensor:
@@ -55,7 +32,7 @@ def test_the_quantile_of_a_watch_time_is_restored_to_it() -> None:
     duration = rng.uniform(5, 100, 4000).astype(np.float32)
     watch = (duration * rng.random(4000)).astype(np.float32)
     head = D2QSeconds(1, SMALL).fit_tables(wt.log_of(watch, duration), seed=0)
-    head.net = Says()
+    head.net = Identity()
     watch_N, duration_N = torch.from_numpy(watch), torch.from_numpy(duration)
     quantile_N = head.quantiles.cdf(watch_N, head.groups(duration_N))
     inside = (quantile_N > 0) & (quantile_N < 1)

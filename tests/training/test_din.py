@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from training.encoders._din import DIN, Dice, DinConfig
-
-SMALL = DinConfig(embedding=3, attention=4, tower=(8, 5))
-
-
-def din(seed: int = 0) -> DIN:
-    torch.manual_seed(seed)
-    model = DIN(users=5, videos=20, groups=6, tags=4, config=SMALL).double()
-    for p in model.parameters():  # away from the initial zeros of biases and α
-        torch.nn.init.normal_(p, std=0.5)
-    return model
-
-
-def ids(*shape: int, seed: int = 0) -> Tensor:
-    g = torch.Generator().manual_seed(seed)
-    return torch.stack([torch.randint(1, n, shape, generator=g) for n in (20, 6, 4)], -1)
+from tests.training._builders import din, din_ids
+from training.encoders._din import DIN, Dice
 
 
 def test_the_collapsed_attention_is_the_one_of_the_definition() -> None:
     model = din()
-    candidate, history = ids(4, 2), ids(4, 7, seed=1)
+    candidate, history = din_ids(4, 2), din_ids(4, 7, seed=1)
     history[0, :3] = 0
     q = model._items(candidate)[:, :, None, :].expand(-1, -1, 7, -1)
     h = model._items(history)[:, None, :, :].expand(-1, 2, -1, -1)
@@ -36,7 +21,7 @@ def test_the_collapsed_attention_is_the_one_of_the_definition() -> None:
 
 def test_scores_of_a_candidate_do_not_depend_on_who_is_scored_with_it() -> None:
     model = din()
-    user, candidate, history = torch.arange(4), ids(4, 5), ids(4, 6, seed=1)
+    user, candidate, history = torch.arange(4), din_ids(4, 5), din_ids(4, 6, seed=1)
     together = model(user, candidate, history)
     for u in range(4):
         for c in range(5):
@@ -46,13 +31,13 @@ def test_scores_of_a_candidate_do_not_depend_on_who_is_scored_with_it() -> None:
 
 def test_training_and_evaluation_mode_score_alike() -> None:
     model = din()
-    args = torch.arange(3), ids(3, 2), ids(3, 4, seed=1)
+    args = torch.arange(3), din_ids(3, 2), din_ids(3, 4, seed=1)
     torch.testing.assert_close(model.train()(*args), model.eval()(*args))
 
 
 def test_padded_steps_say_nothing_and_an_empty_history_is_an_answer() -> None:
     model = din()
-    user, candidate, history = torch.arange(3), ids(3, 2), ids(3, 4, seed=1)
+    user, candidate, history = torch.arange(3), din_ids(3, 2), din_ids(3, 4, seed=1)
     padded = torch.cat([torch.zeros(3, 2, 3, dtype=torch.int64), history], 1)
     torch.testing.assert_close(model(user, candidate, padded), model(user, candidate, history))
     nothing = model(user, candidate, history[:, :0])
@@ -61,7 +46,7 @@ def test_padded_steps_say_nothing_and_an_empty_history_is_an_answer() -> None:
 
 def test_a_shared_timeline_with_a_view_of_it_is_a_history_of_ones_own() -> None:
     model = din()
-    user, candidate, timeline = torch.arange(2), ids(2, 3), ids(2, 6, seed=1)
+    user, candidate, timeline = torch.arange(2), din_ids(2, 3), din_ids(2, 6, seed=1)
     visible = torch.zeros(2, 3, 6, dtype=torch.bool)
     for c in range(3):
         visible[:, c, c : c + 3] = True
@@ -73,7 +58,7 @@ def test_a_shared_timeline_with_a_view_of_it_is_a_history_of_ones_own() -> None:
 
 def test_every_parameter_learns_and_the_sizes_are_the_papers() -> None:
     model = DIN(users=7, videos=9, groups=5, tags=4)
-    loss = model(torch.arange(3), ids(3, 2) % 4, ids(3, 4, seed=1) % 4).square().sum()
+    loss = model(torch.arange(3), din_ids(3, 2) % 4, din_ids(3, 4, seed=1) % 4).square().sum()
     grads = torch.autograd.grad(loss, list(model.parameters()))
     assert all(float(g.abs().sum()) > 0 for g in grads)
     shapes = {n: tuple(p.shape) for n, p in model.named_parameters()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tests.training.test_din import SMALL
+from tests.training._builders import DIN_SIZES
 from training.data import Interactions
 from training.encoders._din import DIN
 from training.encoders._din_rows import DinRows, slates
@@ -54,7 +54,7 @@ def test_on_a_shared_timeline_every_row_scores_as_it_does_alone() -> None:
     rows = np.sort(rng.choice(len(world), 40, replace=False))
     prepared = DinRows(world, EDGES, 6)
     torch.manual_seed(0)
-    model = DIN(users=4, videos=20, groups=4, tags=4, config=SMALL).double()
+    model = DIN(users=4, videos=20, groups=4, tags=4, config=DIN_SIZES).double()
     users = slates(world, rows, more_than=5)
     assert int(users.mask.sum(-1).min()) > 5
     assert not bool(users.mask.all())  # padding is part of what is tested

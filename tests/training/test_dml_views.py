@@ -1,4 +1,4 @@
-"""DML's progress labels: one threshold for everybody, or one a duration group, user group or tag."""
+"""DML's progress labels: one threshold for all rows, or one a duration group, user group or tag."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.training._asserts import (
     assert_row_wise,
     log_of,
 )
-from tests.training.test_labels import world
+from tests.training._builders import watched_log
 from training.data import Interactions
 from training.labels import (
     VIEWS,
@@ -63,7 +63,7 @@ def crowded(log: Interactions, seed: int = 0) -> Interactions:
     )
 
 
-LOG = crowded(world())
+LOG = crowded(watched_log())
 FEEDBACK, GROUPS = torch.from_numpy(LOG.feedback), torch.from_numpy(LOG.groups)
 
 
@@ -78,7 +78,7 @@ def maker_of(view: Literal["ev", "lv"], kind: Kind, thin: int = 50) -> LabelMake
 
 
 def group_of(maker: LabelMaker, kind: Kind) -> I64:
-    """`[N]` the crowd of each row of LOG, -1 where it is of none."""
+    """`[N]` the group of each row of LOG, -1 where it is of none."""
     if isinstance(maker, ProgressViewByDuration):
         of_row: I64 = maker.groups(FEEDBACK[:, 1]).numpy()
         return of_row
@@ -91,7 +91,7 @@ def group_of(maker: LabelMaker, kind: Kind) -> I64:
 
 EVERY = pytest.mark.parametrize(("view", "kind"), [(v, k) for v in VIEWS for k in KINDS])
 VIEW = pytest.mark.parametrize("view", VIEWS)
-CROWD = pytest.mark.parametrize("kind", ["u", "v"])
+GROUP = pytest.mark.parametrize("kind", ["u", "v"])
 
 
 @EVERY
@@ -194,7 +194,7 @@ def test_one_new_event_is_labelled_by_the_thresholds_of_train(view: Literal["ev"
 
 
 @VIEW
-@CROWD
+@GROUP
 def test_who_belongs_to_no_known_group_is_compared_with_everybody(
     view: Literal["ev", "lv"], kind: Literal["u", "v"]
 ) -> None:
@@ -209,7 +209,7 @@ def test_who_belongs_to_no_known_group_is_compared_with_everybody(
         torch.testing.assert_close(maker(FEEDBACK, groups), plain(FEEDBACK))
 
 
-@CROWD
+@GROUP
 def test_only_its_own_column_is_read(kind: Literal["u", "v"]) -> None:
     maker = ProgressViewByGroup("ev", GROUP_OF[kind]).fit(LOG)
     assert maker.group_columns == (("user_group",) if kind == "u" else ("tag",))
@@ -249,8 +249,11 @@ def test_a_group_of_few_rows_has_everybodys_threshold(view: Literal["ev", "lv"],
     ("kind", "log", "match"),
     [
         *((kind, LOG.take(np.zeros(0, np.int64)), "found none; check the dates") for kind in ("", "d")),
-        *(("u", world(rows), "no user group .a categorical profile feature. has 50") for rows in (1, 500)),
-        ("v", world(500), "no tag has 50 training rows; use dml_ev"),
+        *(
+            ("u", watched_log(rows), "no user group .a categorical profile feature. has 50")
+            for rows in (1, 500)
+        ),
+        ("v", watched_log(500), "no tag has 50 training rows; use dml_ev"),
         ("d", log_of([*range(60)], [9.0] * 60), "every video is 9 s long; use dml_ev"),
         ("", log_of([0.0] * 60 + [5.0] * 40, [9.0] * 100), "dml_ev is 1 on every training row"),
         ("d", log_of([3.0] * 100, [9.0, 10.0] * 50), "dml_ev_d is 1 on every training row"),
@@ -262,7 +265,7 @@ def test_what_they_cannot_do_they_say_in_one_line(kind: Kind, log: Interactions,
     assert "\n" not in str(refused.value)
 
 
-@CROWD
+@GROUP
 def test_without_rows_they_say_so(kind: Literal["u", "v"]) -> None:
     with pytest.raises(BadInput, match="found none"):
         ProgressViewByGroup("lv", GROUP_OF[kind]).fit(LOG.take(np.zeros(0, np.int64)))

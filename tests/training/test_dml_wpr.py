@@ -20,11 +20,11 @@ from tests.training._asserts import (
     assert_row_wise,
     log_of,
 )
-from tests.training.test_labels import world
+from tests.training._builders import watched_log
 from training.data import Interactions
 from training.labels import WPR
 
-LOG = world()
+LOG = watched_log()
 FEEDBACK = torch.from_numpy(LOG.feedback)
 
 BOTH = pytest.mark.parametrize("debias", [False, True], ids=["plain", "by duration"])

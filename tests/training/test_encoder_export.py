@@ -11,8 +11,7 @@ import torch
 from models.manifest import Training
 from models.runtime import Bundle
 from models.vocabulary import Vocabulary
-from tests.training.test_cost import Spread
-from tests.training.test_interactions import log_of
+from tests.training._builders import Spread, log_of
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
 from training.export.bundle import export
 from training.export.synthetic_inputs import SyntheticInputs

@@ -2,76 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from models.vocabulary import PADDING, UNKNOWN
-from tests.training.test_interactions import log_of
-from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, RankerInputs, inputs_for
-
-SIZES = (9, 5, 4, 4)
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "plain": {"tokens": "plain", "interests": "one", "gate": False},
-    "full": {"tokens": "full", "interests": "one", "gate": False},
-    "apart": {"tokens": "plain", "interests": "apart", "gate": False},
-    "gate": {"tokens": "plain", "interests": "one", "gate": True},
-    "everything": {"tokens": "full", "interests": "both", "gate": True},
-}
+from tests.training._builders import ENCODER_VARIANTS, encoder_of, log_of, ranker_request
+from training.encoders import FeedbackEncoder, RankerInputs, inputs_for
 
 
-def encoder_of(**knobs: Any) -> FeedbackEncoder:
-    """A small one with every table fitted and no weight at zero."""
-    torch.manual_seed(3)
-    config = FeedbackEncoderConfig(width=8, token=16, heads=2, hidden=16, **knobs)
-    made = FeedbackEncoder(SIZES, 2, (4,), config)
-    made.fit_tables(log_of([0, 0, 1, 1, 1], [1, 2, 1, 2, 3]), np.arange(5))
-    tables = made.tables
-    for embedding in (tables.video, tables.author, tables.tag, tables.tab):
-        torch.nn.init.normal_(embedding.weight)
-    with torch.no_grad():
-        made.attention.null.normal_()
-    return made.eval()
-
-
-@pytest.fixture(params=VARIANTS)
+@pytest.fixture(params=ENCODER_VARIANTS)
 def encoder(request: pytest.FixtureRequest) -> FeedbackEncoder:
-    return encoder_of(**VARIANTS[request.param])
-
-
-def request(users: int, candidates: int, steps: int, seed: int = 0) -> RankerInputs:
-    random = torch.Generator().manual_seed(seed)
-
-    def rows(size: int, *shape: int) -> Tensor:
-        return torch.randint(UNKNOWN, size, shape, generator=random)
-
-    def between(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(shape, generator=random)
-
-    def ids(*shape: int) -> list[Tensor]:
-        return [rows(size, *shape) for size in SIZES]
-
-    feedback = between(0, 60, users, steps, 8)
-    feedback[..., 2:] = (feedback[..., 2:] > 50).float()
-    return RankerInputs(
-        torch.stack(ids(users, steps), dim=-1),
-        feedback,
-        between(0, 1e5, users, steps),
-        torch.stack(ids(users, candidates)[:3], dim=-1),
-        between(3, 300, users, candidates),
-        rows(SIZES[3], users, 1),
-        between(0, 1000, users, 2),
-        rows(4, users, 1),
-    )
+    return encoder_of(**ENCODER_VARIANTS[request.param])
 
 
 def test_a_candidates_state_does_not_depend_on_the_other_candidates(encoder: FeedbackEncoder) -> None:
-    x = request(1, 7, 5)
+    x = ranker_request(1, 7, 5)
     together, _ = encoder(x)
     for n in range(7):
         one = x._replace(
@@ -82,7 +28,7 @@ def test_a_candidates_state_does_not_depend_on_the_other_candidates(encoder: Fee
 
 
 def test_a_users_state_does_not_depend_on_the_other_users(encoder: FeedbackEncoder) -> None:
-    x = request(4, 3, 5)
+    x = ranker_request(4, 3, 5)
     together, _ = encoder(x)
     for u in range(4):
         alone, _ = encoder(RankerInputs(*(t[u : u + 1] for t in x)))
@@ -91,7 +37,7 @@ def test_a_users_state_does_not_depend_on_the_other_users(encoder: FeedbackEncod
 
 @pytest.mark.parametrize("pads", [1, 4, 50])
 def test_padding_on_the_left_changes_nothing(encoder: FeedbackEncoder, pads: int) -> None:
-    x = request(2, 3, 5)
+    x = ranker_request(2, 3, 5)
     padded = x._replace(
         sequence_ids=torch.nn.functional.pad(x.sequence_ids, (0, 0, pads, 0), value=PADDING),
         sequence_feedback=torch.nn.functional.pad(x.sequence_feedback, (0, 0, pads, 0)),
@@ -101,7 +47,7 @@ def test_padding_on_the_left_changes_nothing(encoder: FeedbackEncoder, pads: int
 
 
 def test_what_is_in_padded_steps_changes_nothing(encoder: FeedbackEncoder) -> None:
-    x, other = request(2, 3, 9), request(2, 3, 9, seed=1)
+    x, other = ranker_request(2, 3, 9), ranker_request(2, 3, 9, seed=1)
     ids = x.sequence_ids.clone()
     ids[:, :4] = PADDING
     x = x._replace(sequence_ids=ids)
@@ -114,7 +60,7 @@ def test_what_is_in_padded_steps_changes_nothing(encoder: FeedbackEncoder) -> No
 
 
 def test_an_empty_history_and_unknown_ids_are_a_defined_answer(encoder: FeedbackEncoder) -> None:
-    x = request(1, 3, 0)
+    x = ranker_request(1, 3, 0)
     x = x._replace(
         candidate_ids=torch.full_like(x.candidate_ids, UNKNOWN),
         candidate_duration_s=torch.full_like(x.candidate_duration_s, torch.nan),
@@ -127,7 +73,7 @@ def test_an_empty_history_and_unknown_ids_are_a_defined_answer(encoder: Feedback
 
 
 def test_what_was_done_with_a_video_matters_not_only_which_video(encoder: FeedbackEncoder) -> None:
-    x = request(1, 3, 5)
+    x = ranker_request(1, 3, 5)
     skipped = x.sequence_feedback.clone()
     skipped[:, 2, 0] = 0.0
     assert not torch.allclose(encoder(x._replace(sequence_feedback=skipped))[0], encoder(x)[0])
@@ -135,14 +81,14 @@ def test_what_was_done_with_a_video_matters_not_only_which_video(encoder: Feedba
 
 @pytest.mark.parametrize("name", RankerInputs._fields)
 def test_every_input_is_read(encoder: FeedbackEncoder, name: str) -> None:
-    x, other = request(1, 3, 5), request(1, 3, 5, seed=1)
+    x, other = ranker_request(1, 3, 5), ranker_request(1, 3, 5, seed=1)
     changed = x._replace(**{name: getattr(other, name)})
     assert not torch.allclose(encoder(changed)[0], encoder(x)[0], atol=1e-6)
 
 
 def test_folded_matrices_answer_as_the_layers_that_were_learned(encoder: FeedbackEncoder) -> None:
     """Query first, then the layer before the state, as they are written down; no step to meet."""
-    x = request(2, 3, 5)
+    x = ranker_request(2, 3, 5)
     known, duration = encoder._candidates(x, None)
     to_query, to_hidden, bias, _ = encoder._candidate_weights()
     statistics = encoder.statistics(x.candidate_ids).flatten(0, 1)
@@ -158,27 +104,32 @@ def test_folded_matrices_answer_as_the_layers_that_were_learned(encoder: Feedbac
 
 
 def test_ids_are_dropped_while_fitting_only(encoder: FeedbackEncoder) -> None:
-    x = request(2, 3, 5)
+    x = ranker_request(2, 3, 5)
     torch.testing.assert_close(encoder(x)[0], encoder(x)[0], atol=0, rtol=0)
     encoder.train()
     encoder.dropout.p = 0.0
     assert not torch.allclose(encoder(x)[0], encoder(x)[0])
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ENCODER_VARIANTS)
 def test_with_feedback_zeroed_it_is_the_feedback_blind_encoder(variant: str) -> None:
     """The one door through which feedback comes in is shut: nothing else may have read it."""
-    sighted, blind = encoder_of(**VARIANTS[variant]), encoder_of(**VARIANTS[variant], feedback=False)
+    sighted, blind = (
+        encoder_of(**ENCODER_VARIANTS[variant]),
+        encoder_of(**ENCODER_VARIANTS[variant], feedback=False),
+    )
     blind.load_state_dict(sighted.state_dict())
     sighted.feedback.register_forward_hook(lambda _, __, done: torch.zeros_like(done))
-    x = request(2, 3, 5)
+    x = ranker_request(2, 3, 5)
     torch.testing.assert_close(sighted(x)[0], blind(x)[0], atol=0, rtol=0)
 
 
 def test_the_feedback_blind_encoder_knows_what_was_shown_only() -> None:
-    blind, x = encoder_of(**VARIANTS["everything"], feedback=False), request(2, 3, 5)
+    blind, x = encoder_of(**ENCODER_VARIANTS["everything"], feedback=False), ranker_request(2, 3, 5)
     done = x.sequence_feedback.clone()
-    done[..., [0, 2, 3, 4, 5, 6, 7]] = request(2, 3, 5, seed=1).sequence_feedback[..., [0, 2, 3, 4, 5, 6, 7]]
+    done[..., [0, 2, 3, 4, 5, 6, 7]] = ranker_request(2, 3, 5, seed=1).sequence_feedback[
+        ..., [0, 2, 3, 4, 5, 6, 7]
+    ]
     torch.testing.assert_close(blind(x._replace(sequence_feedback=done))[0], blind(x)[0], atol=0, rtol=0)
     longer = x._replace(sequence_feedback=x.sequence_feedback * 3)
     assert not torch.allclose(blind(longer)[0], blind(x)[0])

@@ -57,17 +57,17 @@ def conditioned(grad_TP: F64) -> bool:
     return bool(np.linalg.cond(unit @ unit.T) < 1e3)
 
 
-knobs = st.tuples(
+options = st.tuples(
     st.integers(0, 2**31), st.integers(1, 12), st.floats(0, 1), st.sampled_from([0.0, 1e-10, 1e-8, 1e-2])
 )
 
 
-@given(knobs, st.floats(0, 2))
+@given(options, st.floats(0, 2))
 @settings(max_examples=150, deadline=None)
 def test_the_gramian_says_what_the_whole_gradients_say(
-    knobs: tuple[int, int, float, float], decades: float
+    options: tuple[int, int, float, float], decades: float
 ) -> None:
-    seed, objectives, tau, epsilon = knobs
+    seed, objectives, tau, epsilon = options
     grad_TP = gradients(seed, objectives, decades=decades)
     assume(conditioned(grad_TP))
     _, resolved = crafted(grad_TP, tau, epsilon)
@@ -76,12 +76,12 @@ def test_the_gramian_says_what_the_whole_gradients_say(
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-10 * np.abs(resolved).max())
 
 
-@given(knobs, st.floats(0, 4))
+@given(options, st.floats(0, 4))
 @settings(max_examples=100, deadline=None)
 def test_every_conflict_is_left_at_epsilon_whatever_the_lengths(
-    knobs: tuple[int, int, float, float], decades: float
+    options: tuple[int, int, float, float], decades: float
 ) -> None:
-    seed, objectives, tau, epsilon = knobs
+    seed, objectives, tau, epsilon = options
     grad_TP = gradients(seed, objectives, decades=decades)
     found = craft(gramian(grad_TP), tau, epsilon)
     scaled = found.scale.numpy()[:, None] * grad_TP
@@ -93,12 +93,12 @@ def test_every_conflict_is_left_at_epsilon_whatever_the_lengths(
     assert found.unmet < 1e-9
 
 
-@given(knobs)
+@given(options)
 @settings(max_examples=50, deadline=None)
 def test_a_correction_is_made_of_the_gradients_in_conflict_and_is_the_shortest(
-    knobs: tuple[int, int, float, float],
+    options: tuple[int, int, float, float],
 ) -> None:
-    seed, objectives, tau, epsilon = knobs
+    seed, objectives, tau, epsilon = options
     grad_TP = gradients(seed, objectives)
     found = craft(gramian(grad_TP), tau, epsilon)
     scaled = found.scale.numpy()[:, None] * grad_TP
@@ -170,7 +170,7 @@ def test_gradients_that_are_the_same_twice_are_no_trouble() -> None:
 
 
 def test_targets_that_contradict_each_other_are_missed_least_and_said_so() -> None:
-    # In a plane three gradients in conflict with the fourth depend on each other; a large ε tells it.
+    # In a plane three gradients in conflict with the fourth depend on each other; a large ε shows it.
     angle = np.deg2rad([0.0, 120.0, 180.0, 240.0])
     grad_TP = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     found = craft(gramian(grad_TP), tau=0.0, epsilon=0.1)

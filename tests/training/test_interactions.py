@@ -11,48 +11,15 @@ from hypothesis import strategies as st
 
 from models.arrays import I64
 from models.vocabulary import PADDING, UNKNOWN
-from training.data import Interactions
-
-
-def log_of(user: list[int], time: list[int], seed: int = 0) -> Interactions:
-    """A small log: made-up ids and feedback, real users and times."""
-    random = np.random.default_rng(seed)
-    n = len(user)
-    ids = np.stack([random.integers(2, 9, n), random.integers(1, 5, n), random.integers(1, 4, n)], 1)
-    ids = np.c_[ids, random.integers(2, 4, n)].astype(np.int64)
-    u, t = np.array(user, np.int64), np.array(time, np.int64)
-    order = np.lexsort((ids[:, 0], t, u))
-    feedback = np.zeros((n, 8), np.float32)
-    feedback[:, 1] = random.uniform(3, 200, n)
-    feedback[:, 0] = feedback[:, 1] * random.choice([0.0, 0.02, 0.5, 1.0, 2.0], n)
-    feedback[:, 2:] = random.random((n, 6)) < 0.2
-    users = max(user, default=-1) + 1
-    return Interactions(
-        user=u[order],
-        ids=ids[order],
-        timestamp_ms=t[order],
-        feedback=feedback,
-        user_ids=tuple(f"u{i}" for i in range(users)),
-        profile=random.uniform(0, 100, (users, 2)).astype(np.float32),
-        profile_ids=random.integers(1, 4, (users, 1)).astype(np.int64),
-    )
-
-
-logs = st.integers(1, 40).flatmap(
-    lambda n: st.tuples(
-        st.lists(st.integers(0, 4), min_size=n, max_size=n),
-        st.lists(st.integers(0, 30), min_size=n, max_size=n),
-        st.integers(0, 100),
-    )
-)
+from tests.training._builders import log_of, logs
 
 
 @given(logs, st.integers(0, 6))
 @settings(max_examples=150, deadline=None)
 def test_a_history_is_the_newest_rows_of_the_user_strictly_before(
-    made: tuple[list[int], list[int], int], length: int
+    drawn: tuple[list[int], list[int], int], length: int
 ) -> None:
-    log = log_of(*made)
+    log = log_of(*drawn)
     rows: I64 = np.arange(len(log), dtype=np.int64)
     got = log.history(rows, length)
     for row in rows:
@@ -81,9 +48,9 @@ def test_a_row_never_sees_its_own_feedback() -> None:
 @given(logs, st.data())
 @settings(max_examples=150, deadline=None)
 def test_a_window_begins_for_a_user_with_the_first_of_its_rows(
-    made: tuple[list[int], list[int], int], data: st.DataObject
+    drawn: tuple[list[int], list[int], int], data: st.DataObject
 ) -> None:
-    log = log_of(*made)
+    log = log_of(*drawn)
     rows = np.array(data.draw(st.permutations(range(len(log)))), np.int64)
     rows = rows[: data.draw(st.integers(0, len(log)))]
     found = log.first_among(rows)

@@ -1,7 +1,7 @@
-"""LabelCraft on a world whose truth is known: labels move towards it, and slates get better for it.
+"""LabelCraft on a log whose truth is known: labels move towards it, and slates get better for it.
 
-As in `compare labels`, labels are judged in two stages: whoever made them, the same recommender is fitted on
-them, and its slates on days that nothing has seen are asked what the platform asks.
+As in `compare labels`, labels are evaluated in two stages: the same recommender is fitted on any labels, and
+the objectives are measured on its slates of later days.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ PLANTED = LabelCraftConfig(
     k=K,
     warm_start=False,
 )
-JUDGE = RecommenderConfig(
+EVALUATOR = RecommenderConfig(
     din=SMALL,
     duration_groups=20,
     batch_size=256,
@@ -120,7 +120,7 @@ def learned(seed: int = 0, **changes: Any) -> FittedLabels:
 def score(maker: Any) -> FittedRecommender:
     """The recommender fitted on a maker's labels."""
     log, split, _ = planted()
-    return fit_recommender(log, split.train, None, labels_of(maker, log)[:, None], JUDGE)
+    return fit_recommender(log, split.train, None, labels_of(maker, log)[:, None], EVALUATOR)
 
 
 def worth(maker: Any, rows: I64) -> dict[str, float]:
@@ -292,13 +292,13 @@ def test_every_switch_leads_to_a_finite_fit(change: dict[str, Any]) -> None:
     assert all(bool(p.isfinite().all()) for p in parameters)
 
 
-NOBODY: np.ndarray[Any, np.dtype[np.int64]] = np.zeros(0, np.int64)
+NO_ROWS: np.ndarray[Any, np.dtype[np.int64]] = np.zeros(0, np.int64)
 
 
 def test_refuses_what_would_silently_learn_nothing() -> None:
     log, split, _ = planted()
     with pytest.raises(BadInput, match="no rows to train"):
-        fit_labelcraft(log, NOBODY, split.meta, None, TINY)
+        fit_labelcraft(log, NO_ROWS, split.meta, None, TINY)
     with pytest.raises(BadInput, match="no user has more than k = 2"):
         fit_labelcraft(log, split.train, split.meta[:1], None, TINY)
     with pytest.raises(BadInput, match="early-stop exposures"):

@@ -18,23 +18,11 @@ from tests.training._asserts import (
     assert_row_wise,
     log_of,
 )
-from training.data import Interactions
+from tests.training._builders import watched_log
 from training.labelcraft import LabelCraft, LabelCraftConfig
 from training.labels import D2Q, EF, PC, PCR, WT, LabelMaker
 
-
-def world(rows: int = 4000, seed: int = 0) -> Interactions:
-    """Longer videos are watched longer; some are skipped at 0 s, some loop."""
-    rng = np.random.default_rng(seed)
-    duration = rng.lognormal(3.3, 0.9, rows).clip(5, 400)
-    watch = duration * rng.beta(0.6, 0.8, rows)
-    watch[rng.random(rows) < 0.1] = 0.0
-    replay = rng.random(rows) < 0.1
-    watch[replay] = 2 * duration[replay]
-    return log_of(watch.tolist(), duration.tolist(), (rng.random(rows) < 0.05).astype(int).tolist())
-
-
-LOG = world()
+LOG = watched_log()
 FEEDBACK = torch.from_numpy(LOG.feedback)
 
 

@@ -81,11 +81,11 @@ def test_inference_calls_neither_transport_nor_vqvae(head: LDA, monkeypatch: pyt
     calls: list[str] = []
 
     def tripwire(name: str) -> Callable[..., Tensor]:
-        def called(*_: object, **__: object) -> Tensor:
+        def raise_if_called(*_: object, **__: object) -> Tensor:
             calls.append(name)
             raise AssertionError(f"{name} was called")
 
-        return called
+        return raise_if_called
 
     monkeypatch.setattr(_transport_plan, "sinkhorn", tripwire("sinkhorn"))
     monkeypatch.setattr(_lda, "transport_plan", tripwire("transport"))
@@ -215,7 +215,7 @@ class Score(NamedTuple):
 
 
 def score(make: Callable[[], LDA | VR], seed: int) -> Score:
-    """Fit a one-layer backbone and the head for 12 passes over 2000 rows; judge on 4000 others."""
+    """Fit a one-layer backbone and the head for 12 passes over 2000 rows; evaluate on 4000 others."""
     train, test = planted(2000, seed), planted(4000, seed + 1000)
     torch.manual_seed(seed)
     backbone = nn.Sequential(nn.Linear(9, 32), nn.GELU())

@@ -15,8 +15,7 @@ from models.manifest import Training
 from models.metrics import auc, ece
 from models.runtime import Bundle
 from models.vocabulary import Vocabulary
-from tests.training.test_cost import Spread
-from tests.training.test_interactions import log_of
+from tests.training._builders import Spread, log_of
 from training.balance import GradCraft
 from training.data import Interactions, SyntheticConfig, simulate_log
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, inputs_for
@@ -151,7 +150,7 @@ def test_the_graph_answers_as_torch_calibration_included(
 # --- fitted on a planted world
 
 
-class World:
+class Planted:
     """A log of one taste, its rows, and a ranker fitted on its first days."""
 
     def __init__(self) -> None:
@@ -197,28 +196,28 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def fitted() -> World:
+def fitted() -> Planted:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return World()
+        return Planted()
     finally:
         torch.set_num_threads(threads)
 
 
-def test_every_objective_is_learned_beside_the_others(fitted: World) -> None:
+def test_every_objective_is_learned_beside_the_others(fitted: Planted) -> None:
     happened = dict(zip(NAMES, outcomes(fitted.log.feedback[fitted.test]).T, strict=True))
     found = {name: auc(happened[name], score) for name, score in fitted.found.items()}
     assert all(value is not None and value > 0.6 for value in found.values()), found
 
 
-def test_a_skip_goes_against_a_long_view(fitted: World) -> None:
+def test_a_skip_goes_against_a_long_view(fitted: Planted) -> None:
     assert stats.spearmanr(fitted.found["skip"], fitted.found["long_view"]).statistic < -0.5
     assert stats.spearmanr(fitted.found["hate"], fitted.found["like"]).statistic < 0
     assert stats.spearmanr(fitted.found["effective_view"], fitted.seconds).statistic > 0.5
 
 
-def test_probabilities_mean_what_they_say(fitted: World) -> None:
+def test_probabilities_mean_what_they_say(fitted: Planted) -> None:
     happened = dict(zip(NAMES, outcomes(fitted.log.feedback[fitted.test]).T, strict=True))
     for name, probability in fitted.found.items():
         # Five bins of 260 rows each: a share of one half strays by .025 by itself.
@@ -227,7 +226,7 @@ def test_probabilities_mean_what_they_say(fitted: World) -> None:
         assert off < 0.07, name
 
 
-def test_calibration_changes_no_order(fitted: World) -> None:
+def test_calibration_changes_no_order(fitted: Planted) -> None:
     ranker = fitted.ranker
     slope, shift = ranker.platt.slope.clone(), ranker.platt.shift.clone()
     ranker.platt.load_state_dict(Platt(len(ranker.likely)).state_dict())
@@ -237,13 +236,15 @@ def test_calibration_changes_no_order(fitted: World) -> None:
         assert stats.spearmanr(raw[:, t], fitted.found[name][:300]).statistic > 0.9999
 
 
-def test_the_epoch_with_the_highest_mean_is_kept(fitted: World) -> None:
+def test_the_epoch_with_the_highest_mean_is_kept(fitted: Planted) -> None:
     kept = fitted.epochs[best_epoch_count(fitted.epochs) - 1]
     assert kept.stop_auc == max(epoch.stop_auc or 0.0 for epoch in fitted.epochs)
     assert set(kept.losses) == {WATCH_TIME, *NAMES}
 
 
-def test_default_weights_count_skips_against_and_cost_neither_seconds_nor_engagement(fitted: World) -> None:
+def test_default_weights_count_skips_against_and_cost_neither_seconds_nor_engagement(
+    fitted: Planted,
+) -> None:
     watch = fitted.ranker.scale(torch.from_numpy(fitted.seconds)).numpy()
     weights = search_fusion_weights(fitted.log, fitted.test, {WATCH_TIME: watch, **fitted.found})
     assert set(weights) == {WATCH_TIME, *NAMES}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.arrays import I64
 from models.metrics import gauc
-from tests.training.test_interactions import log_of
+from tests.training._builders import log_of
 from training.data import Interactions
 from training.encoders import HistoryAt, RankerInputs, inputs_for
 from training.evaluation.predict import run_torch

@@ -1,10 +1,8 @@
-"""OR: the shared properties, its order, its restoration, and a world of proportional odds."""
+"""OR: its order, its restoration, and data with proportional odds."""
 
 # Shape suffixes: N exposures, M thresholds.
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,36 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training import _watch_time_asserts as wt
-from training.watch_time import OR, DistributionHead, ORConfig
+from training.watch_time import OR, ORConfig
 
 
 def fitted(config: ORConfig | None = None) -> OR:
     torch.manual_seed(0)
     return OR(wt.STATE, config).fit_tables(wt.heavy_tailed_log(), seed=0)
-
-
-@pytest.mark.parametrize("point", ["restored", "median"])
-def test_is_a_head_with_a_distribution(point: str) -> None:
-    head = fitted(ORConfig.model_validate({"point": point}))
-    assert isinstance(head, DistributionHead)
-    wt.assert_answers_finite_seconds(head)
-    wt.assert_is_a_distribution(head)
-
-
-def test_depends_on_the_row_alone() -> None:
-    wt.assert_rows_do_not_see_each_other(fitted())
-
-
-def test_exports(tmp_path: Path) -> None:
-    wt.assert_onnx_agrees_with_torch(fitted(), tmp_path)
-
-
-def test_is_saved_whole() -> None:
-    wt.assert_survives_a_round_trip(fitted(), OR(wt.STATE))
-
-
-def test_refuses_without_tables() -> None:
-    wt.assert_refuses_to_learn_before_its_tables(OR(wt.STATE))
 
 
 @settings(max_examples=25)
@@ -60,7 +34,7 @@ def test_the_biases_ascend_and_so_the_probabilities_fall_whatever_was_learned(
     assert (head.above(wt.states(20, seed=seed)[0]).diff(dim=-1) <= 1e-6).all()
 
 
-def test_before_learning_it_says_what_everybody_did() -> None:
+def test_before_learning_it_says_what_all_rows_say() -> None:
     head = fitted(ORConfig(hidden=0))
     with torch.no_grad():
         for parameter in head.net.parameters():
@@ -87,7 +61,7 @@ def test_beyond_the_last_threshold_the_mean_of_those_rows_is_restored() -> None:
     assert float(head.parts.restore(torch.ones(1, 50))) == pytest.approx(beyond.mean(), rel=1e-4)
 
 
-def test_learns_the_quantiles_of_a_world_of_proportional_odds() -> None:
+def test_learns_the_quantiles_of_data_with_proportional_odds() -> None:
     """log w = x + logistic noise is what one score with a bias for each threshold can say exactly."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=3000)

@@ -1,4 +1,4 @@
-"""The recommender that labels are judged by: it learns what it is given, alike for everybody."""
+"""The recommender that labels are evaluated with: it learns what it is given, alike for every label."""
 
 from __future__ import annotations
 

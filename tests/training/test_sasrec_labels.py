@@ -16,10 +16,10 @@ from tests.training._asserts import (
     assert_row_wise,
     log_of,
 )
-from tests.training.test_labels import world
+from tests.training._builders import watched_log
 from training.labels import LabelMaker, SASRecBinary, SASRecRatio, WTGRelevant
 
-LOG = world()
+LOG = watched_log()
 FEEDBACK = torch.from_numpy(LOG.feedback)
 DURATION_S = (7.0, 30.0, 9999.0)
 
@@ -65,15 +65,15 @@ def test_relevant_is_beyond_one_deviation_in_the_minute_of_the_duration() -> Non
     maker = WTGRelevant().fit(LOG)
     minute = np.floor(LOG.duration_s / 60).astype(int)
     label = maker(FEEDBACK).numpy()
-    judged = 0
+    checked = 0
     for m in range(4):
         watched = LOG.watch_time_s[minute == m].astype(np.float64)
         if len(watched) >= 50:
             want = watched > watched.mean() + watched.std()
             assert (label[minute == m] == want).all()
             assert 0.02 < want.mean() < 0.4
-            judged += 1
-    assert judged >= 3
+            checked += 1
+    assert checked >= 3
 
 
 def test_a_higher_bar_makes_fewer_relevant() -> None:

@@ -56,7 +56,7 @@ def test_refuses_values_without_anything_to_scale_by(
         Scale(name="watch time").fit(values)
 
 
-@pytest.mark.parametrize("knobs", [{"beta": 0.0}, {"beta": 0.9999}, {"at_knee": 1.0}, {"top": 1.5}])
-def test_refuses_knobs_that_make_no_knee(knobs: dict[str, float]) -> None:
+@pytest.mark.parametrize("options", [{"beta": 0.0}, {"beta": 0.9999}, {"at_knee": 1.0}, {"top": 1.5}])
+def test_refuses_options_without_a_knee(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="beta < top"):
-        Scale(**knobs)  # type: ignore[arg-type]
+        Scale(**options)  # type: ignore[arg-type]

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.arrays import I64
-from tests.training.test_feedback_encoder import VARIANTS, encoder_of, request
+from tests.training._builders import ENCODER_VARIANTS, encoder_of, ranker_request
 from training.data import SyntheticConfig, simulate_log
 from training.encoders import inputs_for
 from training.encoders._gate import CONTEXT, SESSION_GAP_S, SkipGate, skip_context
 from training.encoders._steps import FIRST_GAP_S, StepFeedback, liked_and_skipped
 
-GATED = VARIANTS["everything"]
+GATED = ENCODER_VARIANTS["everything"]
 HURRIED = CONTEXT.index("hurried")
 
 
@@ -122,7 +122,7 @@ def test_other_circumstances_other_gate() -> None:
 
 
 def test_an_open_gate_is_no_gate() -> None:
-    x = request(2, 3, 8)
+    x = ranker_request(2, 3, 8)
     ungated = encoder_of(**(GATED | {"gate": False}))
     gated = encoder_of(**GATED)
     assert gated.gate is not None
@@ -138,14 +138,14 @@ def test_a_shut_gate_forgets_which_videos_were_skipped(bias: float, changed: lis
     gated = encoder_of(**GATED)
     assert gated.gate is not None
     torch.nn.init.constant_(gated.gate.last.bias, bias)
-    x = request(1, 3, 8)
+    x = ranker_request(1, 3, 8)
     skips = torch.arange(8) % 2 == 0
     feedback = x.sequence_feedback.clone()
     feedback[..., 2:] = 0.0
     feedback[..., 0] = torch.where(skips, 0.5, 100.0)
     feedback[..., 1] = 30.0
     x = x._replace(sequence_feedback=feedback)
-    other = torch.where(skips[:, None], request(1, 3, 8, seed=1).sequence_ids, x.sequence_ids)
+    other = torch.where(skips[:, None], ranker_request(1, 3, 8, seed=1).sequence_ids, x.sequence_ids)
     seen: list[Tensor] = []
     gated.attention.register_forward_hook(lambda _, inputs, out: seen.append(out))
     gated(x)
@@ -155,7 +155,7 @@ def test_a_shut_gate_forgets_which_videos_were_skipped(bias: float, changed: lis
 
 
 def test_skips_of_the_gate_pass_gradients_to_it() -> None:
-    gated, x = encoder_of(**GATED), request(2, 3, 8)
+    gated, x = encoder_of(**GATED), ranker_request(2, 3, 8)
     assert gated.gate is not None
     feedback = x.sequence_feedback.clone()
     feedback[:, ::2, 0] = 0.5

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 
 from models.arrays import F32
-from tests.training.test_interactions import log_of, logs
+from tests.training._builders import log_of, logs
 from training.data import Interactions
 from training.encoders._statistics import COLUMNS, SHRINKAGE, VideoStatistics, outcomes
 
@@ -29,9 +29,9 @@ def counted(log: Interactions) -> npt.NDArray[np.bool_]:
 @given(logs)
 @settings(max_examples=60, deadline=None)
 def test_a_row_sees_the_earlier_rows_of_its_video_author_and_tag(
-    made: tuple[list[int], list[int], int],
+    drawn: tuple[list[int], list[int], int],
 ) -> None:
-    log = log_of(*made)
+    log = log_of(*drawn)
     _, causal = fitted(log)
     value, counts = outcomes(log.watch_time_s, log.duration_s), counted(log)
     overall = value[counts].mean(axis=0) if counts.any() else np.zeros(4)
@@ -47,8 +47,8 @@ def test_a_row_sees_the_earlier_rows_of_its_video_author_and_tag(
 
 @given(logs)
 @settings(max_examples=30, deadline=None)
-def test_the_table_holds_all_rows(made: tuple[list[int], list[int], int]) -> None:
-    log = log_of(*made)
+def test_the_table_holds_all_rows(drawn: tuple[list[int], list[int], int]) -> None:
+    log = log_of(*drawn)
     statistics, _ = fitted(log)
     counts = counted(log)
     out = statistics(torch.from_numpy(log.ids[None, :, :3]))[0].numpy()

@@ -103,9 +103,9 @@ def test_two_halves_merged_are_the_whole_in_either_order() -> None:
 
 def test_what_many_rows_tie_at_is_merged_as_the_jump_it_is() -> None:
     between = np.linspace(0, 1, 500, dtype=np.float32)
-    everybody = np.zeros(500, np.int64)
+    one_stratum = np.zeros(500, np.int64)
     a, b = (
-        StratifiedQuantiles(1).fit(values, everybody) for values in (between, np.full(500, 0.5, np.float32))
+        StratifiedQuantiles(1).fit(values, one_stratum) for values in (between, np.full(500, 0.5, np.float32))
     )
     merged, zero = a.merge(b), torch.zeros(3, dtype=torch.int64)
     got = merged.cdf(torch.tensor([0.25, 0.5, 0.75]), zero)

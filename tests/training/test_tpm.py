@@ -1,10 +1,8 @@
-"""TPM: the shared properties, and its tree against one walked by hand."""
+"""TPM: its tree against one walked by hand."""
 
 # Shape suffixes: N exposures, L leaves, C inner nodes.
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,37 +11,13 @@ from pydantic import ValidationError
 from torch.nn.functional import logsigmoid
 
 from tests.training import _watch_time_asserts as wt
-from training.watch_time import TPM, DistributionHead, TPMConfig
+from training.watch_time import TPM, TPMConfig
 from training.watch_time._tpm import leaf_weights
 
 
 def fitted(config: TPMConfig | None = None) -> TPM:
     torch.manual_seed(0)
     return TPM(wt.STATE, config).fit_tables(wt.heavy_tailed_log(), seed=0)
-
-
-@pytest.mark.parametrize("point", ["mean", "median"])
-def test_is_a_head_with_a_distribution(point: str) -> None:
-    head = fitted(TPMConfig.model_validate({"point": point}))
-    assert isinstance(head, DistributionHead)
-    wt.assert_answers_finite_seconds(head)
-    wt.assert_is_a_distribution(head)
-
-
-def test_depends_on_the_row_alone() -> None:
-    wt.assert_rows_do_not_see_each_other(fitted())
-
-
-def test_exports(tmp_path: Path) -> None:
-    wt.assert_onnx_agrees_with_torch(fitted(), tmp_path)
-
-
-def test_is_saved_whole() -> None:
-    wt.assert_survives_a_round_trip(fitted(), TPM(wt.STATE))
-
-
-def test_refuses_without_tables() -> None:
-    wt.assert_refuses_to_learn_before_its_tables(TPM(wt.STATE))
 
 
 @pytest.mark.parametrize("leaves", [0, 1, 12, 31])

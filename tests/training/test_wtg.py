@@ -17,10 +17,10 @@ from tests.training._asserts import (
     assert_row_wise,
     log_of,
 )
-from tests.training.test_labels import world
+from tests.training._builders import watched_log
 from training.labels import WTG
 
-LOG = world()
+LOG = watched_log()
 FEEDBACK = torch.from_numpy(LOG.feedback)
 SECOND = LOG.duration_s.astype(np.int64)
 
@@ -44,15 +44,15 @@ def test_does_not_fall_with_the_watch_time(duration_s: float) -> None:
 def test_in_every_second_of_duration_the_gain_has_mean_0_and_deviation_1() -> None:
     gain = WTG().fit(LOG).gain(FEEDBACK).numpy()
     played = np.minimum(LOG.watch_time_s, LOG.duration_s)
-    judged = 0
+    checked = 0
     for second in np.unique(SECOND):
         mine = second == SECOND
         if mine.sum() >= 2:
             varies = float(np.ptp(played[mine]) > 0)
             assert gain[mine].mean() == pytest.approx(0, abs=1e-4)
             assert gain[mine].std() == pytest.approx(varies, abs=1e-4)
-            judged += int(varies)
-    assert judged > 50
+            checked += int(varies)
+    assert checked > 50
 
 
 def test_a_single_row_and_rows_that_are_all_alike_are_labelled_one_half() -> None:
@@ -85,8 +85,8 @@ def test_a_lonely_second_is_judged_by_its_group_and_a_thin_group_by_everybody() 
     of_group = [*long, 50.0]
     want = (50 - np.mean(of_group)) / np.std(of_group)
     assert float(WTG(groups=2).fit(log).gain(lonely)) == pytest.approx(want, abs=1e-4)
-    everybody = [*short, *of_group]
-    want = (50 - np.mean(everybody)) / np.std(everybody)
+    all_rows = [*short, *of_group]
+    want = (50 - np.mean(all_rows)) / np.std(all_rows)
     assert float(WTG(groups=2, thin=300).fit(log).gain(lonely)) == pytest.approx(want, abs=1e-4)
 
 

@@ -1,0 +1,166 @@
+"""Logs, encoders and heads that several tests build on."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from models.vocabulary import UNKNOWN
+from tests.training import _asserts
+from training.data import Interactions
+from training.encoders import DIN, DinConfig, FeedbackEncoder, FeedbackEncoderConfig, RankerInputs
+from training.watch_time import Prediction
+
+
+def log_of(user: list[int], time: list[int], seed: int = 0) -> Interactions:
+    """A small log: made-up din_ids and feedback, real users and times."""
+    random = np.random.default_rng(seed)
+    n = len(user)
+    din_ids = np.stack([random.integers(2, 9, n), random.integers(1, 5, n), random.integers(1, 4, n)], 1)
+    din_ids = np.c_[din_ids, random.integers(2, 4, n)].astype(np.int64)
+    u, t = np.array(user, np.int64), np.array(time, np.int64)
+    order = np.lexsort((din_ids[:, 0], t, u))
+    feedback = np.zeros((n, 8), np.float32)
+    feedback[:, 1] = random.uniform(3, 200, n)
+    feedback[:, 0] = feedback[:, 1] * random.choice([0.0, 0.02, 0.5, 1.0, 2.0], n)
+    feedback[:, 2:] = random.random((n, 6)) < 0.2
+    users = max(user, default=-1) + 1
+    return Interactions(
+        user=u[order],
+        ids=din_ids[order],
+        timestamp_ms=t[order],
+        feedback=feedback,
+        user_ids=tuple(f"u{i}" for i in range(users)),
+        profile=random.uniform(0, 100, (users, 2)).astype(np.float32),
+        profile_ids=random.integers(1, 4, (users, 1)).astype(np.int64),
+    )
+
+
+logs = st.integers(1, 40).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.integers(0, 4), min_size=n, max_size=n),
+        st.lists(st.integers(0, 30), min_size=n, max_size=n),
+        st.integers(0, 100),
+    )
+)
+
+
+def watched_log(rows: int = 4000, seed: int = 0) -> Interactions:
+    """Longer videos are watched longer; some are skipped at 0 s, some loop."""
+    rng = np.random.default_rng(seed)
+    duration = rng.lognormal(3.3, 0.9, rows).clip(5, 400)
+    watch = duration * rng.beta(0.6, 0.8, rows)
+    watch[rng.random(rows) < 0.1] = 0.0
+    replay = rng.random(rows) < 0.1
+    watch[replay] = 2 * duration[replay]
+    return _asserts.log_of(watch.tolist(), duration.tolist(), (rng.random(rows) < 0.05).astype(int).tolist())
+
+
+class Spread(nn.Module):
+    """A head as one would add it: a share of the duration, and the train ratios around it."""
+
+    ratio: Tensor
+
+    def __init__(self, state_dim: int) -> None:
+        super().__init__()
+        self.share = nn.Linear(state_dim, 1)
+        self.register_buffer("ratio", torch.zeros(3))
+
+    def fit_tables(self, train: Interactions, *, seed: int) -> Self:
+        ratio = np.quantile(train.watch_time_s / train.duration_s, [0.1, 0.5, 0.9]).astype(np.float32)
+        self.ratio.copy_(torch.from_numpy(ratio))
+        return self
+
+    def seconds(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
+        return softplus(self.share(state_ND))[..., 0] * duration_N
+
+    def loss(self, state_ND: Tensor, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
+        return (self.seconds(state_ND, duration_N) - watch_time_N).abs().mean() / 30.0
+
+    def distribution(self, state_ND: Tensor, duration_N: Tensor) -> tuple[Tensor, Tensor]:
+        ratio = self.ratio.expand(*duration_N.shape, 3)
+        return torch.ones_like(ratio) / 3.0, ratio
+
+    def predict(self, state_ND: Tensor, duration_N: Tensor) -> Prediction:
+        return Prediction(
+            self.seconds(state_ND, duration_N),
+            *self.distribution(state_ND, duration_N),
+            self.quantiles_s(state_ND, duration_N),
+        )
+
+    def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
+        return self.ratio * duration_N[..., None]
+
+
+DIN_SIZES = DinConfig(embedding=3, attention=4, tower=(8, 5))
+
+
+def din(seed: int = 0) -> DIN:
+    torch.manual_seed(seed)
+    model = DIN(users=5, videos=20, groups=6, tags=4, config=DIN_SIZES).double()
+    for p in model.parameters():  # away from the initial zeros of biases and α
+        torch.nn.init.normal_(p, std=0.5)
+    return model
+
+
+def din_ids(*shape: int, seed: int = 0) -> Tensor:
+    g = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randint(1, n, shape, generator=g) for n in (20, 6, 4)], -1)
+
+
+ENCODER_SIZES = (9, 5, 4, 4)
+
+
+ENCODER_VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "plain": {"tokens": "plain", "interests": "one", "gate": False},
+    "full": {"tokens": "full", "interests": "one", "gate": False},
+    "apart": {"tokens": "plain", "interests": "apart", "gate": False},
+    "gate": {"tokens": "plain", "interests": "one", "gate": True},
+    "everything": {"tokens": "full", "interests": "both", "gate": True},
+}
+
+
+def encoder_of(**options: Any) -> FeedbackEncoder:
+    """Return a small encoder with every table fitted and no weight at zero."""
+    torch.manual_seed(3)
+    config = FeedbackEncoderConfig(width=8, token=16, heads=2, hidden=16, **options)
+    encoder = FeedbackEncoder(ENCODER_SIZES, 2, (4,), config)
+    encoder.fit_tables(log_of([0, 0, 1, 1, 1], [1, 2, 1, 2, 3]), np.arange(5))
+    tables = encoder.tables
+    for embedding in (tables.video, tables.author, tables.tag, tables.tab):
+        torch.nn.init.normal_(embedding.weight)
+    with torch.no_grad():
+        encoder.attention.null.normal_()
+    return encoder.eval()
+
+
+def ranker_request(users: int, candidates: int, steps: int, seed: int = 0) -> RankerInputs:
+    random = torch.Generator().manual_seed(seed)
+
+    def rows(size: int, *shape: int) -> Tensor:
+        return torch.randint(UNKNOWN, size, shape, generator=random)
+
+    def between(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(shape, generator=random)
+
+    def every(*shape: int) -> list[Tensor]:
+        return [rows(size, *shape) for size in ENCODER_SIZES]
+
+    feedback = between(0, 60, users, steps, 8)
+    feedback[..., 2:] = (feedback[..., 2:] > 50).float()
+    return RankerInputs(
+        torch.stack(every(users, steps), dim=-1),
+        feedback,
+        between(0, 1e5, users, steps),
+        torch.stack(every(users, candidates)[:3], dim=-1),
+        between(3, 300, users, candidates),
+        rows(ENCODER_SIZES[3], users, 1),
+        between(0, 1000, users, 2),
+        rows(4, users, 1),
+    )
