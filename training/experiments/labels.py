@@ -78,29 +78,10 @@ _DML: Final = ("dml_wpr_d", "dml_ev_d", "dml_ev_u", "dml_ev_v", "dml_lv_d", "dml
 
 METHODS: Final = (
     _maker("labelcraft", "labels learned on the platform's objectives"),
-    _maker("wt", "watch time, scaled", paper=True),
-    _maker("ef", "any explicit feedback", paper=True),
+    *(_maker(m.name, m.description, paper=m.baseline) for m in heuristic_label_makers()),
     _maker(
         "ef own", "any explicit feedback, stopped early by its own loss instead of NWTG", "ef", stop_by="own"
     ),
-    _maker("pc", "complete play", paper=True),
-    _maker("pcr", "completion rate, at most 1", paper=True),
-    _maker("d2q", "quantile of the watch time within its duration group", paper=True),
-    _maker("wtg", "watch-time gain: Φ of the watch time standardised within its duration"),
-    _maker("d2co", "watch time between the noise and the interest level of its duration"),
-    _maker("sasrec_binary", "watch ratio above one half"),
-    _maker("sasrec_ratio", "watch ratio, replays included"),
-    _maker("wtg_relevant", "watch time a standard deviation above its minute of duration"),
-    _maker("dml_wpr", "percentile rank of the watch time"),
-    _maker("dml_wpr_d", "percentile rank of the watch time within its duration group"),
-    _maker("dml_ev", "effective view: at the median watch time"),
-    _maker("dml_ev_d", "effective view: at the median of its duration group"),
-    _maker("dml_ev_u", "effective view: at the median of its user group"),
-    _maker("dml_ev_v", "effective view: at the median of its video group"),
-    _maker("dml_lv", "long view: at the upper quartile of the watch time"),
-    _maker("dml_lv_d", "long view: at the upper quartile of its duration group"),
-    _maker("dml_lv_u", "long view: at the upper quartile of its user group"),
-    _maker("dml_lv_v", "long view: at the upper quartile of its video group"),
     _maker(
         "dvr",
         "WTG; the model does not see the duration, an adversary removes the rest",

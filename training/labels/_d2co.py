@@ -47,7 +47,7 @@ class D2Co(LabelMaker):
     """
 
     name = "d2co"
-    description = "watch time between the noise and the interest of its duration"
+    description = "watch time between the noise and the interest level of its duration"
     noise: Tensor
     """`[G]` μ_n in seconds"""
     signal: Tensor

@@ -15,7 +15,7 @@ class PC(LabelMaker):
     """
 
     name = "pc"
-    description = "watched to the end"
+    description = "complete play"
     baseline = True
 
     def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:

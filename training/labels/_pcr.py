@@ -14,7 +14,7 @@ class PCR(LabelMaker):
     """
 
     name = "pcr"
-    description = "watched share"
+    description = "completion rate, at most 1"
     baseline = True
 
     def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:

@@ -17,7 +17,7 @@ class SASRecBinary(LabelMaker):
     """
 
     name = "sasrec_binary"
-    description = "more than half watched"
+    description = "watch ratio above one half"
 
     def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         return (watch_time_s(feedback_NF) > 0.5 * duration_s(feedback_NF)).to(feedback_NF.dtype)

@@ -19,7 +19,7 @@ class SASRecRatio(LabelMaker):
     """
 
     name = "sasrec_ratio"
-    description = "watched share, replays kept"
+    description = "watch ratio, replays included"
 
     def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         watched_N = watch_time_s(feedback_NF)

@@ -37,7 +37,7 @@ class WTG(LabelMaker):
     """
 
     name = "wtg"
-    description = "Φ of the watch time standardised within its duration"
+    description = "watch-time gain: Φ of the watch time standardised within its duration"
 
     def __init__(self, seconds: int = 600, groups: int = 50, *, thin: int = 50) -> None:
         super().__init__()

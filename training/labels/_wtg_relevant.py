@@ -34,7 +34,7 @@ class WTGRelevant(LabelMaker):
     """
 
     name = "wtg_relevant"
-    description = "a standard deviation above its duration group"
+    description = "watch time a standard deviation above its minute of duration"
 
     def __init__(self, minutes: int = 20, threshold: float = 1.0, *, thin: int = 50) -> None:
         super().__init__()
