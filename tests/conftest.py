@@ -44,7 +44,7 @@ def cli(
     )
 
 
-def done(*arguments: str | Path) -> str:
+def cli_ok(*arguments: str | Path) -> str:
     """Return the standard output of a command that must succeed, run in a process of its own."""
     result = cli(*arguments)
     assert result.returncode == 0, result.stderr

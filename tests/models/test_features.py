@@ -142,7 +142,7 @@ def test_the_context_follows_the_manifests_order_and_unknown_is_nan_or_the_unkno
     assert (empty["context_ids"].tolist(), empty["profile_ids"].tolist()) == ([[UNKNOWN]], [[UNKNOWN]])
 
 
-def test_the_crowds_of_an_exposure_are_its_tag_and_its_users_first_category() -> None:
+def test_the_groups_of_an_exposure_are_its_tag_and_its_users_first_category() -> None:
     events = [
         event(user_id=user, tag=tag)
         for user, tag in [("ann", "39"), ("bob", None), ("cy", "new"), ("ann", "x"), ("no profile", "y")]

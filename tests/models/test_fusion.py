@@ -39,18 +39,20 @@ def test_a_negative_weight_turns_the_order_round() -> None:
     assert np.argsort(score).tolist() == np.argsort(-INTEREST).tolist()
 
 
-@given(rows=st.lists(st.tuples(UNIT, UNIT), max_size=8), a=WEIGHT, b=WEIGHT, factor=st.floats(0.01, 100))
+@given(
+    rows=st.lists(st.tuples(UNIT, UNIT), max_size=8), first=WEIGHT, second=WEIGHT, factor=st.floats(0.01, 100)
+)
 def test_a_score_is_positive_and_finite_and_only_proportions_of_weights_matter(
-    rows: list[tuple[float, float]], a: float, b: float, factor: float
+    rows: list[tuple[float, float]], first: float, second: float, factor: float
 ) -> None:
-    if abs(a) + abs(b) < 1e-3:
-        a = 1.0
+    if abs(first) + abs(second) < 1e-3:
+        first = 1.0
     values = {name: np.array([r[i] for r in rows], np.float32) for i, name in enumerate("ab")}
-    score, parts = fuse(values, {"a": a, "b": b})
+    score, parts = fuse(values, {"a": first, "b": second})
     assert score.shape == (len(rows),)
     assert (np.isfinite(score) & (score > 0)).all()
     assert set(parts) == {"a", "b"}
-    again, _ = fuse(values, {"a": a * factor, "b": b * factor})
+    again, _ = fuse(values, {"a": first * factor, "b": second * factor})
     np.testing.assert_allclose(again, score, rtol=1e-4)
 
 
@@ -75,7 +77,7 @@ def test_zero_is_the_floor_and_not_minus_infinity() -> None:
                 {"interest": float("inf")}, {"interest": 1, "watch_time": float("-inf")},
                 {"interest": 1e308, "watch_time": 1e308}],
 )  # fmt: skip
-def test_weights_that_say_nothing_are_refused(weights: dict[str, float]) -> None:
+def test_weights_that_are_all_zero_are_refused(weights: dict[str, float]) -> None:
     with pytest.raises(BadInput, match="must be finite and not all 0"):
         fuse(VALUES, weights)
 

@@ -167,7 +167,7 @@ def test_what_cannot_be_computed_is_none_and_never_zero() -> None:
     assert all(value is None for value in found.values() if value != 0)
 
 
-def test_the_report_says_what_the_functions_say() -> None:
+def test_the_report_holds_what_the_functions_return() -> None:
     rows = log(3000)
     found = report(**rows)
     engagement = neg_at_k(rows["user"], rows["score"], rows["explicit"], 10)

@@ -97,7 +97,7 @@ def test_a_user_who_watched_nothing_counts_exactly_one() -> None:
     assert (found.values.tolist(), found.degenerate.tolist()) == ([1.0], [True])
 
 
-def test_only_users_with_more_than_k_rows_are_judged() -> None:
+def test_only_users_with_more_than_k_rows_are_evaluated() -> None:
     user = np.repeat([7, 8, 9], [2, 3, 4])
     ones = np.ones(9)
     for figure in (nwtg_at_k, neg_at_k, ds_at_k):
@@ -117,7 +117,7 @@ def test_equal_scores_keep_the_order_of_the_rows() -> None:
 
 
 @given(seed=st.integers(0, 999), k=st.integers(2, 4))
-def test_users_are_judged_alone_and_in_any_order_of_the_rows(seed: int, k: int) -> None:
+def test_users_are_evaluated_alone_and_in_any_order_of_the_rows(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)
     user = rng.integers(0, 5, 30)
     score, value = rng.permutation(30).astype(float), rng.exponential(10, 30).round()
@@ -142,7 +142,7 @@ def test_only_the_order_of_the_score_and_the_proportions_of_the_gain_matter(seed
         np.testing.assert_allclose(figure(user, np.exp(score) - 5, value * 1000, 3).values, want)
 
 
-def test_rows_without_users_judge_nobody() -> None:
+def test_rows_without_users_evaluate_no_user() -> None:
     for figure in (nwtg_at_k, neg_at_k, ds_at_k):
         found = figure(column(), column(), column(), 2)
         assert (len(found.users), found.mean, found.weighted_mean) == (0, None, None)

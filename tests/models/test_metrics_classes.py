@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.errors import BadInput
 from models.metrics import Confusion
 
-rows = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30)
+PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30)
 
 
 def counted(pairs: list[tuple[bool, bool]]) -> Confusion:
@@ -24,19 +24,21 @@ def test_figures_are_those_one_counts_by_hand() -> None:
     assert found.f1 == pytest.approx(2 / 3)
 
 
-@given(rows, rows)
-def test_the_whole_is_the_sum_of_its_parts(a: list[tuple[bool, bool]], b: list[tuple[bool, bool]]) -> None:
+@given(PAIRS, PAIRS)
+def test_the_whole_is_the_sum_of_its_parts(
+    left: list[tuple[bool, bool]], right: list[tuple[bool, bool]]
+) -> None:
     """And so its accuracy is the mean of theirs by rows."""
-    whole, first, second = counted(a + b), counted(a), counted(b)
+    whole, first, second = counted(left + right), counted(left), counted(right)
     assert whole == first.plus(second)
-    if a and b:
+    if left and right:
         assert first.accuracy is not None
         assert second.accuracy is not None
-        mean = (len(a) * first.accuracy + len(b) * second.accuracy) / len(a + b)
+        mean = (len(left) * first.accuracy + len(right) * second.accuracy) / len(left + right)
         assert whole.accuracy == pytest.approx(mean)
 
 
-@given(rows)
+@given(PAIRS)
 def test_f1_is_the_harmonic_mean_of_precision_and_recall(pairs: list[tuple[bool, bool]]) -> None:
     found = counted(pairs)
     if found.precision and found.recall:

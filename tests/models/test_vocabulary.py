@@ -44,7 +44,7 @@ def test_an_id_listed_twice_is_refused() -> None:
         Vocabulary({"tag": ["a", "b", "a"]})
 
 
-def test_a_field_nobody_declared_is_an_error_and_not_unknown() -> None:
+def test_an_undeclared_field_is_an_error_and_not_unknown() -> None:
     with pytest.raises(KeyError):
         Vocabulary({}).index("tag", "a")
 

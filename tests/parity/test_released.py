@@ -46,7 +46,7 @@ def dataset(data: Path) -> Dataset:
     return load(data)
 
 
-def test_it_was_judged_on_days_it_had_not_seen_and_released_with_all(manifest: Manifest) -> None:
+def test_it_was_evaluated_on_days_it_had_not_seen_and_released_with_all(manifest: Manifest) -> None:
     evaluation = manifest.evaluation
     assert evaluation is not None
     assert evaluation.fitted_before_ms <= evaluation.from_ms < evaluation.to_ms
@@ -82,7 +82,7 @@ def test_a_longer_watch_and_a_like_are_worth_more(manifest: Manifest) -> None:
     assert (with_like > plain).all()
 
 
-def test_every_objective_is_told_and_its_weight_moves_the_slate_its_way(
+def test_every_objective_is_returned_and_its_weight_moves_the_slate_its_way(
     manifest: Manifest, tmp_path: Path
 ) -> None:
     """On the mean of its logarithm, which is what the score is a sum of, in the first twenty."""

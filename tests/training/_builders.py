@@ -18,13 +18,13 @@ from training.watch_time import Prediction
 
 
 def log_of(user: list[int], time: list[int], seed: int = 0) -> Interactions:
-    """A small log: made-up din_ids and feedback, real users and times."""
+    """A small log: made-up ids and feedback, real users and times."""
     random = np.random.default_rng(seed)
     n = len(user)
-    din_ids = np.stack([random.integers(2, 9, n), random.integers(1, 5, n), random.integers(1, 4, n)], 1)
-    din_ids = np.c_[din_ids, random.integers(2, 4, n)].astype(np.int64)
+    ids = np.stack([random.integers(2, 9, n), random.integers(1, 5, n), random.integers(1, 4, n)], 1)
+    ids = np.c_[ids, random.integers(2, 4, n)].astype(np.int64)
     u, t = np.array(user, np.int64), np.array(time, np.int64)
-    order = np.lexsort((din_ids[:, 0], t, u))
+    order = np.lexsort((ids[:, 0], t, u))
     feedback = np.zeros((n, 8), np.float32)
     feedback[:, 1] = random.uniform(3, 200, n)
     feedback[:, 0] = feedback[:, 1] * random.choice([0.0, 0.02, 0.5, 1.0, 2.0], n)
@@ -32,7 +32,7 @@ def log_of(user: list[int], time: list[int], seed: int = 0) -> Interactions:
     users = max(user, default=-1) + 1
     return Interactions(
         user=u[order],
-        ids=din_ids[order],
+        ids=ids[order],
         timestamp_ms=t[order],
         feedback=feedback,
         user_ids=tuple(f"u{i}" for i in range(users)),

@@ -61,6 +61,6 @@ def test_gradients_of_objectives_are_weighed_by_the_gramian_of_all_their_paramet
     torch.testing.assert_close(gradient_weights(gradients, tau=0.1), GradCraft(0.1)(flat @ flat.T))
 
 
-def test_a_disabled_objectives_gradient_weighs_nothing_and_conflicts_with_nobody() -> None:
+def test_a_disabled_objectives_gradient_has_no_weight_and_no_conflicts() -> None:
     along, against = {"a": torch.tensor([1.0, 0.0])}, {"a": torch.tensor([-1.0, 0.1])}
     assert gradient_weights([along, against, along], disable=1).tolist() == pytest.approx([1 / 3, 0, 1 / 3])

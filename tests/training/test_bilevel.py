@@ -176,11 +176,11 @@ def test_gradients_of_several_objectives_are_those_of_each() -> None:
     torch.manual_seed(0)
     params = {"a": torch.randn(3), "b": torch.randn(2)}
 
-    def objectives(at: Params) -> torch.Tensor:
-        return torch.stack([(at["a"] ** 2).sum(), at["a"].sum() * at["b"].sum()])
+    def objectives(params: Params) -> torch.Tensor:
+        return torch.stack([(params["a"] ** 2).sum(), params["a"].sum() * params["b"].sum()])
 
-    def one_of(t: int, at: Params) -> torch.Tensor:
-        return objectives(at)[t]
+    def one_of(t: int, params: Params) -> torch.Tensor:
+        return objectives(params)[t]
 
     values, each = outer_gradients(objectives, params)
     for t, found in enumerate(each):

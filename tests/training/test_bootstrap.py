@@ -49,7 +49,7 @@ def test_chance_alone_is_rarely_significant() -> None:
     assert 0.02 < share < 0.09
 
 
-def test_nobody_who_counts_has_no_answer() -> None:
+def test_without_users_that_count_there_is_no_answer() -> None:
     assert paired_bootstrap(np.ones((2, 3)), np.zeros(3)) == [None, None]
 
 

@@ -48,7 +48,7 @@ def by_hand(attention: CandidateAttention, query: Tensor, token: Tensor, share_B
     return out
 
 
-def test_every_crowd_is_answered_as_if_it_were_alone(
+def test_every_interest_is_attended_as_if_it_were_alone(
     attention: CandidateAttention, query: Tensor, token: Tensor
 ) -> None:
     share = torch.rand(B, L, S, generator=torch.Generator().manual_seed(4))
@@ -63,7 +63,7 @@ def test_every_crowd_is_answered_as_if_it_were_alone(
             torch.testing.assert_close(got[:, :, s], want, atol=1e-5, rtol=1e-5)
 
 
-def test_a_crowd_of_nobody_answers_its_null_token(
+def test_an_interest_without_steps_answers_its_null_token(
     attention: CandidateAttention, query: Tensor, token: Tensor
 ) -> None:
     share = torch.ones(B, L, S)
@@ -74,7 +74,7 @@ def test_a_crowd_of_nobody_answers_its_null_token(
     torch.testing.assert_close(empty, attention.null[1].expand(B, N, S, E), atol=1e-5, rtol=1e-5)
 
 
-def test_who_is_not_in_a_crowd_does_not_change_it(
+def test_steps_outside_an_interest_do_not_change_it(
     attention: CandidateAttention, query: Tensor, token: Tensor
 ) -> None:
     share, valid = torch.zeros(B, L, S), torch.ones(B, L)
@@ -99,7 +99,7 @@ def test_a_padded_step_does_not_drown_the_others(
     torch.testing.assert_close(became, was, atol=1e-5, rtol=1e-5)
 
 
-def test_logits_far_apart_leave_every_crowd_finite(attention: CandidateAttention, query: Tensor) -> None:
+def test_logits_far_apart_leave_every_interest_finite(attention: CandidateAttention, query: Tensor) -> None:
     """One interest's steps outweigh the other's by more than a float32 can hold."""
     token = torch.cat([torch.full((B, 3, E), 300.0), torch.full((B, 3, E), -300.0)], dim=1)
     share = torch.zeros(B, L, S)
@@ -107,7 +107,7 @@ def test_logits_far_apart_leave_every_crowd_finite(attention: CandidateAttention
     assert torch.isfinite(attention(query, token, share, torch.ones(B, L))).all()
 
 
-def test_one_crowd_of_all_steps_needs_no_shares(query: Tensor, token: Tensor) -> None:
+def test_one_interest_of_all_steps_needs_no_shares(query: Tensor, token: Tensor) -> None:
     torch.manual_seed(5)
     attention = CandidateAttention(E, H, 1).eval()
     torch.nn.init.normal_(attention.null)
@@ -120,7 +120,7 @@ def test_one_crowd_of_all_steps_needs_no_shares(query: Tensor, token: Tensor) ->
 
 
 @pytest.mark.parametrize(("interests", "vectors"), [("one", 1), ("apart", 2), ("both", 3)])
-def test_interests_say_how_many_vectors_a_candidate_gets(interests: str, vectors: int) -> None:
+def test_interests_determine_how_many_vectors_a_candidate_gets(interests: str, vectors: int) -> None:
     config = FeedbackEncoderConfig.model_validate({"interests": interests, "token": 8, "heads": 2})
     encoder = FeedbackEncoder((9, 5, 4, 4), 2, (4,), config)
     assert encoder.attention.null.shape == (2, vectors, 8)

@@ -76,7 +76,7 @@ def test_rows_to_learn_from_are_worth_finer_thresholds() -> None:
     assert best(10) < best(100_000)
 
 
-def test_before_learning_it_says_what_all_rows_say() -> None:
+def test_before_learning_it_predicts_the_distribution_of_all_rows() -> None:
     head = fitted(CREADConfig(hidden=0))
     with torch.no_grad():
         for parameter in head.net.parameters():

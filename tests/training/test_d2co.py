@@ -63,7 +63,7 @@ def test_does_not_fall_with_the_watch_time(alpha: float, duration_s: float) -> N
     assert_does_not_fall_with_watch_time(D2Co(alpha=alpha).fit(LOG), duration_s)
 
 
-def test_the_planted_crowds_are_0_and_1_in_each_duration_group() -> None:
+def test_the_planted_groups_are_0_and_1_in_each_duration_group() -> None:
     maker = D2Co(groups=2, window=1).fit(two_groups())
     assert maker.noise.tolist() == pytest.approx([2, 10], rel=0.1)
     assert maker.signal.tolist() == pytest.approx([8, 60], rel=0.05)
@@ -98,7 +98,7 @@ def test_neighbouring_groups_are_averaged_by_their_rows() -> None:
         assert float(maker.signal[g]) == pytest.approx(want, rel=1e-4)
 
 
-def test_a_thin_group_takes_everybodys_components() -> None:
+def test_a_thin_group_takes_the_components_of_all_rows() -> None:
     few = log_of([1.0, 9.0] * 40 + [50.0, 90.0], [10.0] * 80 + [100.0] * 2)
     want = two_components(few.watch_time_s)
     maker = D2Co(groups=50, window=1).fit(few)
@@ -108,7 +108,7 @@ def test_a_thin_group_takes_everybodys_components() -> None:
     assert float(alone.noise[at]) == pytest.approx(50)
 
 
-def test_where_everybody_watches_alike_nothing_is_above_noise() -> None:
+def test_where_all_watch_alike_nothing_is_above_noise() -> None:
     maker = D2Co().fit(log_of([5.0] * 100, [10.0] * 100))
     assert label(maker, [0.0, 5.0, 5.1], 10.0) == [0.0, 0.0, 1.0]
 

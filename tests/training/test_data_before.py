@@ -27,7 +27,7 @@ def write(folder: Path, last_ms: dict[int, int]) -> None:
     ).write_parquet(folder / "history_exposures_to_4_24_pure.parquet")
 
 
-def test_shares_are_shrunk_to_everybodys_and_the_unknown_does_not_count(tmp_path: Path) -> None:
+def test_shares_are_shrunk_to_those_of_all_rows_and_the_unknown_does_not_count(tmp_path: Path) -> None:
     write(tmp_path, {1: 900, 2: 900})
     found = before_the_log(tmp_path, LOG)
     assert found is not None
@@ -41,14 +41,14 @@ def test_shares_are_shrunk_to_everybodys_and_the_unknown_does_not_count(tmp_path
     )
 
 
-def test_of_a_user_whose_earlier_exposures_reach_into_the_log_nothing_is_told(tmp_path: Path) -> None:
+def test_of_a_user_whose_earlier_exposures_reach_into_the_log_nothing_is_known(tmp_path: Path) -> None:
     write(tmp_path, {1: 1000, 2: 900})
     found = before_the_log(tmp_path, LOG)
     assert found is not None
     assert found["user_id"].to_list() == ["2"]
 
 
-def test_without_the_moment_of_the_last_one_nothing_is_told_of_anybody(tmp_path: Path) -> None:
+def test_without_the_moment_of_the_last_one_nothing_is_known_of_any_user(tmp_path: Path) -> None:
     write(tmp_path, {1: 900})
     (tmp_path / "user_history_to_4_24_pure.parquet").unlink()
     assert before_the_log(tmp_path, LOG) is None

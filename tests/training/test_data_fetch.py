@@ -21,7 +21,7 @@ from training.data import fetch, prepare
 
 @dataclass
 class Origin:
-    """What the server has and how it behaves; and what it was asked."""
+    """What the server has and how it behaves; and what it was ranges_requested."""
 
     body: bytes
     etag: str | None = '"v1"'
@@ -32,7 +32,7 @@ class Origin:
     statuses: list[int] = field(default_factory=list)
     """Errors that the next answers are instead."""
     redirect: bool = False
-    asked: list[str | None] = field(default_factory=list)
+    ranges_requested: list[str | None] = field(default_factory=list)
     """The `Range` header of each request."""
     url: str = ""
 
@@ -43,7 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         origin = self.origin
         wanted = self.headers.get("Range")
-        origin.asked.append(wanted)
+        origin.ranges_requested.append(wanted)
         if origin.statuses:
             self.send_error(origin.statuses.pop(0))
             return
@@ -140,7 +140,7 @@ class TestAGoodServer:
     def test_what_is_there_is_not_fetched_again(self, origin: Origin, tmp_path: Path) -> None:
         get(origin, tmp_path)
         get(origin, tmp_path)
-        assert len(origin.asked) == 1
+        assert len(origin.ranges_requested) == 1
 
     def test_redirects_are_followed(self, origin: Origin, tmp_path: Path) -> None:
         origin.redirect = True
@@ -150,9 +150,9 @@ class TestAGoodServer:
         self, origin: Origin, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         fetch("kuairand-pure", tmp_path, url=origin.url)
-        told = capfd.readouterr()
-        assert told.out == ""
-        assert "is ready" in told.err
+        printed = capfd.readouterr()
+        assert printed.out == ""
+        assert "is ready" in printed.err
 
     def test_prepare_takes_the_folder(self, origin: Origin, tmp_path: Path) -> None:
         source = write_kuairand(tmp_path / "made")
@@ -166,14 +166,14 @@ class TestABrokenConnection:
     def test_is_resumed_from_the_byte_it_broke_at(self, origin: Origin, tmp_path: Path) -> None:
         origin.drop_after = [100_000, 50_000]
         assert log_of(get(origin, tmp_path)) == LOG
-        assert origin.asked == [None, "bytes=100000-", "bytes=150000-"]
+        assert origin.ranges_requested == [None, "bytes=100000-", "bytes=150000-"]
 
     def test_a_later_call_goes_on_where_the_last_gave_up(self, origin: Origin, tmp_path: Path) -> None:
         origin.drop_after = [100_000, 0, 0, 0, 0, 0]
         assert "100,000 bytes are kept" in refusal(origin, tmp_path)
-        origin.drop_after, origin.asked = [], []
+        origin.drop_after, origin.ranges_requested = [], []
         assert log_of(get(origin, tmp_path)) == LOG
-        assert origin.asked == ["bytes=100000-"]
+        assert origin.ranges_requested == ["bytes=100000-"]
 
     @pytest.mark.parametrize("heeds_if_range", [True, False])
     def test_a_file_that_changed_meanwhile_is_fetched_anew(
@@ -197,15 +197,15 @@ class TestABrokenConnection:
     ) -> None:
         origin.etag, origin.drop_after = etag, [100_000]
         assert log_of(get(origin, tmp_path)) == LOG
-        assert origin.asked == [None, None]
+        assert origin.ranges_requested == [None, None]
 
     def test_a_part_of_another_address_is_not_gone_on_with(self, origin: Origin, tmp_path: Path) -> None:
         origin.drop_after = [100_000, 0, 0, 0, 0, 0]
         refusal(origin, tmp_path)
         origin.url = origin.url.replace("/archive", "/other")
-        origin.drop_after, origin.asked = [], []
+        origin.drop_after, origin.ranges_requested = [], []
         assert log_of(get(origin, tmp_path)) == LOG
-        assert origin.asked == [None]
+        assert origin.ranges_requested == [None]
 
     def test_a_part_longer_than_the_file_is_thrown_away(self, origin: Origin, tmp_path: Path) -> None:
         origin.drop_after = [100_000, 0, 0, 0, 0, 0]
@@ -228,7 +228,7 @@ class TestWhatIsRefused:
     def test_an_address_that_is_not_there(self, origin: Origin, tmp_path: Path) -> None:
         origin.url = origin.url.replace("/archive", "/missing")
         assert "404" in refusal(origin, tmp_path)
-        assert len(origin.asked) == 1
+        assert len(origin.ranges_requested) == 1
 
     @pytest.mark.parametrize(
         "url", ["ftp://127.0.0.1/x", "nonsense", "http://127.0.0.1:1/x", "http://[bad/x"]

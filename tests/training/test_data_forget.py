@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from models.errors import BadInput
-from tests.conftest import cli, done
+from tests.conftest import cli, cli_ok
 from tests.training.kuairand_csv import write_kuairand
 from training.data import SyntheticConfig, load, prepare
 
@@ -47,11 +47,11 @@ def test_forgotten_users_are_in_no_table_and_the_note_counts_what_is_left(tmp_pa
     )
 
 
-def test_a_note_without_anybody_left_out_is_recounted_to_the_same(tmp_path: Path) -> None:
+def test_a_note_that_leaves_no_user_out_is_recounted_to_the_same(tmp_path: Path) -> None:
     config = small(tmp_path)
     plain = prepare("synthetic", config, tmp_path / "plain", progress=False).info
-    nobody = ledger(tmp_path / "ledger", "a stranger")
-    recounted = prepare("synthetic", config, tmp_path / "out", forget=[nobody], progress=False).info
+    stranger = ledger(tmp_path / "ledger", "a stranger")
+    recounted = prepare("synthetic", config, tmp_path / "out", forget=[stranger], progress=False).info
     assert recounted.rows.dropped == {"forgotten": 0}
     assert recounted.model_copy(update={"rows": plain.rows}) == plain
 
@@ -77,15 +77,15 @@ def test_a_published_log_and_its_censored_history_are_left_without_them_too(tmp_
 def test_a_log_of_forgotten_users_only_and_a_bad_ledger_leave_nothing_behind(tmp_path: Path) -> None:
     config = small(tmp_path)
     users = load(prepare("synthetic", config, tmp_path / "whole", progress=False).out).log["user_id"]
-    everybody = ledger(tmp_path / "everybody", *users.unique())
+    all_users = ledger(tmp_path / "all_users", *users.unique())
     broken = tmp_path / "broken"
     broken.write_text("{")
-    for forget, said in (
-        (everybody, "nothing is left"),
+    for forget, reason in (
+        (all_users, "nothing is left"),
         (broken, "line 1"),
         (tmp_path / "no", "cannot be read"),
     ):
-        with pytest.raises(BadInput, match=said):
+        with pytest.raises(BadInput, match=reason):
             prepare("synthetic", config, tmp_path / "out", forget=[forget], progress=False)
         assert not (tmp_path / "out").exists()
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
@@ -96,7 +96,7 @@ def test_the_command_takes_several_ledgers(tmp_path: Path) -> None:
     users = sorted(load(prepare("synthetic", config, tmp_path / "whole", progress=False).out).log["user_id"])
     forget = [ledger(tmp_path / "a", users[0]), ledger(tmp_path / "b", users[-1])]
     args = ("prepare", "--dataset", "synthetic", "--source", config, "--out", tmp_path / "out")
-    assert "forgotten), 18 users" in done(*args, "--forget", forget[0], "--forget", forget[1])
+    assert "forgotten), 18 users" in cli_ok(*args, "--forget", forget[0], "--forget", forget[1])
     refused = cli(*args[:-1], tmp_path / "again", "--forget", tmp_path / "none")
     assert refused.returncode == 2
     assert "none" in refused.stderr

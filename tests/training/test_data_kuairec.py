@@ -56,7 +56,7 @@ class TestWhatIsRead:
             "dropped": {"no_timestamp": 1, "exact_duplicate": 0, "logged_twice": 0, "no_duration": 0},
         }
 
-    def test_the_two_matrices_are_told_apart(self, tmp_path: Path) -> None:
+    def test_the_two_matrices_are_kept_apart(self, tmp_path: Path) -> None:
         log = prepared(write(tmp_path / "k", big=big(), small=small()), tmp_path / "out").log
         assert log["tab"].value_counts().sort("tab").rows() == [("big_matrix", 8), ("small_matrix", 3)]
 
@@ -82,7 +82,7 @@ class TestWhatIsRead:
         assert data.info.rows.read == data.info.rows.kept + sum(data.info.rows.dropped.values()) == 12
         assert data.log["watch_time_s"].to_list()[-1] == 9.0
 
-    def test_tables_beside_the_log_tell_tags_authors_advertisements_and_profiles(
+    def test_tables_beside_the_log_give_tags_authors_advertisements_and_profiles(
         self, tmp_path: Path
     ) -> None:
         data = prepared(write(tmp_path / "k", big=big()), tmp_path / "out")

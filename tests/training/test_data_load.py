@@ -17,7 +17,7 @@ from training.data import SyntheticConfig, load, prepare, simulate_log
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Path:
+def simulated_data(tmp_path: Path) -> Path:
     """A small DATA folder."""
     config = tmp_path / "config.json"
     config.write_text(SyntheticConfig(users=20, videos=30, exposures=300).model_dump_json())
@@ -25,7 +25,7 @@ def world(tmp_path: Path) -> Path:
 
 
 def own_log(folder: Path, **columns: object) -> Path:
-    """Somebody's own three rows, with columns replaced, or left out where `None`."""
+    """Write three rows of an own log, with columns replaced, or left out where `None`."""
     table: dict[str, object] = {
         "user_id": ["b", "a", "a"],
         "video_id": ["v1", "v1", "v2"],
@@ -46,8 +46,8 @@ def own_log(folder: Path, **columns: object) -> Path:
 
 
 class TestVocabulary:
-    def test_fields_are_those_the_graphs_embed(self, world: Path) -> None:
-        assert set(load(world).vocabulary().fields) == {
+    def test_fields_are_those_the_graphs_embed(self, simulated_data: Path) -> None:
+        assert set(load(simulated_data).vocabulary().fields) == {
             "video_id",
             "author_id",
             "tag",
@@ -55,8 +55,8 @@ class TestVocabulary:
             "profile.segment",
         }
 
-    def test_nothing_from_the_judged_days_is_in_it(self, world: Path) -> None:
-        data = load(world)
+    def test_nothing_from_the_test_days_is_in_it(self, simulated_data: Path) -> None:
+        data = load(simulated_data)
         moment = int(np.median(data.log["timestamp_ms"].to_numpy()))
         early = data.log.filter(pl.col("timestamp_ms") < moment)
         vocabulary = data.vocabulary(moment)
@@ -97,8 +97,8 @@ class TestInteractions:
             [UNKNOWN, 2, UNKNOWN, 2],
         ]
 
-    def test_training_reads_a_log_as_the_service_reads_its_events(self, world: Path) -> None:
-        data = load(world)
+    def test_training_reads_a_log_as_the_service_reads_its_events(self, simulated_data: Path) -> None:
+        data = load(simulated_data)
         vocabulary = data.vocabulary()
         rows = data.interactions(vocabulary)
         user = rows.user_ids[0]
@@ -118,7 +118,7 @@ class TestInteractions:
         folder = own_log(tmp_path / "d")
         pl.DataFrame(
             {
-                "user_id": ["b", "a", "nobody"],
+                "user_id": ["b", "a", "stranger"],
                 "age": [31.5, None, 1.0],
                 "kind": [3.0, 4.5, 9.0],
                 "plan": [None, "free", "x"],
@@ -163,8 +163,8 @@ class TestInteractions:
         assert rows.profile.shape == (2, 0)
         assert rows.profile_ids.shape == (2, 0)
 
-    def test_the_feedback_columns_are_the_contracts(self, world: Path) -> None:
-        data = load(world)
+    def test_the_feedback_columns_are_the_contracts(self, simulated_data: Path) -> None:
+        data = load(simulated_data)
         rows = data.interactions(data.vocabulary())
         log = data.log.sort("user_id", "timestamp_ms", "video_id")
         for n, name in enumerate(FEEDBACK_COLUMNS):
@@ -226,40 +226,40 @@ class TestWhatIsRefused:
         with pytest.raises(BadInput, match="python -m training prepare"):
             load(tmp_path)
 
-    def test_an_empty_log(self, world: Path) -> None:
-        path = world / "interactions.parquet"
+    def test_an_empty_log(self, simulated_data: Path) -> None:
+        path = simulated_data / "interactions.parquet"
         pl.read_parquet(path).clear().write_parquet(path)
         with pytest.raises(BadInput, match="no rows"):
-            load(world)
+            load(simulated_data)
 
     @pytest.mark.parametrize("name", ["interactions.parquet", "users.parquet", "videos.parquet"])
-    def test_a_truncated_table(self, world: Path, name: str) -> None:
-        path = world / name
+    def test_a_truncated_table(self, simulated_data: Path, name: str) -> None:
+        path = simulated_data / name
         path.write_bytes(path.read_bytes()[:-40])
         with pytest.raises(BadInput, match=rf"{name} is not a readable parquet"):
-            load(world)
+            load(simulated_data)
 
     @pytest.mark.parametrize("text", ["", "{}", '{"dataset": 1}'])
-    def test_a_note_that_is_none(self, world: Path, text: str) -> None:
-        (world / "dataset.json").write_text(text)
+    def test_a_note_that_is_none(self, simulated_data: Path, text: str) -> None:
+        (simulated_data / "dataset.json").write_text(text)
         with pytest.raises(BadInput, match=r"dataset\.json cannot be read"):
-            load(world)
+            load(simulated_data)
 
-    def test_a_declared_feature_that_is_not_there(self, world: Path) -> None:
-        path = world / "users.parquet"
+    def test_a_declared_feature_that_is_not_there(self, simulated_data: Path) -> None:
+        path = simulated_data / "users.parquet"
         pl.read_parquet(path).drop("segment").write_parquet(path)
         with pytest.raises(BadInput, match="lacks `segment`"):
-            load(world)
+            load(simulated_data)
 
-    def test_a_user_listed_twice(self, world: Path) -> None:
-        path = world / "users.parquet"
+    def test_a_user_listed_twice(self, simulated_data: Path) -> None:
+        path = simulated_data / "users.parquet"
         users = pl.read_parquet(path)
         pl.concat([users, users.head(1)]).write_parquet(path)
         with pytest.raises(BadInput, match="twice"):
-            load(world)
+            load(simulated_data)
 
 
-def test_a_world_in_memory_is_the_world_on_disk(tmp_path: Path) -> None:
+def test_a_log_in_memory_is_the_log_on_disk(tmp_path: Path) -> None:
     ours = simulate_log(seed=5).dataset()
     theirs = load(prepare("synthetic", None, tmp_path / "d", seed=5, progress=False).out)
     assert ours.info == theirs.info

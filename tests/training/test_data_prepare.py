@@ -20,7 +20,7 @@ from training.data._tables import INTERACTION_SCHEMA
 
 
 def small(folder: Path) -> Path:
-    """A config file of a world that takes no time."""
+    """Return the config file of a small simulated log."""
     path = folder / "small.json"
     path.write_text(SyntheticConfig(users=20, videos=30, exposures=300).model_dump_json())
     return path

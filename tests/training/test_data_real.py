@@ -93,7 +93,7 @@ class TestTheSlice:
         assert 0.3 < long_view < 0.45
         assert 0.01 < like < 0.03
 
-    def test_it_tells_long_views_apart_that_the_log_alone_does_not(self, data: Dataset) -> None:
+    def test_it_separates_long_views_that_the_log_alone_does_not(self, data: Dataset) -> None:
         vocabulary = data.vocabulary()
         censored = data.censored(vocabulary)
         assert censored is not None

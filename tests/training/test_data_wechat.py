@@ -53,7 +53,7 @@ class TestWhatIsRead:
             "tag": "12",
         }
 
-    def test_the_note_tells_of_the_invented_clock_and_of_no_licence(self, tmp_path: Path) -> None:
+    def test_the_note_names_the_invented_clock_and_of_no_licence(self, tmp_path: Path) -> None:
         info = prepared(write(tmp_path / "w"), tmp_path / "out").info
         assert info.days == ("2021-01-01", "2021-01-02", "2021-01-03")
         assert "timestamps follow the order of the file" in info.notes[0]

@@ -35,27 +35,27 @@ def log(rows: int = 60, users: int = 4, seed: int = 0) -> Interactions:
 
 
 def test_a_rows_history_is_that_of_the_log_ties_left_out() -> None:
-    world = log()
-    rows = np.arange(len(world))
-    got = DinRows(world, EDGES, 5).alone(rows)
-    want = world.history(rows, 5)
+    dataset = log()
+    rows = np.arange(len(dataset))
+    got = DinRows(dataset, EDGES, 5).alone(rows)
+    want = dataset.history(rows, 5)
     np.testing.assert_array_equal(got.history[..., 0].numpy(), want.sequence_ids[..., 0])
     np.testing.assert_array_equal(got.history[..., 2].numpy(), want.sequence_ids[..., 2])
     group = np.digitize(want.sequence_feedback[..., 1], EDGES) + 1
     np.testing.assert_array_equal(
         got.history[..., 1].numpy(), np.where(want.sequence_ids[..., 0] == 0, 0, group)
     )
-    np.testing.assert_array_equal(got.candidate[:, 0, 0].numpy(), world.ids[:, 0])
-    np.testing.assert_array_equal(got.user.numpy(), world.user)
+    np.testing.assert_array_equal(got.candidate[:, 0, 0].numpy(), dataset.ids[:, 0])
+    np.testing.assert_array_equal(got.user.numpy(), dataset.user)
 
 
 def test_on_a_shared_timeline_every_row_scores_as_it_does_alone() -> None:
-    world, rng = log(), np.random.default_rng(1)
-    rows = np.sort(rng.choice(len(world), 40, replace=False))
-    prepared = DinRows(world, EDGES, 6)
+    dataset, rng = log(), np.random.default_rng(1)
+    rows = np.sort(rng.choice(len(dataset), 40, replace=False))
+    prepared = DinRows(dataset, EDGES, 6)
     torch.manual_seed(0)
     model = DIN(users=4, videos=20, groups=4, tags=4, config=DIN_SIZES).double()
-    users = slates(world, rows, more_than=5)
+    users = slates(dataset, rows, more_than=5)
     assert int(users.mask.sum(-1).min()) > 5
     assert not bool(users.mask.all())  # padding is part of what is tested
     together = model(*prepared.together(users))[users.mask]
@@ -64,15 +64,15 @@ def test_on_a_shared_timeline_every_row_scores_as_it_does_alone() -> None:
 
 
 def test_slates_hold_each_row_of_a_long_enough_user_once() -> None:
-    world = log()
-    rows = np.arange(0, len(world), 2)
-    count = np.bincount(world.user[rows], minlength=4)
-    users = slates(world, rows, more_than=int(count.min()))
-    want = rows[np.isin(world.user[rows], np.flatnonzero(count > count.min()))]
+    dataset = log()
+    rows = np.arange(0, len(dataset), 2)
+    count = np.bincount(dataset.user[rows], minlength=4)
+    users = slates(dataset, rows, more_than=int(count.min()))
+    want = rows[np.isin(dataset.user[rows], np.flatnonzero(count > count.min()))]
     np.testing.assert_array_equal(users.rows[users.mask.numpy()], want)
 
 
-def test_nobody_long_enough_is_an_empty_answer() -> None:
-    world = log()
-    assert slates(world, np.arange(len(world)), more_than=1000).rows.shape == (0, 0)
-    assert slates(world, np.zeros(0, np.int64), more_than=1).rows.shape == (0, 0)
+def test_no_user_with_enough_rows_gives_no_slates() -> None:
+    dataset = log()
+    assert slates(dataset, np.arange(len(dataset)), more_than=1000).rows.shape == (0, 0)
+    assert slates(dataset, np.zeros(0, np.int64), more_than=1).rows.shape == (0, 0)

@@ -39,7 +39,7 @@ SHARE = {"ev": 0.5, "lv": 0.25}
 USERS, TAGS = 30, 5
 
 
-def crowded(log: Interactions, seed: int = 0) -> Interactions:
+def grouped(log: Interactions, seed: int = 0) -> Interactions:
     """The same exposures, of users of three groups and one of none, and of five tags and none.
 
     Who is of a higher group, and what is of a later tag, is watched longer.
@@ -63,7 +63,7 @@ def crowded(log: Interactions, seed: int = 0) -> Interactions:
     )
 
 
-LOG = crowded(watched_log())
+LOG = grouped(watched_log())
 FEEDBACK, GROUPS = torch.from_numpy(LOG.feedback), torch.from_numpy(LOG.groups)
 
 
@@ -195,7 +195,7 @@ def test_one_new_event_is_labelled_by_the_thresholds_of_train(view: Literal["ev"
 
 @VIEW
 @GROUP
-def test_who_belongs_to_no_known_group_is_compared_with_everybody(
+def test_who_belongs_to_no_known_group_is_compared_with_all_rows(
     view: Literal["ev", "lv"], kind: Literal["u", "v"]
 ) -> None:
     maker = ProgressViewByGroup(view, GROUP_OF[kind]).fit(LOG)
@@ -221,7 +221,7 @@ def test_only_its_own_column_is_read(kind: Literal["u", "v"]) -> None:
 
 @VIEW
 @pytest.mark.parametrize("kind", ["d", "u", "v"])
-def test_a_group_of_few_rows_has_everybodys_threshold(view: Literal["ev", "lv"], kind: Kind) -> None:
+def test_a_group_of_few_rows_has_the_threshold_of_all_rows(view: Literal["ev", "lv"], kind: Kind) -> None:
     """The longest videos, the last user group, the last tag: 49 rows of each, or 50."""
     rows = np.arange(1000)
     for few, alone in ((49, False), (50, True)):
@@ -259,14 +259,14 @@ def test_a_group_of_few_rows_has_everybodys_threshold(view: Literal["ev", "lv"],
         ("d", log_of([3.0] * 100, [9.0, 10.0] * 50), "dml_ev_d is 1 on every training row"),
     ],
 )
-def test_what_they_cannot_do_they_say_in_one_line(kind: Kind, log: Interactions, match: str) -> None:
+def test_what_they_cannot_fit_is_refused_in_one_line(kind: Kind, log: Interactions, match: str) -> None:
     with pytest.raises(BadInput, match=match) as refused:
         maker_of("ev", kind).fit(log)
     assert "\n" not in str(refused.value)
 
 
 @GROUP
-def test_without_rows_they_say_so(kind: Literal["u", "v"]) -> None:
+def test_without_rows_they_are_refused(kind: Literal["u", "v"]) -> None:
     with pytest.raises(BadInput, match="found none"):
         ProgressViewByGroup("lv", GROUP_OF[kind]).fit(LOG.take(np.zeros(0, np.int64)))
 
@@ -283,6 +283,6 @@ def test_labels_of_a_log_are_the_makers_a_chunk_at_a_time(kind: Kind) -> None:
     assert labels_of(maker, LOG.take(np.zeros(0, np.int64))).shape == (0,)
 
 
-def test_a_maker_that_compares_within_crowds_is_not_run_without_them() -> None:
+def test_a_maker_that_compares_within_groups_is_not_run_without_them() -> None:
     with pytest.raises(ValueError, match="dml_ev_v compares within groups"):
         ProgressViewByGroup("ev", "tag").fit(LOG)(FEEDBACK)

@@ -117,7 +117,7 @@ def test_within_duration_groups_the_rank_says_nothing_of_the_duration() -> None:
     assert stats.spearmanr(plain, LOG.duration_s).statistic > 0.3
 
 
-def test_a_thin_duration_group_is_ranked_among_everybody() -> None:
+def test_a_thin_duration_group_is_ranked_among_all_rows() -> None:
     log = log_of([*range(97), 2.0, 3.0, 4.0], [10.0] * 97 + [300.0] * 3)
     row = torch.zeros(1, 8)
     row[0, :2] = torch.tensor([4.0, 300.0])
@@ -133,7 +133,7 @@ def test_a_thin_duration_group_is_ranked_among_everybody() -> None:
 def test_labels_do_not_change_under_an_increasing_function_of_the_watch_time(
     debias: bool, change: np.ufunc
 ) -> None:
-    """Fitted and applied on transformed watch times. The world's are thinned to what float32 keeps apart."""
+    """Fitted and applied on transformed watch times, rounded to what float32 keeps apart."""
     watch = np.round(np.minimum(LOG.watch_time_s, 60.0) * 4) / 4  # e^60 fits into a float32
     before = log_of(watch.tolist(), LOG.duration_s.tolist())
     after = log_of(change(watch).tolist(), LOG.duration_s.tolist())
@@ -198,7 +198,7 @@ def empty() -> Interactions:
         (True, log_of([*range(60)], [9.0] * 60), "every video is 9 s long; use dml_wpr"),
     ],
 )
-def test_what_it_cannot_do_it_says_in_one_line(debias: bool, log: Interactions, match: str) -> None:
+def test_what_it_cannot_fit_is_refused_in_one_line(debias: bool, log: Interactions, match: str) -> None:
     with pytest.raises(BadInput, match=match) as refused:
         WPR(debias=debias).fit(log)
     assert "\n" not in str(refused.value)

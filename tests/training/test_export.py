@@ -124,7 +124,9 @@ def test_a_weight_that_was_changed_fails_the_self_test(folder: Path, tmp_path: P
         Bundle.load(damaged)
 
 
-def test_the_manifest_says_what_was_fitted_and_how_it_was_judged(folder: Path, synthetic_data: Path) -> None:
+def test_the_manifest_says_what_was_fitted_and_how_it_was_evaluated(
+    folder: Path, synthetic_data: Path
+) -> None:
     manifest = Manifest.read(folder)
     info = load(synthetic_data).info
     assert manifest.training.recipe == "smoke"
@@ -176,7 +178,7 @@ def test_the_same_event_gets_the_label_of_the_torch_module(bundle: Bundle, smoke
     assert float(bundle.run_labeler(inputs)["labelcraft"][0]) == pytest.approx(want, abs=1e-5)
 
 
-def test_golden_rows_are_of_known_crowds_and_of_none(folder: Path) -> None:
+def test_golden_rows_are_of_known_groups_and_of_none(folder: Path) -> None:
     groups = Manifest.read(folder).labeler.golden.inputs["group_ids"].array()
     for column in groups.T:
         assert (column == UNKNOWN).any()

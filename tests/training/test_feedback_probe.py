@@ -1,4 +1,4 @@
-"""The encoder on a world whose truth is known: what a skip says of other videos, and of none in a hurry."""
+"""The encoder on a log whose truth is known: what a skip means of other videos, and of none in a hurry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.evaluation.counterfactual_probe import KINDS, NEWEST, make_probes,
 from training.watch_time import VR, VRConfig
 
 EVERYTHING: dict[str, Any] = {"tokens": "full", "interests": "both", "gate": True}
-WORLD = SyntheticConfig(
+SIMULATED = SyntheticConfig(
     users=200, videos=200, exposures=10_000, tags=6, authors=20, policy=0.0, latent=3, interest_scale=4.0
 )
 STEPS = 25
@@ -36,10 +36,10 @@ class Fitted(NamedTuple):
 
 @pytest.fixture(scope="module", params=[{}, EVERYTHING], ids=["default", "everything"])
 def fitted(request: pytest.FixtureRequest) -> Fitted:
-    """A quick fit on the first nine tenths of the planted world's time."""
-    world = simulate_log(WORLD, seed=5)
-    dataset = world.dataset()
-    vocabulary = dataset.vocabulary(int(world.timestamp_ms.max()) + 1, 1)
+    """A quick fit on the first nine tenths of the simulated log's time."""
+    simulated = simulate_log(SIMULATED, seed=5)
+    dataset = simulated.dataset()
+    vocabulary = dataset.vocabulary(int(simulated.timestamp_ms.max()) + 1, 1)
     log = dataset.interactions(vocabulary)
     torch.manual_seed(0)
     encoder = FeedbackEncoder(
@@ -114,7 +114,7 @@ def test_a_blind_encoder_is_not_moved_by_what_was_done(fitted: Fitted) -> None:
     encoder.config = sighted.model_copy(update={"feedback": False})
     found = moved(lambda x: fitted.seconds(x).numpy(), make_probes(log, rows, STEPS, most=40))
     encoder.config = sighted
-    assert {kind: of.change for kind, of in found.items()} == dict.fromkeys([*KINDS, "similar"], 0.0)
+    assert {kind: effect.change for kind, effect in found.items()} == dict.fromkeys([*KINDS, "similar"], 0.0)
 
 
 def test_where_nothing_is_similar_there_is_nothing_to_probe(fitted: Fitted) -> None:
@@ -136,8 +136,8 @@ def test_nothing_before_an_event_knows_of_it(fitted: Fitted) -> None:
     feedback[event] = [500.0, feedback[event, 1], 1, 1, 1, 1, 1, 1]
     other = Interactions(**{**vars(log), "feedback": feedback})
 
-    def seconds(of: Interactions) -> torch.Tensor:
-        return fitted.seconds(inputs_for(of, rows, STEPS, first))[:, 0]
+    def seconds(changed: Interactions) -> torch.Tensor:
+        return fitted.seconds(inputs_for(changed, rows, STEPS, first))[:, 0]
 
     was, became = seconds(log), seconds(other)
     knows = (rows > event) & (rows <= event + STEPS)

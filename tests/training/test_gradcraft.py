@@ -64,7 +64,7 @@ options = st.tuples(
 
 @given(options, st.floats(0, 2))
 @settings(max_examples=150, deadline=None)
-def test_the_gramian_says_what_the_whole_gradients_say(
+def test_the_gramian_gives_what_the_whole_gradients_give(
     options: tuple[int, int, float, float], decades: float
 ) -> None:
     seed, objectives, tau, epsilon = options
@@ -187,7 +187,7 @@ def test_it_is_a_weighting_of_torchjd() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"tau": 1.1}, {"tau": -0.1}, {"epsilon": -1e-9}, {"epsilon": 1.0}])
-def test_a_knob_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
+def test_a_hyperparameter_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         GradCraft(**wrong)
 

@@ -71,7 +71,7 @@ def test_explicit_feedback_is_like_follow_comment_or_forward_alone() -> None:
     assert replace(log, feedback=only).explicit.tolist() == [1, 1, 1, 1, 0, 0]
 
 
-def test_crowds_are_the_tag_and_the_users_first_category() -> None:
+def test_groups_are_the_tag_and_the_users_first_category() -> None:
     log = log_of([0, 0, 1, 2], [1, 2, 3, 4])
     log = replace(log, profile_ids=np.array([[4, 9], [1, 9], [3, 9]]))
     assert log.groups.tolist() == [[log.ids[i, 2], group] for i, group in enumerate((4, 4, 1, 3))]

@@ -28,7 +28,7 @@ from training.recommender import FittedRecommender, RecommenderConfig, fit_recom
 
 K = 5
 SEEDS = (0, 1, 2)
-WORLD = SyntheticConfig(
+SIMULATED = SyntheticConfig(
     users=150,
     videos=200,
     exposures=8000,
@@ -103,11 +103,11 @@ class Planted(NamedTuple):
 
 @cache
 def planted() -> Planted:
-    world = simulate_log(WORLD, seed=0)
-    dataset = world.dataset()
+    simulated = simulate_log(SIMULATED, seed=0)
+    dataset = simulated.dataset()
     log = dataset.interactions(dataset.vocabulary())
     at = Boundaries.at_shares(log.timestamp_ms, meta=0.25, early_stop=0.25, test=0.0)
-    return Planted(log, split_by_time(log.timestamp_ms, at), torch.from_numpy(world.utility).float())
+    return Planted(log, split_by_time(log.timestamp_ms, at), torch.from_numpy(simulated.utility).float())
 
 
 @cache
@@ -231,7 +231,7 @@ def test_early_stopping_gives_back_the_best_epoch() -> None:
     assert len(figures) <= fitted.best_epoch + 1 + config.patience
 
 
-def test_without_early_stop_rows_it_makes_the_epochs_it_was_told() -> None:
+def test_without_early_stop_rows_it_runs_the_configured_epochs() -> None:
     log, split, _ = planted()
     shares: list[float] = []
     fitted = fit_labelcraft(log, split.train, split.meta, None, tiny(epochs=3), on_progress=shares.append)
@@ -264,7 +264,7 @@ def test_the_objectives_may_be_ones_own() -> None:
         split.meta,
         None,
         tiny(epochs=1),
-        objectives={"few_skips": lambda place, of: -(place * (of.feedback[..., 0] < 3)).sum(-1)},
+        objectives={"few_skips": lambda weight, slate: -(weight * (slate.feedback[..., 0] < 3)).sum(-1)},
     )
     assert -1 < fitted.curves[0]["few_skips"] < 0
     assert fitted.curves[0]["weight.few_skips"] == 1.0
@@ -324,5 +324,5 @@ def test_users_with_too_few_candidates_are_left_out_of_the_hold_out() -> None:
     held = HoldOut(log, split.meta, fitted.prepared, watch_scale=scale, duration_scale=scale, k=K)
     counts = np.bincount(log.user[split.meta])
     assert len(held) == int((counts > K).sum())
-    _, of = held.sample(np.arange(len(held)))
-    np.testing.assert_array_equal(np.sort(of.mask.sum(-1).numpy()), np.sort(counts[counts > K]))
+    _, slate = held.sample(np.arange(len(held)))
+    np.testing.assert_array_equal(np.sort(slate.mask.sum(-1).numpy()), np.sort(counts[counts > K]))

@@ -97,7 +97,7 @@ def test_d2q_goes_back_to_the_seconds_it_came_from() -> None:
     torch.testing.assert_close(back[inside], FEEDBACK[inside, 0], rtol=1e-4, atol=1e-3)
 
 
-def test_d2q_labels_what_everybody_skipped_low_and_by_the_middle_of_the_tie() -> None:
+def test_d2q_labels_what_most_skipped_low_and_by_the_middle_of_the_tie() -> None:
     log = log_of([0.0] * 60 + [9.0] * 40, [10.0] * 100)
     label = D2Q(groups=1).fit(log)(torch.from_numpy(log.feedback))
     assert float(label[0]) == pytest.approx(0.3, abs=0.01)
@@ -113,7 +113,7 @@ def test_d2q_routes_durations_it_never_saw_and_merges_groups_it_cannot_tell_apar
     assert maker(feedback).tolist() == pytest.approx([0.5, 0.0], abs=1e-6)
 
 
-def test_d2q_ranks_a_thin_group_among_everybody() -> None:
+def test_d2q_ranks_a_thin_group_among_all_rows() -> None:
     log = log_of([1.0, 2.0, 3.0] + [9.0] * 97, [300.0] * 3 + [10.0] * 97)
     label = D2Q(groups=50, thin=5).fit(log)(torch.from_numpy(log.feedback))
     assert float(label[:3].max()) < 0.05

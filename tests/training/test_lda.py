@@ -1,4 +1,4 @@
-"""LDA: the shared properties, what inference must not touch, and a planted world with several peaks."""
+"""LDA: the shared properties, what inference must not touch, and planted data with several peaks."""
 
 # Shape suffixes: N exposures, D state.
 
@@ -177,7 +177,7 @@ def test_compactness_adds_to_the_loss(head: LDA) -> None:
     assert compact.loss(state, duration, duration) > head.loss(state, duration, duration)
 
 
-# --- A planted world: each group of durations has its own three peaks, and x decides which one a row is at.
+# --- Planted data: each group of durations has its own three peaks, and x decides which one a row is at.
 
 PEAKS = np.array([[0.03, 0.5, 1.0], [0.02, 0.35, 1.0], [0.05, 0.6, 1.5], [0.02, 0.2, 0.9]])
 PLANTED = LDAConfig(

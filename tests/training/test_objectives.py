@@ -33,74 +33,74 @@ def candidates(duration_UC: Tensor) -> Candidates:
     )
 
 
-def hard(chosen: list[int], of: int) -> Tensor:
-    place = torch.zeros(1, of, dtype=torch.float64)
-    place[0, chosen] = 1 / len(chosen)
-    return place
+def hard(chosen: list[int], size: int) -> Tensor:
+    weight = torch.zeros(1, size, dtype=torch.float64)
+    weight[0, chosen] = 1 / len(chosen)
+    return weight
 
 
 def test_on_a_hard_choice_they_are_mean_and_standard_deviation_of_the_slate() -> None:
-    of = candidates(torch.rand(1, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    slate = candidates(torch.rand(1, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
     chosen = [0, 2, 5]
-    place = hard(chosen, 6)
-    torch.testing.assert_close(usage_time(place, of)[0], of.watch_time[0, chosen].mean())
-    torch.testing.assert_close(engagement(place, of)[0], of.explicit[0, chosen].mean())
-    torch.testing.assert_close(duration_spread(place, of)[0], of.duration[0, chosen].std(correction=0))
+    weight = hard(chosen, 6)
+    torch.testing.assert_close(usage_time(weight, slate)[0], slate.watch_time[0, chosen].mean())
+    torch.testing.assert_close(engagement(weight, slate)[0], slate.explicit[0, chosen].mean())
+    torch.testing.assert_close(duration_spread(weight, slate)[0], slate.duration[0, chosen].std(correction=0))
 
 
 def test_the_spread_rewards_different_durations_not_long_ones() -> None:
     """The released expression prefers the k longest."""
-    of = candidates(torch.tensor([[0.9] * 5 + [1.0] * 5 + [0.1] * 5], dtype=torch.float64))
+    slate = candidates(torch.tensor([[0.9] * 5 + [1.0] * 5 + [0.1] * 5], dtype=torch.float64))
     longest, mixed = hard(list(range(10)), 15), hard([*range(5, 10), *range(10, 15)], 15)
-    assert float(duration_spread(longest, of)) == pytest.approx(0.05)
-    assert float(duration_spread(mixed, of)) == pytest.approx(0.45)
+    assert float(duration_spread(longest, slate)) == pytest.approx(0.05)
+    assert float(duration_spread(mixed, slate)) == pytest.approx(0.45)
 
 
 def test_a_slate_of_one_duration_has_no_spread_and_a_finite_gradient() -> None:
-    of = candidates(torch.full((2, 4), 0.3, dtype=torch.float64))
-    place = torch.full((2, 4), 0.25, dtype=torch.float64, requires_grad=True)
-    out = duration_spread(place, of)
-    (grad,) = torch.autograd.grad(out.sum(), place)
+    slate = candidates(torch.full((2, 4), 0.3, dtype=torch.float64))
+    weight = torch.full((2, 4), 0.25, dtype=torch.float64, requires_grad=True)
+    out = duration_spread(weight, slate)
+    (grad,) = torch.autograd.grad(out.sum(), weight)
     assert out.tolist() == [0.0, 0.0]
     assert float(grad.abs().max()) == 0.0
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_gradients_are_right(name: str) -> None:
-    of = candidates(torch.rand(3, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64))
-    place = torch.full((3, 5), 0.2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda p: OBJECTIVES[name](p, of), (place,))
+    slate = candidates(torch.rand(3, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64))
+    weight = torch.full((3, 5), 0.2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda p: OBJECTIVES[name](p, slate), (weight,))
 
 
 def test_padding_is_not_read() -> None:
-    of = candidates(torch.rand(1, 4, dtype=torch.float64))
-    place = torch.tensor([[0.5, 0.5, 0.0, 0.0]], dtype=torch.float64)
-    changed = of._replace(duration=of.duration + torch.tensor([0.0, 0.0, 9.0, 9.0]))
+    slate = candidates(torch.rand(1, 4, dtype=torch.float64))
+    weight = torch.tensor([[0.5, 0.5, 0.0, 0.0]], dtype=torch.float64)
+    changed = slate._replace(duration=slate.duration + torch.tensor([0.0, 0.0, 9.0, 9.0]))
     for objective in OBJECTIVES.values():
-        torch.testing.assert_close(objective(place, of), objective(place, changed))
+        torch.testing.assert_close(objective(weight, slate), objective(weight, changed))
 
 
 def test_no_skips_is_minus_the_share_that_was_left_within_three_seconds_or_the_video() -> None:
-    of = candidates(torch.ones(1, 4, dtype=torch.float64))
-    of.feedback[0, :, 0] = torch.tensor([2.9, 3.0, 1.0, 1.0])
-    of.feedback[0, :, 1] = torch.tensor([60.0, 60.0, 1.0, 60.0])
-    assert float(no_skips(hard([0, 1, 2, 3], 4), of)[0]) == pytest.approx(-0.5)
+    slate = candidates(torch.ones(1, 4, dtype=torch.float64))
+    slate.feedback[0, :, 0] = torch.tensor([2.9, 3.0, 1.0, 1.0])
+    slate.feedback[0, :, 1] = torch.tensor([60.0, 60.0, 1.0, 60.0])
+    assert float(no_skips(hard([0, 1, 2, 3], 4), slate)[0]) == pytest.approx(-0.5)
 
 
-def test_author_diversity_is_the_chance_that_two_places_differ() -> None:
-    of = candidates(torch.ones(1, 4, dtype=torch.float64))._replace(author=torch.tensor([[7, 7, 8, 9]]))
-    assert float(author_diversity(hard([0, 1], 4), of)[0]) == pytest.approx(0.0)
-    assert float(author_diversity(hard([0, 1, 2, 3], 4), of)[0]) == pytest.approx(1 - (0.25 + 2 / 16))
+def test_author_diversity_is_the_chance_that_two_positions_differ() -> None:
+    slate = candidates(torch.ones(1, 4, dtype=torch.float64))._replace(author=torch.tensor([[7, 7, 8, 9]]))
+    assert float(author_diversity(hard([0, 1], 4), slate)[0]) == pytest.approx(0.0)
+    assert float(author_diversity(hard([0, 1, 2, 3], 4), slate)[0]) == pytest.approx(1 - (0.25 + 2 / 16))
 
 
 @pytest.mark.parametrize("objective", [no_skips, author_diversity])
 def test_padding_has_no_part_in_an_objective_of_ones_own(objective: Objective) -> None:
-    of = candidates(torch.ones(1, 4, dtype=torch.float64))._replace(author=torch.tensor([[7, 8, 0, 0]]))
-    of.feedback[0, :, 1] = 60.0
-    place = hard([0, 1], 4)
-    whole = objective(place, of)
-    cut = Candidates(*(column[:, :2] for column in of))
-    torch.testing.assert_close(objective(place[:, :2], cut), whole)
+    slate = candidates(torch.ones(1, 4, dtype=torch.float64))._replace(author=torch.tensor([[7, 8, 0, 0]]))
+    slate.feedback[0, :, 1] = 60.0
+    weight = hard([0, 1], 4)
+    whole = objective(weight, slate)
+    cut = Candidates(*(column[:, :2] for column in slate))
+    torch.testing.assert_close(objective(weight[:, :2], cut), whole)
 
 
 def test_the_example_in_the_readme_runs() -> None:
@@ -108,7 +108,7 @@ def test_the_example_in_the_readme_runs() -> None:
     code = text.partition("### An objective of one's own")[2].partition("```python\n")[2].partition("```")[0]
     names: dict[str, Any] = {}
     exec(code, names)
-    of = candidates(torch.ones(1, 4, dtype=torch.float64))
-    of.feedback[0, :, 0] = torch.tensor([60.0, 59.0, 90.0, 0.0])
+    slate = candidates(torch.ones(1, 4, dtype=torch.float64))
+    slate.feedback[0, :, 0] = torch.tensor([60.0, 59.0, 90.0, 0.0])
     assert list(names["mine"]) == [*OBJECTIVES, "no_skips", "authors", "long_watches"]
-    assert float(names["mine"]["long_watches"](hard([0, 1, 2, 3], 4), of)[0]) == pytest.approx(0.5)
+    assert float(names["mine"]["long_watches"](hard([0, 1, 2, 3], 4), slate)[0]) == pytest.approx(0.5)

@@ -84,10 +84,10 @@ def test_either_of_comment_and_forward_is_one_objective() -> None:
 # --- probabilities
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_probabilities_are_the_same_wherever_watch_time_stands(place: int) -> None:
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_probabilities_are_the_same_wherever_watch_time_stands(position: int) -> None:
     names = ["like", "skip"]
-    ranker = made_up((*names[:place], WATCH_TIME, *names[place:]))
+    ranker = made_up((*names[:position], WATCH_TIME, *names[position:]))
     mixture = ranker.experts(torch.randn(4, 16))
     logit = ranker._logits(mixture)
     for t, name in enumerate(names):
@@ -147,7 +147,7 @@ def test_the_graph_answers_as_torch_calibration_included(
         np.testing.assert_allclose(got[name], tensor.numpy(), rtol=1e-4, atol=1e-4, err_msg=name)
 
 
-# --- fitted on a planted world
+# --- fitted on a simulated log
 
 
 class Planted:
@@ -155,14 +155,14 @@ class Planted:
 
     def __init__(self) -> None:
         rates = {"like": 0.08, "follow": 0.03, "comment": 0.03, "forward": 0.03, "hate": 0.03}
-        world = simulate_log(
+        simulated = simulate_log(
             SyntheticConfig(
                 users=200, videos=200, exposures=10_000, tags=6, authors=20, policy=0.0, latent=3,
                 interest_scale=4.0, rates={**rates, "profile_enter": 0.05},
             ),
             seed=5,
         )  # fmt: skip
-        dataset = world.dataset()
+        dataset = simulated.dataset()
         vocabulary = dataset.vocabulary(None, 1)
         self.log: Interactions = dataset.interactions(vocabulary)
         time = self.log.timestamp_ms

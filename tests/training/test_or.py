@@ -34,7 +34,7 @@ def test_the_biases_ascend_and_so_the_probabilities_fall_whatever_was_learned(
     assert (head.above(wt.states(20, seed=seed)[0]).diff(dim=-1) <= 1e-6).all()
 
 
-def test_before_learning_it_says_what_all_rows_say() -> None:
+def test_before_learning_it_predicts_the_distribution_of_all_rows() -> None:
     head = fitted(ORConfig(hidden=0))
     with torch.no_grad():
         for parameter in head.net.parameters():

@@ -257,7 +257,7 @@ class TestOnWhatReadersMake:
         assert sum(map(len, parts[1:])) == sum(int(str(r["video_id"])) < 2 for r in rows)
         assert len(protocols.kuairec_matrices(log, **tabs).test) == 3
 
-    def test_a_data_set_that_tells_of_no_advertisement_has_none(self, tmp_path: Path) -> None:
+    def test_a_data_set_without_an_advertisement_column_has_none(self, tmp_path: Path) -> None:
         prepare("wechat", write_wechat(tmp_path / "w"), tmp_path / "d", progress=False)
         data = load(tmp_path / "d")
         assert not protocols.advertisements(data, data.vocabulary()).any()

@@ -57,7 +57,7 @@ def test_the_cross_entropy_of_a_prediction_beyond_every_row_is_finite() -> None:
 
 
 @each_error
-def test_rows_of_one_median_are_told_apart_by_their_tails(error: RankError) -> None:
+def test_rows_of_one_median_differ_by_their_tails(error: RankError) -> None:
     """Most of both watch 9.5 s, the others 0 s or 100 s: absolute error sees one median, ranks do not."""
     low = torch.tensor([9.5, 9.5, 9.5, 0.0, 0.0])
     high = torch.tensor([9.5, 9.5, 9.5, 100.0, 100.0])

@@ -54,11 +54,13 @@ class Case(NamedTuple):
 
 @cache
 def case() -> Case:
-    world = simulate_log(SyntheticConfig(users=120, videos=150, exposures=6000, days=8, policy=0.2), seed=0)
-    dataset = world.dataset()
+    simulated = simulate_log(
+        SyntheticConfig(users=120, videos=150, exposures=6000, days=8, policy=0.2), seed=0
+    )
+    dataset = simulated.dataset()
     log = dataset.interactions(dataset.vocabulary())
     at = Boundaries.at_shares(log.timestamp_ms, meta=0.0, early_stop=0.3, test=0.0)
-    return Case(log, split_by_time(log.timestamp_ms, at), world.interest.astype(np.float32))
+    return Case(log, split_by_time(log.timestamp_ms, at), simulated.interest.astype(np.float32))
 
 
 @cache
@@ -73,8 +75,8 @@ def fitted(label: str, **changes: Any) -> FittedRecommender:
     return fit_recommender(log, split.train, split.early_stop, labels, SMALL.model_copy(update=changes))
 
 
-def correlation(a: F32, b: F32) -> float:
-    return float(np.corrcoef(a, b)[0, 1])
+def correlation(x: F32, y: F32) -> float:
+    return float(np.corrcoef(x, y)[0, 1])
 
 
 def test_it_learns_the_labels_it_is_given() -> None:
@@ -156,7 +158,7 @@ def test_the_same_seed_gives_the_same_recommender_and_another_seed_another() -> 
     assert np.abs(score(1) - score(2)).max() > 1e-3
 
 
-def test_early_stopping_gives_back_the_best_epoch_and_goes_by_what_it_was_told() -> None:
+def test_early_stopping_gives_back_the_best_epoch_and_follows_the_configured_metric() -> None:
     by_own, by_nwtg = (fitted("interest", epochs=6, patience=6, stop_by=by) for by in ("own", "nwtg"))
     for found in (by_own, by_nwtg):
         figures = [e["stop"] for e in found.curves]

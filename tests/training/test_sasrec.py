@@ -50,11 +50,11 @@ def inputs(length: int = 8) -> SequenceInputs:
     return SequenceInputs(torch.tensor([1, 2, 3]), draw[0], draw[1], feedback, moment)
 
 
-def changed(of: SequenceInputs, column: str, at: int) -> SequenceInputs:
-    values: Tensor = getattr(of, column).clone()
-    values[:, at] = values[:, at] % 5 + 1
-    assert bool((values[:, at] != getattr(of, column)[:, at]).any())
-    return of._replace(**{column: values})
+def changed(x: SequenceInputs, column: str, step: int) -> SequenceInputs:
+    values: Tensor = getattr(x, column).clone()
+    values[:, step] = values[:, step] % 5 + 1
+    assert bool((values[:, step] != getattr(x, column)[:, step]).any())
+    return x._replace(**{column: values})
 
 
 @pytest.mark.parametrize("column", ["video", "author", "feedback"])
@@ -76,33 +76,33 @@ def test_a_position_does_not_see_its_own_feedback_and_sees_its_own_video() -> No
 
 @pytest.mark.parametrize("pads", [1, 4])
 def test_padding_in_front_changes_nothing(pads: int) -> None:
-    of = inputs()
+    x = inputs()
     fill = {"video": 0, "author": 0, "feedback": 0, "moment": -1}
-    padded = of._replace(
+    padded = x._replace(
         **{
-            name: torch.nn.functional.pad(getattr(of, name), (pads, 0), value=value)
+            name: torch.nn.functional.pad(getattr(x, name), (pads, 0), value=value)
             for name, value in fill.items()
         }
     )
     with torch.no_grad():
-        torch.testing.assert_close(model()(padded)[:, pads:], model()(of), rtol=0, atol=1e-6)
+        torch.testing.assert_close(model()(padded)[:, pads:], model()(x), rtol=0, atol=1e-6)
 
 
 def test_what_padding_holds_changes_nothing() -> None:
-    of = inputs()
-    columns = {name: getattr(of, name).clone() for name in ("video", "moment", "author", "feedback")}
+    x = inputs()
+    columns = {name: getattr(x, name).clone() for name in ("video", "moment", "author", "feedback")}
     columns["video"][:, :3], columns["moment"][:, :3] = 0, -1
     with torch.no_grad():
-        before = model()(of._replace(**columns))
+        before = model()(x._replace(**columns))
         columns["author"][:, :3], columns["feedback"][:, :3] = 8, 5
-        torch.testing.assert_close(model()(of._replace(**columns))[:, 3:], before[:, 3:], rtol=0, atol=1e-6)
+        torch.testing.assert_close(model()(x._replace(**columns))[:, 3:], before[:, 3:], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("column", ["video", "author", "feedback"])
 def test_positions_of_one_moment_do_not_see_each_other(column: str) -> None:
-    of = inputs()._replace(moment=torch.tensor([0, 1, 2, 3, 3, 3, 4, 5]).expand(3, -1))
+    x = inputs()._replace(moment=torch.tensor([0, 1, 2, 3, 3, 3, 4, 5]).expand(3, -1))
     with torch.no_grad():
-        before, after = model()(of), model()(changed(of, column, 4))
+        before, after = model()(x), model()(changed(x, column, 4))
     torch.testing.assert_close(after[:, [3, 5]], before[:, [3, 5]], rtol=0, atol=0)
     later = (after[:, 6:] - before[:, 6:]).abs().max()
     # Of several at one moment the last one's feedback is read after it.

@@ -81,7 +81,7 @@ def test_a_higher_bar_makes_fewer_relevant() -> None:
     assert share[0] > share[1] > share[2] > 0
 
 
-def test_the_longest_share_one_bin_and_a_thin_bin_is_judged_by_everybody() -> None:
+def test_the_longest_share_one_bin_and_a_thin_bin_is_compared_with_all_rows() -> None:
     rng = np.random.default_rng(0)
     short, long = rng.uniform(0, 60, 300), rng.uniform(0, 4000, 60)
     log = log_of([*short, *long], [*[60.0 - 1] * 300, *[1500.0] * 30, *[4000.0] * 30])
@@ -93,7 +93,7 @@ def test_the_longest_share_one_bin_and_a_thin_bin_is_judged_by_everybody() -> No
     assert thin(rows([bar - 1, bar + 1], [1500.0] * 2)).tolist() == [0, 1]
 
 
-def test_where_everybody_watches_alike_nothing_is_relevant() -> None:
+def test_where_all_watch_alike_nothing_is_relevant() -> None:
     log = log_of([5.0] * 100, [10.0] * 100)
     maker = WTGRelevant().fit(log)
     assert maker(rows([0.0, 5.0, 99.0], [10.0] * 3)).tolist() == [0, 0, 0]

@@ -78,7 +78,7 @@ def test_a_batch_is_its_problems_one_by_one_with_their_own_temperatures() -> Non
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_padding_and_forbidden_pairs_get_nothing_and_disturb_nobody(dtype: torch.dtype) -> None:
+def test_padding_and_forbidden_pairs_get_nothing_and_change_no_other_pair(dtype: torch.dtype) -> None:
     cost, mu, nu = problem(seed=8)
     cost[0, 1] = torch.inf
     padded_cost = torch.cat([cost, torch.full((2, 4), torch.inf, dtype=torch.float64)]).to(dtype)

@@ -45,7 +45,7 @@ def test_a_step_is_liked_or_skipped_or_neither(feedback: list[float], liked: int
     assert (got[0].item(), got[1].item()) == (liked, skipped)
 
 
-def test_full_steps_tell_an_effective_view_and_a_bucket_of_the_ratio() -> None:
+def test_full_steps_contain_an_effective_view_and_a_bucket_of_the_ratio() -> None:
     full = StepFeedback(full=True)
     steps = torch.tensor([[row(8, 60), row(6, 60), row(6, 6), row(5, 6), row(60, 60), row(61, 60)]])
     done = full(steps)
@@ -88,17 +88,17 @@ def test_the_context_is_what_one_counts_by_hand(steps: list[tuple[bool, float]],
         np.testing.assert_allclose(context[j].numpy(), want, atol=2e-3)
 
 
-def test_the_context_tells_hurried_sessions_of_the_planted_world() -> None:
+def test_the_context_separates_hurried_sessions_of_the_simulated_log() -> None:
     """Whether a skip was of a hurried session is known there, and hidden from the encoder."""
     config = SyntheticConfig(users=60, videos=200, exposures=3_000)
-    world = simulate_log(config, seed=2)
-    log = world.dataset().interactions(world.dataset().vocabulary(2**60, 1))
+    simulated = simulate_log(config, seed=2)
+    log = simulated.dataset().interactions(simulated.dataset().vocabulary(2**60, 1))
     steps = 30
     rows: I64 = np.flatnonzero(np.arange(len(log)) - log.first_row() >= steps)[::10]
     x = inputs_for(log, rows, steps)
     _, skipped = liked_and_skipped(StepFeedback(full=False)(x.sequence_feedback))
     hurried = skip_context(skipped, x.sequence_age_s, torch.ones_like(skipped))[..., HURRIED]
-    truth = torch.from_numpy(world.hurried[rows[:, None] - steps + np.arange(steps)])
+    truth = torch.from_numpy(simulated.hurried[rows[:, None] - steps + np.arange(steps)])
     a, b = hurried[(skipped > 0) & truth], hurried[(skipped > 0) & ~truth]
     assert float((a[:, None] > b[None]).float().mean()) > 0.7
 

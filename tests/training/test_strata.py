@@ -68,7 +68,7 @@ def test_a_thin_stratum_answers_as_its_parent_and_a_thick_one_does_not() -> None
     )
 
 
-def test_a_row_that_belongs_to_no_stratum_counts_for_everybody_only() -> None:
+def test_a_row_that_belongs_to_no_stratum_counts_among_all_rows_only() -> None:
     values, stratum = values_in_strata()
     stratum[stratum == 4] = 5
     table = StratifiedQuantiles(5).fit(values, stratum)

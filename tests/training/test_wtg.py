@@ -76,7 +76,7 @@ def test_a_replay_counts_as_one_whole_play() -> None:
     assert maker(feedback)[0] == maker(feedback)[1]
 
 
-def test_a_lonely_second_is_judged_by_its_group_and_a_thin_group_by_everybody() -> None:
+def test_a_lonely_second_is_compared_with_its_group_and_a_thin_group_with_all_rows() -> None:
     rng = np.random.default_rng(0)
     short, long = rng.uniform(0, 10, 200), rng.uniform(0, 100, 200)
     log = log_of([*short, *long, 50.0], [*[10.0] * 200, *[100.0] * 200, 117.0])
