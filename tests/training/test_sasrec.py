@@ -204,8 +204,8 @@ def test_sasrec_learns_the_labels_that_the_command_wrote(
     )
     config = SequencesConfig(
         sasrec=TINY.model_copy(update={"embedding": 8, "length": 40, "dropout": 0.2}),
-        epochs=5,
-        batch_users=20,
+        epochs=10,
+        batch_users=10,
         learning_rate=5e-3,
         weight_decay=1.0,
     )
