@@ -20,12 +20,9 @@ from service.adapters.metarank.routes import metarank_routes
 from service.adapters.open_inference import docs as open_inference_docs
 from service.adapters.open_inference.routes import open_inference_routes
 from service.catalogue.catalogue import Catalogue
-from service.endpoints.activation import activation_routes
 from service.endpoints.health import health_routes
 from service.endpoints.label import label_routes
-from service.endpoints.profiles import profile_routes
 from service.endpoints.rerank import rerank_routes
-from service.endpoints.rollouts import rollout_routes
 from service.endpoints.users import user_routes
 from service.endpoints.versions import version_routes
 from service.endpoints.videos import video_routes
@@ -193,23 +190,14 @@ def create_app(services: Services) -> ASGIApp:
         title="reelrank", version=package_version(), description=DESCRIPTION, docs_url=None, redoc_url=None
     )
     app.router.redirect_slashes = False  # a redirect would repeat whatever `Host` the caller has sent
-    s, settings = services, services.settings
-
-    def is_draining() -> bool:
-        return services.draining
-
-    label = label_routes(s.label, s.reader, s.keys, s.admission, settings, is_draining)
-    rerank = rerank_routes(s.rerank, s.reader, s.keys, settings)
+    label, rerank = label_routes(services), rerank_routes(services)
     for router in (
         label,
         rerank,
-        user_routes(s.store, s.ledger, s.reader, s.keys),
-        profile_routes(s.store, s.serving, s.reader, s.keys, settings),
-        video_routes(s.store, s.catalogue, s.metrics, s.reader, s.keys, settings),
-        version_routes(s.bundles, s.serving, s.keys),
-        activation_routes(s.bundles, s.serving, s.keys),
-        rollout_routes(s.bundles, s.serving, s.reader, s.keys),
-        health_routes(s.store, s.serving, s.metrics, s.keys, is_draining),
+        user_routes(services),
+        video_routes(services),
+        version_routes(services),
+        health_routes(services),
         metarank_routes(services),
         open_inference_routes(services),
         page.router,
@@ -217,13 +205,13 @@ def create_app(services: Services) -> ASGIApp:
         app.include_router(router)
     errors.install(app)
     sections = (operations.SECTION, metarank_docs.SECTION, open_inference_docs.SECTION)
-    document.install(app, s.serving, sections, keys=bool(s.keys))
+    document.install(app, services.serving, sections, keys=bool(services.keys))
     return RequestContextMiddleware(
         FastPathRouter(app, label, rerank),
-        metrics=s.metrics,
-        admission=s.admission,
-        log=s.requests,
-        tracing=s.tracing,
+        metrics=services.metrics,
+        admission=services.admission,
+        log=services.requests,
+        tracing=services.tracing,
     )
 
 

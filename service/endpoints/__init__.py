@@ -1,1 +1,1 @@
-"""The endpoints of reelrank's own API, one file each."""
+"""The endpoints of reelrank's own API, one file per group of routes."""

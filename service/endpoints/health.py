@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -11,21 +10,16 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from models.errors import NotReady, StoreUnavailable
-from service.http.auth import Keys
 from service.http.openapi import operations as docs
 from service.http.request import json_response
-from service.inference.serving_set import Serving
-from service.state.protocol import Store
-from service.telemetry.metrics import Metrics
+from service.services import Services
 from service.wire import Health
 
 PING_S: Final = 0.25
 """How long readiness waits for the store before it reports it as away."""
 
 
-def health_routes(
-    store: Store, serving_set: Serving, metrics: Metrics, keys: Keys, is_draining: Callable[[], bool]
-) -> APIRouter:
+def health_routes(services: Services) -> APIRouter:
     """Return the routes of /health and /metrics."""
     router = APIRouter()
 
@@ -41,21 +35,21 @@ def health_routes(
 
         With the store away it is ready with `degraded`: slates go on, from empty histories.
         """
-        if is_draining():
+        if services.draining:
             raise NotReady("The service is shutting down.")
-        version = serving_set.active().manifest.version
+        version = services.serving.active().manifest.version
         degraded: list[str] = []
         try:
             async with asyncio.timeout(PING_S):
-                await store.ping()
+                await services.store.ping()
         except (StoreUnavailable, TimeoutError):
             degraded.append("store")
         return json_response(Health("ready", version, degraded))
 
     @router.get("/metrics", tags=["health"], openapi_extra=docs.METRICS)
-    @keys.require("read")
+    @services.keys.require("read")
     async def get_metrics(request: Request) -> Response:
         """Prometheus text, of all workers together."""
-        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+        return Response(services.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -10,32 +9,23 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.endpoints.label_stream import NdjsonLabels
-from service.http.auth import Keys
 from service.http.openapi import operations as docs
-from service.http.request import JSON, NDJSON, RequestReader, content_type, flag
-from service.overload.admission import Admission
-from service.pipeline.label import Labelling
+from service.http.request import JSON, NDJSON, content_type, flag
 from service.pipeline.label_query import LabelQuery, decode_events
 from service.pipeline.label_reply import label_reply
-from service.settings import Settings
+from service.services import Services
 from service.telemetry.trace import current_trace
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def label_routes(
-    pipeline: Labelling,
-    reader: RequestReader,
-    keys: Keys,
-    admission: Admission,
-    settings: Settings,
-    is_draining: Callable[[], bool],
-) -> APIRouter:
+def label_routes(services: Services) -> APIRouter:
     """Return the route of POST /label."""
     router = APIRouter()
+    pipeline, reader = services.label, services.reader
 
     @router.post("/label", tags=["feedback"], openapi_extra=docs.LABEL)
-    @keys.require("label")
+    @services.keys.require("label")
     async def post_label(request: Request) -> Response:
         """Label exposures and add them to their users' sequences.
 
@@ -51,15 +41,13 @@ def label_routes(
         names = [] if labels is None else [name.strip() for name in labels.split(",")]
         target, store = pipeline.target(names), flag(request, "store", default=True)
         if content_type(request, JSON, NDJSON) == NDJSON:
-            return NdjsonLabels(
-                request, pipeline, target, store, admission, settings.body_timeout_s, is_draining
-            )
+            return NdjsonLabels(request, services, target, store)
         trace = current_trace()
         body = await reader.body(request)
         async with reader.time_limit(request):
-            events = decode_events(body, settings.max_events)
+            events = decode_events(body, services.settings.max_events)
             trace.mark("parse")
-            with admission.events.take(len(events)):
+            with services.admission.events.take(len(events)):
                 labelled = await pipeline.run(LabelQuery(events, target, store))
         content = _encode(label_reply(labelled, trace))
         trace.mark("encode")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from time import monotonic
 from typing import Final
 
@@ -16,10 +16,9 @@ from starlette.types import Receive, Scope, Send
 from models.errors import BodyTooSlow, ReelrankError
 from service.http.errors import document_of, reason_of, response_of
 from service.http.request import NDJSON
-from service.overload.admission import Admission
-from service.pipeline.label import Labelling
 from service.pipeline.label_query import MAX_LINE_BYTES, DecodedEvent, LabelQuery, LabelTarget, decode_line
 from service.pipeline.label_reply import StreamTotals
+from service.services import Services
 from service.telemetry.trace import current_trace
 
 BATCH: Final = 500
@@ -89,23 +88,11 @@ class NdjsonLabels(Response):
     line: what was answered before it is stored, the rest is to be sent again.
     """
 
-    def __init__(
-        self,
-        request: Request,
-        pipeline: Labelling,
-        target: LabelTarget,
-        store: bool,
-        admission: Admission,
-        timeout_s: float,
-        is_draining: Callable[[], bool],
-    ) -> None:
+    def __init__(self, request: Request, services: Services, target: LabelTarget, store: bool) -> None:
         self._request = request
-        self._pipeline = pipeline
+        self._services = services
         self._target = target
         self._store = store
-        self._admission = admission
-        self._timeout_s = timeout_s
-        self._is_draining = is_draining
         self._totals = StreamTotals(target)
         self._trace = current_trace()
         self._trace.streamed = True
@@ -115,10 +102,10 @@ class NdjsonLabels(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         lines = LineReader(self._request.stream())
         try:
-            with self._admission.streams.take(1):
+            with self._services.admission.streams.take(1):
                 while batch := await self._next(lines):
                     await self._write(send, await self._answer(batch, lines.count - len(batch)))
-                complete = not self._is_draining()
+                complete = not self._services.draining
                 last = _encode(self._totals.summary(self._trace, complete=complete)) + b"\n"
         except ClientDisconnect:
             return  # what was answered is stored; the client will send the rest again
@@ -134,10 +121,10 @@ class NdjsonLabels(Response):
         """Return the lines that are there; none at the end of the body, or when the service is shutting
         down."""
         batch = asyncio.ensure_future(lines.batch(BATCH))
-        timeout_s = self._timeout_s
+        timeout_s = self._services.settings.body_timeout_s
         lines.received_at = monotonic()
         try:
-            while not self._is_draining():
+            while not self._services.draining:
                 if (await asyncio.wait([batch], timeout=DRAIN_POLL_S))[0]:
                     return batch.result()
                 if monotonic() - lines.received_at > timeout_s:
@@ -152,9 +139,9 @@ class NdjsonLabels(Response):
     async def _answer(self, batch: list[DecodedEvent], offset: int) -> bytes:
         """Store and label a batch; return its lines."""
         self._trace.mark("parse")
-        with await self._admission.streamed.wait(len(batch)):
+        with await self._services.admission.streamed.wait(len(batch)):
             query = LabelQuery(batch, self._target, self._store, offset)
-            labelled = await self._pipeline.run(query)
+            labelled = await self._services.label.run(query)
         return b"".join(_encode(line) + b"\n" for line in self._totals.add(labelled))
 
     async def _write(self, send: Send, lines: bytes, *, more: bool = True) -> None:

@@ -8,24 +8,23 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.http.auth import Keys
 from service.http.openapi import operations as docs
-from service.http.request import JSON, RequestReader, flag
-from service.pipeline.rerank import Rerank
+from service.http.request import JSON, flag
 from service.pipeline.rerank_query import RerankBody
 from service.pipeline.rerank_reply import rerank_reply
-from service.settings import Settings
+from service.services import Services
 from service.telemetry.trace import current_trace
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def rerank_routes(pipeline: Rerank, reader: RequestReader, keys: Keys, settings: Settings) -> APIRouter:
+def rerank_routes(services: Services) -> APIRouter:
     """Return the route of POST /rerank."""
     router = APIRouter()
+    pipeline, reader, settings = services.rerank, services.reader, services.settings
 
     @router.post("/rerank", tags=["ranking"], openapi_extra=docs.RERANK)
-    @keys.require("rerank")
+    @services.keys.require("rerank")
     async def post_rerank(request: Request) -> Response:
         """Order candidates for one user by what they would watch and like.
 

@@ -1,28 +1,34 @@
-"""Users: reading what the service holds on one, forgetting one."""
+"""Users: their sequences and profile features, and forgetting one."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
+import msgspec
 from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from models.errors import UnknownUser
-from service.http.auth import Keys
+from models.errors import Invalid, UnknownUser
+from models.manifest import Manifest
 from service.http.openapi import operations as docs
-from service.http.request import RequestReader, json_response, path_id
-from service.state.protocol import Store
+from service.http.request import json_response, path_id
+from service.pipeline.decoding import check_count, decode
+from service.pipeline.fan_out import for_each_user
+from service.services import Services
 from service.telemetry.trace import current_trace
-from service.unlearning.ledger import Ledger
-from service.wire import Forgotten, Sequence
+from service.wire import Forgotten, Sequence, Stored, UserProfile
+
+_profiles: Final = msgspec.json.Decoder(list[UserProfile])
 
 
-def user_routes(store: Store, ledger: Ledger, reader: RequestReader, keys: Keys) -> APIRouter:
-    """Return the routes of GET /users/{user_id}/sequence and DELETE /users/{user_id}."""
-    router = APIRouter()
+def user_routes(services: Services) -> APIRouter:
+    """Return the routes of GET /users/{user_id}/sequence, DELETE /users/{user_id} and PUT /users."""
+    router = APIRouter(tags=["users"])
+    store, reader, keys = services.store, services.reader, services.keys
 
-    @router.get("/users/{user_id:path}/sequence", tags=["users"], openapi_extra=docs.SEQUENCE)
+    @router.get("/users/{user_id:path}/sequence", openapi_extra=docs.SEQUENCE)
     @keys.require("read")
     async def get_sequence(request: Request) -> Response:
         """Everything the service holds on a user: exposures, newest last, and profile features."""
@@ -35,7 +41,7 @@ def user_routes(store: Store, ledger: Ledger, reader: RequestReader, keys: Keys)
             raise UnknownUser(f"The service holds nothing on user {user_id!r}.")
         return json_response(Sequence(user_id, state.events, state.profile))
 
-    @router.delete("/users/{user_id:path}", tags=["users"], openapi_extra=docs.FORGET)
+    @router.delete("/users/{user_id:path}", openapi_extra=docs.FORGET)
     @keys.require("admin")
     async def delete_user(request: Request) -> Response:
         """Forget a user: sequence, profile and idempotency records go at once, the id goes to the unlearning
@@ -51,10 +57,42 @@ def user_routes(store: Store, ledger: Ledger, reader: RequestReader, keys: Keys)
         current_trace().mark("parse")
         # The ledger first: the user is then forgotten by what is trained next, though the store may be away.
         # The other way round a full disk would leave a user forgotten here and learned from again.
-        await ledger.append(user_id)
+        await services.ledger.append(user_id)
         async with reader.time_limit(request):
             known = await store.forget(user_id)
         current_trace().mark("state")
         return json_response(Forgotten(user_id, known))
 
+    @router.put("/users", openapi_extra=docs.PROFILES)
+    @keys.require("label")
+    async def put_users(request: Request) -> Response:
+        """Give profile features of users, by the names that the bundle declares (GET /v1/models).
+
+        Everything is checked before anything is written. A profile replaces the one before; a missing name
+        means unknown.
+        """
+        manifest = services.serving.active().manifest
+        users = decode(_profiles, await reader.json(request), root="users")
+        check_count(users, services.settings.max_events, "users", "REELRANK_MAX_EVENTS")
+        for index, user in enumerate(users):
+            _check(user, manifest, index)
+        current_trace().mark("parse")
+        last = {user.user_id: user.profile for user in users}  # two entries of one user would race
+        async with reader.time_limit(request):
+            await for_each_user(lambda entry: store.put_profile(*entry), last.items())
+        current_trace().mark("state")
+        return json_response(Stored(accepted=len(users)))
+
     return router
+
+
+def _check(user: UserProfile, manifest: Manifest, index: int) -> None:
+    numbers, categories = manifest.profile_numbers, manifest.profile_categories
+    for name, value in user.profile.items():
+        loc = f"users[{index}].profile.{name}"
+        if name in numbers:
+            if isinstance(value, str):
+                raise Invalid(f"Profile feature {name!r} is a number, found a string.", loc=loc)
+        elif name not in categories:
+            declared = ", ".join((*numbers, *categories)) or "none"
+            raise Invalid(f"The bundle declares no profile feature {name!r}; it has {declared}.", loc=loc)
