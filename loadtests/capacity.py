@@ -131,87 +131,101 @@ def read_reports(folder: Path) -> Measured:
 class Plan:
     """The machines for an audience; attributes are rates at the peak, GiB, Gbit/s, and counts."""
 
-    def __init__(self, m: Measured, a: Assumptions) -> None:
+    def __init__(self, m: Measured, assumptions: Assumptions) -> None:
         """Raises:
         BadInput: users of this history were not measured.
         """
-        if a.history not in m.user_bytes:
+        if assumptions.history not in m.user_bytes:
             lengths = ", ".join(map(str, m.user_bytes))
-            raise BadInput(f"--history {a.history} was not measured; there is {lengths}.")
-        self.mean_slates_per_s = a.daily_users * a.requests_per_user / DAY_S
-        self.mean_events_per_s = a.daily_users * a.events_per_user / DAY_S
-        self.slates_per_s = self.mean_slates_per_s * a.peak_factor
-        self.events_per_s = self.mean_events_per_s * a.peak_factor
+            raise BadInput(f"--history {assumptions.history} was not measured; there is {lengths}.")
+        self.mean_slates_per_s = assumptions.daily_users * assumptions.requests_per_user / DAY_S
+        self.mean_events_per_s = assumptions.daily_users * assumptions.events_per_user / DAY_S
+        self.slates_per_s = self.mean_slates_per_s * assumptions.peak_factor
+        self.events_per_s = self.mean_events_per_s * assumptions.peak_factor
 
-        by_cpu = a.busy * 1000 / m.slate_ms
+        by_cpu = assumptions.busy * 1000 / m.slate_ms
         self.worker_slates_per_s = by_cpu if m.slates_per_s is None else min(m.slates_per_s, by_cpu)
         self.slate_workers = math.ceil(self.slates_per_s / self.worker_slates_per_s)
-        self.event_workers = math.ceil(self.events_per_s * m.event_ms / 1000 / a.busy)
+        self.event_workers = math.ceil(self.events_per_s * m.event_ms / 1000 / assumptions.busy)
         self.workers = self.slate_workers + self.event_workers
-        self.worker_machines = math.ceil(self.workers / a.worker_cores * (1 + a.spare))
-        self.worker_machine_gib = (a.worker_cores * m.worker_bytes + a.videos * m.video_bytes) / GIB
+        self.worker_machines = math.ceil(self.workers / assumptions.worker_cores * (1 + assumptions.spare))
+        self.worker_machine_gib = (
+            assumptions.worker_cores * m.worker_bytes + assumptions.videos * m.video_bytes
+        ) / GIB
 
-        self.users_gib = a.daily_users * a.known_share * m.user_bytes[a.history] / GIB
-        window_events = a.daily_users * a.events_per_user * a.window_days
+        self.users_gib = (
+            assumptions.daily_users * assumptions.known_share * m.user_bytes[assumptions.history] / GIB
+        )
+        window_events = assumptions.daily_users * assumptions.events_per_user * assumptions.window_days
         self.claims_gib = window_events * m.claim_bytes / GIB
         # Only a full sequence pushes events out.
-        self.left_gib = window_events * m.left_bytes / GIB if a.history == max(m.user_bytes) else 0.0
+        self.left_gib = (
+            window_events * m.left_bytes / GIB if assumptions.history == max(m.user_bytes) else 0.0
+        )
         self.state_gib = self.users_gib + self.claims_gib + self.left_gib
 
         append = self.events_per_s * m.append_bytes
-        client_bytes = self.slates_per_s * (a.slate_in_bytes + a.slate_out_bytes)
-        self.client_gbit = 8 * (client_bytes + self.events_per_s * a.event_bytes) / 1e9
-        self.store_gbit = 8 * self.slates_per_s * m.packed_bytes[a.history] / 1e9
-        self.replica_gbit = 8 * append * a.replicas / 1e9
+        client_bytes = self.slates_per_s * (assumptions.slate_in_bytes + assumptions.slate_out_bytes)
+        self.client_gbit = 8 * (client_bytes + self.events_per_s * assumptions.event_bytes) / 1e9
+        self.store_gbit = 8 * self.slates_per_s * m.packed_bytes[assumptions.history] / 1e9
+        self.replica_gbit = 8 * append * assumptions.replicas / 1e9
         self.machine_gbit = (self.client_gbit + self.store_gbit) / self.worker_machines
 
         # What a shard has of each resource, and what all shards need together.
-        shard_gib, link_gbit = a.shard_gib * a.shard_fill, a.network_gbit_per_s * a.busy
+        shard_gib, link_gbit = (
+            assumptions.shard_gib * assumptions.shard_fill,
+            assumptions.network_gbit_per_s * assumptions.busy,
+        )
         store_cpu = (self.slates_per_s * m.read_ms + self.events_per_s * m.write_ms) / 1000
         shares = {
             "memory": self.state_gib / shard_gib,
-            "processor": store_cpu / a.busy,
-            "disk": append / (a.disk_mb_per_s * 1e6 * a.busy),
+            "processor": store_cpu / assumptions.busy,
+            "disk": append / (assumptions.disk_mb_per_s * 1e6 * assumptions.busy),
             "network": (self.store_gbit + self.replica_gbit) / link_gbit,
         }
         self.shards_by = {name: math.ceil(share) for name, share in shares.items()}
         self.decided_by = max(self.shards_by, key=lambda name: self.shards_by[name])
         self.shards = self.shards_by[self.decided_by]
-        self.store_processes = self.shards * (1 + a.replicas)
-        self.store_gib = self.store_processes * a.shard_gib
+        self.store_processes = self.shards * (1 + assumptions.replicas)
+        self.store_gib = self.store_processes * assumptions.shard_gib
         self.append_mb_per_shard = append / self.shards / 1e6
-        self.append_tb_per_day = append / a.peak_factor * DAY_S / 1e12
+        self.append_tb_per_day = append / assumptions.peak_factor * DAY_S / 1e12
         self.disk_gib_per_shard = 3 * self.state_gib / self.shards
 
         # Audience that one shard or machine carries, and that all of them carry, least first.
         machine_link = (self.client_gbit + self.store_gbit) / link_gbit
-        per_machine = {"processor": self.workers * (1 + a.spare) / a.worker_cores, "network": machine_link}
-        limits = [(name, "shard", a.daily_users / share) for name, share in shares.items()]
-        limits += [(name, "worker machine", a.daily_users / share) for name, share in per_machine.items()]
+        per_machine = {
+            "processor": self.workers * (1 + assumptions.spare) / assumptions.worker_cores,
+            "network": machine_link,
+        }
+        limits = [(name, "shard", assumptions.daily_users / share) for name, share in shares.items()]
+        limits += [
+            (name, "worker machine", assumptions.daily_users / share) for name, share in per_machine.items()
+        ]
         self.limits = sorted(limits, key=lambda limit: limit[2])
         hash_shares = {
             "memory": self.claims_gib / m.claim_hashes / shard_gib,
-            "processor": self.events_per_s * m.claim_ms / 1000 / m.claim_hashes / a.busy,
+            "processor": self.events_per_s * m.claim_ms / 1000 / m.claim_hashes / assumptions.busy,
         }
         self.hash_limits = {
-            name: a.daily_users / hash_shares[name]
+            name: assumptions.daily_users / hash_shares[name]
             for name in sorted(hash_shares, key=lambda name: -hash_shares[name])
         }
         self.hashes_needed = math.ceil(m.claim_hashes * max(hash_shares.values()))
 
 
-def render_page(command: str, m: Measured, a: Assumptions, p: Plan) -> str:
+def render_page(command: str, m: Measured, assumptions: Assumptions, p: Plan) -> str:
     """Return the plan with its working as Markdown."""
     name, owner, users = p.limits[0]
     following, _, later_users = next(limit for limit in p.limits[1:] if limit[1] == owner)
     hash_name, hash_users = next(iter(p.hash_limits.items()))
     bottleneck = f"The first bottleneck is the {name} of a {owner}: one carries {users:,.0f} daily users."
-    if hash_users < a.daily_users:
+    if hash_users < assumptions.daily_users:
         bottleneck = (
             f"The first bottleneck is the {hash_name} of one hash of event ids, at {hash_users:,.0f} daily "
             "users, however many shards there are."
         )
-    worker_rate = f"{a.busy:.0%} of 1000 ms / {m.slate_ms:.3g} ms (bench.json)"
+    worker_rate = f"{assumptions.busy:.0%} of 1000 ms / {m.slate_ms:.3g} ms (bench.json)"
     if m.slates_per_s is not None:
         worker_rate = (
             f"the less of {m.slates_per_s:,.0f}/s with p99 under 10 ms (load.json) and {worker_rate}"
@@ -219,16 +233,18 @@ def render_page(command: str, m: Measured, a: Assumptions, p: Plan) -> str:
     return TEMPLATE.read_text().format(
         command=command,
         m=m,
-        a=a,
+        a=assumptions,
         p=p,
         day_s=DAY_S,
-        millions=a.daily_users / 1e6,
-        spare_factor=1 + a.spare,
+        millions=assumptions.daily_users / 1e6,
+        spare_factor=1 + assumptions.spare,
         worker_mib=m.worker_bytes / 2**20,
-        user_bytes=m.user_bytes[a.history],
-        packed_bytes=m.packed_bytes[a.history],
+        user_bytes=m.user_bytes[assumptions.history],
+        packed_bytes=m.packed_bytes[assumptions.history],
         origins="\n".join(f"* {origin}" for origin in m.origins),
-        replicas="with a replica each" if a.replicas == 1 else f"with {a.replicas} replicas each",
+        replicas="with a replica each"
+        if assumptions.replicas == 1
+        else f"with {assumptions.replicas} replicas each",
         worker_rate=worker_rate,
         bottleneck=bottleneck,
         limits="\n".join(f"| {name} | {owner} | {users:,.0f} |" for name, owner, users in p.limits),

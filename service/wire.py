@@ -109,7 +109,7 @@ class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     top_k: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1})] | None = None
     weights: dict[str, float] | None = None
     objectives: list[str] | None = None
-    """Which of the bundle's an item tells; all of them, if left out. What they weigh is not changed by it."""
+    """The bundle's objectives that an item has; all of them, if left out. Their weights stay as they are."""
     tab: Id | None = None
     """Where the slate is shown; the bundle's default, if left out."""
 
@@ -245,7 +245,7 @@ class Active(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """One version. Of one that cannot be used, only `version`, `active` and `error` are told."""
+    """One version. One that cannot be used has only `version`, `active` and `error`."""
 
     version: str
     active: bool

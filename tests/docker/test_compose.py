@@ -58,7 +58,7 @@ def test_the_store_never_forgets_what_makes_an_event_known() -> None:
     assert "store:/data" in services()["redis"]["volumes"]
 
 
-@pytest.mark.parametrize("name", set(services()) - {"service-gpu", *WITHOUT_A_CHECK})
+@pytest.mark.parametrize("name", sorted(set(services()) - {"service-gpu", *WITHOUT_A_CHECK}))
 def test_there_is_a_health_check(name: str) -> None:
     dockerfile = (DOCKER / "service.Dockerfile").read_text()
     if "healthcheck" in services()[name]:

@@ -58,7 +58,7 @@ class Sender(threading.Thread):
                 number += 1
 
 
-def held(service: Service) -> list[tuple[str, str]]:
+def stored_events(service: Service) -> list[tuple[str, str]]:
     with service.client() as client:
         return [(f"u{i}", e["event_id"]) for i in range(10) for e in sequence(client, f"u{i}")]
 
@@ -89,7 +89,7 @@ def test_01_an_acknowledged_event_survives_kill_9(bundles: Path, tmp_path: Path,
                 service.process.wait()
             sender.join()
         with running(bundles, tmp_path / "data", **env) as service:
-            found = held(service)
+            found = stored_events(service)
     finally:
         own.stop()
     assert set(sender.acknowledged) <= set(found), "lost"

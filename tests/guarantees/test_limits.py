@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.service import tiny_bundle
+from tests.service.bodies import BODIES
 from tests.service.exchanges import Dialogue, is_problem, line
 from tests.service.running import event, eventually, running
-from tests.service.test_http import BODIES
 from tests.service.tiny_bundle import FIRST, SECOND
 
 SLATE = {"user_id": "alice", "candidates": [{"video_id": f"v{i}", "duration_s": 20.0} for i in range(1000)]}

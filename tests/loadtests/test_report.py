@@ -24,7 +24,7 @@ def read_report(name: str) -> dict[str, Any]:
     return report
 
 
-@pytest.mark.parametrize("name", set(RENDERERS) - {"deployment"})
+@pytest.mark.parametrize("name", sorted(set(RENDERERS) - {"deployment"}))
 def test_the_tables_are_those_of_the_committed_reports(name: str) -> None:
     block = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)
     assert block is not None

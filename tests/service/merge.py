@@ -20,21 +20,21 @@ from models.schema import FLAGS, FeedbackEvent
 from service.state.codec import CONTEXT
 
 
-def merge(a: FeedbackEvent, b: FeedbackEvent) -> FeedbackEvent:
+def merge(one: FeedbackEvent, other: FeedbackEvent) -> FeedbackEvent:
     """What is known of one exposure from two versions of it, which name the same event, user and video."""
     changes: dict[str, object] = {
-        "watch_time_s": max(a.watch_time_s, b.watch_time_s),
-        "duration_s": max(a.duration_s or 0.0, b.duration_s or 0.0) or None,
-        "timestamp_ms": max(a.timestamp_ms, b.timestamp_ms),
+        "watch_time_s": max(one.watch_time_s, other.watch_time_s),
+        "duration_s": max(one.duration_s or 0.0, other.duration_s or 0.0) or None,
+        "timestamp_ms": max(one.timestamp_ms, other.timestamp_ms),
     }
     for name in FLAGS:
-        changes[name] = getattr(a, name) or getattr(b, name)
+        changes[name] = getattr(one, name) or getattr(other, name)
     for name in CONTEXT:
-        changes[name] = _known(getattr(a, name), getattr(b, name))
-    return msgspec.structs.replace(a, **changes)
+        changes[name] = _known(getattr(one, name), getattr(other, name))
+    return msgspec.structs.replace(one, **changes)
 
 
-def _known(a: str | None, b: str | None) -> str | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return max(a, b)  # code points and UTF-8 bytes have one order
+def _known(one: str | None, other: str | None) -> str | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return max(one, other)  # code points and UTF-8 bytes have one order

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import threading
@@ -17,14 +16,12 @@ import pytest
 from models.errors import BundleNotFound, CorruptBundle
 from models.store import BundleStore
 from tests.bundle_parts import sha256
-from tests.models import tiny as other_bundle
 from tests.service import tiny_bundle
+from tests.service.broken_bundle import BROKEN, DEFECTS, REASON, point_at, write_broken
 from tests.service.exchanges import Dialogue, line
 from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, running, served
 from tests.service.tiny_bundle import FIRST, SECOND
-
-BROKEN = "20260103-00000003"
 
 
 @pytest.fixture
@@ -44,47 +41,6 @@ def answers(client: httpx2.Client) -> tuple[str, float]:
     """Version and label of one event: half watched, so 0.5 of the first and 0.375 of the second version."""
     reply = client.post("/label?store=false", json=event()).json()
     return reply["model_version"], reply["labels"][0]["label"]
-
-
-def broken(root: Path, defect: str) -> None:
-    """A third version that cannot be used."""
-    folder = root / BROKEN
-    if defect == "another ranker":
-        other_bundle.write(folder, BROKEN)
-        return
-    tiny_bundle.write(folder, BROKEN)
-    if defect == "truncated":
-        (folder / "ranker.onnx").write_bytes((folder / "ranker.onnx").read_bytes()[:-20])
-    elif defect == "golden rows":
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        manifest["labeler"]["golden"]["outputs"]["pcr"]["data"][0] += 0.01
-        (folder / "manifest.json").write_text(json.dumps(manifest))
-    elif defect == "another labeler":
-        # One that takes something we have never heard of; sound in itself.
-        path = folder / "labeler.onnx"
-        before, renamed = sha256(path), path.read_bytes().replace(b"feedback", b"goodwill")
-        path.write_bytes(renamed)
-        manifest = (folder / "manifest.json").read_text()
-        manifest = manifest.replace('"feedback"', '"goodwill"').replace(before, sha256(path))
-        (folder / "manifest.json").write_text(manifest)
-    elif defect == "no manifest's json":
-        (folder / "manifest.json").write_bytes(b"{}")
-
-
-REASON = {
-    "truncated": "corrupt_bundle",
-    "golden rows": "self_test_failed",
-    "no manifest's json": "corrupt_bundle",
-    "another ranker": "contract_mismatch",
-    "another labeler": "contract_mismatch",
-}
-DEFECTS = list(REASON)
-
-
-def point_at(root: Path, text: str) -> None:
-    """`CURRENT` holds this, from one moment to the next: the service must not see half of it."""
-    (root / "draft").write_text(text)
-    (root / "draft").replace(root / "CURRENT")
 
 
 def reloads(client: httpx2.Client) -> dict[str, float]:
@@ -188,7 +144,7 @@ def test_there_may_be_nothing_to_go_back_to(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_activating_a_bad_bundle_keeps_the_old_one(root: Path, tmp_path: Path, defect: str) -> None:
-    broken(root, defect)
+    write_broken(root, defect)
     with app(root, tmp_path) as client:
         reply = client.post(f"/v1/models/{BROKEN}:activate")
         assert reply.status_code == 409
@@ -200,7 +156,7 @@ def test_activating_a_bad_bundle_keeps_the_old_one(root: Path, tmp_path: Path, d
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_promoting_a_bad_bundle_keeps_the_old_one_and_counts(root: Path, tmp_path: Path, defect: str) -> None:
     with app(root, tmp_path) as client:
-        broken(root, defect)
+        write_broken(root, defect)
         point_at(root, BROKEN + "\n")
         assert eventually(lambda: reloads(client) == {"loaded": 1.0, "failed": 1.0})
         assert refused(client) == {BROKEN: REASON[defect]}
@@ -213,7 +169,7 @@ def test_promoting_a_bad_bundle_keeps_the_old_one_and_counts(root: Path, tmp_pat
 
 
 def test_a_bad_bundle_that_is_not_wanted_any_more_is_not_refused_any_more(root: Path, tmp_path: Path) -> None:
-    broken(root, "truncated")
+    write_broken(root, "truncated")
     with app(root, tmp_path) as client:
         point_at(root, BROKEN + "\n")
         assert eventually(lambda: refused(client) == {BROKEN: "corrupt_bundle"})
@@ -260,7 +216,7 @@ def test_every_answer_is_of_one_version_while_they_change(root: Path, tmp_path: 
 
 
 def test_models_tells_what_there_is(root: Path, tmp_path: Path) -> None:
-    broken(root, "truncated")
+    write_broken(root, "truncated")
     with app(root, tmp_path) as client:
         reply = client.get("/v1/models").json()
     assert (reply["active"], reply["provider"]) == (FIRST, "CPUExecutionProvider")
@@ -297,7 +253,7 @@ def test_one_versions_folder_is_served_and_stays(root: Path, tmp_path: Path) -> 
 
 
 def test_a_bundle_that_is_bad_at_the_start_ends_the_start(root: Path, tmp_path: Path) -> None:
-    broken(root, "truncated")
+    write_broken(root, "truncated")
     with pytest.raises(CorruptBundle), app(root / BROKEN, tmp_path):
         pass
     with pytest.raises(BundleNotFound), app(root / "nowhere", tmp_path):

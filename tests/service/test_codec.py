@@ -60,9 +60,9 @@ def test_the_columns_of_a_sequence_are_those_of_its_events(sent: list[FeedbackEv
 
 
 @given(ids, ids)
-def test_ids_come_back_and_only_equal_ids_have_equal_bytes(a: str, b: str) -> None:
-    assert str(codec.pack_id(a)) == a
-    assert (a == b) == (codec.pack_id(a) == codec.pack_id(b))
+def test_ids_come_back_and_only_equal_ids_have_equal_bytes(one: str, other: str) -> None:
+    assert str(codec.pack_id(one)) == one
+    assert (one == other) == (codec.pack_id(one) == codec.pack_id(other))
 
 
 def test_numbers_take_half_the_bytes_and_look_alikes_stay_text() -> None:
@@ -137,22 +137,22 @@ def test_a_profile_comes_back(profile: dict[str, float | str]) -> None:
 
 
 @given(*(events(event_id="e", video_id="v") for _ in range(3)))
-def test_merging_is_order_free_and_idempotent(a: FeedbackEvent, b: FeedbackEvent, c: FeedbackEvent) -> None:
-    assert merge(a, a) == a
-    assert merge(a, b) == merge(b, a)
-    assert merge(merge(a, b), c) == merge(a, merge(b, c))
-    assert merge(merge(a, b), a) == merge(a, b)
+def test_merging_is_order_free_and_idempotent(x: FeedbackEvent, y: FeedbackEvent, z: FeedbackEvent) -> None:
+    assert merge(x, x) == x
+    assert merge(x, y) == merge(y, x)
+    assert merge(merge(x, y), z) == merge(x, merge(y, z))
+    assert merge(merge(x, y), x) == merge(x, y)
 
 
 @given(events(event_id="e", video_id="v"), events(event_id="e", video_id="v"))
-def test_merging_keeps_the_most_of_both(a: FeedbackEvent, b: FeedbackEvent) -> None:
-    merged = merge(a, b)
-    assert merged.watch_time_s == max(a.watch_time_s, b.watch_time_s)
-    assert math.isclose(merged.duration_s or 0.0, max(a.duration_s or 0.0, b.duration_s or 0.0))
+def test_merging_keeps_the_most_of_both(one: FeedbackEvent, other: FeedbackEvent) -> None:
+    merged = merge(one, other)
+    assert merged.watch_time_s == max(one.watch_time_s, other.watch_time_s)
+    assert math.isclose(merged.duration_s or 0.0, max(one.duration_s or 0.0, other.duration_s or 0.0))
     for name in FLAGS:
-        assert getattr(merged, name) == (getattr(a, name) or getattr(b, name))
+        assert getattr(merged, name) == (getattr(one, name) or getattr(other, name))
     for name in codec.CONTEXT:
-        assert getattr(merged, name) in (getattr(a, name), getattr(b, name))
+        assert getattr(merged, name) in (getattr(one, name), getattr(other, name))
 
 
 def test_the_layout_is_the_documented_one() -> None:

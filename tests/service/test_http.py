@@ -11,8 +11,8 @@ from urllib.parse import quote
 import httpx2
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tests.service.bodies import BODIES
 from tests.service.exchanges import JSON, is_problem
 from tests.service.memory_store import MemoryStore
 from tests.service.running import Service, event, served
@@ -131,28 +131,6 @@ def test_any_id_can_be_in_a_path(client: httpx2.Client, user: str, user_id: str)
     assert client.get(f"{path}/sequence").json()["user_id"] == whole
     assert client.delete(path).json()["known"] is True
     assert client.get(f"{path}/sequence").status_code == 404
-
-
-EVENTS = st.fixed_dictionaries(
-    {},
-    optional={
-        name: st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-        for name in event()
-    },
-)
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | EVENTS,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["events", "user_id", "candidates", "weights", "top_k"]) | st.text(max_size=5),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
-)
-BODIES = st.binary(max_size=200) | VALUES.map(lambda value: json.dumps(value).encode())
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])

@@ -123,17 +123,17 @@ def test_one_too_slow_for_slates_may_still_keep_events(healthy: Setting) -> None
     assert healthy.breaker("writes") == 0
 
 
-def test_a_crowd_before_a_frozen_store_leaves_its_connections_usable(bundles: Path, tmp_path: Path) -> None:
+def test_many_calls_to_a_frozen_store_leave_its_connections_usable(bundles: Path, tmp_path: Path) -> None:
     """More calls at once than there are connections, all given up: afterwards every one works."""
     with EmbeddedServer(tmp_path / "valkey") as server, FaultProxy(str(server._socket)) as proxy:
         store = RedisStore.open(f"redis://127.0.0.1:{proxy.port}")
         with served(bundles, store, tmp_path) as client:
-            crowd = [event(f"e{i}", f"u{i}") for i in range(300)]
-            client.post("/label", json=crowd).raise_for_status()
+            batch = [event(f"e{i}", f"u{i}") for i in range(300)]
+            client.post("/label", json=batch).raise_for_status()
             proxy.half_open()
-            assert client.post("/label", json=crowd).status_code == 503
+            assert client.post("/label", json=batch).status_code == 503
             proxy.heal()
             proxy.cut()  # what was swallowed will never be answered on these
             assert eventually(lambda: client.post("/label", json=event("e0", "u0")).status_code == 200)
-            again = client.post("/label", json=crowd)
+            again = client.post("/label", json=batch)
             assert (again.status_code, again.json()["duplicates"]) == (200, 300)

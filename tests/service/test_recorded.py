@@ -24,9 +24,9 @@ from service.inference.rollout import Rollout
 from service.inference.traffic_sample import CAPACITY, MAX_ROWS, File, TrafficSample, read, with_checksum
 from service.telemetry.bundles import BundleMetrics
 from tests.service import tiny_bundle
+from tests.service.broken_bundle import point_at
 from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
-from tests.service.test_bundles import point_at
 from tests.service.tiny_bundle import FIRST, SECOND, TROUBLE_S
 
 NAN, FAILING = "20260107-00000007", "20260106-00000006"

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from models.errors import BadInput, BundleError
 from service.inference.rollout import Rollout
 from tests.service import tiny_bundle
+from tests.service.broken_bundle import BROKEN, write_broken
 from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
-from tests.service.test_bundles import BROKEN, broken
 from tests.service.tiny_bundle import FIRST, SECOND
 
 USERS = [f"user-{i}" for i in range(40)]
@@ -66,11 +66,11 @@ versions = st.from_regex(r"[0-9]{8}-[0-9a-f]{8}", fullmatch=True)
 
 
 @given(st.text(min_size=1), versions, shares, shares)
-def test_whoever_belongs_to_a_share_belongs_to_a_larger_one(
-    user: str, version: str, a: float, b: float
+def test_a_user_of_a_share_belongs_to_every_larger_one(
+    user: str, version: str, share: float, other_share: float
 ) -> None:
     user = user.encode("utf-8", "replace").decode()
-    small, large = sorted((a, b))
+    small, large = sorted((share, other_share))
     assert Rollout(version, small).includes(user) <= Rollout(version, large).includes(user)
     assert Rollout(version, 1.0).includes(user)
     assert not Rollout(version, 0.0).includes(user)
@@ -253,7 +253,7 @@ def test_a_setting_that_is_no_trial_ends_the_start(root: Path, tmp_path: Path) -
 def test_a_version_that_cannot_be_used_is_refused_and_changes_nothing(
     root: Path, tmp_path: Path, fault: str
 ) -> None:
-    broken(root, fault)
+    write_broken(root, fault)
     with app(root, tmp_path) as client:
         begin(client).raise_for_status()
         reply = begin(client, BROKEN, 1.0)
@@ -265,7 +265,7 @@ def test_a_version_that_cannot_be_used_is_refused_and_changes_nothing(
 def test_a_version_that_cannot_be_loaded_leaves_everybody_to_the_current_one_and_says_so(
     root: Path, tmp_path: Path
 ) -> None:
-    broken(root, "truncated")
+    write_broken(root, "truncated")
     gauge = f'reelrank_bundle_refused{{reason="corrupt_bundle",role="split",version="{BROKEN}"}}'
     with app(root, tmp_path, split=f"{BROKEN}=1") as client:
         assert all_users_have(client, FIRST)
