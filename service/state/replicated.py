@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from redis import asyncio as aioredis
 
+from service.state.closed_transport import closed_is_broken
 from service.state.failures import NotReplicated
 
 WRITES: Final = frozenset({"EVALSHA", "EVAL", "SET"})
@@ -26,7 +27,7 @@ class ReplicatedClient(aioredis.Redis):
     """
 
     def __init__(self, pool: aioredis.ConnectionPool, replicas: int = 0) -> None:
-        super().__init__(connection_pool=pool)
+        super().__init__(connection_pool=closed_is_broken(pool))
         self.auto_close_connection_pool = True
         self._replicas = replicas
 

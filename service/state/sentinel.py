@@ -16,6 +16,7 @@ from redis.asyncio.sentinel import (
 )
 from redis.exceptions import RedisError
 
+from service.state.closed_transport import closed_is_broken
 from service.state.multi_node_url import MultiNodeUrl
 from service.state.replicated import ReplicatedClient
 
@@ -49,6 +50,8 @@ class PrimaryClient(ReplicatedClient):
         self._sentinels = Sentinel(  # type: ignore[no-untyped-call]  # the client has no types here
             nodes.hosts, sentinel_kwargs={**nodes.sentinel_options, **limits, "ssl": nodes.tls}
         )
+        for sentinel in self._sentinels.sentinels:
+            closed_is_broken(sentinel.connection_pool)
         self._pool = _Pool(  # type: ignore[no-untyped-call]  # as above
             nodes.service,
             self._sentinels,

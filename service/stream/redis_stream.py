@@ -20,6 +20,7 @@ from redis.crc import key_slot
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from models.errors import BadInput
+from service.state.closed_transport import closed_is_broken
 from service.state.connect import connect
 from service.state.failures import unavailable
 from service.state.multi_node_url import MultiNodeUrl
@@ -103,6 +104,7 @@ class EventStream:
             protocol=2,
             driver_info=None,
         )
+        closed_is_broken(client.connection_pool)
         return cls(client, names, display_url=display_url(url), maxlen=maxlen)
 
     async def prepare(self) -> None:
