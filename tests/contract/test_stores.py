@@ -51,6 +51,7 @@ class TestDebianRedis(StoreContract):
 
 
 @CLUSTERS
+@pytest.mark.slow
 class TestCluster(StoreContract):
     @pytest.fixture
     async def store(self, clock: Clock, cluster_url: str) -> AsyncIterator[RedisStore]:
@@ -59,6 +60,7 @@ class TestCluster(StoreContract):
 
 
 @CLUSTERS
+@pytest.mark.slow
 class TestClusterOfThree(StoreContract):
     @pytest.fixture
     async def store(self, clock: Clock, nodes_url: str) -> AsyncIterator[RedisStore]:

@@ -44,6 +44,8 @@ async def stored_events(url: str) -> list[str]:
     return [] if state is None else [e.event_id for e in state.events]
 
 
+@pytest.mark.xdist_group("clusters")
+@pytest.mark.slow
 @pytest.mark.parametrize("users", [of_compose, of_kubernetes])
 def test_a_store_with_these_users_has_everything_after_a_kill(
     users: Callable[[Path], tuple[str, str, str]], tmp_path: Path

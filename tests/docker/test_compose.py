@@ -192,6 +192,7 @@ def test_a_rotation_keeps_the_old_ones_until_it_is_settled(folder: Path) -> None
     ) == (before["store_admin"], before["metrics_key"])
 
 
+@pytest.mark.slow
 def test_a_second_rotation_before_the_first_is_settled_is_refused(folder: Path) -> None:
     secrets(folder)
     secrets(folder, "rotate")

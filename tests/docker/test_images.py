@@ -74,6 +74,7 @@ def test_every_locked_package_has_hashes(name: str) -> None:
     assert not [package for package, (_, hashes, _) in packages.items() if not hashes]
 
 
+@pytest.mark.slow
 def test_the_makefile_makes_each_lock() -> None:
     said = subprocess.run(["make", "-n", "lock"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     made = set(re.findall(r"docker/locks/(\S+)\.txt", said))
@@ -85,6 +86,7 @@ def test_no_lock_for_serving_holds_the_training_stack() -> None:
         assert not set(locked(name)) & {"torch", "onnx", "onnxscript", "polars", "matplotlib", "pytest"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*IMAGES, "stand-in"])
 def test_the_linter_has_nothing_to_say(name: str) -> None:
     program = Path(sys.executable).with_name("hadolint")

@@ -110,6 +110,7 @@ def test_a_burn_is_looked_at_over_two_windows_that_are_recorded() -> None:
         assert {name for name, _ in series_of(burn["expr"])} <= recorded
 
 
+@pytest.mark.slow
 def test_the_rules_and_their_own_tests_pass() -> None:
     if shutil.which("promtool") is None:
         pytest.skip("no promtool here; `make docker-test` runs the one that Prometheus brings")

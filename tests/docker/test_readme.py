@@ -68,6 +68,7 @@ def test_every_file_that_is_named_exists() -> None:
             assert (DOCKER / name).exists(), name
 
 
+@pytest.mark.slow
 def test_compose_itself_finds_nothing_wrong() -> None:
     """Where there is one, v2 or 1.29."""
     for command in (["docker", "compose"], ["docker-compose"]):
@@ -88,6 +89,7 @@ def test_compose_itself_finds_nothing_wrong() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_the_image_can_be_looked_into_where_it_is() -> None:
     """The heavy part is `make docker-test`; this only looks at an image that it has left behind."""
     if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode:

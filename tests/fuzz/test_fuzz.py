@@ -15,6 +15,8 @@ from tests.fuzz.targets import Target, targets
 from tests.service import tiny_bundle
 from tests.service.running import Service, running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:

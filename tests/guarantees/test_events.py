@@ -19,6 +19,8 @@ from loadtests.faults.proxy import FaultProxy
 from service.state import EmbeddedServer
 from tests.service.running import NOW_MS, Service, event, eventually, running
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 KEPT = 5
 """Sequence length of the pair of workers."""
 

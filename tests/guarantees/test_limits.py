@@ -20,6 +20,8 @@ from tests.service.exchanges import Dialogue, is_problem, line
 from tests.service.running import event, eventually, running
 from tests.service.tiny_bundle import FIRST, SECOND
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 SLATE = {"user_id": "alice", "candidates": [{"video_id": f"v{i}", "duration_s": 20.0} for i in range(1000)]}
 
 DEADLINE_MS = 150

@@ -19,6 +19,8 @@ from tests.service.exchanges import JSON, is_problem
 from tests.service.running import NOW_MS, event, running
 from tests.service.tiny_bundle import FIRST, SECOND
 
+pytestmark = pytest.mark.slow
+
 KEYS = "all:label+rerank+read+admin, few:label@0.01, reader:read"
 SLATE = {"user_id": "u", "candidates": [{"video_id": "v1"}]}
 

@@ -7,11 +7,14 @@ import threading
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from models.store import BundleStore
 from tests.service import tiny_bundle
 from tests.service.running import event, eventually, running
 from tests.service.tiny_bundle import FIRST, SECOND
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
 LABELS = {FIRST: 0.5, SECOND: 0.375}
 """Of the event that is half watched."""

@@ -80,6 +80,8 @@ def assert_sound(result: DrillResult, allowed: set[str] = ANSWERED) -> None:
     assert result.answers["200"] > 0
 
 
+@pytest.mark.xdist_group("processes")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["store refused", "store killed", "store emptied"])
 def test_a_fault_of_the_store_loses_and_duplicates_nothing(external: DrillContext, name: str) -> None:
     result = STORE_DRILLS[name](name, external)
@@ -89,6 +91,8 @@ def test_a_fault_of_the_store_loses_and_duplicates_nothing(external: DrillContex
         assert result.answers["200 degraded"] > 0
 
 
+@pytest.mark.xdist_group("processes")
+@pytest.mark.slow
 def test_the_same_on_the_redis_of_the_system(version: Path) -> None:
     program = shutil.which("redis-server")
     if program is None:
@@ -98,6 +102,8 @@ def test_the_same_on_the_redis_of_the_system(version: Path) -> None:
         assert_sound(STORE_DRILLS["store emptied"]("store emptied", context))
 
 
+@pytest.mark.xdist_group("processes")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(EMBEDDED_DRILLS) - LIKE_ANOTHER))
 def test_clients_bundles_and_restarts_lose_and_duplicate_nothing(embedded: DrillContext, name: str) -> None:
     result = EMBEDDED_DRILLS[name](name, embedded)
@@ -107,6 +113,8 @@ def test_clients_bundles_and_restarts_lose_and_duplicate_nothing(embedded: Drill
         assert result.notes["statuses"] == {"413": FAST.repetitions}
 
 
+@pytest.mark.xdist_group("processes")
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers in /proc")
 def test_a_killed_worker_is_replaced(version: Path) -> None:
     with drill_context(version, "--workers", "2") as context:
@@ -114,6 +122,8 @@ def test_a_killed_worker_is_replaced(version: Path) -> None:
     assert_sound(result, ANSWERED | NO_ANSWER)
 
 
+@pytest.mark.xdist_group("processes")
+@pytest.mark.slow
 def test_events_survive_every_way_of_killing_service_and_store(version: Path) -> None:
     with drill_context(version, external_store=True, appendfsync="always") as context:
         result = kill_repeatedly("kills", context)
@@ -125,6 +135,8 @@ def test_events_survive_every_way_of_killing_service_and_store(version: Path) ->
 # --- the ledger
 
 
+@pytest.mark.xdist_group("processes")
+@pytest.mark.slow
 def test_the_ledger_detects_a_loss(embedded: DrillContext) -> None:
     with embedded.load(senders=1, events=10) as load:
         assert eventually(lambda: load.ledger.acknowledged >= 30)
@@ -205,6 +217,7 @@ def test_a_result_lists_what_must_not_happen() -> None:
 # --- the command
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_the_same_as_json(version: Path, tmp_path: Path) -> None:
     out = tmp_path / "faults.json"
     arguments = ["--fast", "--only", "store trickles", "--bundle", str(version), "--json", str(out)]
@@ -217,6 +230,7 @@ def test_the_command_prints_a_table_and_writes_the_same_as_json(version: Path, t
     assert len({line.count("|") for line in done.stdout.splitlines() if line.startswith("|")}) == 1
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_no_process_behind(version: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="t-") as name:  # short enough for a socket in it
         folder = Path(name)

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from loadtests.gpu import SLATES, app
 from models.runtime import CUDA
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_report_of_a_cpu_has_no_gpu(version: Path, tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"

@@ -40,6 +40,7 @@ def smoke(version: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str,
     return done.stdout, json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_every_request_of_a_scenario_has_a_status(smoke: tuple[str, dict[str, Any]]) -> None:
     figures = smoke[1]["figures"]
     assert list(figures) == list(SMOKE)
@@ -57,12 +58,14 @@ def test_every_request_of_a_scenario_has_a_status(smoke: tuple[str, dict[str, An
     assert good == figures[OVERLOAD]["twice"]["statuses"].get("200", 0)
 
 
+@pytest.mark.slow
 def test_the_store_is_really_delayed(smoke: tuple[str, dict[str, Any]]) -> None:
     """A slate reads it once: 5 ms there and 5 ms back."""
     half = smoke[1]["figures"][DELAYED_STORE]["half"]
     assert half["ms"] == {} or half["ms"]["p50"] >= 10.0
 
 
+@pytest.mark.slow
 def test_the_table_has_every_scenario_and_its_budgets(smoke: tuple[str, dict[str, Any]]) -> None:
     table, report = smoke
     assert table == render_load(report)
@@ -75,12 +78,14 @@ def test_the_table_has_every_scenario_and_its_budgets(smoke: tuple[str, dict[str
         assert ("missed" in row) != verdict["met"]
 
 
+@pytest.mark.slow
 def test_there_are_two_pictures(smoke: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
     pictures = draw(smoke[1]["figures"], tmp_path)
     assert [path.name for path in pictures] == [LATENCY, OVER_TIME]
     assert all(path.read_bytes().startswith(PNG) for path in pictures)
 
 
+@pytest.mark.slow
 def test_a_recording_is_replayed_and_strict_fails_on_a_missed_budget(version: Path, tmp_path: Path) -> None:
     traffic = Traffic(1, 3, [f"v{i}" for i in range(100)])
     lines = [json.dumps({"path": "/rerank", "body": traffic.slate(f"u{i}", 5)}) for i in range(4)]

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from loadtests import memory
 from loadtests.environment import Service
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_user_costs_the_bytes_of_the_sequence_and_some_more(tmp_path: Path) -> None:

@@ -221,6 +221,7 @@ def test_a_page_without_marks_is_refused_at_once(tmp_path: Path) -> None:
     assert (done.exit_code, "is no folder" in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_peer_gets_no_secret_of_ours_and_tracks_no_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +243,7 @@ time.sleep(99)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
 def test_no_process_of_a_server_is_left(tmp_path: Path, error: type[BaseException] | None) -> None:
@@ -264,6 +266,7 @@ def test_no_process_of_a_server_is_left(tmp_path: Path, error: type[BaseExceptio
     assert server.pids() == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     any(installed_python(name) is None for name in READY_PATHS),
     reason="no BentoML and LitServe in runs/peers; `python -m loadtests.peers --smoke` installs them",

@@ -36,6 +36,7 @@ def test_two_points_have_no_slope() -> None:
     assert slope(np.array([1.0, 2.0]), np.array([1.0, 2.0])) is None
 
 
+@pytest.mark.slow
 def test_no_event_is_sent_twice_and_users_recur(version: Path) -> None:
     source = alternating_requests(Bundle.load(version))
     assert callable(source)
@@ -46,6 +47,7 @@ def test_no_event_is_sent_twice_and_users_recur(version: Path) -> None:
     assert len({body["user_id"] for body in slates}) <= 200
 
 
+@pytest.mark.slow
 def test_a_short_soak_and_a_short_stream_add_up(
     version: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

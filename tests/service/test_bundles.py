@@ -118,6 +118,7 @@ def test_a_request_in_flight_finishes_on_the_version_it_began_with(root: Path, t
         assert [summary["model_version"] for summary in stream.hear()] == [FIRST]
 
 
+@pytest.mark.slow
 def test_many_reloads_do_not_add_up_in_memory(root: Path, tmp_path: Path) -> None:
     third = "20260103-00000003"
     tiny_bundle.write(root / third, third)

@@ -90,6 +90,7 @@ async def test_the_cache_is_bounded_and_stays_right(tmp_path: Path, monkeypatch:
         assert len(catalogue._cache) <= 30
 
 
+@pytest.mark.slow
 async def test_a_file_from_the_store_is_followed_from_where_it_was_made(tmp_path: Path) -> None:
     """And a start reads from the store only what came later."""
     with EmbeddedServer(tmp_path) as server:
@@ -179,6 +180,7 @@ def test_a_running_service_answers_from_file_and_store(bundles: Path, tmp_path: 
         assert labelled() == 0.25, "the store wins"
 
 
+@pytest.mark.slow
 def test_a_start_with_another_file_ends_with_one_line(bundles: Path, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("videos")
@@ -205,6 +207,7 @@ def mapping(pid: int, path: Path) -> dict[str, int]:
     return figures
 
 
+@pytest.mark.slow
 def test_two_workers_map_one_copy(bundles: Path, tmp_path: Path) -> None:
     path = tmp_path / "file"
     write(path, numbered(20_000))

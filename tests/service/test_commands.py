@@ -9,6 +9,8 @@ import pytest
 
 from service import package_version
 
+pytestmark = pytest.mark.slow
+
 RUN = """
 import runpy, sys
 sys.modules.update(dict.fromkeys({missing!r}))

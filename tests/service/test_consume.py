@@ -366,6 +366,8 @@ def scraped(port: int) -> dict[str, float]:
     return {}
 
 
+@pytest.mark.xdist_group("processes")
+@pytest.mark.slow
 def test_kill_9_in_the_middle_again_and_again(streams: Streams, bundles: Path, tmp_path: Path) -> None:
     """Each entry has one output; the last life counts its part, ends in order and leaves no name behind."""
     ids = streams.add(*events("killed", 600), b"junk")
@@ -429,6 +431,7 @@ def test_what_cannot_be_consumed_is_said(
             )
 
 
+@pytest.mark.slow
 def test_without_a_store_it_ends_with_one_line(bundles: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "service", "consume", "--bundle", str(bundles)],

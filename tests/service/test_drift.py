@@ -120,6 +120,7 @@ def test_another_bundle_begins_a_window_of_its_own(root: Path, tmp_path: Path) -
     assert sum(bins_of(text, "label.labelcraft", tiny_bundle.SECOND).values()) == 160
 
 
+@pytest.mark.slow
 def test_the_index_is_of_all_workers(root: Path, tmp_path: Path) -> None:
     """Neither of two workers has seen enough by itself, or the same."""
     ratios = np.random.default_rng(2).uniform(0, 1, MIN_VALUES + 200)

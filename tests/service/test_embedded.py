@@ -21,6 +21,8 @@ from service.state import EmbeddedServer, _guard
 from service.state.embedded import server_binary
 from tests.service.stores import event, redis_store, until
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 PARENT = """
 import sys, time
 from pathlib import Path

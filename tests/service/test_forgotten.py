@@ -51,6 +51,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield started
 
 
+@pytest.mark.slow
 def test_nothing_of_a_forgotten_user_is_left_and_nothing_of_another_is_gone(
     url: str, bundles: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ from tests.service.exchanges import JSON, is_problem
 from tests.service.memory_store import MemoryStore
 from tests.service.running import served
 
+pytestmark = pytest.mark.slow
+
 SIZE = 2 * 1024 * 1024
 
 CPU_S = 3.0

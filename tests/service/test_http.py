@@ -133,6 +133,7 @@ def test_any_id_can_be_in_a_path(client: httpx2.Client, user: str, user_id: str)
     assert client.get(f"{path}/sequence").status_code == 404
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
 @pytest.mark.parametrize("path", [*PATHS, "/videos", "/users"])
 def test_no_bytes_make_a_500(service: Service, path: str, kind: str) -> None:

@@ -7,10 +7,14 @@ import socket
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import pytest
+
 from loadtests.host import rss_mib
 from service.client import Client
 from service.wire import Label, StreamSummary
 from tests.service.running import Service, event
+
+pytestmark = pytest.mark.slow
 
 LINES = 100_000
 """Some 17 MB of lines, and as much of answers."""

@@ -31,6 +31,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_what_two_workers_were_told_is_what_the_command_prints(bundles: Path, tmp_path: Path) -> None:
     users = [f"u{i}" for i in range(12)]
     before = int(time.time() * 1000)

@@ -172,6 +172,7 @@ def test_records_of_libraries_are_lines_of_the_same_form(lines: io.StringIO) -> 
 # --- the program
 
 
+@pytest.mark.slow
 def test_start_reload_and_stop_are_told_in_json_where_nobody_watches(tmp_path: Path) -> None:
     root = tmp_path / "bundles"
     tiny_bundle.write_root(root, tiny_bundle.FIRST, tiny_bundle.SECOND)
@@ -191,6 +192,7 @@ def test_start_reload_and_stop_are_told_in_json_where_nobody_watches(tmp_path: P
     ]
 
 
+@pytest.mark.slow
 def test_on_a_terminal_it_is_text_for_people(bundles: Path, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     env = os.environ | {"REELRANK_DATA_DIR": str(tmp_path)}
@@ -231,6 +233,7 @@ def provoke(client: httpx2.Client, url: str) -> None:
         raw.recv(4096)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_no_secret_and_no_user_is_in_any_line_at_any_level(bundles: Path, tmp_path: Path, form: str) -> None:
     """With the store going away and coming back with another password on the way."""

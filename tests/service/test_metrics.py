@@ -181,6 +181,8 @@ def workers_of(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.xdist_group("processes")
+@pytest.mark.slow
 def test_counts_only_grow_when_a_worker_is_killed_and_its_gauges_go(bundles: Path, tmp_path: Path) -> None:
     with running(bundles, tmp_path, "--workers", "2") as service:
 

@@ -17,6 +17,8 @@ from service.state.breaker import FAILURES
 from tests.service.running import event, eventually, served
 from tests.service.stores import embedded
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_MS = 150
 SLATE = {"user_id": "alice", "candidates": [{"video_id": f"v{i}", "duration_s": 20.0} for i in range(20)]}
 

@@ -14,6 +14,8 @@ from tritonclient.utils import InferenceServerException
 from tests.service import tiny_bundle
 from tests.service.running import Service
 
+pytestmark = pytest.mark.slow
+
 Array = npt.NDArray[Any]
 
 FEEDBACK = np.array([[6, 24, 0, 0, 0, 0, 0, 0], [48, 24, 1, 0, 0, 0, 0, 0]], np.float32)

@@ -16,6 +16,8 @@ from tests.service.exchanges import Dialogue, head, line, metric
 from tests.service.memory_store import MemoryStore
 from tests.service.running import event, eventually, served
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 0.6
 
 

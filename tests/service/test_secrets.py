@@ -12,6 +12,8 @@ from service.settings import Settings
 from tests.service.command_line import refusal
 from tests.service.running import event, running
 
+pytestmark = pytest.mark.slow
+
 KEY = "k3y-of-one-client"
 PASSWORD = "p4ssw0rd-of-the-store"
 SECRETS = (KEY, PASSWORD)

@@ -24,7 +24,7 @@ from tests.service.exchanges import Dialogue, line
 from tests.service.running import START_S, Service, command, event, eventually, running, served
 from tests.service.stores import patient_store
 
-pytestmark = pytest.mark.xdist_group("processes")
+pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.slow]
 
 SLATE = {"user_id": "alice", "candidates": [{"video_id": "v1", "duration_s": 20.0}]}
 

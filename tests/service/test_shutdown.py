@@ -14,7 +14,7 @@ import pytest
 from tests.service.exchanges import Dialogue, head, line
 from tests.service.running import START_S, Service, event, eventually, running
 
-pytestmark = pytest.mark.xdist_group("processes")
+pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.slow]
 
 SLATE = {"user_id": "u", "candidates": [{"video_id": f"v{i}", "duration_s": 9.0} for i in range(50)]}
 GRACE_S = 2

@@ -12,7 +12,7 @@ from models.errors import BadInput, StoreUnavailable
 from service.state import EmbeddedServer, RedisStore
 from tests.service.stores import event, patient_store, redis_store
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.service import clusters
 from tests.service.clusters import Cluster, cluster
 from tests.service.stores import event, redis_store
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("clusters")]
+pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("clusters"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

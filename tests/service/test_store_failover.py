@@ -21,7 +21,7 @@ from tests.service.clusters import Node, Watched, cluster, watched
 from tests.service.running import Service, running
 from tests.service.stores import event, run, until
 
-pytestmark = pytest.mark.xdist_group("clusters")
+pytestmark = [pytest.mark.xdist_group("clusters"), pytest.mark.slow]
 
 PROFILE = dataclasses.replace(FAST, rate=40, before_s=0.6, fault_s=0.0, quiet_s=0.6, limit_s=20.0)
 

@@ -26,6 +26,8 @@ from tests.service import clusters, command_line
 from tests.service.running import command, event, running
 from tests.service.stores import free_port, until
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clusters")]
+
 PASSWORD = "p@ss:w/rd"
 SLATE = {"user_id": "alice", "candidates": [{"video_id": "v1", "duration_s": 20.0}]}
 

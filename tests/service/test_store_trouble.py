@@ -29,6 +29,8 @@ from tests.service.exchanges import metric
 from tests.service.running import event, eventually, running, served
 from tests.service.stores import debian, embedded, patient_store, until
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+
 SLATE = {"user_id": "alice", "candidates": [{"video_id": "v1", "duration_s": 20.0}]}
 
 

@@ -195,6 +195,7 @@ def test_a_key_that_is_no_stream_is_named(url: str, names: Names, redis: Redis) 
         run(main())
 
 
+@pytest.mark.slow
 def test_on_a_cluster_the_keys_need_one_hash_tag(tmp_path: Path) -> None:
     async def main(url: str) -> None:
         with pytest.raises(BadInput, match="hash tag"):

@@ -151,6 +151,7 @@ def test_a_refused_request_is_a_span_that_says_why(
     assert not any(b"secret-user" in request.SerializeToString() for request in collector.requests)
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_away_costs_no_answer_and_ends_in_time(bundles: Path, tmp_path: Path) -> None:
     env = {
         "REELRANK_TRACING": "otlp",
@@ -166,6 +167,7 @@ def test_a_collector_that_is_away_costs_no_answer_and_ends_in_time(bundles: Path
 # --- off
 
 
+@pytest.mark.slow
 def test_off_nothing_of_it_is_imported(bundles: Path) -> None:
     """FastAPI brings OpenTelemetry's interface along, and the Redis client looks for it: both do nothing."""
     code = """
@@ -178,6 +180,7 @@ sys.exit(",".join(name for name in sys.modules if name.startswith(made)) or 0)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_without_the_extra_it_is_one_line_and_exit_code_2(bundles: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['opentelemetry.exporter'] = None\n")
     options = {"REELRANK_TRACING": "otlp", "PYTHONPATH": str(tmp_path)}
