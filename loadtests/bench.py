@@ -17,7 +17,8 @@ from time import perf_counter
 from typing import Any, Final
 
 from loadtests.client import BlockingConnection, post
-from loadtests.command import BundleOption, make_app, run, write_report
+from loadtests.command import BundleOption, make_app, print_report, run
+from loadtests.driver import percentiles_ms, time_calls
 from loadtests.environment import Service, version_folder
 from loadtests.host import cpu_ms, rss_mib
 from loadtests.traffic import Traffic, label_requests
@@ -59,7 +60,7 @@ def main(bundle: BundleOption = None) -> None:
             figures = {"bundle": version.name, "start_to_ready_s": round(perf_counter() - start_s, 3)}
             figures |= measure(service, Bundle.load(version))
             figures["rss_mib"] = rss_mib(service.pid)
-    print(json.dumps(write_report("python -m loadtests.bench", {"figures": figures}, None), indent=2))
+    print_report("python -m loadtests.bench", {"figures": figures})
 
 
 def measure(service: Service, bundle: Bundle) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def measure(service: Service, bundle: Bundle) -> dict[str, Any]:
             for stage, ms in re.findall(rb"(\w+);dur=([\d.]+)", reply.headers.get(b"server-timing", b"")):
                 stages.setdefault(path, {}).setdefault(stage.decode(), []).append(float(ms))
 
-        return time_calls(call, calls, service.pid)
+        return summarize_calls(call, calls, service.pid)
 
     def labels(names: list[str]) -> Iterable[bytes]:
         return (label_requests(traffic.events(names), len(names))[0] for _ in itertools.count())
@@ -99,16 +100,26 @@ def measure(service: Service, bundle: Bundle) -> dict[str, Any]:
         medians = {name: round(statistics.median(ms), 3) for name, ms in stages.get(path, {}).items()}
         figures[f"{path}_stages_ms"] = medians
     return figures | {
-        "bare_ranker_call_ms": time_calls(bare_ranker(bundle, slates[0], history[:HISTORY])),
-        "bare_labeler_call_100_rows_ms": time_calls(bare_label_maker(bundle, history[:BATCH])),
+        "bare_ranker_call_ms": summarize_calls(bare_ranker(bundle, slates[0], history[:HISTORY])),
+        "bare_labeler_call_100_rows_ms": summarize_calls(bare_label_maker(bundle, history[:BATCH])),
     }
 
 
 def bare_ranker(bundle: Bundle, slate: dict[str, Any], history: Sequence[bytes]) -> Callable[[], object]:
-    """Return a call of the ranker on the arrays of a slate.
+    """Return a call of the ranker on the arrays of a slate; arguments as for `ranker_inputs`.
+
+    The bundle should have one thread a call, as in the service.
+    """
+    inputs = ranker_inputs(bundle, slate, history)
+    outputs = list(dict.fromkeys(("watch_time_s", "watch_ratio", *bundle.manifest.objectives)))
+    return lambda: bundle.run_ranker(inputs, outputs)
+
+
+def ranker_inputs(bundle: Bundle, slate: dict[str, Any], history: Sequence[bytes]) -> dict[str, Array]:
+    """Return the ranker's arrays.
 
     Args:
-        bundle: with one thread a call, as the service has it.
+        bundle: whose vocabulary and features are used.
         slate: the body of a `POST /rerank`.
         history: the user's events as JSON, oldest first.
     """
@@ -119,9 +130,7 @@ def bare_ranker(bundle: Bundle, slate: dict[str, Any], history: Sequence[bytes])
         {}, manifest.default_tab, vocabulary, manifest.profile_numbers, manifest.profile_categories
     )
     inputs = sequence_arrays(exposures, vocabulary, slate["timestamp_ms"])
-    inputs |= candidate_arrays(candidates, vocabulary) | context
-    outputs = list(dict.fromkeys(("watch_time_s", "watch_ratio", *manifest.objectives)))
-    return lambda: bundle.run_ranker(inputs, outputs)
+    return inputs | candidate_arrays(candidates, vocabulary) | context
 
 
 def bare_label_maker(bundle: Bundle, events: Sequence[bytes]) -> Callable[[], object]:
@@ -134,30 +143,22 @@ def bare_label_maker(bundle: Bundle, events: Sequence[bytes]) -> Callable[[], ob
     return lambda: bundle.run_labeler(inputs)
 
 
-def time_calls(call: Callable[[], object], calls: int = CALLS, pid: int | None = None) -> dict[str, float]:
+def summarize_calls(
+    call: Callable[[], object], calls: int = CALLS, pid: int | None = None
+) -> dict[str, float]:
     """Time a call after a warm-up.
 
     Returns:
         `p50` and `p99` in ms, the number of `calls`, and with `pid` that process' processor time a call in
         ms, which other load on the host lengthens less.
     """
-    for _ in range(min(WARM_UP, calls)):
-        call()
-    took_ms: list[float] = []
-    cpu_before_ms, end_s = cpu_ms(pid), perf_counter() + SECONDS
-    while len(took_ms) < calls and (not took_ms or perf_counter() < end_s):
-        start_s = perf_counter()
-        call()
-        took_ms.append((perf_counter() - start_s) * 1e3)
+    time_calls(call, min(WARM_UP, calls))
+    cpu_before_ms = cpu_ms(pid)
+    took_s = time_calls(call, calls, SECONDS)
     worker = (
-        {} if pid is None else {"cpu_of_the_worker": round((cpu_ms(pid) - cpu_before_ms) / len(took_ms), 2)}
+        {} if pid is None else {"cpu_of_the_worker": round((cpu_ms(pid) - cpu_before_ms) / len(took_s), 2)}
     )
-    took_ms.sort()
-    return worker | {
-        "p50": round(took_ms[len(took_ms) // 2], 3),
-        "p99": round(took_ms[int(len(took_ms) * 0.99)], 3),
-        "calls": len(took_ms),
-    }
+    return worker | percentiles_ms(took_s, ("p50", "p99")) | {"calls": len(took_s)}
 
 
 app = make_app("bench", main)

@@ -80,3 +80,8 @@ def write_report(command: str, report: dict[str, Any], path: Path | None) -> dic
     if path is not None:
         write_atomically(path, json.dumps(complete, indent=1) + "\n")
     return complete
+
+
+def print_report(command: str, report: dict[str, Any], path: Path | None = None) -> None:
+    """Print a report as JSON, as `write_report` completes and writes it."""
+    print(json.dumps(write_report(command, report, path), indent=1))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import selectors
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ LEAD_S: Final = 0.05
 """From the start of the driver to the first request."""
 CONNECTIONS: Final = 64
 PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
+SPREAD: Final = ("p50", "p99", "max")
 CURVE: Final = (0.0, 50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.95, 99.99, 100.0)
 REFUSED: Final = 429
 """Admission control at work; counted apart from errors."""
@@ -207,9 +209,22 @@ def summarize(run: Run) -> dict[str, Any]:
     }
 
 
-def percentiles_ms(seconds: F64) -> dict[str, float]:
-    """Return `PERCENTILES` of latencies in ms, each a sample; empty without samples."""
-    return {name: _percentile_ms(seconds, q) for name, q in PERCENTILES.items()} if len(seconds) else {}
+def time_calls(call: Callable[[], object], calls: int, seconds: float = math.inf) -> F64:
+    """Return the seconds `[N]` of calls, one after the other: `calls`, or as many as start in `seconds`."""
+    took_s: list[float] = []
+    end_s = perf_counter() + seconds
+    while len(took_s) < calls and (not took_s or perf_counter() < end_s):
+        start_s = perf_counter()
+        call()
+        took_s.append(perf_counter() - start_s)
+    return np.array(took_s)
+
+
+def percentiles_ms(
+    seconds: Sequence[float] | F64, names: Iterable[str] = tuple(PERCENTILES)
+) -> dict[str, float]:
+    """Return percentiles of latencies in ms by name, each a sample; empty without samples."""
+    return {name: _percentile_ms(seconds, PERCENTILES[name]) for name in names} if len(seconds) else {}
 
 
 def latency_curve(run: Run) -> list[tuple[float, float]]:
@@ -254,5 +269,5 @@ def _request(requests: Requests, number: int) -> bytes:
     return requests(number) if callable(requests) else requests[number % len(requests)]
 
 
-def _percentile_ms(seconds: F64, percentile: float) -> float:
+def _percentile_ms(seconds: Sequence[float] | F64, percentile: float) -> float:
     return round(float(np.percentile(seconds, percentile, method="higher")) * 1e3, 3)

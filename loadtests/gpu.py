@@ -7,19 +7,19 @@ ends with an error; `--cpu-only` times the CPU alone, and the report has no GPU.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import time
+from functools import partial
 from typing import Annotated, Any, Final
 
-import numpy as np
 import typer
 
-from loadtests.command import BundleOption, JsonOption, log_progress, make_app, run, write_report
+from loadtests.bench import ranker_inputs
+from loadtests.command import BundleOption, JsonOption, log_progress, make_app, print_report, run
+from loadtests.driver import percentiles_ms, time_calls
 from loadtests.environment import version_folder
+from loadtests.traffic import Traffic
 from models.errors import BadInput, ContractMismatch
-from models.features import Array
 from models.runtime import Bundle, Device
 from service.inference.gpu_batching import rank_together
 from service.pipeline.ranking import ranker_outputs
@@ -29,6 +29,7 @@ SLATES: Final = (1, 8, 64)
 CANDIDATES: Final = 500
 SEED: Final = 20
 WARM_UP: Final = 5
+MOST_RUNS: Final = 100_000
 
 
 def main(
@@ -59,8 +60,7 @@ def main(
             device: {n: row["candidates_per_s"] for n, row in figures[device].items()} for device in devices
         }
         report["cuda_over_cpu"] = {n: round(rate / rates["cpu"][n], 2) for n, rate in rates["cuda"].items()}
-    report = write_report("python -m loadtests.gpu" + " --cpu-only" * cpu_only, report, json_file)
-    print(json.dumps(report, indent=1))
+    print_report("python -m loadtests.gpu" + " --cpu-only" * cpu_only, report, json_file)
 
 
 def time_runs(bundle: Bundle, slates: int, seconds: float) -> dict[str, float]:
@@ -69,41 +69,17 @@ def time_runs(bundle: Bundle, slates: int, seconds: float) -> dict[str, float]:
     Returns:
         `candidates_per_s`; `p50_ms` and `p99_ms` of a run, which each of its users waits for; `runs`.
     """
-    rng = np.random.default_rng(SEED)
-    inputs = [_slate(bundle, rng) for _ in range(slates)]
-    names = ranker_outputs(bundle, explain=False)
-    for _ in range(WARM_UP):
-        rank_together(bundle, inputs, names)
-    took_s: list[float] = []
-    end_s = time.perf_counter() + seconds
-    while not took_s or time.perf_counter() < end_s:
-        start_s = time.perf_counter()
-        rank_together(bundle, inputs, names)
-        took_s.append(time.perf_counter() - start_s)
-    return {
-        "candidates_per_s": round(slates * CANDIDATES / float(np.mean(took_s))),
-        "p50_ms": round(float(np.percentile(took_s, 50)) * 1e3, 3),
-        "p99_ms": round(float(np.percentile(took_s, 99)) * 1e3, 3),
-        "runs": len(took_s),
-    }
-
-
-def _slate(bundle: Bundle, rng: np.random.Generator) -> dict[str, Array]:
-    """Return a user with a full sequence of known videos, and known candidates."""
-    manifest, size = bundle.manifest, bundle.vocabulary.size
-    steps = manifest.sequence_length
-    fields = ("video_id", "author_id", "tag", "tab")
-    feedback = np.concatenate([rng.uniform(1, 60, (1, steps, 2)), rng.integers(0, 2, (1, steps, 6))], 2)
-    return {
-        "sequence_ids": np.stack([rng.integers(1, size(f), (1, steps)) for f in fields], 2),
-        "sequence_feedback": feedback.astype(np.float32),
-        "sequence_age_s": np.sort(rng.uniform(0, 1e6, (1, steps)))[:, ::-1].astype(np.float32),
-        "candidate_ids": np.stack([rng.integers(1, size(f), (1, CANDIDATES)) for f in fields[:3]], 2),
-        "candidate_duration_s": rng.uniform(1, 200, (1, CANDIDATES)).astype(np.float32),
-        "context_ids": np.full((1, 1), bundle.vocabulary.index("tab", manifest.default_tab)),
-        "profile": np.full((1, len(manifest.profile_numbers)), np.nan, np.float32),
-        "profile_ids": np.ones((1, len(manifest.profile_categories)), np.int64),
-    }
+    traffic = Traffic(SEED, slates, list(bundle.vocabulary.id_to_index("video_id")))
+    length = bundle.manifest.sequence_length
+    inputs = [
+        ranker_inputs(bundle, traffic.slate(user, CANDIDATES), traffic.history_events(length, [user]))
+        for user in traffic.users
+    ]
+    call = partial(rank_together, bundle, inputs, ranker_outputs(bundle, explain=False))
+    time_calls(call, WARM_UP)
+    took_s = time_calls(call, MOST_RUNS, seconds)
+    p50_p99 = {f"{name}_ms": ms for name, ms in percentiles_ms(took_s, ("p50", "p99")).items()}
+    return {"candidates_per_s": round(slates * CANDIDATES / took_s.mean()), **p50_p99, "runs": len(took_s)}
 
 
 def _gpu_name() -> str:

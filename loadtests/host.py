@@ -1,4 +1,4 @@
-"""The machine under a measurement: its identity, and what processes and other programs take of it."""
+"""The machine under a measurement: its identity, its load, and how long its cores stand still."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Final
+
+MIN_GAP_S: Final = 0.5e-3
+"""Shorter gaps in which a core stood still are interrupts."""
 
 
 def run_metadata(command: str) -> dict[str, str]:
@@ -73,6 +79,32 @@ class OtherLoad:
         others_s = busy_s - self._busy_s - (_own_s() - self._own_s)
         available_s = (self._clock() - self._start_s) * (os.cpu_count() or 1)
         return round(min(1.0, max(0.0, others_s / available_s)), 3)
+
+
+def measure_jitter(seconds: float) -> dict[str, float]:
+    """Return `share` of the time in which a core stood still, and `longest_ms`, over all cores at once.
+
+    No service on the host can answer sooner. One process a core reads the clock in a loop and records the
+    gaps, which come from steal time and hyper-threads.
+    """
+    count = os.cpu_count() or 1
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        cores = list(pool.map(watch_clock, [seconds] * count))
+    share = round(sum(core["share"] for core in cores) / count, 4)
+    return {"share": share, "longest_ms": max(core["longest_ms"] for core in cores)}
+
+
+def watch_clock(seconds: float, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
+    """Return `share` and `longest_ms` of this process, on whatever core it runs."""
+    stalled_s = longest_s = 0.0
+    last_s = start_s = clock()
+    while last_s - start_s < seconds:
+        now_s = clock()
+        gap_s, last_s = now_s - last_s, now_s
+        if gap_s > MIN_GAP_S:
+            stalled_s += gap_s
+            longest_s = max(longest_s, gap_s)
+    return {"share": stalled_s / (last_s - start_s), "longest_ms": round(longest_s * 1e3, 1)}
 
 
 def _busy_s() -> float | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import os
 import random
 import re
@@ -30,8 +29,8 @@ from loadtests.command import (
     LoadtestError,
     log_progress,
     make_app,
+    print_report,
     run,
-    write_report,
 )
 from loadtests.environment import Service, version_folder
 from loadtests.host import cpu_ms, rss_mib
@@ -88,8 +87,7 @@ def main(
             "catalogue": measure_catalogue(version, Path(folder), videos, (1, 2) if smoke else (1, 2, 4)),
         }
         command = "python -m loadtests.memory" + " --smoke" * smoke
-        report = write_report(command, {"bundle": version.name, "figures": figures}, json_file)
-    print(json.dumps(report, indent=2))
+        print_report(command, {"bundle": version.name, "figures": figures}, json_file)
 
 
 # --- the store

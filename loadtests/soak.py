@@ -6,7 +6,6 @@ Users are a fixed set, so what the service stores of them stops growing; events 
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 import time
@@ -19,7 +18,7 @@ from typing import Annotated, Any, Final
 import numpy as np
 import typer
 
-from loadtests.command import BundleOption, log_progress, make_app, run, write_report
+from loadtests.command import BundleOption, log_progress, make_app, print_report, run
 from loadtests.driver import Requests, Run, drive, saturate, summarize
 from loadtests.environment import Service, version_folder
 from loadtests.host import rss_mib
@@ -64,7 +63,7 @@ def main(
         with Service(version, Path(data_dir)) as service:
             figures = soak(service, alternating_requests(Bundle.load(version)), minutes * 60, share)
     command = f"python -m loadtests.soak --minutes {minutes:g} --share {share:g}"
-    print(json.dumps(write_report(command, {"figures": figures}, None), indent=2))
+    print_report(command, {"figures": figures})
 
 
 def alternating_requests(bundle: Bundle) -> Requests:

@@ -7,7 +7,6 @@ the end; a stream that lost or duplicated a line ends with exit code 1.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -25,8 +24,8 @@ from loadtests.command import (
     LoadtestError,
     log_progress,
     make_app,
+    print_report,
     run,
-    write_report,
 )
 from loadtests.environment import Service, version_folder
 from loadtests.soak import WARM_UP, MemorySamples, slope
@@ -53,7 +52,7 @@ def main(
     ):
         figures = asyncio.run(stream(service, events, store))
     command = f"python -m loadtests.stream --events {events} --{'' if store else 'no-'}store"
-    print(json.dumps(write_report(command, {"figures": figures}, json_file), indent=2))
+    print_report(command, {"figures": figures}, json_file)
     if not figures["adds_up"]:
         sys.exit(1)
 

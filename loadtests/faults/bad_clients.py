@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from loadtests.client import Address
-from loadtests.faults.drills import Drill, DrillContext, DrillResult, spread_ms
+from loadtests.client import Address, post
+from loadtests.driver import SPREAD, percentiles_ms
+from loadtests.faults.drills import Drill, DrillContext, DrillResult
 from loadtests.faults.ledger import START_MS
 from loadtests.host import rss_mib
 
@@ -53,8 +54,7 @@ def _hang_up(name: str, context: DrillContext) -> DrillResult:
         def hang_up() -> None:
             for number in range(clients):
                 batch = load.ledger.batch(3)
-                body = json.dumps(batch).encode()
-                request = _head("/label", f"Content-Length: {len(body)}") + body
+                request = post("/label", json.dumps(batch).encode())
                 with _connection(context.env.service.address) as sock:
                     sock.sendall(request if number % 2 else request[:-40])
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST
@@ -151,7 +151,7 @@ def _too_big(*, chunked: bool) -> Drill:
 
             load.during(send)
         grown_mib = round((rss_mib(service.pid) or 0.0) - rss_before, 1)
-        took_ms = spread_ms(took_s)
+        took_ms = percentiles_ms(took_s, SPREAD)
         return context.result(name, load, statuses=dict(statuses), answered_ms=took_ms, grown_mib=grown_mib)
 
     return drill

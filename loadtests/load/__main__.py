@@ -11,8 +11,7 @@ import typer
 
 from loadtests.command import BundleOption, JsonOption, log_progress, make_app, run, write_report
 from loadtests.environment import version_folder
-from loadtests.host import OtherLoad
-from loadtests.host_jitter import measure_jitter
+from loadtests.host import OtherLoad, measure_jitter
 from loadtests.load.budgets import read_budgets, verdicts
 from loadtests.load.scenarios import FULL, NAMES, RECORDED, SMOKE, replay, run_scenarios
 from loadtests.load.trace import read_trace

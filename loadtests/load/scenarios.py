@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from time import perf_counter
@@ -30,6 +31,7 @@ from loadtests.driver import (
     poisson_times,
     saturate,
     summarize,
+    time_calls,
 )
 from loadtests.environment import SECOND, Environment, Service, start_environment
 from loadtests.load.capacity_search import find_capacity
@@ -210,10 +212,7 @@ def rerank_against_bare_graph(setup: Setup) -> Figures:
     with BlockingConnection(setup.env.service.address) as connection:
         for _ in range(setup.profile.rounds + 1):
             request_s += [_time_request(connection, request) for request in requests]
-            for _ in range(INTERLEAVED):
-                began_s = perf_counter()
-                bare()
-                call_s.append(perf_counter() - began_s)
+            call_s += time_calls(bare, INTERLEAVED).tolist()
     request, call = (statistics.median(seconds[INTERLEAVED:]) for seconds in (request_s, call_s))
     return figures | {
         "one_connection_ms": round(request * 1e3, 3),
@@ -226,20 +225,11 @@ def rerank_against_bare_graph(setup: Setup) -> Figures:
 
 def label(setup: Setup, events: int) -> Figures:
     """Measure new events in bodies of a size, stored before the reply."""
-    profile = setup.profile
-    bodies = max(20, round(profile.events_per_s * profile.saturate_s / (events + LABEL_OVERHEAD)))
-    most = setup.max_throughput(setup.traffic.feedback(bodies, events), once=True)
-    fresh = setup.traffic.feedback(max(1, round(most * HALF * profile.seconds)), events)
-    half = setup.measure(fresh, most * HALF)
-    return {"most": round(most, 1), "events_per_s": round(most * events), "half": half}
+    return _measure_labels(setup, events, partial(setup.traffic.feedback, events=events))
 
 
 def label_stream(setup: Setup) -> Figures:
     """Measure new events as NDJSON; count the streams without their closing summary."""
-    profile = setup.profile
-    bodies = max(4, round(profile.events_per_s * profile.saturate_s / STREAM_LINES))
-    most = setup.max_throughput(setup.traffic.streams(bodies, STREAM_LINES), once=True)
-    fresh = setup.traffic.streams(max(1, round(most * HALF * profile.seconds)), STREAM_LINES)
     unfinished = 0
 
     def check(status: int, body: bytes) -> None:
@@ -247,13 +237,19 @@ def label_stream(setup: Setup) -> Figures:
         last_line = body[body.rfind(b"\n", 0, -1) + 1 :]
         unfinished += status == 200 and not last_line.startswith(b'{"status":"ok"')
 
+    make_bodies = partial(setup.traffic.streams, lines=STREAM_LINES)
+    return _measure_labels(setup, STREAM_LINES, make_bodies, check) | {"unfinished": unfinished}
+
+
+def _measure_labels(
+    setup: Setup, events: int, make_bodies: Callable[[int], list[bytes]], check: Check | None = None
+) -> Figures:
+    profile = setup.profile
+    bodies = max(20, round(profile.events_per_s * profile.saturate_s / (events + LABEL_OVERHEAD)))
+    most = setup.max_throughput(make_bodies(bodies), once=True)
+    fresh = make_bodies(max(1, round(most * HALF * profile.seconds)))
     half = setup.measure(fresh, most * HALF, check)
-    return {
-        "most": round(most, 1),
-        "events_per_s": round(most * STREAM_LINES),
-        "half": half,
-        "unfinished": unfinished,
-    }
+    return {"most": round(most, 1), "events_per_s": round(most * events), "half": half}
 
 
 def mixed(setup: Setup, zipf: float = ZIPF) -> Figures:

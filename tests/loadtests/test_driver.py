@@ -23,8 +23,7 @@ from loadtests.driver import (
     saturate,
     summarize,
 )
-from loadtests.host import OtherLoad
-from loadtests.host_jitter import measure_jitter, watch_clock
+from loadtests.host import OtherLoad, measure_jitter, watch_clock
 from tests.loadtests.stub_server import serve_replies
 
 REQUEST = post("/", b"{}")
