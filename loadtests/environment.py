@@ -236,10 +236,20 @@ class Store:
         """Start it again."""
         self.server.start()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        assert self.server.pid is not None
+        os.kill(self.server.pid, number)
+
+    def heal(self) -> None:
+        """End the faults of its network, and its stop if it runs."""
+        self.proxy.heal()
+        if self.server.pid is not None:
+            self.signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Send SIGKILL."""
-        assert self.server.pid is not None
-        os.kill(self.server.pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL)
         self.server.stop()
 
 
@@ -291,6 +301,8 @@ def start_environment(
             store = Store(server, proxy, root / "store")
             settings["REELRANK_STORE"] = f"redis://127.0.0.1:{proxy.port}"
         service = stack.enter_context(Service(bundles, root / "data", *options, env=settings))
+        if store is not None:
+            stack.callback(store.heal)  # a drill that was interrupted leaves its fault behind
         yield Environment(service, bundles, store)
 
 

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 import httpx2
 
-from loadtests.environment import FIRST, SECOND, Environment, wait_until
+from loadtests.driver import SPREAD, percentiles_ms
+from loadtests.environment import FIRST, SECOND, Environment, Store, wait_until
 from loadtests.faults.background_load import BackgroundLoad, FaultProfile
 from loadtests.faults.ledger import Count, Ledger
-from loadtests.faults.proxy import FaultProxy
 from loadtests.report import EVERY_SECOND
 from models.manifest import MANIFEST
 from models.store import BundleStore
@@ -100,8 +100,8 @@ class DrillContext:
             name=name,
             requests=len(load.answers),
             answers=dict(sorted(load.outcomes().items())),
-            label_ms=spread_ms([a.took_s for a in during if a.path == "/label"]),
-            rerank_ms=spread_ms([a.took_s for a in during if a.path == "/rerank"]),
+            label_ms=percentiles_ms([a.took_s for a in during if a.path == "/label"], SPREAD),
+            rerank_ms=percentiles_ms([a.took_s for a in during if a.path == "/rerank"], SPREAD),
             recovered_s=None if recovered_s is None else round(recovered_s, 2),
             events=events,
             tracebacks=log.count("Traceback"),
@@ -112,47 +112,17 @@ class DrillContext:
 Drill = Callable[[str, DrillContext], DrillResult]
 
 
-def spread_ms(seconds: list[float]) -> dict[str, float]:
-    """Return p50, p99 and max in ms; empty without samples."""
-    took = sorted(seconds)
-    if not took:
-        return {}
-    ranks = {"p50": len(took) // 2, "p99": int(len(took) * 0.99), "max": len(took) - 1}
-    return {name: round(took[rank] * 1e3, 1) for name, rank in ranks.items()}
-
-
 # --- the store
 
 
-def _proxy_fault(fault: Callable[[FaultProxy], object]) -> Drill:
+def _store_fault(inject: Callable[[Store], object], heal: Callable[[Store], object] = Store.heal) -> Drill:
     def drill(name: str, context: DrillContext) -> DrillResult:
-        proxy = context.env.store.proxy
+        store = context.env.store
         with context.load() as load:
-            try:
-                load.during(partial(fault, proxy), proxy.heal)
-            finally:
-                proxy.heal()
+            load.during(partial(inject, store), partial(heal, store))
         return context.result(name, load)
 
     return drill
-
-
-def _freeze_store(name: str, context: DrillContext) -> DrillResult:
-    """SIGSTOP: the kernel takes connections and bytes, and nothing answers."""
-    pid = context.env.store.server.pid
-    assert pid is not None
-    with context.load() as load:
-        try:
-            load.during(partial(os.kill, pid, signal.SIGSTOP), partial(os.kill, pid, signal.SIGCONT))
-        finally:
-            os.kill(pid, signal.SIGCONT)
-    return context.result(name, load)
-
-
-def _kill_store(name: str, context: DrillContext) -> DrillResult:
-    with context.load() as load:
-        load.during(context.env.store.kill, context.env.store.server.start)
-    return context.result(name, load)
 
 
 def _empty_store(name: str, context: DrillContext) -> DrillResult:
@@ -163,7 +133,7 @@ def _empty_store(name: str, context: DrillContext) -> DrillResult:
         gone.append(load.ledger.acknowledged)
         load.ledger.forget()
         shutil.rmtree(store.folder)
-        store.server.start()
+        store.start()
 
     with context.load() as load:
         load.during(store.kill, start_empty)
@@ -188,7 +158,7 @@ def _promote(name: str, context: DrillContext) -> DrillResult:
                 took_s.append(time.monotonic() - start_s)
 
         load.during(promote)
-    return context.result(name, load, swaps=len(took_s), swapped_ms=spread_ms(took_s))
+    return context.result(name, load, swaps=len(took_s), swapped_ms=percentiles_ms(took_s, SPREAD))
 
 
 def _promote_broken(name: str, context: DrillContext) -> DrillResult:
@@ -236,7 +206,7 @@ def _roll_back(name: str, context: DrillContext) -> DrillResult:
     service.start()
     with service.http() as http:
         survives = _serves(http, FIRST)
-    took_ms = spread_ms(took_s)
+    took_ms = percentiles_ms(took_s, SPREAD)
     return context.result(name, load, events, rolled_back_ms=took_ms, survives_a_restart=survives)
 
 
@@ -321,13 +291,14 @@ def kill_repeatedly(name: str, context: DrillContext) -> DrillResult:
 
 
 STORE_DRILLS: Final[dict[str, Drill]] = {
-    "store refused": _proxy_fault(FaultProxy.refuse),
-    "store frozen": _freeze_store,
-    "store half-open": _proxy_fault(FaultProxy.half_open),
-    "store 5 ms slower": _proxy_fault(lambda proxy: proxy.delay(0.005 / 2)),
-    "store 50 ms slower": _proxy_fault(lambda proxy: proxy.delay(0.050 / 2)),
-    "store trickles": _proxy_fault(lambda proxy: proxy.trickle(TRICKLE_BYTES_PER_S)),
-    "store killed": _kill_store,
+    "store refused": _store_fault(lambda store: store.proxy.refuse()),
+    # The kernel takes connections and bytes, and nothing answers.
+    "store frozen": _store_fault(lambda store: store.signal(signal.SIGSTOP)),
+    "store half-open": _store_fault(lambda store: store.proxy.half_open()),
+    "store 5 ms slower": _store_fault(lambda store: store.proxy.delay(0.005 / 2)),
+    "store 50 ms slower": _store_fault(lambda store: store.proxy.delay(0.050 / 2)),
+    "store trickles": _store_fault(lambda store: store.proxy.trickle(TRICKLE_BYTES_PER_S)),
+    "store killed": _store_fault(Store.kill, Store.start),
     "store emptied": _empty_store,
 }
 """A delay of the proxy is per direction: an answer comes twice that later."""
