@@ -86,8 +86,8 @@ def compare_servers(
         tempfile.TemporaryDirectory(prefix="peers-") as folder,  # short, because a socket's path is limited
         start_servers(version, Path(folder), environments, workers, histories) as servers,
     ):
-        check_agreement(servers, bodies[:AGREEMENT_REQUESTS])
         requests = [post("/rerank", json.dumps(body).encode()) for body in bodies]
+        check_agreement(servers, requests[:AGREEMENT_REQUESTS])
         return summarize_ratios(workers, compare(servers, requests, seconds, rounds))
 
 

@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-import httpx2
 import numpy as np
 
+from loadtests.client import BlockingConnection
 from loadtests.command import LoadtestError, log_progress
 from loadtests.driver import drive, poisson_times, saturate, summarize
 from loadtests.host import cpu_ms
@@ -33,18 +33,18 @@ WARM_UP_S: Final = 1.0
 Rounds = dict[str, list[float]]
 
 
-def check_agreement(servers: Sequence[Server], bodies: Sequence[Mapping[str, Any]]) -> None:
+def check_agreement(servers: Sequence[Server], requests: Sequence[bytes]) -> None:
     """Send the same requests to each server and compare the replies with those of the first.
 
     Raises:
         LoadtestError: a reply has other videos, another order or other figures, or is not 200.
     """
-    for body in bodies:
-        expected = _rerank(servers[0], body)
+    for request in requests:
+        expected = _rerank(servers[0], request)
         for server in servers[1:]:
-            if (why := difference(expected, _rerank(server, body))) is not None:
+            if (why := difference(expected, _rerank(server, request))) is not None:
                 raise LoadtestError(f"{server.name} does not agree with {servers[0].name}: {why}")
-    log_progress("peers", f"all servers agree on {len(bodies)} requests")
+    log_progress("peers", f"all servers agree on {len(requests)} requests")
 
 
 def difference(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> str | None:
@@ -169,14 +169,9 @@ def _guarded(server: Server, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-def _rerank(server: Server, body: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        reply = httpx2.post(f"{server.url}/rerank", json=body, timeout=TIMEOUT_S)
-    except httpx2.HTTPError as e:
-        raise LoadtestError(f"{server.name} does not reply: {e}") from e
-    if reply.status_code != 200:
-        raise LoadtestError(f"{server.name} replied {reply.status_code}: {reply.text[:300]}")
-    slate: dict[str, Any] = json.loads(reply.content)
+def _rerank(server: Server, request: bytes) -> dict[str, Any]:
+    with _guarded(server, 0.0), BlockingConnection(server.address) as connection:
+        slate: dict[str, Any] = json.loads(connection.send(request).body)
     return slate
 
 

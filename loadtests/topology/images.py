@@ -126,11 +126,11 @@ def inspect_image(tag: str) -> dict[str, Any]:
     }
 
 
-def run_in_image(tag: str, program: str, *arguments: str) -> str:
+def run_in_image(tag: str, program: str, *arguments: str, options: Sequence[str] = ()) -> str:
     """Return the output of a program of an image, on a read-only root without network."""
     return docker(
         *("run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none", "--entrypoint", program),
-        *(tag, *arguments),
+        *(*options, tag, *arguments),
     )
 
 

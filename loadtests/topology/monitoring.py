@@ -12,7 +12,7 @@ import httpx2
 
 from loadtests.environment import wait_until
 from loadtests.topology.compose import Topology
-from loadtests.topology.images import ROOT, StepFailed, docker
+from loadtests.topology.images import ROOT, StepFailed, docker, run_in_image
 
 DASHBOARD: Final = ROOT / "docker" / "grafana" / "dashboards" / "reelrank.json"
 RATE_INTERVAL: Final = "1m"
@@ -65,19 +65,9 @@ def check_monitoring(topology: Topology, since: float) -> dict[str, Any]:
 def _test_rules(topology: Topology) -> str:
     """Run the tests of the rules with the promtool of the running Prometheus."""
     image = docker("inspect", "-f", "{{.Config.Image}}", topology.container("prometheus")).strip()
-    output = docker(
-        *("run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none"),
-        *(
-            "--workdir",
-            "/rules",
-            "--entrypoint",
-            "sh",
-            "-v",
-            f"{ROOT / 'docker/prometheus'}:/rules:ro",
-            image,
-        ),
-        *("-c", "promtool check rules rules.yml && promtool test rules rules.test.yml"),
-    )
+    rules = f"{ROOT / 'docker/prometheus'}:/rules:ro"
+    check = "cd /rules && promtool check rules rules.yml && promtool test rules rules.test.yml"
+    output = run_in_image(image, "sh", "-c", check, options=("-v", rules))
     if output.count("SUCCESS") != 2:
         raise StepFailed(f"promtool: {output}")
     return "SUCCESS"

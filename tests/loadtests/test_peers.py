@@ -79,19 +79,20 @@ def test_each_member_of_an_item_is_compared(member: str, value: object, message:
 
 def test_servers_that_disagree_or_fail_give_no_figure() -> None:
     reordered = {"items": SLATE["items"][::-1]}
+    request = post("/rerank", b"{}")
     with (
         stub(REELRANK, SLATE) as ours,
         stub("bentoml", SLATE) as same,
         stub("litserve", reordered) as differs,
         stub("litserve", {"detail": "broken"}, status=500) as broken,
     ):
-        check_agreement([ours, same], [{}])
+        check_agreement([ours, same], [request])
         with pytest.raises(LoadtestError, match="litserve does not agree with reelrank: rank 2 is b"):
-            check_agreement([ours, same, differs], [{}])
-        with pytest.raises(LoadtestError, match=r"litserve replied 500.*broken"):
-            check_agreement([ours, broken], [{}])
+            check_agreement([ours, same, differs], [request])
+        with pytest.raises(LoadtestError, match=r"litserve: the service replied 500.*broken"):
+            check_agreement([ours, broken], [request])
         with pytest.raises(LoadtestError, match=r"litserve: .*500"):
-            compare([ours, broken], [post("/rerank", b"{}")], seconds=0.2, rounds=1)
+            compare([ours, broken], [request], seconds=0.2, rounds=1)
 
 
 def test_every_server_has_a_figure_for_each_round() -> None:
