@@ -28,7 +28,8 @@ def url(store_url: str) -> str:
 def names() -> Names:
     """Streams of the test's own."""
     n = next(_numbers)
-    return Names(f"events-{n}", "g", "me", f"labels-{n}", f"dead-{n}")
+    # test_consume.py numbers its own streams on the same server of this worker.
+    return Names(f"raw-events-{n}", "g", "me", f"raw-labels-{n}", f"raw-dead-{n}")
 
 
 @pytest.fixture
