@@ -1,6 +1,6 @@
-"""Sequences, pages and catalogue entries of the format before MessagePack, rewritten in the present one.
+"""Sequences, pages and catalogue entries as version 0.1.0 wrote them, rewritten in the present format.
 
-A sequence began with the byte 1, or with 2 and six bytes more. Then came records: flags (1 byte, bit 7:
+A sequence began with the byte 2 and six bytes more. Then came records: flags (1 byte, bit 7:
 context follows), timestamp_ms (6), watch_time_s, duration_s (float32, 0 is unknown), event id, video id and,
 with context, a byte whose bits name the members that follow as ids. A page had the same records. A catalogue
 entry was a byte whose bits name author and tag, duration_s, those ids. An id was one byte and what it
@@ -20,13 +20,16 @@ import msgspec
 from models.schema import FLAGS, FeedbackEvent, Video
 from service.state import codec
 
+HEAD_BYTES: Final = 7
+"""Before the first record of a sequence."""
+
 _RECORD: Final = struct.Struct(">BHIff")
 _VIDEO: Final = struct.Struct(">Bf")
 
 
 def is_old(sequence: bytes) -> bool:
-    """Return whether an older build wrote this sequence."""
-    return sequence[:1] in (b"\x01", b"\x02")
+    """Return whether version 0.1.0 wrote this sequence."""
+    return sequence[:1] == b"\x02"
 
 
 def upgrade_sequence(sequence: bytes) -> bytes:
@@ -35,7 +38,7 @@ def upgrade_sequence(sequence: bytes) -> bytes:
     Raises:
         ValueError: it is damaged.
     """
-    return codec.encode_sequence(_decode_events(sequence, 1 if sequence[0] == 1 else 7))
+    return codec.encode_sequence(_decode_events(sequence, HEAD_BYTES))
 
 
 def upgrade_pages(pages: Mapping[bytes, bytes]) -> dict[bytes, bytes]:

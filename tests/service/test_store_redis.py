@@ -222,18 +222,19 @@ async def test_a_script_stores_the_bytes_that_the_codec_encodes(store: RedisStor
         assert stored == codec.encode_sequence(state.events)
 
 
+@pytest.mark.parametrize("stored", [b"\x01nonsense", b"\x02nonsense"])
 async def test_a_user_whose_sequence_is_damaged_keeps_nobody_else_from_being_written(
-    store: RedisStore, client: Redis
+    store: RedisStore, client: Redis, stored: bytes
 ) -> None:
-    await client.set("rr:s:{bob}", b"\x01nonsense")
+    await client.set("rr:s:{bob}", stored)
     body = [event(f"{user}-1", user) for user in ("alice", "bob", "carol")]
-    with pytest.raises(StoreUnavailable, match="cannot read"):
+    with pytest.raises(StoreUnavailable, match=r"cannot (be )?read"):
         await store.record_many(body)
     for user in ("alice", "carol"):
         state = await store.read(user)
         assert state is not None
         assert [e.event_id for e in state.events] == [f"{user}-1"]
-    assert await client.get("rr:s:{bob}") == b"\x01nonsense"
+    assert await client.get("rr:s:{bob}") == stored
 
 
 async def scripts_run(client: Redis) -> int:

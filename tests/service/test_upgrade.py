@@ -1,4 +1,4 @@
-"""What the format before MessagePack left in a store is read, and written anew by the next write."""
+"""What version 0.1.0 left in a store is read, and written anew by the next write."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def old_record(e: FeedbackEvent) -> bytes:
     )
 
 
-def old_sequence(format_: int, batch: Sequence[FeedbackEvent]) -> bytes:
-    head = b"\x01" if format_ == 1 else struct.pack(">BIH", 2, len(batch), len(old_record(batch[-1])))
+def old_sequence(batch: Sequence[FeedbackEvent]) -> bytes:
+    head = struct.pack(">BIH", 2, len(batch), len(old_record(batch[-1])))
     return head + b"".join(map(old_record, batch))
 
 
@@ -83,11 +83,8 @@ async def sequence_of(store: RedisStore) -> list[FeedbackEvent]:
     return state.events
 
 
-@pytest.mark.parametrize("format_", [1, 2])
-async def test_an_old_sequence_is_read_and_written_anew(
-    store: RedisStore, client: Redis, format_: int
-) -> None:
-    await client.set("rr:s:{alice}", old_sequence(format_, BEFORE), px=10**9)
+async def test_an_old_sequence_is_read_and_written_anew(store: RedisStore, client: Redis) -> None:
+    await client.set("rr:s:{alice}", old_sequence(BEFORE), px=10**9)
     assert await sequence_of(store) == BEFORE
     history = await store.history("alice")
     assert history is not None
@@ -100,14 +97,14 @@ async def test_an_old_sequence_is_read_and_written_anew(
 
 async def test_a_full_old_sequence_goes_on_being_trimmed(store: RedisStore, client: Redis) -> None:
     before = [event(f"e{i}", after_ms=i) for i in range(100)]
-    await client.set("rr:s:{alice}", old_sequence(2, before))
+    await client.set("rr:s:{alice}", old_sequence(before))
     await store.record("alice", [event("new", after_ms=200)])
     assert await sequence_of(store) == [*before[1:], event("new", after_ms=200)]
     assert [o.kind for o in await store.record("alice", before[:1])] == ["duplicate"]
 
 
 async def test_what_had_left_an_old_sequence_is_still_known(store: RedisStore, client: Redis) -> None:
-    await client.set("rr:s:{alice}", old_sequence(2, [event("in", after_ms=9)]))
+    await client.set("rr:s:{alice}", old_sequence([event("in", after_ms=9)]))
     pages: dict[bytes, bytes] = {}
     for e in BEFORE:
         pages[old_field(e.event_id)] = pages.get(old_field(e.event_id), b"") + old_record(e)
@@ -122,7 +119,7 @@ async def test_what_had_left_an_old_sequence_is_still_known(store: RedisStore, c
 
 
 async def test_an_old_user_is_forgotten_whole(store: RedisStore, client: Redis) -> None:
-    await client.set("rr:s:{alice}", old_sequence(2, BEFORE))
+    await client.set("rr:s:{alice}", old_sequence(BEFORE))
     assert await store.forget("alice")
     assert [key async for key in client.scan_iter() if b"alice" in key] == []
 
@@ -131,7 +128,7 @@ async def test_an_old_user_is_forgotten_whole(store: RedisStore, client: Redis) 
 async def test_a_damaged_old_sequence_is_refused_and_left_alone(
     store: RedisStore, client: Redis, cut: int
 ) -> None:
-    damaged = old_sequence(2, BEFORE)[:cut] + (b"\0" if cut in (1, 7) else b"")
+    damaged = old_sequence(BEFORE)[:cut] + (b"\0" if cut in (1, 7) else b"")
     await client.set("rr:s:{alice}", damaged)
     with pytest.raises(StoreUnavailable, match="cannot read"):
         await store.read("alice")

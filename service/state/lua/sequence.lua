@@ -96,11 +96,11 @@ end
 -- Returns one letter an event, and an array with the values of a record for each that is not new
 --           a accepted, d duplicate, m merged: its record is the exposure as it is stored now;
 --           c conflict: its record is the one it contradicts
---         or "" for the letters if the sequence is of an older format and must be upgraded first
+--         or "" for the letters if the sequence is in the format of 0.1.0 and must be upgraded first
 local function write(k, incoming, length, ttl, window, now)
   local sequence, seen, seen_old, profile = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
   local stored, batch = redis.call("GET", sequence), cmsgpack.unpack(incoming)
-  if stored and (byte(stored) == 1 or byte(stored) == 2) then
+  if stored and byte(stored) == 2 then
     return "", ""
   elseif stored and (byte(stored) ~= 0x92 or #stored <= HEAD) then
     error("the sequence is damaged, or was written in a format this script does not know", 0)
