@@ -80,18 +80,18 @@ class PipelinedConnection:
         self._connecting: asyncio.Task[_Connection] | None = None
         self._closed = False
 
-    async def call(self, *command: bytes | str | int) -> Any:
+    async def execute_command(self, *command: bytes | str | int) -> Any:
         """Send one command and return its reply.
 
         Raises:
             RedisError: the server cannot be reached, does not answer in time, or answers with an error.
         """
-        answer = (await self.calls((command,)))[0]
+        answer = (await self.send_many((command,)))[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    async def calls(self, commands: Sequence[Command]) -> list[Any]:
+    async def send_many(self, commands: Sequence[Command]) -> list[Any]:
         """Send several commands as one and return their replies; an error reply is an exception in the list.
 
         Raises:
@@ -104,7 +104,7 @@ class PipelinedConnection:
                 raise
         return await (await self._ready()).ask(commands)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close the connection; pending calls fail."""
         self._closed = True
         if self._connecting is not None:

@@ -28,6 +28,7 @@ from models.errors import BadInput, StoreUnavailable
 from models.features import Exposures
 from models.schema import FeedbackEvent, Profile, Video
 from service.state import codec, upgrade
+from service.state.cluster import ClusterClient
 from service.state.connect import connect
 from service.state.failures import unavailable
 from service.state.keys import SEQUENCE_TTL_S, Keys
@@ -43,6 +44,7 @@ from service.state.recording import (
     split_into_calls,
     without_refused,
 )
+from service.state.replicated import ReplicatedClient
 from service.state.scripts import (
     CATALOGUE_PUT,
     CATALOGUE_SINCE,
@@ -53,7 +55,9 @@ from service.state.scripts import (
     UPGRADE,
     Script,
 )
-from service.state.transport import CommandTransport, RedisPyTransport
+
+Connection = PipelinedConnection | ClusterClient | ReplicatedClient
+"""To the server that has the keys of a command: one server's, or a client that finds it among several."""
 
 NOTHING: Final = Exposures.from_events([])
 """The sequence of a user who has only a profile."""
@@ -81,8 +85,8 @@ class RedisStore:
 
     def __init__(
         self,
-        reads: CommandTransport,
-        writes: CommandTransport,
+        reads: Connection,
+        writes: Connection,
         *,
         display_url: str,
         sequence_length: int = 100,
@@ -121,10 +125,8 @@ class RedisStore:
         shown = display_url(url)
         _refuse_missing_files(url)
         if nodes := MultiNodeUrl.parse(url):
-            transport = RedisPyTransport(
-                connect(nodes, timeout_s=timeout_s, connect_timeout_s=timeout_s, repeat=True)
-            )
-            return cls(transport, transport, display_url=shown, **options)
+            client = connect(nodes, timeout_s=timeout_s, connect_timeout_s=timeout_s, repeat=True)
+            return cls(client, client, display_url=shown, **options)
         try:
             reads, writes = PipelinedConnection(url, timeout_s), PipelinedConnection(url, timeout_s)
         except ValueError:  # its text may hold a part of the password
@@ -166,7 +168,7 @@ class RedisStore:
     async def put_profile(self, user_id: str, profile: Profile) -> None:
         with self._unavailable("keep a profile"):
             key = self._keys.profile(user_id)
-            await self._writes.call("SET", key, codec.encode_profile(profile), "PX", self._ttl_ms)
+            await self._writes.execute_command("SET", key, codec.encode_profile(profile), "PX", self._ttl_ms)
 
     async def forget(self, user_id: str) -> bool:
         with self._unavailable("forget a user"):
@@ -217,16 +219,16 @@ class RedisStore:
 
     async def ping(self) -> None:
         with self._unavailable("answer"):
-            await self._reads.call("PING")
+            await self._reads.execute_command("PING")
 
     async def close(self) -> None:
-        await self._reads.close()
-        await self._writes.close()
+        await self._reads.aclose()
+        await self._writes.aclose()
 
     async def _read_user(self, user_id: str) -> tuple[bytes | None, bytes | None]:
         """Sequence and profile, in the present format."""
         async with asyncio.timeout(self._read_timeout_s):
-            sequence, profile = await self._reads.call(
+            sequence, profile = await self._reads.execute_command(
                 "MGET", self._keys.sequence(user_id), self._keys.profile(user_id)
             )
         if sequence is not None and upgrade.is_old(sequence):
@@ -297,11 +299,13 @@ class RedisStore:
     async def _upgrade(self, user_id: str) -> None:
         """Rewrite what an older build stored on a user."""
         keys = self._keys.user(user_id)
-        sequence = await self._writes.call("GET", keys[0])
+        sequence = await self._writes.execute_command("GET", keys[0])
         if sequence is not None and upgrade.is_old(sequence):
             args: list[bytes | int] = [sequence, upgrade.upgrade_sequence(sequence)]
             for number, key in ((2, keys[1]), (3, keys[2])):
-                found = await self._writes.call("HGETALL", key)  # redis-py makes a dictionary of it
+                found = await self._writes.execute_command(
+                    "HGETALL", key
+                )  # redis-py makes a dictionary of it
                 pages = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
                 for field, page in upgrade.upgrade_pages(pages).items():
                     args += (number, field, page)
@@ -313,9 +317,9 @@ class RedisStore:
     async def _run(self, script: Script, keys: list[str], *args: bytes | str | int) -> Any:
         """Run a script by its digest, or by its text where the server does not have it yet."""
         try:
-            return await self._writes.call("EVALSHA", script.sha, len(keys), *keys, *args)
+            return await self._writes.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
         except NoScriptError:
-            return await self._writes.call("EVAL", script.text, len(keys), *keys, *args)
+            return await self._writes.execute_command("EVAL", script.text, len(keys), *keys, *args)
 
     async def _run_all(
         self, script: Script, calls: Sequence[tuple[list[str], tuple[bytes | str | int, ...]]]
@@ -323,7 +327,7 @@ class RedisStore:
         """Run a script on several slots at once."""
         if len(calls) <= 1:
             return [await self._run(script, keys, *args) for keys, args in calls]
-        answers = await self._writes.calls(
+        answers = await self._writes.send_many(
             [("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls]
         )
         for index, answer in enumerate(answers):
