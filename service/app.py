@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Final
 
 import anyio.to_thread
@@ -53,7 +54,6 @@ from service.state.guarded import Calls
 from service.state.protocol import Store
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestLog
-from service.telemetry.timed_store import TimedStore
 from service.telemetry.tracing import Tracing
 from service.unlearning.ledger import FILE as LEDGER
 from service.unlearning.ledger import Ledger
@@ -218,14 +218,17 @@ def create_app(services: Services) -> ASGIApp:
 def _guarded(store: Store, metrics: Metrics) -> GuardedStore:
     """The store behind circuit breakers, timed and counted."""
 
+    seconds = cache(metrics.store_seconds.labels)
+
     def on_change(calls: Calls, state: State) -> None:
         metrics.faults.breaker(calls, state)
         log.warning("circuit of the store changed", extra={"calls": calls, "state": state})
 
     return GuardedStore(
-        TimedStore(store, metrics.store_seconds),
+        store,
         failed=lambda calls, reason: metrics.faults.store_failures.labels(calls, reason).inc(),
         changed=on_change,
+        timed=lambda operation, took_s: seconds(operation).observe(took_s),
     )
 
 

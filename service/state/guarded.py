@@ -1,4 +1,7 @@
-"""The store behind circuit breakers: when it is away, calls fail at once instead of waiting one by one."""
+"""The store behind circuit breakers: when it is away, calls fail at once instead of waiting one by one.
+
+Calls that reach it are timed.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,7 @@ class GuardedStore:
         store: asked while the circuits are closed; closed with this one.
         failed: called with each failure's kind of call and `StoreUnavailable.reason`.
         changed: called with every new state of a circuit.
+        timed: called with the operation and the seconds of each call that was let through, failed ones too.
         clock: seconds that never go back.
     """
 
@@ -49,9 +53,11 @@ class GuardedStore:
         *,
         failed: Callable[[Calls, str], None] = lambda calls, reason: None,
         changed: Callable[[Calls, State], None] = lambda calls, state: None,
+        timed: Callable[[str, float], None] = lambda operation, seconds: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._timed = timed
 
         def circuit(calls: Calls) -> Circuit:
             def answered(error: Exception) -> bool | None:
@@ -73,42 +79,51 @@ class GuardedStore:
 
     async def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> list[Outcome]:
         async with self._write_permits:
-            return await self._call(self._writes, self._store.record, user_id, events)
+            return await self._call(self._writes, "record", self._store.record, user_id, events)
 
     async def record_many(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
         async with self._large_batches if len(events) > SMALL_BATCH else nullcontext(), self._write_permits:
-            return await self._call(self._writes, self._store.record_many, events)
+            return await self._call(self._writes, "record", self._store.record_many, events)
 
     async def read(self, user_id: str) -> UserState | None:
-        return await self._call(self._reads, self._store.read, user_id)
+        return await self._call(self._reads, "read", self._store.read, user_id)
 
     async def history(self, user_id: str) -> History | None:
-        return await self._call(self._reads, self._store.history, user_id)
+        return await self._call(self._reads, "history", self._store.history, user_id)
 
     async def put_profile(self, user_id: str, profile: Profile) -> None:
         async with self._write_permits:
-            await self._call(self._writes, self._store.put_profile, user_id, profile)
+            await self._call(self._writes, "put_profile", self._store.put_profile, user_id, profile)
 
     async def forget(self, user_id: str) -> bool:
         async with self._write_permits:
-            return await self._call(self._writes, self._store.forget, user_id)
+            return await self._call(self._writes, "forget", self._store.forget, user_id)
 
     async def put_videos(self, videos: Sequence[Video]) -> None:
         async with self._write_permits:
-            await self._call(self._writes, self._store.put_videos, videos)
+            await self._call(self._writes, "put_videos", self._store.put_videos, videos)
 
     async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
-        return await self._call(self._reads, self._store.videos_since, cursor)
+        return await self._call(self._reads, "videos_since", self._store.videos_since, cursor)
 
     async def ping(self) -> None:
         """Past the circuits: readiness asks for the truth, not for what was learned."""
-        await self._store.ping()
+        await self._call(None, "ping", self._store.ping)
 
     async def close(self) -> None:
         await self._store.close()
 
     async def _call(
-        self, circuit: Circuit, call: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs
+        self,
+        circuit: Circuit | None,
+        operation: str,
+        call: Callable[P, Awaitable[R]],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> R:
-        with circuit.call():
-            return await call(*args, **kwargs)
+        with nullcontext() if circuit is None else circuit.call():
+            started = time.perf_counter()
+            try:
+                return await call(*args, **kwargs)
+            finally:
+                self._timed(operation, time.perf_counter() - started)
