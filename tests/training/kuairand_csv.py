@@ -28,6 +28,12 @@ SECOND_LOG = "log_standard_4_22_to_5_08_pure.csv"
 USERS = "user_features_pure.csv"
 VIDEOS = "video_features_basic_pure.csv"
 
+LOGS_1K = ("log_standard_4_08_to_4_21_1k", "log_standard_4_22_to_5_08_1k")
+LOGS_27K = tuple(
+    f"log_standard_{days}_27k_part{part}" for days in ("4_08_to_4_21", "4_22_to_5_08") for part in (1, 2)
+)
+STATISTIC_COLUMNS = ["video_id", "counts", "show_cnt", "play_cnt"]
+
 NOON = datetime(2022, 4, 20, 4, tzinfo=UTC)
 """Noon of 2022-04-20 in China."""
 
@@ -92,3 +98,24 @@ def write_kuairand(
     write_csv(data / USERS, USER_COLUMNS, [user_row(u) for u in range(2)] if users is None else users)
     write_csv(data / VIDEOS, VIDEO_COLUMNS, [video_row(v) for v in range(3)] if videos is None else videos)
     return folder
+
+
+def release(folder: Path, logs: dict[str, list[Row]], suffix: str, videos: int = 3) -> Path:
+    """An archive as it unpacks, files that must not be read included. Returns `folder`."""
+    data = folder / "data"
+    for name, rows in logs.items():
+        write_csv(data / f"{name}.csv", LOG_COLUMNS, rows)
+    write_csv(data / f"user_features_{suffix}.csv", USER_COLUMNS, [user_row(u) for u in range(3)])
+    write_csv(
+        data / f"video_features_basic_{suffix}.csv", VIDEO_COLUMNS, [video_row(v) for v in range(videos)]
+    )
+    write_csv(data / f"log_random_4_22_to_5_08_{suffix}.csv", LOG_COLUMNS, [log_row(0, 0, 5, tab=9)])
+    parts = [f"_part{n}" for n in (1, 2, 3)] if suffix == "27k" else [""]
+    for part in parts:
+        write_csv(data / f"video_features_statistic_{suffix}{part}.csv", STATISTIC_COLUMNS, [])
+    return folder
+
+
+def write_1k(folder: Path, log: list[Row] | None = None) -> Path:
+    rows = default_log() if log is None else log
+    return release(folder, {LOGS_1K[0]: rows, LOGS_1K[1]: [log_row(2, 1, 3_000)]}, "1k")

@@ -91,6 +91,7 @@ def test_a_log_of_forgotten_users_only_and_a_bad_ledger_leave_nothing_behind(tmp
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_the_command_takes_several_ledgers(tmp_path: Path) -> None:
     config = small(tmp_path)
     users = sorted(load(prepare("synthetic", config, tmp_path / "whole", progress=False).out).log["user_id"])

@@ -6,7 +6,6 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -15,47 +14,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.errors import BadInput
+from tests.training._readers import refusal
 from tests.training.kuairand_csv import (
     LOG_COLUMNS,
-    USER_COLUMNS,
+    LOGS_1K,
+    LOGS_27K,
     VIDEO_COLUMNS,
     Row,
     default_log,
     log_row,
-    user_row,
+    release,
     video_row,
+    write_1k,
     write_csv,
     write_kuairand,
 )
 from training.data import STREAMED, load, prepare
 from training.data.readers._kuairand_large import write_release
-
-LOGS_1K = ("log_standard_4_08_to_4_21_1k", "log_standard_4_22_to_5_08_1k")
-LOGS_27K = tuple(
-    f"log_standard_{days}_27k_part{part}" for days in ("4_08_to_4_21", "4_22_to_5_08") for part in (1, 2)
-)
-STATISTIC_COLUMNS = ["video_id", "counts", "show_cnt", "play_cnt"]
-
-
-def release(folder: Path, logs: dict[str, list[Row]], suffix: str, videos: int = 3) -> Path:
-    """An archive as it unpacks, files that must not be read included. Returns `folder`."""
-    data = folder / "data"
-    for name, rows in logs.items():
-        write_csv(data / f"{name}.csv", LOG_COLUMNS, rows)
-    write_csv(data / f"user_features_{suffix}.csv", USER_COLUMNS, [user_row(u) for u in range(3)])
-    write_csv(
-        data / f"video_features_basic_{suffix}.csv", VIDEO_COLUMNS, [video_row(v) for v in range(videos)]
-    )
-    write_csv(data / f"log_random_4_22_to_5_08_{suffix}.csv", LOG_COLUMNS, [log_row(0, 0, 5, tab=9)])
-    parts = [f"_part{n}" for n in (1, 2, 3)] if suffix == "27k" else [""]
-    for part in parts:
-        write_csv(data / f"video_features_statistic_{suffix}{part}.csv", STATISTIC_COLUMNS, [])
-    return folder
-
-
-def release_1k(folder: Path, log: list[Row] | None = None) -> Path:
-    rows = default_log() if log is None else log
-    return release(folder, {LOGS_1K[0]: rows, LOGS_1K[1]: [log_row(2, 1, 3_000)]}, "1k")
 
 
 def release_27k(folder: Path) -> Path:
@@ -63,19 +38,9 @@ def release_27k(folder: Path) -> Path:
     return release(folder, logs, "27k")
 
 
-def refusal(dataset: str, source: Path | None, out: Path) -> str:
-    with pytest.raises(BadInput) as caught:
-        prepare(dataset, source, out, progress=False)
-    assert not out.exists()
-    assert [p for p in out.parent.iterdir() if p.name.startswith(".")] == []
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
 class TestWhatIsRead:
     def test_a_folder_of_1k_becomes_data_like_any_other(self, tmp_path: Path) -> None:
-        summary = prepare("kuairand-1k", release_1k(tmp_path / "k"), tmp_path / "out", progress=False)
+        summary = prepare("kuairand-1k", write_1k(tmp_path / "k"), tmp_path / "out", progress=False)
         assert summary.files == ("dataset.json", "interactions.parquet", "users.parquet", "videos.parquet")
         data = load(summary.out)
         assert data.info == summary.info
@@ -105,7 +70,7 @@ class TestWhatIsRead:
 
     @pytest.mark.parametrize("below", ["", "data", "KuaiRand-1K/data"])
     def test_the_files_may_lie_in_any_folder_of_the_archive(self, tmp_path: Path, below: str) -> None:
-        source = release_1k(tmp_path / "k")
+        source = write_1k(tmp_path / "k")
         target = tmp_path / "other" / below
         target.parent.mkdir(parents=True, exist_ok=True)
         (source / "data").rename(target)
@@ -140,6 +105,7 @@ EXPOSURES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(log=EXPOSURES, batch_rows=st.sampled_from([1, 3, 7, 1_000]))
 def test_in_parts_the_rows_are_those_that_pure_reads_as_a_whole(
@@ -172,11 +138,11 @@ class TestWhatIsRefused:
         assert "https://kuairand.com" in message
 
     def test_another_release(self, tmp_path: Path) -> None:
-        assert "log_standard_*_27k" in refusal("kuairand-27k", release_1k(tmp_path / "k"), tmp_path / "out")
+        assert "log_standard_*_27k" in refusal("kuairand-27k", write_1k(tmp_path / "k"), tmp_path / "out")
 
     @pytest.mark.parametrize("name", ["user_features_1k", "video_features_basic_1k", "log_standard"])
     def test_a_missing_file(self, tmp_path: Path, name: str) -> None:
-        source = release_1k(tmp_path / "k")
+        source = write_1k(tmp_path / "k")
         for path in (source / "data").glob(f"{name}*"):
             path.unlink()
         assert name in refusal("kuairand-1k", source, tmp_path / "out")
@@ -196,32 +162,12 @@ class TestWhatIsRefused:
         log.write_csv(path) if path.suffix == ".csv" else log.write_parquet(path)
         assert "remove one of them" in refusal("kuairand-27k", source, tmp_path / "out")
 
-    @pytest.mark.parametrize("column", ["time_ms", "play_time_ms", "is_like"])
-    def test_a_missing_column_is_named_with_its_file(self, tmp_path: Path, column: str) -> None:
-        source = release_1k(tmp_path / "k")
-        path = source / "data" / f"{LOGS_1K[1]}.csv"
-        pl.read_csv(path).drop(column).write_csv(path)
-        message = refusal("kuairand-1k", source, tmp_path / "out")
-        assert f"{path.name} lacks the column `{column}`" in message
-
-    @pytest.mark.parametrize(
-        ("columns", "factor", "word"),
-        [
-            (("duration_ms", "play_time_ms"), 0.001, "looks like seconds"),
-            (("duration_ms",), 0.001, "different units"),
-            (("time_ms",), 0.001, "seconds"),
-        ],
-    )
-    def test_a_mistaken_unit(self, tmp_path: Path, columns: Sequence[str], factor: float, word: str) -> None:
-        log = [row | {c: int(float(str(row[c])) * factor) for c in columns} for row in default_log()]
-        assert word in refusal("kuairand-1k", release_1k(tmp_path / "k", log), tmp_path / "out")
-
     def test_a_bad_row_far_into_the_file_is_named(self, tmp_path: Path) -> None:
         log = default_log()
         log[8] |= {"play_time_ms": -3}
         (tmp_path / "out").mkdir()
         with pytest.raises(BadInput, match=r"1k\.csv after row 6, row 3: `play_time_ms` is negative"):
-            write_release("kuairand-1k", release_1k(tmp_path / "k", log), tmp_path / "out", batch_rows=3)
+            write_release("kuairand-1k", write_1k(tmp_path / "k", log), tmp_path / "out", batch_rows=3)
 
     @pytest.mark.parametrize("rows", ["none", "unusable"])
     def test_a_log_without_rows_to_learn_from(self, tmp_path: Path, rows: str) -> None:
@@ -231,23 +177,24 @@ class TestWhatIsRefused:
         assert word in refusal("kuairand-1k", source, tmp_path / "out")
 
     def test_a_video_listed_twice(self, tmp_path: Path) -> None:
-        source = release_1k(tmp_path / "k")
+        source = write_1k(tmp_path / "k")
         path = source / "data" / "video_features_basic_1k.csv"
         write_csv(path, VIDEO_COLUMNS, [video_row(0), video_row(1), video_row(0)])
         assert "`video_id` 0 is listed twice" in refusal("kuairand-1k", source, tmp_path / "out")
 
     def test_an_empty_catalogue(self, tmp_path: Path) -> None:
-        source = release_1k(tmp_path / "k")
+        source = write_1k(tmp_path / "k")
         write_csv(source / "data" / "video_features_basic_1k.csv", VIDEO_COLUMNS, [])
         assert "has no rows" in refusal("kuairand-1k", source, tmp_path / "out")
 
     def test_a_file_that_is_no_csv(self, tmp_path: Path) -> None:
-        source = release_1k(tmp_path / "k")
+        source = write_1k(tmp_path / "k")
         path = source / "data" / f"{LOGS_1K[0]}.csv"
         path.write_bytes(random.Random(0).randbytes(4_000))
         assert path.name in refusal("kuairand-1k", source, tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux how much memory was needed")
 def test_in_parts_a_long_log_needs_half_the_memory_it_needs_as_a_whole(tmp_path: Path) -> None:
     source = long_log(tmp_path / "k", days=24, rows_of_day=20_000)
@@ -270,7 +217,7 @@ def test_in_parts_a_long_log_needs_half_the_memory_it_needs_as_a_whole(tmp_path:
 
 def long_log(folder: Path, days: int, rows_of_day: int) -> Path:
     """A release with one exposure after the other."""
-    source = release_1k(folder)
+    source = write_1k(folder)
     like = pl.DataFrame(default_log()[:1])
     time_ms = like["time_ms"][0] + pl.col("n") * (86_400_000 // rows_of_day)
     date = pl.from_epoch(time_ms + 8 * 3_600_000, time_unit="ms").dt.strftime("%Y%m%d")

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from models.errors import BadInput
-from tests.training.kuairand_csv import Row
+from tests.training import _readers
 from tests.training.kuairec_csv import big, row, small, write
-from training.data import Dataset, load, prepare
 from training.labels import EF, PCR
 
-
-def prepared(source: Path, out: Path) -> Dataset:
-    prepare("kuairec", source, out, progress=False)
-    return load(out)
-
-
-def refusal(source: Path | None, out: Path) -> str:
-    with pytest.raises(BadInput) as caught:
-        prepare("kuairec", source, out, progress=False)
-    assert not out.exists()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
+prepared = partial(_readers.prepared, "kuairec")
+refusal = partial(_readers.refusal, "kuairec")
 
 
 class TestWhatIsRead:
@@ -131,15 +120,6 @@ class TestWhatIsRefused:
         (tmp_path / "empty").mkdir()
         assert "holds no big_matrix" in refusal(tmp_path / "empty", tmp_path / "out")
 
-    @pytest.mark.parametrize(
-        "column", ["user_id", "video_id", "play_duration", "video_duration", "timestamp"]
-    )
-    def test_a_missing_column_is_named_with_its_file(self, tmp_path: Path, column: str) -> None:
-        source = write(tmp_path / "k", big=big())
-        path = source / "data" / "big_matrix.csv"
-        pl.read_csv(path).drop(column).write_csv(path)
-        assert f"big_matrix.csv lacks the column `{column}`" in refusal(source, tmp_path / "out")
-
     @pytest.mark.parametrize("name", ["item_categories", "item_daily_features", "user_features"])
     def test_a_table_beside_the_log_without_its_key(self, tmp_path: Path, name: str) -> None:
         source = write(tmp_path / "k", big=big())
@@ -155,42 +135,6 @@ class TestWhatIsRefused:
     def test_a_log_of_which_nothing_is_usable(self, tmp_path: Path) -> None:
         rows = [row(0, 0, 0) | {"timestamp": ""}]
         assert "no row of big_matrix" in refusal(write(tmp_path / "k", big=rows), tmp_path / "out")
-
-    @pytest.mark.parametrize(
-        ("columns", "factor", "word"),
-        [
-            (("play_duration", "video_duration"), 0.001, "looks like seconds"),
-            (("play_duration", "video_duration"), 1_000, "looks like microseconds"),
-            (("play_duration",), 0.001, "different units"),
-            (("video_duration",), 0.001, "different units"),
-            (("timestamp",), 1_000, "milliseconds"),
-            (("timestamp",), 0.001, "no time in Unix seconds"),
-        ],
-    )
-    def test_a_mistaken_unit(
-        self, tmp_path: Path, columns: tuple[str, ...], factor: float, word: str
-    ) -> None:
-        rows = [r | {c: float(str(r[c])) * factor for c in columns} for r in big()]
-        assert word in refusal(write(tmp_path / "k", big=rows), tmp_path / "out")
-
-    @pytest.mark.parametrize(
-        ("change", "word"),
-        [
-            ({"play_duration": -1}, "is negative"),
-            ({"play_duration": ""}, "is empty"),
-            ({"play_duration": "long"}, "is not a number"),
-            ({"video_duration": "inf"}, "not a finite number"),
-            ({"timestamp": "noon"}, "is not a number"),
-            ({"timestamp": "nan"}, "not a finite number"),
-            ({"user_id": ""}, "is empty"),
-        ],
-    )
-    def test_a_value_out_of_range_names_its_row(self, tmp_path: Path, change: Row, word: str) -> None:
-        rows = big()
-        rows[6] |= change
-        message = refusal(write(tmp_path / "k", big=rows), tmp_path / "out")
-        assert f"big_matrix.csv, row 7: `{next(iter(change))}`" in message
-        assert word in message
 
     def test_a_video_with_two_rows_of_categories(self, tmp_path: Path) -> None:
         source = write(tmp_path / "k", big=big())

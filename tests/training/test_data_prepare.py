@@ -104,6 +104,7 @@ def test_the_summary_is_one_line_for_people_and_json_for_machines(tmp_path: Path
     assert json.loads(summary.model_dump_json())["info"]["rows"]["kept"] == 10
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     os.mkfifo(config)

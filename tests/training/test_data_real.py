@@ -25,6 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     )
 
 
+@pytest.mark.slow
 @needs_kuairand
 class TestTheSlice:
     def test_every_row_is_accounted_for(self, data: Dataset) -> None:

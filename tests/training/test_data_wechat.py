@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.errors import BadInput
-from tests.training.kuairand_csv import Row
+from tests.training import _readers
 from tests.training.wechat_csv import ACTIONS, action, actions, feed, write
-from training.data import DAY_MS, Dataset, day_to_ms, load, prepare
+from training.data import DAY_MS, day_to_ms
 
 DAY_1_MS = day_to_ms("2021-01-01", 0.0)
 
-
-def prepared(source: Path, out: Path) -> Dataset:
-    prepare("wechat", source, out, progress=False)
-    return load(out)
-
-
-def refusal(source: Path | None, out: Path) -> str:
-    with pytest.raises(BadInput) as caught:
-        prepare("wechat", source, out, progress=False)
-    assert not out.exists()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
+prepared = partial(_readers.prepared, "wechat")
+refusal = partial(_readers.refusal, "wechat")
 
 
 class TestWhatIsRead:
@@ -92,6 +81,7 @@ class TestWhatIsRead:
         assert data.log["watch_time_s"].is_sorted()
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(1, 14)), min_size=1, max_size=25))
 def test_days_are_kept_and_within_them_the_order_of_the_file(
@@ -125,21 +115,11 @@ class TestWhatIsRefused:
         assert f"no {name}" in message
         assert "give the folder" in message
 
-    @pytest.mark.parametrize("column", ["userid", "feedid", "date_", "play", "like", "click_avatar"])
-    def test_a_missing_column_is_named_with_its_file(self, tmp_path: Path, column: str) -> None:
-        source = write(tmp_path / "w")
-        path = source / "user_action.csv"
-        pl.read_csv(path).drop(column).write_csv(path)
-        assert f"user_action.csv lacks the column `{column}`" in refusal(source, tmp_path / "out")
-
     def test_feeds_without_their_length(self, tmp_path: Path) -> None:
         source = write(tmp_path / "w")
         path = source / "feed_info.csv"
         pl.read_csv(path).drop("videoplayseconds").write_csv(path)
         assert "feed_info.csv lacks the column `videoplayseconds`" in refusal(source, tmp_path / "out")
-
-    def test_an_empty_log(self, tmp_path: Path) -> None:
-        assert "has no rows" in refusal(write(tmp_path / "w", []), tmp_path / "out")
 
     def test_a_log_of_other_feeds(self, tmp_path: Path) -> None:
         assert "no row of user_action" in refusal(write(tmp_path / "w", [action(0, 9, 1)]), tmp_path / "out")
@@ -153,25 +133,6 @@ class TestWhatIsRefused:
         feeds = [feed(v, videoplayseconds=10_000) for v in range(3)]
         message = refusal(write(tmp_path / "w", feeds=feeds), tmp_path / "out")
         assert "`play` must be milliseconds and `videoplayseconds` seconds" in message
-
-    @pytest.mark.parametrize(
-        ("change", "word"),
-        [
-            ({"date_": 0}, "is no day from 1"),
-            ({"date_": 20210514}, "is no day from 1"),
-            ({"date_": "monday"}, "is not a whole number"),
-            ({"play": -1}, "is negative"),
-            ({"play": ""}, "is empty"),
-            ({"like": 2}, "must be 0 or 1"),
-            ({"userid": ""}, "is empty"),
-        ],
-    )
-    def test_a_value_out_of_range_names_its_row(self, tmp_path: Path, change: Row, word: str) -> None:
-        rows = actions()
-        rows[6] |= change
-        message = refusal(write(tmp_path / "w", rows), tmp_path / "out")
-        assert f"user_action.csv, row 7: `{next(iter(change))}`" in message
-        assert word in message
 
     def test_a_feed_listed_twice(self, tmp_path: Path) -> None:
         source = write(tmp_path / "w", feeds=[feed(0), feed(1), feed(0)])
