@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from training.data import Interactions
 from training.labels import LabelMaker
 
 
@@ -45,9 +44,15 @@ def assert_exports(
     maker: LabelMaker, feedback_NF: Tensor, folder: Path, groups_NG: Tensor | None = None
 ) -> None:
     """The ONNX graph labels 0, 1 and 7 rows as torch does, to 1e-6."""
-    path = folder / f"{maker.name}.onnx"
-    module = maker.eval()
     inputs = {"feedback": feedback_NF} | ({} if groups_NG is None else {"group_ids": groups_NG})
+    assert_onnx_agrees_with_torch(maker.eval(), inputs, folder, atol=1e-6)
+
+
+def assert_onnx_agrees_with_torch(
+    module: nn.Module, inputs: dict[str, Tensor], folder: Path, *, atol: float
+) -> None:
+    """The ONNX graph of a module of rows answers 0, 1, 7 and 50 of them as torch does."""
+    path = folder / "module.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, of its dependencies
         torch.onnx.export(
@@ -55,40 +60,22 @@ def assert_exports(
             tuple(array[:5] for array in inputs.values()),
             path,
             input_names=list(inputs),
-            output_names=[maker.name],
+            output_names=["answers"],
             dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) * len(inputs),
             opset_version=18,
             dynamo=True,
             verbose=False,
         )
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    for rows in (0, 1, 7):
-        (got,) = session.run([maker.name], {name: array[:rows].numpy() for name, array in inputs.items()})
+    for rows in (0, 1, 7, 50):
+        some = {name: array[:rows] for name, array in inputs.items()}
+        (got,) = session.run(None, {name: array.numpy() for name, array in some.items()})
         with torch.no_grad():
-            want = maker(feedback_NF[:rows], _some(groups_NG, slice(rows))).numpy()
-        assert got.shape == (rows,)
-        np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+            want = module(*some.values()).numpy()
+        assert got.shape == want.shape
+        assert got.shape[-1] == rows
+        np.testing.assert_allclose(got, want, rtol=0, atol=atol)
 
 
 def _some(groups_NG: Tensor | None, rows: Tensor | slice) -> Tensor | None:
     return None if groups_NG is None else groups_NG[rows]
-
-
-def log_of(
-    watch_time_s: list[float], duration_s: list[float], explicit: list[int] | None = None
-) -> Interactions:
-    """One user's exposures, a second apart."""
-    rows = len(watch_time_s)
-    feedback = np.zeros((rows, 8), np.float32)
-    feedback[:, 0], feedback[:, 1] = watch_time_s, duration_s
-    feedback[:, 2] = explicit or 0
-    ids = np.ones((rows, 4), np.int64)
-    return Interactions(
-        user=np.zeros(rows, np.int64),
-        ids=ids,
-        timestamp_ms=np.arange(rows, dtype=np.int64) * 1000,
-        feedback=feedback,
-        user_ids=("u",),
-        profile=np.zeros((1, 0), np.float32),
-        profile_ids=np.zeros((1, 0), np.int64),
-    )

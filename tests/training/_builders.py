@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from models.vocabulary import UNKNOWN
-from tests.training import _asserts
+from models.manifest import Training
+from models.runtime import Bundle
+from models.vocabulary import FIRST, UNKNOWN, Vocabulary
 from training.data import Interactions
 from training.encoders import DIN, DinConfig, FeedbackEncoder, FeedbackEncoderConfig, RankerInputs
+from training.export.bundle import export
+from training.export.synthetic_inputs import SyntheticInputs
+from training.labels import PCR, LabelMaker, LabelMakers
+from training.rankers import Ranker
 from training.watch_time import Prediction
 
 
@@ -50,6 +58,25 @@ logs = st.integers(1, 40).flatmap(
 )
 
 
+def watch_log(
+    watch_time_s: npt.ArrayLike, duration_s: npt.ArrayLike, explicit: npt.ArrayLike = 0
+) -> Interactions:
+    """Return one user's exposures, a second apart; `explicit` are likes."""
+    watch = np.asarray(watch_time_s, np.float32)
+    rows = len(watch)
+    feedback = np.zeros((rows, 8), np.float32)
+    feedback[:, 0], feedback[:, 1], feedback[:, 2] = watch, duration_s, explicit
+    return Interactions(
+        user=np.zeros(rows, np.int64),
+        ids=np.full((rows, 4), UNKNOWN, np.int64),
+        timestamp_ms=np.arange(rows, dtype=np.int64) * 1000,
+        feedback=feedback,
+        user_ids=("u",),
+        profile=np.zeros((1, 0), np.float32),
+        profile_ids=np.zeros((1, 0), np.int64),
+    )
+
+
 def watched_log(rows: int = 4000, seed: int = 0) -> Interactions:
     """Longer videos are watched longer; some are skipped at 0 s, some loop."""
     rng = np.random.default_rng(seed)
@@ -58,7 +85,35 @@ def watched_log(rows: int = 4000, seed: int = 0) -> Interactions:
     watch[rng.random(rows) < 0.1] = 0.0
     replay = rng.random(rows) < 0.1
     watch[replay] = 2 * duration[replay]
-    return _asserts.log_of(watch.tolist(), duration.tolist(), (rng.random(rows) < 0.05).astype(int).tolist())
+    return watch_log(watch, duration, rng.random(rows) < 0.05)
+
+
+USERS, TAGS = 30, 5
+"""Of `grouped_log`."""
+
+
+def grouped_log(log: Interactions, seed: int = 0) -> Interactions:
+    """The same exposures, of users of three groups and one of none, and of five tags and none.
+
+    Who is of a higher group, and what is of a later tag, is watched longer.
+    """
+    random = np.random.default_rng(seed)
+    n = len(log)
+    user = np.sort(random.integers(0, USERS, n))
+    group_of = np.array([UNKNOWN, FIRST, FIRST + 1, FIRST + 2])[np.arange(USERS) % 4]
+    ids = np.full((n, 4), UNKNOWN, np.int64)
+    ids[:, 2] = random.choice([UNKNOWN, *range(FIRST, FIRST + TAGS)], n)
+    feedback = log.feedback.copy()
+    feedback[:, 0] *= 2.0 ** group_of[user] * 1.5 ** ids[:, 2] / 20
+    return replace(
+        log,
+        user=user,
+        ids=ids,
+        feedback=feedback,
+        user_ids=tuple(f"u{i}" for i in range(USERS)),
+        profile=np.zeros((USERS, 0), np.float32),
+        profile_ids=np.stack([group_of, np.full(USERS, 9)], axis=1).astype(np.int64),
+    )
 
 
 class Spread(nn.Module):
@@ -164,3 +219,40 @@ def ranker_request(users: int, candidates: int, steps: int, seed: int = 0) -> Ra
         between(0, 1000, users, 2),
         rows(4, users, 1),
     )
+
+
+def export_ranker(ranker: Ranker, folder: Path, *makers: LabelMaker, weights: dict[str, float]) -> Bundle:
+    """Export an unfitted run of small tables, and load it as the service does."""
+    fields = {"video_id": 7, "author_id": 3, "tag": 2, "tab": 2, "profile.kind": 2}
+    training = Training(
+        recipe="test", seed=0, dataset="made up", source="", licence="", rows=5, users=2, watermark_ms=3,
+        git_commit="", machine="",
+    )  # fmt: skip
+    exported = export(
+        LabelMakers([PCR(), *makers]),
+        ranker,
+        Vocabulary({name: [str(i) for i in range(n)] for name, n in fields.items()}),
+        folder,
+        training=training,
+        weights=weights,
+        sequence_length=100,
+        profile_numbers=("one", "two"),
+        profile_categories=("kind",),
+    )
+    return Bundle.load(exported)
+
+
+def assert_graph_answers_as_torch(
+    bundle: Bundle, ranker: Ranker, users: int, candidates: int, steps: int
+) -> None:
+    """A bundle of `export_ranker` answers a request of this shape as its ranker does."""
+    random = np.random.default_rng([users, candidates, steps])
+    request = SyntheticInputs(bundle.vocabulary, 2, ("kind",), random).request(users, candidates, steps)
+    got = bundle.run_ranker(request)
+    with torch.no_grad():
+        want = dict(zip(ranker.outputs, ranker(*map(torch.from_numpy, request.values())), strict=True))
+    assert set(got) == set(want)
+    for name, tensor in want.items():
+        assert got[name].shape == tuple(tensor.shape)
+        np.testing.assert_allclose(got[name], tensor.numpy(), rtol=1e-4, atol=1e-4, err_msg=name)
+        assert np.isfinite(got[name]).all()

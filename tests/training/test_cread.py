@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy
 
 from tests.training import _watch_time_asserts as wt
+from tests.training._builders import watch_log
 from training.watch_time import CREAD, CREADConfig
 from training.watch_time._cread import _BENDS, error_bound, out_of_order, shares
 
@@ -61,7 +62,7 @@ def test_the_longer_the_tail_the_larger_the_bend() -> None:
     even, tail = 30 * quantile, 3 / (1 - quantile) ** 0.8
     found = []
     for watch in (even, tail):
-        log = wt.log_of(watch, np.full(4000, 60.0))
+        log = watch_log(watch, np.full(4000, 60.0))
         found.append(float(CREAD(1).fit_tables(log, seed=0).bend))
     assert found[0] < found[1]
 

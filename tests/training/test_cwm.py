@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.training import _watch_time_asserts as wt
+from tests.training._builders import watch_log
 from training.watch_time import CWM, CWMConfig
 from training.watch_time._cwm import counterfactual_s, interest_logit
 
@@ -115,7 +116,7 @@ def test_finds_the_planted_interest_beyond_what_was_seen() -> None:
     duration = torch.from_numpy(rng.uniform(5, 40, 2000).astype(np.float32))
     watch = (true_s * noise).minimum(duration)
     head = CWM(1, CWMConfig(hidden=0, cost=12.0, sigma=0.3, separate_means=False))
-    head.fit_tables(wt.log_of(watch.numpy(), duration.numpy()), seed=0)
+    head.fit_tables(watch_log(watch.numpy(), duration.numpy()), seed=0)
     wt.fit_exactly(head, logit[:, None], duration, watch)
     cut = watch >= duration
     assert 0.2 < cut.float().mean() < 0.8

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.errors import BadInput
-from tests.training._asserts import (
-    assert_does_not_fall_with_watch_time,
-    assert_exports,
-    assert_is_label,
-    assert_row_wise,
-    log_of,
-)
-from tests.training._builders import watched_log
+from tests.training._builders import watch_log
 from training.data import Interactions
 from training.labels import D2Co
 from training.labels._d2co import two_components
-
-LOG = watched_log()
-FEEDBACK = torch.from_numpy(LOG.feedback)
-
-BOTH = pytest.mark.parametrize("alpha", [0.0, 0.05], ids=["linear", "exponential"])
 
 
 def two_groups(rows: int = 2000) -> Interactions:
@@ -37,7 +22,7 @@ def two_groups(rows: int = 2000) -> Interactions:
     short = np.where(care, rng.normal(8, 0.5, rows), rng.normal(2, 0.5, rows))
     long = np.where(care, rng.normal(60, 5, rows), rng.normal(10, 4, rows))
     watched = np.where(duration < 50, short, long).clip(0)
-    return log_of(watched.tolist(), duration.tolist())
+    return watch_log(watched, duration)
 
 
 def label(maker: D2Co, watched: list[float], duration_s: float) -> list[float]:
@@ -45,22 +30,6 @@ def label(maker: D2Co, watched: list[float], duration_s: float) -> list[float]:
     feedback[:, 0], feedback[:, 1] = torch.tensor(watched), duration_s
     found: list[float] = maker(feedback).tolist()
     return found
-
-
-@BOTH
-def test_is_a_label_of_its_row_alone_in_onnx_too(alpha: float, tmp_path: Path) -> None:
-    maker = D2Co(alpha=alpha).fit(LOG)
-    assert maker.name == "d2co"
-    assert_is_label(maker, FEEDBACK)
-    assert_row_wise(maker, FEEDBACK)
-    if alpha:  # the linear one is a part of this graph
-        assert_exports(maker, FEEDBACK, tmp_path)
-
-
-@BOTH
-@pytest.mark.parametrize("duration_s", [7.0, 30.0, 9999.0])
-def test_does_not_fall_with_the_watch_time(alpha: float, duration_s: float) -> None:
-    assert_does_not_fall_with_watch_time(D2Co(alpha=alpha).fit(LOG), duration_s)
 
 
 def test_the_planted_groups_are_0_and_1_in_each_duration_group() -> None:
@@ -85,12 +54,12 @@ def test_neighbouring_groups_are_averaged_by_their_rows() -> None:
     rng = np.random.default_rng(0)
     rows = (400, 100, 100)
     of_group = [rng.choice([1.0, 5.0 * (g + 1)], n) for g, n in enumerate(rows)]
-    log = log_of(np.concatenate(of_group).tolist(), np.repeat([10.0, 20.0, 30.0], rows).tolist())
+    log = watch_log(np.concatenate(of_group), np.repeat([10.0, 20.0, 30.0], rows))
     maker = D2Co(groups=6, window=3).fit(log)
     # Two groups in three hold the same duration, so only the three that have rows count.
     group = maker.groups(torch.tensor([10.0, 20.0, 30.0]))
     assert len(set(group.tolist())) == 3
-    apart = [D2Co(groups=1).fit(log_of(w.tolist(), [1.0] * len(w))).signal[0] for w in of_group]
+    apart = [D2Co(groups=1).fit(watch_log(w, [1.0] * len(w))).signal[0] for w in of_group]
     steps = {int(g): (float(m), n) for g, m, n in zip(group, apart, rows, strict=True)}
     for g in steps:
         near = [steps[h] for h in range(g - 1, g + 2) if h in steps]
@@ -99,7 +68,7 @@ def test_neighbouring_groups_are_averaged_by_their_rows() -> None:
 
 
 def test_a_thin_group_takes_the_components_of_all_rows() -> None:
-    few = log_of([1.0, 9.0] * 40 + [50.0, 90.0], [10.0] * 80 + [100.0] * 2)
+    few = watch_log([1.0, 9.0] * 40 + [50.0, 90.0], [10.0] * 80 + [100.0] * 2)
     want = two_components(few.watch_time_s)
     maker = D2Co(groups=50, window=1).fit(few)
     at = int(maker.groups(torch.tensor(100.0)))
@@ -109,7 +78,7 @@ def test_a_thin_group_takes_the_components_of_all_rows() -> None:
 
 
 def test_where_all_watch_alike_nothing_is_above_noise() -> None:
-    maker = D2Co().fit(log_of([5.0] * 100, [10.0] * 100))
+    maker = D2Co().fit(watch_log([5.0] * 100, [10.0] * 100))
     assert label(maker, [0.0, 5.0, 5.1], 10.0) == [0.0, 0.0, 1.0]
 
 
@@ -122,8 +91,6 @@ def test_the_means_lie_among_the_values_in_order(values: list[float]) -> None:
 
 
 def test_what_it_cannot_do_is_said() -> None:
-    with pytest.raises(BadInput, match="D2Co needs training rows"):
-        D2Co().fit(LOG.take(np.zeros(0, np.int64)))
     with pytest.raises(ValueError, match="odd"):
         D2Co(window=2)
     with pytest.raises(ValueError, match="`alpha`"):

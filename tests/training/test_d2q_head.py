@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.training import _watch_time_asserts as wt
+from tests.training._builders import watch_log
 from training.labels import D2Q
 from training.watch_time import D2QSeconds, D2QSecondsConfig
 
@@ -31,7 +32,7 @@ def test_the_quantile_of_a_watch_time_is_restored_to_it() -> None:
     rng = np.random.default_rng(0)
     duration = rng.uniform(5, 100, 4000).astype(np.float32)
     watch = (duration * rng.random(4000)).astype(np.float32)
-    head = D2QSeconds(1, SMALL).fit_tables(wt.log_of(watch, duration), seed=0)
+    head = D2QSeconds(1, SMALL).fit_tables(watch_log(watch, duration), seed=0)
     head.net = Identity()
     watch_N, duration_N = torch.from_numpy(watch), torch.from_numpy(duration)
     quantile_N = head.quantiles.cdf(watch_N, head.groups(duration_N))

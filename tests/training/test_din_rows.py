@@ -5,33 +5,18 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tests.training._builders import DIN_SIZES
+from tests.training._builders import DIN_SIZES, log_of
 from training.data import Interactions
 from training.encoders._din import DIN
 from training.encoders._din_rows import DinRows, slates
 
-EDGES = np.array([10.0, 20.0], np.float32)
+EDGES = np.array([50.0, 120.0], np.float32)
 
 
 def log(rows: int = 60, users: int = 4, seed: int = 0) -> Interactions:
     """Few distinct moments, so that some rows of a user tie."""
     rng = np.random.default_rng(seed)
-    user = rng.integers(users, size=rows)
-    time = rng.integers(25, size=rows)
-    ids = np.stack([rng.integers(1, n, size=rows) for n in (20, 5, 4, 3)], axis=1)
-    feedback = np.zeros((rows, 8), np.float32)
-    feedback[:, 1] = rng.uniform(5, 30, rows)
-    order = np.lexsort((ids[:, 0], time, user))
-    nothing = np.zeros((users, 0))
-    return Interactions(
-        user[order],
-        ids[order],
-        time[order],
-        feedback[order],
-        tuple("abcd"),
-        nothing.astype(np.float32),
-        nothing.astype(np.int64),
-    )
+    return log_of(rng.integers(users, size=rows).tolist(), rng.integers(25, size=rows).tolist(), seed)
 
 
 def test_a_rows_history_is_that_of_the_log_ties_left_out() -> None:

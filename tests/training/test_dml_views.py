@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,14 +12,7 @@ import torch
 from models.arrays import F32, F64, I64
 from models.errors import BadInput
 from models.vocabulary import FIRST, PADDING, UNKNOWN
-from tests.training._asserts import (
-    assert_does_not_fall_with_watch_time,
-    assert_exports,
-    assert_is_label,
-    assert_row_wise,
-    log_of,
-)
-from tests.training._builders import watched_log
+from tests.training._builders import grouped_log, watch_log, watched_log
 from training.data import Interactions
 from training.labels import (
     VIEWS,
@@ -36,34 +28,9 @@ GROUP_OF: dict[Kind, Literal["user_group", "tag"]] = {"u": "user_group", "v": "t
 KINDS: tuple[Kind, ...] = ("", "d", "u", "v")
 SHARE = {"ev": 0.5, "lv": 0.25}
 """What is left above the threshold."""
-USERS, TAGS = 30, 5
 
 
-def grouped(log: Interactions, seed: int = 0) -> Interactions:
-    """The same exposures, of users of three groups and one of none, and of five tags and none.
-
-    Who is of a higher group, and what is of a later tag, is watched longer.
-    """
-    random = np.random.default_rng(seed)
-    n = len(log)
-    user = np.sort(random.integers(0, USERS, n))
-    group_of = np.array([UNKNOWN, FIRST, FIRST + 1, FIRST + 2])[np.arange(USERS) % 4]
-    ids = np.full((n, 4), UNKNOWN, np.int64)
-    ids[:, 2] = random.choice([UNKNOWN, *range(FIRST, FIRST + TAGS)], n)
-    feedback = log.feedback.copy()
-    feedback[:, 0] *= 2.0 ** group_of[user] * 1.5 ** ids[:, 2] / 20
-    return replace(
-        log,
-        user=user,
-        ids=ids,
-        feedback=feedback,
-        user_ids=tuple(f"u{i}" for i in range(USERS)),
-        profile=np.zeros((USERS, 0), np.float32),
-        profile_ids=np.stack([group_of, np.full(USERS, 9)], axis=1).astype(np.int64),
-    )
-
-
-LOG = grouped(watched_log())
+LOG = grouped_log(watched_log())
 FEEDBACK, GROUPS = torch.from_numpy(LOG.feedback), torch.from_numpy(LOG.groups)
 
 
@@ -94,30 +61,6 @@ VIEW = pytest.mark.parametrize("view", VIEWS)
 GROUP = pytest.mark.parametrize("kind", ["u", "v"])
 
 
-@EVERY
-def test_is_a_label_of_its_row_alone_in_onnx_too(
-    view: Literal["ev", "lv"], kind: Kind, tmp_path: Path
-) -> None:
-    maker = maker_of(view, kind).fit(LOG)
-    groups = GROUPS if maker.group_columns else None
-    assert maker.name == f"dml_{view}_{kind}".removesuffix("_")
-    assert bool(maker.group_columns) == (kind in ("u", "v"))
-    assert_is_label(maker, FEEDBACK, groups)
-    assert_row_wise(maker, FEEDBACK, groups)
-    if view == "ev" and kind != "v":  # one of each module; the others differ in a number
-        assert_exports(maker, FEEDBACK, tmp_path, groups)
-    assert set(maker(FEEDBACK, groups).tolist()) == {0.0, 1.0}
-
-
-@VIEW
-@pytest.mark.parametrize("duration_s", [7.0, 30.0, 500.0])
-def test_does_not_fall_with_the_watch_time(view: Literal["ev", "lv"], duration_s: float) -> None:
-    for kind in ("", "d"):
-        maker = maker_of(view, kind).fit(LOG)
-        assert not maker.group_columns
-        assert_does_not_fall_with_watch_time(maker, duration_s)
-
-
 # --- oracle 2: the share of rows with the label is the same in every group, which without groups it is not
 
 
@@ -127,6 +70,7 @@ def test_in_every_group_a_half_has_the_effective_view_and_a_quarter_the_long(
 ) -> None:
     maker = maker_of(view, kind).fit(LOG)
     label, group = labels_of(maker, LOG), group_of(maker, kind)
+    assert set(label.tolist()) == {0.0, 1.0}
     for g in range(int(group.max()) + 1):
         watch = LOG.watch_time_s[group == g]
         if len(watch) < 50:
@@ -147,7 +91,7 @@ def test_without_groups_the_share_differs_between_them(view: Literal["ev", "lv"]
 
 
 def test_the_threshold_is_a_watch_time_that_a_share_stays_below() -> None:
-    log = log_of([float(w) for w in range(100)], [10.0] * 100)
+    log = watch_log([float(w) for w in range(100)], [10.0] * 100)
     for view, at in (("ev", 49.0), ("lv", 74.0)):
         maker = maker_of(view, "").fit(log)  # type: ignore[arg-type]
         label = labels_of(maker, log)
@@ -227,7 +171,7 @@ def test_a_group_of_few_rows_has_the_threshold_of_all_rows(view: Literal["ev", "
     for few, alone in ((49, False), (50, True)):
         last = rows >= 1000 - few
         watch, duration = np.where(last, 500.0 + rows, rows % 97), np.where(last, 900.0, 10.0 + rows % 2)
-        log = log_of(watch.tolist(), duration.tolist())
+        log = watch_log(watch, duration)
         ids = log.ids.copy()
         ids[:, 2] = FIRST + last
         log = replace(
@@ -248,27 +192,20 @@ def test_a_group_of_few_rows_has_the_threshold_of_all_rows(view: Literal["ev", "
 @pytest.mark.parametrize(
     ("kind", "log", "match"),
     [
-        *((kind, LOG.take(np.zeros(0, np.int64)), "found none; check the dates") for kind in ("", "d")),
         *(
             ("u", watched_log(rows), "no user group .a categorical profile feature. has 50")
             for rows in (1, 500)
         ),
         ("v", watched_log(500), "no tag has 50 training rows; use dml_ev"),
-        ("d", log_of([*range(60)], [9.0] * 60), "every video is 9 s long; use dml_ev"),
-        ("", log_of([0.0] * 60 + [5.0] * 40, [9.0] * 100), "dml_ev is 1 on every training row"),
-        ("d", log_of([3.0] * 100, [9.0, 10.0] * 50), "dml_ev_d is 1 on every training row"),
+        ("d", watch_log([*range(60)], [9.0] * 60), "every video is 9 s long; use dml_ev"),
+        ("", watch_log([0.0] * 60 + [5.0] * 40, [9.0] * 100), "dml_ev is 1 on every training row"),
+        ("d", watch_log([3.0] * 100, [9.0, 10.0] * 50), "dml_ev_d is 1 on every training row"),
     ],
 )
 def test_what_they_cannot_fit_is_refused_in_one_line(kind: Kind, log: Interactions, match: str) -> None:
     with pytest.raises(BadInput, match=match) as refused:
         maker_of("ev", kind).fit(log)
     assert "\n" not in str(refused.value)
-
-
-@GROUP
-def test_without_rows_they_are_refused(kind: Literal["u", "v"]) -> None:
-    with pytest.raises(BadInput, match="found none"):
-        ProgressViewByGroup("lv", GROUP_OF[kind]).fit(LOG.take(np.zeros(0, np.int64)))
 
 
 # --- labels of a log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,45 +17,117 @@ from tests.training._asserts import (
     assert_exports,
     assert_is_label,
     assert_row_wise,
-    log_of,
 )
-from tests.training._builders import watched_log
+from tests.training._builders import grouped_log, watch_log, watched_log
 from training.labelcraft import LabelCraft, LabelCraftConfig
-from training.labels import D2Q, EF, PC, PCR, WT, LabelMaker
+from training.labels import (
+    D2Q,
+    EF,
+    PC,
+    PCR,
+    VIEWS,
+    WPR,
+    WT,
+    WTG,
+    D2Co,
+    LabelMaker,
+    ProgressView,
+    ProgressViewByDuration,
+    ProgressViewByGroup,
+    SASRecBinary,
+    SASRecRatio,
+    WTGRelevant,
+)
 
 LOG = watched_log()
 FEEDBACK = torch.from_numpy(LOG.feedback)
+GROUPED = grouped_log(LOG)
+
+MAKERS: dict[str, Callable[[], LabelMaker]] = {
+    "wt": WT,
+    "ef": EF,
+    "pc": PC,
+    "pcr": PCR,
+    "d2q": lambda: D2Q(groups=20),
+    "labelcraft": LabelCraft,
+    "labelcraft of raw inputs": lambda: LabelCraft(LabelCraftConfig(inputs="raw", bias=False, hidden=16)),
+    "wtg": WTG,
+    "wtg_relevant": WTGRelevant,
+    "sasrec_binary": SASRecBinary,
+    "sasrec_ratio": SASRecRatio,
+    "d2co linear": lambda: D2Co(alpha=0.0),
+    "d2co exponential": lambda: D2Co(alpha=0.05),
+    "dml_wpr": lambda: WPR(debias=False),
+    "dml_wpr_d": lambda: WPR(debias=True),
+    "dml_ev": lambda: ProgressView("ev"),
+    "dml_lv": lambda: ProgressView("lv"),
+    "dml_ev_d": lambda: ProgressViewByDuration("ev", 20),
+    "dml_lv_d": lambda: ProgressViewByDuration("lv", 20),
+    "dml_ev_u": lambda: ProgressViewByGroup("ev", "user_group"),
+    "dml_lv_u": lambda: ProgressViewByGroup("lv", "user_group"),
+    "dml_ev_v": lambda: ProgressViewByGroup("ev", "tag"),
+    "dml_lv_v": lambda: ProgressViewByGroup("lv", "tag"),
+}
+GROUP_COLUMNS = (("u", "user_group"), ("v", "tag"))
+BY_GROUP = {f"dml_{view}_{kind}": (column,) for view in VIEWS for kind, column in GROUP_COLUMNS}
+LEARNED = {"labelcraft", "labelcraft of raw inputs"}
+SAME_GRAPH = {"d2co linear", "dml_lv", "dml_lv_d", "dml_lv_u", "dml_ev_v", "dml_lv_v"}
+"""Those whose graph is a part of another's, or differs from it in a number."""
 
 
-def makers() -> list[LabelMaker]:
+def fitted(name: str) -> tuple[LabelMaker, torch.Tensor, torch.Tensor | None]:
+    """Return a fitted maker, and the feedback and groups of its log."""
     torch.manual_seed(0)
-    raw = LabelCraft(LabelCraftConfig(inputs="raw", bias=False, hidden=16))
-    every: list[LabelMaker] = [WT(), EF(), PC(), PCR(), D2Q(groups=20), LabelCraft(), raw]
-    return [maker.fit(LOG) for maker in every]
+    log = GROUPED if name.startswith(("dml_ev", "dml_lv")) else LOG
+    maker = MAKERS[name]().fit(log)
+    return maker, torch.from_numpy(log.feedback), torch.from_numpy(log.groups) if name in BY_GROUP else None
 
 
-EVERY = pytest.mark.parametrize("maker", makers(), ids=lambda m: m.name)
+@pytest.mark.parametrize("name", MAKERS)
+def test_is_a_label_of_its_row_alone(name: str) -> None:
+    maker, feedback, groups = fitted(name)
+    assert maker.name == name.partition(" ")[0]
+    assert maker.group_columns == BY_GROUP.get(name, ())
+    assert_is_label(maker, feedback, groups)
+    assert_row_wise(maker, feedback, groups)
 
 
-@EVERY
-def test_is_a_label_of_its_row_alone(maker: LabelMaker) -> None:
-    assert_is_label(maker, FEEDBACK)
-    assert_row_wise(maker, FEEDBACK)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(MAKERS.keys() - SAME_GRAPH))
+def test_labels_in_onnx_as_in_torch(name: str, tmp_path: Path) -> None:
+    maker, feedback, groups = fitted(name)
+    assert_exports(maker, feedback, tmp_path, groups)
 
 
-@EVERY
-def test_labels_in_onnx_as_in_torch(maker: LabelMaker, tmp_path: Path) -> None:
-    assert_exports(maker, FEEDBACK, tmp_path)
+@pytest.mark.parametrize("name", sorted(MAKERS.keys() - LEARNED - BY_GROUP.keys()))
+def test_does_not_fall_with_the_watch_time(name: str) -> None:
+    for duration_s in (7.0, 30.0, 500.0, 9999.0):
+        assert_does_not_fall_with_watch_time(fitted(name)[0], duration_s)
 
 
-@pytest.mark.parametrize("maker", [WT(), PC(), PCR(), D2Q(groups=20)], ids=lambda m: m.name)
-@pytest.mark.parametrize("duration_s", [7.0, 30.0, 500.0])
-def test_does_not_fall_with_the_watch_time(maker: LabelMaker, duration_s: float) -> None:
-    assert_does_not_fall_with_watch_time(maker.fit(LOG), duration_s)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("d2q", "training rows"),
+        ("wtg", "WTG needs training rows"),
+        ("wtg_relevant", "WTG relevance needs training rows"),
+        ("d2co exponential", "D2Co needs training rows"),
+        ("dml_wpr", "dml_wpr needs training rows .* found none"),
+        ("dml_wpr_d", "dml_wpr_d needs training rows .* found none"),
+        ("dml_ev", "found none; check the dates"),
+        ("dml_ev_d", "found none; check the dates"),
+        ("dml_lv_u", "found none"),
+        ("dml_lv_v", "found none"),
+    ],
+)
+def test_a_maker_that_reads_a_table_refuses_a_log_without_rows(name: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as refused:
+        MAKERS[name]().fit(LOG.take(np.zeros(0, np.int64)))
+    assert "\n" not in str(refused.value)
 
 
 def test_a_replay_is_complete_and_its_rate_is_one_while_the_log_keeps_the_ratio() -> None:
-    log = log_of([20.0, 10.0, 9.99, 0.0], [10.0, 10.0, 10.0, 10.0])
+    log = watch_log([20.0, 10.0, 9.99, 0.0], [10.0, 10.0, 10.0, 10.0])
     feedback = torch.from_numpy(log.feedback)
     assert PC()(feedback).tolist() == [1.0, 1.0, 0.0, 0.0]
     torch.testing.assert_close(PCR()(feedback), torch.tensor([1.0, 1.0, 0.999, 0.0]))
@@ -98,14 +171,14 @@ def test_d2q_goes_back_to_the_seconds_it_came_from() -> None:
 
 
 def test_d2q_labels_what_most_skipped_low_and_by_the_middle_of_the_tie() -> None:
-    log = log_of([0.0] * 60 + [9.0] * 40, [10.0] * 100)
+    log = watch_log([0.0] * 60 + [9.0] * 40, [10.0] * 100)
     label = D2Q(groups=1).fit(log)(torch.from_numpy(log.feedback))
     assert float(label[0]) == pytest.approx(0.3, abs=0.01)
     assert float(label[-1]) == pytest.approx(0.8, abs=0.01)
 
 
 def test_d2q_routes_durations_it_never_saw_and_merges_groups_it_cannot_tell_apart() -> None:
-    log = log_of([1.0, 2.0, 3.0, 4.0], [10.0, 10.0, 10.0, 20.0])
+    log = watch_log([1.0, 2.0, 3.0, 4.0], [10.0, 10.0, 10.0, 20.0])
     maker = D2Q(groups=50, thin=1).fit(log)
     assert int((maker.quantiles.count[:-1] > 0).sum()) == 2
     feedback = torch.zeros(2, 8)
@@ -114,16 +187,14 @@ def test_d2q_routes_durations_it_never_saw_and_merges_groups_it_cannot_tell_apar
 
 
 def test_d2q_ranks_a_thin_group_among_all_rows() -> None:
-    log = log_of([1.0, 2.0, 3.0] + [9.0] * 97, [300.0] * 3 + [10.0] * 97)
+    log = watch_log([1.0, 2.0, 3.0] + [9.0] * 97, [300.0] * 3 + [10.0] * 97)
     label = D2Q(groups=50, thin=5).fit(log)(torch.from_numpy(log.feedback))
     assert float(label[:3].max()) < 0.05
     alone = D2Q(groups=50, thin=1).fit(log)(torch.from_numpy(log.feedback))
     assert float(alone[2]) > 0.9
 
 
-def test_d2q_refuses_to_read_quantiles_off_nothing() -> None:
-    with pytest.raises(BadInput, match="training rows"):
-        D2Q().fit(LOG.take(np.zeros(0, np.int64)))
+def test_d2q_refuses_to_have_no_groups() -> None:
     with pytest.raises(ValueError, match="`groups`"):
         D2Q(groups=0)
 

@@ -1,11 +1,10 @@
-"""LDA: the shared properties, what inference must not touch, and planted data with several peaks."""
+"""LDA: what inference must not touch, its transport, and planted data with several peaks."""
 
 # Shape suffixes: N exposures, D state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.training import _watch_time_asserts as wt
+from tests.training._builders import watch_log
 from training.lda import LDA, VQVAE, AnchorsConfig, LDAConfig, _transport_plan
 from training.lda import _head as _lda
-from training.watch_time import VR, DistributionHead, VRConfig
+from training.watch_time import VR, VRConfig
 
-TINY = LDAConfig(groups=3, dim=16, anchors=AnchorsConfig(anchors=8, code_dim=8, sequences=256, epochs=4))
+TINY = LDAConfig.model_validate(wt.TINY_LDA)
 
 
 def fitted(config: LDAConfig = TINY) -> LDA:
@@ -29,52 +29,6 @@ def fitted(config: LDAConfig = TINY) -> LDA:
 @pytest.fixture(scope="module")
 def head() -> LDA:
     return fitted()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small only wait for each other on several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-OPTIONS = [
-    {},
-    {"point": "median"},
-    {"target": "time"},
-    {"weights": "raw_dot"},
-]
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_is_a_head_with_a_distribution(options: dict[str, str]) -> None:
-    head = fitted(LDAConfig.model_validate({**TINY.model_dump(), **options}))
-    assert isinstance(head, DistributionHead)
-    wt.assert_answers_finite_seconds(head)
-    wt.assert_is_a_distribution(head)
-    state, duration = wt.states(20)
-    assert head.train().loss(state, duration, duration / 2).isfinite()
-
-
-def test_depends_on_the_row_alone(head: LDA) -> None:
-    wt.assert_rows_do_not_see_each_other(head)
-
-
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_exports(options: dict[str, str], tmp_path: Path) -> None:
-    wt.assert_onnx_agrees_with_torch(
-        fitted(LDAConfig.model_validate({**TINY.model_dump(), **options})), tmp_path
-    )
-
-
-def test_is_saved_whole(head: LDA) -> None:
-    wt.assert_survives_a_round_trip(head, LDA(wt.STATE, TINY))
-
-
-def test_refuses_without_tables() -> None:
-    wt.assert_refuses_to_learn_before_its_tables(LDA(wt.STATE, TINY))
 
 
 def test_inference_calls_neither_transport_nor_vqvae(head: LDA, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +173,7 @@ def score(make: Callable[[], LDA | VR], seed: int) -> Score:
     train, test = planted(2000, seed), planted(4000, seed + 1000)
     torch.manual_seed(seed)
     backbone = nn.Sequential(nn.Linear(9, 32), nn.GELU())
-    head = make().fit_tables(wt.log_of(train.watch_time.numpy(), train.duration.numpy()), seed=seed)
+    head = make().fit_tables(watch_log(train.watch_time.numpy(), train.duration.numpy()), seed=seed)
     adam = torch.optim.Adam([*backbone.parameters(), *head.parameters()], lr=3e-3)
     head.train()
     for _ in range(12):
@@ -248,12 +202,14 @@ def full() -> Score:
     return median_score(lambda: LDA(32, PLANTED))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["mse", "l1"])
 def test_errs_less_than_value_regression_on_the_same_backbone_and_budget(full: Score, loss: str) -> None:
     config = VRConfig.model_validate({"loss": loss})
     assert full.mae_s < 0.8 * median_score(lambda: VR(32, config)).mae_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ablation", [{"alignment": 0.0}, {"random_anchors": True}], ids=str)
 def test_is_better_than_without_its_parts(full: Score, ablation: dict[str, float]) -> None:
     without = median_score(lambda: LDA(32, PLANTED.model_copy(update=ablation)))

@@ -11,18 +11,14 @@ from scipy import stats
 from torchjd.aggregation import MeanWeighting
 
 from models.arrays import F32
-from models.manifest import Training
 from models.metrics import auc, ece
 from models.runtime import Bundle
-from models.vocabulary import Vocabulary
-from tests.training._builders import Spread, log_of
+from tests.training._builders import Spread, assert_graph_answers_as_torch, export_ranker, log_of
 from training.balance import GradCraft
 from training.data import Interactions, SyntheticConfig, simulate_log
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, inputs_for
 from training.evaluation.predict import predict_objectives, run_torch
-from training.export.bundle import export
-from training.export.synthetic_inputs import SyntheticInputs
-from training.labels import PCR, LabelMakers, Scale
+from training.labels import Scale
 from training.rankers import (
     INTEREST,
     NAMES,
@@ -103,25 +99,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[MultiObjectiveRa
     ranker = made_up()
     ranker.platt.slope.uniform_(0.5, 2.0)
     ranker.platt.shift.uniform_(-1.0, 1.0)
-    fields = {"video_id": 7, "author_id": 3, "tag": 2, "tab": 2, "profile.kind": 2}
-    training = Training(
-        recipe="test", seed=0, dataset="made up", source="", licence="", rows=5, users=2, watermark_ms=3,
-        git_commit="", machine="",
-    )  # fmt: skip
-    folder = export(
-        LabelMakers([PCR()]),
-        ranker,
-        Vocabulary({name: [str(i) for i in range(n)] for name, n in fields.items()}),
-        tmp_path_factory.mktemp("bundles"),
-        training=training,
-        weights={"watch_time": 1.0, "like": 0.5, "skip": -0.5},
-        sequence_length=100,
-        profile_numbers=("one", "two"),
-        profile_categories=("kind",),
-    )
-    return ranker, Bundle.load(folder)
+    weights = {"watch_time": 1.0, "like": 0.5, "skip": -0.5}
+    return ranker, export_ranker(ranker, tmp_path_factory.mktemp("bundles"), weights=weights)
 
 
+@pytest.mark.slow
 def test_the_bundle_names_every_objective_and_its_unit(exported: tuple[MultiObjectiveRanker, Bundle]) -> None:
     manifest = exported[1].manifest
     assert manifest.objectives == (WATCH_TIME, INTEREST, *NAMES)
@@ -130,21 +112,14 @@ def test_the_bundle_names_every_objective_and_its_unit(exported: tuple[MultiObje
     assert units["watch_time_s"] == "s"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [0, 1, 100])
 @pytest.mark.parametrize(("users", "candidates"), [(1, 0), (1, 1), (3, 5)])
 def test_the_graph_answers_as_torch_calibration_included(
     exported: tuple[MultiObjectiveRanker, Bundle], users: int, candidates: int, steps: int
 ) -> None:
     ranker, bundle = exported
-    random = np.random.default_rng([users, candidates, steps])
-    request = SyntheticInputs(bundle.vocabulary, 2, ("kind",), random).request(users, candidates, steps)
-    got = bundle.run_ranker(request)
-    with torch.no_grad():
-        want = dict(zip(ranker.outputs, ranker(*map(torch.from_numpy, request.values())), strict=True))
-    assert set(got) == set(want)
-    for name, tensor in want.items():
-        assert got[name].shape == tuple(tensor.shape)
-        np.testing.assert_allclose(got[name], tensor.numpy(), rtol=1e-4, atol=1e-4, err_msg=name)
+    assert_graph_answers_as_torch(bundle, ranker, users, candidates, steps)
 
 
 # --- fitted on a simulated log
@@ -197,26 +172,24 @@ class Planted:
 
 @pytest.fixture(scope="module")
 def fitted() -> Planted:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return Planted()
-    finally:
-        torch.set_num_threads(threads)
+    return Planted()
 
 
+@pytest.mark.slow
 def test_every_objective_is_learned_beside_the_others(fitted: Planted) -> None:
     happened = dict(zip(NAMES, outcomes(fitted.log.feedback[fitted.test]).T, strict=True))
     found = {name: auc(happened[name], score) for name, score in fitted.found.items()}
     assert all(value is not None and value > 0.6 for value in found.values()), found
 
 
+@pytest.mark.slow
 def test_a_skip_goes_against_a_long_view(fitted: Planted) -> None:
     assert stats.spearmanr(fitted.found["skip"], fitted.found["long_view"]).statistic < -0.5
     assert stats.spearmanr(fitted.found["hate"], fitted.found["like"]).statistic < 0
     assert stats.spearmanr(fitted.found["effective_view"], fitted.seconds).statistic > 0.5
 
 
+@pytest.mark.slow
 def test_probabilities_mean_what_they_say(fitted: Planted) -> None:
     happened = dict(zip(NAMES, outcomes(fitted.log.feedback[fitted.test]).T, strict=True))
     for name, probability in fitted.found.items():
@@ -226,6 +199,7 @@ def test_probabilities_mean_what_they_say(fitted: Planted) -> None:
         assert off < 0.07, name
 
 
+@pytest.mark.slow
 def test_calibration_changes_no_order(fitted: Planted) -> None:
     ranker = fitted.ranker
     slope, shift = ranker.platt.slope.clone(), ranker.platt.shift.clone()
@@ -236,15 +210,15 @@ def test_calibration_changes_no_order(fitted: Planted) -> None:
         assert stats.spearmanr(raw[:, t], fitted.found[name][:300]).statistic > 0.9999
 
 
+@pytest.mark.slow
 def test_the_epoch_with_the_highest_mean_is_kept(fitted: Planted) -> None:
     kept = fitted.epochs[best_epoch_count(fitted.epochs) - 1]
     assert kept.stop_auc == max(epoch.stop_auc or 0.0 for epoch in fitted.epochs)
     assert set(kept.losses) == {WATCH_TIME, *NAMES}
 
 
-def test_default_weights_count_skips_against_and_cost_neither_seconds_nor_engagement(
-    fitted: Planted,
-) -> None:
+@pytest.mark.slow
+def test_default_weights_count_skips_against_and_cost_neither_seconds_nor_engagement(fitted: Planted) -> None:
     watch = fitted.ranker.scale(torch.from_numpy(fitted.seconds)).numpy()
     weights = search_fusion_weights(fitted.log, fitted.test, {WATCH_TIME: watch, **fitted.found})
     assert set(weights) == {WATCH_TIME, *NAMES}

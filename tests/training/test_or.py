@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training import _watch_time_asserts as wt
+from tests.training._builders import watch_log
 from training.watch_time import OR, ORConfig
 
 
@@ -68,7 +69,7 @@ def test_learns_the_quantiles_of_data_with_proportional_odds() -> None:
     noise = rng.logistic(scale=0.5, size=3000)
     watch = torch.from_numpy(np.exp(2 + x + noise).astype(np.float32))
     state, duration = torch.from_numpy(x.astype(np.float32))[:, None], torch.full((3000,), 60.0)
-    head = OR(1, ORConfig(hidden=0)).fit_tables(wt.log_of(watch.numpy(), duration.numpy()), seed=0)
+    head = OR(1, ORConfig(hidden=0)).fit_tables(watch_log(watch.numpy(), duration.numpy()), seed=0)
     wt.fit_exactly(head, state, duration, watch)
     assert isinstance(head.net, torch.nn.Linear)
     assert float(head.net.weight.detach()) == pytest.approx(1 / 0.5, rel=0.1)

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.training._watch_time_asserts import heavy_tailed_log, log_of, states
+from tests.training._builders import watch_log
+from tests.training._watch_time_asserts import heavy_tailed_log, states
 from training.lda import LDA, LDAConfig
 from training.watch_time import VR, VRConfig
 from training.watch_time._losses import RankError, RankLoss
@@ -91,6 +92,6 @@ def test_both_heads_that_have_it_learn_from_it() -> None:
 
 
 def test_a_log_of_one_watch_time_is_no_error() -> None:
-    loss = RankLoss().fit(log_of([5.0] * 10, [10.0] * 10).watch_time_s)
+    loss = RankLoss().fit(watch_log([5.0] * 10, [10.0] * 10).watch_time_s)
     found = loss(torch.tensor([3.0, 5.0, 8.0], requires_grad=True), torch.full((3,), 5.0))
     assert found.isfinite()

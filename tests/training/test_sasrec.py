@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from models.errors import BadInput
-from tests.training._asserts import log_of
+from tests.training._builders import watch_log
 from training.data import Boundaries, Interactions, load, split_by_time
 from training.encoders import SASRec, SASRecConfig, SequenceInputs
 from training.evaluation.evaluate import open_bundle
@@ -24,15 +23,6 @@ from training.recommender import SequencesConfig, fit_sequences
 from training.recommender._sequences import sequence_loss, sequences
 
 TINY = SASRecConfig(embedding=4, blocks=2, heads=2, feedforward=16, dropout=0.0, length=12)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of tiny operations: on a busy machine two threads wait for each other at every one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def model(head: str = "binary") -> SASRec:
@@ -110,7 +100,7 @@ def test_positions_of_one_moment_do_not_see_each_other(column: str) -> None:
 
 
 def test_rows_of_one_millisecond_are_one_moment() -> None:
-    log = log_of([1.0] * 4, [10.0] * 4)
+    log = watch_log([1.0] * 4, [10.0] * 4)
     tied = replace(log, timestamp_ms=log.timestamp_ms[[0, 1, 1, 3]])
     assert sequences(tied, np.arange(4), 12).inputs.moment.tolist() == [[0, 1, 1, 2]]
 
@@ -133,7 +123,7 @@ def test_a_ratio_is_never_negative_and_may_exceed_one() -> None:
 
 
 def test_the_newest_positions_are_kept() -> None:
-    log = log_of([float(i) for i in range(30)], [10.0] * 30)
+    log = watch_log([float(i) for i in range(30)], [10.0] * 30)
     kept = sequences(log, np.arange(30, dtype=np.int64), 12)
     assert kept.rows.tolist() == [list(range(18, 30))]
     with pytest.raises(ValueError, match="keep the newest"):
@@ -142,7 +132,7 @@ def test_the_newest_positions_are_kept() -> None:
 
 def test_a_ratio_between_two_whole_ones_is_what_is_learned() -> None:
     """The notebook rounds ratios down to integers: there 0.6 is 0, and 1.7 is 1."""
-    log = log_of([6.0, 17.0] * 20, [10.0] * 40)
+    log = watch_log([6.0, 17.0] * 20, [10.0] * 40)
     rows = np.arange(40, dtype=np.int64)
     tiny = TINY.model_copy(update={"head": "ratio", "length": 40})
     config = SequencesConfig(sasrec=tiny, epochs=150, learning_rate=2e-2, weight_decay=0.0)
@@ -152,7 +142,7 @@ def test_a_ratio_between_two_whole_ones_is_what_is_learned() -> None:
 
 def test_the_weights_of_the_best_epoch_are_kept() -> None:
     """The rows to stop by say the opposite of those learned from: every epoch makes it worse."""
-    log = log_of([1.0] * 40, [10.0] * 40)
+    log = watch_log([1.0] * 40, [10.0] * 40)
     train, stop = np.arange(30, dtype=np.int64), np.arange(30, 40, dtype=np.int64)
     label = (np.arange(40) < 30).astype(np.float32)
     tiny = TINY.model_copy(update={"length": 40})
@@ -165,7 +155,7 @@ def test_the_weights_of_the_best_epoch_are_kept() -> None:
 
 
 def test_every_row_of_a_longer_history_is_predicted_once() -> None:
-    log = log_of([1.0] * 30, [10.0] * 30)
+    log = watch_log([1.0] * 30, [10.0] * 30)
     rows = np.arange(30, dtype=np.int64)
     config = SequencesConfig(sasrec=TINY, epochs=1)
     predicted = fit_sequences(log, rows, np.zeros(30, np.float32), config).predict(rows)
@@ -174,7 +164,7 @@ def test_every_row_of_a_longer_history_is_predicted_once() -> None:
 
 
 def test_no_rows_are_said_in_one_line() -> None:
-    log = log_of([1.0], [10.0])
+    log = watch_log([1.0], [10.0])
     with pytest.raises(BadInput, match="no rows to fit"):
         fit_sequences(log, np.zeros(0, np.int64), np.zeros(1, np.float32))
 
@@ -195,6 +185,7 @@ def written(
     return log, ordered["pcr"].to_numpy().astype(np.float32)
 
 
+@pytest.mark.slow
 def test_sasrec_learns_the_labels_that_the_command_wrote(
     written: tuple[Interactions, np.ndarray[tuple[int], np.dtype[np.float32]]],
 ) -> None:
@@ -218,6 +209,7 @@ def test_sasrec_learns_the_labels_that_the_command_wrote(
     assert stats.spearmanr(fitted.predict(later), label[later]).statistic > 0.1
 
 
+@pytest.mark.slow
 def test_lightgbm_learns_the_labels_that_the_command_wrote(
     written: tuple[Interactions, np.ndarray[tuple[int], np.dtype[np.float32]]],
 ) -> None:

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from models.errors import BadInput
-from tests.training._asserts import (
-    assert_does_not_fall_with_watch_time,
-    assert_exports,
-    assert_is_label,
-    assert_row_wise,
-    log_of,
-)
-from tests.training._builders import watched_log
-from training.labels import LabelMaker, SASRecBinary, SASRecRatio, WTGRelevant
+from tests.training._builders import watch_log, watched_log
+from training.labels import SASRecBinary, SASRecRatio, WTGRelevant
 
 LOG = watched_log()
 FEEDBACK = torch.from_numpy(LOG.feedback)
-DURATION_S = (7.0, 30.0, 9999.0)
-
-EVERY = pytest.mark.parametrize("maker", [SASRecBinary(), SASRecRatio(), WTGRelevant()], ids=lambda m: m.name)
-
-
-@EVERY
-def test_is_a_label_of_its_row_alone_in_onnx_too(maker: LabelMaker, tmp_path: Path) -> None:
-    maker.fit(LOG)
-    assert_is_label(maker, FEEDBACK)
-    assert_row_wise(maker, FEEDBACK)
-    assert_exports(maker, FEEDBACK, tmp_path)
-
-
-@EVERY
-def test_does_not_fall_with_the_watch_time(maker: LabelMaker) -> None:
-    for duration_s in DURATION_S:
-        assert_does_not_fall_with_watch_time(maker.fit(LOG), duration_s)
 
 
 def rows(watched: list[float], duration: list[float]) -> torch.Tensor:
-    return torch.from_numpy(log_of(watched, duration).feedback)
+    return torch.from_numpy(watch_log(watched, duration).feedback)
 
 
 def test_binary_is_more_than_half_and_exactly_half_is_not() -> None:
@@ -84,7 +57,7 @@ def test_a_higher_bar_makes_fewer_relevant() -> None:
 def test_the_longest_share_one_bin_and_a_thin_bin_is_compared_with_all_rows() -> None:
     rng = np.random.default_rng(0)
     short, long = rng.uniform(0, 60, 300), rng.uniform(0, 4000, 60)
-    log = log_of([*short, *long], [*[60.0 - 1] * 300, *[1500.0] * 30, *[4000.0] * 30])
+    log = watch_log([*short, *long], [*[60.0 - 1] * 300, *[1500.0] * 30, *[4000.0] * 30])
     maker = WTGRelevant().fit(log)
     bar = float(np.mean(long) + np.std(long))
     assert maker(rows([bar - 1, bar + 1] * 2, [1500.0, 1500.0, 9999.0, 9999.0])).tolist() == [0, 1, 0, 1]
@@ -94,11 +67,6 @@ def test_the_longest_share_one_bin_and_a_thin_bin_is_compared_with_all_rows() ->
 
 
 def test_where_all_watch_alike_nothing_is_relevant() -> None:
-    log = log_of([5.0] * 100, [10.0] * 100)
+    log = watch_log([5.0] * 100, [10.0] * 100)
     maker = WTGRelevant().fit(log)
     assert maker(rows([0.0, 5.0, 99.0], [10.0] * 3)).tolist() == [0, 0, 0]
-
-
-def test_relevance_is_not_read_off_no_rows() -> None:
-    with pytest.raises(BadInput, match="WTG relevance needs training rows"):
-        WTGRelevant().fit(LOG.take(np.zeros(0, np.int64)))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 
 from models.arrays import F32, I64
 from models.errors import BadInput
+from tests.training._asserts import assert_onnx_agrees_with_torch
 from training.strata import DurationGroups, StratifiedMoments, StratifiedQuantiles
 from training.train.run_folder import restore
 
@@ -179,28 +178,8 @@ def test_durations_never_seen_belong_to_the_outer_groups() -> None:
 
 def test_answers_in_onnx_as_in_torch_for_no_rows_too(tmp_path: Path) -> None:
     values, stratum = values_in_strata()
-    tables = Tables(values, stratum)
-    everything = [torch.from_numpy(values), torch.from_numpy(stratum)]
-    path = tmp_path / "tables.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, of its dependencies
-        torch.onnx.export(
-            tables,
-            (everything[0][:5], everything[1][:5]),
-            path,
-            input_names=["values", "stratum"],
-            output_names=["answers"],
-            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) * 2,
-            opset_version=18,
-            dynamo=True,
-            verbose=False,
-        )
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    for rows in (0, 1, 50):
-        (got,) = session.run(None, {"values": values[:rows], "stratum": stratum[:rows]})
-        want = tables(everything[0][:rows], everything[1][:rows])
-        np.testing.assert_allclose(got, want.numpy(), rtol=0, atol=1e-5)
-        assert got.shape == (5, rows)
+    inputs = {"values": torch.from_numpy(values), "stratum": torch.from_numpy(stratum)}
+    assert_onnx_agrees_with_torch(Tables(values, stratum), inputs, tmp_path, atol=1e-5)
 
 
 class Tables(nn.Module):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch.nn.functional import logsigmoid
 
 from tests.training import _watch_time_asserts as wt
+from tests.training._builders import watch_log
 from training.watch_time import TPM, TPMConfig
 from training.watch_time._tpm import leaf_weights
 
@@ -70,7 +71,7 @@ def test_the_path_is_the_one_that_a_walk_takes() -> None:
 
 def test_leaves_hold_equal_shares_of_train() -> None:
     watch = np.random.default_rng(0).lognormal(2, 1, 3200).astype(np.float32)
-    head = TPM(1).fit_tables(wt.log_of(watch, np.full(3200, 60.0)), seed=0)
+    head = TPM(1).fit_tables(watch_log(watch, np.full(3200, 60.0)), seed=0)
     assert torch.bincount(head.parts.part(torch.from_numpy(watch))).tolist() == pytest.approx(
         [100] * 32, abs=1
     )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.training import _watch_time_asserts as wt
+from tests.training._builders import watch_log
 from training.watch_time import WLR, WLRConfig
 
 DESIGNS = ["every", "skips", "below_quantile"]
@@ -63,7 +64,7 @@ def test_the_mean_of_each_kind_of_row_is_learned() -> None:
         600, generator=torch.Generator().manual_seed(0)
     )
     duration = torch.full((600,), 60.0)
-    head = WLR(3, config("every", hidden=0)).fit_tables(wt.log_of(watch.numpy(), duration.numpy()), seed=0)
+    head = WLR(3, config("every", hidden=0)).fit_tables(watch_log(watch.numpy(), duration.numpy()), seed=0)
     wt.fit_exactly(head, torch.eye(3)[kind], duration, watch)
     got = head.seconds(torch.eye(3), duration[:3]).detach()
     want = torch.stack([watch[kind == k].mean() for k in range(3)])
@@ -71,7 +72,7 @@ def test_the_mean_of_each_kind_of_row_is_learned() -> None:
 
 
 def test_a_short_video_watched_whole_is_no_skip() -> None:
-    head = WLR(1, config("skips", hidden=0)).fit_tables(wt.log_of([1.0, 2.0], [2.0, 2.0]), seed=0)
+    head = WLR(1, config("skips", hidden=0)).fit_tables(watch_log([1.0, 2.0], [2.0, 2.0]), seed=0)
     positive, negative = head._roles(torch.full((2,), 2.0), torch.tensor([1.0, 2.0]))
     assert positive.tolist() == [0.0, 1.0]
     assert negative.tolist() == [1.0, 0.0]

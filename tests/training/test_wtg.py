@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from models.errors import BadInput
-from tests.training._asserts import (
-    assert_does_not_fall_with_watch_time,
-    assert_exports,
-    assert_is_label,
-    assert_row_wise,
-    log_of,
-)
-from tests.training._builders import watched_log
+from tests.training._builders import watch_log, watched_log
 from training.labels import WTG
 
 LOG = watched_log()
 FEEDBACK = torch.from_numpy(LOG.feedback)
 SECOND = LOG.duration_s.astype(np.int64)
-
-
-def test_is_a_label_of_its_row_alone_in_onnx_too(tmp_path: Path) -> None:
-    maker = WTG().fit(LOG)
-    assert maker.name == "wtg"
-    assert_is_label(maker, FEEDBACK)
-    assert_row_wise(maker, FEEDBACK)
-    assert_exports(maker, FEEDBACK, tmp_path)
-
-
-@pytest.mark.parametrize("duration_s", [7.0, 30.0, 9999.0])
-def test_does_not_fall_with_the_watch_time(duration_s: float) -> None:
-    assert_does_not_fall_with_watch_time(WTG().fit(LOG), duration_s)
 
 
 # --- oracle 2: mean 0 and deviation 1 in every bucket, a single row in the middle, Φ inside (0, 1)
@@ -56,7 +33,7 @@ def test_in_every_second_of_duration_the_gain_has_mean_0_and_deviation_1() -> No
 
 
 def test_a_single_row_and_rows_that_are_all_alike_are_labelled_one_half() -> None:
-    for log in (log_of([3.0], [10.0]), log_of([3.0] * 80, [10.0] * 60 + [50.0] * 20)):
+    for log in (watch_log([3.0], [10.0]), watch_log([3.0] * 80, [10.0] * 60 + [50.0] * 20)):
         assert WTG().fit(log)(torch.from_numpy(log.feedback)).tolist() == [0.5] * len(log)
 
 
@@ -79,7 +56,7 @@ def test_a_replay_counts_as_one_whole_play() -> None:
 def test_a_lonely_second_is_compared_with_its_group_and_a_thin_group_with_all_rows() -> None:
     rng = np.random.default_rng(0)
     short, long = rng.uniform(0, 10, 200), rng.uniform(0, 100, 200)
-    log = log_of([*short, *long, 50.0], [*[10.0] * 200, *[100.0] * 200, 117.0])
+    log = watch_log([*short, *long, 50.0], [*[10.0] * 200, *[100.0] * 200, 117.0])
     lonely = torch.zeros(1, 8)
     lonely[0, :2] = torch.tensor([50.0, 117.0])
     of_group = [*long, 50.0]
@@ -95,8 +72,3 @@ def test_it_takes_the_duration_out_of_the_mean_watch() -> None:
     assert abs(stats.spearmanr(label, LOG.duration_s).statistic) < 0.05
     played = np.minimum(LOG.watch_time_s, LOG.duration_s)
     assert stats.spearmanr(played, LOG.duration_s).statistic > 0.3
-
-
-def test_nothing_is_read_off_no_rows() -> None:
-    with pytest.raises(BadInput, match="WTG needs training rows"):
-        WTG().fit(LOG.take(np.zeros(0, np.int64)))
