@@ -10,18 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from models.errors import BadInput
-from models.metrics import (
-    Figures,
-    auc,
-    ds_at_k,
-    ece,
-    gauc,
-    long_view,
-    mae_s,
-    neg_at_k,
-    report,
-    rmse_s,
-)
+from models.metrics import Figures, auc, ds_at_k, ece, gauc, long_view, mae_s, neg_at_k, report, rmse_s
 from models.metrics._rows import Column
 
 

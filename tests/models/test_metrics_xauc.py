@@ -86,10 +86,7 @@ def test_every_pair_is_of_one_kind(rows: list[tuple[float, float]]) -> None:
     assert count_pairs(np.array(prediction), np.array(target)).total == len(rows) * (len(rows) - 1) // 2
 
 
-@pytest.mark.parametrize(
-    ("ties", "want"),
-    [("comparable", 3.5 / 5), ("strict", 3 / 6), ("lenient", 4.5 / 6)],
-)
+@pytest.mark.parametrize(("ties", "want"), [("comparable", 3.5 / 5), ("strict", 3 / 6), ("lenient", 4.5 / 6)])
 def test_by_hand(ties: Ties, want: float) -> None:
     # Pairs of rows: ab right, ac right, ad right, bc tied target, bd tied prediction, cd wrong.
     prediction, target = [1.0, 2.0, 3.0, 2.0], [10.0, 20.0, 20.0, 30.0]

@@ -180,6 +180,7 @@ def manifest_of(folder: Path) -> Manifest:
     return Manifest.model_validate_json((folder / "manifest.json").read_bytes())
 
 
+@pytest.mark.slow
 def test_onnxruntime_keeps_no_id_of_this_machine_and_sends_no_reports(tmp_path: Path) -> None:
     program = "import models.runtime as r; r.ort.get_available_providers()"
     env = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY" and not k.startswith("XDG_")}

@@ -16,6 +16,8 @@ from models.store import CURRENT, HISTORY, BundleStore
 from tests.models import tiny
 from tests.models.killer import A, B, C, D
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

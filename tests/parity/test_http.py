@@ -21,6 +21,8 @@ from training.labels import LabelMaker, ProgressViewByGroup, labels_of
 from training.train import run_folder as run
 from training.train.run_folder import Saved
 
+pytestmark = pytest.mark.slow
+
 USERS = 6
 """So many users are followed through the service."""
 
@@ -156,10 +158,7 @@ def test_a_label_of_a_group_of_users_follows_the_profile(client: httpx2.Client, 
     low, high = int(np.argmin(of_group)), int(np.argmax(of_group))
     assert of_group[low] < of_group[high]
     between = (of_group[low] + of_group[high]) / 2
-    client.put(
-        "/users",
-        json=[{"user_id": f"in-{g}", "profile": {"segment": names[g]}} for g in (low, high)],
-    )
+    client.put("/users", json=[{"user_id": f"in-{g}", "profile": {"segment": names[g]}} for g in (low, high)])
     events = [
         {"event_id": user, "user_id": user, "video_id": "v", "timestamp_ms": 1_704_067_200_000,
          "watch_time_s": between, "duration_s": 400.0}

@@ -82,6 +82,7 @@ def test_a_longer_watch_and_a_like_are_worth_more(manifest: Manifest) -> None:
     assert (with_like > plain).all()
 
 
+@pytest.mark.slow
 def test_every_objective_is_returned_and_its_weight_moves_the_slate_its_way(
     manifest: Manifest, tmp_path: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_every_objective_is_returned_and_its_weight_moves_the_slate_its_way(
             assert means[-1] > means[0], name
 
 
+@pytest.mark.slow
 @needs_kuairand
 def test_ten_real_events_are_labelled_ranked_with_and_survive_kill_9(
     dataset: Dataset, tmp_path: Path
@@ -160,6 +162,7 @@ def test_ten_real_events_are_labelled_ranked_with_and_survive_kill_9(
         assert again["items"] == first["items"]
 
 
+@pytest.mark.slow
 @needs_kuairand
 def test_what_it_has_seen_is_refused_unless_a_word_is_given(data: Path, tmp_path: Path) -> None:
     window = ("evaluate", "--bundle", BUNDLES, "--data", data, "--from", "2022-05-04", "--to", "2022-05-05")

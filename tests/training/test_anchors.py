@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -27,30 +25,24 @@ def long_tail(n: int = 4000) -> npt.NDArray[np.float32]:
     return np.random.default_rng(1).exponential(0.05, n).astype(np.float32)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small only wait for each other on several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def anchors() -> Anchors:
     return fit_anchors([trimodal(), long_tail()], SMALL, seed=0)
 
 
+@pytest.mark.slow
 def test_codes_are_used_and_their_means_cover_the_distribution(anchors: Anchors) -> None:
     assert (anchors.perplexity > K / 3).all()
     assert (anchors.spread >= 0.5).all()
 
 
+@pytest.mark.slow
 def test_every_mode_has_an_anchor(anchors: Anchors) -> None:
     for mode in MODES:
         assert (anchors.mean[0] - mode).abs().min() < 0.05
 
 
+@pytest.mark.slow
 def test_iid_sequences_fool_the_perplexity_but_not_the_spread(anchors: Anchors) -> None:
     """§4.2: all codes in use, all decoding to the same distribution."""
     iid = fit_anchors([trimodal()], SMALL.model_copy(update={"sampling": "iid"}), seed=0)
@@ -62,6 +54,7 @@ def test_iid_sequences_fool_the_perplexity_but_not_the_spread(anchors: Anchors) 
     assert nearest_local < nearest_iid / 5
 
 
+@pytest.mark.slow
 def test_anchors_ascend_and_decode_to_ascending_ratios(anchors: Anchors) -> None:
     assert (anchors.mean.diff(dim=-1) >= 0).all()
     assert (anchors.ratio.diff(dim=-1) >= 0).all()

@@ -26,6 +26,8 @@ from training.experiments.audit_data import AuditConfig, AuditData, load_audit_d
 from training.experiments.engine import partial_path
 from training.experiments.ranked_systems import RankedSystem, reference_systems
 
+pytestmark = pytest.mark.slow
+
 SETTINGS: dict[str, Any] = {
     "test_days": 2,
     "thin": 40,

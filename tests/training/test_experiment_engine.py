@@ -32,12 +32,7 @@ from training.evaluation.bootstrap import Measure
 from training.experiments.config import ExperimentConfig, MethodSpec, load_config, select_methods
 from training.experiments.engine import digest, grid, partial_path
 from training.experiments.jobs import Job, Outcome
-from training.experiments.results import (
-    SeedSummary,
-    average_seeds,
-    paired_differences,
-    summarize_seeds,
-)
+from training.experiments.results import SeedSummary, average_seeds, paired_differences, summarize_seeds
 from training.experiments.results import write_json as write_report_json
 
 REFUSED = Job("refused", 0)
@@ -55,6 +50,7 @@ def read_diary(folder: Path) -> list[str]:
     return sorted((folder / "diary").read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_every_job_is_done_once_a_refusal_is_an_outcome_and_progress_reaches_one(tmp_path: Path) -> None:
     shares: list[float] = []
     outcomes = run_diary(tmp_path, [REFUSED, *JOBS], shares)
@@ -67,11 +63,13 @@ def test_every_job_is_done_once_a_refusal_is_an_outcome_and_progress_reaches_one
     assert read_diary(tmp_path) == ["a 0", "a 1", "b 0", "b 1"]
 
 
+@pytest.mark.slow
 def test_a_bug_is_reported_with_its_traceback(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"(?s)broken with seed 0.*line.*ZeroDivisionError: a bug"):
         run_diary(tmp_path, [Job("broken", 0)])
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
     checkpoint(tmp_path).add(JOBS[0], Outcome({"seed": 0}, None))
     with pytest.raises(BadInput, match="fewer --jobs"):
@@ -79,6 +77,7 @@ def test_a_process_that_is_killed_is_one_line_and_loses_nothing(tmp_path: Path) 
     assert set(checkpoint(tmp_path).read()) == {JOBS[0]}
 
 
+@pytest.mark.slow
 def test_a_killed_command_continues_and_its_processes_end(tmp_path: Path) -> None:
     waits = Job("waits", 0)
     code = (
@@ -209,6 +208,7 @@ def command(data: Path, out: Path, *options: str | Path) -> list[str | Path]:
     return ["compare", "watch-time", "--data", data, "--out", out, "--config", config, *OPTIONS, *options]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_every_process_and_the_same_command_continues(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "report"
     arguments = [sys.executable, "-m", "training", *map(str, command(data, out, "--jobs", "1"))]
@@ -235,6 +235,7 @@ def test_ctrl_c_ends_every_process_and_the_same_command_continues(data: Path, tm
     assert (out / "report.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_report_is_rendered_again_from_its_json_alone(data: Path, tmp_path: Path) -> None:
     copy, out = tmp_path / "copy.json", tmp_path / "out"
     run_command(*command(data, out, "--json", copy, "--jobs", "1"), "--methods", "vr,median")

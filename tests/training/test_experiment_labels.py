@@ -21,6 +21,8 @@ from tests.training._experiments import (
 from training.experiments.labels import METHODS, LabelsConfig, fit_method, load_evaluator
 from training.labels import heuristic_label_makers
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {
     "test_days": 2,
     "stop_days": 1,

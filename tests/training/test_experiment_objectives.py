@@ -13,12 +13,10 @@ from models.metrics import auc, gauc, xauc, xgauc
 from models.schema import FLAGS
 from tests.training._experiments import assert_pictures, run_command, write_json, write_log
 from training.evaluation.objective_scores import FREQUENT
-from training.experiments.objectives import (
-    ObjectivesEvaluator,
-    ObjectivesExperimentConfig,
-    load_evaluator,
-)
+from training.experiments.objectives import ObjectivesEvaluator, ObjectivesExperimentConfig, load_evaluator
 from training.rankers import NAMES, WATCH_TIME
+
+pytestmark = pytest.mark.slow
 
 CONFIG = {
     "seeds": 1,

@@ -18,6 +18,8 @@ from training.experiments.variants import read_variants, run_variants
 from training.experiments.watch_time import WatchTimeConfig
 from training.train.rankers import RankerEpoch
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "all_tabs": True,
     "loop": {"epochs": 2, "batch_size": 512, "sequence_length": 10, "interest": 0.0},
@@ -25,11 +27,7 @@ SETTINGS = {
     "lda": {"groups": 3, "dim": 8, "anchors": {"sequences": 128, "epochs": 2}},
 }
 CONFIG = WatchTimeConfig.model_validate(SETTINGS)
-VARIANTS: dict[str, Any] = {
-    "as it is": {},
-    "rank 30": {"lda": {"rank": 30.0}},
-    "or": {"method": "or"},
-}
+VARIANTS: dict[str, Any] = {"as it is": {}, "rank 30": {"lda": {"rank": 30.0}}, "or": {"method": "or"}}
 
 
 @pytest.fixture(scope="module")

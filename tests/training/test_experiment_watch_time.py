@@ -33,6 +33,8 @@ from training.experiments.watch_time import (
     load_evaluator,
 )
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "seeds": 2,
     "all_tabs": True,

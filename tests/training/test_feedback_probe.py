@@ -16,6 +16,8 @@ from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, RankerInpu
 from training.evaluation.counterfactual_probe import KINDS, NEWEST, make_probes, moved
 from training.watch_time import VR, VRConfig
 
+pytestmark = pytest.mark.slow
+
 EVERYTHING: dict[str, Any] = {"tokens": "full", "interests": "both", "gate": True}
 SIMULATED = SyntheticConfig(
     users=200, videos=200, exposures=10_000, tags=6, authors=20, policy=0.0, latent=3, interest_scale=4.0

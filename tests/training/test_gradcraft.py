@@ -10,12 +10,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torchjd.aggregation import (
-    GramianWeightedAggregator,
-    MeanWeighting,
-    PCGradWeighting,
-    WeightedAggregator,
-)
+from torchjd.aggregation import GramianWeightedAggregator, MeanWeighting, PCGradWeighting, WeightedAggregator
 
 from models.arrays import F64
 from models.metrics import auc
@@ -248,6 +243,7 @@ def planted(balancer: Balancer, size: float = 100.0, steps: int = 30) -> float:
     return float(np.mean([a for a in found if a is not None]))
 
 
+@pytest.mark.slow
 def test_with_gradients_a_hundred_times_apart_it_is_ahead_of_equal_weights_and_pcgrad() -> None:
     ours = planted(GradCraft())
     for other in (MeanWeighting(), PCGradWeighting()):

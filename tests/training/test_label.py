@@ -13,6 +13,8 @@ from tests.conftest import SYNTHETIC, run_command, run_ok
 from training.evaluation.evaluate import open_bundle
 from training.export.batch_label import label_log
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_size_of_a_batch_does_not_show_in_the_file(
     smoke_bundles: Path, synthetic_data: Path, tmp_path: Path

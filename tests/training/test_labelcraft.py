@@ -6,7 +6,6 @@ the objectives are measured on its slates of later days.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -25,6 +24,8 @@ from training.labelcraft import Checkpoint, FittedLabels, LabelCraftConfig, fit_
 from training.labelcraft._hold_out import HoldOut
 from training.labels import EF, PC, PCR, WT, LabelMaker, Scale, labels_of
 from training.recommender import FittedRecommender, RecommenderConfig, fit_recommender
+
+pytestmark = pytest.mark.slow
 
 K = 5
 SEEDS = (0, 1, 2)
@@ -64,13 +65,7 @@ PLANTED = LabelCraftConfig(
     warm_start=False,
 )
 EVALUATOR = RecommenderConfig(
-    din=SMALL,
-    duration_groups=20,
-    batch_size=256,
-    history=10,
-    epochs=5,
-    learning_rate=3e-3,
-    weight_decay=0.3,
+    din=SMALL, duration_groups=20, batch_size=256, history=10, epochs=5, learning_rate=3e-3, weight_decay=0.3
 )
 TINY = LabelCraftConfig(
     batch_size=256,
@@ -84,15 +79,6 @@ TINY = LabelCraftConfig(
     lr_recommender=0.3,
     warm_start=False,
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of tiny operations: on a busy machine two threads wait for each other at every one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Planted(NamedTuple):

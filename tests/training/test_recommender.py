@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -25,6 +24,8 @@ from training.recommender import (
     reverse_gradient,
 )
 
+pytestmark = pytest.mark.slow
+
 SMALL = RecommenderConfig(
     din=DinConfig(embedding=4, attention=8, tower=(24, 12)),
     duration_groups=10,
@@ -35,15 +36,6 @@ SMALL = RecommenderConfig(
     weight_decay=0.1,
     k=5,
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of tiny operations: on a busy machine two threads wait for each other at every one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Case(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from tests.conftest import run_command, run_ok
 from training.data import load
 from training.evaluation.predict import run_onnx
 from training.export.drift_reference import reference
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +82,7 @@ def test_a_sample_is_as_large_as_asked_and_the_same_for_a_seed(bundle: Bundle, s
 def test_a_bundle_without_reference_still_loads(smoke_bundles: Path, tmp_path: Path) -> None:
     store = BundleStore(smoke_bundles)
     folder = store.path(store.current())
-    old = tmp_path / folder.name
-    old.mkdir()
-    for file in folder.iterdir():
-        (old / file.name).write_bytes(file.read_bytes())
+    old = Path(shutil.copytree(folder, tmp_path / folder.name))
     content = json.loads((folder / MANIFEST).read_text())
     del content["reference"]
     (old / MANIFEST).write_text(json.dumps(content))

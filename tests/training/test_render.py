@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +70,6 @@ def test_renderers_import_nothing_of_training_but_each_other() -> None:
     allowed = re.compile(
         r"(training\.experiments(\.(render|pictures|plots))?|models\.(arrays|errors)|jinja2|matplotlib|numpy)\b"
     )
-    standard = {
-        "__future__",
-        "collections",
-        "itertools",
-        "json",
-        "pathlib",
-        "re",
-        "statistics",
-        "sys",
-        "typing",
-    }
     for name in RENDERERS:
         tree = ast.parse((ROOT / "training" / "experiments" / f"{name}.py").read_text())
         for node in ast.walk(tree):
@@ -87,7 +77,7 @@ def test_renderers_import_nothing_of_training_but_each_other() -> None:
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for module in modules:
                 assert (
-                    module.split(".")[0] in standard
+                    module.split(".")[0] in sys.stdlib_module_names
                     or allowed.fullmatch(module.split(" ")[0])
                     or (module.startswith("matplotlib."))
                 ), f"{name} imports {module}"

@@ -141,8 +141,7 @@ def test_the_relative_temperature_makes_the_shares_free_of_the_scores_scale() ->
     s, mask = ragged()
     torch.testing.assert_close(soft_top_k(s, mask, 3), soft_top_k(s * 0.02 + 0.4, mask, 3), rtol=0, atol=1e-8)
     torch.testing.assert_close(
-        relative_temperature(s[:1], mask[:1]),
-        0.05 * (s[0].quantile(0.75) - s[0].quantile(0.25))[None],
+        relative_temperature(s[:1], mask[:1]), 0.05 * (s[0].quantile(0.75) - s[0].quantile(0.25))[None]
     )
 
 

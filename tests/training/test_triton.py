@@ -20,6 +20,8 @@ from models.store import BundleStore
 from tests.conftest import ROOT, run_command, run_ok
 from training.export.triton import config, lay_out
 
+pytestmark = pytest.mark.slow
+
 PLAIN = """
 import json, sys
 for ours in ("models", "service", "training"):
