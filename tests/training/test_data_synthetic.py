@@ -19,14 +19,6 @@ def correlation(x: np.ndarray[tuple[int], np.dtype[np.float64]], y: object) -> f
     return float(np.corrcoef(x, np.asarray(y, dtype=np.float64))[0, 1])
 
 
-def test_a_seed_makes_one_log() -> None:
-    config = SyntheticConfig(users=30, videos=40, exposures=400)
-    one, same, other = (simulate_log(config, seed) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one.watch_time_s, same.watch_time_s)
-    np.testing.assert_array_equal(one.timestamp_ms, same.timestamp_ms)
-    assert not np.array_equal(one.watch_time_s, other.watch_time_s)
-
-
 @pytest.mark.parametrize("users", [3, 600])
 def test_its_rows_are_the_rows_of_its_interactions(users: int) -> None:
     simulated = simulate_log(SyntheticConfig(users=users, videos=200, exposures=250), seed=3)
