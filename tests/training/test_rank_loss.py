@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training._builders import watch_log
-from tests.training._watch_time_asserts import heavy_tailed_log, states
+from tests.training._watch_time_asserts import TINY_LDA, heavy_tailed_log, states
 from training.lda import LDA, LDAConfig
 from training.watch_time import VR, VRConfig
 from training.watch_time._losses import RankError, RankLoss
@@ -78,10 +78,11 @@ def test_rows_of_one_median_differ_by_their_tails(error: RankError) -> None:
 def test_both_heads_that_have_it_learn_from_it() -> None:
     log = heavy_tailed_log()
     state, duration = states(64)
+    small = LDAConfig.model_validate(TINY_LDA)
     watched = torch.from_numpy(log.watch_time_s[:64])
     for plain, ranked in (
         (VR(16, VRConfig(loss="l1")), VR(16, VRConfig(loss="l1", rank=5.0))),
-        (LDA(16, LDAConfig(rank=0.0)), LDA(16, LDAConfig(rank=5.0))),
+        (LDA(16, small.model_copy(update={"rank": 0.0})), LDA(16, small.model_copy(update={"rank": 5.0}))),
     ):
         plain.fit_tables(log, seed=0)
         ranked.fit_tables(log, seed=0)

@@ -176,6 +176,7 @@ def test_durations_never_seen_belong_to_the_outer_groups() -> None:
     assert groups(torch.tensor([0.0, 9.9, 12.5, 20.1, 1e9])).tolist() == [0, 0, 1, 3, 3]
 
 
+@pytest.mark.slow
 def test_answers_in_onnx_as_in_torch_for_no_rows_too(tmp_path: Path) -> None:
     values, stratum = values_in_strata()
     inputs = {"values": torch.from_numpy(values), "stratum": torch.from_numpy(stratum)}
