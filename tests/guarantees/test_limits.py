@@ -72,6 +72,7 @@ def test_09_sigterm_is_not_ready_at_once_then_requests_in_flight_finish_and_it_e
         service.process.send_signal(signal.SIGTERM)
         (summary,) = stream.hear()
         assert (summary["status"], summary["accepted"]) == ("shutting_down", 1)
+        assert stream.hear() == []
         stream.close()
         assert client.get("/health/ready").status_code == 503
         assert client.post("/rerank", json=SLATE, headers={"x-deadline-ms": "9000"}).status_code == 200

@@ -67,7 +67,7 @@ def test_06_a_reload_fails_no_request_and_swaps_the_bundle_as_one_and_a_bad_one_
         try:
             for version in (SECOND, FIRST) * 3:
                 store.promote(version)
-                assert eventually(lambda v=version: label(client)[0] == v, 20)  # type: ignore[misc]
+                assert eventually(lambda v=version: label(client)[0] == v)  # type: ignore[misc]
             for version in bad:
                 assert client.post(f"/v1/models/{version}:activate").status_code == 409
                 (root / "CURRENT").write_text(version + "\n")  # past every check of ours

@@ -47,7 +47,7 @@ class Dialogue:
     def __init__(self, url: str) -> None:
         where = urlsplit(url)
         assert where.hostname is not None
-        self._socket = socket.create_connection((where.hostname, where.port or 80), timeout=10)
+        self._socket = socket.create_connection((where.hostname, where.port or 80), timeout=60)
         self._in = self._socket.makefile("rb")
         self._socket.sendall(
             b"POST /label HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\n"

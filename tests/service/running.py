@@ -29,6 +29,7 @@ from service.state.protocol import Store
 
 START_S: Final = 120.0
 NOW_MS: Final = 1_651_330_969_569
+CALL_TIMEOUT_S: Final = 60.0
 DEADLINE_MS: Final = 60_000
 """Of slates, unless a test's subject is the deadline: a busy machine must not fail the others."""
 
@@ -41,7 +42,7 @@ class Service:
     url: str
 
     def client(self, **options: Any) -> httpx2.Client:
-        return httpx2.Client(base_url=self.url, timeout=10.0, **options)
+        return httpx2.Client(base_url=self.url, **{"timeout": CALL_TIMEOUT_S} | options)
 
     def terminate(self) -> int:
         """SIGTERM, and the exit code."""
@@ -134,7 +135,7 @@ def served(bundle: Path, store: Store, data_dir: Path, **options: Any) -> Iterat
             assert ready.wait(START_S)
             if failed:
                 raise failed[0]
-            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10.0) as client:
+            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=CALL_TIMEOUT_S) as client:
                 yield client
         finally:
             for step in stop:

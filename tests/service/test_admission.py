@@ -255,7 +255,7 @@ def test_slates_over_the_budget_are_refused_at_once_and_labels_go_on(bundles: Pa
     refusals = 'reelrank_refusals_total{reason="candidates",route="/rerank"}'
     with served(bundles, store, tmp_path, max_inflight_candidates=room) as client:
         with concurrently(client, 12, "/rerank", json=slate(20)) as answers:
-            assert eventually(lambda: metric(client, refusals) == 9, 30)
+            assert eventually(lambda: metric(client, refusals) == 9)
             assert client.post("/label", json=event()).status_code == 200
             store.gate.set()
         good = [a for a in answers if a.status_code == 200]
@@ -278,7 +278,7 @@ def test_labels_over_the_budget_are_refused_and_slates_go_on(bundles: Path, tmp_
     with served(bundles, store, tmp_path, **options) as client:
         body = [event(f"e{i}") for i in range(20)]
         with concurrently(client, 6, "/label", json=body) as answers:
-            assert eventually(lambda: metric(client, refusals) == 5, 30)
+            assert eventually(lambda: metric(client, refusals) == 5)
             assert client.post("/rerank", json=slate(5)).status_code == 200
             store.gate.set()
         assert sorted(a.status_code for a in answers) == [200] + [429] * 5
@@ -311,7 +311,7 @@ def test_streams_are_limited_and_wait_for_room(bundles: Path, tmp_path: Path) ->
             dialogue.close()
 
         assert eventually(
-            lambda: client.post("/label", content=line("e", "u"), headers=NDJSON).status_code == 200, 5
+            lambda: client.post("/label", content=line("e", "u"), headers=NDJSON).status_code == 200
         )
 
 
@@ -331,7 +331,7 @@ def test_what_uses_the_store_ends_at_its_deadline(
         assert "longer than" in late.json()["detail"]
         assert late.headers["retry-after"]
     with served(bundles, Slow(waits_s=0.2), tmp_path, label_deadline_ms=80) as client:
-        patient = client.request(method, path, json=body, headers={"X-Deadline-Ms": "5000"})
+        patient = client.request(method, path, json=body, headers={"X-Deadline-Ms": "60000"})
         assert patient.status_code in (200, 404)
 
 
@@ -341,7 +341,7 @@ def test_a_request_whose_time_went_by_unseen_is_dropped_before_any_work(
     store = Slow(blocks_s=0.5)
     with served(bundles, store, tmp_path) as client:
         client.get("/health/live")
-        with concurrently(client, 1, "/rerank", json=slate(5), headers={"X-Deadline-Ms": "5000"}):
+        with concurrently(client, 1, "/rerank", json=slate(5), headers={"X-Deadline-Ms": "60000"}):
             assert store.busy.wait(10)  # the next request waits in the kernel
             late = client.post("/rerank", json=slate(5), headers={"X-Deadline-Ms": "100"})
         assert late.status_code == 503

@@ -19,7 +19,7 @@ from tests.service.stores import embedded
 
 pytestmark = pytest.mark.slow
 
-DEADLINE_MS = 150
+DEADLINE_MS = 2000
 SLATE = {"user_id": "alice", "candidates": [{"video_id": f"v{i}", "duration_s": 20.0} for i in range(20)]}
 
 
@@ -96,7 +96,7 @@ def test_an_open_circuit_takes_nothing_of_a_slates_time(healthy: Setting) -> Non
         healthy.rerank()
     timings = [healthy.rerank().headers["server-timing"] for _ in range(9)]
     state_ms = sorted(float(re.findall(r"state;dur=([\d.]+)", timing)[0]) for timing in timings)
-    assert state_ms[4] < 10  # a read that is waited for takes its half of the deadline, 75 ms
+    assert state_ms[4] < 10  # a read that is waited for takes its time-out, 100 ms
 
 
 def test_cut_connections_cost_nobody_anything(healthy: Setting) -> None:
@@ -116,7 +116,7 @@ def test_a_store_five_milliseconds_away_is_a_store(healthy: Setting) -> None:
 
 
 def test_one_too_slow_for_slates_may_still_keep_events(healthy: Setting) -> None:
-    healthy.proxy.delay(0.05)  # 100 ms there and back: over a slate's share, within a command's time-out
+    healthy.proxy.delay(0.06)  # 120 ms there and back: over a read's time-out, within a command's
     for _ in range(2 * FAILURES):
         slate = healthy.rerank()
         assert (slate.status_code, slate.json()["degraded"]) == (200, ["history"])

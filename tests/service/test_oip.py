@@ -259,6 +259,7 @@ HEADS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["labeler", "ranker"])
 def test_no_bytes_make_a_500(service: Service, model: str) -> None:
     with service.client() as client:

@@ -84,6 +84,8 @@ def test_unfinished_bodies_have_a_budget_and_whole_ones_pass(client: httpx2.Clie
     try:
         for sock in halves:
             sock.sendall(head(200_000) + b" " * 150_000)
+        refusals = 'reelrank_refusals_total{reason="body_bytes",route="/label"}'
+        assert eventually(lambda: metric(client, refusals) > 0)
         answers = []
         for sock in halves:
             sock.settimeout(0.2)
@@ -92,12 +94,12 @@ def test_unfinished_bodies_have_a_budget_and_whole_ones_pass(client: httpx2.Clie
             except TimeoutError:
                 answers.append(b"")  # still waited for
         assert b"HTTP/1.1 429" in answers
-        assert b"" in answers
+        assert set(answers) != {b"HTTP/1.1 429"}
         assert client.post("/label", json=event()).status_code == 200
     finally:
         for sock in halves:
             sock.close()
-    assert eventually(lambda: metric(client, 'reelrank_in_flight{what="body_bytes"}') == 0, 5)
+    assert eventually(lambda: metric(client, 'reelrank_in_flight{what="body_bytes"}') == 0)
 
 
 def test_a_silent_stream_ends_with_a_reason_and_an_empty_line_keeps_it(client: httpx2.Client) -> None:
@@ -125,7 +127,7 @@ def test_a_client_that_does_not_take_its_answer_is_dropped(
         body = json.dumps([event(f"e{i}", video_id="v" * 200) for i in range(4000)]).encode()
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            sock.settimeout(20)
+            sock.settimeout(60)
             sock.connect(("127.0.0.1", client.base_url.port or 0))
             sock.sendall(head(len(body)) + body)
             assert eventually(
@@ -142,4 +144,4 @@ def test_a_client_that_does_not_take_its_answer_is_dropped(
                 time.sleep(0.1)
                 return False
 
-            assert eventually(dropped, 15)
+            assert eventually(dropped)

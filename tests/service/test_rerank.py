@@ -248,14 +248,6 @@ def test_without_the_store_the_answer_is_from_an_empty_history_and_says_so(
         assert 'reelrank_degraded_total{what="history"} 1.0' in client.get("/metrics").text
 
 
-def test_past_its_deadline_a_request_is_answered_503(client: httpx2.Client, user: str) -> None:
-    body = {"user_id": user, "candidates": slate(20.0)}
-    reply = client.post("/rerank", json=body, headers={"x-deadline-ms": "0.001"})
-    assert reply.status_code == 503
-    assert reply.headers["retry-after"]
-    assert client.post("/rerank", json=body, headers={"x-deadline-ms": "10000"}).status_code == 200
-
-
 @pytest.mark.parametrize("deadline", ["0", "-1", "nan", "inf", "soon", ""])
 def test_a_deadline_that_is_none_is_refused(client: httpx2.Client, user: str, deadline: str) -> None:
     body = {"user_id": user, "candidates": slate(20.0)}

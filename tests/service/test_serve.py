@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,6 @@ from service.settings import Settings
 from service.state import EmbeddedServer, RedisStore
 from tests.service import tiny_bundle
 from tests.service.command_line import refusal
-from tests.service.exchanges import Dialogue, line
 from tests.service.running import START_S, Service, command, event, eventually, running, served
 from tests.service.stores import patient_store
 
@@ -71,36 +69,6 @@ def test_ctrl_c_ends_it_cleanly(bundles: Path, tmp_path: Path, workers: str) -> 
         assert not listening(client.base_url.port or 0)
     with EmbeddedServer(tmp_path):
         pass  # the store was stopped: its folder is free
-
-
-def test_what_is_in_flight_at_the_end_is_finished_and_new_callers_are_sent_away(
-    bundles: Path, tmp_path: Path
-) -> None:
-    answers: list[int] = []
-    with running(bundles, tmp_path, REELRANK_DRAIN_S="2") as service, service.client() as client:
-        many = [event(f"e{i}", f"u{i}") for i in range(2000)]
-        client.get("/health/ready").raise_for_status()
-        dialogue = Dialogue(service.url)
-        dialogue.say(line("e1", "alice") + b"\n")
-        dialogue.headers()
-        assert dialogue.hear()[0]["event_id"] == "e1"
-
-        def ask() -> None:
-            with service.client() as other:
-                answers.append(other.post("/label", json=many).status_code)
-
-        asking = threading.Thread(target=ask)
-        asking.start()
-        service.process.send_signal(signal.SIGTERM)
-        assert eventually(lambda: client.get("/health/ready").status_code == 503, seconds=1.9)
-        assert client.post("/rerank", json=SLATE).status_code == 200
-        (summary,) = dialogue.hear()
-        assert (summary["status"], summary["accepted"]) == ("shutting_down", 1)
-        assert dialogue.hear() == []
-        dialogue.close()
-        assert service.process.wait(START_S) == 0
-        asking.join()
-    assert answers == [200]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

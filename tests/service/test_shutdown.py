@@ -47,9 +47,7 @@ class Caller(threading.Thread):
 def test_under_load_everything_that_had_begun_is_answered(
     bundles: Path, tmp_path: Path, workers: str
 ) -> None:
-    with running(
-        bundles, tmp_path, "--workers", workers, REELRANK_DRAIN_S="0.5", REELRANK_DEADLINE_MS="5000"
-    ) as service:
+    with running(bundles, tmp_path, "--workers", workers, REELRANK_DRAIN_S="0.5") as service:
         calls = [("/rerank", SLATE)] * 3 + [("/label", [event(f"e{i}") for i in range(100)])]
         callers = [Caller(service, path, body) for path, body in calls]
         for caller in callers:
@@ -92,7 +90,7 @@ def test_no_client_keeps_the_process_beyond_its_grace(bundles: Path, tmp_path: P
         assert time.monotonic() - signalled < GRACE_S + 8  # on a busy machine
         assert service.process.stderr is not None
         assert "Traceback" not in service.process.stderr.read()
-        half.settimeout(5)
+        half.settimeout(60)
         assert half.recv(65536).startswith(b"HTTP/1.1 503 ")
         stream.close()
         for sock in (idle, half, deaf):

@@ -42,7 +42,7 @@ def test_a_url_that_is_none_is_refused_without_its_password(address: str) -> Non
 async def test_a_frozen_server_is_given_up_and_taken_up_again(tmp_path: Path) -> None:
     with EmbeddedServer(tmp_path) as server:
         assert server.pid is not None
-        async with redis_store(server.url, timeout_s=0.1, read_timeout_s=0.05) as store:
+        async with redis_store(server.url, timeout_s=1, read_timeout_s=0.5) as store:
             await store.record("alice", [event("e1")])
             os.kill(server.pid, signal.SIGSTOP)
             try:

@@ -26,11 +26,6 @@ pytestmark = [pytest.mark.xdist_group("clusters"), pytest.mark.slow]
 PROFILE = dataclasses.replace(FAST, rate=40, before_s=0.6, fault_s=0.0, quiet_s=0.6, limit_s=20.0)
 
 
-def settings(url: str) -> dict[str, str]:
-    """A deadline that a busy machine keeps, so that what is late is late because of the store."""
-    return {"REELRANK_STORE": url, "REELRANK_DEADLINE_MS": "5000"}
-
-
 def through(service: Service, name: str, kill: Callable[[], object]) -> tuple[BackgroundLoad, Ledger]:
     """Load while a primary dies and until every answer is good again."""
     ledger = Ledger(name)
@@ -48,7 +43,7 @@ def test_a_primary_of_a_cluster_dies_and_its_replica_goes_on(bundles: Path, tmp_
     with cluster(tmp_path / "nodes", replicas=1) as nodes:
         dying = nodes.owner(int(key_slot(b"videos")))
         with (
-            running(bundles, tmp_path / "data", **settings(nodes.url)) as service,
+            running(bundles, tmp_path / "data", REELRANK_STORE=nodes.url) as service,
             service.client() as http,
         ):
             load, ledger = through(service, "c", dying.kill)
@@ -77,7 +72,7 @@ def test_what_replicas_confirmed_survives_the_primary(
     """With `replicas=1` and two of them: whichever is promoted, the sentinels take the one that has most."""
     first = guarded.primary
     url = f"{guarded.url}?replicas=1"
-    with running(bundles, tmp_path / "data", **settings(url)) as service, service.client() as http:
+    with running(bundles, tmp_path / "data", REELRANK_STORE=url) as service, service.client() as http:
         load, ledger = through(service, "s", first.kill)
         assert set(outcomes(load)) <= {"/label 200", "/label 503", "/rerank 200", "/rerank 200 degraded"}
         assert load.recovered_s() is not None, outcomes(load)
