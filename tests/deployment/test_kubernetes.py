@@ -25,6 +25,8 @@ from tests.service import clusters, tiny_bundle
 from tests.service.running import Service, running
 from tests.service.stores import event, patient_store, run, until
 
+pytestmark = pytest.mark.slow
+
 OVERLAYS = sorted(path.name for path in (KUBERNETES / "overlays").iterdir())
 VERSIONS = ["1.29.0", kubernetes_validate.latest_version()]
 
@@ -148,7 +150,6 @@ def test_the_network_lets_through_the_ports_that_are_open(objects: list[Object])
         assert all(rule.get("from") for rule in policy["spec"]["ingress"])  # an open policy has no `from`
 
 
-@pytest.mark.slow
 def test_the_consumer_is_given_options_it_knows_and_is_scraped_where_it_tells(objects: list[Object]) -> None:
     container = object_of(objects, "StatefulSet", "reelrank-consumer")["spec"]["template"]["spec"][
         "containers"
@@ -223,7 +224,6 @@ def users(folder: Path) -> Path:
 
 
 @pytest.mark.xdist_group("clusters")
-@pytest.mark.slow
 def test_redis_starts_with_this_configuration_and_the_six_become_one_cluster(tmp_path: Path) -> None:
     overlay = KUBERNETES / "overlays" / "redis-cluster"
     file = overlay / "redis.conf"

@@ -124,7 +124,7 @@ def test_12_every_error_is_a_problem_document_and_no_bytes_make_a_500(pair: http
     ]
     counts: dict[int, int] = {}
 
-    @settings(max_examples=120, deadline=None, derandomize=True)
+    @settings(max_examples=400, deadline=None, derandomize=True)
     @given(
         operation=st.sampled_from(sorted(operations)),
         wrong=st.sampled_from(["", "GET", "PUT", "POST", "DELETE", "PATCH"]),

@@ -1,4 +1,4 @@
-"""What every path has in common: problem documents, limits, headers, and no 500 from any bytes."""
+"""What every path has in common: problem documents, limits and headers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
-from hypothesis import given, settings
 
-from tests.service.bodies import BODIES
 from tests.service.exchanges import JSON, is_problem
 from tests.service.memory_store import MemoryStore
-from tests.service.running import Service, event, served
+from tests.service.running import event, served
 
 PATHS = ["/label", "/rerank"]
 
@@ -131,21 +129,3 @@ def test_any_id_can_be_in_a_path(client: httpx2.Client, user: str, user_id: str)
     assert client.get(f"{path}/sequence").json()["user_id"] == whole
     assert client.delete(path).json()["known"] is True
     assert client.get(f"{path}/sequence").status_code == 404
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
-@pytest.mark.parametrize("path", [*PATHS, "/videos", "/users"])
-def test_no_bytes_make_a_500(service: Service, path: str, kind: str) -> None:
-    method = "POST" if path in PATHS else "PUT"
-    with service.client() as client:
-
-        @settings(max_examples=60, deadline=None, derandomize=True)
-        @given(body=BODIES)
-        def no_500(body: bytes) -> None:
-            reply = client.request(method, path, content=body, headers={"content-type": kind})
-            assert reply.status_code in (200, 400, 409, 415, 422)
-            if reply.status_code != 200:
-                assert is_problem(reply, reply.status_code)
-
-        no_500()

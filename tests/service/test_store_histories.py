@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,8 @@ from models.schema import FeedbackEvent
 from service.state import RedisStore, Store
 from tests.service.memory_store import MemoryStore
 from tests.service.stores import WINDOW_S, Clock, event, memory_store, small_redis_store
+
+pytestmark = pytest.mark.slow
 
 USERS = ("alice", "7")
 EVENTS = ("e1", "e2", "10", "9", "é", "x" * 250, "007")

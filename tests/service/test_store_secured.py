@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -107,12 +107,14 @@ def test_a_store_behind_tls_is_used_when_its_certificate_is_trusted(bundles: Pat
             assert not [secret for secret in (PASSWORD, quote(PASSWORD, safe="")) if secret in said]
 
 
-async def refusal(url: str) -> str:
-    """What a store that cannot be reached says."""
+async def refusal(
+    url: str, call: Callable[[RedisStore], Awaitable[None]] = lambda store: store.ping()
+) -> str:
+    """The message of a call that the store refuses."""
     store = RedisStore.open(url, timeout_s=5)
     try:
         with pytest.raises(StoreUnavailable) as caught:
-            await store.ping()
+            await call(store)
         return str(caught.value)
     finally:
         await store.close()
@@ -263,7 +265,9 @@ def test_the_documented_acl_user_can_do_all_that_the_service_does_on_a_cluster_o
         ):
             said = asyncio.run(refusal(wrong))
             assert not [secret for secret in (PASSWORD, quote(PASSWORD, safe="")) if secret in said]
-        assert "replicas have it" in asyncio.run(refused_write(f"{url}&replicas=1"))
+        assert "replicas have it" in asyncio.run(
+            refusal(f"{url}&replicas=1", lambda store: store.put_profile("alice", {}))
+        )
         denied = [entry for entry in node.command("ACL", "LOG") if b"reelrank" in str(entry).encode()]
         assert not denied
         wrong = url.replace(quote(PASSWORD, safe=""), "hidden-word")
@@ -271,17 +275,6 @@ def test_the_documented_acl_user_can_do_all_that_the_service_does_on_a_cluster_o
         said = command_line.refusal(*start, data_dir=tmp_path / "data")
         assert "REELRANK_STORE" in said
         assert "hidden-word" not in said
-
-
-async def refused_write(url: str) -> str:
-    """What a store says that is given an event and cannot keep it."""
-    store = RedisStore.open(url, timeout_s=5)
-    try:
-        with pytest.raises(StoreUnavailable) as caught:
-            await store.put_profile("alice", {})
-        return str(caught.value)
-    finally:
-        await store.close()
 
 
 def test_the_documented_user_of_a_sentinel_can_find_the_primary_and_do_nothing_else(tmp_path: Path) -> None:
