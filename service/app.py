@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 import anyio.to_thread
@@ -43,9 +43,9 @@ from service.overload.admission import Admission
 from service.overload.event_loop_lag import EventLoopLagMonitor
 from service.periodic import repeating
 from service.pipeline.label import LabelPipeline
-from service.pipeline.metered import MeteredLabelling, MeteredRerank
+from service.pipeline.metered import count_events, count_slate
 from service.pipeline.rerank import RerankPipeline
-from service.pipeline.shadow import ShadowedLabelling, ShadowedRerank
+from service.pipeline.shadow import Shadow
 from service.services import Services
 from service.settings import Settings
 from service.state import GuardedStore
@@ -119,6 +119,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
 
     lag = EventLoopLagMonitor(admission.adapt, report_load)
     offload = anyio.to_thread.run_sync
+    shadow = Shadow(background.try_submit, metrics.bundles)
     rerank = RerankPipeline(
         guarded,
         catalogue,
@@ -128,8 +129,17 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         sampler=sample,
         batcher=batcher,
         offload=offload,
+        observers=(partial(count_slate, metrics), shadow.observe_slate),
     )
-    label = LabelPipeline(guarded, catalogue, serving_set, settings, sampler=sample, offload=offload)
+    label = LabelPipeline(
+        guarded,
+        catalogue,
+        serving_set,
+        settings,
+        sampler=sample,
+        offload=offload,
+        observers=(partial(count_events, metrics), shadow.observe_events),
+    )
     services = Services(
         settings=settings,
         store=guarded,
@@ -141,8 +151,8 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         metrics=metrics,
         admission=admission,
         reader=RequestReader(settings, admission.bodies, lag),
-        rerank=ShadowedRerank(MeteredRerank(rerank, metrics), background, metrics.bundles),
-        label=ShadowedLabelling(MeteredLabelling(label, metrics), background, metrics.bundles),
+        rerank=rerank,
+        label=label,
         requests=RequestLog(settings.slow_ms, settings.access_log),
         tracing=Tracing(settings.trace_share, package_version()) if settings.tracing == "otlp" else None,
     )

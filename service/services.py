@@ -10,8 +10,8 @@ from service.http.request import RequestReader
 from service.inference.bundles import Bundles
 from service.inference.serving_set import Serving
 from service.overload.admission import Admission
-from service.pipeline.label import Labelling
-from service.pipeline.rerank import Rerank
+from service.pipeline.label import LabelPipeline
+from service.pipeline.rerank import RerankPipeline
 from service.settings import Settings
 from service.state.protocol import Store
 from service.telemetry.metrics import Metrics
@@ -34,8 +34,8 @@ class Services:
     metrics: Metrics
     admission: Admission
     reader: RequestReader
-    rerank: Rerank
-    label: Labelling
+    rerank: RerankPipeline
+    label: LabelPipeline
     requests: RequestLog
     tracing: Tracing | None
     """`None` when it is off."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from models.errors import Invalid
 from models.runtime import Bundle
@@ -47,18 +46,6 @@ class LabelledEvents:
     """Events by outcome: accepted, duplicate, merged."""
 
 
-class Labelling(Protocol):
-    """The pipeline, or a layer around it."""
-
-    def target(self, names: Sequence[str]) -> LabelTarget:
-        """See `LabelPipeline.target`."""
-        ...
-
-    async def run(self, query: LabelQuery) -> LabelledEvents:
-        """See `LabelPipeline.run`."""
-        ...
-
-
 class LabelPipeline:
     """Stores and labels the events of a query.
 
@@ -69,6 +56,7 @@ class LabelPipeline:
         settings: `late_s` and `inline_events`.
         sampler: of events whose labels are all finite.
         offload: for large bodies.
+        observers: called with every answer.
     """
 
     def __init__(
@@ -80,12 +68,14 @@ class LabelPipeline:
         *,
         sampler: Sampler,
         offload: Offload,
+        observers: Sequence[Callable[[LabelledEvents], None]],
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._serving_set = serving_set
         self._sampler = sampler
         self._offload = offload
+        self._observers = observers
         self._settings = settings
 
     def target(self, names: Sequence[str]) -> LabelTarget:
@@ -142,7 +132,10 @@ class LabelPipeline:
                 self._sampler.add_events(labels.feedback)
             batches.append(LabelledBatch(bundle, shown, profiles, labels))
         trace.mark("inference")
-        return LabelledEvents(query, batches, rejected, counts)
+        labelled = LabelledEvents(query, batches, rejected, counts)
+        for observe in self._observers:
+            observe(labelled)
+        return labelled
 
     async def _profiles(self, events: Sequence[FeedbackEvent]) -> dict[str, Profile]:
         """Profile features of those users who have any."""

@@ -64,11 +64,3 @@ class Offload(Protocol):
     async def __call__(self, fn: Callable[[], R], /) -> R:
         """Return `fn()`, computed in a thread."""
         ...
-
-
-class BackgroundQueue(Protocol):
-    """Work that no request waits for."""
-
-    def try_submit(self, job: Callable[[], None]) -> bool:
-        """Queue the job; return whether there was room."""
-        ...

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from models.errors import DeadlineExceeded, Invalid, StoreUnavailable
 from models.features import Candidates, Exposures
@@ -53,14 +54,6 @@ class RankedSlate:
     """Video ids that the query names more than once."""
 
 
-class Rerank(Protocol):
-    """The pipeline, or a layer around it."""
-
-    async def run(self, request: RerankBody | RerankQuery) -> RankedSlate:
-        """Rank the candidates; see `RerankPipeline.run`."""
-        ...
-
-
 class RerankPipeline:
     """Ranks the candidates of a query for one user.
 
@@ -73,6 +66,7 @@ class RerankPipeline:
         sampler: of slates whose predictions are all finite.
         batcher: for bundles on a GPU.
         offload: for large slates on the CPU.
+        observers: called with every slate.
     """
 
     def __init__(
@@ -86,6 +80,7 @@ class RerankPipeline:
         sampler: Sampler,
         batcher: Batcher,
         offload: Offload,
+        observers: Sequence[Callable[[RankedSlate], None]],
     ) -> None:
         self._store = store
         self._catalogue = catalogue
@@ -94,6 +89,7 @@ class RerankPipeline:
         self._sampler = sampler
         self._batcher = batcher
         self._offload = offload
+        self._observers = observers
         self._settings = settings
 
     async def run(self, request: RerankBody | RerankQuery) -> RankedSlate:
@@ -114,10 +110,13 @@ class RerankPipeline:
             history = asyncio.create_task(self._store.history(user_id))
             await asyncio.sleep(0)  # one turn of the event loop, after which the command is sent
         try:
-            return await self._rank(request.decode(), serving, history)
+            ranked = await self._rank(request.decode(), serving, history)
         finally:
             if history is not None and not history.cancel() and not history.cancelled():
                 history.exception()  # retrieved, so that asyncio does not warn of it after a refusal
+        for observe in self._observers:
+            observe(ranked)
+        return ranked
 
     async def _rank(
         self, query: RerankQuery, serving: ServingSet, history: asyncio.Task[History | None] | None

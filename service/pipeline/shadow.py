@@ -1,4 +1,4 @@
-"""Layers around the pipelines that let a shadow bundle score a share of the requests, unseen.
+"""A shadow bundle that scores a share of the requests, unseen.
 
 Nothing here delays a request or fails one: after the answer is computed, a random draw decides, and a drawn
 request is put into a bounded queue. A request that the queue has no room for is dropped; a failure is counted
@@ -19,13 +19,10 @@ import numpy as np
 from models.metrics import xauc
 from models.runtime import Bundle
 from service.inference.serving_set import LoadedRollout
-from service.pipeline.label import LabelledBatch, LabelledEvents, Labelling
-from service.pipeline.label_query import LabelQuery
+from service.pipeline.label import LabelledBatch, LabelledEvents
 from service.pipeline.labels import Labels, label
-from service.pipeline.ports import BackgroundQueue
 from service.pipeline.ranking import Slate, fusion_weights, rank
-from service.pipeline.rerank import RankedSlate, Rerank
-from service.pipeline.rerank_query import RerankBody, RerankQuery
+from service.pipeline.rerank import RankedSlate
 from service.telemetry.bundles import BundleMetrics
 
 log = logging.getLogger("reelrank.shadow")
@@ -36,31 +33,31 @@ TOP_K: Final = 10
 """Of `overlap_at_10`."""
 
 
-class ShadowedRerank:
-    """Has the shadow rank a share of the slates too, and compares.
+class Shadow:
+    """Draws answers for the shadow, and compares what it would have answered.
 
     Args:
-        inner: the pipeline.
-        queue: where the shadow's work waits.
+        submit: queues work that no request waits for; returns whether there was room.
         metrics: what the comparisons are counted in.
     """
 
-    def __init__(self, inner: Rerank, queue: BackgroundQueue, metrics: BundleMetrics) -> None:
-        self._inner = inner
-        self._queue = queue
+    def __init__(self, submit: Callable[[Callable[[], None]], bool], metrics: BundleMetrics) -> None:
+        self._submit = submit
         self._metrics = metrics
 
-    async def run(self, request: RerankBody | RerankQuery) -> RankedSlate:
-        """Run the pipeline, and perhaps queue its slate for the shadow."""
-        ranked = await self._inner.run(request)
-        shadow = ranked.shadow
-        if shadow is not None and _is_drawn(shadow, ranked.bundle):
-            _submit(
-                self._queue, self._metrics, shadow, "rerank", lambda: self._compare(shadow.bundle, ranked)
-            )
-        return ranked
+    def observe_slate(self, ranked: RankedSlate) -> None:
+        """Perhaps queue a slate for the shadow to rank, too."""
+        if (shadow := ranked.shadow) is not None and _is_drawn(shadow, ranked.bundle):
+            self._queue(shadow, "rerank", partial(self._compare_slates, shadow.bundle, ranked))
 
-    def _compare(self, bundle: Bundle, ranked: RankedSlate) -> None:
+    def observe_events(self, labelled: LabelledEvents) -> None:
+        """Perhaps queue events for the shadow to label, too, with those of the labels that it has."""
+        if (shadow := labelled.query.target.serving.shadow) is not None:
+            for batch in labelled.batches:
+                if batch.exposures and _is_drawn(shadow, batch.bundle):
+                    self._queue(shadow, "label", partial(self._compare_labels, shadow.bundle, batch))
+
+    def _compare_slates(self, bundle: Bundle, ranked: RankedSlate) -> None:
         # The weights as the request had them: without any, each bundle takes its own.
         weights = fusion_weights(bundle.manifest, ranked.query.weights)
         other = rank(bundle, ranked.context, weights)
@@ -71,40 +68,31 @@ class ShadowedRerank:
         for name, value in order_agreement(ranked.slate, other).items():
             self._metrics.order.labels(version, name).observe(value)
 
-
-class ShadowedLabelling:
-    """Has the shadow label a share of the events too, with those of the labels that it has, and compares.
-
-    Args:
-        inner: the pipeline.
-        queue: where the shadow's work waits.
-        metrics: what the comparisons are counted in.
-    """
-
-    def __init__(self, inner: Labelling, queue: BackgroundQueue, metrics: BundleMetrics) -> None:
-        self._inner = inner
-        self._queue = queue
-        self._metrics = metrics
-        self.target = inner.target
-
-    async def run(self, query: LabelQuery) -> LabelledEvents:
-        """Run the pipeline, and perhaps queue its events for the shadow."""
-        labelled = await self._inner.run(query)
-        shadow = query.target.serving.shadow
-        if shadow is not None:
-            for batch in labelled.batches:
-                if batch.exposures and _is_drawn(shadow, batch.bundle):
-                    job = partial(self._compare, shadow.bundle, batch)
-                    _submit(self._queue, self._metrics, shadow, "label", job)
-        return labelled
-
-    def _compare(self, bundle: Bundle, batch: LabelledBatch) -> None:
+    def _compare_labels(self, bundle: Bundle, batch: LabelledBatch) -> None:
         names = [name for name in batch.labels.by_name if name in bundle.manifest.labels]
         events = [exposure.event for exposure in batch.exposures]
         other = label(bundle, events, names, batch.profiles)
         _check_finite(other.nonfinite)
         for name, value in label_differences(batch.labels, other).items():
             self._metrics.difference.labels(bundle.manifest.version, f"label.{name}").observe(value)
+
+    def _queue(self, shadow: LoadedRollout, endpoint: Endpoint, compare: Callable[[], None]) -> None:
+        """Queue a comparison; count its outcome and its seconds."""
+        version, metrics = shadow.rollout.version, self._metrics
+
+        def job() -> None:
+            started = time.perf_counter()
+            outcome = "failed"
+            try:
+                compare()
+                outcome = "compared"
+            except Exception as e:  # whatever it is, it is the shadow's
+                log.warning("shadow %s failed at /%s: %s", version, endpoint, str(e).partition("\n")[0])
+            metrics.shadow_seconds.labels(endpoint, version).observe(time.perf_counter() - started)
+            metrics.shadow.labels(endpoint, version, outcome).inc()
+
+        if not self._submit(job):
+            metrics.shadow.labels(endpoint, version, "dropped").inc()
 
 
 def slate_differences(answer: Slate, other: Slate) -> dict[str, float]:
@@ -149,31 +137,6 @@ def label_differences(answer: Labels, other: Labels) -> dict[str, float]:
 
 def _is_drawn(shadow: LoadedRollout, answered: Bundle) -> bool:
     return random.random() < shadow.rollout.share and answered is not shadow.bundle
-
-
-def _submit(
-    queue: BackgroundQueue,
-    metrics: BundleMetrics,
-    shadow: LoadedRollout,
-    endpoint: Endpoint,
-    compare: Callable[[], None],
-) -> None:
-    """Queue a comparison; count its outcome and its seconds."""
-    version = shadow.rollout.version
-
-    def job() -> None:
-        started = time.perf_counter()
-        outcome = "failed"
-        try:
-            compare()
-            outcome = "compared"
-        except Exception as e:  # whatever it is, it is the shadow's
-            log.warning("shadow %s failed at /%s: %s", version, endpoint, str(e).partition("\n")[0])
-        metrics.shadow_seconds.labels(endpoint, version).observe(time.perf_counter() - started)
-        metrics.shadow.labels(endpoint, version, outcome).inc()
-
-    if not queue.try_submit(job):
-        metrics.shadow.labels(endpoint, version, "dropped").inc()
 
 
 def _check_finite(outputs: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ import msgspec
 
 from models.errors import BadInput, NotReady, StoreUnavailable
 from models.schema import FeedbackEvent
-from service.pipeline.label import Labelling
+from service.pipeline.label import LabelPipeline
 from service.pipeline.label_query import LabelQuery, decode_line
 from service.pipeline.label_reply import label_rows
 from service.stream.metrics import StreamMetrics
@@ -74,7 +74,7 @@ class Consumer:
 
     def __init__(
         self,
-        pipeline: Labelling,
+        pipeline: LabelPipeline,
         stream: EventStream,
         config: ConsumerConfig,
         metrics: StreamMetrics,
