@@ -114,7 +114,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
 
     def report_load() -> None:
         for budget in admission.budgets():
-            metrics.faults.in_flight.labels(budget.name).set(budget.used)
+            metrics.permits.labels(budget.name).set(budget.used)
         metrics.report_lag(lag.worst_s())
 
     lag = EventLoopLagMonitor(admission.adapt, report_load)
@@ -231,12 +231,12 @@ def _guarded(store: Store, metrics: Metrics) -> GuardedStore:
     seconds = cache(metrics.store_seconds.labels)
 
     def on_change(calls: Calls, state: State) -> None:
-        metrics.faults.breaker(calls, state)
+        metrics.report_breaker(calls, state)
         log.warning("circuit of the store changed", extra={"calls": calls, "state": state})
 
     return GuardedStore(
         store,
-        failed=lambda calls, reason: metrics.faults.store_failures.labels(calls, reason).inc(),
+        failed=lambda calls, reason: metrics.store_failures.labels(calls, reason).inc(),
         changed=on_change,
         timed=lambda operation, took_s: seconds(operation).observe(took_s),
     )

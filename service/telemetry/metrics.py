@@ -21,7 +21,6 @@ from prometheus_client.registry import Collector
 
 from service.telemetry.bundles import BundleMetrics
 from service.telemetry.drift import Drift
-from service.telemetry.faults import FaultMetrics
 from service.telemetry.process import ProcessMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, without use
@@ -33,6 +32,8 @@ BUCKETS_S: Final = (
     0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0,
 )  # fmt: skip
 
+BREAKER_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
+
 
 class Metrics:
     """The metrics of one process, in a registry of their own: two apps in one test share no counts."""
@@ -40,16 +41,14 @@ class Metrics:
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         counter = partial(Counter, registry=registry)
+        summed = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        largest = partial(Gauge, registry=registry, multiprocess_mode="livemax")
         histogram = partial(Histogram, registry=registry, buckets=BUCKETS_S)
         self.requests = counter("reelrank_requests", "Requests answered.", ["route", "method", "status"])
         text = "Time from the request's first byte to the answer's, and its stages."
         self.seconds = histogram("reelrank_request_seconds", text, ["route", "stage"])
-        self.in_flight = Gauge(
-            "reelrank_requests_in_flight",
-            "Requests that have begun and not ended.",
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
+        text = "Requests that have begun and not ended."
+        self.in_flight = summed("reelrank_requests_in_flight", text)
         text = "Requests that ended in a problem document, and streams in one, by its reason."
         self.refusals = counter("reelrank_refusals", text, ["route", "reason"])
         text = "Events of POST /label by outcome; rejected ones by their code."
@@ -58,18 +57,24 @@ class Metrics:
         self.degraded = counter("reelrank_degraded", "Responses served in degraded mode.", ["what"])
         text = "Values of a graph that were not finite and were replaced."
         self.nonfinite = counter("reelrank_nonfinite", text, ["output"])
-        self.faults = FaultMetrics(registry)
+        text = "Calls of the store that failed, by the calls' kind (reads, writes) and the reason."
+        self.store_failures = counter("reelrank_store_failures", text, ["calls", "reason"])
+        text = "Circuit breaker of the store's reads and of its writes: 0 closed, 1 half open, 2 open."
+        self._store_breaker = largest("reelrank_store_breaker_state", text, ["calls"])
+        for calls in ("reads", "writes"):
+            self.report_breaker(calls, "closed")  # there from the first scrape
+        text = "Permits in use, of candidates, events, streams and bytes of bodies, by cost."
+        self.permits = summed("reelrank_in_flight", text, ["what"])
         self.bundles = BundleMetrics(registry)
-        self.videos = Gauge(
-            "reelrank_catalogue_videos",
-            "Videos of the in-process catalogue.",
-            multiprocess_mode="livemax",
-            registry=registry,
-        )
+        self.videos = largest("reelrank_catalogue_videos", "Videos of the in-process catalogue.")
         text = "Time of one call of the store, failed ones too."
         self.store_seconds = histogram("reelrank_store_seconds", text, ["operation"])
         self.process = ProcessMetrics(registry)
         self.drift = Drift(registry)
+
+    def report_breaker(self, calls: str, state: str) -> None:
+        """Report the state of a circuit breaker."""
+        self._store_breaker.labels(calls).set(BREAKER_STATES[state])
 
     def report_lag(self, lag_s: float) -> None:
         """Report the worst event-loop lag since the last call, `process.REPORTS_PER_S` times a second."""
