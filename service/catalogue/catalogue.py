@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 import anyio.to_thread
 import msgspec
@@ -14,6 +14,7 @@ from models.errors import BadInput
 from models.features import Candidates
 from models.schema import FeedbackEvent, Video
 from service.catalogue.file import CatalogueFile, VideoFacts
+from service.state.protocol import Store
 
 CACHED: Final = 50_000
 """Videos of the file that are kept decoded: what slates contain again and again."""
@@ -21,14 +22,6 @@ CACHED: Final = 50_000
 _UNKNOWN: Final = VideoFacts()
 
 _Stamp = tuple[int, int, int]
-
-
-class VideoSource(Protocol):
-    """The part of a store that the catalogue follows."""
-
-    async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
-        """Return the videos changed after `cursor`, and the next cursor."""
-        ...
 
 
 class Catalogue:
@@ -77,14 +70,14 @@ class Catalogue:
             raise BadInput(f"The catalogue {self._path} is gone; what it held is known until the next start.")
         self._next_file = await anyio.to_thread.run_sync(CatalogueFile.open, self._path)
 
-    async def follow(self, source: VideoSource) -> None:
-        """Take over what changed since the last call.
+    async def follow(self, store: Store) -> None:
+        """Take over what changed in the store since the last call.
 
         Raises:
             StoreUnavailable: and then the copy stays as it was.
         """
         file = self._next_file
-        cursor, videos = await source.videos_since(self._cursor if file is None else file.header.cursor)
+        cursor, videos = await store.videos_since(self._cursor if file is None else file.header.cursor)
         if file is not None:  # with the store's videos in one step: none of them may be missing in between
             self._file, self._videos, self._cache, self._new_videos = file, {}, {}, 0
             self._next_file = None if self._next_file is file else self._next_file
