@@ -11,12 +11,12 @@ import json
 import re
 import statistics
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
-from loadtests.client import BlockingConnection, post
+from loadtests.client import BlockingConnection, post, with_calm_deadline
 from loadtests.command import BundleOption, make_app, print_report, run
 from loadtests.driver import percentiles_ms, time_calls
 from loadtests.environment import Service, version_folder
@@ -70,35 +70,39 @@ def measure(service: Service, bundle: Bundle) -> dict[str, Any]:
     slates = [traffic.slate(users[i % USERS], CANDIDATES) for i in range(SLATES)]
     reranks = [post("/rerank", json.dumps(slate).encode()) for slate in slates]
     history = traffic.history_events(HISTORY)
-    stages: dict[str, dict[str, list[float]]] = {}
+    timings: dict[str, list[bytes]] = {}
 
-    def timed(path: str, requests: Iterable[bytes], calls: int = CALLS) -> dict[str, float]:
-        remaining = iter(requests)
+    def timed(path: str, requests: Sequence[bytes], calls: int = CALLS) -> dict[str, float]:
+        remaining = itertools.cycle([with_calm_deadline(request) for request in requests])
+        headers = timings[path] = []
 
         def call() -> None:
-            reply = connection.send(next(remaining))
-            for stage, ms in re.findall(rb"(\w+);dur=([\d.]+)", reply.headers.get(b"server-timing", b"")):
-                stages.setdefault(path, {}).setdefault(stage.decode(), []).append(float(ms))
+            headers.append(connection.send(next(remaining)).headers.get(b"server-timing", b""))
 
         return summarize_calls(call, calls, service.pid)
 
-    def labels(names: list[str]) -> Iterable[bytes]:
-        return (label_requests(traffic.events(names), len(names))[0] for _ in itertools.count())
+    def labels(names: list[str], calls: int) -> list[bytes]:
+        return label_requests(traffic.events(names * (WARM_UP + calls)), len(names))
 
+    hundred = [f"bench{user}" for user in range(BATCH)]
     with BlockingConnection(service.address) as connection:
         for request in label_requests(history, HISTORY):
-            connection.send(request)
+            connection.send(with_calm_deadline(request))
         figures: dict[str, Any] = {
-            "rerank_200_candidates_50_events_ms": timed("rerank", itertools.cycle(reranks)),
-            "label_1_event_ms": timed("label", labels(users[:1])),
-            "label_100_events_of_1_user_ms": timed("label", labels(users[:1] * BATCH), BATCH_CALLS),
+            "rerank_200_candidates_50_events_ms": timed("rerank", reranks),
+            "label_1_event_ms": timed("label", labels(users[:1], CALLS)),
+            "label_100_events_of_1_user_ms": timed(
+                "label_100", labels(users[:1] * BATCH, BATCH_CALLS), BATCH_CALLS
+            ),
             "label_100_events_of_100_users_ms": timed(
-                "label_100_users", labels([f"bench{user}" for user in range(BATCH)]), BATCH_CALLS
+                "label_100_users", labels(hundred, BATCH_CALLS), BATCH_CALLS
             ),
         }
     for path in ("rerank", "label_100_users"):
-        medians = {name: round(statistics.median(ms), 3) for name, ms in stages.get(path, {}).items()}
-        figures[f"{path}_stages_ms"] = medians
+        stages: dict[str, list[float]] = {}
+        for stage, ms in re.findall(rb"(\w+);dur=([\d.]+)", b" ".join(timings[path])):
+            stages.setdefault(stage.decode(), []).append(float(ms))
+        figures[f"{path}_stages_ms"] = {name: round(statistics.median(ms), 3) for name, ms in stages.items()}
     return figures | {
         "bare_ranker_call_ms": summarize_calls(bare_ranker(bundle, slates[0], history[:HISTORY])),
         "bare_labeler_call_100_rows_ms": summarize_calls(bare_label_maker(bundle, history[:BATCH])),
