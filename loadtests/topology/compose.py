@@ -118,6 +118,10 @@ class Topology:
             raise StepFailed(f"exit code {done.returncode}: {commands}\n{done.stdout[-3000:]}")
         return done.stdout
 
+    def run_page(self, name: str) -> str:
+        """Run a named block of README.md, as `sh` does."""
+        return self.sh(readme_commands()[name])
+
     def container(self, part: str) -> str:
         """Return the id of a part's container, running or not."""
         labels = (f"com.docker.compose.project={PROJECT}", f"com.docker.compose.service={part}")

@@ -18,7 +18,7 @@ import httpx2
 from loadtests.environment import FIRST, SECOND, wait_until
 from loadtests.faults.background_load import BackgroundLoad
 from loadtests.faults.ledger import START_MS, Ledger
-from loadtests.topology.compose import DEADLINE_MS, WAIT_S, Topology, readme_commands
+from loadtests.topology.compose import DEADLINE_MS, WAIT_S, Topology
 from loadtests.topology.images import HostTooBusy, StepFailed, docker
 
 REPLICAS: Final = ("service-a", "service-b")
@@ -182,12 +182,11 @@ def kill_store(topology: Topology) -> Figures:
 
 def change_bundle(topology: Topology) -> Figures:
     """Promote another version for both replicas and roll back, under load."""
-    pages = readme_commands()
     took = {}
     with topology.load("bundle") as load, topology.http() as http:
         for page, version in (("new-bundle", SECOND), ("bundle-back", FIRST)):
             time.sleep(2)
-            topology.sh(pages[page])
+            topology.run_page(page)
             before = time.monotonic()
             wait_until(partial(_all_serve, topology, version), f"every replica serves {version}", WAIT_S)
             took[page.replace("-", "_") + "_s"] = round(time.monotonic() - before, 1)
@@ -226,11 +225,11 @@ def consume_stream(topology: Topology) -> Figures:
 
 def upgrade(topology: Topology) -> Figures:
     """Follow the pages *Upgrade* and *Rollback* under load."""
-    topology.sh(readme_commands()["next-image"])
+    topology.run_page("next-image")
     images = []
     with topology.load("upgrade") as load:
         for page in ("upgrade", "rollback"):
-            topology.sh(readme_commands()[page])
+            topology.run_page(page)
             (container,) = json.loads(docker("inspect", topology.container("service-b")))
             images.append(container["Config"]["Image"])
     return {**assert_slo_held(topology, load), "images": images}
@@ -238,11 +237,10 @@ def upgrade(topology: Topology) -> Figures:
 
 def restore(topology: Topology) -> Figures:
     """Follow the pages *Backup* and *Restore*, with a deletion and FLUSHALL between."""
-    pages = readme_commands()
     ledger = topology.ledger("kept")
     with topology.http() as http:
         _send(http, ledger, 400)
-        topology.sh(pages["backup"])
+        topology.run_page("backup")
         deleted = f"/users/{ledger.user(0)}"
         deleted_events = len(http.get(f"{deleted}/sequence").raise_for_status().json()["events"])
         http.delete(deleted).raise_for_status()
@@ -250,7 +248,7 @@ def restore(topology: Topology) -> Figures:
         http.post("/label", json=later.batch(5)).raise_for_status()
         topology.sh("store FLUSHALL")
         require(http.get(f"/users/{ledger.user(5)}/sequence").status_code == 404, "FLUSHALL left something")
-        output = topology.sh(pages["restore"])
+        output = topology.run_page("restore")
         gone = http.get(f"{deleted}/sequence").status_code
         require(gone == 404 and "forgotten again" in output, f"a forgotten user is back: {gone}, {output}")
         status = http.get(f"/users/{later.user(0)}/sequence").status_code
@@ -267,17 +265,16 @@ def restore(topology: Topology) -> Figures:
 
 def rotate_keys(topology: Topology) -> Figures:
     """Follow the page *Key rotation* under load: old keys work until it is settled."""
-    pages = readme_commands()
     if (topology.secrets / "key_client.old").exists():  # of an attempt before
-        topology.sh(pages["settle"])
+        topology.run_page("settle")
     old = topology.key("client")
     old_password = (topology.secrets / "password_service").read_text()
     with topology.load("rotated", key=old) as load:
-        topology.sh(pages["rotate"])
+        topology.run_page("rotate")
         topology.wait_until_healthy("consumer")
     found = assert_slo_held(topology, load)
     with topology.load("settled") as load:
-        topology.sh(pages["settle"])
+        topology.run_page("settle")
     found["requests"] += assert_slo_held(topology, load)["requests"]
     headers = {"Authorization": f"Bearer {old}"}
     refused = httpx2.post(f"{topology.url}/rerank", json={}, headers=headers).status_code
@@ -291,20 +288,19 @@ def rotate_keys(topology: Topology) -> Figures:
 
 def measure_capacity(topology: Topology) -> Figures:
     """Follow the page *Capacity*, and measure the bytes of a user in the store."""
-    pages = readme_commands()
-    topology.sh(pages["capacity"])
+    topology.run_page("capacity")
     before = _used(topology)
     with topology.http() as http:
         _send(http, topology.ledger("sized"), USERS * 30)
     bytes_a_user = round((_used(topology) - before) / USERS)
-    topology.sh(pages["more-memory"])
+    topology.run_page("more-memory")
     require("314572800" in topology.sh("store CONFIG GET maxmemory"), "the store has another limit")
     usage = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", topology.container("service-a"))
     with topology.load("flat2", senders=SENDERS, events=EVENTS) as flat:
         time.sleep(2)
         rate = _label_rate(flat)
     with topology.load("workers") as load:
-        topology.sh(pages["more-workers"])
+        topology.run_page("more-workers")
     assert_slo_held(topology, load)
     return {
         "bytes_a_user": bytes_a_user,
