@@ -1,0 +1,65 @@
+"""Published numbers are what documents say: each is a literal here, beside the phrase that publishes it.
+
+Tests elsewhere import these constants, so a changed value would pass them. It does not pass here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+
+import pytest
+
+from tests.conftest import ROOT
+
+SERVICE = "service/README.md"
+SECURITY = "SECURITY.md"
+
+PUBLISHED = [
+    (SERVICE, "costs its candidates plus 100", "service.overload.admission.SLATE_COST", 100),
+    (SERVICE, "its events plus 20", "service.overload.admission.LABEL_COST", 20),
+    (SERVICE, "more than 7 % of", "service.overload.admission.LAG_FRACTION", 0.07),
+    (SERVICE, "for 20 % of that deadline", "service.overload.admission.SUSTAINED_LAG_FRACTION", 0.2),
+    (SERVICE, "down to a tenth", "service.overload.admission.FLOOR", 0.1),
+    (SERVICE, "half of the remaining deadline", "service.pipeline.rerank.STATE_SHARE", 0.5),
+    (SERVICE, "After 5 failures", "service.state.breaker.FAILURES", 5),
+    (SERVICE, "among the last 10 calls", "service.state.breaker.WINDOW", 10),
+    (SERVICE, "every 0.5 s one call probes", "service.state.breaker.OPEN_S", 0.5),
+    (SERVICE, "more than 300 s in the future", "service.pipeline.validation.MAX_AHEAD_MS", 300_000),
+    (SERVICE, "more than 64 users", "service.state.recording.MAX_USERS", 64),
+    (SERVICE, "or 500 events", "service.state.recording.MAX_EVENTS", 500),
+    (SERVICE, "live in 64 shards", "service.state.keys.SHARDS", 64),
+    (SERVICE, "writes wait up to 2 s", "service.state.cluster.RETRY_WINDOW_S", 2.0),
+    (SERVICE, "is 503 after 200 ms", "service.state.replicated.WAIT_MS", 200),
+    (SERVICE, "does not read its reply for 30 s", "service.server.sockets.UNREAD_MS", 30_000),
+    (SERVICE, "idle for 75 s", "service.server.worker.KEEP_ALIVE_S", 75),
+    (SERVICE, "head may have 64 KiB", "service.server.http_protocol.MAX_HEAD_BYTES", 65_536),
+    (SERVICE, "beyond 200,000 arrays", "service.pipeline.decoding.MAX_CONTAINERS", 200_000),
+    (SERVICE, "cut at 1,000 characters", "service.wire.MAX_TEXT", 1000),
+    (SERVICE, "in a queue of 64", "service.inference.background.QUEUE_SIZE", 64),
+    (SERVICE, "at most a tenth of a core", "service.inference.background.COOLDOWN_RATIO", 9.0),
+    (SERVICE, "up to 64 recent slates", "service.inference.traffic_sample.CAPACITY", 64),
+    (SERVICE, "Up to 16 values per kind", "service.telemetry.drift.SAMPLED", 16),
+    (SERVICE, "the newest 20,000", "service.telemetry.drift.WINDOW", 20_000),
+    (SERVICE, "below 1,000 values", "service.telemetry.drift.MIN_VALUES", 1_000),
+    (SERVICE, "at most five a second", "service.telemetry.requests.LINES_PER_S", 5.0),
+    (SECURITY, "one NDJSON line (64 KiB)", "service.pipeline.label_query.MAX_LINE_BYTES", 65_536),
+    ("training/experiments/templates/_macros.md.j2", "", "training.experiments.render.SIGNIFICANT", 0.05),
+]
+"""Document, the phrase that publishes the number, the constant, its value."""
+
+
+def text_of(document: str) -> str:
+    """The document with its line breaks as spaces, as a reader sees it."""
+    return re.sub(r"\s+", " ", (ROOT / document).read_text())
+
+
+@pytest.mark.parametrize(
+    ("document", "phrase", "constant", "value"), PUBLISHED, ids=[p[2] for p in PUBLISHED]
+)
+def test_a_published_number_is_what_the_code_uses(
+    document: str, phrase: str, constant: str, value: float
+) -> None:
+    module, _, name = constant.rpartition(".")
+    assert getattr(importlib.import_module(module), name) == value
+    assert phrase in text_of(document)
