@@ -6,11 +6,14 @@ Tests elsewhere import these constants, so a changed value would pass them. It d
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 
 import pytest
 
 from tests.conftest import ROOT
+from training.experiments.significance import SIGNIFICANT
+from training.labels import D2Q
 
 SERVICE = "service/README.md"
 SECURITY = "SECURITY.md"
@@ -44,9 +47,21 @@ PUBLISHED = [
     (SERVICE, "below 1,000 values", "service.telemetry.drift.MIN_VALUES", 1_000),
     (SERVICE, "at most five a second", "service.telemetry.requests.LINES_PER_S", 5.0),
     (SECURITY, "one NDJSON line (64 KiB)", "service.pipeline.label_query.MAX_LINE_BYTES", 65_536),
-    ("training/experiments/templates/_macros.md.j2", "", "training.experiments.render.SIGNIFICANT", 0.05),
+    (
+        "training/experiments/templates/_macros.md.j2",
+        "",
+        "training.experiments.significance.SIGNIFICANT",
+        0.05,
+    ),
 ]
 """Document, the phrase that publishes the number, the constant, its value."""
+
+
+def test_the_marks_of_reports_and_the_smallest_group_are_as_published() -> None:
+    assert SIGNIFICANT == 0.05
+    assert "p < 0.05" in text_of("training/reports/watch-time-kuairand-pure/report.md")
+    assert inspect.signature(D2Q).parameters["min_rows"].default == 50
+    assert "fewer than 50 exposures" in text_of("training/README.md")
 
 
 def text_of(document: str) -> str:

@@ -73,7 +73,7 @@ def test_a_thin_group_takes_the_components_of_all_rows() -> None:
     maker = D2Co(groups=50, window=1).fit(few)
     at = int(maker.groups(torch.tensor(100.0)))
     assert (float(maker.noise[at]), float(maker.signal[at])) == pytest.approx(want, rel=1e-5)
-    alone = D2Co(groups=50, window=1, thin=1).fit(few)
+    alone = D2Co(groups=50, window=1, min_rows=1).fit(few)
     assert float(alone.noise[at]) == pytest.approx(50)
 
 

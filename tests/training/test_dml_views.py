@@ -34,14 +34,14 @@ LOG = grouped_log(watched_log())
 FEEDBACK, GROUPS = torch.from_numpy(LOG.feedback), torch.from_numpy(LOG.groups)
 
 
-def maker_of(view: Literal["ev", "lv"], kind: Kind, thin: int = 50) -> LabelMaker:
+def maker_of(view: Literal["ev", "lv"], kind: Kind, min_rows: int = 50) -> LabelMaker:
     match kind:
         case "":
             return ProgressView(view)
         case "d":
-            return ProgressViewByDuration(view, 20, thin=thin)
+            return ProgressViewByDuration(view, 20, min_rows=min_rows)
         case _:
-            return ProgressViewByGroup(view, GROUP_OF[kind], thin=thin)
+            return ProgressViewByGroup(view, GROUP_OF[kind], min_rows=min_rows)
 
 
 def group_of(maker: LabelMaker, kind: Kind) -> I64:

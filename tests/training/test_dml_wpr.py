@@ -97,8 +97,8 @@ def test_a_thin_duration_group_is_ranked_among_all_rows() -> None:
     log = watch_log([*range(97), 2.0, 3.0, 4.0], [10.0] * 97 + [300.0] * 3)
     row = torch.zeros(1, 8)
     row[0, :2] = torch.tensor([4.0, 300.0])
-    assert float(WPR(debias=True, thin=50).fit(log)(row)) < 0.1
-    assert float(WPR(debias=True, thin=2).fit(log)(row)) == 1.0
+    assert float(WPR(debias=True, min_rows=50).fit(log)(row)) < 0.1
+    assert float(WPR(debias=True, min_rows=2).fit(log)(row)) == 1.0
 
 
 # --- oracle 4: only the order of watch times matters

@@ -179,7 +179,7 @@ def test_d2q_labels_what_most_skipped_low_and_by_the_middle_of_the_tie() -> None
 
 def test_d2q_routes_durations_it_never_saw_and_merges_groups_it_cannot_tell_apart() -> None:
     log = watch_log([1.0, 2.0, 3.0, 4.0], [10.0, 10.0, 10.0, 20.0])
-    maker = D2Q(groups=50, thin=1).fit(log)
+    maker = D2Q(groups=50, min_rows=1).fit(log)
     assert int((maker.quantiles.count[:-1] > 0).sum()) == 2
     feedback = torch.zeros(2, 8)
     feedback[:, 0], feedback[:, 1] = 2.0, torch.tensor([0.1, 9999.0])
@@ -188,9 +188,9 @@ def test_d2q_routes_durations_it_never_saw_and_merges_groups_it_cannot_tell_apar
 
 def test_d2q_ranks_a_thin_group_among_all_rows() -> None:
     log = watch_log([1.0, 2.0, 3.0] + [9.0] * 97, [300.0] * 3 + [10.0] * 97)
-    label = D2Q(groups=50, thin=5).fit(log)(torch.from_numpy(log.feedback))
+    label = D2Q(groups=50, min_rows=5).fit(log)(torch.from_numpy(log.feedback))
     assert float(label[:3].max()) < 0.05
-    alone = D2Q(groups=50, thin=1).fit(log)(torch.from_numpy(log.feedback))
+    alone = D2Q(groups=50, min_rows=1).fit(log)(torch.from_numpy(log.feedback))
     assert float(alone[2]) > 0.9
 
 

@@ -31,7 +31,7 @@ from training.experiments.render import (
 )
 
 REPORTS = sorted(path for path in (ROOT / "training" / "reports").iterdir() if path.is_dir())
-RENDERERS = ("__init__", "render", "pictures", "plots")
+RENDERERS = ("__init__", "render", "pictures", "plots", "significance")
 MAE, XAUC = Column("mae_s", "MAE, s", 2, "min"), Column("xauc", "XAUC", 2)
 
 
@@ -68,7 +68,7 @@ def test_a_committed_report_is_what_its_json_renders_to(folder: Path) -> None:
 def test_renderers_import_nothing_of_training_but_each_other() -> None:
     """So a report renders without the experiments, their data and torch."""
     allowed = re.compile(
-        r"(training\.experiments(\.(render|pictures|plots))?|models\.(arrays|errors)|jinja2|matplotlib|numpy)\b"
+        r"(training\.experiments(\.(render|pictures|plots|significance))?|models\.(arrays|errors)|jinja2|matplotlib|numpy)\b"
     )
     for name in RENDERERS:
         tree = ast.parse((ROOT / "training" / "experiments" / f"{name}.py").read_text())

@@ -62,8 +62,8 @@ def test_the_longest_share_one_bin_and_a_thin_bin_is_compared_with_all_rows() ->
     bar = float(np.mean(long) + np.std(long))
     assert maker(rows([bar - 1, bar + 1] * 2, [1500.0, 1500.0, 9999.0, 9999.0])).tolist() == [0, 1, 0, 1]
     bar = float(np.mean([*short, *long]) + np.std([*short, *long]))
-    thin = WTGRelevant(thin=100).fit(log)
-    assert thin(rows([bar - 1, bar + 1], [1500.0] * 2)).tolist() == [0, 1]
+    min_rows = WTGRelevant(min_rows=100).fit(log)
+    assert min_rows(rows([bar - 1, bar + 1], [1500.0] * 2)).tolist() == [0, 1]
 
 
 def test_where_all_watch_alike_nothing_is_relevant() -> None:

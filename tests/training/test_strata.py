@@ -29,7 +29,7 @@ def values_in_strata(rows: int = 4000, strata: int = 5, seed: int = 0) -> tuple[
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1e4, width=32), min_size=1, max_size=60), st.integers(2, 40))
 def test_the_inverse_of_the_cdf_gives_back_every_value_of_the_table(values: list[float], points: int) -> None:
-    table = StratifiedQuantiles(1, points, thin=1).fit(
+    table = StratifiedQuantiles(1, points, min_rows=1).fit(
         np.array(values, np.float32), np.zeros(len(values), np.int64)
     )
     at = table.table[0]
@@ -40,7 +40,9 @@ def test_the_inverse_of_the_cdf_gives_back_every_value_of_the_table(values: list
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1e4, width=32), min_size=1, max_size=60))
 def test_a_larger_value_never_has_a_lower_rank(values: list[float]) -> None:
-    table = StratifiedQuantiles(1, thin=1).fit(np.array(values, np.float32), np.zeros(len(values), np.int64))
+    table = StratifiedQuantiles(1, min_rows=1).fit(
+        np.array(values, np.float32), np.zeros(len(values), np.int64)
+    )
     at = torch.linspace(-1.0, 1.1e4, 300)
     share = table.cdf(at, torch.zeros(300, dtype=torch.int64))
     assert bool((share.diff() >= -1e-6).all())
@@ -57,12 +59,12 @@ def test_ranks_are_uniform_within_each_stratum() -> None:
 def test_a_thin_stratum_answers_as_its_parent_and_a_thick_one_does_not() -> None:
     values, stratum = values_in_strata()
     stratum[:10] = 5
-    table = StratifiedQuantiles(6, thin=50).fit(values, stratum)
+    table = StratifiedQuantiles(6, min_rows=50).fit(values, stratum)
     threshold = table.quantile(0.5)
     assert float(threshold[5]) == pytest.approx(float(np.median(values)), rel=1e-5)
     assert float(threshold[4]) == pytest.approx(float(np.median(values[stratum == 4])), rel=1e-5)
     assert float(threshold[4]) > float(threshold[5])
-    assert float(StratifiedQuantiles(6, thin=5).fit(values, stratum).quantile(0.5)[5]) == pytest.approx(
+    assert float(StratifiedQuantiles(6, min_rows=5).fit(values, stratum).quantile(0.5)[5]) == pytest.approx(
         float(np.median(values[stratum == 5])), rel=1e-5
     )
 
@@ -77,7 +79,7 @@ def test_a_row_that_belongs_to_no_stratum_counts_among_all_rows_only() -> None:
 
 def test_with_one_point_a_row_the_rank_is_the_share_at_or_below() -> None:
     values = np.array([3, 1, 2, 2, 9], np.float32)
-    table = StratifiedQuantiles(1, [i / 5 for i in range(6)], exact=True, thin=1).fit(
+    table = StratifiedQuantiles(1, [i / 5 for i in range(6)], exact=True, min_rows=1).fit(
         values, np.zeros(5, np.int64)
     )
     got = table.rank(torch.from_numpy(values), torch.zeros(5, dtype=torch.int64))
@@ -122,7 +124,7 @@ def test_a_merged_table_rises_lies_between_both_and_commutes(
     some: list[float], others: list[float], exact: bool
 ) -> None:
     a, b = (
-        StratifiedQuantiles(1, 11, exact=exact, thin=1).fit(
+        StratifiedQuantiles(1, 11, exact=exact, min_rows=1).fit(
             np.array(values, np.float32), np.zeros(len(values), np.int64)
         )
         for values in (some, others)
@@ -141,15 +143,15 @@ def test_thin_strata_are_thick_together() -> None:
     parts = []
     for _ in range(2):
         values = np.concatenate([random.random(200), 10 + random.random(30)]).astype(np.float32)
-        parts.append(StratifiedQuantiles(2, thin=50).fit(values, np.repeat([0, 1], [200, 30])))
+        parts.append(StratifiedQuantiles(2, min_rows=50).fit(values, np.repeat([0, 1], [200, 30])))
     assert float(parts[0].quantile(0.5)[1]) < 1
     assert 10 < float(parts[0].merge(parts[1]).quantile(0.5)[1]) < 11
 
 
 def test_merging_with_an_empty_stratum_changes_nothing_in_it() -> None:
     values = np.arange(100, dtype=np.float32)
-    a = StratifiedQuantiles(2, thin=1).fit(values, np.zeros(100, np.int64))
-    b = StratifiedQuantiles(2, thin=1).fit(values, np.ones(100, np.int64))
+    a = StratifiedQuantiles(2, min_rows=1).fit(values, np.zeros(100, np.int64))
+    b = StratifiedQuantiles(2, min_rows=1).fit(values, np.ones(100, np.int64))
     torch.testing.assert_close(a.merge(b).table[0], a.table[0])
     torch.testing.assert_close(a.merge(b).table[1], b.table[1])
 
@@ -216,7 +218,7 @@ def test_within_a_stratum_z_has_mean_0_and_deviation_1() -> None:
 
 def test_z_is_0_where_nothing_varies_and_the_parents_where_rows_are_few() -> None:
     values = np.array([5, 5, 5, 1, 9], np.float32)
-    moments = StratifiedMoments(2, thin=3).fit(values, np.array([0, 0, 0, 1, 1]))
+    moments = StratifiedMoments(2, min_rows=3).fit(values, np.array([0, 0, 0, 1, 1]))
     z = moments.z(torch.tensor([5.0, 7.0, 5.0]), torch.tensor([0, 0, 1]))
     assert z.tolist() == pytest.approx([0, 0, (5 - values.mean()) / values.std()], abs=1e-6)
 

@@ -64,7 +64,7 @@ def test_a_lonely_second_is_compared_with_its_group_and_a_thin_group_with_all_ro
     assert float(WTG(groups=2).fit(log).gain(lonely)) == pytest.approx(want, abs=1e-4)
     all_rows = [*short, *of_group]
     want = (50 - np.mean(all_rows)) / np.std(all_rows)
-    assert float(WTG(groups=2, thin=300).fit(log).gain(lonely)) == pytest.approx(want, abs=1e-4)
+    assert float(WTG(groups=2, min_rows=300).fit(log).gain(lonely)) == pytest.approx(want, abs=1e-4)
 
 
 def test_it_takes_the_duration_out_of_the_mean_watch() -> None:

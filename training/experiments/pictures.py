@@ -9,7 +9,7 @@ from typing import Final
 
 from training.experiments import plots
 from training.experiments.plots import BLUE, GREY, LIGHT, ORANGE, RED, Interval, Series
-from training.experiments.render import SIGNIFICANT, Json, p_value
+from training.experiments.significance import SIGNIFICANT, Json, p_value
 
 KINDS: Final = {"reference": GREY, "encoder": ORANGE, "label": BLUE}
 """Colours of the audit: rankings without a model, rankers, and label makers."""

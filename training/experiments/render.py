@@ -9,18 +9,15 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from models.errors import BadInput
+from training.experiments.significance import SIGNIFICANT, Json, p_value
 
-Json = Mapping[str, Any]
-
-SIGNIFICANT: Final = 0.05
-"""The p value below which a difference is marked."""
 SOURCES: Final = {
     "report.json": "report.md",
     "variants.json": "variants.md",
@@ -157,11 +154,6 @@ def summarize(values: Iterable[float]) -> dict[str, float | None]:
         "mean": statistics.fmean(known) if known else None,
         "std": statistics.stdev(known) if len(known) > 1 else None,
     }
-
-
-def p_value(paired: Json) -> float:
-    """Return p, corrected for the number of comparisons where the experiment has computed that."""
-    return float(paired.get("p_adjusted", paired["p_value"]))
 
 
 def adjusted(rows: Iterable[Json]) -> bool:

@@ -27,7 +27,7 @@ class D2Co(LabelMaker):
 
     μ_n(d) and μ_s(d), the mean watch times of those who skip and of those who care, are the two components
     of a Gaussian mixture fitted to the watch times of each duration group, smoothed over neighbouring
-    groups by their rows. A group of fewer than `thin` rows takes those of all rows; where both are
+    groups by their rows. A group of fewer than `min_rows` rows takes those of all rows; where both are
     the same, a watch beyond them is labelled 1 and any other 0.
 
     Source: Zhao et al., "Uncovering User Interest from Biased and Noised Watch Time in Video
@@ -39,7 +39,7 @@ class D2Co(LabelMaker):
         groups: duration groups.
         alpha: α ≥ 0 per second; 0 for the linear limit.
         window: groups averaged over, odd.
-        thin: rows below which a group takes the components of all rows.
+        min_rows: rows below which a group takes the components of all rows.
 
     Raises:
         BadInput: from `fit`, without training rows.
@@ -53,13 +53,13 @@ class D2Co(LabelMaker):
     signal: Tensor
     """`[G]` μ_s in seconds"""
 
-    def __init__(self, groups: int = 30, alpha: float = 0.0, window: int = 3, *, thin: int = 50) -> None:
+    def __init__(self, groups: int = 30, alpha: float = 0.0, window: int = 3, *, min_rows: int = 50) -> None:
         super().__init__()
         if window < 1 or window % 2 == 0:
             raise ValueError(f"`window` must be odd and at least 1, got {window}.")
         if alpha < 0:
             raise ValueError(f"`alpha` must be 0 or more, got {alpha}.")
-        self.alpha, self.window, self.thin = alpha, window, thin
+        self.alpha, self.window, self.min_rows = alpha, window, min_rows
         self.groups = DurationGroups(groups)
         self.register_buffer("noise", torch.zeros(groups))
         self.register_buffer("signal", torch.ones(groups))
@@ -71,7 +71,7 @@ class D2Co(LabelMaker):
         count = np.bincount(group, minlength=self.groups.groups)
         overall = two_components(train.watch_time_s)
         found = [
-            two_components(train.watch_time_s[group == g]) if n >= self.thin else overall
+            two_components(train.watch_time_s[group == g]) if n >= self.min_rows else overall
             for g, n in enumerate(count)
         ]
         self.noise = torch.from_numpy(self._smooth(np.array([m.low for m in found]), count))

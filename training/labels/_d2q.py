@@ -25,12 +25,12 @@ class D2Q(LabelMaker):
     Source: Zhan et al., "Deconfounding Duration Bias in Watch-time Prediction for Video Recommendation",
     KDD 2022; 50 groups and 101 points as in the ports by the EGMN and DADF authors. Ours: tied watch times
     get the middle of their range of quantiles, so that a video that is always skipped at 0 s is labelled low,
-    not at the top of its ties; a group of fewer than `thin` rows is ranked among all rows.
+    not at the top of its ties; a group of fewer than `min_rows` rows is ranked among all rows.
 
     Args:
         groups: duration groups. Equal edges are merged: few distinct durations make fewer groups.
         points: rows of each group's table.
-        thin: see `StratifiedQuantiles`.
+        min_rows: see `StratifiedQuantiles`.
 
     Raises:
         BadInput: from `fit`, without training rows.
@@ -40,10 +40,10 @@ class D2Q(LabelMaker):
     description = "quantile of the watch time within its duration group"
     baseline = True
 
-    def __init__(self, groups: int = 50, points: int = 101, *, thin: int = 50) -> None:
+    def __init__(self, groups: int = 50, points: int = 101, *, min_rows: int = 50) -> None:
         super().__init__()
         self.groups = DurationGroups(groups)
-        self.quantiles = StratifiedQuantiles(groups, points, thin=thin)
+        self.quantiles = StratifiedQuantiles(groups, points, min_rows=min_rows)
 
     def fit(self, train: Interactions) -> Self:
         if not len(train):

@@ -72,7 +72,7 @@ class ProgressViewByDuration(LabelMaker):
     Args:
         view: effective or long.
         groups: duration groups.
-        thin: rows below which a group takes the threshold of all rows.
+        min_rows: rows below which a group takes the threshold of all rows.
 
     Raises:
         BadInput: from `fit`, without training rows, if every video is as long, or if all rows would have
@@ -82,11 +82,11 @@ class ProgressViewByDuration(LabelMaker):
     threshold: Tensor
     """`[S + 1]` seconds; the last is that of all rows"""
 
-    def __init__(self, view: View, groups: int = 50, *, thin: int = 50) -> None:
+    def __init__(self, view: View, groups: int = 50, *, min_rows: int = 50) -> None:
         super().__init__()
         self.name = f"dml_{view}_d"
         self.description = f"{_PHRASE[view]} of its duration group"
-        self.view, self.thin = view, thin
+        self.view, self.min_rows = view, min_rows
         self.groups = DurationGroups(groups)
         self.register_buffer("threshold", torch.full((groups + 1,), torch.nan))
 
@@ -98,7 +98,7 @@ class ProgressViewByDuration(LabelMaker):
             )
         duration = torch.from_numpy(train.duration_s)
         group = (self.groups.fit(train.duration_s)(duration) if len(train) else duration.long()).numpy()
-        self.threshold = thresholds(self.name, self.view, train, group, self.groups.groups, self.thin)
+        self.threshold = thresholds(self.name, self.view, train, group, self.groups.groups, self.min_rows)
         return self
 
     def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
@@ -117,22 +117,22 @@ class ProgressViewByGroup(LabelMaker):
     Args:
         view: effective or long.
         group: the column of `GROUP_COLUMNS`.
-        thin: rows below which a group takes the threshold of all rows.
+        min_rows: rows below which a group takes the threshold of all rows.
 
     Raises:
-        BadInput: from `fit`, without training rows, without any group of `thin` rows, or if all rows would
-            have the label.
+        BadInput: from `fit`, without training rows, without any group of `min_rows` rows, or if all rows
+            would have the label.
     """
 
     threshold: Tensor
     """`[S + 1]` seconds, S of the vocabulary's rows; the last is that of all rows"""
 
-    def __init__(self, view: View, group: Group, *, thin: int = 50) -> None:
+    def __init__(self, view: View, group: Group, *, min_rows: int = 50) -> None:
         super().__init__()
         self.by_user = group == "user_group"
         self.name = f"dml_{view}_{'u' if self.by_user else 'v'}"
         self.description = f"{_PHRASE[view]} of its {'user' if self.by_user else 'video'} group"
-        self.view, self.thin = view, thin
+        self.view, self.min_rows = view, min_rows
         self.group_columns = (group,)
         self.column = GROUP_COLUMNS.index(group)
         self.register_buffer("threshold", torch.full((1,), torch.nan))
@@ -141,13 +141,13 @@ class ProgressViewByGroup(LabelMaker):
         row = train.groups[:, self.column]
         strata = max(int(row.max(initial=0)) + 1 - FIRST, 1)
         group = np.where(row < FIRST, strata, row - FIRST)
-        if len(train) and not (np.bincount(group, minlength=strata + 1)[:strata] >= self.thin).any():
+        if len(train) and not (np.bincount(group, minlength=strata + 1)[:strata] >= self.min_rows).any():
             kind = "user group (a categorical profile feature)" if self.by_user else "tag"
             raise BadInput(
-                f"{self.name} compares within groups, and no {kind} has {self.thin} training rows; "
+                f"{self.name} compares within groups, and no {kind} has {self.min_rows} training rows; "
                 f"use dml_{self.view}."
             )
-        self.threshold = thresholds(self.name, self.view, train, group, strata, self.thin)
+        self.threshold = thresholds(self.name, self.view, train, group, strata, self.min_rows)
         return self
 
     def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
@@ -164,15 +164,17 @@ def _threshold_of(threshold_S: Tensor, group_N: Tensor) -> Tensor:
     return embedding(group_N, threshold_S[:, None])[:, 0]
 
 
-def thresholds(name: str, view: View, train: Interactions, group: I64, strata: int, thin: int = 50) -> Tensor:
+def thresholds(
+    name: str, view: View, train: Interactions, group: I64, strata: int, min_rows: int = 50
+) -> Tensor:
     """Return `[S + 1]` seconds that a share of each group's training rows stays below.
 
-    A thin group takes the threshold of all rows, which is the last entry.
+    A small group takes the threshold of all rows, which is the last entry.
 
     Raises:
         BadInput: without training rows, or if none of them stays below its group's threshold.
     """
-    table = StratifiedQuantiles(strata, [0.0, _SHARE[view], 1.0], exact=True, thin=thin)
+    table = StratifiedQuantiles(strata, [0.0, _SHARE[view], 1.0], exact=True, min_rows=min_rows)
     threshold_S = table.fit(train.watch_time_s, group).quantile(_SHARE[view])
     if (train.watch_time_s >= threshold_S.numpy()[group]).all():
         raise BadInput(

@@ -25,7 +25,7 @@ class WPR(LabelMaker):
     Training rows in order of their watch time are cut into groups of masses q_1 ≥ q_2 ≥ … ≥ q_n, q_n ∝ ρⁿ:
     coarse among the many short watches, fine at the top. Equal watch times share a group, the highest that
     one of them reaches. With `debias` this happens within each duration group, which takes out of the label
-    what the duration alone explains; a thin group is ranked among all rows.
+    what the duration alone explains; a small group is ranked among all rows.
 
     Source: DML, CIKM 2023, slides: "fine-grained imbalance, coarse balance"; neither the number of groups
     nor the masses are published, so 100 and ρ = 0.97 are ours.
@@ -35,7 +35,7 @@ class WPR(LabelMaker):
         steps: groups of watch time.
         rho: ρ in (0, 1]; 1 makes equal masses.
         groups: duration groups, with `debias`.
-        thin: rows below which one of them is ranked among all rows.
+        min_rows: rows below which one of them is ranked among all rows.
 
     Raises:
         BadInput: from `fit`, without training rows, without two watch times that differ, or to debias by a
@@ -50,7 +50,7 @@ class WPR(LabelMaker):
         steps: int = 100,
         rho: float = 0.97,
         groups: int = 50,
-        thin: int = 50,
+        min_rows: int = 50,
     ) -> None:
         super().__init__()
         if not 0 < rho <= 1 or steps < 1:
@@ -66,7 +66,10 @@ class WPR(LabelMaker):
         share = np.cumsum(mass)
         self.groups = DurationGroups(groups if debias else 1)
         self.quantiles = StratifiedQuantiles(
-            self.groups.groups, [0.0, *(share / share[-1])[:-1].tolist(), 1.0], exact=True, thin=thin
+            self.groups.groups,
+            [0.0, *(share / share[-1])[:-1].tolist(), 1.0],
+            exact=True,
+            min_rows=min_rows,
         )
 
     def fit(self, train: Interactions) -> Self:

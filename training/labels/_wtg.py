@@ -20,7 +20,7 @@ from training.strata import DurationGroups, StratifiedMoments
 class WTG(LabelMaker):
     """`y = Φ((w̄ - μ_b) / σ_b)`, w̄ = min(w, d), over the exposures of videos as long to the second (b).
 
-    A second with fewer than two rows takes the moments of its duration group, a thin group those of
+    A second with fewer than two rows takes the moments of its duration group, a small group those of
     all rows; where nothing varies the gain is 0 and the label 0.5.
 
     Source: Zheng et al., "DVR: Micro-Video Recommendation Optimizing Watch-Time-Gain under Duration Bias",
@@ -30,7 +30,7 @@ class WTG(LabelMaker):
     Args:
         seconds: durations from this on share one bucket.
         groups: duration groups to back off to.
-        thin: rows below which a group backs off in turn.
+        min_rows: rows below which a group backs off in turn.
 
     Raises:
         BadInput: from `fit`, without training rows.
@@ -39,11 +39,11 @@ class WTG(LabelMaker):
     name = "wtg"
     description = "watch-time gain: Φ of the watch time standardised within its duration"
 
-    def __init__(self, seconds: int = 600, groups: int = 50, *, thin: int = 50) -> None:
+    def __init__(self, seconds: int = 600, groups: int = 50, *, min_rows: int = 50) -> None:
         super().__init__()
-        self.by_second = StratifiedMoments(seconds + 1, thin=2)
+        self.by_second = StratifiedMoments(seconds + 1, min_rows=2)
         self.groups = DurationGroups(groups)
-        self.by_group = StratifiedMoments(groups, thin=thin)
+        self.by_group = StratifiedMoments(groups, min_rows=min_rows)
 
     def fit(self, train: Interactions) -> Self:
         if not len(train):

@@ -20,14 +20,14 @@ _MINUTE = 60.0
 class WTGRelevant(LabelMaker):
     """`y = 1[z > threshold]`, z = (w - μ_m) / σ_m over the exposures of videos as long to the minute (m).
 
-    The last bin holds everything longer; a bin of fewer than `thin` rows takes the moments of all rows.
+    The last bin holds everything longer; a bin of fewer than `min_rows` rows takes the moments of all rows.
 
     Source: SASRec4SV's report: one-minute bins up to 20 minutes, relevant beyond one deviation.
 
     Args:
         minutes: bins.
         threshold: deviations above the mean.
-        thin: see `StratifiedMoments`.
+        min_rows: see `StratifiedMoments`.
 
     Raises:
         BadInput: from `fit`, without training rows.
@@ -36,10 +36,10 @@ class WTGRelevant(LabelMaker):
     name = "wtg_relevant"
     description = "watch time a standard deviation above its minute of duration"
 
-    def __init__(self, minutes: int = 20, threshold: float = 1.0, *, thin: int = 50) -> None:
+    def __init__(self, minutes: int = 20, threshold: float = 1.0, *, min_rows: int = 50) -> None:
         super().__init__()
         self.threshold = threshold
-        self.by_minute = StratifiedMoments(minutes, thin=thin)
+        self.by_minute = StratifiedMoments(minutes, min_rows=min_rows)
 
     def fit(self, train: Interactions) -> Self:
         if not len(train):

@@ -18,12 +18,12 @@ from models.errors import BadInput
 class StratifiedMoments(nn.Module):
     """`z = (v - μ_s) / σ_s` for each of S strata, with one level of parents.
 
-    A stratum of fewer than `thin` rows takes the moments of its parent; one whose values are all the same
+    A stratum of fewer than `min_rows` rows takes the moments of its parent; one whose values are all the same
     has no scale, and z is 0 there. σ is the population's (ddof = 0), so that z has deviation 1 on train.
 
     Args:
         strata: S ≥ 1.
-        thin: rows below which a stratum takes its parent's moments.
+        min_rows: rows below which a stratum takes its parent's moments.
     """
 
     count: Tensor
@@ -33,11 +33,11 @@ class StratifiedMoments(nn.Module):
     square: Tensor
     """`[S + 1]` Σ (v - μ)², float64"""
 
-    def __init__(self, strata: int, *, thin: int = 50) -> None:
+    def __init__(self, strata: int, *, min_rows: int = 50) -> None:
         super().__init__()
         if strata < 1:
             raise ValueError(f"`strata` must be at least 1, got {strata}.")
-        self.thin = thin
+        self.min_rows = min_rows
         self.register_buffer("count", torch.zeros(strata + 1, dtype=torch.int64))
         self.register_buffer("mean", torch.zeros(strata + 1, dtype=torch.float64))
         self.register_buffer("square", torch.zeros(strata + 1, dtype=torch.float64))
@@ -75,7 +75,7 @@ class StratifiedMoments(nn.Module):
         """
         if self.strata != other.strata:
             raise ValueError(f"moments of {self.strata} and of {other.strata} strata cannot be merged.")
-        merged = type(self)(self.strata, thin=self.thin)
+        merged = type(self)(self.strata, min_rows=self.min_rows)
         merged.count = self.count + other.count
         both = merged.count.clamp(min=1)
         apart = other.mean - self.mean
@@ -85,7 +85,7 @@ class StratifiedMoments(nn.Module):
 
     def thick(self, stratum_N: Tensor) -> Tensor:
         """`[N]` whether a row's stratum has enough rows to answer for itself."""
-        return embedding(stratum_N, (self.count >= self.thin)[:, None].float())[:, 0] > 0
+        return embedding(stratum_N, (self.count >= self.min_rows)[:, None].float())[:, 0] > 0
 
     def z(self, value_N: Tensor, stratum_N: Tensor) -> Tensor:
         """`[N]` values and their strata -> `[N]` deviations above the mean. N may be 0."""

@@ -22,7 +22,7 @@ class StratifiedQuantiles(nn.Module):
 
         F̂_s(v) = share of the stratum's rows at or below v, linear between the points of the table
 
-    A stratum of fewer than `thin` rows says little: it answers with its parent's table. Tied values get the
+    A stratum of fewer than `min_rows` rows answers with its parent's table. Tied values get the
     middle of their range, so that the most common value (0 s watched) is ranked low and not at the top of its
     ties. Tables are buffers: fitted on train, frozen, exported as they are.
 
@@ -34,7 +34,7 @@ class StratifiedQuantiles(nn.Module):
         exact: keep values that rows really have, `v` the smallest with a share of rows at or below it of at
             least the point's; otherwise quantiles are interpolated between two rows. With it, nothing here
             but `inverse` between two points changes when values go through an increasing function.
-        thin: rows below which a stratum takes its parent's table.
+        min_rows: rows below which a stratum takes its parent's table.
 
     Raises:
         ValueError: no strata, or shares that do not rise from 0 to 1.
@@ -48,7 +48,12 @@ class StratifiedQuantiles(nn.Module):
     """`[Q]` the points"""
 
     def __init__(
-        self, strata: int, points: int | Sequence[float] = 101, *, exact: bool = False, thin: int = 50
+        self,
+        strata: int,
+        points: int | Sequence[float] = 101,
+        *,
+        exact: bool = False,
+        min_rows: int = 50,
     ) -> None:
         super().__init__()
         share = np.linspace(0, 1, points) if isinstance(points, int) else np.asarray(points, np.float64)
@@ -56,7 +61,7 @@ class StratifiedQuantiles(nn.Module):
             raise ValueError(f"`strata` must be at least 1 and `points` 2, got {strata} and {points}.")
         if share[0] != 0 or share[-1] != 1 or (np.diff(share) <= 0).any():
             raise ValueError(f"`points` must rise from 0 to 1, got {points}.")
-        self.exact, self.thin = exact, thin
+        self.exact, self.min_rows = exact, min_rows
         self._share: F64 = share
         self.register_buffer("table", torch.zeros(strata + 1, len(share)))
         self.register_buffer("count", torch.zeros(strata + 1, dtype=torch.int64))
@@ -93,7 +98,7 @@ class StratifiedQuantiles(nn.Module):
 
         The CDF of a union is the mean of both CDFs by rows; it is read off again at the points, so the
         result differs from a fit on all rows by what lies between two points at most. Thin strata are
-        merged like the others: together they may be thin no more.
+        merged like the others: together they may have enough rows.
 
         Raises:
             ValueError: other strata or points.
@@ -103,7 +108,7 @@ class StratifiedQuantiles(nn.Module):
                 f"tables of {tuple(self.table.shape)} and {tuple(other.table.shape)} strata and points have "
                 "nothing in common; fit both with the same numbers."
             )
-        merged = type(self)(self.strata, self.share.tolist(), exact=self.exact, thin=self.thin)
+        merged = type(self)(self.strata, self.share.tolist(), exact=self.exact, min_rows=self.min_rows)
         merged.count = self.count + other.count
         pairs = zip(self.table.numpy(), other.table.numpy(), self.count, other.count, strict=True)
         share = self.share.double().numpy()
@@ -152,7 +157,7 @@ class StratifiedQuantiles(nn.Module):
 
     def _rows(self, stratum_N: Tensor) -> Tensor:
         # By `embedding`, not by indexing, which onnxruntime 1.31 fails to do with no rows.
-        use_S = torch.where(self.count >= self.thin, torch.arange(self.strata + 1), self.strata)
+        use_S = torch.where(self.count >= self.min_rows, torch.arange(self.strata + 1), self.strata)
         return embedding(stratum_N, self.table[use_S])
 
     @staticmethod

@@ -150,7 +150,7 @@ def error_bound(watch_time_s: F32, share_M: F64, alike: int) -> float:
     The first sum is the cost of restoring: a row in part k may be off by its width Δ_k. The second is the
     cost of learning, by the triangle inequality: the share p_k of a part, estimated on so many rows,
     errs by its standard error, worth the part's upper edge τ_k. Equal shares make the second small and the
-    first large; thin parts at long watch times the other way round.
+    first large; narrow parts at long watch times the other way round.
     """
     edge_K1 = np.concatenate([[0.0], np.quantile(watch_time_s, [*share_M, 1.0])])
     p_K = np.diff(np.concatenate([[0.0], share_M, [1.0]]))

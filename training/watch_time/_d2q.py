@@ -29,7 +29,7 @@ class D2QSecondsConfig(Config):
     points: Annotated[int, Field(ge=2)] = 101
     """Rows of each group's quantile table."""
 
-    thin: NonNegativeInt = 50
+    min_rows: NonNegativeInt = 50
     """Rows below which a group takes the table of all rows."""
 
 
@@ -59,7 +59,7 @@ class D2QSeconds(nn.Module):
         c = self.config = config or D2QSecondsConfig()
         self.net = one_hidden_layer(state_dim, c.hidden)
         self.groups = DurationGroups(c.groups)
-        self.quantiles = StratifiedQuantiles(c.groups, c.points, thin=c.thin)
+        self.quantiles = StratifiedQuantiles(c.groups, c.points, min_rows=c.min_rows)
 
     def fit_tables(self, train: Interactions, *, seed: int) -> Self:
         if not len(train):
