@@ -108,7 +108,7 @@ def doors() -> list[str]:
 
 
 def public_names(module: ModuleType) -> set[str]:
-    """What somebody who imports the module finds in it, besides modules."""
+    """Names that an import of the module provides, besides modules."""
     return {
         name
         for name, value in vars(module).items()
