@@ -12,7 +12,7 @@ from models.errors import NothingAccepted
 from service.adapters.metarank import docs, mapping
 from service.adapters.metarank.feedback import read_events, sort_events, store_changes
 from service.adapters.metarank.wire import FeedbackReply, RankReply, RankRequest
-from service.http.request import JSON, NDJSON, content_type, flag
+from service.http.request import JSON, NDJSON, content_type, flag, json_response
 from service.pipeline.decoding import decode
 from service.pipeline.rerank_query import RerankQuery
 from service.pipeline.rerank_reply import rerank_reply
@@ -56,7 +56,7 @@ def metarank_routes(services: Services) -> APIRouter:
             ignored=changes.ignored,
             rejected=rejected,
         )
-        return Response(_encode(reply), media_type=JSON)
+        return json_response(reply)
 
     @router.post("/rank/{model}", openapi_extra=docs.RANK)
     @services.keys.require("rerank")

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import anyio.to_thread
-import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -17,7 +16,7 @@ from service.adapters.open_inference.inference import Model, infer
 from service.adapters.open_inference.tensors import DATATYPES
 from service.adapters.open_inference.wire import ModelMetadata, ModelReady, ServerMetadata, TensorMetadata
 from service.http.openapi import operations
-from service.http.request import JSON
+from service.http.request import JSON, json_response
 from service.services import Services
 from service.telemetry.trace import current_trace
 from service.wire import Health
@@ -51,12 +50,12 @@ def open_inference_routes(services: Services) -> APIRouter:
     @keys.require("read")
     async def get_server(request: Request) -> Response:
         """Return name, version and extensions of the server."""
-        return _json(ServerMetadata("reelrank", request.app.version, ["binary_tensor_data"]))
+        return json_response(ServerMetadata("reelrank", request.app.version, ["binary_tensor_data"]))
 
     @get("/v2/health/live", operations.LIVE)
     async def get_live(request: Request) -> Response:
         """Return the liveness: the process answers."""
-        return _json(Health("live"))
+        return json_response(Health("live"))
 
     @get("/v2/health/ready", operations.READY)
     async def get_ready(request: Request) -> Response:
@@ -65,7 +64,7 @@ def open_inference_routes(services: Services) -> APIRouter:
         The graphs need no store, so its state does not count.
         """
         _check_serving(services)
-        return _json(Health("ready", services.serving.active().manifest.version))
+        return json_response(Health("ready", services.serving.active().manifest.version))
 
     @get("/v2/models/{model}", docs.MODEL)
     @get("/v2/models/{model}/versions/{version}", docs.MODEL)
@@ -74,14 +73,14 @@ def open_inference_routes(services: Services) -> APIRouter:
         """Return the tensors of a graph. Its only version is the active bundle."""
         model = _model(request, services)
         inputs, outputs = map(_metadata, (model.graph.inputs, model.graph.outputs))
-        return _json(ModelMetadata(model.name, [model.version], "onnxruntime_onnx", inputs, outputs))
+        return json_response(ModelMetadata(model.name, [model.version], "onnxruntime_onnx", inputs, outputs))
 
     @get("/v2/models/{model}/ready", docs.MODEL_READY)
     @get("/v2/models/{model}/versions/{version}/ready", docs.MODEL_READY)
     async def get_model_ready(request: Request) -> Response:
         """Return the readiness of a graph; both graphs are ready, or neither."""
         _check_serving(services)
-        return _json(ModelReady(_model(request, services).name))
+        return json_response(ModelReady(_model(request, services).name))
 
     @router.post("/v2/models/{model}/infer", openapi_extra=docs.INFER)
     @router.post("/v2/models/{model}/versions/{version}/infer", openapi_extra=docs.INFER)
@@ -164,7 +163,3 @@ def _header_length(request: Request, size: int) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= size):
         raise BadTensor(f"Inference-Header-Content-Length must be 0 to {size}, found {text[:32]!r}.")
     return int(text)
-
-
-def _json(reply: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(reply), media_type=JSON)
