@@ -68,7 +68,7 @@ def test_its_seconds_beat_the_median_and_its_order_a_coin(manifest: Manifest) ->
 
 
 def test_a_longer_watch_and_a_like_are_worth_more(manifest: Manifest) -> None:
-    """Not by construction: the labels were learned. A label that falls with both would be an artefact."""
+    """A label that falls with both would be an artefact. Here the warm start alone guarantees it."""
     bundle = Bundle.load(STORE.path(STORE.current()))
     watched = np.array([[share * d, d, *[0] * 6] for d in (10, 60, 200) for share in (0, 0.5, 1)], np.float32)
     liked = watched.copy()
@@ -80,6 +80,22 @@ def test_a_longer_watch_and_a_like_are_worth_more(manifest: Manifest) -> None:
     )
     assert (np.diff(plain, axis=1) > 0).all()
     assert (with_like > plain).all()
+
+
+def test_its_labelcraft_label_is_still_the_warm_start() -> None:
+    """The record behind the README: 0.2 + 0.3 (scaled watch time + explicit feedback) at any duration."""
+    bundle = Bundle.load(STORE.path(STORE.current()))
+    rows = np.array([[w, d, *[0] * 6] for w in (0, 5, 20, 60) for d in (10, 30, 60, 200)], np.float32)
+    liked = rows.copy()
+    liked[:, 2] = 1
+    no_groups = np.full((len(rows), 2), UNKNOWN)
+    plain, with_like = (
+        bundle.run_labeler({"feedback": feedback, "group_ids": no_groups})["labelcraft"].reshape(4, 4)
+        for feedback in (rows, liked)
+    )
+    assert np.ptp(plain, axis=1).max() < 0.01
+    assert plain[0] == pytest.approx(0.2, abs=0.005)
+    assert with_like - plain == pytest.approx(0.3, abs=0.02)
 
 
 @pytest.mark.slow
