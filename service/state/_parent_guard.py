@@ -1,6 +1,6 @@
 """Runs as a program between us and the server, so that no server outlives its parent. Standard library only.
 
-    python -I -S _guard.py {follow|watch} PARENT_PID PROGRAM [ARGUMENT ...]
+    python -I -S _parent_guard.py {follow|watch} PARENT_PID PROGRAM [ARGUMENT ...]
 
 `follow` (Linux) asks the kernel to send SIGTERM when the parent's thread that started it ends, and becomes
 PROGRAM. `watch` (elsewhere) stays, looks four times a second whether the parent is still the parent, and

@@ -144,7 +144,7 @@ class EmbeddedServer:
             "lazyfree-lazy-expire": "yes",  # a generation of claims is let go without a pause
             "daemonize": "no",
         }
-        guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("_guard.py"))]
+        guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("_parent_guard.py"))]
         mode = "follow" if sys.platform == "linux" else "watch"
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         return subprocess.Popen(

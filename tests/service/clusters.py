@@ -17,7 +17,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from service.state import _guard
+from service.state import _parent_guard
 from tests.service.stores import free_port, until
 
 SLOTS: Final = 16384
@@ -76,7 +76,7 @@ def node(folder: Path, *options: str | int | Path, user: str = "", password: str
     command += ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--logfile", "server.log"]
     if "--sentinel" not in command:
         command += ["--cluster-port", str(bus)]
-    guard = [sys.executable, "-I", "-S", _guard.__file__, "follow", str(os.getpid())]
+    guard = [sys.executable, "-I", "-S", _parent_guard.__file__, "follow", str(os.getpid())]
     process = subprocess.Popen([*guard, *command], start_new_session=True, stdout=subprocess.DEVNULL)
     started = Node(port, bus, process, user, password)
     try:

@@ -20,7 +20,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from models.schema import FeedbackEvent
-from service.state import EmbeddedServer, RedisStore, _guard
+from service.state import EmbeddedServer, RedisStore, _parent_guard
 from tests.service.memory_store import MemoryStore
 
 LENGTH = 3
@@ -94,7 +94,7 @@ def cluster(data_dir: Path, program: Path) -> Iterator[str]:
     port, bus = free_port(), free_port()
     command = [str(program), "--port", str(port), "--cluster-enabled", "yes", "--cluster-port", str(bus)]
     command += ["--bind", "127.0.0.1", "--dir", str(data_dir), "--save", "", "--logfile", "server.log"]
-    guard = [sys.executable, "-I", "-S", _guard.__file__, "follow", str(os.getpid())]
+    guard = [sys.executable, "-I", "-S", _parent_guard.__file__, "follow", str(os.getpid())]
     with subprocess.Popen([*guard, *command], start_new_session=True) as server:
         try:
             with Redis(port=port) as client:

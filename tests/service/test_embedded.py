@@ -17,7 +17,7 @@ import pytest
 from redis import Redis
 
 from models.errors import BadInput, StoreUnavailable
-from service.state import EmbeddedServer, _guard
+from service.state import EmbeddedServer, _parent_guard
 from service.state.embedded import server_binary
 from tests.service.stores import event, redis_store, until
 
@@ -233,7 +233,8 @@ def test_the_guard_ends_its_program_when_the_parent_is_killed(tmp_path: Path, mo
     )
     middle = (
         "import os, subprocess, sys;"
-        f"subprocess.Popen([sys.executable, '-I', '-S', {_guard.__file__!r}, {mode!r}, str(os.getpid()),"
+        f"guard = [sys.executable, '-I', '-S', {_parent_guard.__file__!r}, {mode!r}, str(os.getpid())];"
+        "subprocess.Popen([*guard,"
         f" sys.executable, '-c', {child!r}]).wait()"
     )
     with subprocess.Popen([sys.executable, "-c", middle]) as parent:

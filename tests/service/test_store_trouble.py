@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError
 from redis.retry import Retry
 
-from service.state import EmbeddedServer, _guard
+from service.state import EmbeddedServer, _parent_guard
 from service.state.breaker import WINDOW
 from service.state.embedded import server_binary
 from tests.service.command_line import refusal
@@ -167,7 +167,15 @@ def test_one_that_still_reads_its_files_is_waited_for_in_the_background(
     path = tmp_path / "s.sock"
     options = ["--port", "0", "--unixsocket", str(path), "--dir", str(tmp_path), "--save", ""]
     options += ["--enable-debug-command", "yes", "--loading-process-events-interval-bytes", "1024"]
-    guard = [sys.executable, "-I", "-S", _guard.__file__, "follow", str(os.getpid()), str(server_binary())]
+    guard = [
+        sys.executable,
+        "-I",
+        "-S",
+        _parent_guard.__file__,
+        "follow",
+        str(os.getpid()),
+        str(server_binary()),
+    ]
     with subprocess.Popen([*guard, *options], stdout=subprocess.DEVNULL, start_new_session=True) as process:
         try:
             with Redis(unix_socket_path=str(path)) as server:
