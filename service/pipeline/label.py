@@ -15,7 +15,7 @@ from models.schema import FeedbackEvent, Profile
 from service.inference.serving_set import Serving, ServingSet
 from service.pipeline.fan_out import for_each_user
 from service.pipeline.label_query import LabelQuery, LabelTarget
-from service.pipeline.labels import Labels, label
+from service.pipeline.labelling import Labels, label
 from service.pipeline.ports import Offload, Sampler, VideoLookup
 from service.pipeline.validation import Exposure, apply_outcomes, validate_events
 from service.settings import Settings

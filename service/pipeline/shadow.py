@@ -20,7 +20,7 @@ from models.metrics import xauc
 from models.runtime import Bundle
 from service.inference.serving_set import LoadedRollout
 from service.pipeline.label import LabelledBatch, LabelledEvents
-from service.pipeline.labels import Labels, label
+from service.pipeline.labelling import Labels, label
 from service.pipeline.ranking import Slate, fusion_weights, rank
 from service.pipeline.rerank import RankedSlate
 from service.telemetry.bundles import BundleMetrics

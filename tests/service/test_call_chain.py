@@ -40,7 +40,7 @@ PATHS = {
     "/label": (
         [event()],
         "endpoints/label pipeline/label http/request pipeline/label_query pipeline/label "
-        "catalogue/catalogue pipeline/validation pipeline/labels models/features models/runtime "
+        "catalogue/catalogue pipeline/validation pipeline/labelling models/features models/runtime "
         "inference/traffic_sample pipeline/label_reply",
     ),
 }

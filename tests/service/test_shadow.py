@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.inference.background import QUEUE_SIZE, BackgroundWorker
-from service.pipeline.labels import Labels
+from service.pipeline.labelling import Labels
 from service.pipeline.ranking import Slate
 from service.pipeline.shadow import label_differences, order_agreement, slate_differences
 from tests.service import tiny_bundle
