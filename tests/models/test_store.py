@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -267,7 +268,7 @@ def unprivileged(store: BundleStore, tmp_path: Path) -> Iterator[None]:
     """A store this user may read but not write; root may write anywhere, so root becomes another."""
     promote(store, A, B)
     root = os.geteuid() == 0
-    walk = [tmp_path, *tmp_path.parents[:2]]
+    walk = [tmp_path, *(path for path in tmp_path.parents if Path(tempfile.gettempdir()) in path.parents)]
     modes = {path: path.stat().st_mode for path in (*walk, store.root)}
     for path in walk:
         path.chmod(0o755)

@@ -31,7 +31,7 @@ START_S: Final = 120.0
 NOW_MS: Final = 1_651_330_969_569
 CALL_TIMEOUT_S: Final = 60.0
 DEADLINE_MS: Final = 60_000
-"""Of slates, unless a test's subject is the deadline: a busy machine must not fail the others."""
+"""Of slates and labels, unless a test's subject is the deadline: a busy machine must not fail the others."""
 
 
 @dataclass
@@ -65,6 +65,7 @@ def _started(
             "REELRANK_DATA_DIR": str(data_dir),
             "REELRANK_POLL_S": "0.05",
             "REELRANK_DEADLINE_MS": str(DEADLINE_MS),
+            "REELRANK_LABEL_DEADLINE_MS": str(DEADLINE_MS),
             **env,
         },
         stdout=subprocess.PIPE,
@@ -105,9 +106,8 @@ def running(bundle: Path, data_dir: Path, *args: str, **env: str) -> Iterator[Se
 @contextlib.contextmanager
 def served(bundle: Path, store: Store, data_dir: Path, **options: Any) -> Iterator[httpx2.Client]:
     """The same app on a socket in a thread of this process, over a store of the test's."""
-    settings = Settings.read(
-        bundle=bundle, data_dir=data_dir, poll_s=0.05, **{"deadline_ms": DEADLINE_MS} | options
-    )
+    defaults = {"deadline_ms": DEADLINE_MS, "label_deadline_ms": DEADLINE_MS}
+    settings = Settings.read(bundle=bundle, data_dir=data_dir, poll_s=0.05, **defaults | options)
     ready = threading.Event()
     stop: list[Callable[[], object]] = []
     failed: list[BaseException] = []

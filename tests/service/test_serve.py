@@ -214,6 +214,7 @@ def test_a_worker_that_dies_is_replaced_and_all_end_with_their_parent(pair: Serv
         pids = [int(pid) for pid in children.read_text().split()]
         return [p for p in pids if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
+    call(pair, "POST", "/label", event("counted"))
     before = labelled(pair)
     first, second = workers()
     subprocess.run(["kill", "-9", str(first)], check=True)
