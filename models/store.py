@@ -189,7 +189,7 @@ class BundleStore:
         except FileNotFoundError:
             return []
         except OSError as e:
-            raise CorruptBundle(f"{self.root / name} cannot be read: {e.strerror}. Repair the folder.") from e
+            raise CorruptBundle(f"{self.root / name} cannot be read: {e.strerror}. Is it this user's?") from e
 
     def _check(self, version: str) -> None:
         found = Manifest.read(self.path(version)).version

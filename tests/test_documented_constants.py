@@ -36,6 +36,8 @@ PUBLISHED = [
     (SERVICE, "is 503 after 200 ms", "service.state.replicated.WAIT_MS", 200),
     (SERVICE, "does not read its reply for 30 s", "service.server.sockets.UNREAD_MS", 30_000),
     (SERVICE, "idle for 75 s", "service.server.worker.KEEP_ALIVE_S", 75),
+    (SERVICE, "for 10 times as long", "service.endpoints.label_stream.BLANK_TIMEOUTS", 10),
+    (SERVICE, "all but 512", "service.server.descriptors.RESERVED", 512),
     (SERVICE, "head may have 64 KiB", "service.server.http_protocol.MAX_HEAD_BYTES", 65_536),
     (SERVICE, "beyond 200,000 arrays", "service.pipeline.decoding.MAX_CONTAINERS", 200_000),
     (SERVICE, "cut at 1,000 characters", "service.wire.MAX_TEXT", 1000),

@@ -17,7 +17,7 @@ from models.errors import BadInput
 from models.schema import Video
 from service.catalogue.file import CatalogueFile, CatalogueWriter, Header
 from service.settings import Settings
-from service.state import RedisStore
+from service.state import open_store
 
 STEP: Final = 10_000
 """Lines between two steps of the progress bar."""
@@ -73,8 +73,7 @@ def _summary(file: Path, header: Header) -> str:
 
 
 async def _from_store(writer: CatalogueWriter, settings: Settings, advance: Callable[[int], None]) -> Header:
-    assert settings.store is not None, "checked by build()"
-    store = RedisStore.open(settings.store, sequence_ttl_s=settings.retention_s)
+    store = open_store(settings)
     cursor = ""
     try:
         async for page_cursor, videos in store.video_pages():

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from models.errors import BadInput
 from service.app import open_services
 from service.settings import Settings
-from service.state import RedisStore
+from service.state import open_store
 from service.stream.consumer import Consumer, ConsumerConfig
 from service.stream.metrics import StreamMetrics
 from service.stream.redis_stream import EventStream, Names
@@ -50,12 +50,7 @@ def consume(
             "No store is configured: pass --store redis://… or unix://…, or set REELRANK_STORE. "
             f"The store of a running `serve` is unix://{settings.data_dir}/valkey.sock."
         )
-    url = settings.store
-    store = RedisStore.open(
-        url,
-        sequence_length=settings.sequence_length,
-        idempotency_window_s=settings.idempotency_window_s,
-    )
+    url, store = settings.store, open_store(settings)
 
     async def run() -> None:
         async with open_services(settings, store) as services, contextlib.AsyncExitStack() as stack:

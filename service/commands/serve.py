@@ -14,11 +14,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from service.http.auth import Keys
+from service.server import descriptors
 from service.server.sockets import listening, reserved
 from service.server.supervisor import Supervisor
 from service.server.worker import run_worker
 from service.settings import Settings
-from service.state import EmbeddedServer, RedisStore
+from service.state import EmbeddedServer, open_store
 from service.telemetry import logs, tracing
 from service.telemetry.metrics import MULTIPROCESS_DIR
 
@@ -40,13 +41,14 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
         BundleError: the bundle cannot be used.
     """
     logs.configure(settings.log_level, settings.log_format)
+    descriptors.raise_limit()
     if settings.tracing != "off":
         tracing.require()
     host = listen_address(settings, host)
     for warning in security_warnings(settings, host):
         log.warning(warning)
     if settings.store is not None:
-        RedisStore.open(settings.store)  # does not connect: raises if the URL is malformed
+        open_store(settings)  # does not connect: raises if the URL is malformed
     # Opened before anything is started: a port in use should be reported at once.
     with listening(host, port) as sock, contextlib.ExitStack() as stack:
         port = sock.getsockname()[1]

@@ -27,6 +27,9 @@ BATCH: Final = 500
 DRAIN_POLL_S: Final = 0.2
 """How soon a stream that waits for its client notices that the service is shutting down."""
 
+BLANK_TIMEOUTS: Final = 10
+"""A stream without a whole event for so many body time-outs ends, whatever blank or unfinished lines came."""
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -122,7 +125,7 @@ class NdjsonLabels(Response):
         down."""
         batch = asyncio.ensure_future(lines.batch(BATCH))
         timeout_s = self._services.settings.body_timeout_s
-        lines.received_at = monotonic()
+        began_at = lines.received_at = monotonic()
         try:
             while not self._services.draining:
                 if (await asyncio.wait([batch], timeout=DRAIN_POLL_S))[0]:
@@ -131,6 +134,11 @@ class NdjsonLabels(Response):
                     raise BodyTooSlow(
                         f"Nothing came for {timeout_s:g} s (REELRANK_BODY_TIMEOUT_S). Between events send "
                         "an empty line now and then."
+                    )
+                if monotonic() - began_at > BLANK_TIMEOUTS * timeout_s:
+                    raise BodyTooSlow(
+                        f"No event came for {BLANK_TIMEOUTS * timeout_s:g} s. Open another stream when there "
+                        "is one: this one's place is for streams with events."
                     )
             return []
         finally:

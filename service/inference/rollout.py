@@ -93,7 +93,9 @@ class RolloutFiles:
             rollout: Rollout | None = Rollout.parse(path.read_text("ascii", "replace"), str(path))
         except FileNotFoundError:
             rollout = self._settings[role]
-        except (OSError, BadInput) as e:
+        except OSError as e:
+            raise CorruptBundle(f"{path} cannot be read: {e.strerror}. It is looked at again.") from e
+        except BadInput as e:
             raise CorruptBundle(f"{e} Remove {path}, or name a version by POST /v1/models.") from e
         return rollout if rollout is not None and rollout.share > 0 else None
 

@@ -18,7 +18,8 @@ log = logging.getLogger("reelrank.bundles")
 
 class FolderWatcher:
     """Compares the folder with the serving set. A bundle that cannot be used is logged once; another promote,
-    or a manifest that appears or vanishes, is tried again.
+    or a manifest that appears or vanishes, is tried again. What cannot be read changes nothing, and is read
+    again each time.
 
     Args:
         store: the versions.
@@ -56,7 +57,7 @@ class FolderWatcher:
             if refused is None or refused.cause != version:
                 serving.activate(await self._loader.get(self._store.path(version), serving))
         except ReelrankError as e:
-            cause = version or str(e)
+            cause = str(e) if version is None or _is_passing(e) else version
             if refused is None or refused.cause != cause:
                 serving.refuse("current", Refusal(version or "unknown", str(e), cause), e)
                 log.error("kept bundle %s: %s", serving.version, e)
@@ -78,15 +79,28 @@ class FolderWatcher:
                     serving.stop_rollout(role)
                 return
             cause = rollout, (self._store.root / rollout.version / MANIFEST).exists()
-            if loaded == rollout or (refused is not None and refused.cause == cause):
+            if loaded == rollout:
+                if refused is not None and refused.cause is not None:
+                    serving.clear_refusal(role)  # the file can be read again
+                return
+            if refused is not None and refused.cause == cause:
                 return
             bundle = await self._loader.get(self._store.path(rollout.version), serving)
             if role == "split":
                 check_compatible(bundle, serving.active())
             serving.start_rollout(role, LoadedRollout(bundle, rollout))
         except ReelrankError as e:
-            cause = cause or str(e)
+            passing = _is_passing(e)
+            cause = str(e) if cause is None or passing else cause
             if refused is None or refused.cause != cause:
-                serving.stop_rollout(role)  # it may be of another version, which is not named any more
+                if not passing:
+                    serving.stop_rollout(role)  # it may be of another version, which is not named any more
                 serving.refuse(role, Refusal(rollout.version if rollout else "unknown", str(e), cause), e)
-                log.error("no %s, bundle %s answers alone: %s", role, serving.version, e)
+                log.error(
+                    "the %s beside bundle %s %s: %s", role, serving.version, "stays" if passing else "ends", e
+                )
+
+
+def _is_passing(error: ReelrankError) -> bool:
+    """Return whether a file could not be read, which says nothing of what is in it."""
+    return isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError)

@@ -55,8 +55,10 @@ class EventLoopLagMonitor:
         # A loop that has nothing to do rounds its timers to milliseconds.
         self.lag_s = late_s if late_s > INTERVAL_S / 2 else 0.0
         self._worst_s = max(self._worst_s, self.lag_s)
-        self._on_lag(self.lag_s)
         self._ticks += 1
-        if self._ticks % REPORT_TICKS == 0:
-            self._report()
-        self.start()
+        try:
+            self._on_lag(self.lag_s)
+            if self._ticks % REPORT_TICKS == 0:
+                self._report()
+        finally:
+            self.start()  # whatever failed: without the next tick admission would stand still

@@ -23,6 +23,7 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 """Of a request's line and headers. The longest id in a path, percent-encoded, is 768."""
 
 _NOT_HTTP: Final = "This is not an HTTP/1.1 request with one Host, or its method or target is unreadable."
+_TOO_MANY: Final = "This process has as many connections as it may open files for (ulimit -n)."
 _TOO_LONG: Final = f"The request's line and headers are longer than {MAX_HEAD_BYTES} bytes."
 
 
@@ -79,18 +80,23 @@ class StrictHttpProtocol(HttpToolsProtocol):
 class SlowClientProtocol(StrictHttpProtocol):
     """Closes connections whose head does not arrive in time, and notes when a request began to arrive.
 
-    Between requests uvicorn's keep-alive time-out applies. Made by `with_header_timeout`.
+    Between requests uvicorn's keep-alive time-out applies. Made by `with_limits`.
     """
 
     header_timeout_s: float
     """From the connection's beginning, or from the first byte of a later head, s."""
+    max_connections: int
+    """Open at a time; one more is refused. Without descriptors left nothing else could be opened."""
     _timer: asyncio.TimerHandle | None = None
     _in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Start the timer of the first head."""
+        """Start the timer of the first head, or refuse a connection too many."""
         super().connection_made(transport)
-        self._start_timer()
+        if len(self.connections) > self.max_connections:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, _TOO_MANY)
+        else:
+            self._start_timer()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and start a timer only for a head that has not arrived in one piece."""
@@ -130,6 +136,7 @@ class SlowClientProtocol(StrictHttpProtocol):
             self.transport.close()
 
 
-def with_header_timeout(seconds: float) -> type[SlowClientProtocol]:
-    """Return the protocol with its time-out set; uvicorn makes the instances."""
-    return type("SlowClientProtocol", (SlowClientProtocol,), {"header_timeout_s": seconds})
+def with_limits(header_timeout_s: float, max_connections: int) -> type[SlowClientProtocol]:
+    """Return the protocol with its limits set; uvicorn makes the instances."""
+    limits = {"header_timeout_s": header_timeout_s, "max_connections": max_connections}
+    return type("SlowClientProtocol", (SlowClientProtocol,), limits)

@@ -18,10 +18,11 @@ import uvicorn
 import uvloop
 
 from service.app import create_app, open_services
-from service.server.http_protocol import with_header_timeout
+from service.server.descriptors import max_connections
+from service.server.http_protocol import with_limits
 from service.services import Services
 from service.settings import Settings
-from service.state import RedisStore
+from service.state import open_store
 
 log = logging.getLogger("reelrank.worker")
 
@@ -59,13 +60,7 @@ def run_worker(
     """
 
     async def serve() -> None:
-        assert settings.store is not None, "the command `serve` has set the embedded server's URL"
-        store = RedisStore.open(
-            settings.store,
-            sequence_length=settings.sequence_length,
-            idempotency_window_s=settings.idempotency_window_s,
-            sequence_ttl_s=settings.retention_s,
-        )
+        store = open_store(settings)
         async with open_services(settings, store) as services:
             gc.collect()
             gc.freeze()  # what is loaded stays: later collections skip it
@@ -95,7 +90,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 create_app(services),
-                http=with_header_timeout(settings.body_timeout_s),
+                http=with_limits(settings.body_timeout_s, max_connections()),
                 ws="none",
                 lifespan="off",
                 log_config=None,

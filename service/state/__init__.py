@@ -5,7 +5,8 @@
 
 from service.state.embedded import EmbeddedServer
 from service.state.guarded import GuardedStore
+from service.state.opening import open_store
 from service.state.protocol import Outcome, Store, UserState
 from service.state.redis import RedisStore
 
-__all__ = ["EmbeddedServer", "GuardedStore", "Outcome", "RedisStore", "Store", "UserState"]
+__all__ = ["EmbeddedServer", "GuardedStore", "Outcome", "RedisStore", "Store", "UserState", "open_store"]

@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -77,7 +78,8 @@ class ProcessMetrics:
         used_s = times.user + times.system
         self._cpu.inc(max(0.0, used_s - self._used_s))
         self._used_s = used_s
-        self._resident.set(_resident_bytes())
+        with suppress(OSError):  # no descriptor is left: the last value stays
+            self._resident.set(_resident_bytes())
         self._lag.set(max(self._lags_s, default=0.0))
 
 

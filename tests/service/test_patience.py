@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from service.endpoints import label_stream
 from service.server import sockets
 from tests.service.exchanges import Dialogue, head, line, metric
 from tests.service.memory_store import MemoryStore
@@ -116,6 +118,21 @@ def test_a_silent_stream_ends_with_a_reason_and_an_empty_line_keeps_it(client: h
     assert problem["status"] == 408
     assert "empty line" in problem["detail"]
     dialogue.close()
+
+
+@pytest.mark.parametrize("filler", [b"\n", b"x"], ids=["blank lines", "a line without end"])
+def test_a_stream_without_events_ends_whatever_keeps_coming(
+    client: httpx2.Client, filler: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_stream, "BLANK_TIMEOUTS", 2)
+    dialogue = Dialogue(str(client.base_url))
+    for _ in range(100):
+        dialogue.say(filler)
+        if select.select([dialogue._socket], [], [], PATIENCE_S / 6)[0]:
+            break
+    assert dialogue.headers().startswith(b"HTTP/1.1 408 ")
+    dialogue.close()
+    assert eventually(lambda: metric(client, 'reelrank_in_flight{what="streams"}') == 0)
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux breaks such connections itself")

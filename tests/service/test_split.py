@@ -179,6 +179,26 @@ def test_a_file_begins_and_ends_it(root: Path, tmp_path: Path) -> None:
         assert eventually(lambda: all_users_have(client, FIRST))
 
 
+@pytest.mark.parametrize("role", ["split", "shadow"])
+def test_a_file_that_cannot_be_read_leaves_it_as_it_is_until_it_can(
+    root: Path, tmp_path: Path, role: str
+) -> None:
+    def state() -> tuple[Any, bool]:
+        models = client.get("/v1/models").json()
+        return models[role], any(refusal["role"] == role for refusal in models["refused"])
+
+    running = {"version": SECOND, "share": 1.0}
+    with app(root, tmp_path) as client:
+        client.post(f"/v1/models/{SECOND}:{role}", json={"share": 1.0}).raise_for_status()
+        file, aside = root / role.upper(), root / "aside"
+        file.rename(aside)
+        file.mkdir()  # cannot be read, as without a descriptor left
+        assert eventually(lambda: state() == (running, True))
+        file.rmdir()
+        aside.rename(file)
+        assert eventually(lambda: state() == (running, False))
+
+
 def test_promoting_the_version_on_trial_gives_it_everybody_and_going_back_its_share(
     root: Path, tmp_path: Path
 ) -> None:

@@ -11,8 +11,10 @@ from redis.asyncio import Redis
 
 from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent, Video
-from service.state import RedisStore, codec
+from service.settings import Settings
+from service.state import RedisStore, codec, open_store
 from service.state.recording import MAX_USERS, claims_of
+from tests.conftest import ROOT
 from tests.service.stores import Clock, event, redis_store
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +48,22 @@ def exposures(user_id: str, count: int, first: int = 0) -> list[FeedbackEvent]:
 async def bytes_of(client: Redis, pattern: str) -> int:
     sizes = [await client.memory_usage(key, samples=0) async for key in client.scan_iter(pattern)]
     return sum(size or 0 for size in sizes)
+
+
+async def test_every_program_keeps_what_the_settings_say(url: str, client: Redis) -> None:
+    settings = Settings(store=url, retention_s=100, sequence_length=2, idempotency_window_s=50)
+    store = open_store(settings)
+    await store.record("u", exposures("u", 3))
+    await store.put_videos([Video(video_id="v")])
+    state = await store.read("u")
+    await store.close()
+    left_ms = [await client.pttl(key) async for key in client.scan_iter("rr:*")]
+    assert 0 < min(left_ms) <= max(left_ms) <= 100_000
+    assert state is not None
+    assert len(state.events) == 2
+    programs = (ROOT / "service").rglob("*.py")
+    opening = {path.name for path in programs if "RedisStore.open(" in path.read_text()}
+    assert opening == {"opening.py"}
 
 
 @pytest.mark.parametrize(("count", "most"), [(50, 2400), (100, 4600)])
