@@ -31,7 +31,7 @@ class Histogram(BaseModel):
     edges: Annotated[tuple[float, ...], Field(min_length=1, max_length=len(LEVELS))]
     shares: tuple[Annotated[float, Field(ge=0, le=1)], ...]
     """One a bin, so one more than edges; their sum is 1."""
-    rows: Annotated[int, Field(gt=0)]
+    rows: Annotated[int, Field(gt=0, le=2**53)]
     """Values of the sample."""
 
     @model_validator(mode="after")

@@ -6,8 +6,11 @@ units, the golden rows that a loader must reproduce before it serves, and the me
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
+import stat
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -18,6 +21,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from models.errors import BundleNotFound, ContractMismatch, CorruptBundle, SelfTestFailed
 from models.features import Array, columns_digest
 from models.histogram import Histogram
+from models.schema import MAX_TIMESTAMP_MS
 
 MANIFEST: Final = "manifest.json"
 LABELER: Final = "labeler.onnx"
@@ -34,8 +38,20 @@ LABEL: Final = "label."
 RANKED: Final = "ranker."
 """Names for what comes out are these and the output's, e.g. `label.labelcraft`, `ranker.watch_time_s`."""
 
-Dim = int | Literal["B", "N", "L"]
+MAX_BYTES: Final = 2**24
+"""Of `manifest.json`, whose golden rows make most of it; the released one has 64 kB."""
+MAX_SIZE: Final = 4096
+"""Of any fixed axis, and of a sequence. Memory is taken as a manifest says, before a graph has run."""
+
+Size = Annotated[int, Field(ge=0, le=MAX_SIZE)]
+Dim = Size | Literal["B", "N", "L"]
 """A fixed size, or a free axis: B users, N rows or candidates, L sequence steps."""
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""What every reader of JSON keeps exactly."""
+Moment = Annotated[int, Field(ge=0, le=MAX_TIMESTAMP_MS)]
+"""Unix milliseconds."""
+Tolerance = Annotated[float, Field(ge=0, le=0.1)]
+Figure = Annotated[int, Field(ge=-(2**53), le=2**53)] | float | None
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[str, Field(pattern=r"^[0-9]{8}-[0-9a-f]{8}$")]
@@ -62,7 +78,7 @@ class Tensor(Part):
     """An array with its shape, because axes may be empty."""
 
     dtype: Literal["float32", "int64"]
-    shape: tuple[Annotated[int, Field(ge=0)], ...]
+    shape: tuple[Size, ...]
     data: tuple[float, ...]
 
     @model_validator(mode="after")
@@ -89,8 +105,8 @@ class GoldenRows(Part):
 
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
-    atol: Annotated[float, Field(gt=0)] = 1e-4
-    rtol: Annotated[float, Field(ge=0)] = 1e-4
+    atol: Annotated[Tolerance, Field(gt=0)] = 1e-4
+    rtol: Tolerance = 1e-4
 
     def check(self, graph: str, run: Callable[[Mapping[str, Array]], Mapping[str, Array]]) -> None:
         """Replay the rows.
@@ -139,13 +155,13 @@ class Training(Part):
     """Where the weights come from."""
 
     recipe: str
-    seed: int
+    seed: Count
     dataset: str
     source: str
     licence: str
-    rows: int
-    users: int
-    watermark_ms: int
+    rows: Count
+    users: Count
+    watermark_ms: Moment
     """The newest row that weights or tables have seen; `evaluate` refuses a window before it."""
     git_commit: str
     machine: str
@@ -154,12 +170,12 @@ class Training(Part):
 class Evaluation(Part):
     """How the figures in `metrics` were made: by the same recipe, fitted on the days before `from_ms`."""
 
-    fitted_before_ms: int
-    from_ms: int
-    to_ms: int
-    metrics: dict[str, float | int | None]
-    by_tab: dict[str, dict[str, float | int | None]] = {}
-    baselines: dict[str, dict[str, float | int | None]] = {}
+    fitted_before_ms: Moment
+    from_ms: Moment
+    to_ms: Moment
+    metrics: dict[str, Figure]
+    by_tab: dict[str, dict[str, Figure]] = {}
+    baselines: dict[str, dict[str, Figure]] = {}
     """The same figures of predictors that need no training, e.g. `median`."""
 
 
@@ -184,9 +200,9 @@ class Manifest(Part):
     """Those that compare within groups of users: they need to know a profile."""
     objectives: tuple[str, ...]
     """Outputs of the ranker with values in [0, 1] that the score is fused from."""
-    weights: dict[str, float]
+    weights: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
     """Default fusion weights, chosen on the early-stop split."""
-    sequence_length: Annotated[int, Field(gt=0)]
+    sequence_length: Annotated[Size, Field(gt=0)]
     """Most steps of a sequence the ranker was trained on; the newest are kept."""
     profile_numbers: tuple[str, ...] = ()
     profile_categories: tuple[str, ...] = ()
@@ -221,12 +237,13 @@ class Manifest(Part):
 
         Raises:
             BundleNotFound: the folder or its manifest does not exist.
-            CorruptBundle: the manifest is not one, or a file is missing or differs from its checksum.
+            CorruptBundle: the manifest is not one, a file is missing or differs from its checksum, or has no
+                checksum: a graph could read it.
             ContractMismatch: it was fitted on another column order.
         """
         path = folder / MANIFEST
         try:
-            manifest = cls.model_validate_json(path.read_bytes())
+            manifest = cls.model_validate_json(_read(path, MAX_BYTES))
         except FileNotFoundError:
             raise BundleNotFound(f"{path} does not exist; name a bundle's folder.") from None
         except OSError as e:
@@ -235,13 +252,29 @@ class Manifest(Part):
             first = e.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the whole"
             raise CorruptBundle(f"{path} is not a manifest of this build: {where}: {first['msg']}.") from e
-        if missing := {LABELER, RANKER, VOCABULARY} - set(manifest.files):
-            raise CorruptBundle(f"{path} names no {sorted(missing)[0]}; export the bundle again.")
-        for name, want in manifest.files.items():
+        manifest._check_files(folder)
+        ours = columns_digest(grouped=any(spec.name == "group_ids" for spec in manifest.labeler.inputs))
+        if manifest.columns_digest != ours:
+            raise ContractMismatch(
+                f"{manifest.version} was fitted on columns {manifest.columns_digest}, this build lays "
+                f"out {ours}. Export it again, or deploy the build it was made with."
+            )
+        return manifest
+
+    def _check_files(self, folder: Path) -> None:
+        if missing := {LABELER, RANKER, VOCABULARY} - set(self.files):
+            raise CorruptBundle(
+                f"{folder / MANIFEST} names no {sorted(missing)[0]}; export the bundle again."
+            )
+        if more := sorted({path.name for path in folder.iterdir()} - {MANIFEST, *self.files}):
+            raise CorruptBundle(
+                f"{folder / more[0]} has no checksum in {MANIFEST}; remove it from the bundle."
+            )
+        for name, want in self.files.items():
             if Path(name).name != name or "\0" in name:
-                raise CorruptBundle(f"{path} names {name!r}, which is not a plain file name.")
+                raise CorruptBundle(f"{folder / MANIFEST} names {name!r}, which is not a plain file name.")
             try:
-                found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+                found = hashlib.sha256(_read(folder / name)).hexdigest()
             except OSError as e:
                 raise CorruptBundle(
                     f"{folder / name} cannot be read: {e.strerror}. Copy the bundle again."
@@ -251,10 +284,17 @@ class Manifest(Part):
                     f"{folder / name} has sha256 {found[:12]}…, the manifest has {want[:12]}…. "
                     "The file is damaged or of another version; copy the bundle again."
                 )
-        ours = columns_digest(grouped=any(spec.name == "group_ids" for spec in manifest.labeler.inputs))
-        if manifest.columns_digest != ours:
-            raise ContractMismatch(
-                f"{manifest.version} was fitted on columns {manifest.columns_digest}, this build lays "
-                f"out {ours}. Export it again, or deploy the build it was made with."
-            )
-        return manifest
+
+
+def _read(path: Path, most: int = sys.maxsize) -> bytes:
+    """Read a file of at most `most` bytes. Anything else that has the name, a pipe for one, might never end.
+
+    Raises:
+        OSError: it cannot be read, is longer, or is no file.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a file")
+    if found.st_size > most:
+        raise OSError(errno.EFBIG, f"longer than {most} bytes")
+    return path.read_bytes()

@@ -38,6 +38,8 @@ class Bundle:
     ranker: ort.InferenceSession
     provider: str
     """`CPU` or `CUDA`: where the graphs really run."""
+    runs: ort.RunOptions
+    """Of every run: once `terminate` is set they end with an error, those that have begun too."""
 
     @classmethod
     def load(
@@ -47,6 +49,7 @@ class Bundle:
         device: Device = "cpu",
         threads: int = 1,
         gpu_memory_mib: int = GPU_MEMORY_MIB,
+        runs: ort.RunOptions | None = None,
     ) -> Bundle:
         """Read, check and self-test one version.
 
@@ -55,6 +58,7 @@ class Bundle:
             device: `cuda` fails if the graphs would not really run there; `auto` takes it if it can.
             threads: ONNX Runtime's threads within one call. One a process serves best on a shared machine.
             gpu_memory_mib: the most that each graph may take of a GPU's memory.
+            runs: options of every run, for a caller that may have to end one: a graph can loop for ever.
 
         Raises:
             BundleNotFound, CorruptBundle, ContractMismatch: see `Manifest.read`; also for a file that is not
@@ -71,7 +75,9 @@ class Bundle:
         providers = _providers(device, gpu_memory_mib)
         labeler = _session(folder / LABELER, manifest.labeler, device, threads, providers)
         ranker = _session(folder / RANKER, manifest.ranker, device, threads, providers)
-        bundle = cls(manifest, vocabulary, labeler, ranker, ranker.get_providers()[0])
+        bundle = cls(
+            manifest, vocabulary, labeler, ranker, ranker.get_providers()[0], runs or ort.RunOptions()
+        )
         manifest.labeler.golden.check(LABELER, bundle.run_labeler)
         manifest.ranker.golden.check(RANKER, bundle.run_ranker)
         return bundle
@@ -88,26 +94,25 @@ class Bundle:
         labels `[N]`, or all. What the graph does not take is left out. ONNX Runtime 1.31 computes every
         label, whichever are named."""
         takes = {spec.name for spec in self.manifest.labeler.inputs}
-        return _run(self.labeler, {n: a for n, a in inputs.items() if n in takes}, outputs)
+        return self._run(self.labeler, {n: a for n, a in inputs.items() if n in takes}, outputs)
 
     def run_ranker(
         self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
         """Compute predictions: the arrays of `models.features` -> the named outputs, or all of them."""
-        return _run(self.ranker, inputs, outputs)
+        return self._run(self.ranker, inputs, outputs)
 
-
-def _run(
-    session: ort.InferenceSession, inputs: Mapping[str, Array], outputs: Sequence[str] | None
-) -> dict[str, Array]:
-    names = outputs if outputs is not None else [o.name for o in session.get_outputs()]
-    if session.get_providers()[0] != CPU:
-        return run_bound(session, inputs, names)
-    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    def _run(
+        self, session: ort.InferenceSession, inputs: Mapping[str, Array], outputs: Sequence[str] | None
+    ) -> dict[str, Array]:
+        names = outputs if outputs is not None else [o.name for o in session.get_outputs()]
+        if self.on_gpu:
+            return run_bound(session, inputs, names, self.runs)
+        return dict(zip(names, session.run(names, dict(inputs), self.runs), strict=True))
 
 
 def run_bound(
-    session: ort.InferenceSession, inputs: Mapping[str, Array], outputs: Sequence[str]
+    session: ort.InferenceSession, inputs: Mapping[str, Array], outputs: Sequence[str], runs: ort.RunOptions
 ) -> dict[str, Array]:
     """Run with bound arrays: of what a GPU computes, only `outputs` are copied back."""
     binding = session.io_binding()
@@ -115,7 +120,7 @@ def run_bound(
         binding.bind_cpu_input(name, np.ascontiguousarray(array))
     for name in outputs:
         binding.bind_output(name, "cpu")
-    session.run_with_iobinding(binding)
+    session.run_with_iobinding(binding, runs)
     return dict(zip(outputs, binding.copy_outputs_to_cpu(), strict=True))
 
 
@@ -153,13 +158,14 @@ def _session(
             f"device `cuda` was asked for, but {path.name} runs on {session.get_providers()[0]}. "
             "Install the `gpu` extra, CUDA 13 and cuDNN 9, or set REELRANK_DEVICE=cpu."
         )
-    _check(path, "input", [(i.name, i.type) for i in session.get_inputs()], graph.inputs)
-    _check(path, "output", [(o.name, o.type) for o in session.get_outputs()], graph.outputs)
+    _check(path, "input", session.get_inputs(), graph.inputs)
+    _check(path, "output", session.get_outputs(), graph.outputs)
     return session
 
 
-def _check(path: Path, kind: str, tensors: list[tuple[str, str]], specs: Sequence[TensorSpec]) -> None:
+def _check(path: Path, kind: str, tensors: Sequence[ort.NodeArg], specs: Sequence[TensorSpec]) -> None:
     types = {"float32": "tensor(float)", "int64": "tensor(int64)"}
-    want = {s.name: types[s.dtype] for s in specs}
-    if dict(tensors) != want:
-        raise ContractMismatch(f"{path}: {kind}s are {dict(tensors)}, the manifest has {want}.")
+    found = {t.name: (t.type, *t.shape) for t in tensors}
+    want = {s.name: (types[s.dtype], *s.shape) for s in specs}
+    if found != want:
+        raise ContractMismatch(f"{path}: {kind}s are {found}, the manifest has {want}.")

@@ -245,12 +245,11 @@ def _is_version(name: str) -> bool:
 
 
 def _checked(folder: Path) -> Manifest:
-    """The manifest of a folder that holds what it names and nothing else."""
+    """The manifest of a folder of plain files: a link may lead to what is not published with it."""
     manifest = Manifest.read(folder)
-    named = {MANIFEST, *manifest.files}
     for path in sorted(folder.iterdir()):
-        if path.name not in named or not path.is_file() or path.is_symlink():
-            raise BadInput(f"{path} is not a plain file that the manifest names; remove it, then publish.")
+        if path.is_symlink():
+            raise BadInput(f"{path} is a link; publish the file itself.")
     return manifest
 
 

@@ -184,6 +184,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
                     yield services
                 finally:
                     lag.stop()
+                    bundles.stop_loading()
         finally:
             await anyio.to_thread.run_sync(background.close)
             await anyio.to_thread.run_sync(batcher.close)

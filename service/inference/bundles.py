@@ -67,15 +67,20 @@ class Bundles:
         return self._serving.refused
 
     async def start(self) -> None:
-        """Load the current version and the rollouts. A folder where nothing was promoted yet is left to
+        """Load the current version and the rollouts. Versions of which none was promoted yet are left to
         `follow`; so is a rollout that cannot be used.
 
         Raises:
-            BundleNotFound: there is no such folder, or the version that `CURRENT` names is gone.
+            BundleNotFound: there is no such folder, it has no version, or that which `CURRENT` names is gone.
             BundleError: the version is there and cannot be used.
         """
         if not self._folder.is_dir():
             raise BundleNotFound(f"{self._folder} is not a folder; name a folder of bundles with --bundle.")
+        if not self._fixed and not self._store.versions():
+            raise BundleNotFound(
+                f"{self._folder} holds no version, such as 20260101-0123abcd/{MANIFEST}; name a folder of "
+                "bundles with --bundle, or export one to it: python -m training export RUN --to FOLDER."
+            )
         async with self._lock:
             if self._fixed:
                 self._serving.activate(await self._loader.load(self._folder, only=True))
@@ -164,6 +169,10 @@ class Bundles:
                 raise
             await anyio.to_thread.run_sync(self._rollouts.write, role, rollout)
             self._serving.start_rollout(role, LoadedRollout(bundle, rollout))
+
+    def stop_loading(self) -> None:
+        """Let loading fail from now on: the process ends, and no request waits for a bundle."""
+        self._loader.stop()
 
     def manifests(self) -> dict[str, Manifest | str]:
         """Return every version's manifest, or what is wrong with it. Reads the disk."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from pydantic import ValidationError
 
 from models.errors import BundleError, BundleNotFound, ContractMismatch, CorruptBundle, SelfTestFailed
 from models.features import Array
-from models.manifest import LABELER, MANIFEST, RANKER, VOCABULARY, GoldenRows, Manifest, Tensor
+from models.manifest import LABELER, MANIFEST, MAX_BYTES, RANKER, VOCABULARY, GoldenRows, Manifest, Tensor
 from tests.models import tiny
 
 
@@ -30,6 +33,13 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     content = json.loads((folder / MANIFEST).read_text())
     edit(content)
     (folder / MANIFEST).write_text(json.dumps(content))
+
+
+def _set(content: Any, path: str, value: object) -> None:
+    *way, last = (int(key) if key.isdigit() else key for key in path.split("."))
+    for key in way:
+        content = content[key]
+    content[last] = value
 
 
 def refused(folder: Path, error: type[BundleError], match: str) -> None:
@@ -65,13 +75,35 @@ def test_a_missing_file_is_refused_by_name(folder: Path, name: str) -> None:
     (folder / name).unlink()
     refused(folder, CorruptBundle, f"{name} cannot be read: No such file")
     (folder / name).mkdir()
-    refused(folder, CorruptBundle, f"{name} cannot be read: Is a directory")
+    refused(folder, CorruptBundle, f"{name} cannot be read: not a file")
 
 
 @pytest.mark.parametrize("name", [LABELER, RANKER, VOCABULARY])
-def test_a_file_that_no_checksum_covers_is_refused(folder: Path, name: str) -> None:
+def test_a_file_without_a_checksum_is_refused(folder: Path, name: str) -> None:
     change(folder, lambda m: m["files"].pop(name))
     refused(folder, CorruptBundle, f"names no {name}")
+
+
+@pytest.mark.parametrize("name", ["weights.bin", ".weights.bin"])
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_a_file_that_no_checksum_covers_is_refused(
+    folder: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    make(folder / name)
+    refused(folder, CorruptBundle, f"{name} has no checksum in manifest.json")
+
+
+@pytest.mark.parametrize("name", [MANIFEST, LABELER, VOCABULARY])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    refused(folder, CorruptBundle, f"{name} cannot be read: not a file")
+
+
+def test_an_endless_manifest_is_not_read(folder: Path) -> None:
+    with (folder / MANIFEST).open("ab") as file:
+        file.truncate(MAX_BYTES + 1)
+    refused(folder, CorruptBundle, f"cannot be read: longer than {MAX_BYTES} bytes")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +113,7 @@ def test_a_file_that_no_checksum_covers_is_refused(folder: Path, name: str) -> N
 def test_no_file_outside_the_folder_is_opened(folder: Path, name: str) -> None:
     (folder.parent / "labeler.onnx").write_bytes((folder / LABELER).read_bytes())
     change(folder, lambda m: m["files"].update({name: m["files"][LABELER]}))
-    refused(folder, CorruptBundle, "not a plain file name|Is a directory")
+    refused(folder, CorruptBundle, "not a plain file name|not a file|has no checksum")
 
 
 def test_a_version_that_is_not_there_is_not_found(tmp_path: Path) -> None:
@@ -110,7 +142,7 @@ def test_a_manifest_cut_at_any_byte_is_refused(folder: Path) -> None:
 def test_a_manifest_that_cannot_be_opened_is_refused(folder: Path) -> None:
     (folder / MANIFEST).unlink()
     (folder / MANIFEST).mkdir()
-    refused(folder, CorruptBundle, "cannot be read: Is a directory")
+    refused(folder, CorruptBundle, "cannot be read: not a file")
     refused(folder / LABELER, CorruptBundle, "cannot be read: Not a directory")
 
 
@@ -128,6 +160,21 @@ def test_a_manifest_that_cannot_be_opened_is_refused(folder: Path) -> None:
         (lambda m: m["files"].update({LABELER: "0" * 63}), "files.labeler.onnx: String should match"),
         (lambda m: m.update(created_at="2026-01-01T00:00:00"), "created_at: .*timezone"),
         (lambda m: m.update(sequence_length=0), "sequence_length: Input should be greater"),
+        *(
+            (partial(_set, path=path, value=value), f"{path}.*: Input should be less than or equal to")
+            for path, value in (
+                ("sequence_length", 1_000_000_000),
+                ("ranker.inputs.0.shape.2", 1_000_000_000),
+                ("ranker.outputs.0.shape.1", 10**30),
+                ("labeler.golden.inputs.feedback.shape.0", 10**9),
+                ("labeler.golden.atol", 1.0),
+                ("labeler.golden.rtol", math.inf),
+                ("training.rows", 10**30),
+                ("training.watermark_ms", 10**15),
+                ("training.seed", 2**64),
+            )
+        ),
+        (lambda m: m["weights"].update(interest=math.nan), "weights.interest: Input should be a finite"),
         (lambda m: m.update(labels=["other"]), "`labels` must be some of .'labelcraft'."),
         (lambda m: m.update(labels=[]), "`labels` must be some of"),
         (lambda m: m.update(labels_by_user=["other"]), "`labels_by_user` must be among"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from models.errors import BundleNotFound, ContractMismatch, CorruptBundle, SelfTestFailed
@@ -133,6 +134,42 @@ def test_a_tensor_of_another_type_is_refused(folder: Path, graph: str, side: str
         Bundle.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("side", "shape"), [("inputs", ("B", "N", 4)), ("inputs", ("B", "L", 3)), ("outputs", ("N",))]
+)
+def test_a_tensor_of_another_shape_is_refused(folder: Path, side: str, shape: tuple[int | str, ...]) -> None:
+    content = manifest_of(folder).model_dump()
+    content["ranker"][side][0]["shape"] = shape
+    tiny.rewrite(folder, Manifest.model_validate(content))
+    with pytest.raises(ContractMismatch, match=rf"ranker\.onnx: {side} are .* the manifest has"):
+        Bundle.load(folder)
+
+
+def test_weights_beside_a_graph_need_a_checksum_too(folder: Path) -> None:
+    manifest, model = manifest_of(folder), onnx.load(folder / LABELER)
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "weights")
+    content = weights.raw_data
+
+    def move_weights(location: str) -> None:
+        (folder / location).write_bytes(content)
+        weights.raw_data = content
+        onnx.external_data_helper.set_external_data(weights, location)
+        weights.ClearField("raw_data")
+        (folder / LABELER).write_bytes(model.SerializeToString())
+
+    move_weights("w.bin")
+    tiny.seal(folder, manifest)
+    with pytest.raises(CorruptBundle, match=r"w\.bin has no checksum"):
+        Bundle.load(folder)
+    tiny.seal(folder, manifest.model_copy(update={"files": manifest.files | {"w.bin": ""}}))
+    Bundle.load(folder)
+    (folder / "w.bin").unlink()
+    move_weights("../w.bin")
+    tiny.seal(folder, manifest)
+    with pytest.raises(CorruptBundle, match="cannot be loaded as an ONNX graph"):
+        Bundle.load(folder)
+
+
 @pytest.mark.parametrize(("graph", "output"), [("labeler", "labelcraft"), ("ranker", "watch_time_s")])
 def test_each_graph_must_reproduce_its_own_golden_rows(folder: Path, graph: str, output: str) -> None:
     part: Graph = getattr(manifest_of(folder), graph)
@@ -169,7 +206,7 @@ def test_a_run_that_binds_its_arrays_gives_what_a_plain_one_gives(folder: Path) 
     inputs = {name: tensor.array() for name, tensor in golden.inputs.items()}
     wanted = tuple(reversed(golden.outputs))[:1]
     plain = bundle.run_ranker(inputs, wanted)
-    bound = run_bound(bundle.ranker, inputs, wanted)
+    bound = run_bound(bundle.ranker, inputs, wanted, bundle.runs)
     assert list(bound) == list(wanted)
     for name in wanted:
         np.testing.assert_array_equal(bound[name], plain[name])

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
+from prometheus_client import CollectorRegistry
 
-from models.errors import BundleNotFound, CorruptBundle
+from models.errors import BundleNotFound, CorruptBundle, SelfTestFailed
+from models.runtime import GPU_MEMORY_MIB
 from models.store import BundleStore
+from service.inference.loader import BundleLoader
+from service.inference.traffic_sample import TrafficSample
+from service.telemetry.bundles import BundleMetrics
 from tests.bundle_parts import sha256
 from tests.service import tiny_bundle
 from tests.service.broken_bundle import BROKEN, DEFECTS, REASON, point_at, write_broken
@@ -232,3 +240,38 @@ def test_a_bundle_that_is_bad_at_the_start_ends_the_start(root: Path, tmp_path: 
         pass
     with pytest.raises(BundleNotFound), app(root / "nowhere", tmp_path):
         pass
+
+
+def test_a_folder_without_any_version_ends_the_start(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BundleNotFound, match="empty holds no version"), app(tmp_path / "empty", tmp_path):
+        pass
+
+
+def test_a_graph_that_does_not_end_is_given_up(tmp_path: Path) -> None:
+    path = tiny_bundle.write(tmp_path / BROKEN, BROKEN, twist="endless")
+    metrics = BundleMetrics(CollectorRegistry())
+    loader = BundleLoader("cpu", GPU_MEMORY_MIB, TrafficSample(tmp_path / "r"), metrics, limit_s=0.3)
+    with pytest.raises(SelfTestFailed, match=r"was not loaded and tested within 0\.3 s"):
+        asyncio.run(loader.load(path))
+    assert eventually(lambda: not loading())
+
+
+@pytest.mark.parametrize("by", ["activate", "promote"])
+def test_a_graph_that_does_not_end_does_not_keep_the_process(root: Path, tmp_path: Path, by: str) -> None:
+    tiny_bundle.write(root / BROKEN, BROKEN, twist="endless")
+    with (
+        ThreadPoolExecutor() as caller,
+        served(root, MemoryStore(), tmp_path / "data", grace_s=0.5) as client,
+    ):
+        if by == "activate":
+            caller.submit(client.post, f"/v1/models/{BROKEN}:activate")
+        else:
+            BundleStore(root).promote(BROKEN)
+        assert eventually(loading)
+        assert answers(client) == (FIRST, 0.5)
+    assert eventually(lambda: not loading())
+
+
+def loading() -> bool:
+    return any(thread.name == "loader" for thread in threading.enumerate())

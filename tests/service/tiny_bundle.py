@@ -12,7 +12,8 @@ tab row t, profile number `age` a (0 if unknown), author row u:
     quantiles_s  = ½, 1, 1½ times watch_time_s
 
 A twist makes another ranker: `mirror` answers twice the watch_time_s and sigmoid(-u/10) as interest; `nan`
-and `raise` are sound but for candidates of exactly `TROUBLE_S`, where they answer NaN, or fail.
+and `raise` are sound but for candidates of exactly `TROUBLE_S`, where they answer NaN, or fail; `endless`
+never answers for a candidate of exactly 20 s, as those of the warm-up are.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ SECOND: Final = "20260102-00000002"
 SEQUENCE_LENGTH: Final = 50
 TROUBLE_S: Final = 77.0
 
-Twist = Literal["none", "mirror", "nan", "raise"]
+Twist = Literal["none", "mirror", "nan", "raise", "endless"]
 
 _FIELDS: Final = Vocabulary(
     {
@@ -179,6 +180,10 @@ def _ranker(twist: Twist) -> bytes:
     elif twist == "raise":  # row 1 of a table of one row
         trouble = net.op("Cast", net.op("Equal", d, net.const(TROUBLE_S)), to=TensorProto.INT64)
         ratio = net.op("Mul", ratio, net.op("Gather", net.const([1]), trouble))
+    elif twist == "endless":
+        is_20 = net.op("Cast", net.op("Equal", d, net.const(20)), to=TensorProto.FLOAT)
+        some = net.op("Greater", net.op("ReduceMax", is_20, keepdims=0), net.const(0))
+        ratio = net.op("Loop", "", some, ratio, body=_same_again())
     net.op("Identity", ratio, out="watch_ratio")
     seconds = net.op("Mul", ratio, d)
     net.op("Mul", seconds, net.const(2 if twist == "mirror" else 1), out="watch_time_s")
@@ -192,6 +197,18 @@ def _ranker(twist: Twist) -> bytes:
     zeros = net.op("Mul", ratio3, net.const(0))
     net.op("Add", zeros, net.const([[[0.25, 0.5, 0.25]]]), out="anchor_weights")
     return net.model(_RANKER_IN, _RANKER_OUT)
+
+
+def _same_again() -> onnx.GraphProto:
+    """The body of a loop that goes on if it began."""
+    tensor = helper.make_tensor_value_info
+    condition, value = TensorProto.BOOL, TensorProto.FLOAT
+    return helper.make_graph(
+        [helper.make_node("Identity", [name], [f"next_{name}"]) for name in ("go_on", "x")],
+        "body",
+        [tensor("round", TensorProto.INT64, []), tensor("go_on", condition, []), tensor("x", value, None)],
+        [tensor("next_go_on", condition, []), tensor("next_x", value, None)],
+    )
 
 
 def _slice(net: _Net, start: int) -> tuple[str, str, str]:
