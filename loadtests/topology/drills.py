@@ -141,10 +141,13 @@ def label_and_slate(topology: Topology) -> Figures:
 
 def kill_replica(topology: Topology) -> Figures:
     """SIGKILL of one of two replicas under load: a client that retries once sees no error."""
+
+    def restart() -> None:
+        topology.start("service-a")
+        topology.sh("ready a")
+
     with topology.load("killed") as load:
-        load.during(
-            lambda: topology.kill("service-a"), lambda: (topology.start("service-a"), topology.sh("ready a"))
-        )
+        load.during(lambda: topology.kill("service-a"), restart)
     return assert_slo_held(topology, load)
 
 
@@ -158,13 +161,15 @@ def freeze_replica(topology: Topology) -> Figures:
 
 def kill_store(topology: Topology) -> Figures:
     """SIGKILL of the store under closed loops of labels and an open loop of slates."""
+
+    def restart() -> None:
+        topology.start("redis")
+        topology.wait_until_healthy("redis")
+
     closed_loops = topology.load("flat", senders=SENDERS, events=EVENTS)
     with closed_loops as flat, topology.load("slates") as slates:
         rate = _label_rate(flat)
-        slates.during(
-            lambda: topology.kill("redis"),
-            lambda: (topology.start("redis"), topology.wait_until_healthy("redis")),
-        )
+        slates.during(lambda: topology.kill("redis"), restart)
     with topology.http() as http:
         count = flat.ledger.check(http)
     require(count.losses == count.duplicates == 0, f"{count}")
