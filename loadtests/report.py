@@ -109,7 +109,17 @@ def render_load(report: Report) -> str:
         if twice := row.get("twice"):
             p50, p99 = (f"{twice['ms'][q]:.1f}" if twice["ms"] else "-" for q in ("p50", "p99"))
             statuses = _counts(twice["statuses"])
-            parts.append(render_template("load_overload", report, statuses=statuses, p50=p50, p99=p99, **row))
+            closed = [
+                f"{n} connections that never pause: {_counts(counts)}."
+                for n, counts in row.get("closed", {}).items()
+            ]
+            columns = {
+                "statuses": statuses,
+                "p50": p50,
+                "p99": p99,
+                "closed_loops": "".join(f" {line}" for line in closed),
+            }
+            parts.append(render_template("load_overload", report, **columns, **row))
     if "start" in figures:
         parts.append(render_template("load_start", report, **figures["start"]))
     if report["budgets"]:

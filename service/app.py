@@ -117,7 +117,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
             metrics.permits.labels(budget.name).set(budget.used)
         metrics.report_lag(lag.worst_s())
 
-    lag = EventLoopLagMonitor(admission.adapt, report_load)
+    lag = EventLoopLagMonitor(admission.tick, report_load)
     offload = anyio.to_thread.run_sync
     shadow = Shadow(background.try_submit, metrics.bundles)
     rerank = RerankPipeline(
@@ -136,6 +136,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
         catalogue,
         serving_set,
         settings,
+        steps=admission.streamed,
         sampler=sample,
         offload=offload,
         observers=(partial(count_events, metrics), shadow.observe_events),
@@ -220,7 +221,6 @@ def create_app(services: Services) -> ASGIApp:
     return RequestContextMiddleware(
         FastPathRouter(app, label, rerank),
         metrics=services.metrics,
-        admission=services.admission,
         log=services.requests,
         tracing=services.tracing,
     )

@@ -64,9 +64,9 @@ class Settings(BaseSettings):
 
     label_deadline_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10_000.0
     """The same for POST /label with a JSON body, and for the other paths that use the store."""
-    max_inflight_candidates: Count = 6_000
-    """Candidates of slates that one worker works on at a time; a slate counts 100 more than it has. What is
-    over it is refused with 429."""
+    max_inflight_candidates: Count = 60_000
+    """Most candidates of slates that one worker works on at a time, however long their deadline; a slate
+    counts 100 more than it has. What is over it is refused with 429."""
     max_inflight_events: Count = 20_000
     """The same for events of POST /label, half of it for JSON bodies (which are refused) and half for NDJSON
     streams (which wait)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Final
 
 import msgspec
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from service.endpoints.label_stream import NdjsonLabels
 from service.http.openapi import operations as docs
 from service.http.request import JSON, NDJSON, content_type, flag
+from service.pipeline.label import STEP
 from service.pipeline.label_query import LabelQuery, decode_events
 from service.pipeline.label_reply import label_reply
 from service.services import Services
@@ -42,12 +44,13 @@ def label_routes(services: Services) -> APIRouter:
         target, store = pipeline.target(names), flag(request, "store", default=True)
         if content_type(request, JSON, NDJSON) == NDJSON:
             return NdjsonLabels(request, services, target, store)
-        trace = current_trace()
+        trace, budget = current_trace(), services.admission.events
+        budget.check(caller=trace.caller)
         body = await reader.body(request)
-        async with reader.time_limit(request):
+        async with reader.time_limit(request) as deadline:
             events = decode_events(body, services.settings.max_events)
             trace.mark("parse")
-            with services.admission.events.take(len(events)):
+            with budget.take(min(len(events), STEP), deadline - perf_counter(), trace.caller):
                 labelled = await pipeline.run(LabelQuery(events, target, store))
         content = _encode(label_reply(labelled, trace))
         trace.mark("encode")

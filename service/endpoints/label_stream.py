@@ -16,13 +16,11 @@ from starlette.types import Receive, Scope, Send
 from models.errors import BodyTooSlow, ReelrankError
 from service.http.errors import document_of, reason_of, response_of
 from service.http.request import NDJSON
+from service.pipeline.label import STEP
 from service.pipeline.label_query import MAX_LINE_BYTES, DecodedEvent, LabelQuery, LabelTarget, decode_line
 from service.pipeline.label_reply import StreamTotals
 from service.services import Services
 from service.telemetry.trace import current_trace
-
-BATCH: Final = 500
-"""Most lines that are written and labelled in one step."""
 
 DRAIN_POLL_S: Final = 0.2
 """How soon a stream that waits for its client notices that the service is shutting down."""
@@ -83,7 +81,7 @@ class LineReader:
 class NdjsonLabels(Response):
     """The response to an NDJSON body. It reads the body itself, while it is being sent.
 
-    A batch is what has arrived, up to `BATCH` lines: a slow client gets each label at once, a fast one gets
+    A batch is what has arrived, up to `STEP` lines: a slow client gets each label at once, a fast one gets
     the throughput of batches. The next lines are read when the connection has taken the answer to the last
     ones, so a client that does not read is not read from.
 
@@ -123,7 +121,7 @@ class NdjsonLabels(Response):
     async def _next(self, lines: LineReader) -> list[DecodedEvent]:
         """Return the lines that are there; none at the end of the body, or when the service is shutting
         down."""
-        batch = asyncio.ensure_future(lines.batch(BATCH))
+        batch = asyncio.ensure_future(lines.batch(STEP))
         timeout_s = self._services.settings.body_timeout_s
         began_at = lines.received_at = monotonic()
         try:

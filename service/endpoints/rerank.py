@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Final
 
 import msgspec
@@ -36,6 +37,7 @@ def rerank_routes(services: Services) -> APIRouter:
         trace = current_trace()
         explain = flag(request, "explain", default=False)
         deadline = reader.deadline(request, settings.deadline_ms)
+        services.admission.candidates.check(deadline - perf_counter(), trace.caller)
         body = RerankBody(await reader.json(request), explain, deadline)
         content = _encode(rerank_reply(await pipeline.run(body), trace))
         trace.mark("encode")

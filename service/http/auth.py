@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models.errors import BadInput, Forbidden, TooFast, Unauthorized
+from service.telemetry.trace import current_trace
 from service.token_bucket import TokenBucket
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -75,7 +76,7 @@ class Keys:
         return cls(dict(_parsed((entry.strip() for entry in entries), rate)))
 
     def check(self, authorization: str | None, right: str) -> None:
-        """Let the caller pass, or raise.
+        """Let the caller pass and note who it is in the current trace, or raise.
 
         Args:
             authorization: the header's value.
@@ -92,13 +93,14 @@ class Keys:
         if scheme.lower() != "bearer":
             raise Unauthorized("This service asks for `Authorization: Bearer <key>`.")
         digest = _digest(key.strip().encode("latin-1"))
-        match: tuple[Grant, TokenBucket | None] | None = None
-        for known, grant, bucket in self._grants:  # all of them: the time must not reveal which one was near
+        match: tuple[int, Grant, TokenBucket | None] | None = None
+        # All of them: the time must not reveal which one was near.
+        for number, (known, grant, bucket) in enumerate(self._grants, 1):
             if hmac.compare_digest(known, digest):
-                match = grant, bucket
+                match = number, grant, bucket
         if match is None:
             raise Unauthorized("The key is not known.")
-        grant, bucket = match
+        number, grant, bucket = match
         if right not in grant.rights:
             raise Forbidden(f"The key does not have the right `{right}`.")
         if bucket is not None and (wait_s := bucket.take()):
@@ -107,6 +109,8 @@ class Keys:
                 f"the next one in {wait_s:.2g} s.",
                 retry_after_s=wait_s,
             )
+        if len(self._grants) > 1:
+            current_trace().caller = number
 
     def require(self, right: str) -> Callable[[Handler], Handler]:
         """Return a decorator for handlers that answer only requests whose key has the right."""

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from models.errors import BodyTooLarge, BodyTooSlow, DeadlineExceeded, Invalid, WrongContentType
 from models.schema import checked_id
-from service.overload.admission import Budget, Permit
+from service.overload.budget import Budget, Permit
 from service.overload.event_loop_lag import EventLoopLagMonitor
 from service.settings import Settings
 from service.telemetry.trace import current_trace
@@ -62,8 +62,8 @@ class RequestReader:
         return deadline
 
     @contextlib.asynccontextmanager
-    async def time_limit(self, request: Request) -> AsyncIterator[None]:
-        """Cancel what uses the store when the request's deadline passes.
+    async def time_limit(self, request: Request) -> AsyncIterator[float]:
+        """Cancel what uses the store when the request's deadline passes, which it yields.
 
         Raises:
             DeadlineExceeded: it has. A write may have been done or not; all writes may be repeated.
@@ -71,7 +71,7 @@ class RequestReader:
         deadline = self.deadline(request, self._settings.label_deadline_ms)
         try:
             async with asyncio.timeout(deadline - time.perf_counter()):
-                yield
+                yield deadline
         except TimeoutError:
             timeout_ms = (deadline - current_trace().started) * 1e3
             raise DeadlineExceeded(

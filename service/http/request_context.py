@@ -12,7 +12,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import NotReady
 from service.http.errors import response_of
-from service.overload.admission import Admission
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestLog
 from service.telemetry.trace import Trace, set_current_trace
@@ -33,7 +32,6 @@ class RequestContextMiddleware:
     Args:
         app: everything else.
         metrics: what requests are counted in.
-        admission: a request to /rerank or /label is refused unread while its budget is full.
         log: of requests.
         tracing: makes spans; `None` when it is off.
     """
@@ -43,7 +41,6 @@ class RequestContextMiddleware:
         app: ASGIApp,
         *,
         metrics: Metrics,
-        admission: Admission,
         log: RequestLog,
         tracing: Tracing | None,
     ) -> None:
@@ -51,7 +48,6 @@ class RequestContextMiddleware:
         self._log = log
         self._tracing = tracing
         self._in_flight = metrics.in_flight
-        self._budgets = {"/rerank": admission.candidates, "/label": admission.events}
         # The children of a metric, without prometheus_client's look-up at each request. Routes are few.
         self._requests = cache(metrics.requests.labels)
         self._seconds = cache(metrics.seconds.labels)
@@ -84,13 +80,6 @@ class RequestContextMiddleware:
 
         self._in_flight.inc()
         try:
-            budget = self._budgets.get(scope["path"])
-            if budget is not None and budget.full and not _streams(scope):
-                # There is no room for even a small request: refused before it costs the others anything.
-                scope["reelrank.route"] = scope["path"]
-                trace.reason = budget.name
-                await response_of(budget.overloaded())(scope, receive, timed_send)
-                return
             await self._app(scope, receive, timed_send)
         except asyncio.CancelledError:
             # Only the end of `grace_s` cancels requests: of clients that do not send, or do not read.
@@ -129,13 +118,6 @@ def _route(scope: Scope) -> str:
     unmatched: str = scope.get("reelrank.route", UNMATCHED)
     path: str = getattr(scope.get("route"), "path", unmatched)
     return path.replace(":path}", "}")
-
-
-def _streams(scope: Scope) -> bool:
-    """Return whether the body is a stream, which waits for room."""
-    return any(
-        name == b"content-type" and value.startswith(b"application/x-nd") for name, value in scope["headers"]
-    )
 
 
 def _request_id(scope: Scope) -> str:

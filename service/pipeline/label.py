@@ -6,8 +6,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 from models.errors import Invalid
 from models.runtime import Bundle
@@ -16,12 +17,15 @@ from service.inference.serving_set import Serving, ServingSet
 from service.pipeline.fan_out import for_each_user
 from service.pipeline.label_query import LabelQuery, LabelTarget
 from service.pipeline.labelling import Labels, label
-from service.pipeline.ports import Offload, Sampler, VideoLookup
+from service.pipeline.ports import Offload, Sampler, Turns, VideoLookup
 from service.pipeline.validation import Exposure, apply_outcomes, validate_events
 from service.settings import Settings
 from service.state.protocol import Outcome, Store
 from service.telemetry.trace import current_trace
 from service.wire import Rejected
+
+STEP: Final = 500
+"""Events that are stored and labelled at a time: between its steps a large body lets others in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class LabelPipeline:
         catalogue: completes events.
         serving_set: the bundles that answer.
         settings: `late_s` and `inline_events`.
+        steps: capacity for the steps of large bodies.
         sampler: of events whose labels are all finite.
         offload: for large bodies.
         observers: called with every answer.
@@ -66,6 +71,7 @@ class LabelPipeline:
         serving_set: Serving,
         settings: Settings,
         *,
+        steps: Turns,
         sampler: Sampler,
         offload: Offload,
         observers: Sequence[Callable[[LabelledEvents], None]],
@@ -73,6 +79,7 @@ class LabelPipeline:
         self._store = store
         self._catalogue = catalogue
         self._serving_set = serving_set
+        self._steps = steps
         self._sampler = sampler
         self._offload = offload
         self._observers = observers
@@ -96,12 +103,26 @@ class LabelPipeline:
     async def run(self, query: LabelQuery) -> LabelledEvents:
         """Store the events that are accepted, then label the exposures as the store has them now.
 
-        The write comes first: a label that was answered is of an event that is stored.
+        The write comes first: a label that was answered is of an event that is stored. More events than
+        `STEP` are taken in steps, each of which waits for its turn.
 
         Raises:
             StoreUnavailable: some of the events may have been written and none is acknowledged; sending all
                 of them again is safe.
         """
+        if len(query.events) <= STEP:
+            return await self._run_step(query)
+        whole = LabelledEvents(query, [], [], Counter())
+        for start in range(0, len(query.events), STEP):
+            events = query.events[start : start + STEP]
+            with await self._steps.wait(len(events)):
+                labelled = await self._run_step(replace(query, events=events, offset=query.offset + start))
+            whole.batches.extend(labelled.batches)
+            whole.rejected.extend(labelled.rejected)
+            whole.counts.update(labelled.counts)
+        return whole
+
+    async def _run_step(self, query: LabelQuery) -> LabelledEvents:
         trace, serving = current_trace(), query.target.serving
         trace.version = serving.active.manifest.version
         complete = self._catalogue.complete_event

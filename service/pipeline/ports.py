@@ -31,8 +31,16 @@ class VideoLookup(Protocol):
 class Capacity(Protocol):
     """A share of the worker's capacity."""
 
-    def take(self, cost: int) -> AbstractContextManager[Any]:
-        """Return a permit for the cost, or raise `Overloaded`."""
+    def take(self, size: int, time_left_s: float, caller: int) -> AbstractContextManager[Any]:
+        """Return a permit for a request of this size, or raise `Overloaded`: see `Budget.take`."""
+        ...
+
+
+class Turns(Protocol):
+    """Capacity for which steps of a large body wait."""
+
+    async def wait(self, size: int) -> AbstractContextManager[Any]:
+        """Return a permit for a step of this size when there is room."""
         ...
 
 

@@ -127,7 +127,7 @@ class RerankPipeline:
             detail = f"At most {limit} candidates (REELRANK_MAX_CANDIDATES), found {size}."
             raise Invalid(detail, loc="candidates")
         candidates, repeated = distinct(query.candidates)
-        with self._capacity.take(size):
+        with self._capacity.take(size, query.deadline - time.perf_counter(), trace.caller):
             candidates = self._catalogue.complete(candidates)
             bundle = serving.for_user(query.user_id)
             trace.version = bundle.manifest.version

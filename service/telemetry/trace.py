@@ -18,16 +18,18 @@ class Trace:
         stages: seconds by stage, in the order they came; a stage that the request did not have is missing.
         version: of the bundle that answered, if one did.
         streamed: its body and its answer flow at the pace of the client.
+        caller: number of the API key, from 1; 0 where there are not several.
         reason: of the problem document that the request, or its stream, ended in: a word for machines.
     """
 
-    __slots__ = ("_last", "reason", "request_id", "stages", "started", "streamed", "version")
+    __slots__ = ("_last", "caller", "reason", "request_id", "stages", "started", "streamed", "version")
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         self.started = self._last = perf_counter()
         self.stages: dict[str, float] = {}
         self.version: str | None = None
+        self.caller = 0
         self.reason: str | None = None
         self.streamed = False
 

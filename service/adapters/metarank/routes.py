@@ -14,6 +14,7 @@ from service.adapters.metarank.feedback import read_events, sort_events, store_c
 from service.adapters.metarank.wire import FeedbackReply, RankReply, RankRequest
 from service.http.request import JSON, NDJSON, content_type, flag, json_response
 from service.pipeline.decoding import decode
+from service.pipeline.label import STEP
 from service.pipeline.rerank_query import RerankQuery
 from service.pipeline.rerank_reply import rerank_reply
 from service.services import Services
@@ -42,7 +43,7 @@ def metarank_routes(services: Services) -> APIRouter:
         events = read_events(await reader.body(request), settings.max_events)
         changes = sort_events(events, target.serving.active.manifest)
         trace.mark("parse")
-        with services.admission.events.take(len(events)):
+        with services.admission.events.take(min(len(events), STEP), caller=trace.caller):
             async with reader.time_limit(request):
                 updated = await store_changes(services, target, changes)
         rejected = sorted(changes.rejected, key=lambda r: r.index)

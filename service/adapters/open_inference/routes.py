@@ -100,7 +100,8 @@ def open_inference_routes(services: Services) -> APIRouter:
         trace.mark("parse")
         admission = services.admission
         budget = admission.events if model.name == "labeler" else admission.candidates
-        with budget.take(len(body) // MIN_ROW_BYTES):
+        rows = min(len(body) // MIN_ROW_BYTES, budget.limit // 4)
+        with budget.take(rows, caller=trace.caller):
             if len(body) <= INLINE_BYTES:
                 reply, tensors = infer(model, body, length)
             else:
