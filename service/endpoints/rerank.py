@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Final
 
-import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.http.openapi import operations as docs
 from service.http.request import JSON, flag
 from service.pipeline.rerank_query import RerankBody
-from service.pipeline.rerank_reply import rerank_reply
+from service.pipeline.rerank_reply import encode_reply
 from service.services import Services
 from service.telemetry.trace import current_trace
-
-_encode: Final = msgspec.json.Encoder().encode
 
 
 def rerank_routes(services: Services) -> APIRouter:
@@ -39,7 +35,7 @@ def rerank_routes(services: Services) -> APIRouter:
         deadline = reader.deadline(request, settings.deadline_ms)
         services.admission.candidates.check(deadline - perf_counter(), trace.caller)
         body = RerankBody(await reader.json(request), explain, deadline)
-        content = _encode(rerank_reply(await pipeline.run(body), trace))
+        content = encode_reply(await pipeline.run(body), trace)
         trace.mark("encode")
         return Response(content, media_type=JSON)
 

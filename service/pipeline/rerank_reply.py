@@ -1,76 +1,184 @@
-"""A ranked slate as the reply of POST /rerank.
+"""A ranked slate as the reply of POST /rerank, by columns: an object for each item costs more than its bytes.
 
-Shape suffixes: N candidates, K anchors.
+The items are rows of one matrix of bytes. Between constant keys it has a field of fixed width for each
+number, with blanks and zeros where a number is shorter.
+
+Shape suffixes: M items, C columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import repeat
+from itertools import chain
 from typing import Any, Final, cast
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.features import Candidates
-from service.pipeline.ranking import Explanation, Slate
+from models.arrays import F32, F64
+from service.pipeline.ranking import Explanation
 from service.pipeline.rerank import RankedSlate
 from service.telemetry.trace import Trace
 from service.wire import Anchor, Item, ItemExplanation, RerankReply
 
-DECIMALS: Final = 6
-"""Of every number in a reply: float32 holds no more, and the text is half as long."""
+MILLION: Final = 1_000_000
+"""Numbers of a reply are whole millionths: float32 holds no more, and the text is half as long."""
+
+NUMBERS: Final = ("score", "watch_time_s", "watch_ratio")
+"""Columns before those of the objectives."""
+
+_NEXT: Final = b'},{"video_id":"'
+
+_HIGH: Final = np.array([b"%d.%03d" % divmod(i, 1000) for i in range(10_000)], "S8").view(np.uint64)
+_LOW: Final = np.array([b"\0\0\0\0\0%03d" % i for i in range(1000)], "S8").view(np.uint64)
+_TENS: Final = np.array([b"%4d" % i if i else b"    " for i in range(10_000)], "S4").view(np.uint32)
+"""`0.000` to `9.999`, the three digits behind it, and what is before it from 10 on."""
+
+_encode: Final = msgspec.json.Encoder().encode
 
 
-def rerank_reply(ranked: RankedSlate, trace: Trace) -> RerankReply:
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The best candidates of a slate, best first, by column."""
+
+    video_id: list[str]
+    objectives: tuple[str, ...]
+    millionths: F64
+    """`[C, M]` whole numbers; `NUMBERS`, then the objectives."""
+    explanations: list[ItemExplanation] | None
+
+    @classmethod
+    def from_ranked(cls, ranked: RankedSlate) -> Items:
+        """Return the items that a query asks for: the best `top_k`, or all."""
+        slate, names = ranked.slate, ranked.objectives
+        order = slate.order[: ranked.query.top_k]
+        columns = (
+            slate.score,
+            slate.watch_time_s,
+            slate.watch_ratio,
+            *(slate.objectives[name] for name in names),
+        )
+        return cls(
+            list(map(ranked.context.candidates.video_id.__getitem__, order)),
+            names,
+            _millionths(np.stack(columns)[:, order]),
+            None if slate.explanation is None else _explanations(slate.explanation, order),
+        )
+
+    def values(self) -> dict[str, list[float]]:
+        """Return the columns by name."""
+        rows = (self.millionths / MILLION).tolist()
+        return dict(zip((*NUMBERS, *self.objectives), rows, strict=True))
+
+    def encode(self) -> bytes:
+        """Return the items as a JSON array of `service.wire.Item`."""
+        rows = _encode_numbers(self.objectives, self.millionths)
+        if self.explanations is not None:
+            explained = zip(rows, map(_encode, self.explanations), strict=True)
+            rows = [row.removesuffix(_NEXT) + b',"explanation":' + e + _NEXT for row, e in explained]
+        rows[-1] = rows[-1].removesuffix(_NEXT) + b"}]"
+        # Within a text of JSON every quote has a backslash before it, so this separates the ids only.
+        ids = _encode(self.video_id)[2:-2].split(b'","')
+        return b'[{"video_id":"' + b"".join(chain.from_iterable(zip(ids, rows, strict=True)))
+
+
+def encode_reply(ranked: RankedSlate, trace: Trace) -> bytes:
     """Return the reply to a query.
 
     Args:
         ranked: the slate.
         trace: of the request: its id stands in where the query has none.
     """
-    query, slate = ranked.query, ranked.slate
-    return RerankReply(
+    query = ranked.query
+    reply = RerankReply(
         request_id=query.request_id if query.request_id is not None else trace.request_id,
-        items=items(ranked.context.candidates, slate, ranked.objectives, query.top_k),
+        items=cast("list[Item]", msgspec.Raw(Items.from_ranked(ranked).encode())),
         model_version=ranked.bundle.manifest.version,
         degraded=ranked.degraded,
         warnings=[
             f"Candidate {video_id!r} is named more than once; ranked once." for video_id in ranked.repeated
         ],
-        history_length=slate.history_length,
+        history_length=ranked.slate.history_length,
         took_ms=trace.took_ms(),
     )
+    return _encode(reply)
 
 
-def items(candidates: Candidates, slate: Slate, objectives: tuple[str, ...], top_k: int | None) -> list[Item]:
-    """Return the best `top_k` candidates, or all, best first, with these objectives."""
-    order = slate.order[:top_k]
-    columns = (
-        slate.score,
-        slate.watch_time_s,
-        slate.watch_ratio,
-        *(slate.objectives[name] for name in objectives),
-    )
-    score, seconds, ratio, *values = _rounded(np.stack(columns)[:, order])
-    ids = [candidates.video_id[i] for i in order]
-    ranks = range(1, len(ids) + 1)
-    if slate.explanation is None:
-        by_name = map(_objectives_struct(objectives), *values) if objectives else repeat({})
-        return list(map(Item, ids, ranks, score, seconds, ratio, by_name))
-    rows = [dict(zip(objectives, row, strict=True)) for _, *row in zip(ids, *values, strict=True)]
-    return list(map(Item, ids, ranks, score, seconds, ratio, rows, _explanations(slate.explanation, order)))
+def _encode_numbers(objectives: tuple[str, ...], millionths_CM: F64) -> list[bytes]:
+    """Return the text of each item from the end of its id to the beginning of the next id.
+
+    A number is a digit and six decimals, as one word; from 10 on its tens are before it. One below 0 or above
+    100,000 comes from a faulty graph only, and is written as long as it is.
+    """
+    with np.errstate(invalid="ignore"):  # above what int64 holds
+        whole = millionths_CM.astype(np.int64)
+    largest = whole.view(np.uint64).max(axis=1).tolist()  # so read, a negative number is above all others
+    tens = whole // (10 * MILLION)
+    rest = whole - tens * (10 * MILLION)
+    thousands = rest // 1000
+    words = _HIGH[thousands] | _LOW[rest - thousands * 1000]
+    *keys, end = _keys(objectives)
+    constants: list[bytes] = []
+    fields: list[npt.NDArray[Any]] = []
+    for column, key in enumerate(keys):
+        constants.append(key)
+        if largest[column] >= 100_000 * MILLION:
+            texts = _encode((millionths_CM[column] / MILLION).tolist())[1:-1].split(b",")
+            fields.append(np.char.ljust(texts, max(map(len, texts))))
+            continue
+        if largest[column] >= 10 * MILLION:
+            fields.append(_TENS[tens[column]])
+            constants.append(b"")
+        fields.append(words[column])
+    kinds = tuple(field.dtype.str for field in fields)
+    without_numbers, layout = _rows_without_numbers((*constants, end), kinds, len(fields[0]))
+    rows = without_numbers.copy()
+    numbers = rows.view(layout)[:, 0]
+    for name, field in zip(layout.names or (), fields, strict=True):
+        numbers[name] = field
+    encoded: list[bytes] = rows.view(f"S{layout.itemsize}")[:, 0].tolist()
+    return encoded
+
+
+@lru_cache(maxsize=16)
+def _rows_without_numbers(
+    constants: tuple[bytes, ...], kinds: tuple[str, ...], count: int
+) -> tuple[npt.NDArray[np.uint8], np.dtype[np.void]]:
+    """Lay items out that have everything but their numbers.
+
+    Args:
+        constants: what stands before, between and behind the fields.
+        kinds: of the fields.
+        count: of the items, which are ranked from 1.
+
+    Returns:
+        Their bytes `[count, width]`, and the type of a row, with the fields in their places.
+    """
+    digits = len(str(count))
+    text, offsets = b'","rank":' + b" " * digits, []
+    for constant, kind in zip(constants, kinds, strict=False):
+        offsets.append(len(text) + len(constant))
+        text += constant + b" " * np.dtype(kind).itemsize
+    text += constants[-1]
+    rows = np.tile(np.frombuffer(text, np.uint8), (count, 1))
+    ranks = np.char.rjust(np.arange(1, count + 1).astype(f"S{digits}"), digits)
+    rows[:, 9 : 9 + digits] = ranks.view(np.uint8).reshape(count, digits)
+    names = [str(index) for index in range(len(kinds))]
+    layout: Any = {"names": names, "formats": kinds, "offsets": offsets, "itemsize": len(text)}
+    return rows, np.dtype(layout)
 
 
 @lru_cache(maxsize=64)  # callers choose the names
-def _objectives_struct(names: tuple[str, ...]) -> Callable[..., dict[str, float]]:
-    """A struct that is written as `{name: value, …}`, in half the time of a dictionary."""
-    fields = [(f"objective_{index}", float) for index in range(len(names))]
-    rename = dict(zip((name for name, _ in fields), names, strict=True))
-    struct = msgspec.defstruct("Objectives", fields, rename=rename, gc=False)
-    return cast(Callable[..., dict[str, float]], struct)
+def _keys(objectives: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Return what is written before each number of an item, and behind the last one."""
+    keys = [b',"%s":' % name.encode() for name in NUMBERS]
+    opening = b',"objectives":{'
+    for name in objectives:
+        keys.append(opening + _encode(name) + b":")
+        opening = b","
+    return (*keys, (b"" if objectives else opening) + b"}" + _NEXT)
 
 
 def _explanations(explanation: Explanation, order: list[int]) -> list[ItemExplanation]:
@@ -93,6 +201,10 @@ def _explanations(explanation: Explanation, order: list[int]) -> list[ItemExplan
     ]
 
 
-def _rounded(x: npt.NDArray[np.float32]) -> list[Any]:
-    rounded: list[Any] = np.round(x.astype(np.float64), DECIMALS).tolist()
+def _rounded(x: F32) -> list[Any]:
+    rounded: list[Any] = (_millionths(x) / MILLION).tolist()
     return rounded
+
+
+def _millionths(x: F32) -> F64:
+    return np.rint(x.astype(np.float64) * MILLION)

@@ -19,7 +19,8 @@ from service.adapters.metarank.wire import (
     UserEvent,
 )
 from service.pipeline.decoding import convert
-from service.wire import Item, RerankRequest, UserProfile
+from service.pipeline.rerank_reply import Items
+from service.wire import RerankRequest, UserProfile
 
 TYPES: Final[Mapping[str, str]] = {
     **{flag: flag for flag in FLAGS},
@@ -190,15 +191,20 @@ def _tab(fields: Sequence[Field]) -> str | None:
         raise Invalid(f"{e}.", loc="fields.tab") from None
 
 
-def to_ranked_score(item: Item, *, features: bool) -> RankedScore:
-    """Return an item of the reply, with what its score is made of as `features` if they are wanted."""
+def to_ranked_scores(items: Items, *, features: bool) -> list[RankedScore]:
+    """Return the items of a slate, with what their scores are made of as `features` if they are wanted."""
+    values = items.values()
     if not features:
-        return RankedScore(item.video_id, item.score)
-    values = {"watch_time_s": item.watch_time_s, "watch_ratio": item.watch_ratio, **item.objectives}
-    if item.explanation is not None:
-        values |= {f"watch_time_s_{name}": s for name, s in item.explanation.watch_time_s.items()}
-        values |= {f"part_{name}": part for name, part in item.explanation.parts.items()}
-    return RankedScore(item.video_id, item.score, [Field(name, value) for name, value in values.items()])
+        return list(map(RankedScore, items.video_id, values["score"]))
+    scores = []
+    for index, (video_id, score) in enumerate(zip(items.video_id, values.pop("score"), strict=True)):
+        parts = {name: column[index] for name, column in values.items()}
+        if items.explanations is not None:
+            explanation = items.explanations[index]
+            parts |= {f"watch_time_s_{name}": s for name, s in explanation.watch_time_s.items()}
+            parts |= {f"part_{name}": part for name, part in explanation.parts.items()}
+        scores.append(RankedScore(video_id, score, [Field(name, value) for name, value in parts.items()]))
+    return scores
 
 
 def _members(fields: Sequence[Field], names: Sequence[str]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from service.http.request import JSON, NDJSON, content_type, flag, json_response
 from service.pipeline.decoding import decode
 from service.pipeline.label import STEP
 from service.pipeline.rerank_query import RerankQuery
-from service.pipeline.rerank_reply import rerank_reply
+from service.pipeline.rerank_reply import Items
 from service.services import Services
 from service.telemetry.trace import current_trace
 
@@ -73,9 +73,9 @@ def metarank_routes(services: Services) -> APIRouter:
         slate = mapping.to_rerank_request(rank_request, weights, anonymous=f"anonymous {trace.request_id}")
         deadline = reader.deadline(request, settings.deadline_ms)
         query = RerankQuery.from_request(slate, explain=explain, deadline=deadline)
-        reply = rerank_reply(await services.rerank.run(query), trace)
-        scores = [mapping.to_ranked_score(item, features=explain) for item in reply.items]
-        content = _encode(RankReply(round(trace.took_ms()), scores, reply.degraded))
+        ranked = await services.rerank.run(query)
+        scores = mapping.to_ranked_scores(Items.from_ranked(ranked), features=explain)
+        content = _encode(RankReply(round(trace.took_ms()), scores, ranked.degraded))
         trace.mark("encode")
         return Response(content, media_type=JSON)
 
