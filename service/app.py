@@ -73,12 +73,15 @@ documents. Every answer carries `X-Request-Id` and `Server-Timing`."""
 
 
 @contextlib.asynccontextmanager
-async def open_services(settings: Settings, store: Store) -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings, store: Store, metrics: Metrics | None = None
+) -> AsyncIterator[Services]:
     """Open everything a process needs, with a bundle loaded and the catalogue read; close it at the end.
 
     Args:
         settings: of the process.
         store: closed at the end too. It may be away; calls go through circuit breakers.
+        metrics: of the process; by default new ones.
 
     Raises:
         BundleError: the bundle to start with cannot be used.
@@ -88,7 +91,7 @@ async def open_services(settings: Settings, store: Store) -> AsyncIterator[Servi
     catalogue = Catalogue()
     if settings.catalogue is not None:
         catalogue = await anyio.to_thread.run_sync(Catalogue.from_file, settings.catalogue)
-    metrics, admission = Metrics(), Admission(settings)
+    metrics, admission = metrics or Metrics(), Admission(settings)
     batcher, background = Batches(), BackgroundWorker()
     sample = TrafficSample(settings.data_dir / "recorded.bin")
     guarded = _guarded(store, metrics)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
@@ -107,6 +107,19 @@ class Settings(BaseSettings):
     """After SIGTERM: how long to go on serving, not ready, until the balancer has looked away."""
     grace_s: Annotated[float, Field(gt=0)] = 10.0
     """After that: how long requests in flight may take to finish."""
+
+    _embedded_store: bool = PrivateAttr(False)
+
+    @property
+    def embedded_store(self) -> bool:
+        """Whether the store is the server that this program has started under `data_dir`."""
+        return self._embedded_store
+
+    def with_embedded_store(self, url: str) -> Settings:
+        """Return these settings with the URL of the server that this program has started."""
+        settings = self.model_copy(update={"store": url})
+        settings._embedded_store = True
+        return settings
 
     @classmethod
     def read(cls, **options: Any) -> Settings:

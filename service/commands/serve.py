@@ -16,12 +16,14 @@ from urllib.parse import urlsplit
 from service.http.auth import Keys
 from service.server import descriptors
 from service.server.sockets import listening, reserved
+from service.server.store_supervisor import StoreSupervisor
 from service.server.supervisor import Supervisor
 from service.server.worker import run_worker
 from service.settings import Settings
 from service.state import EmbeddedServer, open_store
+from service.state.embedded import make_private_folder
 from service.telemetry import logs, tracing
-from service.telemetry.metrics import MULTIPROCESS_DIR
+from service.telemetry.metrics import MULTIPROCESS_DIR, Metrics, shared_values
 
 log = logging.getLogger("reelrank.serve")
 
@@ -39,6 +41,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
         BadInput: the port is taken, another service uses the data folder, keys cannot be read, or tracing is
             on and not installed.
         BundleError: the bundle cannot be used.
+        StoreUnavailable: the embedded store does not start, or cannot live.
     """
     logs.configure(settings.log_level, settings.log_format)
     descriptors.raise_limit()
@@ -52,9 +55,15 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
     # Opened before anything is started: a port in use should be reported at once.
     with listening(host, port) as sock, contextlib.ExitStack() as stack:
         port = sock.getsockname()[1]
+        if workers > 1:
+            sock.close()
+            stack.enter_context(reserved(host, port))
+            stack.enter_context(shared_metrics(settings.data_dir, port))
+        metrics = Metrics()
         if settings.store is None:
-            server = stack.enter_context(EmbeddedServer(settings.data_dir))
-            settings = settings.model_copy(update={"store": server.url})
+            server = EmbeddedServer(settings.data_dir)
+            stack.enter_context(StoreSupervisor(server, metrics.store_restarts.inc))
+            settings = settings.with_embedded_store(server.url)
             store = f"store in {settings.data_dir}"
         else:
             store = f"store {urlsplit(settings.store).hostname or 'by socket'}"
@@ -65,12 +74,9 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
             print(f"reelrank listens on http://{address}:{port} · {bundle} · {store} · /docs", flush=True)
 
         if workers == 1:
-            run_worker(settings, sock, ready, signals=(signal.SIGTERM, signal.SIGINT))
+            run_worker(settings, sock, ready, signals=(signal.SIGTERM, signal.SIGINT), metrics=metrics)
         else:
-            sock.close()
-            stack.enter_context(shared_metrics(settings.data_dir, port))
-            with reserved(host, port):
-                Supervisor(settings, host, port, workers).run(ready)
+            Supervisor(settings, host, port, workers).run(ready)
 
 
 def listen_address(settings: Settings, host: str) -> str:
@@ -107,13 +113,19 @@ def is_loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def shared_metrics(data_dir: Path, port: int) -> Iterator[None]:
-    """Provide the folder in which workers share their metrics, without those of an earlier run."""
+    """Provide the folder in which processes share their metrics, without those of an earlier run.
+
+    Raises:
+        BadInput: it cannot be made.
+    """
     folder = data_dir / f"metrics-{port}"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    make_private_folder(data_dir)
+    make_private_folder(folder)
     os.environ[MULTIPROCESS_DIR] = str(folder)
     try:
-        yield
+        with shared_values("supervisor"):
+            yield
     finally:
         del os.environ[MULTIPROCESS_DIR]
         shutil.rmtree(folder, ignore_errors=True)

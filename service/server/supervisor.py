@@ -19,23 +19,21 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import Final
 
-from prometheus_client import values as prometheus_values
 from prometheus_client.multiprocess import mark_process_dead
 
 from models.errors import NotReady, ReelrankError
+from service.server.back_off import BackOff
 from service.server.sockets import listening
 from service.server.worker import Ready, run_worker
 from service.settings import Settings
 from service.telemetry import logs
+from service.telemetry.metrics import shared_values
 
 log = logging.getLogger("reelrank.workers")
 
 _spawn: Final = multiprocessing.get_context("spawn")  # a fork would share the threads and locks of its parent
 
 TICK_S: Final = 0.2
-MIN_UPTIME_S: Final = 1.0
-"""A worker that died is replaced no sooner than this after it was started."""
-
 EXIT_CONFIG_ERROR: Final = 2
 """Exit code of a worker that would fail again; it has printed the reason."""
 
@@ -44,8 +42,11 @@ EXIT_CONFIG_ERROR: Final = 2
 class _Worker:
     process: SpawnProcess
     ready_pipe: Connection
-    started_at: float
+    back_off: BackOff
+    started_s: float
     ready: bool = False
+    restart_s: float | None = None
+    """When it died: the time at which it is started again."""
 
 
 class Supervisor:
@@ -79,7 +80,7 @@ class Supervisor:
         previous = [(number, signal.signal(number, self._stop)) for number in signals]
         announced = False
         try:
-            self._workers = [self._start(index) for index in range(self._count)]
+            self._workers = [self._start(index, BackOff()) for index in range(self._count)]
             while not self._stopping:
                 version = self._poll_ready()
                 if not announced and all(worker.ready for worker in self._workers):
@@ -94,41 +95,45 @@ class Supervisor:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
 
-    def _start(self, index: int) -> _Worker:
+    def _start(self, index: int, back_off: BackOff) -> _Worker:
         receiver, sender = _spawn.Pipe(duplex=False)
         args = (self._settings, self._host, self._port, sender, os.getpid(), index)
         process = _spawn.Process(target=_work, args=args, daemon=True)
         process.start()
         sender.close()
-        return _Worker(process, receiver, time.monotonic())
+        return _Worker(process, receiver, back_off, time.monotonic())
 
     def _poll_ready(self) -> str | None:
         """Wait a tick for workers to get ready or die; return the version that one of them has loaded."""
         version: str | None = None
-        starting = {worker.ready_pipe: worker for worker in self._workers if not worker.ready}
-        if not starting:
-            wait([worker.process.sentinel for worker in self._workers], TICK_S)
-        for connection in wait(list(starting), TICK_S):
-            assert isinstance(connection, Connection)
-            worker = starting[connection]
-            try:
-                version = connection.recv()
-                worker.ready = True
-            except EOFError:  # it died; `_replace_dead` handles it
-                worker.process.join(TICK_S)
+        alive = [worker for worker in self._workers if worker.restart_s is None]
+        starting = {worker.ready_pipe: worker for worker in alive if not worker.ready}
+        for source in wait([*starting, *(worker.process.sentinel for worker in alive)], TICK_S):
+            if isinstance(source, Connection):
+                worker = starting[source]
+                try:
+                    version = source.recv()
+                    worker.ready = True
+                except EOFError:  # it died; `_replace_dead` handles it
+                    worker.process.join(TICK_S)
         return version
 
     def _replace_dead(self) -> None:
+        now_s = time.monotonic()
         for index, worker in enumerate(self._workers):
             if self._stopping or worker.process.is_alive():
                 continue
-            mark_process_dead(index)  # type: ignore[no-untyped-call]
-            code = worker.process.exitcode
-            if not worker.ready and code == EXIT_CONFIG_ERROR:
-                raise NotReady("A worker could not start.")
-            log.error("a worker died; restarting it", extra={"pid": worker.process.pid, "exit_code": code})
-            time.sleep(max(0.0, worker.started_at + MIN_UPTIME_S - time.monotonic()))
-            self._workers[index] = self._start(index)
+            if worker.restart_s is None:
+                mark_process_dead(index)  # type: ignore[no-untyped-call]
+                code = worker.process.exitcode
+                if not worker.ready and code == EXIT_CONFIG_ERROR:
+                    raise NotReady("A worker could not start.")
+                pause_s = worker.back_off.died(now_s - worker.started_s)
+                fields = {"pid": worker.process.pid, "exit_code": code, "in_s": pause_s}
+                log.error("a worker died; restarting it", extra=fields)
+                worker.restart_s = now_s + pause_s
+            if now_s >= worker.restart_s:
+                self._workers[index] = self._start(index, worker.back_off)
 
     def _stop_all(self) -> None:
         """Send SIGTERM to all workers, then SIGKILL to those that exceed their grace period."""
@@ -145,13 +150,10 @@ class Supervisor:
 def _work(settings: Settings, host: str, port: int, ready_pipe: Connection, parent: int, index: int) -> None:
     """Run as the main function of a worker process."""
     logs.configure(settings.log_level, settings.log_format)
-    # Metrics files are named after the index, not the process: a replacement continues the counts of the
-    # worker that died, and a worker that dies again and again leaves no pile of files.
-    prometheus_values.ValueClass = prometheus_values.MultiProcessValue(lambda: index)  # type: ignore[no-untyped-call]
     # Ctrl-C reaches the whole process group; the parent turns it into SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with listening(host, port, shared=True) as sock:
+        with listening(host, port, shared=True) as sock, shared_values(str(index)):
             run_worker(settings, sock, ready_pipe.send, signals=(signal.SIGTERM,), parent=parent)
     except ReelrankError as e:
         print(f"reelrank: {e}", file=sys.stderr, flush=True)

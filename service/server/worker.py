@@ -23,6 +23,7 @@ from service.server.http_protocol import with_limits
 from service.services import Services
 from service.settings import Settings
 from service.state import open_store
+from service.telemetry.metrics import Metrics
 
 log = logging.getLogger("reelrank.worker")
 
@@ -44,6 +45,7 @@ def run_worker(
     ready: Ready,
     *,
     signals: tuple[Signals, ...],
+    metrics: Metrics | None = None,
     parent: int | None = None,
 ) -> None:
     """Serve on a listening socket until a signal arrives.
@@ -53,6 +55,7 @@ def run_worker(
         sock: listening; closed when no more connections are accepted.
         ready: called once.
         signals: the first begins the shutdown, the second ends it at once.
+        metrics: of this process; by default new ones.
         parent: stop when this process is gone.
 
     Raises:
@@ -61,7 +64,7 @@ def run_worker(
 
     async def serve() -> None:
         store = open_store(settings)
-        async with open_services(settings, store) as services:
+        async with open_services(settings, store, metrics) as services:
             gc.collect()
             gc.freeze()  # what is loaded stays: later collections skip it
             gc.set_threshold(*GC_THRESHOLD)

@@ -10,7 +10,9 @@ that lost its power, or of a server that was itself killed; with `always`, all o
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -26,6 +28,10 @@ from urllib.parse import quote
 
 from models.errors import BadInput, StoreUnavailable
 
+log = logging.getLogger("reelrank.store")
+
+_TRUNCATED: Final = re.compile(r"Truncating the AOF (\S+) at offset (\d+)")
+"""In the server's log, when it dropped an incomplete end of its append-only file."""
 _MAX_SOCKET_PATH: Final = 103
 """Bytes of a socket's path that every system takes (Linux 107, macOS 103)."""
 
@@ -59,6 +65,7 @@ class EmbeddedServer:
         start_timeout_s: float = 60.0,
     ) -> None:
         self._data = Path(os.path.abspath(data_dir))
+        self._log = self._data / "valkey.log"
         self._appendfsync = appendfsync
         self._max_memory = max_memory or _half_of_memory()
         self._program = program
@@ -93,29 +100,67 @@ class EmbeddedServer:
             BadInput: the folder is in use by another start, or cannot be written.
             StoreUnavailable: there is no server binary, or it did not come up; the message has its last word.
         """
-        program = self._program or server_binary()
+        make_private_folder(self._data)
         try:
-            self._data.mkdir(parents=True, exist_ok=True)
-            self._data.chmod(0o700)
-            self._lock = _lock(self._data)
+            self._lock = lock_folder(self._data)
             self._place_socket()
         except OSError as e:
             self._let_go()
-            raise BadInput(
-                f"The data folder {self._data} cannot be used: {e.strerror}. Give a folder that this user "
-                "may write to as REELRANK_DATA_DIR."
-            ) from e
+            raise _unusable(self._data, e) from e
         try:
-            self._server = self._spawn(program)
-            self._wait_until_ready()
+            self._launch()
         except BaseException:
-            self.stop()
+            self._let_go()
             raise
 
-    def stop(self) -> None:
-        """End the server: it writes out what it holds first. Does nothing when it does not run."""
+    def restart(self) -> None:
+        """Start the server again after it died, on the same folder and the same socket.
+
+        Raises:
+            BadInput: the folder is not there any more, or is another one.
+            StoreUnavailable: as at the start.
+        """
+        assert self._lock is not None, "it was started before"
+        if not _is_locked_by(self._data, self._lock):
+            raise BadInput(
+                f"The data folder {self._data} was removed while the store ran. Restore it, then start again."
+            )
+        self._launch()
+
+    def wait(self) -> int:
+        """Wait until the server has ended, and return its exit code."""
+        assert self._server is not None
+        return self._server.wait()
+
+    def terminate(self) -> None:
+        """Ask the server to end: it writes out what it holds first. Does nothing when it does not run."""
         if self._server is not None:
             self._server.terminate()
+
+    def stop(self) -> None:
+        """End the server and let go of its folder. Does nothing when it does not run."""
+        self._end_server()
+        self._let_go()
+
+    def _launch(self) -> None:
+        log_size = self._log.stat().st_size if self._log.exists() else 0
+        sizes = {path.name: path.stat().st_size for path in self._data.glob("appendonlydir/*")}
+        self._socket.unlink(missing_ok=True)  # of a server that was killed
+        try:
+            self._server = self._spawn(self._program or server_binary())
+            self._wait_until_ready(log_size)
+        except BaseException:
+            self._end_server()
+            raise
+        for name, end in _TRUNCATED.findall(_text_from(self._log, log_size)):
+            log.warning(
+                "the store's file %s ended in the middle of a write: its last %d bytes were dropped",
+                *(name, sizes.get(name, 0) - int(end)),
+            )
+
+    def _end_server(self) -> None:
+        if self._server is not None:
+            self.terminate()
             try:
                 self._server.wait(timeout=20)
             except subprocess.TimeoutExpired:
@@ -123,7 +168,6 @@ class EmbeddedServer:
                 self._server.wait()
             self._server = None
             self._socket.unlink(missing_ok=True)
-        self._let_go()
 
     def _spawn(self, program: Path) -> subprocess.Popen[bytes]:
         assert self._lock is not None
@@ -132,7 +176,7 @@ class EmbeddedServer:
             "unixsocket": str(self._socket),
             "unixsocketperm": "700",
             "dir": str(self._data),
-            "logfile": str(self._data / "valkey.log"),
+            "logfile": str(self._log),
             "save": "",
             "appendonly": "yes",
             # By default 64 MB: at full load the file would be rewritten every second or two. It is read at
@@ -156,28 +200,32 @@ class EmbeddedServer:
             env={**os.environ, "LC_ALL": "C"},
         )
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, log_size: int) -> None:
         assert self._server is not None
         deadline = time.monotonic() + self._start_timeout_s
         while not _answers(self._socket):
             if self._server.poll() is not None:
+                words, damaged, _ = self._last_words(log_size).partition(": make a backup")
+                advice = " `python -m service store repair` drops the damaged end." if damaged else ""
                 raise StoreUnavailable(
-                    f"The embedded store ended at start ({_last_words(self._data / 'valkey.log')}). "
-                    f"Its log is {self._data / 'valkey.log'}."
+                    f"The embedded store ended at start ({words}). Its log is {self._log}.{advice}"
                 )
             if time.monotonic() > deadline:
                 raise StoreUnavailable(
                     f"The embedded store did not answer within {self._start_timeout_s:g} s "
-                    f"({_last_words(self._data / 'valkey.log')})."
+                    f"({self._last_words(log_size)})."
                 )
             time.sleep(0.01)
 
     def _place_socket(self) -> None:
-        """In the data folder, or where its path is short enough. What a killed server left goes."""
+        """In the data folder, or where its path is short enough."""
         if len(os.fsencode(self._socket)) > _MAX_SOCKET_PATH:
             self._short_dir = Path(tempfile.mkdtemp(prefix="reelrank-", dir=_runtime_dir()))
             self._socket = self._short_dir / "valkey.sock"
-        self._socket.unlink(missing_ok=True)
+
+    def _last_words(self, log_size: int) -> str:
+        lines = _text_from(self._log, log_size).strip().splitlines()
+        return lines[-1] if lines else "it wrote no log"
 
     def _let_go(self) -> None:
         if self._short_dir is not None:
@@ -210,10 +258,26 @@ def server_binary() -> Path:
     return Path(on_path)
 
 
-def _lock(data: Path) -> int:
-    """Take the folder, for us and the server we start.
+def make_private_folder(folder: Path) -> None:
+    """Make a folder, if it is missing, that only this user may enter.
+
+    Raises:
+        BadInput: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as e:
+        raise _unusable(folder, e) from e
+
+
+def lock_folder(data: Path) -> int:
+    """Take a data folder, for us and the server we start, until the returned descriptor is closed.
 
     A server whose parent was killed needs a moment to end; it is waited for.
+
+    Raises:
+        BadInput: another process has it.
     """
     lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -238,6 +302,20 @@ def _lock(data: Path) -> int:
     return lock
 
 
+def _is_locked_by(data: Path, lock: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock), (data / "lock").stat())
+    except OSError:
+        return False
+
+
+def _unusable(folder: Path, error: OSError) -> BadInput:
+    return BadInput(
+        f"The data folder {folder} cannot be used: {error.strerror}. Give a folder that this user may write "
+        "to as REELRANK_DATA_DIR."
+    )
+
+
 def _lives(pid: str) -> bool:
     try:
         os.kill(int(pid), 0)
@@ -260,12 +338,13 @@ def _answers(path: Path) -> bool:
             return False
 
 
-def _last_words(log: Path) -> str:
+def _text_from(log: Path, offset: int) -> str:
     try:
-        lines = log.read_text(errors="replace").strip().splitlines()
+        with log.open("rb") as file:
+            file.seek(offset)
+            return file.read().decode(errors="replace")
     except OSError:
-        return "it wrote no log"
-    return lines[-1] if lines else "its log is empty"
+        return ""
 
 
 def _runtime_dir() -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -15,6 +16,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client import values as prometheus_values
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -33,6 +35,22 @@ BUCKETS_S: Final = (
 )  # fmt: skip
 
 BREAKER_STATES: Final = {"closed": 0, "half_open": 1, "open": 2}
+
+
+@contextmanager
+def shared_values(name: str) -> Iterator[None]:
+    """Keep the metrics that are made meanwhile in files of the shared folder.
+
+    Args:
+        name: of these files. A process of the same name continues their counts: one that is restarted loses
+            none, and one that dies again and again leaves no pile of files.
+    """
+    before = prometheus_values.ValueClass
+    prometheus_values.ValueClass = prometheus_values.MultiProcessValue(lambda: name)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        prometheus_values.ValueClass = before
 
 
 class Metrics:
@@ -63,6 +81,7 @@ class Metrics:
         self._store_breaker = largest("reelrank_store_breaker_state", text, ["calls"])
         for calls in ("reads", "writes"):
             self.report_breaker(calls, "closed")  # there from the first scrape
+        self.store_restarts = counter("reelrank_store_restarts", "Restarts of the embedded store.")
         text = "Permits in use, of candidates, events, streams and bytes of bodies, by cost."
         self.permits = summed("reelrank_in_flight", text, ["what"])
         self.bundles = BundleMetrics(registry)

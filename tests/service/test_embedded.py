@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +19,12 @@ import pytest
 from redis import Redis
 
 from models.errors import BadInput, StoreUnavailable
+from service.server import store_supervisor
+from service.server.back_off import LONGEST_PAUSE_S, QUICK_S, BackOff
+from service.server.store_supervisor import StoreSupervisor
 from service.state import EmbeddedServer, _parent_guard
 from service.state.embedded import server_binary
+from tests.service.command_line import Ended, invoke
 from tests.service.stores import event, redis_store, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
@@ -179,6 +185,108 @@ def test_a_damaged_file_is_said_to_be_so_and_the_folder_is_free_again(tmp_path: 
     manifest.write_bytes(kept)
     with EmbeddedServer(tmp_path) as server:
         assert asyncio.run(count(server.url)) == 5
+
+
+def append_only_file(data: Path) -> Path:
+    [file] = data.glob("appendonlydir/*.incr.aof")
+    return file
+
+
+def repaired(data: Path) -> Ended:
+    return invoke("store", "repair", env={"REELRANK_DATA_DIR": str(data)})
+
+
+def test_a_start_that_drops_the_end_of_the_file_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with EmbeddedServer(tmp_path) as server:
+        asyncio.run(write(server.url, 20))
+    file = append_only_file(tmp_path)
+    os.truncate(file, file.stat().st_size - 37)
+    with EmbeddedServer(tmp_path) as server:
+        assert asyncio.run(count(server.url)) == 19
+    (line,) = caplog.messages
+    assert re.search(rf"{file.name} ended in the middle of a write: its last \d+ bytes were dropped", line)
+    caplog.clear()
+    with EmbeddedServer(tmp_path):
+        pass
+    assert caplog.messages == []
+
+
+def test_a_repair_keeps_what_is_whole_and_puts_the_rest_aside(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server:
+        asyncio.run(write(server.url, 20))
+        assert "is in use by process" in repaired(tmp_path).err
+    assert "nothing to repair" in repaired(tmp_path).out
+    file = append_only_file(tmp_path)
+    whole = file.read_bytes()
+    at = whole.index(b"*", whole.index(b"EXEC", len(whole) // 2))  # the first command after a transaction
+    file.write_bytes(whole[:at] + b"junk\r\n" + whole[at:])
+    with pytest.raises(StoreUnavailable, match="service store repair"), EmbeddedServer(tmp_path):
+        pass
+    ended = repaired(tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+    assert f"kept: the first {at:,} bytes" in ended.out
+    assert f"dropped: its last {len(whole) - at + 6:,} bytes" in ended.out
+    [aside] = tmp_path.glob("*.dropped-from-*")
+    assert aside.read_bytes() == b"junk\r\n" + whole[at:]
+    with EmbeddedServer(tmp_path) as server:
+        assert 0 < asyncio.run(count(server.url)) < 20
+
+
+@pytest.mark.parametrize("part", ["*.manifest", "*.base.rdb"])
+def test_what_cannot_be_repaired_is_said_and_left_alone(tmp_path: Path, part: str) -> None:
+    with EmbeddedServer(tmp_path) as server:
+        asyncio.run(write(server.url, 5))
+    [file] = tmp_path.glob(f"appendonlydir/{part}")
+    file.write_bytes(b"nonsense\n")
+    kept = append_only_file(tmp_path).read_bytes()
+    ended = repaired(tmp_path)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert append_only_file(tmp_path).read_bytes() == kept
+
+
+@pytest.mark.parametrize("long_path", [False, True])
+def test_a_killed_server_is_started_again_under_the_same_address(tmp_path: Path, long_path: bool) -> None:
+    restarts: list[int] = []
+    server = EmbeddedServer(tmp_path / ("x" * 120 if long_path else "x"), "always")
+    with StoreSupervisor(server, lambda: restarts.append(server.pid or 0)):
+        url, pid = server.url, server.pid
+        asyncio.run(write(url, 5))
+        for turn in range(1, 4):
+            os.kill(server.pid or 0, signal.SIGKILL)
+            until(lambda turn=turn: len(restarts) == turn)  # type: ignore[misc]
+        assert server.url == url
+        assert pid not in restarts
+        assert asyncio.run(count(url)) == 5
+    assert has_ended(restarts[-1])
+    with EmbeddedServer(server._data):
+        pass  # its folder is free
+
+
+def test_a_server_that_cannot_live_is_given_up_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_supervisor, "MAX_QUICK_DEATHS", 3)
+    given_up = threading.Event()
+    server = EmbeddedServer(tmp_path)
+
+    def break_and_kill() -> bool:
+        [manifest] = tmp_path.glob("appendonlydir/*.manifest")
+        manifest.write_bytes(b"nonsense\n")
+        os.kill(server.pid or 0, signal.SIGKILL)
+        return given_up.wait(60)
+
+    supervisor = StoreSupervisor(server, give_up=given_up.set)
+    with pytest.raises(StoreUnavailable, match=r"died 4 times in a row.*valkey\.log"), supervisor:
+        assert break_and_kill()
+
+
+def test_pauses_before_a_restart_double_until_a_process_has_lived_for_a_while() -> None:
+    back_off = BackOff()
+    assert [back_off.died(1.0) for _ in range(5)] == [0.0, 0.1, 0.2, 0.4, 0.8]
+    assert [back_off.died(QUICK_S), back_off.died(1.0), back_off.died(1.0)] == [0.0, 0.0, 0.1]
+    assert [back_off.died(1.0) for _ in range(20)][-1] == LONGEST_PAUSE_S
 
 
 def test_without_any_binary_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

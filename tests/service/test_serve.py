@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from pydantic import SecretStr
+from redis import Redis
 
 from models.store import BundleStore
 from service.commands.serve import listen_address
@@ -19,6 +22,7 @@ from service.settings import Settings
 from service.state import EmbeddedServer, RedisStore
 from tests.service import tiny_bundle
 from tests.service.command_line import refusal
+from tests.service.exchanges import metric
 from tests.service.running import START_S, Service, command, event, eventually, running, served
 from tests.service.stores import patient_store
 
@@ -44,6 +48,46 @@ def test_killed_and_started_again_it_still_knows_the_sequences(bundles: Path, tm
         assert client.post("/label", json=events[0]).json()["duplicates"] == 1
         without = event("e11", video_id="known", duration_s=None)
         assert client.post("/label", json=without).json()["labels"][0]["label"] == 0.25
+
+
+def store_pid(data: Path) -> int:
+    """The process of the embedded store."""
+    with Redis.from_url(f"unix://{data}/valkey.sock") as store:
+        return int(store.info("server")["process_id"])
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_killed_store_is_started_again_and_has_what_was_acknowledged(
+    bundles: Path, tmp_path: Path, workers: str
+) -> None:
+    with running(bundles, tmp_path, "--workers", workers) as service, service.client() as client:
+        client.post("/label", json=event("e1")).raise_for_status()
+        time.sleep(1.2)  # of `everysec`
+        pid = store_pid(tmp_path)
+        os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: client.post("/label", json=event("e2")).status_code == 200)
+        assert client.post("/label", json=event("e1")).json()["duplicates"] == 1
+        assert eventually(lambda: client.get("/health/ready").json()["degraded"] == [])
+        assert metric(client, "reelrank_store_restarts_total") == 1
+        assert store_pid(tmp_path) != pid
+        assert service.terminate() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_store_that_cannot_live_ends_the_program_with_one_line(
+    bundles: Path, tmp_path: Path, workers: str
+) -> None:
+    data = tmp_path / "data"
+    with running(bundles, data, "--workers", workers) as service:
+        pid = store_pid(data)
+        shutil.rmtree(data)
+        os.kill(pid, signal.SIGKILL)
+        assert service.process.wait(START_S) == 2
+        assert service.process.stderr is not None
+        log = service.process.stderr.read()
+    (reason,) = [line for line in log.splitlines() if line.startswith("reelrank: ")]
+    assert f"{data} was removed" in reason
+    assert "Traceback" not in log
 
 
 def test_a_stop_in_the_first_moment_ends_it_too(bundles: Path, tmp_path: Path) -> None:
