@@ -1,4 +1,4 @@
-"""`python -m service`: serve, consume, replay, demo, ledger, catalogue.
+"""`python -m service`: serve, consume, replay, demo, ledger, store, catalogue.
 
 Each command imports what it needs when it runs, so that `--help` is quick.
 """
@@ -154,6 +154,18 @@ def ledger(
     from service.commands.ledger import export
 
     export(since, as_json=as_json)
+
+
+store_commands = typer.Typer(no_args_is_help=True, help="The embedded store under REELRANK_DATA_DIR.")
+app.add_typer(store_commands, name="store")
+
+
+@store_commands.command()
+def repair() -> None:
+    """Drop the damaged end of the store's file and print what is kept, while no service runs on it."""
+    from service.commands.store import repair as run
+
+    run()
 
 
 catalogue = typer.Typer(no_args_is_help=True, help="The catalogue file, which all workers share.")
