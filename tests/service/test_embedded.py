@@ -255,7 +255,7 @@ def test_a_killed_server_is_started_again_under_the_same_address(tmp_path: Path,
         asyncio.run(write(url, 5))
         for turn in range(1, 4):
             os.kill(server.pid or 0, signal.SIGKILL)
-            until(lambda turn=turn: len(restarts) == turn)  # type: ignore[misc]
+            until(lambda turn=turn: len(restarts) == turn)
         assert server.url == url
         assert pid not in restarts
         assert asyncio.run(count(url)) == 5
