@@ -1,7 +1,10 @@
-"""HTTP/1.1 on the wire: uvicorn's protocol, stricter about heads and bounded in time.
+"""HTTP/1.1 on the wire: uvicorn's protocol, stricter about what it reads, bounded in time, orderly at the end.
 
-* Requests that are no HTTP, or whose head is too long, never reach the app; they get a problem document too.
+* What is no HTTP, or has too much framing, never reaches the app; it gets a problem document, after the
+  answers to the requests before it.
 * A connection without a complete head is closed after a time, without an answer: there is no request.
+* An answer that closes the connection waits for what the client is still sending, which is dropped: closed
+  with bytes unread, the kernel would reset the connection and the answer would be lost.
 """
 
 from __future__ import annotations
@@ -9,10 +12,11 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 from time import perf_counter
-from typing import Final
+from types import SimpleNamespace
+from typing import Any, Final, Literal
 
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.http.errors import PROBLEM_JSON
 from service.http.request_context import FIXED, new_request_id
@@ -20,45 +24,156 @@ from service.telemetry.trace import Trace
 from service.wire import Problem
 
 MAX_HEAD_BYTES: Final = 64 * 1024
-"""Of a request's line and headers. The longest id in a path, percent-encoded, is 768."""
+"""Of a request's line and headers; and of chunk extensions and trailers without a byte of body between. The
+longest id in a path, percent-encoded, is 768."""
 
 _NOT_HTTP: Final = "This is not an HTTP/1.1 request with one Host, or its method or target is unreadable."
 _TOO_MANY: Final = "This process has as many connections as it may open files for (ulimit -n)."
-_TOO_LONG: Final = f"The request's line and headers are longer than {MAX_HEAD_BYTES} bytes."
+_TOO_LONG: Final = f"The request's line and headers, or its trailers, are longer than {MAX_HEAD_BYTES} bytes."
 
 
 class StrictHttpProtocol(HttpToolsProtocol):
-    """Refuses malformed and endless heads with a problem document."""
+    """Refuses malformed and endless requests, and answers all others. Made by `with_limits`."""
 
-    _head_bytes = -1
-    """Received of an incomplete head since the bytes it began in; -1 while there is none."""
+    time_limit_s: float
+    """For a head, from the connection's beginning or its own first byte; and for the rest of a body whose
+    request has been answered."""
+
+    max_connections: int
+    """Open at a time; one more is refused. Without descriptors left nothing else could be opened."""
+
+    _part: Literal["head", "body", "between"] = "head"
+    """What comes next."""
+    _framing_bytes = 0
+    """Received since the bytes in which the head began, or in which some of the body came."""
+    _answering: RequestResponseCycle | None = None
+    """The request that the app works on; others wait in `pipeline`."""
+    _refusal: tuple[HTTPStatus, str] | None = None
+    """Of what came behind the last request; sent after that one's answer."""
+    _deaf = False
+    """Nothing more is read: what comes is dropped until the client hangs up."""
+    _ended = False
+    """The client sends nothing more, and may still read."""
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Start the timer of the first head, or refuse a connection too many."""
+        super().connection_made(transport)
+        self._answers: Any = SimpleNamespace(
+            write=transport.write, is_closing=transport.is_closing, close=self._close_orderly
+        )
+        if len(self.connections) > self.max_connections:
+            self._ended = True  # nothing more is waited for: the descriptor is wanted
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, _TOO_MANY)
+        else:
+            self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, unless the head is too long."""
-        if self._head_bytes >= 0:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_LONG)
-                return
+        """Feed the parser, until there is too much framing."""
+        if self._deaf:
+            return
+        self._framing_bytes += len(data)
         super().data_received(data)
+        if self._deaf or self.transport.is_closing():
+            return
+        if self._part != "between" and self._framing_bytes > MAX_HEAD_BYTES:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_LONG)
+            return
+        if self._part != "head" and not (self.cycle and self.cycle.response_complete):
+            self._cancel_timer()
+        elif self._timer is None:
+            self._start_timer()
 
     def on_message_begin(self) -> None:
-        """Count the head's bytes."""
-        self._head_bytes = 0
+        """Note the time at which the request began to arrive."""
+        self._part, self._framing_bytes = "head", 0
         super().on_message_begin()
+        self.scope["reelrank.arrived"] = perf_counter()  # type: ignore[typeddict-unknown-key]  # for `Trace`
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header, and drop a trailer, which the app would take for one."""
+        if self._part == "head":
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Require one Host: servers disagree about requests with none or several."""
-        self._head_bytes = -1
         if sum(name == b"host" for name, _ in self.headers) != 1 and self.parser.get_http_version() == "1.1":
             raise ValueError("not one Host")  # the parser turns it into an error of its own
         super().on_headers_complete()
+        self._part, self._framing_bytes = "body", 0
+        self.cycle.transport = self._answers
+
+    def on_body(self, body: bytes) -> None:
+        """Begin to count anew."""
+        self._framing_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Let the next request begin."""
+        self._part = "between"
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or refuse what came behind the last."""
+        if self._deaf and self._refusal is None:  # the answer has closed the connection
+            self.server_state.total_requests += 1
+            return
+        super().on_response_complete()
+        self._send_refusal()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes in any case
+        """Keep the connection of a client that has sent whole requests and waits for the answers."""
+        self._ended = True
+        if self._part == "body" or self.cycle is None or self.cycle.response_complete:
+            return False
+        if self._refusal is None:
+            self.cycle.keep_alive = False
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the app, whichever of several requests it works on."""
+        self._cancel_timer()
+        self._give_up(self._answering)
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Wait for an answer, and not for what would be dropped."""
+        if self._deaf and self._refusal is None:
+            self.transport.close()
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Answer with a problem document and close: where the next request begins is unknown."""
         self._refuse(HTTPStatus.BAD_REQUEST, _NOT_HTTP)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Read no further, and refuse when the requests before are answered."""
+        self._deaf = True
+        if self._part == "body":  # of the last request, which will never be whole
+            if self.cycle.response_started:
+                self._hang_up()
+                return
+            self._give_up(self.cycle)
+            if self.cycle is self._answering:
+                self._answering = None
+            else:
+                self.pipeline.popleft()
+            self._part = "between"
+        self._refusal = status, detail
+        self._send_refusal()
+
+    def _send_refusal(self) -> None:
+        """Send what is to be said of the bytes behind the last request, if that is answered."""
+        answered = self._answering is None or self._answering.response_complete
+        if self._refusal is None or not answered or self.transport.is_closing():
+            return
+        status, detail = self._refusal
         trace = Trace(new_request_id())
         body = msgspec.json.encode(
             Problem(type="about:blank", title=status.phrase, status=status, detail=detail)
@@ -74,69 +189,48 @@ class StrictHttpProtocol(HttpToolsProtocol):
         head = b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode())
         lines = b"".join(b"%s: %s\r\n" % header for header in headers)
         self.transport.write(head + lines + b"\r\n" + body)
+        self._linger()
+
+    def _close_orderly(self) -> None:
+        """Close behind an answer, as soon as the client has sent what it began."""
+        if self._part == "between" and not self._deaf:
+            self.transport.close()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Drop what the client is still sending, until it hangs up or the time is over."""
+        self._deaf, self._refusal = True, None
+        if self._ended or self.transport.is_closing():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._cancel_timer()
+        self._start_timer()
+
+    def _hang_up(self) -> None:
+        self._timer = None
+        self._give_up(self._answering)
         self.transport.close()
 
-
-class SlowClientProtocol(StrictHttpProtocol):
-    """Closes connections whose head does not arrive in time, and notes when a request began to arrive.
-
-    Between requests uvicorn's keep-alive time-out applies. Made by `with_limits`.
-    """
-
-    header_timeout_s: float
-    """From the connection's beginning, or from the first byte of a later head, s."""
-    max_connections: int
-    """Open at a time; one more is refused. Without descriptors left nothing else could be opened."""
-    _timer: asyncio.TimerHandle | None = None
-    _in_head = True
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Start the timer of the first head, or refuse a connection too many."""
-        super().connection_made(transport)
-        if len(self.connections) > self.max_connections:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, _TOO_MANY)
-        else:
-            self._start_timer()
-
-    def data_received(self, data: bytes) -> None:
-        """Feed the parser, and start a timer only for a head that has not arrived in one piece."""
-        super().data_received(data)
-        if not self._in_head:
-            self._cancel_timer()
-        elif self._timer is None and not self.transport.is_closing():
-            self._start_timer()
-
-    def on_message_begin(self) -> None:
-        """Note the time at which the request began to arrive."""
-        self._in_head = True
-        super().on_message_begin()
-        self.scope["reelrank.arrived"] = perf_counter()  # type: ignore[typeddict-unknown-key]  # for `Trace`
-
-    def on_headers_complete(self) -> None:
-        """Let the next `data_received` cancel the timer."""
-        self._in_head = False
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the timer."""
-        self._cancel_timer()
-        super().connection_lost(exc)
-
     def _start_timer(self) -> None:
-        self._timer = self.loop.call_later(self.header_timeout_s, self._close)
+        self._timer = self.loop.call_later(self.time_limit_s, self._hang_up)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _close(self) -> None:
-        self._timer = None
-        if not self.transport.is_closing():
-            self.transport.close()
+    @staticmethod
+    def _give_up(cycle: RequestResponseCycle | None) -> None:
+        """Drop the answer of a request, if it is not complete, and let the app know."""
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
 
 
-def with_limits(header_timeout_s: float, max_connections: int) -> type[SlowClientProtocol]:
+def with_limits(time_limit_s: float, max_connections: int) -> type[StrictHttpProtocol]:
     """Return the protocol with its limits set; uvicorn makes the instances."""
-    limits = {"header_timeout_s": header_timeout_s, "max_connections": max_connections}
-    return type("SlowClientProtocol", (SlowClientProtocol,), limits)
+    limits = {"time_limit_s": time_limit_s, "max_connections": max_connections}
+    return type("StrictHttpProtocol", (StrictHttpProtocol,), limits)
