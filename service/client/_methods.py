@@ -220,4 +220,4 @@ def label_path(labels: Sequence[str], store: bool) -> str:
 
 
 def _quote(segment: str) -> str:
-    return quote(segment, safe="")
+    return quote(segment, safe="").replace(".", "%2E")  # `..` would be taken for a step up

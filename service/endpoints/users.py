@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -12,8 +13,9 @@ from starlette.responses import Response
 
 from models.errors import Invalid, UnknownUser
 from models.manifest import Manifest
+from models.schema import checked_id
 from service.http.openapi import operations as docs
-from service.http.request import json_response, path_id
+from service.http.request import json_response
 from service.pipeline.decoding import check_count, decode
 from service.pipeline.fan_out import for_each_user
 from service.services import Services
@@ -32,7 +34,7 @@ def user_routes(services: Services) -> APIRouter:
     @keys.require("read")
     async def get_sequence(request: Request) -> Response:
         """Everything the service holds on a user: exposures, newest last, and profile features."""
-        user_id = path_id(request, "user_id")
+        user_id = _user_in_path(request, of_sequence=True)
         current_trace().mark("parse")
         async with reader.time_limit(request):
             state = await store.read(user_id)
@@ -51,9 +53,7 @@ def user_routes(services: Services) -> APIRouter:
         them. When this fails, nothing of the user or all of it may be gone; repeat it until it is 200. Twice
         in the ledger is as good as once.
         """
-        if request.scope["raw_path"].endswith(b"/sequence"):  # the slash of a user `…/sequence` is encoded
-            raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET"})
-        user_id = path_id(request, "user_id")
+        user_id = _user_in_path(request, of_sequence=False)
         current_trace().mark("parse")
         # The ledger first: the user is then forgotten by what is trained next, though the store may be away.
         # The other way round a full disk would leave a user forgotten here and learned from again.
@@ -84,6 +84,29 @@ def user_routes(services: Services) -> APIRouter:
         return json_response(Stored(accepted=len(users)))
 
     return router
+
+
+def _user_in_path(request: Request, *, of_sequence: bool) -> str:
+    """Return the id in `/users/{user_id}` or `/users/{user_id}/sequence`; it may hold slashes.
+
+    The path as it was sent decides which of the two it is: the slash in the id of a user `x/sequence` is
+    encoded. The framework has decoded that one, and invalid bytes to U+FFFD, which would be another user.
+
+    Raises:
+        HTTPException: it is the other of the two, which does not take this method.
+        Invalid: not UTF-8, or not an id.
+    """
+    _, _, user = request.scope["raw_path"].split(b"/", 2)
+    before, slash, last = user.rpartition(b"/")
+    if (bool(slash) and unquote_to_bytes(last) == b"sequence") != of_sequence:
+        allowed = "DELETE" if of_sequence else "GET"
+        raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": allowed})
+    try:
+        return checked_id(unquote_to_bytes(before if of_sequence else user).decode(), "user_id")
+    except UnicodeDecodeError:
+        raise Invalid("`user_id` in the path is not UTF-8.", loc="user_id") from None
+    except ValueError as e:
+        raise Invalid(f"{e}.", loc="user_id") from None
 
 
 def _check(user: UserProfile, manifest: Manifest, index: int) -> None:

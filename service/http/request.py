@@ -1,4 +1,4 @@
-"""What handlers read off a request (deadline, content type, body, flags, ids), and their JSON replies."""
+"""What handlers read off a request (deadline, content type, body, flags), and their JSON replies."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import re
 import time
 from collections.abc import AsyncIterator
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from models.errors import BodyTooLarge, BodyTooSlow, DeadlineExceeded, Invalid, WrongContentType
-from models.schema import checked_id
 from service.overload.budget import Budget, Permit
 from service.overload.event_loop_lag import EventLoopLagMonitor
 from service.settings import Settings
@@ -154,23 +152,6 @@ def flag(request: Request, name: str, *, default: bool) -> bool:
     if value.lower() in ("false", "0"):
         return False
     raise Invalid(f"`{name}` must be true or false, found {value!r}.", loc=name)
-
-
-def path_id(request: Request, member: str) -> str:
-    """Return an id in the path, percent-decoded strictly; it may hold slashes.
-
-    Raises:
-        Invalid: not UTF-8, or not an id.
-    """
-    raw: bytes = request.scope.get("raw_path") or b""
-    # The framework has decoded invalid bytes to U+FFFD already, which would be another user.
-    try:
-        unquote_to_bytes(raw).decode()
-        return checked_id(request.path_params[member], member)
-    except UnicodeDecodeError:
-        raise Invalid(f"`{member}` in the path is not UTF-8.", loc=member) from None
-    except ValueError as e:
-        raise Invalid(f"{e}.", loc=member) from None
 
 
 def json_response(reply: object) -> Response:

@@ -57,6 +57,8 @@ class RequestContextMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # as GET; the server, which has the other scope, leaves out the body
+            scope = {**scope, "method": "GET"}
         trace = Trace(_request_id(scope))
         trace.started = scope.get("reelrank.arrived", trace.started)
         set_current_trace(trace)

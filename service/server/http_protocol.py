@@ -1,4 +1,4 @@
-"""HTTP/1.1 on the wire: uvicorn's protocol, stricter about what it reads, bounded in time, orderly at the end.
+"""HTTP/1.1 on the wire: uvicorn's protocol, strict in what it reads, bounded in time, orderly at the end.
 
 * What is no HTTP, or has too much framing, never reaches the app; it gets a problem document, after the
   answers to the requests before it.

@@ -129,3 +129,12 @@ def test_any_id_can_be_in_a_path(client: httpx2.Client, user: str, user_id: str)
     assert client.get(f"{path}/sequence").json()["user_id"] == whole
     assert client.delete(path).json()["known"] is True
     assert client.get(f"{path}/sequence").status_code == 404
+
+
+def test_head_is_get_without_a_body_on_every_path(client: httpx2.Client) -> None:
+    paths = [path for path, of in client.get("/openapi.json").json()["paths"].items() if "get" in of]
+    assert len(paths) > 10
+    for path in [*paths, "/docs", "/openapi.json", "/nope", "/label"]:
+        get, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (get.status_code, b""), path
+        assert head.headers["content-type"] == get.headers["content-type"]

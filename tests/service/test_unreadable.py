@@ -166,10 +166,12 @@ def test_requests_before_garbage_are_answered_and_then_it_is_refused(
 
 def test_a_trailer_is_no_header(bundles: Path, tmp_path: Path) -> None:
     trailer = b"Authorization: Bearer sesame\r\nX-Request-Id: trailer\r\n\r\n"
-    with served(bundles, MemoryStore(), tmp_path, api_keys="sesame:label") as client:
-        with connect(str(client.base_url)) as connection:
-            connection.sendall(LABEL + CHUNKED + b"2\r\n[]\r\n0\r\n" + trailer)
-            answer = connection.recv(65536)
+    with (
+        served(bundles, MemoryStore(), tmp_path, api_keys="sesame:label") as client,
+        connect(str(client.base_url)) as connection,
+    ):
+        connection.sendall(LABEL + CHUNKED + b"2\r\n[]\r\n0\r\n" + trailer)
+        answer = connection.recv(65536)
     assert answer.startswith(b"HTTP/1.1 401 ")
     assert b"trailer" not in answer
 

@@ -43,13 +43,20 @@ def test_forgetting_removes_sequence_profile_and_idempotency_records(
     assert client.post("/label", json=event(f"{user}-1", user)).json()["accepted"] == 1
 
 
-def test_a_sequence_is_not_deleted_by_its_path_nor_a_user_of_that_name(
+def test_the_path_as_it_was_sent_decides_whether_it_is_a_user_or_a_sequence(
     client: httpx2.Client, user: str
 ) -> None:
     client.post("/label", json=event(f"{user}-1", f"{user}/sequence")).raise_for_status()
-    refused = client.delete(f"/users/{user}/sequence")
-    assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
+    client.post("/label", json=event(f"{user}-2", user)).raise_for_status()
+    for method, path, allowed in (
+        ("DELETE", f"/users/{user}/sequence", "GET"),
+        ("DELETE", f"/users/{user}/%73equence", "GET"),
+        ("GET", f"/users/{user}%2Fsequence", "DELETE"),
+    ):
+        refused = client.request(method, path)
+        assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
     assert client.delete(f"/users/{user}%2Fsequence").json()["known"] is True
+    assert client.delete(f"/%75sers/{user}").json() == {"user_id": user, "known": True, "status": "ok"}
 
 
 def test_forgotten_users_are_in_the_ledger_known_or_not(bundles: Path, tmp_path: Path) -> None:
