@@ -50,8 +50,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
     """The request that the app works on; others wait in `pipeline`."""
     _refusal: tuple[HTTPStatus, str] | None = None
     """Of what came behind the last request; sent after that one's answer."""
-    _deaf = False
-    """Nothing more is read: what comes is dropped until the client hangs up."""
+    _discarding = False
+    """Whatever comes is dropped, until the client hangs up."""
     _ended = False
     """The client sends nothing more, and may still read."""
     _timer: asyncio.TimerHandle | None = None
@@ -70,11 +70,11 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, until there is too much framing."""
-        if self._deaf:
+        if self._discarding:
             return
         self._framing_bytes += len(data)
         super().data_received(data)
-        if self._deaf or self.transport.is_closing():
+        if self._discarding or self.transport.is_closing():
             return
         if self._part != "between" and self._framing_bytes > MAX_HEAD_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_LONG)
@@ -115,7 +115,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or refuse what came behind the last."""
-        if self._deaf and self._refusal is None:  # the answer has closed the connection
+        if self._discarding and self._refusal is None:  # the answer has closed the connection
             self.server_state.total_requests += 1
             return
         super().on_response_complete()
@@ -131,7 +131,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the app, whichever of several requests it works on."""
+        """Cancel the answer in progress, whichever of several requests it is of."""
         self._cancel_timer()
         self._give_up(self._answering)
         self.pipeline.clear()
@@ -139,7 +139,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Wait for an answer, and not for what would be dropped."""
-        if self._deaf and self._refusal is None:
+        if self._discarding and self._refusal is None:
             self.transport.close()
         else:
             super().shutdown()
@@ -154,7 +154,7 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         """Read no further, and refuse when the requests before are answered."""
-        self._deaf = True
+        self._discarding = True
         if self._part == "body":  # of the last request, which will never be whole
             if self.cycle.response_started:
                 self._hang_up()
@@ -193,14 +193,14 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def _close_orderly(self) -> None:
         """Close behind an answer, as soon as the client has sent what it began."""
-        if self._part == "between" and not self._deaf:
+        if self._part == "between" and not self._discarding:
             self.transport.close()
         else:
             self._linger()
 
     def _linger(self) -> None:
         """Drop what the client is still sending, until it hangs up or the time is over."""
-        self._deaf, self._refusal = True, None
+        self._discarding, self._refusal = True, None
         if self._ended or self.transport.is_closing():
             self.transport.close()
             return
