@@ -25,6 +25,7 @@ from service.pipeline.ranking import (
     returned_objectives,
 )
 from service.pipeline.rerank_query import RerankBody, RerankQuery
+from service.prefetch import Prefetch
 from service.settings import Settings
 from service.state.protocol import History, Store
 from service.telemetry.trace import current_trace
@@ -104,22 +105,20 @@ class RerankPipeline:
             NotReady: no bundle is loaded.
             DeadlineExceeded: the slate would come too late.
         """
-        serving = self._serving_set.get()
-        history: asyncio.Task[History | None] | None = None
-        if (user_id := request.user_id) is not None:
-            history = asyncio.create_task(self._store.history(user_id))
-            await asyncio.sleep(0)  # one turn of the event loop, after which the command is sent
+        serving, user_id = self._serving_set.get(), request.user_id
+        history = None if user_id is None else Prefetch(self._store.history(user_id))
         try:
-            ranked = await self._rank(request.decode(), serving, history)
+            query = request.decode()
+            ranked = await self._rank(query, serving, history if query.user_id == user_id else None)
         finally:
-            if history is not None and not history.cancel() and not history.cancelled():
-                history.exception()  # retrieved, so that asyncio does not warn of it after a refusal
+            if history is not None:
+                history.close()
         for observe in self._observers:
             observe(ranked)
         return ranked
 
     async def _rank(
-        self, query: RerankQuery, serving: ServingSet, history: asyncio.Task[History | None] | None
+        self, query: RerankQuery, serving: ServingSet, history: Prefetch[History | None] | None
     ) -> RankedSlate:
         trace = current_trace()
         size, limit = len(query.candidates), self._settings.max_candidates

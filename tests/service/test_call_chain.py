@@ -26,7 +26,7 @@ from tests.service.running import DEADLINE_MS, event
 
 LAYERS = ("http/request_context", "http/fast_path", "http/auth", "pipeline/shadow", "pipeline/metered")
 """These call the path."""
-OUTSIDE = ("overload/", "telemetry/", "state/", "inference/serving_set", "periodic")
+OUTSIDE = ("overload/", "telemetry/", "state/", "inference/serving_set", "prefetch", "periodic")
 """The path calls these."""
 VALUES = ("Candidates.", "Exposures.", "Vocabulary.")
 

@@ -65,6 +65,14 @@ def test_what_label_has_answered_the_next_rerank_sees(client: httpx2.Client, use
         assert answer["items"][0]["watch_ratio"] == pytest.approx(want, abs=1e-5)
 
 
+def test_of_a_user_who_is_named_twice_the_last_name_counts(client: httpx2.Client, user: str) -> None:
+    client.post("/label", json=event(f"{user}-1", user)).raise_for_status()
+    for first, last, length in ((user, "new", 0), ("new", user, 1)):
+        body = f'{{"user_id": "{first}", "candidates": [{{"video_id": "v"}}], "user_id": "{last}"}}'
+        reply = client.post("/rerank", content=body, headers={"content-type": "application/json"})
+        assert reply.json()["history_length"] == length
+
+
 def test_the_bundle_reads_at_most_the_newest_of_its_sequence_length(client: httpx2.Client, user: str) -> None:
     events = [
         event(f"{user}-{i}", user, timestamp_ms=NOW_MS + i, watch_time_s=float(i >= 10)) for i in range(60)

@@ -66,11 +66,11 @@ def test_a_body_is_decoded_as_if_every_candidate_were_checked(value: Any, escape
 
 
 @given(slates)
-def test_the_peeked_user_is_the_querys(value: Any) -> None:
+def test_the_user_that_a_body_begins_with_is_the_querys(value: Any) -> None:
     body = rerank_body(json.dumps(value).encode())
-    peeked, query = body.user_id, outcome(body.decode)
-    if peeked is not None and isinstance(query, RerankQuery):
-        assert peeked == query.user_id
+    begins_with, query = body.user_id, outcome(body.decode)
+    if begins_with is not None and isinstance(query, RerankQuery):
+        assert begins_with == query.user_id
 
 
 def test_plain_bodies_take_the_fast_decoder() -> None:
@@ -82,4 +82,4 @@ def test_plain_bodies_take_the_fast_decoder() -> None:
 
 def test_of_a_user_who_is_named_twice_the_last_counts_in_both_decoders() -> None:
     body = rerank_body(b'{"user_id":"u1","candidates":[{"video_id":"v"}],"user_id":"u2"}')
-    assert body.user_id == body.decode().user_id == "u2"
+    assert body.decode().user_id == body.decode_strictly().user_id == "u2"
