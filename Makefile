@@ -4,7 +4,7 @@ PORT ?= 8000
 BIN := .venv/bin
 LOCK := $(BIN)/uv pip compile -q --no-header --generate-hashes --python-version 3.11
 TORCH_CPU ?= --torch-backend cpu
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install
 
 .DEFAULT_GOAL := help

@@ -31,6 +31,27 @@ SYNTHETIC = {"users": 150, "videos": 300, "exposures": 12_000}
 """Size of the simulated log: the smoke recipe takes seconds on it."""
 
 
+LONGEST = ("tests/training", "tests/test_readme.py", "tests/loadtests", "tests/parity")
+"""Begun first, so that no process waits for one of these at the end."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module that fits or exports in one process: each would make its fixtures again."""
+
+    def rank(item: pytest.Item) -> int:
+        places = (i for i, start in enumerate(LONGEST) if item.nodeid.startswith(start))
+        return next(places, len(LONGEST))
+
+    items.sort(key=rank)
+    for item in items:
+        module = item.nodeid.partition("::")[0]
+        if module.startswith(("tests/training/", "tests/parity/")) and not item.get_closest_marker(
+            "xdist_group"
+        ):
+            item.add_marker(pytest.mark.xdist_group(module))
+
+
 def cli(
     *arguments: str | Path, program: str = "training", cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
