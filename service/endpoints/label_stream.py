@@ -152,7 +152,8 @@ class NdjsonLabels(Response):
 
     async def _write(self, send: Send, lines: bytes, *, more: bool = True) -> None:
         if not self._started:
-            headers = [(b"content-type", NDJSON.encode())]
+            # nginx holds an answer back until it is long or over, unless it is asked not to
+            headers = [(b"content-type", NDJSON.encode()), (b"x-accel-buffering", b"no")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             self._started = True
         await send({"type": "http.response.body", "body": lines, "more_body": more})

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from models.errors import Invalid, NotJson
+from models.schema import MAX_ID_BYTES
 
 MAX_CONTAINERS: Final = 200_000
 """Arrays and objects of a faulty body: each costs up to a microsecond. Ten times what the largest good body
 has."""
 
+MAX_DEPTH: Final = 64
+"""Arrays and objects in each other; a good body has no more than five. What lies deeper is read as `null`, so
+that only the event that holds it is rejected."""
+
 T = TypeVar("T")
+
+
+def _integer(digits: str) -> float:
+    """One that is too long for an id is read as a float, infinite if need be: Python makes no integer of more
+    than 4,300 digits, and no float of an integer of more than 308."""
+    return int(digits) if len(digits) <= MAX_ID_BYTES else float(digits)
+
+
+DECODER: Final = json.JSONDecoder(parse_int=_integer)
+_STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|[][{}]', re.DOTALL)
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, *, root: str = "") -> T:
@@ -38,25 +53,52 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, *, root: str = "") -> 
         return convert(parse(body), decoder.type, root=root)
 
 
-def parse(body: bytes) -> Any:
+def parse(body: bytes, read: Callable[[str], Any] = DECODER.decode) -> Any:
     """Parse JSON into Python objects.
 
     `NaN` and `Infinity`, which some writers produce, are let through: they are values that break their rule
     (422), not an unreadable body.
 
+    Args:
+        body: JSON.
+        read: makes objects of its text.
+
     Raises:
-        NotJson: not JSON, or not UTF-8, or nested too deep to be read.
+        NotJson: not JSON, or not UTF-8.
         Invalid: more than `MAX_CONTAINERS` arrays and objects.
     """
     check_containers(body)
     try:
-        return json.loads(body.decode("utf-8"))
+        text = body.decode("utf-8")
+        try:
+            return read(text)
+        except RecursionError:
+            return read(_shallow(text))
     except UnicodeDecodeError as e:
         raise NotJson(f"The body is not UTF-8: byte {e.start} is wrong.") from None
-    except RecursionError:
-        raise NotJson("The body is nested too deep.") from None
     except ValueError as e:
         raise NotJson(f"The body is not JSON: {e}.") from None
+
+
+def _shallow(text: str) -> str:
+    """Return JSON with `null` for what lies deeper than `MAX_DEPTH`."""
+    unclosed = NotJson("The body is not JSON: its arrays and objects are not closed.")
+    if text.count("[") + text.count("{") > MAX_CONTAINERS:  # so many are not closed: `check_containers`
+        raise unclosed
+    kept: list[str] = []
+    begin = depth = 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        if token[0] in ("[", "{"):
+            depth += 1
+            if depth == MAX_DEPTH + 1:
+                kept += text[begin : token.start()], "null"
+        elif token[0] in ("]", "}"):
+            if depth == MAX_DEPTH + 1:
+                begin = token.end()
+            depth -= 1
+    if depth > MAX_DEPTH:
+        raise unclosed
+    return "".join(kept) + text[begin:]
 
 
 def check_containers(body: bytes) -> None:

@@ -28,3 +28,12 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 BODIES = st.binary(max_size=200) | VALUES.map(lambda value: json.dumps(value).encode())
+
+UNREADABLE = {
+    "310 digits": b"9" * 310,
+    "5,000 digits": b"9" * 5000,
+    "deep arrays": b"[" * 5000 + b"]" * 5000,
+    "deep objects": b'{"a":' * 5000 + b"1" + b"}" * 5000,
+    "an infinite float": b"1e999",
+}
+"""JSON that Python holds in no number, or in no object, by its name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent
 from service.state import Outcome
 from tests.service import tiny_bundle
+from tests.service.bodies import UNREADABLE
+from tests.service.exchanges import JSON
 from tests.service.memory_store import MemoryStore
 from tests.service.running import event, served
 
@@ -49,6 +52,18 @@ def test_the_label_is_the_bundles_answer_to_the_event(client: httpx2.Client, use
         ],
         "model_version": tiny_bundle.FIRST,
     }
+
+
+@pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("member", ["event_id", "timestamp_ms", "watch_time_s", "like", "unknown"])
+def test_an_event_with_a_value_that_nothing_can_hold_is_rejected_alone(
+    client: httpx2.Client, user: str, member: str, value: bytes
+) -> None:
+    bad = json.dumps(event(f"{user}-bad", user) | {member: "BAD"}).encode().replace(b'"BAD"', value)
+    good = json.dumps(event(f"{user}-good", user)).encode()
+    reply = client.post("/label", content=b"[%s,%s]" % (bad, good), headers=JSON).json()
+    assert (reply["accepted"], [(r["index"], r["code"]) for r in reply["rejected"]]) == (1, [(0, "invalid")])
+    assert not re.search(r"sys\.|recursion|4300", reply["rejected"][0]["detail"])
 
 
 @pytest.mark.parametrize("shape", [lambda e: e, lambda e: [e], lambda e: {"events": [e]}])

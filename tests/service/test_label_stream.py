@@ -24,6 +24,7 @@ def post(client: httpx2.Client, *lines: bytes, **params: str) -> list[dict[str, 
     reply = client.post("/label", content=b"\n".join(lines), headers=NDJSON, params=params)
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "application/x-ndjson"
+    assert reply.headers["x-accel-buffering"] == "no"  # or nginx would hold the lines back
     return [json.loads(line) for line in reply.text.splitlines()]
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from models.errors import StoreUnavailable
 from tests.service import tiny_bundle
+from tests.service.bodies import UNREADABLE
 from tests.service.exchanges import is_problem
 from tests.service.memory_store import MemoryStore
 from tests.service.running import NOW_MS, Service, served
@@ -138,8 +139,9 @@ def test_a_timestamp_is_read_in_every_notation(client: httpx2.Client, user: str,
     assert sequence(client, user)[0]["timestamp_ms"] == NOW_MS
 
 
-def test_an_item_event_adds_to_the_catalogue(client: httpx2.Client, user: str) -> None:
-    item = {"event": "item", "id": "i", "timestamp": NOW_MS, "item": f"v-{user}"}
+@pytest.mark.parametrize("name", ["item", "metadata"])  # its first name, which Metarank still reads
+def test_an_item_event_adds_to_the_catalogue(client: httpx2.Client, user: str, name: str) -> None:
+    item = {"event": name, "id": "i", "timestamp": NOW_MS, "item": f"v-{user}"}
     assert send(client, item | {"fields": fields(duration_s=30, title="cats")}) == outcome(1, 1)
     assert send(client, item | {"fields": fields(category=[39.0, 40], author="a7")}) == outcome(1, 1)
     assert send(client, item | {"fields": fields(title="dogs")}) == outcome(1, 0, ignored=1)
@@ -255,6 +257,19 @@ def test_with_the_store_away_nothing_is_said_to_be_done(bundles: Path, tmp_path:
             reply = client.post("/feedback", json=event)
             assert is_problem(reply, 503)
             assert reply.headers["retry-after"]
+
+
+@pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("kind", ["interaction", "user"])
+def test_an_event_whose_number_is_none_is_rejected_alone(
+    client: httpx2.Client, user: str, kind: str, value: bytes
+) -> None:
+    name = "watch_time_s" if kind == "interaction" else "age"
+    bad = interaction(user, "x", event=kind, values={name: "BAD"})
+    body = json.dumps([interaction(user), bad]).encode().replace(b'"BAD"', value)
+    reply = client.post("/feedback", content=body)
+    assert [(r["index"], r["loc"]) for r in reply.json()["rejected"]] == [(1, f"fields.{name}")]
+    assert len(sequence(client, user)) == 1
 
 
 ANY = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)

@@ -87,7 +87,9 @@ def test_a_value_that_json_cannot_hold_is_null_and_exact_as_bytes(client: httpx2
     [
         (b"", "not JSON"),
         (b"\xff", "UTF-8"),
-        (b"[" * 100_000, "nested"),
+        (b"[" * 100_000, "not closed"),
+        (b"[" * 100_000 + b"]" * 100_000, "object"),
+        (body(tensor(), id="\ud800"), "surrogate"),
         (b'{"inputs": [' + b"[]," * 200_001 + b"0]}", "arrays and objects"),
         (b"{}", "inputs"),
         (b"[]", "object"),

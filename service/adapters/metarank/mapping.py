@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final
@@ -56,6 +57,9 @@ IDS: Final[Mapping[str, str]] = {
 """Fields that hold an id: their member. Of a list the first counts."""
 
 
+MAX_NUMBER: Final = sys.float_info.max
+"""An integer of JSON may be larger than any float."""
+
 CATALOGUE: Final = ("duration_s", "author_id", "tag")
 """Members of a catalogue entry, and of a candidate."""
 
@@ -80,9 +84,7 @@ def to_profile(event: UserEvent, manifest: Manifest) -> Profile:
     for field in event.fields:
         value = field.value
         if field.name in manifest.profile_numbers:
-            if not isinstance(value, int | float):
-                raise Invalid(f"Profile feature {field.name!r} is a number.", loc=f"fields.{field.name}")
-            profile[field.name] = _finite(float(value), field.name)
+            profile[field.name] = _number(field)
         elif field.name in manifest.profile_categories and isinstance(value, str | int | float):
             profile[field.name] = str(value).lower() if isinstance(value, bool) else value
     return convert({"user_id": event.user, "profile": profile}, UserProfile).profile
@@ -214,9 +216,7 @@ def _members(fields: Sequence[Field], names: Sequence[str]) -> dict[str, Any]:
         value = field.value
         if field.name in SECONDS:
             member, unit = SECONDS[field.name]
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise Invalid(f"Field {field.name!r} is a number.", loc=f"fields.{field.name}")
-            value = _finite(float(value), field.name) / unit
+            value = _number(field) / unit
         elif field.name in IDS:
             member = IDS[field.name]
             value = value[0] if isinstance(value, list) and value else value
@@ -229,7 +229,11 @@ def _members(fields: Sequence[Field], names: Sequence[str]) -> dict[str, Any]:
     return members
 
 
-def _finite(value: float, name: str) -> float:
-    if not abs(value) < float("inf"):  # so written, NaN is refused too
-        raise Invalid(f"Field {name!r} must be finite.", loc=f"fields.{name}")
-    return value
+def _number(field: Field) -> float:
+    """Return the value of a field as a finite number."""
+    value, loc = field.value, f"fields.{field.name}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Invalid(f"Field {field.name!r} is a number.", loc=loc)
+    if not abs(value) < MAX_NUMBER:  # so written, NaN is refused too
+        raise Invalid(f"Field {field.name!r} must be finite.", loc=loc)
+    return float(value)

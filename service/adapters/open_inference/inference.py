@@ -51,6 +51,9 @@ def infer(model: Model, body: bytes, length: int | None) -> tuple[bytes, bytes]:
     try:
         check_containers(head)
         request = decode(_request, head)
+        (request.id or "").encode()
+    except UnicodeEncodeError:
+        raise BadTensor("`id` holds a lone surrogate, which is not UTF-8.") from None
     except Invalid as e:
         raise BadTensor(f"{e.loc}: {e}" if e.loc else str(e)) from None
     for tensor in (*request.inputs, *(request.outputs or ())):
