@@ -7,6 +7,7 @@ seconds. Ids are opaque strings; on the wire a JSON integer is accepted and mean
 from __future__ import annotations
 
 import math
+import re
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -19,6 +20,9 @@ EXPLICIT: Final = ("like", "follow", "comment", "forward")
 """The flags that count as explicit (positive) feedback: δ(Σ y_e) of LabelCraft."""
 
 MAX_ID_BYTES: Final = 256
+_CONTROL: Final = r"\x00-\x1f\x7f-\x9f"
+CONTROL_CHARACTERS: Final = f"[{_CONTROL}]"
+"""A regular expression: no id, of the wire or of a log, holds any."""
 MIN_DURATION_S: Final = 0.001
 """A millisecond, what logs resolve. Far below it, float32 columns would hold 0 and ratios infinity."""
 MAX_DURATION_S: Final = 86_400.0
@@ -32,7 +36,7 @@ MAX_TIMESTAMP_MS: Final = 253_402_300_799_999
 if TYPE_CHECKING:
     Id = str
 else:  # what the wire may hold; `__post_init__` makes a string of it
-    _TEXT = {"minLength": 1, "maxLength": MAX_ID_BYTES, "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"}
+    _TEXT = {"minLength": 1, "maxLength": MAX_ID_BYTES, "pattern": f"^[^{_CONTROL}]*$"}
     Id = Annotated[str, msgspec.Meta(extra_json_schema=_TEXT)] | int
 
 TimestampMs = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_TIMESTAMP_MS})]
@@ -58,7 +62,7 @@ def checked_id(value: object, member: str) -> str:
         raise ValueError(f"`{member}` holds a lone surrogate, which is not UTF-8") from None
     if not 1 <= size <= MAX_ID_BYTES:
         raise ValueError(f"`{member}` must be 1 to {MAX_ID_BYTES} bytes, found {size}")
-    if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in text):
+    if re.search(CONTROL_CHARACTERS, text):
         raise ValueError(f"`{member}` holds a control character")
     return text
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from models.errors import BadInput
+
+UNFINISHED: Final = ".unfinished"
+"""End of the name of a folder that is being written."""
 
 
 def refuse_existing(out: Path) -> None:
@@ -25,8 +31,24 @@ def refuse_existing(out: Path) -> None:
 
 
 @contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock, which the kernel lets go of when its holder dies.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def atomic_folder(out: Path) -> Iterator[Path]:
     """Yield a folder beside `out` that is renamed to `out` when the block succeeds and removed when it fails.
+    Folders that killed writers of `out` left are removed at the start.
 
     Raises:
         BadInput: `out` exists and is not an empty folder, or its parent folder cannot be written.
@@ -34,11 +56,15 @@ def atomic_folder(out: Path) -> Iterator[Path]:
     refuse_existing(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        for left in out.parent.glob(f".{glob.escape(out.name)}-????????{UNFINISHED}"):
+            with suppress(BlockingIOError), _locked(left):
+                shutil.rmtree(left, ignore_errors=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=UNFINISHED, dir=out.parent))
     except OSError as e:
         raise BadInput(f"cannot write beside {out}: {e.strerror}; give another folder.") from e
     try:
-        yield staging
+        with _locked(staging):
+            yield staging
         umask = os.umask(0)  # the only way to read it; mkdtemp made the folder for its owner alone
         os.umask(umask)
         staging.chmod(0o777 & ~umask)

@@ -37,10 +37,10 @@ def log_of(source: Path, out: Path) -> pl.DataFrame:
 
 class TestWhatIsRead:
     def test_milliseconds_become_seconds_and_ids_strings(self, tmp_path: Path) -> None:
-        row = log_row(7, 2, 0, play_time_ms=48_400, duration_ms=24_500, is_like=1, is_profile_enter=1, tab=4)
+        row = log_row(1, 2, 0, play_time_ms=48_400, duration_ms=24_500, is_like=1, is_profile_enter=1, tab=4)
         log = log_of(write_kuairand(tmp_path / "k", [row]), tmp_path / "out")
         assert log.row(0, named=True) == {
-            "user_id": "7",
+            "user_id": "1",
             "video_id": "2",
             "timestamp_ms": row["time_ms"],
             "watch_time_s": 48.4,

@@ -19,10 +19,10 @@ refusal = partial(_readers.refusal, "kuairec")
 
 class TestWhatIsRead:
     def test_milliseconds_become_seconds_and_seconds_milliseconds(self, tmp_path: Path) -> None:
-        rows = [row(7, 1, 0, play_duration=24_600, video_duration=12_300)]
+        rows = [row(1, 1, 0, play_duration=24_600, video_duration=12_300)]
         log = prepared(write(tmp_path / "k", big=rows), tmp_path / "out").log
         assert log.row(0, named=True) == {
-            "user_id": "7",
+            "user_id": "1",
             "video_id": "1",
             "timestamp_ms": 1_593_878_903_438,
             "watch_time_s": 24.6,

@@ -214,6 +214,8 @@ class TestWhatIsRefused:
             ({"timestamp_ms": [1_700_000_000] * 3}, "is it in seconds"),
             ({"timestamp_ms": [1_700_000_000_000_000] * 3}, "is it in microseconds"),
             ({"user_id": ["a", "", "b"]}, "row 2: `user_id` is an empty id"),
+            ({"video_id": ["a", "b", "v" * 257]}, "row 3: `video_id` is an id of more than 256 bytes"),
+            ({"tag": ["t", "t\n", "t"]}, "row 2: `tag` is an id with a control character"),
         ],
     )
     def test_a_bad_column(self, tmp_path: Path, columns: dict[str, object], word: str) -> None:
@@ -249,6 +251,19 @@ class TestWhatIsRefused:
         path = simulated_data / "users.parquet"
         pl.read_parquet(path).drop("segment").write_parquet(path)
         with pytest.raises(BadInput, match="lacks `segment`"):
+            load(simulated_data)
+
+    @pytest.mark.parametrize(("name", "key"), [("users", "user_id"), ("videos", "video_id")])
+    def test_a_table_of_another_log(self, simulated_data: Path, name: str, key: str) -> None:
+        path = simulated_data / f"{name}.parquet"
+        pl.read_parquet(path).with_columns(("x" + pl.col(key)).alias(key)).write_parquet(path)
+        with pytest.raises(BadInput, match=rf"{name}\.parquet describes no `{key}` of the log"):
+            load(simulated_data)
+
+    def test_a_category_that_is_no_id(self, simulated_data: Path) -> None:
+        path = simulated_data / "users.parquet"
+        pl.read_parquet(path).with_columns(segment=pl.lit("a\0b")).write_parquet(path)
+        with pytest.raises(BadInput, match="`segment` is an id with a control character"):
             load(simulated_data)
 
     def test_a_user_listed_twice(self, simulated_data: Path) -> None:

@@ -7,7 +7,13 @@ from typing import Final
 import polars as pl
 
 from models.errors import BadInput
-from models.schema import MAX_DURATION_S, MAX_TIMESTAMP_MS, MAX_WATCH_TIME_S
+from models.schema import (
+    CONTROL_CHARACTERS,
+    MAX_DURATION_S,
+    MAX_ID_BYTES,
+    MAX_TIMESTAMP_MS,
+    MAX_WATCH_TIME_S,
+)
 from training.data._tables import INTERACTION_SCHEMA, NULLABLE
 
 EARLIEST_MS: Final = 946_684_800_000
@@ -46,12 +52,47 @@ def check_each_row(log: pl.DataFrame, file: str) -> None:
     for name in INTERACTION_SCHEMA:
         if name not in NULLABLE:
             refuse_first(log, pl.col(name).is_null(), file, name, "is empty, and must not be")
-    for name in ("user_id", "video_id"):
-        refuse_first(log, pl.col(name).str.len_bytes() == 0, file, name, "is an empty id")
+    for name in ("user_id", "video_id", *NULLABLE):
+        check_ids(log, name, file)
     check_timestamps(log, "timestamp_ms", file)
     check_amounts(log, "watch_time_s", file, high=MAX_WATCH_TIME_S, unit="s")
     check_amounts(log, "duration_s", file, high=MAX_DURATION_S, unit="s")
     refuse_first(log, pl.col("duration_s") <= 0, file, "duration_s", "must be above 0 s; leave the row out")
+
+
+def check_ids(table: pl.DataFrame, name: str, file: str) -> None:
+    """Refuse ids that the service refuses, see `models.schema.checked_id`.
+
+    Raises:
+        BadInput: the first such row is named.
+    """
+    size = pl.col(name).str.len_bytes()
+    refuse_first(table, size == 0, file, name, "is an empty id")
+    refuse_first(table, size > MAX_ID_BYTES, file, name, f"is an id of more than {MAX_ID_BYTES} bytes")
+    control = pl.col(name).str.contains(CONTROL_CHARACTERS)
+    refuse_first(table, control, file, name, "is an id with a control character")
+
+
+def check_joins(log: pl.LazyFrame, table: pl.LazyFrame, key: str, file: str) -> None:
+    """Refuse a table that describes no row of the log: the ids of one of them are spelled differently.
+
+    Args:
+        log: of which the first million rows are read.
+        table: with rows of its own, or empty.
+        key: what both have.
+        file: the table's name, for the message.
+
+    Raises:
+        BadInput: no id is in both.
+    """
+    ids, ours = table.select(key).drop_nulls(), log.select(key).head(1_000_000)
+    if ids.join(ours, on=key, how="semi").head(1).collect().is_empty():
+        theirs = ids.head(1).collect()[key].to_list()
+        if theirs:
+            raise BadInput(
+                f"{file} describes no `{key}` of the log: it has {theirs[0]!r}, the log has "
+                f"{ours.head(1).collect()[key][0]!r}. Are ids spelled differently, or is it of another log?"
+            )
 
 
 def check_medians(log: pl.DataFrame, file: str) -> None:

@@ -17,13 +17,24 @@ class Kind(Enum):
     """Content of a column."""
 
     ID = "an id"
-    """Read as text: `12` in one file and `"12"` in another are the same id."""
+    """Read as text: `12`, `"12"` and a spreadsheet's `12.0` are the same id."""
     WHOLE = "a whole number"
     NUMBER = "a number"
+    MOMENT = "a number in full digits"
+    """A time; `1.59388E+09` is refused, since a spreadsheet has dropped its last digits."""
     TEXT = "text"
 
 
-_TYPES = {Kind.ID: pl.String, Kind.WHOLE: pl.Int64, Kind.NUMBER: pl.Float64, Kind.TEXT: pl.String}
+_TYPES = {
+    Kind.ID: pl.String,
+    Kind.WHOLE: pl.Int64,
+    Kind.NUMBER: pl.Float64,
+    Kind.MOMENT: pl.Float64,
+    Kind.TEXT: pl.String,
+}
+
+_ROUNDED = r"^-?[0-9.]+[eE][+-][0-9]+$"
+"""A long whole number as a spreadsheet writes it."""
 
 
 UNREADABLE: Final = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
@@ -97,7 +108,7 @@ def read_columns(path: Path, kinds: dict[str, Kind], optional: dict[str, Kind] |
         raw = scan.collect()
     except UNREADABLE as e:
         raise _unreadable(path, e) from e
-    return _typed(raw, kinds, path.name)
+    return typed(raw, kinds, path.name)
 
 
 def read_batches(
@@ -132,7 +143,7 @@ def read_batches(
         rows = int(scan.select(pl.len()).collect().item())
         for start in range(0, rows, batch_rows):
             file = f"{path.name} after row {start:,}" if start else path.name
-            yield file, _typed(scan.slice(start, batch_rows).collect(), kinds, file)
+            yield file, typed(scan.slice(start, batch_rows).collect(), kinds, file)
     except UNREADABLE as e:
         raise _unreadable(path, e) from e
     finally:
@@ -159,24 +170,48 @@ def _unreadable(path: Path, error: BaseException) -> BadInput:
     return BadInput(f"{path} is not a readable {path.suffix.removeprefix('.')} file: {first_line(error)}.")
 
 
-def _typed(raw: pl.DataFrame, kinds: dict[str, Kind], file: str) -> pl.DataFrame:
+def typed(raw: pl.DataFrame, kinds: dict[str, Kind], file: str) -> pl.DataFrame:
+    """Return some columns, each cast to what it must hold; see `read_columns`."""
     return pl.DataFrame([_cast(raw, name, kind, file) for name, kind in kinds.items()])
 
 
 def _cast(raw: pl.DataFrame, name: str, kind: Kind, file: str) -> pl.Series:
     found, wanted = raw[name].dtype, _TYPES[kind]
     fits = {
-        Kind.ID: found.is_integer() or found == pl.String,
+        Kind.ID: found.is_numeric() or found == pl.String,
         Kind.TEXT: not found.is_nested(),
         Kind.WHOLE: found.is_integer() or found in (pl.String, pl.Boolean),
         Kind.NUMBER: found.is_numeric() or found == pl.String,
+        Kind.MOMENT: found.is_integer() or found in (pl.String, pl.Float64),
     }
     if not (fits[kind] or found == pl.Null):
         raise BadInput(f"{file}: `{name}` must hold {kind.value}, found the type {found}.")
+    if kind in (Kind.ID, Kind.MOMENT) and found == pl.String:
+        rounded = pl.col(name).str.contains(_ROUNDED)
+        refuse_first(raw, rounded, file, name, "has lost digits in a spreadsheet; save the column as text")
+    if kind is Kind.ID:
+        return raw.select(_id(raw, name, file))[name]
     cast = raw[name].cast(wanted, strict=False)
     lost = pl.lit(cast).is_null() & pl.col(name).is_not_null()
     refuse_first(raw, lost, file, name, f"is not {kind.value}")
     return cast
+
+
+def _id(raw: pl.DataFrame, name: str, file: str) -> pl.Expr:
+    """The ids of a column. Numbers of a floating-point column, where missing ones are NaN, are ids while they
+    are whole and exact."""
+    column = pl.col(name)
+    if not raw[name].dtype.is_float():
+        return without_decimals(column.cast(pl.String))
+    ids, most = column.fill_nan(None), 2**24 if raw[name].dtype == pl.Float32 else 2**53
+    refuse_first(raw, (ids.round() != ids) | (ids.abs() >= most), file, name, "is no exact whole number")
+    return ids.cast(pl.Int64).cast(pl.String)
+
+
+def without_decimals(ids: pl.Expr) -> pl.Expr:
+    """Return ids without the decimals that a spreadsheet has given them, as text and so of any length: `12.0`
+    is `12`. An empty id is a missing one."""
+    return ids.str.replace(r"^(-?[0-9]+)\.0*$", "$1").replace("", None)
 
 
 def first_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from models.errors import BadInput
-from training.data._checks import check_interactions, refuse_first
+from training.data._checks import check_ids, check_interactions, check_joins, refuse_first
 from training.data._dataset import Dataset
 from training.data._files import UNREADABLE, first_line
 from training.data._tables import (
@@ -37,8 +37,8 @@ def load(data: Path) -> Dataset:
     are counted in UTC.
 
     Raises:
-        BadInput: a file is missing or cannot be read, a column is missing or of a wrong type, the log
-            is empty, or a value breaks its range or unit.
+        BadInput: a file is missing or cannot be read, a column is missing or of a wrong type, the log is
+            empty, a value breaks its range or unit, or users or videos are those of another log.
     """
     if not (data / INTERACTIONS).is_file():
         raise BadInput(
@@ -50,7 +50,12 @@ def load(data: Path) -> Dataset:
     users = _optional(data / USERS, "user_id")
     videos = _optional(data / VIDEOS, "video_id")
     history = _read(data / HISTORY) if (data / HISTORY).is_file() else None
+    check_joins(log.lazy(), users.lazy(), "user_id", USERS)
+    check_joins(log.lazy(), videos.lazy(), "video_id", VIDEOS)
     info = _info(data, log, users, videos)
+    for name in info.profile.categories:
+        if users[name].dtype == pl.String:
+            check_ids(users, name, USERS)
     for name in info.profile.numbers:
         if not users[name].dtype.is_numeric() and users[name].dtype != pl.Boolean:
             raise BadInput(f"{USERS}: `{name}` must be a number, found {users[name].dtype}.")

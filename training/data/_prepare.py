@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from models.errors import BadInput
-from training.data._checks import check_interactions
+from training.data._checks import check_interactions, check_joins
 from training.data._forget import forgotten_users, leave_out
 from training.data._tables import HISTORY, INFO, INTERACTIONS, USERS, VIDEOS, Info, Tables
 from training.data.readers import (
@@ -84,7 +85,7 @@ def prepare(
     Raises:
         BadInput: an unknown dataset, an `out` with something in it, a missing or unreadable file, a
             missing column, a value of a wrong type, range or unit, an empty log, a user's clock that runs
-            backwards, or a ledger that cannot be read.
+            backwards, users or videos of another log, or a ledger that cannot be read.
     """
     if dataset not in (*READERS, *STREAMED):
         raise BadInput(f"unknown dataset {dataset!r}; choose one of {', '.join((*READERS, *STREAMED))}.")
@@ -101,6 +102,9 @@ def prepare(
             status.update(f"writing {len(tables.interactions):,} rows")
             _write(tables, folder)
             info = tables.info
+        log = pl.scan_parquet(folder / INTERACTIONS)
+        for name, key in ((USERS, "user_id"), (VIDEOS, "video_id")):
+            check_joins(log, pl.scan_parquet(folder / name), key, f"{dataset}: the table for {name}")
         if forgotten:
             status.update(f"leaving out {len(forgotten):,} users")
             info = leave_out(folder, info, forgotten)

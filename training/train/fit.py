@@ -78,10 +78,15 @@ def fit_for_evaluation(dataset: Dataset, config: RunConfig, progress: Progress) 
     """Fit label makers and ranker before the test days, and evaluate them on the test days.
 
     Raises:
-        BadInput: the log has too few days, or does not allow LabelCraft.
+        BadInput: the log has too few days or nothing to stop early by, or does not allow LabelCraft.
     """
     boundaries = evaluation_boundaries(dataset, config)
     windows = _cut(dataset, config, boundaries)
+    if not len(_stop_rows(windows, config)):
+        tab = f" of the main tab {dataset.info.main_tab!r}" if len(windows.split.early_stop) else ""
+        raise BadInput(
+            f"no exposures{tab} are in the early-stop days, to choose an epoch by; take more days."
+        )
     log, split = windows.log, windows.split
     labels = fit_labelcraft(
         log,
@@ -152,6 +157,13 @@ def _cut(dataset: Dataset, config: RunConfig, boundaries: Boundaries) -> _Window
     return windows
 
 
+def _stop_rows(windows: _Windows, config: RunConfig) -> I64:
+    """The early-stop rows that choose the ranker's epoch. Seconds are those of the main tab alone."""
+    dataset, vocabulary, log, split = windows
+    rows = split.early_stop
+    return rows if config.objectives is not None else rows_in_main_tab(dataset, log, rows, vocabulary)
+
+
 def _fit_tables(
     windows: _Windows, config: RunConfig, learned: LabelCraft, progress: Progress
 ) -> tuple[LabelMakers, Ranker, dict[str, str]]:
@@ -179,12 +191,12 @@ def _fit_ranker(
     dataset, vocabulary, log, split = windows
     label, censored = _labels(learned, log, windows.known), dataset.censored(vocabulary)
     stop_after = None if from_ is None else from_.ranker_epochs
+    stop_rows = _stop_rows(windows, config) if from_ is None else None
 
     def on_step(share: float) -> None:
         progress("ranker", share)
 
     if not isinstance(ranker, MultiObjectiveRanker):
-        main = rows_in_main_tab(dataset, log, split.early_stop, vocabulary)
         return fit_ranker(
             cast(TwoObjectiveRanker, ranker),
             log,
@@ -192,7 +204,7 @@ def _fit_ranker(
             label,
             config.loop,
             seed=config.seed,
-            stop_rows=main if from_ is None else None,
+            stop_rows=stop_rows,
             stop_after=stop_after,
             censored=censored,
             on_step=on_step,
@@ -208,7 +220,7 @@ def _fit_ranker(
         GradCraft(config.objectives.tau, config.objectives.epsilon),
         seed=config.seed,
         label=label,
-        stop_rows=split.early_stop if from_ is None else None,
+        stop_rows=stop_rows,
         stop_after=stop_after,
         censored=censored,
         on_step=on_step,

@@ -17,7 +17,7 @@ from training.data._checks import (
     refuse_first,
     refuse_repeats,
 )
-from training.data._files import Kind, read_columns
+from training.data._files import Kind, read_columns, without_decimals
 from training.data._split import DAY_MS
 from training.data._tables import in_order
 
@@ -220,7 +220,7 @@ def catalogue(videos: pl.DataFrame) -> pl.DataFrame:
         "video_id",
         pl.when(duration > 0).then(duration / 1000).alias("duration_s"),
         "author_id",
-        pl.col("tag").str.split(",").list.first().alias("tag"),
+        without_decimals(pl.col("tag").str.split(",").list.first()).alias("tag"),
         pl.col("tag").alias("tags"),
         *(name for name in MORE_OF_VIDEOS if name in videos.columns),
     )

@@ -21,7 +21,16 @@ import polars as pl
 
 from models.errors import BadInput
 from training.data._checks import refuse_repeats
-from training.data._files import UNREADABLE, Kind, find, find_one, first_line, read_columns, release_folder
+from training.data._files import (
+    UNREADABLE,
+    Kind,
+    find,
+    find_one,
+    first_line,
+    read_columns,
+    release_folder,
+    typed,
+)
 from training.data._tables import CensoredHistory, Info, LogExtent, ProfileSchema, RowCounts, Tables
 from training.data.readers._kuairand import (
     CATEGORIES,
@@ -131,12 +140,11 @@ def _exploded(path: Path) -> pl.DataFrame:
     except UNREADABLE as e:
         raise BadInput(f"{path} cannot be read as user histories: {first_line(e)}.") from e
     rows = seqs.filter(pl.col("watch_seq").list.len() > 0).select(
-        pl.col("user_id").cast(pl.String),
+        "user_id",
         pl.col("watch_seq").list.reverse().alias("video_id"),
         pl.int_ranges(1, pl.col("watch_seq").list.len() + 1).alias("position"),
     )
-    return rows.explode("video_id", "position").with_columns(
-        pl.col("video_id").cast(pl.String),
-        long_view=pl.lit(None, pl.Boolean),
-        like=pl.lit(None, pl.Boolean),
+    kinds = {"user_id": Kind.ID, "video_id": Kind.ID, "position": Kind.WHOLE}
+    return typed(rows.explode("video_id", "position"), kinds, path.name).with_columns(
+        long_view=pl.lit(None, pl.Boolean), like=pl.lit(None, pl.Boolean)
     )

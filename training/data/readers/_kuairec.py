@@ -28,6 +28,7 @@ from models.schema import FLAGS, MAX_DURATION_S, MAX_WATCH_TIME_S
 from training.data._checks import (
     EARLIEST_MS,
     check_amounts,
+    check_joins,
     check_milliseconds,
     check_same_unit,
     refuse_first,
@@ -43,7 +44,7 @@ BIG: Final = "big_matrix"
 SMALL: Final = "small_matrix"
 
 _MATRIX: Final = {
-    "user_id": Kind.ID, "video_id": Kind.ID, "timestamp": Kind.NUMBER,
+    "user_id": Kind.ID, "video_id": Kind.ID, "timestamp": Kind.MOMENT,
     "play_duration": Kind.NUMBER, "video_duration": Kind.NUMBER,
 }  # fmt: skip
 _DAILY: Final = {"video_id": Kind.ID, "author_id": Kind.ID, "video_type": Kind.TEXT}
@@ -67,7 +68,7 @@ def read_kuairec(source: Path | None, seed: int) -> Tables:
     )
     files = [find_one(folder, name) for name in (BIG, SMALL) if find(folder, name)]
     raw = pl.concat([_matrix(path) for path in files])
-    videos = _videos(folder)
+    videos = _videos(folder, raw)
     log, dropped = _exposures(raw, videos)
     if log.is_empty():
         raise BadInput(f"{folder}: no row of {files[0].name} can be used; dropped {dropped}.")
@@ -144,18 +145,25 @@ def _exposures(raw: pl.DataFrame, videos: pl.DataFrame) -> tuple[pl.DataFrame, d
     return in_order(log), dropped
 
 
-def _videos(folder: Path) -> pl.DataFrame:
-    """Read `video_id`, `author_id`, `tag`, `tags`, `video_type`; null where unknown."""
+def _videos(folder: Path, log: pl.DataFrame) -> pl.DataFrame:
+    """Read `video_id`, `author_id`, `tag`, `tags`, `video_type`; null where unknown.
+
+    Raises:
+        BadInput: a table cannot be read, or describes no video of the log.
+    """
     tags = pl.DataFrame(schema={"video_id": pl.String, "tag": pl.String, "tags": pl.String})
     if find(folder, "item_categories"):
         path = find_one(folder, "item_categories")
         table = read_columns(path, {"video_id": Kind.ID, "feat": Kind.TEXT})
         refuse_repeats(table, "video_id", path.name)
-        ids = pl.col("feat").str.extract_all(r"\d+")
+        check_joins(log.lazy(), table.lazy(), "video_id", path.name)
+        ids = pl.col("feat").str.replace_all(r"\.0*\b", "").str.extract_all(r"\d+")
         tags = table.select("video_id", tag=ids.list.first(), tags=ids.list.join(","))
     daily = pl.DataFrame(schema={"video_id": pl.String, "author_id": pl.String, "video_type": pl.String})
     if find(folder, "item_daily_features"):
-        table = read_columns(find_one(folder, "item_daily_features"), _DAILY)
+        path = find_one(folder, "item_daily_features")
+        table = read_columns(path, _DAILY)
+        check_joins(log.lazy(), table.lazy(), "video_id", path.name)
         daily = table.group_by("video_id").agg(
             pl.col("author_id").drop_nulls().first(),
             pl.col("video_type").drop_nulls().sort().first(),  # AD sorts before NORMAL: one day is enough

@@ -25,7 +25,7 @@ import polars as pl
 from models.errors import BadInput
 from models.schema import MAX_DURATION_S, MAX_WATCH_TIME_S
 from training.data._checks import check_amounts, check_same_unit, refuse_first, refuse_repeats
-from training.data._files import Kind, find_one, read_columns, release_folder
+from training.data._files import Kind, find_one, read_columns, release_folder, without_decimals
 from training.data._split import DAY_MS, day_to_ms
 from training.data._tables import Info, LogExtent, ProfileSchema, RowCounts, Tables, in_order
 
@@ -44,7 +44,7 @@ _ACTIONS: Final = {
 }  # fmt: skip
 _FEEDS: Final = {"feedid": Kind.ID, "videoplayseconds": Kind.NUMBER}
 _MORE_OF_FEEDS: Final = {
-    "authorid": Kind.ID, "manual_tag_list": Kind.TEXT, "bgm_song_id": Kind.TEXT, "bgm_singer_id": Kind.TEXT,
+    "authorid": Kind.ID, "manual_tag_list": Kind.TEXT, "bgm_song_id": Kind.ID, "bgm_singer_id": Kind.ID,
 }  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def _feeds(path: Path) -> pl.DataFrame:
         video_id="feedid",
         duration_s=pl.when(length > 0).then(length),
         author_id="authorid",
-        tag=pl.col("manual_tag_list").str.split(";").list.first(),
+        tag=without_decimals(pl.col("manual_tag_list").str.split(";").list.first()),
         tags="manual_tag_list",
         music_id="bgm_song_id",
         singer_id="bgm_singer_id",
