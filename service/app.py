@@ -50,7 +50,10 @@ from service.services import Services
 from service.settings import Settings
 from service.state import GuardedStore
 from service.state.breaker import State
+from service.state.data_folder import DataFolder
+from service.state.embedded import make_private_folder
 from service.state.guarded import Calls
+from service.state.health import POLICY_S, StoreHealth
 from service.state.protocol import Store
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestLog
@@ -94,7 +97,10 @@ async def open_services(
     metrics, admission = metrics or Metrics(), Admission(settings)
     batcher, background = Batches(), BackgroundWorker()
     sample = TrafficSample(settings.data_dir / "recorded.bin")
-    guarded = _guarded(store, metrics)
+    with contextlib.suppress(BadInput):  # the ledger will say that it cannot be written
+        make_private_folder(settings.data_dir)
+    guarded = _guarded(store, metrics, settings)
+    store_health = StoreHealth(guarded, metrics.report_store_risks)
 
     def on_bundle(bundle: Bundle) -> None:
         metrics.drift.serving(bundle.manifest)
@@ -147,6 +153,7 @@ async def open_services(
     services = Services(
         settings=settings,
         store=guarded,
+        store_health=store_health,
         ledger=Ledger(settings.data_dir / LEDGER),
         catalogue=catalogue,
         serving=serving_set,
@@ -177,13 +184,19 @@ async def open_services(
         await anyio.to_thread.run_sync(sample.load)
         await bundles.start()
         await _check_credentials(guarded)
+        await store_health.check_policy()
         await follow_catalogue()
         metrics.process.started(package_version())
         report_load()  # so that a scrape before the first report finds the series, too
         lag.start()
         try:
             poll_s = settings.poll_s
-            async with repeating((poll_s, bundles.follow), (poll_s, follow_catalogue), (SAVE_S, save_sample)):
+            async with repeating(
+                (poll_s, bundles.follow),
+                (poll_s, follow_catalogue),
+                (SAVE_S, save_sample),
+                (POLICY_S, store_health.check_policy),
+            ):
                 try:
                     yield services
                 finally:
@@ -229,8 +242,9 @@ def create_app(services: Services) -> ASGIApp:
     )
 
 
-def _guarded(store: Store, metrics: Metrics) -> GuardedStore:
-    """The store behind circuit breakers, timed and counted."""
+def _guarded(store: Store, metrics: Metrics, settings: Settings) -> GuardedStore:
+    """The store behind circuit breakers, timed and counted; an embedded one with a look at its folder."""
+    folder = DataFolder(settings.data_dir) if settings.embedded_store else None
 
     seconds = cache(metrics.store_seconds.labels)
 
@@ -243,6 +257,7 @@ def _guarded(store: Store, metrics: Metrics) -> GuardedStore:
         failed=lambda calls, reason: metrics.store_failures.labels(calls, reason).inc(),
         changed=on_change,
         timed=lambda operation, took_s: seconds(operation).observe(took_s),
+        check_disk=(lambda: None) if folder is None else folder.check,
     )
 
 

@@ -13,6 +13,7 @@ from service.overload.admission import Admission
 from service.pipeline.label import LabelPipeline
 from service.pipeline.rerank import RerankPipeline
 from service.settings import Settings
+from service.state.health import StoreHealth
 from service.state.protocol import Store
 from service.telemetry.metrics import Metrics
 from service.telemetry.requests import RequestLog
@@ -26,6 +27,7 @@ class Services:
 
     settings: Settings
     store: Store
+    store_health: StoreHealth
     ledger: Ledger
     catalogue: Catalogue
     serving: Serving

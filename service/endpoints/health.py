@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
-
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from models.errors import NotReady, StoreUnavailable
+from models.errors import NotReady
 from service.http.openapi import operations as docs
 from service.http.request import json_response
 from service.services import Services
 from service.wire import Health
-
-PING_S: Final = 0.25
-"""How long readiness waits for the store before it reports it as away."""
 
 
 def health_routes(services: Services) -> APIRouter:
@@ -33,18 +27,13 @@ def health_routes(services: Services) -> APIRouter:
     async def get_ready(request: Request) -> Response:
         """A bundle is loaded, self-tested and warmed, and the service is not shutting down.
 
-        With the store away it is ready with `degraded`: slates go on, from empty histories.
+        With the store away it is ready with `degraded`: slates go on, from empty histories. `store_writes`
+        means that the last write failed, `store_policy` that the store's configuration may lose events.
         """
         if services.draining:
             raise NotReady("The service is shutting down.")
         version = services.serving.active().manifest.version
-        degraded: list[str] = []
-        try:
-            async with asyncio.timeout(PING_S):
-                await services.store.ping()
-        except (StoreUnavailable, TimeoutError):
-            degraded.append("store")
-        return json_response(Health("ready", version, degraded))
+        return json_response(Health("ready", version, await services.store_health.degraded()))
 
     @router.get("/metrics", tags=["health"], openapi_extra=docs.METRICS)
     @services.keys.require("read")

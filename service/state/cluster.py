@@ -131,6 +131,12 @@ class ClusterClient(aioredis.Redis):
         await _all(alone(index) for index, answer in enumerate(answers) if isinstance(answer, RETRYABLE))
         return answers
 
+    async def ask_primaries(self, command: Command) -> list[Any]:
+        """Return the reply of every primary; an error reply is an exception in the list."""
+        await self._owner(0)
+        parts = await asyncio.gather(*(node.send_many((command,)) for node in set(self._owners)))
+        return [answer for answers in parts for answer in answers]
+
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         if self._reading is not None:
             self._reading.cancel()

@@ -102,6 +102,7 @@ class EmbeddedServer:
         """
         make_private_folder(self._data)
         try:
+            self._data.chmod(0o700)  # it may be older
             self._lock = lock_folder(self._data)
             self._place_socket()
         except OSError as e:
@@ -265,8 +266,7 @@ def make_private_folder(folder: Path) -> None:
         BadInput: it cannot be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as e:
         raise _unusable(folder, e) from e
 

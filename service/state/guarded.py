@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Final, Literal, ParamSpec, TypeVar
 
@@ -31,6 +31,9 @@ MAX_LARGE_BATCHES: Final = 8
 behind more of them would wait past its time-out, and a busy store would be taken for one that is away. They
 wait here, where no time-out runs."""
 
+REMEMBERED_S: Final = 60.0
+"""A write that failed longer ago says nothing about the next one."""
+
 UNANSWERED: Final = frozenset({"connection", "timeout", "loading"})
 """Reasons that mean the store is away. One that is full or read-only answers, and must go on being read."""
 
@@ -44,6 +47,7 @@ class GuardedStore:
         failed: called with each failure's kind of call and `StoreUnavailable.reason`.
         changed: called with every new state of a circuit.
         timed: called with the operation and the seconds of each call that was let through, failed ones too.
+        check_disk: called before each write; raises `StoreUnavailable` where that would be lost.
         clock: seconds that never go back.
     """
 
@@ -54,16 +58,22 @@ class GuardedStore:
         failed: Callable[[Calls, str], None] = lambda calls, reason: None,
         changed: Callable[[Calls, State], None] = lambda calls, state: None,
         timed: Callable[[str, float], None] = lambda operation, seconds: None,
+        check_disk: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._timed = timed
+        self._check_disk = check_disk
+        self._clock = clock
+        self._write_failed_s: float | None = None
 
         def circuit(calls: Calls) -> Circuit:
             def answered(error: Exception) -> bool | None:
                 if not isinstance(error, StoreUnavailable):
                     return None
                 failed(calls, error.reason)
+                if calls == "writes" and error.reason != "unreadable":  # which is of one user only
+                    self._write_failed_s = clock()
                 return error.reason not in UNANSWERED
 
             return Circuit(
@@ -106,6 +116,18 @@ class GuardedStore:
     async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
         return await self._call(self._reads, "videos_since", self._store.videos_since, cursor)
 
+    async def risks(self) -> Mapping[str, str]:
+        return await self._call(None, "risks", self._store.risks)
+
+    def writes_fail(self) -> bool:
+        """Return whether a write would be lost, or the last one has failed within `REMEMBERED_S`."""
+        try:
+            self._check_disk()
+        except StoreUnavailable:
+            return True
+        failed_s = self._write_failed_s
+        return failed_s is not None and self._clock() - failed_s < REMEMBERED_S
+
     async def ping(self) -> None:
         """Past the circuits: readiness asks for the truth, not for what was learned."""
         await self._call(None, "ping", self._store.ping)
@@ -122,8 +144,13 @@ class GuardedStore:
         **kwargs: P.kwargs,
     ) -> R:
         with nullcontext() if circuit is None else circuit.call():
+            if circuit is self._writes:
+                self._check_disk()
             started = time.perf_counter()
             try:
-                return await call(*args, **kwargs)
+                answer = await call(*args, **kwargs)
             finally:
                 self._timed(operation, time.perf_counter() - started)
+            if circuit is self._writes:
+                self._write_failed_s = None
+            return answer

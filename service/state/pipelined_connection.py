@@ -104,6 +104,10 @@ class PipelinedConnection:
                 raise
         return await (await self._ready()).ask(commands)
 
+    async def ask_primaries(self, command: Command) -> list[Any]:
+        """Return the reply of the one server there is; an error reply is an exception in the list."""
+        return await self.send_many((command,))
+
     async def aclose(self) -> None:
         """Close the connection; pending calls fail."""
         self._closed = True

@@ -6,7 +6,7 @@ the contract suite in `tests/contract/`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -106,6 +106,10 @@ class Store(Protocol):
 
     async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
         """Return the cursor to continue with, and the entries that changed after `cursor` (`""`: all)."""
+        ...
+
+    async def risks(self) -> Mapping[str, str]:
+        """Return what in the server's configuration may lose events, each with a sentence: see `policy`."""
         ...
 
     async def ping(self) -> None:

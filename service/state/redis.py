@@ -34,6 +34,7 @@ from service.state.failures import unavailable
 from service.state.keys import SEQUENCE_TTL_S, Keys
 from service.state.multi_node_url import MultiNodeUrl
 from service.state.pipelined_connection import PipelinedConnection
+from service.state.policy import INFO, risks_of
 from service.state.protocol import History, Outcome, UserState
 from service.state.recording import (
     Group,
@@ -216,6 +217,10 @@ class RedisStore:
             yield f"{epoch}:{version}", videos
             if len(videos) < PAGE:
                 return
+
+    async def risks(self) -> Mapping[str, str]:
+        with self._unavailable("say how it keeps what it is given"):
+            return risks_of(await self._writes.ask_primaries(INFO))
 
     async def ping(self) -> None:
         with self._unavailable("answer"):

@@ -43,6 +43,10 @@ class ReplicatedClient(aioredis.Redis):
             pipeline.execute_command(*command)
         return await pipeline.execute(raise_on_error=False)
 
+    async def ask_primaries(self, command: Sequence[Any]) -> list[Any]:
+        """Return the reply of every primary; an error reply is an exception in the list."""
+        return await self.send_many((command,))
+
     async def send(self, args: Sequence[Any], options: dict[str, Any], *, asking: bool = False) -> Any:
         """Send a command on one connection with what belongs before and after it.
 

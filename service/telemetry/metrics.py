@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
@@ -21,6 +21,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from service.state.policy import RISKS
 from service.telemetry.bundles import BundleMetrics
 from service.telemetry.drift import Drift
 from service.telemetry.process import ProcessMetrics
@@ -82,6 +83,9 @@ class Metrics:
         for calls in ("reads", "writes"):
             self.report_breaker(calls, "closed")  # there from the first scrape
         self.store_restarts = counter("reelrank_store_restarts", "Restarts of the embedded store.")
+        text = "1 for what may lose events in the store's configuration."
+        self._store_risks = largest("reelrank_store_policy_risk", text, ["risk"])
+        self.report_store_risks(())
         text = "Permits in use, of candidates, events, streams and bytes of bodies, by cost."
         self.permits = summed("reelrank_in_flight", text, ["what"])
         self.bundles = BundleMetrics(registry)
@@ -94,6 +98,11 @@ class Metrics:
     def report_breaker(self, calls: str, state: str) -> None:
         """Report the state of a circuit breaker."""
         self._store_breaker.labels(calls).set(BREAKER_STATES[state])
+
+    def report_store_risks(self, found: Collection[str]) -> None:
+        """Report which of the risks a store's configuration has."""
+        for risk in RISKS:
+            self._store_risks.labels(risk).set(risk in found)
 
     def report_lag(self, lag_s: float) -> None:
         """Report the worst event-loop lag since the last call, `process.REPORTS_PER_S` times a second."""
@@ -118,7 +127,7 @@ class ExportedMetrics(Collector):
         self._drift = drift
 
     def collect(self) -> Iterable[Metric]:
-        if MULTIPROCESS_DIR not in os.environ:
+        if not os.path.isdir(os.environ.get(MULTIPROCESS_DIR, "")):  # one worker, or the folder was removed
             return self._drift.with_index(self._own.collect())
         all_workers = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
         return self._drift.with_index(all_workers.collect())  # type: ignore[no-untyped-call]

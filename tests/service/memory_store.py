@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from models.features import Exposures
 from models.schema import FeedbackEvent, Profile, Video
@@ -135,6 +135,9 @@ class MemoryStore:
         after = int(cursor or 0)
         changed = sorted((version, video.video_id) for video, version in self._videos.values())
         return str(self._version), [self._videos[id_][0] for version, id_ in changed if version > after]
+
+    async def risks(self) -> Mapping[str, str]:
+        return {}
 
     async def ping(self) -> None:
         return None

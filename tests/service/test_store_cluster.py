@@ -193,6 +193,18 @@ async def test_a_node_without_cluster_mode_is_named_as_such(tmp_path: Path) -> N
         await store.close()
 
 
+async def test_the_configuration_of_every_primary_is_looked_at(nodes: Cluster) -> None:
+    primary = nodes.owner(0)
+    async with store_on(nodes) as store:
+        assert "replica" not in await store.risks()
+        primary.command("CONFIG", "SET", "maxmemory", "100mb", "maxmemory-policy", "allkeys-lru")
+        try:
+            assert "set noeviction" in (await store.risks())["eviction"]
+        finally:
+            primary.command("CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
+        assert "eviction" not in await store.risks()
+
+
 async def test_a_write_that_no_replica_has_does_not_count(nodes: Cluster) -> None:
     async with store_on(nodes, "?replicas=1") as store:
         with pytest.raises(StoreUnavailable) as caught:

@@ -45,6 +45,7 @@ def over_tls(folder: Path, ca: trustme.CA) -> Iterator[int]:
         "tls-port": str(port),
         "bind": "127.0.0.1",
         "requirepass": PASSWORD,
+        "appendonly": "yes",
         "save": "",
         "dir": str(folder),
         "logfile": str(folder / "server.log"),
@@ -242,6 +243,7 @@ def test_the_documented_acl_user_can_do_all_that_the_service_does_on_a_cluster_o
     port = free_port()
     options = certified(tmp_path, trustme.CA()) | {
         "tls-port": str(port),
+        "appendonly": "yes",
         "cluster-enabled": "yes",
         "tls-cluster": "yes",
         "save": "",
