@@ -100,7 +100,7 @@ class TrafficSample:
     and any of them does for the next start.
 
     Args:
-        path: made, with its folder, at the first `save`; readable by its owner only.
+        path: made at the first `save`, in a folder that exists; readable by its owner only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -154,7 +154,6 @@ class TrafficSample:
         content = with_checksum(File(slates, [body.tobytes() for body in list(self._bodies.items)]))
         draft = self._path.with_name(f".{self._path.name}.{os.getpid()}.draft")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             draft.unlink(missing_ok=True)
             with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
                 out.write(content)

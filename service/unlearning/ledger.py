@@ -23,7 +23,8 @@ class Ledger:
     """An append-only file; every service with a data folder of its own has one of its own.
 
     Args:
-        path: made, with its folder, at the first entry; readable by its owner only, for it holds ids.
+        path: made at the first entry, readable by its owner only, for it holds ids. Its folder is not made:
+            one that was removed may come back with the entries it had.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +47,6 @@ class Ledger:
             ) from e
 
     def _write(self, line: bytes) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)  # until it is closed: the other workers append here too

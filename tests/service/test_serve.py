@@ -81,6 +81,13 @@ def test_a_store_that_cannot_live_ends_the_program_with_one_line(
     with running(bundles, data, "--workers", workers) as service:
         pid = store_pid(data)
         shutil.rmtree(data)
+        with service.client() as client:
+            assert client.get("/health/ready").json()["degraded"] == ["store_writes"]
+            assert client.post("/label", json=event()).status_code == 503
+            assert client.delete("/users/alice").status_code == 503
+            assert client.post("/rerank", json=SLATE).json()["degraded"] == []
+            assert "reelrank_requests_total" in client.get("/metrics").text
+        assert not data.exists()
         os.kill(pid, signal.SIGKILL)
         assert service.process.wait(START_S) == 2
         assert service.process.stderr is not None
