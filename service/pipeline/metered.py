@@ -16,7 +16,7 @@ def count_slate(metrics: Metrics, ranked: RankedSlate) -> None:
         metrics.degraded.labels(component).inc()
     for name in slate.nonfinite:
         metrics.nonfinite.labels(name).inc()
-    metrics.drift.ranked(version, slate.history_length, slate.outputs())
+    metrics.drift.ranked(version, slate.history_length, zip(slate.names, slate.predictions, strict=True))
 
 
 def count_events(metrics: Metrics, labelled: LabelledEvents) -> None:

@@ -8,9 +8,9 @@ Shape suffixes: N candidates, K anchors.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -68,14 +68,16 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Slate:
-    """An ordered slate. Every array is `[N]`, in the order of the candidates; `order` sorts."""
+    """An ordered slate of N candidates, by column, in the order of the candidates; `order` sorts."""
 
-    order: list[int]
-    """Indices of the candidates, best first; equal scores keep the caller's order."""
+    order: npt.NDArray[np.intp]
+    """`[N]` indices of the candidates, best first; equal scores keep the caller's order."""
     score: F32
-    watch_time_s: F32
-    watch_ratio: F32
-    objectives: dict[str, F32]
+    """`[N]`."""
+    names: tuple[str, ...]
+    """Of the predictions: `watch_time_s`, `watch_ratio`, and the bundle's objectives."""
+    predictions: F32
+    """`[C, N]`."""
     explanation: Explanation | None
     inputs: Mapping[str, Array]
     """Of the ranker."""
@@ -87,11 +89,11 @@ class Slate:
         """Exposures that the ranker has read: at most the bundle's sequence length."""
         return int(self.inputs["sequence_ids"].shape[1])
 
-    def outputs(self) -> Iterator[tuple[str, F32]]:
-        """Yield the ranker's predictions by name."""
-        yield "watch_time_s", self.watch_time_s
-        yield "watch_ratio", self.watch_ratio
-        yield from self.objectives.items()
+    @property
+    def watch_time_s(self) -> F32:
+        """Predicted watch times `[N]`, in seconds."""
+        watch_time_s: F32 = self.predictions[0]
+        return watch_time_s
 
 
 def fusion_weights(manifest: Manifest, weights: Mapping[str, float] | None) -> dict[str, float]:
@@ -172,27 +174,23 @@ def ordered_slate(
     bundle: Bundle, inputs: Mapping[str, Array], outputs: dict[str, Array], weights: Mapping[str, float]
 ) -> Slate:
     """Fuse the ranker's outputs `[1, N, ...]` into scores and sort by them; see `rank`."""
+    names = tuple(ranker_outputs(bundle, explain=False))
+    explained = "anchor_weights" in outputs
+    predictions_CN: F32 = np.concatenate([outputs[name] for name in names])  # each of one user
+    explanation = [outputs[name][0] for name in EXPLANATION_OUTPUTS if explained]
     nonfinite: list[str] = []
-    if not np.isfinite(
-        np.concatenate([x.ravel() for x in outputs.values()])
-    ).all():  # all at once: it is rare
+    if not all(np.isfinite(x).all() for x in (predictions_CN, *explanation)):
+        # E.g. of a duration below what float32 can hold.
         nonfinite = [name for name, x in outputs.items() if not np.isfinite(x).all()]
-    for name in nonfinite:  # e.g. a duration below what float32 can hold
-        finite: F32 = np.nan_to_num(outputs[name], nan=0.0, posinf=MAX_WATCH_TIME_S, neginf=0.0)
-        outputs[name] = finite
-    rows: dict[str, Any] = {name: x[0] for name, x in outputs.items()}  # the one user of a batch of one
-    objectives = {name: rows[name] for name in bundle.manifest.objectives}
-    score_N, parts = fuse(objectives, weights)
-    explanation = None
-    if "anchor_weights" in rows:
-        explanation = Explanation(parts, *(rows[name] for name in EXPLANATION_OUTPUTS))
+        replaced = partial(np.nan_to_num, nan=0.0, posinf=MAX_WATCH_TIME_S, neginf=0.0)
+        predictions_CN, *explanation = map(replaced, (predictions_CN, *explanation))
+    score_N, parts = fuse({n: predictions_CN[names.index(n)] for n in bundle.manifest.objectives}, weights)
     return Slate(
-        order=np.argsort(-score_N, kind="stable").tolist(),
+        order=np.argsort(-score_N, kind="stable"),
         score=score_N,
-        watch_time_s=rows["watch_time_s"],
-        watch_ratio=rows["watch_ratio"],
-        objectives=objectives,
-        explanation=explanation,
+        names=names,
+        predictions=predictions_CN,
+        explanation=Explanation(parts, *explanation) if explained else None,
         inputs=inputs,
         nonfinite=tuple(nonfinite),
     )

@@ -52,18 +52,14 @@ class Items:
     @classmethod
     def from_ranked(cls, ranked: RankedSlate) -> Items:
         """Return the items that a query asks for: the best `top_k`, or all."""
-        slate, names = ranked.slate, ranked.objectives
+        slate, objectives = ranked.slate, ranked.objectives
         order = slate.order[: ranked.query.top_k]
-        columns = (
-            slate.score,
-            slate.watch_time_s,
-            slate.watch_ratio,
-            *(slate.objectives[name] for name in names),
-        )
+        rows = [slate.names.index(name) for name in (*NUMBERS[1:], *objectives)]
+        predictions = slate.predictions if len(rows) == len(slate.names) else slate.predictions[rows]
         return cls(
-            list(map(ranked.context.candidates.video_id.__getitem__, order)),
-            names,
-            _millionths(np.stack(columns)[:, order]),
+            list(map(ranked.context.candidates.video_id.__getitem__, order.tolist())),
+            objectives,
+            _millionths(np.concatenate((slate.score[None], predictions)).take(order, axis=1)),
             None if slate.explanation is None else _explanations(slate.explanation, order),
         )
 
@@ -181,7 +177,7 @@ def _keys(objectives: tuple[str, ...]) -> tuple[bytes, ...]:
     return (*keys, (b"" if objectives else opening) + b"}" + _NEXT)
 
 
-def _explanations(explanation: Explanation, order: list[int]) -> list[ItemExplanation]:
+def _explanations(explanation: Explanation, order: npt.NDArray[np.intp]) -> list[ItemExplanation]:
     names = tuple(explanation.parts)
     parts = zip(*(_rounded(x[order]) for x in explanation.parts.values()), strict=True)
     rows = zip(

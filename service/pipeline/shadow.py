@@ -116,7 +116,7 @@ def order_agreement(answer: Slate, other: Slate) -> dict[str, float]:
     ranks; of a shorter slate, of all its candidates, and then it is 1.
     """
     size = len(answer.order)
-    common = set(answer.order[:TOP_K]) & set(other.order[:TOP_K])
+    common = set(answer.order[:TOP_K].tolist()) & set(other.order[:TOP_K].tolist())
     agreement = {"overlap_at_10": len(common) / min(TOP_K, size)}
     ranks = np.empty((2, size))
     ranks[0, answer.order] = ranks[1, other.order] = np.arange(size)

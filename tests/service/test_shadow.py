@@ -206,8 +206,8 @@ def test_closing_lets_the_job_in_hand_finish_and_gives_up_the_rest() -> None:
 def slate(score: list[float], watch_time_s: list[float] | None = None) -> Slate:
     scores = np.array(score, np.float32)
     seconds = np.array(watch_time_s or score, np.float32)
-    order = np.argsort(-scores, kind="stable").tolist()
-    return Slate(order, scores, seconds, seconds, {}, None, {}, ())
+    order = np.argsort(-scores, kind="stable")
+    return Slate(order, scores, ("watch_time_s",), seconds[None], None, {}, ())
 
 
 def test_one_exchanged_pair_of_four_costs_two_of_six() -> None:
