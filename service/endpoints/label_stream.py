@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from models.errors import BodyTooSlow, ReelrankError
-from service.http.errors import document_of, reason_of, response_of
+from service.http.errors import document_of, note, response_of
 from service.http.request import NDJSON
 from service.pipeline.label import STEP
 from service.pipeline.label_query import MAX_LINE_BYTES, DecodedEvent, LabelQuery, LabelTarget, decode_line
@@ -111,7 +111,7 @@ class NdjsonLabels(Response):
         except ClientDisconnect:
             return  # what was answered is stored; the client will send the rest again
         except ReelrankError as e:
-            self._trace.reason = reason_of(e)
+            note(e, self._trace)
             if not self._started:
                 await response_of(e)(scope, receive, send)
                 return

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from models.manifest import Manifest
+from service.http.errors import without_folders
 from service.http.openapi import operations as docs
 from service.http.request import json_response
 from service.inference.rollout import Role
@@ -40,7 +41,7 @@ def version_routes(services: Services) -> APIRouter:
             "split": _on_trial(serving.split) if serving else None,
             "shadow": _on_trial(serving.shadow) if serving else None,
             "refused": [
-                {"role": role, "version": refusal.version, "detail": refusal.detail}
+                {"role": role, "version": refusal.version, "detail": without_folders(refusal.detail)}
                 for role, refusal in bundles.refused.items()
             ],
             "models": [_model(version, manifest, active) for version, manifest in manifests.items()],
@@ -110,7 +111,7 @@ def _on_trial(role: LoadedRollout | None) -> OnTrial | None:
 
 def _model(version: str, manifest: Manifest | str, active: str | None) -> dict[str, Any]:
     if isinstance(manifest, str):  # why there is none
-        return {"version": version, "active": version == active, "error": manifest}
+        return {"version": version, "active": version == active, "error": without_folders(manifest)}
     m = manifest
     return {
         "version": m.version,

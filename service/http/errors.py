@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from models import errors
-from service.telemetry.trace import current_trace
+from service.telemetry.trace import Trace, current_trace
 from service.wire import Problem, Rejected, sendable
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -51,6 +51,10 @@ HEADERS: Final[dict[HTTPStatus, dict[str, str]]] = {
 }
 
 
+_FOLDERS: Final = re.compile(r"(?<![\w.:/])(?<!GET )(?<!POST )/(?:[^\s/]+/)*")
+"""The folders of an absolute path; the paths of our own surface stand behind their methods."""
+
+
 def status_of(error: errors.ReelrankError) -> HTTPStatus:
     """Return the status of the nearest class in the error's own tree."""
     if isinstance(error, errors.NothingAccepted) and all(r.code == "conflict" for r in error.rejected):
@@ -71,6 +75,30 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
+def note(error: errors.ReelrankError, trace: Trace) -> None:
+    """Note in the trace, for metrics and the log, why a request was refused."""
+    trace.reason = reason_of(error)
+    if public_detail(error) != str(error):
+        trace.detail = str(error)
+
+
+def public_detail(error: errors.ReelrankError) -> str:
+    """Return what a caller learns of an error: nothing of hosts, folders and scripts."""
+    if isinstance(error, errors.StoreUnavailable):
+        return (
+            f"The store cannot do this now ({error.reason}). What was not acknowledged may be stored or not; "
+            "sending it again is safe. The log has the details under this X-Request-Id."
+        )
+    if isinstance(error, errors.BundleError | errors.BadTensor) or type(error) is errors.BadInput:
+        return without_folders(str(error))
+    return str(error)
+
+
+def without_folders(text: str) -> str:
+    """Return a text with the names of files only, where it has their absolute paths."""
+    return _FOLDERS.sub("", text)
+
+
 def document_of(error: errors.ReelrankError) -> Problem:
     """Return the problem document of an error."""
     status = status_of(error)
@@ -83,7 +111,7 @@ def document_of(error: errors.ReelrankError) -> Problem:
         ]
     elif isinstance(error, errors.Invalid):
         located = [{"loc": sendable(error.loc), "msg": sendable(str(error))}]
-    return _problem(status, str(error), errors=located, rejected=rejected)
+    return _problem(status, public_detail(error), errors=located, rejected=rejected)
 
 
 def response_of(error: errors.ReelrankError) -> Response:
@@ -103,7 +131,7 @@ def problem_response(request: Request, error: Exception) -> Response:
     trace = current_trace()
     match error:
         case errors.ReelrankError() if not is_fault(error):
-            trace.reason = reason_of(error)
+            note(error, trace)
             return _response(_with_error_member(request, document_of(error)), _headers(error))
         case HTTPException():
             status = HTTPStatus(error.status_code)

@@ -8,13 +8,47 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from typing import Final, Literal
 
 import structlog
 from structlog.types import Processor
 
+from service.token_bucket import TokenBucket
+
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "text"]
+
+LINES_PER_S: Final = 5.0
+"""Of each line of code that logs: what a stranger sends must not fill a disk."""
+BURST_LINES: Final = 20.0
+
+
+class LineLimit(logging.Filter):
+    """Drops records of a line of code that logs more often than it may; the next one counts them.
+
+    Records of requests are not looked at: they have limits of their own, unless all of them are wanted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limiters: dict[tuple[str, int], TokenBucket] = {}
+        self._suppressed: Counter[tuple[str, int]] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is to be written."""
+        if record.name == "reelrank.requests":
+            return True
+        line = record.pathname, record.lineno
+        if line not in self._limiters:
+            self._limiters[line] = TokenBucket(LINES_PER_S, burst=BURST_LINES)
+        if self._limiters[line].take():
+            self._suppressed[line] += 1
+            return False
+        if suppressed := self._suppressed.pop(line, 0):
+            record.suppressed = suppressed
+        return True
+
 
 _CONTEXT: Final[list[Processor]] = [
     structlog.stdlib.add_log_level,
@@ -46,6 +80,7 @@ def configure(severity: Level, form: Format) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    handler.addFilter(LineLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(severity.upper())

@@ -12,8 +12,15 @@ log = logging.getLogger("reelrank.requests")
 
 Access = Literal["off", "errors", "all"]
 
+Kind = Literal["request failed", "request was slow", "request was refused"]
+SEVERITY: Final[dict[Kind, int]] = {
+    "request failed": logging.ERROR,
+    "request was slow": logging.WARNING,
+    "request was refused": logging.INFO,
+}
+
 LINES_PER_S: Final = 5.0
-"""Of slow requests, and as many of refused ones: a client in a loop must not fill a disk."""
+"""Of slow requests, and as many of refused and of failed ones: a client in a loop must not fill a disk."""
 BURST_LINES: Final = 20.0
 
 
@@ -28,30 +35,30 @@ class RequestLog:
     def __init__(self, slow_ms: float, access: Access) -> None:
         self._slow_s = slow_ms / 1e3
         self._access = access
-        self._limiters = {k: TokenBucket(LINES_PER_S, burst=BURST_LINES) for k in ("slow", "refused")}
+        self._limiters = {k: TokenBucket(LINES_PER_S, burst=BURST_LINES) for k in SEVERITY}
         self._suppressed = dict.fromkeys(self._limiters, 0)
 
     def ended(self, method: str, route: str, status: int, trace: Trace) -> None:
         """Log a request that has been answered, if it is to have a line."""
         took_s = trace.elapsed_s()
         if status >= 500:
-            log.error("request failed", extra=_fields(method, route, status, trace, took_s))
+            kind: Kind = "request failed"
         elif took_s > self._slow_s and not trace.streamed:
-            self._log_limited("slow", logging.WARNING, _fields(method, route, status, trace, took_s))
-        elif status >= 400:
-            if self._access != "off":
-                self._log_limited("refused", logging.INFO, _fields(method, route, status, trace, took_s))
-        elif self._access == "all":
-            log.info("request", extra=_fields(method, route, status, trace, took_s))
-
-    def _log_limited(self, kind: str, severity: int, fields: dict[str, Any]) -> None:
+            kind = "request was slow"
+        elif (status >= 400 or trace.reason is not None) and self._access != "off":
+            kind = "request was refused"
+        else:
+            if status < 400 and self._access == "all":
+                log.info("request", extra=_fields(method, route, status, trace, took_s))
+            return
         if self._limiters[kind].take():
             self._suppressed[kind] += 1
             return
+        fields = _fields(method, route, status, trace, took_s)
         if self._suppressed[kind]:
             fields["suppressed"] = self._suppressed[kind]
             self._suppressed[kind] = 0
-        log.log(severity, "request was %s", kind, extra=fields)
+        log.log(SEVERITY[kind], kind, extra=fields)
 
 
 def _fields(method: str, route: str, status: int, trace: Trace, took_s: float) -> dict[str, Any]:
@@ -65,6 +72,8 @@ def _fields(method: str, route: str, status: int, trace: Trace, took_s: float) -
     }
     if trace.reason is not None:
         fields["reason"] = trace.reason
+    if trace.detail is not None:
+        fields["detail"] = trace.detail
     if trace.version is not None:
         fields["model_version"] = trace.version
     return fields

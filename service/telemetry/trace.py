@@ -20,9 +20,20 @@ class Trace:
         streamed: its body and its answer flow at the pace of the client.
         caller: number of the API key, from 1; 0 where there are not several.
         reason: of the problem document that the request, or its stream, ended in: a word for machines.
+        detail: why, where the problem document does not say it: hosts and folders are for the log.
     """
 
-    __slots__ = ("_last", "caller", "reason", "request_id", "stages", "started", "streamed", "version")
+    __slots__ = (
+        "_last",
+        "caller",
+        "detail",
+        "reason",
+        "request_id",
+        "stages",
+        "started",
+        "streamed",
+        "version",
+    )
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
@@ -31,6 +42,7 @@ class Trace:
         self.version: str | None = None
         self.caller = 0
         self.reason: str | None = None
+        self.detail: str | None = None
         self.streamed = False
 
     def mark(self, stage: str) -> None:

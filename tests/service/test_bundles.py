@@ -157,6 +157,7 @@ def test_activating_a_bad_bundle_keeps_the_old_one(root: Path, tmp_path: Path, d
         reply = client.post(f"/v1/models/{BROKEN}:activate")
         assert reply.status_code == 409
         assert reply.json()["detail"]
+        assert str(root) not in reply.text + client.get("/v1/models").text  # that is for the log
         assert answers(client) == (FIRST, 0.5)
         assert BundleStore(root).current() == FIRST
 

@@ -45,11 +45,14 @@ def test_no_secret_is_answered_or_written_whatever_goes_wrong(bundles: Path, tmp
                     *(("GET", "/openapi.json"), ("GET", "/health/ready"), ("GET", "/docs")),
                 )
             ]
-            assert client.post("/label", json=event(), headers=bearer).status_code == 503
+            refused = client.post("/label", json=event(), headers=bearer)
+            assert (refused.status_code, "(connection)" in refused.json()["detail"]) == (503, True)
         service.terminate()
         assert service.process.stdout is not None
         assert service.process.stderr is not None
         written = service.process.stdout.read() + service.process.stderr.read()
+    assert "redis://127.0.0.1:1" in written  # for the operator, and for no caller
+    assert not [reply for reply in [*replies, refused] if "127.0.0.1" in reply.text]
     assert {401, 503} <= {reply.status_code for reply in replies}
     for secret in SECRETS:
         assert secret not in written

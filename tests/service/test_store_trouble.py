@@ -93,22 +93,22 @@ def watching(
 
 
 @pytest.mark.parametrize(
-    ("breaks", "heals", "reason", "message"),
+    ("breaks", "heals", "reason"),
     [
-        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0"), "full", "maxmemory"),
-        (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE"), "read_only", "read only"),
+        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0"), "full"),
+        (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE"), "read_only"),
     ],
     ids=["out of memory", "a read-only replica"],
 )
 def test_one_that_takes_no_writes_is_read_and_comes_back_by_itself(
-    setting: Setting, breaks: tuple[str, ...], heals: tuple[str, ...], reason: str, message: str
+    setting: Setting, breaks: tuple[str, ...], heals: tuple[str, ...], reason: str
 ) -> None:
     setting.server.execute_command(*breaks)
     try:
         for turn in range(WINDOW + 2):  # more than would open a circuit
             reply = setting.label(event_id=f"{reason}-{turn}")
             assert reply.status_code == 503
-            assert message in reply.json()["detail"]
+            assert f"({reason})" in reply.json()["detail"]
             assert reply.headers["retry-after"]
         assert setting.histories_are_read()
         assert (
@@ -196,7 +196,7 @@ def test_one_that_asks_for_a_password_later_is_said_to(setting: Setting) -> None
             reply = setting.label(event_id="locked")
             assert reply.status_code == 503
             assert "hidden-word" not in reply.text
-            return "uthentication" in reply.json()["detail"]
+            return "(denied)" in reply.json()["detail"]
 
         # The first may still be written into a connection that was just ended, and writes are not repeated.
         assert eventually(is_said)
@@ -238,7 +238,7 @@ def test_a_disk_that_is_full_stops_writes_and_nothing_else(bundles: Path, tmp_pa
                 assert eventually(lambda: setting.label(event_id="e2", like=True).status_code == 503)
                 reply = setting.label(event_id="e3")
                 assert reply.status_code == 503
-                assert "disk" in reply.json()["detail"] or "AOF" in reply.json()["detail"]
+                assert "(disk)" in reply.json()["detail"]
                 assert metric(client, 'reelrank_store_failures_total{calls="writes",reason="disk"}') > 0
                 assert setting.histories_are_read()
             assert eventually(lambda: setting.label(event_id="e3").status_code == 200)
@@ -274,7 +274,7 @@ def test_one_that_still_reads_its_files_is_waited_for_in_the_background(
                     until(lambda: _is_loading(path))
                     reply = setting.label(event_id="e2")
                     assert reply.status_code == 503
-                    assert "loading" in reply.json()["detail"].lower()
+                    assert "(loading)" in reply.json()["detail"]
                     slate = client.post("/rerank", json=SLATE)
                     assert (slate.status_code, slate.json()["degraded"]) == (200, ["history"])
                     assert setting.degraded() == ["store", "store_policy"]
@@ -318,7 +318,7 @@ def test_a_ledger_that_cannot_be_written_keeps_the_user_until_it_can(bundles: Pa
         with limited_files(service.process.pid, len(before) + 5):  # room for the beginning of a line
             refused = client.delete("/users/alice")
             assert refused.status_code == 503
-            assert "unlearning.ndjson" in refused.json()["detail"]
+            assert "(ledger)" in refused.json()["detail"]
             assert client.get("/users/alice/sequence").status_code == 200
             assert client.post("/rerank", json=SLATE).json()["history_length"] == 1
         assert ledger.read_bytes() == before

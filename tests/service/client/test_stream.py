@@ -130,7 +130,7 @@ def test_a_stream_that_is_cut_says_how_much_was_answered(bundles: Path, tmp_path
 
     with served(bundles, AwayLater(2), tmp_path) as http, Client(str(http.base_url)) as api:
         answers = api.label_stream(source())
-        with pytest.raises(StreamCut, match="away") as caught:
+        with pytest.raises(StreamCut, match="store cannot") as caught:
             exhaust(answers, more)
         assert caught.value.answered == 2
         assert caught.value.problem is not None
