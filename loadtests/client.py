@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 import socket
 from collections import deque
 from dataclasses import dataclass
@@ -31,6 +33,12 @@ class Reply:
     received_s: float  # the last byte, or when it was clear that none would come
     headers: dict[bytes, bytes]  # names in lower case
     body: bytes
+
+    @property
+    def service_s(self) -> float:
+        """The time that the service has measured, by `Server-Timing`; NaN if it does not say."""
+        found = re.search(rb"\btotal;dur=([\d.]+)", self.headers.get(b"server-timing", b""))
+        return float(found[1]) / 1e3 if found else math.nan
 
 
 def post(path: str, body: bytes, content_type: str = "application/json", headers: str = "") -> bytes:

@@ -52,6 +52,8 @@ class Run:
     """From that time until it was sent: waiting for a connection, and the driver's lateness."""
     lateness_s: F64
     """The driver's lateness alone. Where it is near the latencies, the driver was the bottleneck."""
+    service_s: F64
+    """The service's own figure: from the request's first byte to the head of its reply. NaN without one."""
     status: I64
     """`NO_REPLY` where the connection broke or the run ended first."""
 
@@ -117,6 +119,7 @@ def drive(
     """
     count = len(due_s)
     latency_s, wait_s, lateness_s = (np.zeros(count) for _ in range(3))
+    service_s = np.full(count, np.nan)
     status = np.full(count, NO_REPLY, np.int64)
     end_s = float(due_s[-1]) + timeout_s
     latency_s[:] = end_s - due_s  # of requests that the end of the run cuts off
@@ -126,7 +129,7 @@ def drive(
             lateness_s[number] = perf_counter() - due
             reply = await client.send(_request(requests, number))
             latency_s[number], wait_s[number] = reply.received_s - due, reply.sent_s - due
-            status[number] = reply.status
+            service_s[number], status[number] = reply.service_s, reply.status
             if check is not None:
                 check(reply.status, reply.body)
 
@@ -137,7 +140,7 @@ def drive(
                     await open_loop(due_s, send)
 
     run_with_precise_timers(main())
-    return Run(due_s, latency_s, wait_s, lateness_s, status)
+    return Run(due_s, latency_s, wait_s, lateness_s, service_s, status)
 
 
 def saturate(
@@ -189,8 +192,8 @@ def summarize(run: Run) -> dict[str, Any]:
     Returns:
         `requests`, `rate` (due a second), `goodput` (200 a second, until the last reply came), `statuses`
         (`gone` without a reply), `errors` (share neither 200 nor 429), `ms` (latency percentiles of the
-        replies 200, from when they were due), `unsent_ms` (p99 of the wait in the driver), `driver_late_ms`
-        (p99 of its lateness).
+        replies 200, from when they were due), `service_ms` (the same by the service's own clock; empty if it
+        does not say), `unsent_ms` (p99 of the wait in the driver), `driver_late_ms` (p99 of its lateness).
     """
     good = run.status == 200
     last_reply_s = float((run.due_s + run.latency_s).max() - run.due_s.min())
@@ -204,6 +207,7 @@ def summarize(run: Run) -> dict[str, Any]:
         "statuses": {"gone" if status == NO_REPLY else str(status): n for status, n in counts},
         "errors": round(float(wrong.mean()), 6),
         "ms": percentiles_ms(run.latency_s[good]),
+        "service_ms": percentiles_ms(run.service_s[good & ~np.isnan(run.service_s)]),
         "unsent_ms": round(float(np.percentile(run.wait_s, 99)) * 1e3, 3),
         "driver_late_ms": round(float(np.percentile(run.lateness_s, 99)) * 1e3, 3),
     }

@@ -59,8 +59,8 @@ class RequestContextMiddleware:
             return
         if scope["method"] == "HEAD":  # as GET; the server, which has the other scope, leaves out the body
             scope = {**scope, "method": "GET"}
-        trace = Trace(_request_id(scope))
-        trace.started = scope.get("reelrank.arrived", trace.started)
+        trace = Trace(_request_id(scope), scope.get("reelrank.arrived"))
+        trace.mark("wait")
         set_current_trace(trace)
         status = 0
         complete = False
@@ -69,6 +69,7 @@ class RequestContextMiddleware:
             nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
+                trace.mark("rest")
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"x-request-id", trace.request_id.encode()),
@@ -103,7 +104,7 @@ class RequestContextMiddleware:
         self._requests(route, scope["method"] if route != UNMATCHED else "any", status).inc()
         for stage, took in trace.stages.items():
             self._seconds(route, stage).observe(took)
-        self._seconds(route, "total").observe(trace.elapsed_s())
+        self._seconds(route, "total").observe(sum(trace.stages.values()))
 
     def _ended(self, scope: Scope, status: int, trace: Trace) -> None:
         """Count, log and trace a request whose caller has the response already."""

@@ -6,12 +6,21 @@ from contextvars import ContextVar
 from time import perf_counter
 from typing import Final
 
-STAGES: Final = ("parse", "state", "inference", "encode")
-"""Reading and decoding the body · the store · the graphs and what feeds them · making the answer's bytes."""
+STAGES: Final = ("wait", "parse", "state", "inference", "encode", "rest")
+"""From the first byte until the event loop comes to the request · reading and decoding the body · the store ·
+the graphs and what feeds them · making the answer's bytes · what is in none of these, until the answer's head
+is sent."""
+
+_SERVER_TIMING: Final = ", ".join(f"{stage};dur=%.3f" for stage in (*STAGES, "total"))
 
 
 class Trace:
-    """The stage times of one request, in seconds. Stages follow each other: a mark ends the one before.
+    """The stage times of one request, in seconds. Stages follow each other, from the request's first byte: a
+    mark ends the one before.
+
+    Args:
+        request_id: the caller's, or a new one.
+        started: when the first byte was read, by `time.perf_counter()`; now, if left out.
 
     Attributes:
         request_id: the caller's, or a new one.
@@ -35,9 +44,9 @@ class Trace:
         "version",
     )
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, started: float | None = None) -> None:
         self.request_id = request_id
-        self.started = self._last = perf_counter()
+        self.started = self._last = perf_counter() if started is None else started
         self.stages: dict[str, float] = {}
         self.version: str | None = None
         self.caller = 0
@@ -60,14 +69,9 @@ class Trace:
         return round(self.elapsed_s() * 1e3, 3)
 
     def server_timing(self) -> bytes:
-        """Return the `Server-Timing` header, in milliseconds."""
-        parse, state, inference = (
-            self.stages.get(stage, 0.0) * 1e3 for stage in ("parse", "state", "inference")
-        )
-        return (
-            f"parse;dur={parse:.3f}, state;dur={state:.3f}, inference;dur={inference:.3f}, "
-            f"total;dur={self.elapsed_s() * 1e3:.3f}"
-        ).encode()
+        """Return the `Server-Timing` header, in milliseconds: the stages, and as `total` their sum."""
+        stages_ms = [round(self.stages.get(stage, 0.0) * 1e3, 3) for stage in STAGES]
+        return (_SERVER_TIMING % (*stages_ms, sum(stages_ms))).encode()
 
 
 _current: Final[ContextVar[Trace]] = ContextVar("reelrank.trace")

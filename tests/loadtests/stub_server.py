@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import http.server
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 from loadtests.client import NO_REPLY, Address
 
 
 @contextmanager
 def serve_replies(
-    status: Callable[[int], int] = lambda number: 200, body: bytes = b"ok"
+    status: Callable[[int], int] = lambda number: 200,
+    body: bytes = b"ok",
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Address]:
     """Reply to request number i with `status(i)`; `NO_REPLY` closes the connection."""
     numbers = iter(range(10**9))
@@ -27,7 +30,8 @@ def serve_replies(
                 self.close_connection = True
                 return
             self.send_response(code)
-            self.send_header("content-length", str(len(body)))
+            for name, value in {**headers, "content-length": str(len(body))}.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from loadtests.client import NO_REPLY, BlockingConnection, post
 from loadtests.command import LoadtestError
 from loadtests.driver import (
+    PERCENTILES,
     Run,
     by_second,
     drive,
@@ -32,7 +33,7 @@ REQUEST = post("/", b"{}")
 def make_run(statuses: list[int], latency_s: list[float], due_s: list[float] | None = None) -> Run:
     zeros = np.zeros(len(statuses))
     due = np.linspace(0, 1, len(statuses)) if due_s is None else np.array(due_s)
-    return Run(due, np.array(latency_s), zeros, zeros, np.array(statuses))
+    return Run(due, np.array(latency_s), zeros, zeros, np.array(latency_s) / 2, np.array(statuses))
 
 
 def test_every_request_is_sent_and_answered_once() -> None:
@@ -119,6 +120,16 @@ def test_refusals_are_no_errors_but_break_the_objective() -> None:
     assert figures["errors"] == 0
     assert figures["statuses"] == {"200": 9, "429": 1}
     assert not meets_objective(figures, p99_ms=10, errors=0.001)
+
+
+def test_the_services_own_latencies_stand_beside_the_drivers() -> None:
+    timing = {"server-timing": "wait;dur=0.5, rest;dur=1.5, total;dur=2.000"}
+    with serve_replies(lambda number: 429 if number == 0 else 200, headers=timing) as address:
+        figures = summarize(drive(address, [REQUEST], np.linspace(0.0, 0.1, 10)))
+    assert figures["service_ms"] == dict.fromkeys(PERCENTILES, 2.0)
+    assert figures["ms"]["p99"] > 0
+    with serve_replies() as address:
+        assert summarize(drive(address, [REQUEST], np.zeros(1)))["service_ms"] == {}
 
 
 def test_the_objective_is_about_the_slowest_hundredth() -> None:

@@ -23,7 +23,7 @@ def test_a_leak_has_a_slope_and_a_warm_up_has_none() -> None:
     due_s = np.array([5.0, 10.0, 299.0, 300.0, 699.0, 700.0, 799.0, 800.0])
     latency_s = np.array([9.0, 1.0, 9.0, 0.002, 9.0, 0.004, 9.0, 9.0])
     status = np.array([200, 200, 200, 200, 200, 200, 200, 429])
-    run = Run(due_s, latency_s, np.zeros(8), np.zeros(8), status)
+    run = Run(due_s, latency_s, np.zeros(8), np.zeros(8), latency_s, status)
     figures = slopes_and_drifts(run, memory, 1000.0)
     assert figures["rss_slope_mib_per_h"] == 0.0
     assert figures["store_rss_slope_mib_per_h"] == 1.0

@@ -9,7 +9,9 @@ import re
 from pathlib import Path
 
 import httpx2
+import pytest
 
+from service.telemetry.trace import STAGES
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
 from tests.service.running import event, served
@@ -51,10 +53,14 @@ def test_metrics_count_requests_events_and_stages(bundles: Path, tmp_path: Path)
         f'reelrank_bundle_info{{provider="CPUExecutionProvider",version="{tiny_bundle.FIRST}"}} 1.0',
         *(
             f'reelrank_request_seconds_count{{route="/rerank",stage="{stage}"}} 1.0'
-            for stage in ("parse", "state", "inference", "encode", "total")
+            for stage in (*STAGES, "total")
         ),
     ):
         assert line in text.splitlines()
+    by_stage = dict(re.findall(r'reelrank_request_seconds_sum{route="/rerank",stage="(\w+)"} (\S+)', text))
+    total = float(by_stage.pop("total"))
+    assert set(by_stage) == set(STAGES)
+    assert sum(map(float, by_stage.values())) == pytest.approx(total)
 
 
 def test_the_openapi_document_is_whole_and_has_examples(client: httpx2.Client) -> None:

@@ -113,7 +113,7 @@ def test_a_slow_request_has_a_line_with_its_stages_and_version(
         client.get("/health/live").raise_for_status()
     (found,) = of_requests(lines)
     assert (found["event"], found["level"], found["route"]) == ("request was slow", "warning", "/rerank")
-    assert set(found["stages_ms"]) == {"parse", "state", "inference", "encode"}
+    assert set(found["stages_ms"]) == {"wait", "parse", "state", "inference", "encode", "rest"}
     assert found["stages_ms"]["state"] > 50
     assert found["model_version"] == tiny_bundle.FIRST
 
