@@ -41,7 +41,7 @@ load: .venv/.load  ## load at a constant rate, scenario by scenario: table, JSON
 peers: .venv/.serve  ## the same graph and request behind BentoML and LitServe, which it installs, in turn with ours
 	$(BIN)/python -m loadtests.peers --json loadtests/peers.json --readme loadtests/README.md
 
-faults: .venv/.serve  ## what breaks, what is answered meanwhile, what is there afterwards; about ten minutes
+faults: .venv/.serve  ## what breaks, what is answered meanwhile, what is there afterwards; about fifteen minutes
 	$(BIN)/python -m loadtests.faults --json loadtests/faults.json
 
 fuzz: .venv/.test  ## 50,000 requests that follow the service's description or break it, counted as JSON

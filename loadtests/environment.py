@@ -191,7 +191,7 @@ class Service(ServerProcess):
         command = [sys.executable, "-m", "service", "serve", "--bundle", str(bundle), *options]
         variables = {k: v for k, v in os.environ.items() if not k.startswith("REELRANK_")}
         variables |= {"REELRANK_DATA_DIR": str(data_dir), **(env or {})}
-        super().__init__(command, variables, data_dir / "service.log")
+        super().__init__(command, variables, data_dir.with_suffix(".log"))
         self.url = ""
 
     @property
@@ -255,10 +255,12 @@ class Store:
 
 @dataclass
 class Environment:
-    """A running service, a folder of versions `FIRST` (active) and `SECOND`, and an external store if any."""
+    """A running service, a folder of versions `FIRST` (active) and `SECOND`, the data folder, and an external
+    store if any."""
 
     service: Service
     bundles: Path
+    data: Path
     external_store: Store | None = None
 
     @property
@@ -303,7 +305,7 @@ def start_environment(
         service = stack.enter_context(Service(bundles, root / "data", *options, env=settings))
         if store is not None:
             stack.callback(store.heal)  # a drill that was interrupted leaves its fault behind
-        yield Environment(service, bundles, store)
+        yield Environment(service, bundles, root / "data", store)
 
 
 def copy_as_two_versions(version: Path, root: Path) -> Path:

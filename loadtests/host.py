@@ -48,9 +48,11 @@ def rss_mib(pid: int | None) -> float | None:
 
 
 def child_processes(pid: int) -> dict[int, str]:
-    """Return the command lines of a process' children by pid; empty where they cannot be read."""
+    """Return the command lines of a process' children by pid, whichever thread started them; empty where they
+    cannot be read."""
     try:
-        pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        threads = Path(f"/proc/{pid}/task").glob("*/children")
+        pids = [child for thread in threads for child in thread.read_text().split()]
         lines = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in pids}
     except OSError:
         return {}

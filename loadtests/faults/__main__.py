@@ -32,12 +32,13 @@ from loadtests.faults.drills import (
     DrillResult,
     kill_repeatedly,
 )
+from loadtests.faults.supervision import SUPERVISION_DRILLS
 from loadtests.report import EVERY_SECOND, render_faults
 from models.errors import BadInput
 
 KILL_DRILLS: Final[dict[str, Drill]] = {"kills, fsync always": kill_repeatedly}
 EVERY_SECOND_DRILLS: Final[dict[str, Drill]] = {EVERY_SECOND: kill_repeatedly}
-EMBEDDED_DRILLS: Final[dict[str, Drill]] = CLIENT_DRILLS | BUNDLE_DRILLS | PROCESS_DRILLS
+EMBEDDED_DRILLS: Final[dict[str, Drill]] = CLIENT_DRILLS | BUNDLE_DRILLS | PROCESS_DRILLS | SUPERVISION_DRILLS
 NAMES: Final = (*STORE_DRILLS, *EMBEDDED_DRILLS, *WORKER_DRILLS, *KILL_DRILLS, *EVERY_SECOND_DRILLS)
 
 

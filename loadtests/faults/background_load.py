@@ -42,10 +42,11 @@ class FaultProfile:
     repetitions: int = 10  # of what is quick
     kills: int = 10
     events: int = 100_000  # acknowledged at least in the durability drills
+    hot_events: int = 20_000  # of one user
 
 
 FULL: Final = FaultProfile()
-FAST: Final = FaultProfile(50, 0.2, 0.5, 0.6, 0.3, 15.0, 20, 1, 3, 1_500)
+FAST: Final = FaultProfile(50, 0.2, 0.5, 0.6, 0.3, 15.0, 20, 1, 3, 1_500, 2_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,10 @@ class BackgroundLoad:
         if not good:
             return None
         return good[0].sent_s - self.fault_end_s if bad else 0.0
+
+    def acknowledges(self, since_s: float) -> bool:
+        """Return whether a batch that was sent later has been labelled."""
+        return any(a.good and a.path == "/label" and a.sent_s > since_s for a in list(self.answers))
 
     def outcomes(self) -> Counter[str]:
         """Return the number of answers by outcome."""

@@ -1,9 +1,10 @@
-"""Drills of clients that hang up, send slowly, do not read or send too much, beside the usual load."""
+"""Drills of clients that hang up, dawdle, do not read, or send too much or garbage, beside the usual load."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import struct
 import time
@@ -14,8 +15,9 @@ from typing import Any, Final
 from loadtests.client import Address, post
 from loadtests.driver import SPREAD, percentiles_ms
 from loadtests.faults.drills import Drill, DrillContext, DrillResult
-from loadtests.faults.ledger import START_MS
+from loadtests.faults.ledger import START_MS, Ledger
 from loadtests.host import rss_mib
+from service.settings import Settings
 
 BIG: Final = 10 * 2**20
 """Bytes of a body five times the default limit."""
@@ -23,6 +25,8 @@ PIECE: Final = b" " * 65_536
 DRIP_S: Final = 0.25
 """Between two bytes of a slow client: a server that only waits for silence would never hang up."""
 REPLY_S: Final = 10.0
+HOT_BATCH: Final = 500
+MAX_EVENTS: Final[int] = Settings.model_fields["max_events"].default
 READERS: Final = 10
 """One in so many of the clients streams without reading: it costs the service as much as a busy client."""
 
@@ -176,6 +180,79 @@ def _send_big(address: Address, *, chunked: bool) -> bytes:
             return b""
 
 
+def _whole_requests(wanted: str, behind: bytes = b"", *, half_close: bool = False) -> Drill:
+    """Clients that send a whole request and something behind it, or nothing more at all.
+
+    Args:
+        wanted: statuses that each of them shall get.
+        behind: bytes in the same segment.
+        half_close: end the sending side, and read on.
+    """
+
+    def drill(name: str, context: DrillContext) -> DrillResult:
+        statuses: Counter[str] = Counter()
+        clients = context.profile.bad_clients
+        with context.load() as load:
+
+            def exchange() -> None:
+                for _ in range(clients):
+                    batch = load.ledger.batch(3)
+                    with _connection(context.env.service.address) as sock:
+                        sock.sendall(post("/label", json.dumps(batch).encode()) + behind)
+                        if half_close:
+                            sock.shutdown(socket.SHUT_WR)
+                        statuses[" ".join(re.findall(r"HTTP/1.1 (\d+) ", _until_closed(sock)))] += 1
+                    load.ledger.settle(batch, {})
+
+            load.during(exchange)
+        right = statuses == {wanted: clients}
+        return context.result(name, load, statuses=dict(statuses), all_answered=right)
+
+    return drill
+
+
+def _until_closed(sock: socket.socket) -> str:
+    received = b""
+    with contextlib.suppress(OSError):
+        while part := sock.recv(65_536):
+            received += part
+    return received.decode(errors="replace")
+
+
+def _heavy_bodies(size: int, *, one_user: bool = False) -> Drill:
+    """Bodies of many events, one after the other, beside the usual load: which is all admitted.
+
+    Args:
+        size: events of a body.
+        one_user: all are of one user, as of a shared id; a body must not cost more as they grow in number.
+    """
+
+    def drill(name: str, context: DrillContext) -> DrillResult:
+        statuses: Counter[str] = Counter()
+        took_s: list[float] = []
+        bodies = context.profile.hot_events // HOT_BATCH if one_user else context.profile.repetitions
+        with context.load() as load, context.env.service.http(REPLY_S) as http:
+            heavy = Ledger(f"{load.ledger.name}-heavy")
+
+            def send() -> None:
+                for _ in range(bodies):
+                    batch = [e | {"user_id": "hot"} if one_user else e for e in heavy.batch(size)]
+                    start_s = time.monotonic()
+                    statuses[str(http.post("/label", json=batch).status_code)] += 1
+                    took_s.append(time.monotonic() - start_s)
+
+            load.during(send)
+        tenth = max(1, bodies // 10)
+        notes: dict[str, Any] = {
+            f"{part}_ms": percentiles_ms(took, SPREAD)
+            for part, took in (("first", took_s[:tenth]), ("last", took_s[-tenth:]))
+        }
+        admitted = not load.outcomes()["429"]
+        return context.result(name, load, statuses=dict(statuses), others_admitted=admitted, **notes)
+
+    return drill
+
+
 CLIENT_DRILLS: Final[dict[str, Drill]] = {
     "clients hang up": _hang_up,
     "clients with slow headers": _slow_clients(b"GET /health/live HTTP/1.1\r\nX-Slow: ", _drip(b"a")),
@@ -190,4 +267,8 @@ CLIENT_DRILLS: Final[dict[str, Drill]] = {
     ),
     "bodies of 10 MB": _too_big(chunked=False),
     "bodies of 10 MB in chunks": _too_big(chunked=True),
+    "half-closed clients": _whole_requests("200", half_close=True),
+    "garbage behind a request": _whole_requests("200 400", b"garbage\r\n\r\n"),
+    "hot user": _heavy_bodies(HOT_BATCH, one_user=True),
+    "largest bodies": _heavy_bodies(MAX_EVENTS),
 }

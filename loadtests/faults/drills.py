@@ -16,12 +16,14 @@ from functools import partial
 from typing import Any, Final
 
 import httpx2
+from redis import Redis
 
 from loadtests.driver import SPREAD, percentiles_ms
 from loadtests.environment import FIRST, SECOND, Environment, Store, wait_until
 from loadtests.faults.background_load import BackgroundLoad, FaultProfile
+from loadtests.faults.endless_graph import write_endless
 from loadtests.faults.ledger import Count, Ledger
-from loadtests.report import EVERY_SECOND
+from loadtests.report import MAY_LOSE
 from models.manifest import MANIFEST
 from models.store import BundleStore
 
@@ -31,7 +33,7 @@ WAIT_S: Final = 20.0
 TRICKLE_BYTES_PER_S: Final = 200.0
 SENT_JUST_BEFORE_S: Final = 0.05
 """A request sent this shortly before a SIGTERM may arrive after the listening socket was closed."""
-FAILED_RELOADS: Final = 'reelrank_bundle_reloads_total{outcome="failed"} '
+FAILED_RELOADS: Final = 'reelrank_bundle_reloads_total{outcome="failed"}'
 KILL_SENDERS: Final = 6
 KILL_BATCH: Final = 50
 KILL_WAIT_S: Final = 120.0
@@ -59,7 +61,7 @@ class DrillResult:
 
         Under `everysec` a killed store may lose up to a second's worth of acknowledged events.
         """
-        tolerated = int(self.notes["events_per_s"]) if self.name == EVERY_SECOND else 0
+        tolerated = int(self.notes["events_per_s"]) if self.name in MAY_LOSE else 0
         counts = {
             "events lost": self.events.losses if self.events.losses > tolerated else 0,
             "events duplicated": self.events.duplicates,
@@ -140,6 +142,23 @@ def _empty_store(name: str, context: DrillContext) -> DrillResult:
     return context.result(name, load, gone_with_the_store=gone[0])
 
 
+def _let_store_evict(name: str, context: DrillContext) -> DrillResult:
+    """A store that may evict is reported from the start on; it has memory enough here, so nothing is lost."""
+    env, reported = context.env, []
+
+    def restart_with(policy: str) -> None:
+        with Redis.from_url(env.store.server.url) as server:
+            server.config_set("maxmemory-policy", policy)
+        env.service.terminate()
+        env.service.start()
+        with env.service.http() as http:
+            reported.append("store_policy" in degraded(http))
+
+    with context.load() as load:
+        load.during(partial(restart_with, "allkeys-lru"), partial(restart_with, "noeviction"))
+    return context.result(name, load, reported=reported[0], cleared=not reported[1])
+
+
 # --- bundles
 
 
@@ -170,11 +189,11 @@ def _promote_broken(name: str, context: DrillContext) -> DrillResult:
     graph.write_bytes(graph.read_bytes()[:-20])
     still_active = []
     with context.env.service.http() as http, context.load() as load:
-        failed = _failed_reloads(http)
+        failed = counter(http, FAILED_RELOADS)
 
         def promote() -> None:
             (folder / "CURRENT").write_text(f"{BROKEN}\n")
-            wait_until(lambda: _failed_reloads(http) > failed, f"refusing {BROKEN}", WAIT_S)
+            wait_until(lambda: counter(http, FAILED_RELOADS) > failed, f"refusing {BROKEN}", WAIT_S)
             still_active.append(_serves(http, FIRST))
 
         try:
@@ -210,13 +229,41 @@ def _roll_back(name: str, context: DrillContext) -> DrillResult:
     return context.result(name, load, events, rolled_back_ms=took_ms, survives_a_restart=survives)
 
 
+def _promote_endless(name: str, context: DrillContext) -> DrillResult:
+    """Point `CURRENT` at a ranker that never ends: the active version answers, and SIGTERM ends all of it."""
+    folder, service, notes = context.env.bundles, context.env.service, dict[str, Any]()
+    write_endless(folder / SECOND, folder / BROKEN)
+    with context.load() as load:
+
+        def restart() -> None:
+            start_s = time.monotonic()
+            notes["exit_code"] = service.terminate()
+            notes["ended_s"] = round(time.monotonic() - start_s, 2)
+            (folder / "CURRENT").write_text(f"{FIRST}\n")
+            service.start()
+
+        try:
+            load.during(lambda: (folder / "CURRENT").write_text(f"{BROKEN}\n"), restart)
+        finally:
+            (folder / "CURRENT").write_text(f"{FIRST}\n")
+            shutil.rmtree(folder / BROKEN)
+    versions = {answer.reply["model_version"] for answer in load.answers if answer.reply}
+    return context.result(name, load, old_version_kept=versions == {FIRST}, **notes)
+
+
 def _serves(http: httpx2.Client, version: str) -> bool:
     return bool(http.get("/health/ready").json().get("model_version") == version)
 
 
-def _failed_reloads(http: httpx2.Client) -> float:
-    lines = (line for line in http.get("/metrics").text.splitlines() if line.startswith(FAILED_RELOADS))
-    return float(next(lines, FAILED_RELOADS + "0").removeprefix(FAILED_RELOADS))
+def counter(http: httpx2.Client, series: str) -> float:
+    """Return the value of a series of /metrics; 0 while there is none."""
+    lines = (line for line in http.get("/metrics").text.splitlines() if line.startswith(f"{series} "))
+    return float(next(lines, "0").rpartition(" ")[2])
+
+
+def degraded(http: httpx2.Client) -> list[str]:
+    """Return what readiness reports as degraded."""
+    return list(http.get("/health/ready").json()["degraded"])
 
 
 # --- processes
@@ -300,12 +347,14 @@ STORE_DRILLS: Final[dict[str, Drill]] = {
     "store trickles": _store_fault(lambda store: store.proxy.trickle(TRICKLE_BYTES_PER_S)),
     "store killed": _store_fault(Store.kill, Store.start),
     "store emptied": _empty_store,
+    "store evicts": _let_store_evict,
 }
 """A delay of the proxy is per direction: an answer comes twice that later."""
 BUNDLE_DRILLS: Final[dict[str, Drill]] = {
     "bundle promoted": _promote,
     "bad bundle promoted": _promote_broken,
     "bundle rolled back": _roll_back,
+    "endless graph": _promote_endless,
 }
 PROCESS_DRILLS: Final[dict[str, Drill]] = {"SIGTERM": _terminate, "service killed": _kill_service}
 WORKER_DRILLS: Final[dict[str, Drill]] = {"worker killed": _kill_worker}
