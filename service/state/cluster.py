@@ -32,7 +32,7 @@ from redis.exceptions import TimeoutError as NotInTime
 from service.state.breaker import Breaker, Circuit
 from service.state.failures import ShardAway, reason_of
 from service.state.multi_node_url import Host, format_host
-from service.state.replicated import ReplicatedClient
+from service.state.replicated import ReplicatedClient, options_of
 
 SLOTS: Final = 16384
 RETRY_WINDOW_S: Final = 2.0
@@ -122,7 +122,7 @@ class ClusterClient(aioredis.Redis):
 
         async def alone(index: int) -> None:
             try:
-                answers[index] = await self.execute_command(*commands[index])
+                answers[index] = await self.execute_command(*commands[index], **options_of(commands[index]))
             except RedisError as e:
                 answers[index] = e
 

@@ -11,7 +11,7 @@ not in it: the key names the user.
 
 Records lie one after the other in one flat array: a script unpacks a hundred of them five times as fast as
 a hundred arrays. A *sequence* is [newest timestamp, values] with a head of fixed size, so that a script
-appends to it without unpacking it (`append.lua`). Equal ids have equal bytes. A change of this layout needs
+appends to it without unpacking it (`sequence.lua`). Equal ids have equal bytes. A change of this layout needs
 other first bytes of a sequence and of a page, and an addition to `upgrade.py`.
 """
 
@@ -113,24 +113,24 @@ def decode_events(user_id: str, data: bytes) -> list[FeedbackEvent]:
         return _events(user_id, _decode_values(data))
 
 
-def decode_sequence(user_id: str, data: bytes) -> list[FeedbackEvent]:
-    """Decode a stored sequence into events of `user_id`.
+def decode_sequence(user_id: str, data: bytes, length: int) -> list[FeedbackEvent]:
+    """Decode the newest `length` events of a stored sequence.
 
     Raises:
         ValueError: these bytes are no sequence.
     """
     with _damage_as_value_error():
-        return _events(user_id, _decode_sequence(data)[1])
+        return _events(user_id, _newest(data, length))
 
 
-def decode_exposures(data: bytes) -> Exposures:
-    """Decode a stored sequence into columns, without the making of events.
+def decode_exposures(data: bytes, length: int) -> Exposures:
+    """Decode the newest `length` events of a stored sequence into columns, without the making of events.
 
     Raises:
         ValueError: these bytes are no sequence.
     """
     with _damage_as_value_error():
-        return _exposures(_complete(_decode_sequence(data)[1]))
+        return _exposures(_newest(data, length))
 
 
 def encode_video(video: Video) -> bytes:
@@ -178,6 +178,10 @@ def _complete(values: list[str | int]) -> list[Any]:
     if len(values) % SIZE:
         raise ValueError(f"a record is incomplete: {SIZE} values each, found {len(values)} values")
     return values
+
+
+def _newest(data: bytes, length: int) -> list[Any]:
+    return _complete(_decode_sequence(data)[1])[-SIZE * length :]
 
 
 def _exposures(values: list[Any]) -> Exposures:

@@ -18,11 +18,11 @@ from models.schema import FeedbackEvent, Profile, Video
 class Outcome(msgspec.Struct, frozen=True):
     """What became of one event."""
 
-    kind: Literal["accepted", "duplicate", "merged", "conflict"]
+    kind: Literal["accepted", "duplicate", "merged", "conflict", "unreadable"]
     event: FeedbackEvent
-    """The exposure as it is stored now: after a merge, the merged one. On a conflict, the refused one."""
+    """The exposure as it is stored now: after a merge, the merged one. If it is refused, as it was sent."""
     detail: str = ""
-    """On a conflict: the contradiction."""
+    """Why it is refused: a conflict, or what is stored on the user cannot be read."""
 
 
 def conflict_with_other_user(event: FeedbackEvent) -> Outcome:
@@ -38,6 +38,15 @@ def conflict_with_other_video(event: FeedbackEvent, stored: FeedbackEvent) -> Ou
         f"this one is of {event.video_id!r}"
     )
     return Outcome("conflict", event, detail)
+
+
+def unreadable_user(event: FeedbackEvent) -> Outcome:
+    """Refuse an event of a user on whom something is stored that cannot be read."""
+    detail = (
+        f"what the store holds on user {event.user_id!r} cannot be read, so the event is not stored; "
+        "DELETE /users/{user_id} removes it, then send the event again"
+    )
+    return Outcome("unreadable", event, detail)
 
 
 class UserState(msgspec.Struct, frozen=True):
@@ -66,7 +75,8 @@ class Store(Protocol):
 
         An `event_id` known within the idempotency window is a `duplicate` if it changes nothing, and is
         `merged` (longest watch time, OR of the flags) if it does; one that names another user or video is
-        a `conflict`. Any order and any repetition of the same events leaves the same state.
+        a `conflict`. Any order and any repetition of the same events leaves the same state. An event of a
+        user on whom something unreadable is stored is `unreadable`, and nothing is written.
 
         Returns:
             One outcome an event, in the same order. A duplicate's or merge's `event` is the merged exposure,
@@ -97,7 +107,8 @@ class Store(Protocol):
         ...
 
     async def forget(self, user_id: str) -> bool:
-        """Remove sequence, profile and idempotency records at once. False if there was nothing."""
+        """Remove sequence, profile and idempotency records at once, readable or not. False if there was
+        nothing."""
         ...
 
     async def put_videos(self, videos: Sequence[Video]) -> None:

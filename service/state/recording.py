@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Final
 
 from models.schema import FeedbackEvent
 from service.state import codec
-from service.state.keys import claim, user_tag
-from service.state.protocol import Outcome, conflict_with_other_user, conflict_with_other_video
+from service.state.protocol import (
+    Outcome,
+    conflict_with_other_user,
+    conflict_with_other_video,
+    unreadable_user,
+)
 
 MAX_EVENTS: Final = 500
 """Events a call. The server does nothing else meanwhile (some 10 ms at worst), and the answer must come
 within the time-out; more events of one user, which only an import has, go in several calls."""
 
-MAX_USERS: Final = 64
-"""Users a call, for the same reason: some 50 µs each, and up to 170 where an event is not the newest."""
+MAX_USERS: Final = 128
+"""Users a call, for the same reason: some 15 µs each, and up to 60 where an event is not the newest."""
 
 ACCEPTED: Final = ord("a")
 DUPLICATE: Final = ord("d")
 CONFLICT: Final = ord("c")
+UNREADABLE: Final = b"u"
+"""Instead of letters, for a user on whom something is stored that cannot be read."""
 
 Group = tuple[str, list[FeedbackEvent]]
 """A user, and events of that user, normalised."""
@@ -50,61 +56,54 @@ def split_into_calls(groups: Mapping[str, Sequence[FeedbackEvent]]) -> Iterator[
         yield call
 
 
-def claims_of(groups: Sequence[Group]) -> dict[int, bytes]:
-    """Return the claims of all events on their ids, by shard; see `keys.claim`."""
-    claims: dict[int, bytearray] = {}
-    for user_id, events in groups:
-        tag = user_tag(user_id)
-        for event in events:
-            shard, entry = claim(tag, event.event_id)
-            claims.setdefault(shard, bytearray()).extend(entry)
-    return {shard: bytes(entries) for shard, entries in claims.items()}
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One user's events in a call, and whose their ids are."""
 
+    user_id: str
+    events: list[FeedbackEvent]
+    claims: list[bool | None]
+    """Of each event: `None` if its id was free, whether it was this user's if not."""
 
-def refused_ids(groups: Sequence[Group], refused: bytes) -> set[tuple[str, str]]:
-    """Return user and event id of the claims that were refused, given as from `claims.lua`."""
-    entries = {refused[start : start + 12] for start in range(0, len(refused), 12)}
-    return {
-        (user_id, event.event_id)
-        for user_id, events in groups
-        for event in events
-        if claim(user_tag(user_id), event.event_id)[1] in entries
-    }
+    @property
+    def kept(self) -> list[FeedbackEvent]:
+        """The events that are not refused because their ids are another user's."""
+        if False not in self.claims:
+            return self.events
+        pairs = zip(self.events, self.claims, strict=True)
+        return [event for event, own in pairs if own is not False]
 
+    @property
+    def claimed(self) -> bytes:
+        """Which of the kept events were claimed before, as `sequence.lua` takes it."""
+        if True not in self.claims:
+            return b""
+        return b"".join(b"1" if own else b"0" for own in self.claims if own is not False)
 
-def without_refused(groups: Sequence[Group], refused: AbstractSet[tuple[str, str]]) -> list[Group]:
-    """Return the groups without the events whose ids are another user's, and without groups left empty."""
-    kept = (
-        (user_id, [e for e in events if (user_id, e.event_id) not in refused]) for user_id, events in groups
-    )
-    return [(user_id, events) for user_id, events in kept if events]
+    def outcomes(self, letters: bytes, records: bytes) -> list[Outcome]:
+        """Return what became of the events.
 
+        Args:
+            letters: of the kept ones, as `sequence.lua` returns them.
+            records: of those that are not new, likewise.
 
-def outcomes(
-    group: Group, refused: AbstractSet[tuple[str, str]], letters: bytes, records: bytes
-) -> list[Outcome]:
-    """Return what became of one user's events.
-
-    Args:
-        group: the user and all events.
-        refused: user and event id of those whose id is another user's.
-        letters: of the other events, as `sequence.lua` returns them.
-        records: of those that are not new, likewise.
-
-    Raises:
-        ValueError: the records cannot be read.
-    """
-    user_id, events = group
-    if letters.count(ACCEPTED) == len(events):
-        return [Outcome("accepted", event) for event in events]
-    stored = iter(codec.decode_events(user_id, records) if records else ())
-    rest = iter(letters)
-    return [
-        conflict_with_other_user(event)
-        if (user_id, event.event_id) in refused
-        else _outcome(event, next(rest), stored)
-        for event in events
-    ]
+        Raises:
+            ValueError: the records cannot be read.
+        """
+        if letters.count(ACCEPTED) == len(self.events):
+            return [Outcome("accepted", event) for event in self.events]
+        unreadable = letters == UNREADABLE
+        stored = iter(() if unreadable or not records else codec.decode_events(self.user_id, records))
+        rest = iter(letters)
+        outcomes = []
+        for event, own in zip(self.events, self.claims, strict=True):
+            if own is False:
+                outcomes.append(conflict_with_other_user(event))
+            elif unreadable:
+                outcomes.append(unreadable_user(event))
+            else:
+                outcomes.append(_outcome(event, next(rest), stored))
+        return outcomes
 
 
 def _outcome(event: FeedbackEvent, letter: int, stored: Iterator[FeedbackEvent]) -> Outcome:

@@ -1,22 +1,22 @@
 """User sequences, profiles and the catalogue in Redis (7.0 or later) or Valkey; `keys.py` says what is where.
 
-Writing is two things: (1) *claim* the event ids for their users, because an id must be compared across
-users, (2) write each user's batch. A server that has every slot does both for some dozens of users in one
-script. A cluster runs a script in one slot only: there they are two round trips, first a script for each
-memory of claims, then one for each user. A crash between the two leaves claims without events: nothing was
-acknowledged, and the same user's retry passes (1) and completes (2). Another user's attempt at the same id is
-refused for up to two windows. One script may end so too, when the server has no memory left half-way.
+Writing is two round trips: (1) *claim* the event ids for their users, because an id must be compared across
+users, (2) write each user's batch by a script, some dozens of users in one where a server has every slot. A
+crash between the two leaves claims without events: nothing was acknowledged, and the same user's retry finds
+its events missing and completes (2). Another user's attempt at the same id is refused for a window.
 
-A command is sent a second time when the connection breaks or the first does not answer: scripts here may
-be repeated. An event whose first answer was lost is then reported as `duplicate` instead of `accepted`.
+A command is sent a second time when the connection breaks or the first does not answer: all that is sent here
+may be repeated. An event whose first answer was lost is then reported as `duplicate` instead of `accepted`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any, Final, Self
@@ -31,31 +31,16 @@ from service.state import codec, upgrade
 from service.state.cluster import ClusterClient
 from service.state.connect import connect
 from service.state.failures import unavailable
-from service.state.keys import SEQUENCE_TTL_S, Keys
+from service.state.keys import SEQUENCE_TTL_S, Keys, event_digest, user_digest
 from service.state.multi_node_url import MultiNodeUrl
-from service.state.pipelined_connection import PipelinedConnection
+from service.state.pipelined_connection import Command, PipelinedConnection
 from service.state.policy import INFO, risks_of
 from service.state.protocol import History, Outcome, UserState
-from service.state.recording import (
-    Group,
-    claims_of,
-    group_by_user,
-    outcomes,
-    refused_ids,
-    split_into_calls,
-    without_refused,
-)
+from service.state.recording import UNREADABLE, Batch, Group, group_by_user, split_into_calls
 from service.state.replicated import ReplicatedClient
-from service.state.scripts import (
-    CATALOGUE_PUT,
-    CATALOGUE_SINCE,
-    CLAIMS,
-    FORGET,
-    RECORD,
-    SEQUENCES,
-    UPGRADE,
-    Script,
-)
+from service.state.scripts import CATALOGUE_PUT, CATALOGUE_SINCE, SEQUENCES, UPGRADE, Script
+
+log = logging.getLogger("reelrank.store")
 
 Connection = PipelinedConnection | ClusterClient | ReplicatedClient
 """To the server that has the keys of a command: one server's, or a client that finds it among several."""
@@ -64,7 +49,7 @@ NOTHING: Final = Exposures.from_events([])
 """The sequence of a user who has only a profile."""
 
 PAGE: Final = 1000
-"""Catalogue entries a command: a few milliseconds of the server's time."""
+"""Catalogue entries or claims a command: a few milliseconds of the server's time."""
 
 
 class RedisStore:
@@ -75,13 +60,11 @@ class RedisStore:
         writes: another for everything else, so that no history waits behind a long answer or a long script's.
         display_url: what to call the server in messages; no secrets.
         sequence_length: exposures kept a user, the newest.
-        idempotency_window_s: for how long at least an accepted event is known. At most twice as long.
+        idempotency_window_s: for how long an accepted event is known, though it may have left the sequence.
         sequence_ttl_s: for how long sequence, profile and catalogue are kept after the last write; the
             catalogue also after the last `videos_since`, so it stays while any service runs.
         read_timeout_s: for one `read` as a whole: a late history is worth less than none.
         prefix: of every key.
-        now_ms: the clock by which events are remembered; `None` is the server's own, the same for all
-            workers. TTLs always go by the server's.
     """
 
     def __init__(
@@ -95,7 +78,6 @@ class RedisStore:
         sequence_ttl_s: float = SEQUENCE_TTL_S,
         read_timeout_s: float = 0.1,
         prefix: str = "rr",
-        now_ms: Callable[[], int] | None = None,
     ) -> None:
         self._reads = reads
         self._writes = writes
@@ -105,8 +87,9 @@ class RedisStore:
         self._ttl_ms = round(sequence_ttl_s * 1000)
         self._read_timeout_s = read_timeout_s
         self._keys = Keys(prefix)
-        self._now_ms = now_ms
         self._one_slot = False  # whether a script may touch the keys of one slot only; a cluster says so
+        self._old_claims: Final = upgrade.claim_keys(prefix)
+        self._old_claims_until_s: float | None = None  # monotonic; unknown before the first write
 
     @classmethod
     def open(cls, url: str, *, timeout_s: float = 0.25, **options: Any) -> Self:
@@ -152,8 +135,7 @@ class RedisStore:
             if sequence is None and profile is None:
                 return None
             return UserState(
-                [] if sequence is None else codec.decode_sequence(user_id, sequence),
-                {} if profile is None else codec.decode_profile(profile),
+                self._decode(user_id, sequence), {} if profile is None else codec.decode_profile(profile)
             )
 
     async def history(self, user_id: str) -> History | None:
@@ -162,7 +144,9 @@ class RedisStore:
             if sequence is None and profile is None:
                 return None
             return History(
-                NOTHING if sequence is None else codec.decode_exposures(sequence),
+                NOTHING
+                if sequence is None
+                else codec.decode_exposures(upgrade.upgrade_sequence(sequence), self._length),
                 {} if profile is None else codec.decode_profile(profile),
             )
 
@@ -173,12 +157,20 @@ class RedisStore:
 
     async def forget(self, user_id: str) -> bool:
         with self._unavailable("forget a user"):
-            await self._upgrade(user_id)
-            keys, sequence, *pages = await self._run(FORGET, self._keys.user(user_id))
-            events = codec.decode_sequence(user_id, sequence) if sequence else []
-            events += [event for page in pages for event in codec.decode_events(user_id, page)]
-            await self._claims(b"release", claims_of([(user_id, events)]))
-            return bool(keys)
+            keys = self._keys.user(user_id)
+            sequence, *left = await self._writes.send_many(
+                [("GET", keys[0]), ("HKEYS", keys[1]), ("HKEYS", keys[2])]
+            )
+            for answer in (sequence, *left):
+                if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+                    raise answer
+            digests = [digest for found in left if isinstance(found, list) for digest in found]
+            with suppress(ValueError):  # what cannot be read is forgotten too, and its claims expire
+                digests += [event_digest(event.event_id) for event in self._decode(user_id, sequence)]
+            known = bool(await self._writes.execute_command("UNLINK", *keys))
+            for at in range(0, len(digests), PAGE):  # if this does not come to its end, claims expire
+                await self._release(user_id, digests[at : at + PAGE])
+            return known
 
     async def put_videos(self, videos: Sequence[Video]) -> None:
         epoch = uuid.uuid4().hex
@@ -231,93 +223,147 @@ class RedisStore:
         await self._writes.aclose()
 
     async def _read_user(self, user_id: str) -> tuple[bytes | None, bytes | None]:
-        """Sequence and profile, in the present format."""
+        """Sequence and profile."""
         async with asyncio.timeout(self._read_timeout_s):
             sequence, profile = await self._reads.execute_command(
                 "MGET", self._keys.sequence(user_id), self._keys.profile(user_id)
             )
-        if sequence is not None and upgrade.is_old(sequence):
-            sequence = upgrade.upgrade_sequence(sequence)
         return sequence, profile
+
+    def _decode(self, user_id: str, sequence: bytes | None) -> list[FeedbackEvent]:
+        if not isinstance(sequence, bytes):
+            return []
+        return codec.decode_sequence(user_id, upgrade.upgrade_sequence(sequence), self._length)
 
     async def _record(self, groups: Mapping[str, Sequence[FeedbackEvent]]) -> dict[str, list[Outcome]]:
         """Write each user's events, one call after the other: in between the server answers others."""
         by_user: dict[str, list[Outcome]] = {user_id: [] for user_id in groups}
         with self._unavailable("keep these events"):
+            if self._old_claims_until_s is None:
+                await self._begin()
             for call in split_into_calls(groups):
                 for (user_id, _), part in zip(call, await self._write(call), strict=True):
                     by_user[user_id] += part
         return by_user
 
-    async def _write(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """Write a call's worth: again without the events whose ids are another user's, and again after an
-        upgrade for users whose sequence an older build wrote."""
-        refused: set[tuple[str, str]] = set()
-        answers: dict[str, tuple[bytes, bytes]] = {}
-        pending = list(groups)
-        while pending:
-            answer = await self._claim_and_write(pending)
-            if len(answer) == 1:
-                refused |= refused_ids(pending, answer[0])
-                pending = without_refused(pending, refused)
-            else:
-                written = zip(pending, answer[::2], answer[1::2], strict=True)
-                answers |= {
-                    user_id: (letters, records) for (user_id, _), letters, records in written if letters
-                }
-                pending = [group for group in pending if group[0] not in answers]
-                for user_id, _ in pending:
-                    await self._upgrade(user_id)
-        return [outcomes(group, refused, *answers.get(group[0], (b"", b""))) for group in groups]
+    async def _begin(self) -> None:
+        """Before the first write: compare the sequence length, and find out how long 0.2.0's claims live."""
+        before = await self._send(
+            [("SET", self._keys.length, self._length, "GET", "PX", self._ttl_ms)]
+            + [("PTTL", key) for key in self._old_claims]
+        )
+        if before[0] is not None and int(before[0]) > self._length:
+            log.warning(
+                "REELRANK_SEQUENCE_LENGTH is shorter than that of the service which used this store before: "
+                "sequences lose their oldest exposures with the next write, for every service on it",
+                extra={"before": int(before[0]), "now": self._length},
+            )
+        self._old_claims_until_s = time.monotonic() + max(before[1:]) / 1000
 
-    async def _claim_and_write(self, groups: Sequence[Group]) -> list[bytes]:
-        """Return letters and records of each group, or only the claims that are refused, see `record.lua`."""
-        claims, limits = claims_of(groups), (self._length, self._ttl_ms, self._window_ms, self._now())
-        batches = [codec.encode_events(events) for _, events in groups]
-        users = [self._keys.user(user_id) for user_id, _ in groups]
+    async def _write(self, groups: Sequence[Group]) -> list[list[Outcome]]:
+        """Claim the event ids of a call's worth, then write each user's batch: again after an upgrade for
+        users on whom an older build has written."""
+        claims = iter(await self._claim(groups))
+        batches = [Batch(user_id, events, [next(claims) for _ in events]) for user_id, events in groups]
+        answers: dict[str, tuple[bytes, bytes]] = {}
+        while pending := [batch for batch in batches if batch.user_id not in answers and batch.kept]:
+            written = await self._write_batches(pending)
+            for batch, letters, records in zip(pending, written[::2], written[1::2], strict=True):
+                if letters:
+                    answers[batch.user_id] = letters, records
+                    continue
+                try:
+                    await self._upgrade(batch.user_id)
+                except ValueError as e:
+                    answers[batch.user_id] = UNREADABLE, str(e).encode()
+        if damaged := {user: why for user, (letters, why) in answers.items() if letters == UNREADABLE}:
+            log.warning(
+                "what is stored on users cannot be read: their events are rejected",
+                extra={
+                    "user_digests": [user_digest(user_id).hex() for user_id in damaged],
+                    "error": next(iter(damaged.values())).decode(),
+                },
+            )
+        return [batch.outcomes(*answers.get(batch.user_id, (b"", b""))) for batch in batches]
+
+    async def _claim(self, groups: Sequence[Group]) -> list[bool | None]:
+        """Claim each event's id for its user -> `None` if it was free, whether it was this user's if not."""
+        users = [user for user_id, events in groups for user in [user_digest(user_id)] * len(events)]
+        event_ids = [event.event_id for _, events in groups for event in events]
+        former = await self._former_owners(event_ids)
+        claim, options = self._keys.claim, ("NX", "GET", "PX", self._window_ms)
+        claimed = await self._send(
+            [
+                ("SET", claim(event_digest(event_id)), old or user, *options)
+                for event_id, user, old in zip(event_ids, users, former, strict=True)
+            ]
+        )
+        return [
+            (owner or old) == user if owner or old else None
+            for owner, old, user in zip(claimed, former, users, strict=True)
+        ]
+
+    async def _former_owners(self, event_ids: Sequence[str]) -> list[bytes | None]:
+        """Which user's each event is by the claims that 0.2.0 left, if by any."""
+        if time.monotonic() > (self._old_claims_until_s or 0.0):
+            return [None] * len(event_ids)
+        found = await self._send(
+            [c for id_ in event_ids for c in upgrade.claim_lookups(self._old_claims, id_)]
+        )
+        return [young or old for young, old in zip(found[::2], found[1::2], strict=True)]
+
+    async def _release(self, user_id: str, digests: Sequence[bytes]) -> None:
+        """Free event ids that are this user's."""
+        keys, user = [self._keys.claim(digest) for digest in digests], user_digest(user_id)
+        owners = await self._send([("GET", key) for key in keys])
+        await self._send([("UNLINK", key) for key, owner in zip(keys, owners, strict=True) if owner == user])
+
+    async def _write_batches(self, batches: Sequence[Batch]) -> list[bytes]:
+        """Return letters and records of each, see `sequences.lua`."""
+        limits = (self._length, self._ttl_ms, self._window_ms)
+        users = [self._keys.user(batch.user_id) for batch in batches]
+        args = [(batch.claimed, codec.encode_events(batch.kept)) for batch in batches]
         if not self._one_slot:
-            keys = [key for shard in claims for key in self._keys.claims(shard)]
-            keys += chain.from_iterable(users)
             try:
                 answer: list[bytes] = await self._run(
-                    RECORD, keys, *limits, len(claims), *claims.values(), *batches
+                    SEQUENCES, list(chain.from_iterable(users)), *limits, *chain.from_iterable(args)
                 )
                 return answer
             except ClusterCrossSlotError:
                 self._one_slot = True
-        if refused := b"".join(await self._claims(b"claim", claims)):
-            return [refused]
-        calls = [(keys, (*limits, batch)) for keys, batch in zip(users, batches, strict=True)]
+        calls = [(keys, (*limits, *batch)) for keys, batch in zip(users, args, strict=True)]
         return [part for answer in await self._run_all(SEQUENCES, calls) for part in answer]
 
-    async def _claims(self, action: bytes, claims: Mapping[int, bytes]) -> list[bytes]:
-        """Claim or release event ids, in one round trip; returns the refused ones of each shard."""
-        now = self._now()
-        return await self._run_all(
-            CLAIMS,
-            [
-                (self._keys.claims(shard), (action, self._window_ms, now, entries))
-                for shard, entries in claims.items()
-            ],
-        )
-
     async def _upgrade(self, user_id: str) -> None:
-        """Rewrite what an older build stored on a user."""
-        keys = self._keys.user(user_id)
-        sequence = await self._writes.execute_command("GET", keys[0])
-        if sequence is not None and upgrade.is_old(sequence):
-            args: list[bytes | int] = [sequence, upgrade.upgrade_sequence(sequence)]
-            for number, key in ((2, keys[1]), (3, keys[2])):
-                found = await self._writes.execute_command(
-                    "HGETALL", key
-                )  # redis-py makes a dictionary of it
-                pages = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
-                for field, page in upgrade.upgrade_pages(pages).items():
-                    args += (number, field, page)
-            await self._run(UPGRADE, keys, *args)
+        """Rewrite what an older build stored on a user.
 
-    def _now(self) -> str | int:
-        return "" if self._now_ms is None else self._now_ms()
+        Raises:
+            ValueError: it is damaged.
+        """
+        key, *hashes = self._keys.user(user_id)[:3]
+        sequence = await self._writes.execute_command("GET", key)
+        of_0_1 = sequence is not None and upgrade.is_old(sequence)
+        for hash_key in hashes:
+            for field in await self._writes.execute_command("HKEYS", hash_key):
+                page = await self._writes.execute_command("HGET", hash_key, field)
+                if len(field) == 1 and page is not None:
+                    events = upgrade.decode_page(user_id, page, of_0_1=of_0_1)
+                    left = hashes[0]
+                    await self._send(
+                        [("HSETNX", left, event_digest(e.event_id), codec.encode_event(e)) for e in events]
+                        + [("PEXPIRE", left, 2 * self._window_ms), ("HDEL", hash_key, field)]
+                    )
+            await self._writes.execute_command("HDEL", hash_key, "at")
+        if of_0_1:
+            await self._run(UPGRADE, [key], sequence, upgrade.upgrade_sequence(sequence))
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands at once and return their replies."""
+        answers = await self._writes.send_many(commands) if commands else []
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
 
     async def _run(self, script: Script, keys: list[str], *args: bytes | str | int) -> Any:
         """Run a script by its digest, or by its text where the server does not have it yet."""

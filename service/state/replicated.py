@@ -10,9 +10,8 @@ from redis import asyncio as aioredis
 from service.state.closed_transport import closed_is_broken
 from service.state.failures import NotReplicated
 
-WRITES: Final = frozenset({"EVALSHA", "EVAL", "SET"})
-"""What the store writes with. Claims on event ids go in pipelines and are not waited for: what is lost of
-them is no event."""
+WRITES: Final = frozenset({"EVALSHA", "EVAL", "SET", "UNLINK"})
+"""What the store writes with."""
 
 WAIT_MS: Final = 200
 """For the replicas; within the time-out of a command."""
@@ -37,11 +36,22 @@ class ReplicatedClient(aioredis.Redis):
         return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # the client's own
 
     async def send_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send several commands at once; an error reply is an exception in the list."""
+        """Send several commands at once; an error reply is an exception in the list. Scripts are waited for;
+        claims on event ids are not: what is lost of them is no event.
+
+        Raises:
+            NotReplicated: they were done, and too few replicas said so in time.
+        """
+        waits = self._replicas > 0 and any(command[0] == "EVALSHA" for command in commands)
         pipeline = self.pipeline(transaction=False)
         for command in commands:
-            pipeline.execute_command(*command)
-        return await pipeline.execute(raise_on_error=False)
+            pipeline.execute_command(*command, **options_of(command))
+        if waits:
+            pipeline.execute_command("WAIT", self._replicas, WAIT_MS)
+        answers = await pipeline.execute(raise_on_error=False)
+        if waits:
+            self._check_replicas(answers.pop())
+        return answers
 
     async def ask_primaries(self, command: Sequence[Any]) -> list[Any]:
         """Return the reply of every primary; an error reply is an exception in the list."""
@@ -67,6 +77,15 @@ class ReplicatedClient(aioredis.Redis):
         answer = answers[int(asking)]
         if isinstance(answer, Exception):
             raise answer
-        if waits and not (isinstance(answers[-1], int) and answers[-1] >= self._replicas):
-            raise NotReplicated(f"{answers[-1]} of {self._replicas} replicas have it after {WAIT_MS} ms")
+        if waits:
+            self._check_replicas(answers[-1])
         return answer
+
+    def _check_replicas(self, answer: Any) -> None:
+        if not (isinstance(answer, int) and answer >= self._replicas):
+            raise NotReplicated(f"{answer} of {self._replicas} replicas have it after {WAIT_MS} ms")
+
+
+def options_of(command: Sequence[Any]) -> dict[str, Any]:
+    """Return the client's options for a command: else it makes a boolean of what SET … GET replies."""
+    return {"get": True} if command[0] == "SET" else {}

@@ -23,10 +23,7 @@ class Script:
         return cls(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-RECORD = Script.load("generations", "claims", "records", "append", "sequence", "record")
-CLAIMS = Script.load("generations", "claims", "claim")
-SEQUENCES = Script.load("generations", "records", "append", "sequence", "sequences")
-FORGET = Script.load("forget")
+SEQUENCES = Script.load("records", "left", "sequence", "sequences")
 CATALOGUE_PUT = Script.load("catalogue_put")
 CATALOGUE_SINCE = Script.load("catalogue_since")
 UPGRADE = Script.load("upgrade")

@@ -1,21 +1,23 @@
-"""Sequences, pages and catalogue entries as version 0.1.0 wrote them, rewritten in the present format.
+"""What versions 0.1.0 and 0.2.0 wrote, in the present format.
 
-A sequence began with the byte 2 and six bytes more. Then came records: flags (1 byte, bit 7:
-context follows), timestamp_ms (6), watch_time_s, duration_s (float32, 0 is unknown), event id, video id and,
-with context, a byte whose bits name the members that follow as ids. A page had the same records. A catalogue
-entry was a byte whose bits name author and tag, duration_s, those ids. An id was one byte and what it
-announces: 0-239 text of one byte more, 240-246 a decimal number in 1-7 bytes, 255 text of one byte more than
-the next byte gives. All big-endian.
+Both kept what had left a sequence in pages: fields of one byte, of the hashes that have fields of eight now,
+with about 1/64 of the records each; and claims on event ids in 64 pairs of hashes, event digest -> user
+digest. A field `at` of each hash was a clock.
+
+0.1.0 had records of its own. A sequence began with the byte 2 and six bytes more. Then came records: flags
+(1 byte, bit 7: context follows), timestamp_ms (6), watch_time_s, duration_s (float32, 0 is unknown), event
+id, video id and, with context, a byte whose bits name the members that follow as ids. A page had the same
+records. A catalogue entry was a byte whose bits name author and tag, duration_s, those ids. An id was one
+byte and what it announces: 0-239 text of one byte more, 240-246 a decimal number in 1-7 bytes, 255 text of
+one byte more than the next byte gives. All big-endian.
 """
 
 from __future__ import annotations
 
-import hashlib
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any, Final
-
-import msgspec
 
 from models.schema import FLAGS, FeedbackEvent, Video
 from service.state import codec
@@ -33,27 +35,35 @@ def is_old(sequence: bytes) -> bool:
 
 
 def upgrade_sequence(sequence: bytes) -> bytes:
-    """Return an old sequence in the present format.
+    """Return a sequence in the present format, also if it is in it already.
 
     Raises:
         ValueError: it is damaged.
     """
+    if not is_old(sequence):
+        return sequence
     return codec.encode_sequence(_decode_events(sequence, HEAD_BYTES))
 
 
-def upgrade_pages(pages: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return old pages in the present format, by the fields that `append.lua` computes from event ids.
+def decode_page(user_id: str, page: bytes, *, of_0_1: bool) -> list[FeedbackEvent]:
+    """Decode a page.
 
     Raises:
-        ValueError: one is damaged.
+        ValueError: it is damaged.
     """
-    events: dict[bytes, list[FeedbackEvent]] = {field: [] for field in pages if len(field) == 1}
-    for field, page in pages.items():
-        for event in _decode_events(page) if len(field) == 1 else ():  # the other field is a clock
-            packed = msgspec.msgpack.encode(codec.pack_id(event.event_id))
-            digest = hashlib.sha1(packed, usedforsecurity=False).digest()
-            events.setdefault(bytes((digest[0] % 64,)), []).append(event)
-    return {field: codec.encode_events(found) for field, found in events.items()}
+    return _decode_events(page) if of_0_1 else codec.decode_events(user_id, page)
+
+
+def claim_keys(prefix: str) -> list[str]:
+    """Return the hashes of claims: pairs, the second one the generation before."""
+    return [f"{prefix}:{kind}:{{{shard:02d}}}" for shard in range(64) for kind in "co"]
+
+
+def claim_lookups(keys: Sequence[str], event_id: str) -> list[tuple[str, str, bytes]]:
+    """Return the commands that look for a claim in `claim_keys`."""
+    digest = blake2b(event_id.encode(), digest_size=8).digest()
+    first = 2 * (digest[0] % 64)
+    return [("HGET", key, digest) for key in keys[first : first + 2]]
 
 
 def upgrade_video(entry: bytes) -> bytes:

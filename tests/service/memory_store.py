@@ -31,7 +31,7 @@ class MemoryStore:
     Args:
         sequence_length: exposures kept a user, the newest.
         idempotency_window_s: for how long an event is known after it was accepted, though it may have left
-            the sequence. The reference keeps to it exactly; `RedisStore` remembers up to twice as long.
+            the sequence.
         sequence_ttl_s: for how long sequence and profile are kept after the last write.
         now_ms: the clock.
     """
@@ -51,7 +51,7 @@ class MemoryStore:
         # Every value carries the moment it was written at, last.
         self._sequences: dict[str, tuple[dict[str, FeedbackEvent], int]] = {}
         self._profiles: dict[str, tuple[Profile, int]] = {}
-        self._seen: dict[tuple[str, str], tuple[FeedbackEvent, int]] = {}
+        self._left: dict[tuple[str, str], FeedbackEvent] = {}
         self._claims: dict[str, tuple[str, int]] = {}
         self._videos: dict[str, tuple[Video, int]] = {}
         self._version = 0
@@ -62,11 +62,14 @@ class MemoryStore:
         sequence = dict(self._sequence(user_id))
         outcomes = []
         for event in map(normalised, events):
-            owner = self._claims.setdefault(event.event_id, (user_id, now))[0]
-            if owner != user_id:
+            owner = self._claims.get(event.event_id, (None, 0))[0]
+            self._claims.setdefault(event.event_id, (user_id, now))
+            if owner not in (None, user_id):
                 outcomes.append(conflict_with_other_user(event))
                 continue
-            known = sequence.get(event.event_id) or self._remembered(user_id, event.event_id)
+            known = sequence.get(event.event_id)
+            if known is None and owner is not None:
+                known = self._left.get((user_id, event.event_id))
             if known is None:
                 outcomes.append(Outcome("accepted", event))
             elif known.video_id != event.video_id:
@@ -78,9 +81,7 @@ class MemoryStore:
             sequence[event.event_id] = event
         ordered = sorted(sequence.values(), key=lambda e: (e.timestamp_ms, e.event_id))
         surplus = max(0, len(ordered) - self._length)
-        for event in ordered[:surplus]:
-            if self._remembered(user_id, event.event_id) != event:
-                self._seen[user_id, event.event_id] = (event, now)
+        self._left.update({(user_id, event.event_id): event for event in ordered[:surplus]})
         if ordered:
             self._sequences[user_id] = ({e.event_id: e for e in ordered[surplus:]}, now)
             if user_id in self._profiles:
@@ -111,13 +112,13 @@ class MemoryStore:
 
     async def forget(self, user_id: str) -> bool:
         self._expire()
-        seen = [key for key in self._seen if key[0] == user_id]
-        events = [*self._sequence(user_id), *(event_id for _, event_id in seen)]
-        found = bool(seen) or user_id in self._sequences or user_id in self._profiles
+        left = [key for key in self._left if key[0] == user_id]
+        events = [*self._sequence(user_id), *(event_id for _, event_id in left)]
+        found = bool(left) or user_id in self._sequences or user_id in self._profiles
         self._sequences.pop(user_id, None)
         self._profiles.pop(user_id, None)
-        for key in seen:
-            del self._seen[key]
+        for key in left:
+            del self._left[key]
         for event_id in events:
             if self._claims.get(event_id, ("", 0))[0] == user_id:
                 del self._claims[event_id]
@@ -148,15 +149,11 @@ class MemoryStore:
     def _sequence(self, user_id: str) -> dict[str, FeedbackEvent]:
         return self._sequences.get(user_id, ({}, 0))[0]
 
-    def _remembered(self, user_id: str, event_id: str) -> FeedbackEvent | None:
-        return self._seen.get((user_id, event_id), (None, 0))[0]
-
     def _expire(self) -> None:
         """Remove what is out of date, by full scans: a reference may be slow but not wrong."""
         now = self._now_ms()
         remembered = now - self._window_ms
         kept = now - self._ttl_ms
-        self._seen = {k: v for k, v in self._seen.items() if v[-1] > remembered}
         self._claims = {k: v for k, v in self._claims.items() if v[-1] > remembered}
         self._sequences = {k: v for k, v in self._sequences.items() if v[-1] > kept}
         self._profiles = {k: v for k, v in self._profiles.items() if v[-1] > kept}

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.cluster import RedisCluster
 from redis.exceptions import RedisError
 
 from models.schema import FeedbackEvent
@@ -29,16 +30,25 @@ START_MS = 1_651_330_969_569
 
 
 class Clock:
-    """A clock that only `forward` moves."""
+    """A clock that only `forward` moves, and with it the age of every key of the servers that were added."""
 
     def __init__(self) -> None:
         self.now_ms = START_MS
+        self._servers: list[tuple[str, str]] = []
 
     def __call__(self) -> int:
         return self.now_ms
 
+    def add(self, url: str, prefix: str) -> None:
+        self._servers.append((url, prefix))
+
     def forward(self, seconds: float) -> None:
         self.now_ms += round(seconds * 1000)
+        for url, prefix in self._servers:
+            kind: Any = RedisCluster if url.startswith("redis+cluster") else Redis
+            with kind.from_url(url.replace("+cluster", "").partition(",")[0]) as client:
+                for key in client.scan_iter(f"{prefix}:*", count=1000):
+                    client.pexpire(key, client.pttl(key) - round(seconds * 1000))  # deletes it if below 0
 
 
 def event(event_id: str = "e1", user_id: str = "alice", after_ms: int = 0, **members: Any) -> FeedbackEvent:
@@ -47,8 +57,8 @@ def event(event_id: str = "e1", user_id: str = "alice", after_ms: int = 0, **mem
     return FeedbackEvent(event_id=event_id, user_id=user_id, timestamp_ms=START_MS + after_ms, **given)
 
 
-def memory_store(clock: Clock) -> MemoryStore:
-    return MemoryStore(sequence_length=LENGTH, idempotency_window_s=WINDOW_S, now_ms=clock)
+def memory_store(clock: Clock, length: int = LENGTH) -> MemoryStore:
+    return MemoryStore(sequence_length=length, idempotency_window_s=WINDOW_S, now_ms=clock)
 
 
 @asynccontextmanager
@@ -61,9 +71,11 @@ async def redis_store(url: str, **options: Any) -> AsyncIterator[RedisStore]:
         await store.close()
 
 
-def small_redis_store(url: str, clock: Clock) -> Any:
+def small_redis_store(url: str, clock: Clock, length: int = LENGTH) -> Any:
     """The like of `memory_store`, on a server."""
-    return redis_store(url, sequence_length=LENGTH, idempotency_window_s=WINDOW_S, now_ms=clock)
+    prefix = f"test-{uuid.uuid4().hex}"
+    clock.add(url, prefix)
+    return redis_store(url, prefix=prefix, sequence_length=length, idempotency_window_s=WINDOW_S)
 
 
 def patient_store(url: str, **options: Any) -> RedisStore:

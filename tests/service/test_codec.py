@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,10 @@ ids = st.one_of(
     st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=64),
     st.integers(1, 256).map("x".__mul__),
 )
+DECODERS: list[Callable[[bytes], Any]] = [
+    partial(codec.decode_exposures, length=100),
+    partial(codec.decode_sequence, "alice", length=100),
+]
 some_seconds = st.one_of(st.integers(1, 600_000).map(lambda ms: ms / 1000), st.floats(0.001, 86_400))
 
 
@@ -51,12 +56,19 @@ def test_events_come_back(sent: list[FeedbackEvent]) -> None:
 @given(st.lists(events(), min_size=1, max_size=5))
 def test_the_columns_of_a_sequence_are_those_of_its_events(sent: list[FeedbackEvent]) -> None:
     data = codec.encode_sequence(sent)
-    columns = codec.decode_exposures(data)
-    expected = Exposures.from_events(codec.decode_sequence("alice", data))
+    columns = codec.decode_exposures(data, 100)
+    expected = Exposures.from_events(codec.decode_sequence("alice", data, 100))
     for name in Exposures.__slots__:
         np.testing.assert_array_equal(getattr(columns, name), getattr(expected, name))
     assert columns.feedback.dtype == expected.feedback.dtype
     assert columns.timestamp_ms.dtype == expected.timestamp_ms.dtype
+
+
+def test_of_a_sequence_that_has_grown_the_newest_are_read() -> None:
+    sent = [event(f"e{i}", after_ms=i) for i in range(7)]
+    data = codec.encode_sequence(sent)
+    assert codec.decode_sequence("alice", data, 3) == sent[-3:]
+    assert codec.decode_exposures(data, 3).video_id == [e.video_id for e in sent[-3:]]
 
 
 @given(ids, ids)
@@ -83,7 +95,7 @@ def test_a_record_of_eight_byte_ids_takes_39_bytes() -> None:
 @given(st.binary(max_size=80))
 def test_bytes_that_are_no_records_are_refused_or_read_but_never_break(data: bytes) -> None:
     head = codec.encode_sequence([event()])[:11]
-    for decode in (codec.decode_exposures, partial(codec.decode_sequence, "alice")):
+    for decode in DECODERS:
         with contextlib.suppress(ValueError):
             assert len(decode(head + data)) <= len(data) // codec.SIZE
     with contextlib.suppress(ValueError):
@@ -93,21 +105,21 @@ def test_bytes_that_are_no_records_are_refused_or_read_but_never_break(data: byt
 @given(st.lists(st.one_of(st.integers(-(2**63), 2**64 - 1), st.text(max_size=5)), min_size=7, max_size=7))
 def test_values_of_no_record_are_refused_or_read_but_never_break(values: list[int | str]) -> None:
     data = msgspec.msgpack.encode([0, values])
-    for decode in (codec.decode_exposures, partial(codec.decode_sequence, "alice")):
+    for decode in DECODERS:
         with contextlib.suppress(ValueError):
             decode(data)
 
 
 def test_a_sequence_that_breaks_off_is_refused() -> None:
     data = codec.encode_sequence([event("e2345678", video_id="v2345678")])
-    for decode in (codec.decode_exposures, partial(codec.decode_sequence, "alice")):
+    for decode in DECODERS:
         for cut in range(len(data)):
             with pytest.raises(ValueError, match="truncated"):
                 decode(data[:cut])
 
 
 def test_a_record_that_lacks_a_value_is_refused() -> None:
-    for decode in (codec.decode_exposures, partial(codec.decode_sequence, "alice")):
+    for decode in DECODERS:
         with pytest.raises(ValueError, match="incomplete"):
             decode(msgspec.msgpack.encode([0, list(range(6))]))
 

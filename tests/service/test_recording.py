@@ -6,16 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.schema import FeedbackEvent
-from service.state.keys import claim, user_tag
-from service.state.recording import (
-    MAX_EVENTS,
-    MAX_USERS,
-    claims_of,
-    group_by_user,
-    refused_ids,
-    split_into_calls,
-    without_refused,
-)
+from service.state import codec
+from service.state.recording import MAX_EVENTS, MAX_USERS, UNREADABLE, Batch, split_into_calls
 from tests.service.stores import event
 
 
@@ -41,25 +33,14 @@ def test_each_call_is_bounded_and_together_they_are_the_body(body: dict[str, lis
     assert list(together) == list(body)
 
 
-@given(bodies)
-def test_every_event_claims_its_id_in_the_shard_of_its_id(body: dict[str, list[FeedbackEvent]]) -> None:
-    for call in split_into_calls(body):
-        claims = claims_of(call)
-        entries = {
-            (shard, data[start : start + 12])
-            for shard, data in claims.items()
-            for start in range(0, len(data), 12)
-        }
-        assert entries == {claim(user_tag(user), e.event_id) for user, events in call for e in events}
-
-
-def test_only_events_whose_claims_are_refused_are_left_out() -> None:
-    call = list(group_by_user([event(f"e{i}", f"u{i % 3}") for i in range(60)]).items())
-    strangers = {("u0", "e0"), ("u0", "e3"), ("u2", "e59")} | {("u1", e.event_id) for e in dict(call)["u1"]}
-    refused = b"".join(claim(user_tag(user), event_id)[1] for user, event_id in strangers)
-    assert refused_ids(call, refused) == strangers
-    kept = without_refused(call, strangers)
-    assert [user for user, _ in kept] == ["u0", "u2"]
-    assert {(user, e.event_id) for user, events in kept for e in events} == {
-        (user, e.event_id) for user, events in call for e in events
-    } - strangers
+def test_only_events_of_other_users_ids_are_left_out() -> None:
+    claims = [None, True, False, None]
+    batch = Batch("alice", [event(f"e{i}", "alice") for i in range(4)], claims)
+    assert [e.event_id for e in batch.kept] == ["e0", "e1", "e3"]
+    assert batch.claimed == b"010"
+    outcomes = batch.outcomes(b"ada", codec.encode_events(batch.events[1:2]))
+    assert [o.kind for o in outcomes] == ["accepted", "duplicate", "conflict", "accepted"]
+    assert [o.kind for o in batch.outcomes(UNREADABLE, b"why")] == ["unreadable"] * 2 + [
+        "conflict",
+        "unreadable",
+    ]

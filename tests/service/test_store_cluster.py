@@ -15,7 +15,8 @@ from redis.crc import key_slot
 
 from models.errors import StoreUnavailable
 from models.schema import Video
-from service.state import GuardedStore, RedisStore
+from service.state import GuardedStore, RedisStore, upgrade
+from service.state.keys import user_digest
 from service.stream.redis_stream import EventStream, Names, Output
 from tests.service import clusters
 from tests.service.clusters import Cluster, cluster
@@ -134,6 +135,9 @@ async def test_a_sequence_of_an_older_build_is_upgraded(nodes: Cluster) -> None:
             "SET", sequence, b"\2" + struct.pack(">IH", 1, len(record)) + record
         )
         nodes.owner(slot("oscar")).command("HSET", seen, "at", clock, b"\0", page)
+        _, claims, digest = upgrade.claim_lookups(store._old_claims, "o0")[0]
+        nodes.owner(slot(claims[-3:-1])).command("HSET", claims, digest, user_digest("oscar"))
+        nodes.owner(slot(claims[-3:-1])).command("PEXPIRE", claims, 10**6)
         batch = [event(i, "oscar", video_id="v", watch_time_s=1.0) for i in ("o0", "o1", "o2")]
         assert [o.kind for o in await store.record("oscar", batch)] == ["merged", "merged", "accepted"]
         assert await ids_of(store, "oscar") == ["o0", "o1", "o2"]

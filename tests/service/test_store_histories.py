@@ -88,29 +88,32 @@ steps = st.one_of(
     rising(),
     st.builds(Forget, st.sampled_from(USERS)),
     st.builds(Profile, st.sampled_from(USERS), st.sampled_from([1.5, 2.0])),
-    # Within the window however many, or beyond twice the window: in between a store may remember or not.
-    st.builds(Wait, st.sampled_from([1.0, 2.0 * WINDOW_S])),
+    st.builds(Wait, st.sampled_from([1.0, WINDOW_S / 2, 2.0 * WINDOW_S])),
 )
 
 
-@given(st.lists(steps, max_size=20))
+lengths = st.sampled_from([3, 9])
+"""Of sequences: without room for appending to it, and with."""
+
+
+@given(st.lists(steps, max_size=20), lengths)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_both_stores_answer_alike(store_url: str, history: list[Step | Wait]) -> None:
-    asyncio.run(_compare(store_url, history))
+def test_both_stores_answer_alike(store_url: str, history: list[Step | Wait], length: int) -> None:
+    asyncio.run(_compare(store_url, history, length))
 
 
-@given(st.lists(steps, max_size=10))
+@given(st.lists(steps, max_size=10), lengths)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_store_whose_scripts_see_one_slot_each_answers_alike(
-    store_url: str, history: list[Step | Wait]
+    store_url: str, history: list[Step | Wait], length: int
 ) -> None:
-    asyncio.run(_compare(store_url, history, one_slot=True))
+    asyncio.run(_compare(store_url, history, length, one_slot=True))
 
 
-async def _compare(url: str, history: list[Step | Wait], *, one_slot: bool = False) -> None:
+async def _compare(url: str, history: list[Step | Wait], length: int, *, one_slot: bool = False) -> None:
     clock = Clock()
-    model = memory_store(clock)
-    async with small_redis_store(url, clock) as store:
+    model = memory_store(clock, length)
+    async with small_redis_store(url, clock, length) as store:
         store._one_slot = one_slot
         for step in history:
             if isinstance(step, Wait):

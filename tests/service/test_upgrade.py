@@ -1,4 +1,4 @@
-"""What version 0.1.0 left in a store is read, and written anew by the next write."""
+"""What versions 0.1.0 and 0.2.0 left in a store is read, and written anew by the next write that needs it."""
 
 from __future__ import annotations
 
@@ -98,6 +98,7 @@ async def test_an_old_sequence_is_read_and_written_anew(store: RedisStore, clien
 async def test_a_full_old_sequence_goes_on_being_trimmed(store: RedisStore, client: Redis) -> None:
     before = [event(f"e{i}", after_ms=i) for i in range(100)]
     await client.set("rr:s:{alice}", old_sequence(before))
+    await put_claims(client, "alice", before)
     await store.record("alice", [event("new", after_ms=200)])
     assert await sequence_of(store) == [*before[1:], event("new", after_ms=200)]
     assert [o.kind for o in await store.record("alice", before[:1])] == ["duplicate"]
@@ -108,14 +109,43 @@ async def test_what_had_left_an_old_sequence_is_still_known(store: RedisStore, c
     pages: dict[bytes, bytes] = {}
     for e in BEFORE:
         pages[old_field(e.event_id)] = pages.get(old_field(e.event_id), b"") + old_record(e)
-    now_ms = int((await client.time())[0]) * 1000
-    clock = (now_ms - 1000).to_bytes(6) * 2
+    await put_pages(client, pages)
+    await put_claims(client, "alice", BEFORE)
+    await assert_before_is_known(store, client)
+
+
+async def test_what_had_left_a_sequence_of_0_2_is_still_known(store: RedisStore, client: Redis) -> None:
+    await client.set("rr:s:{alice}", codec.encode_sequence([event("in", after_ms=9)]))
+    await put_pages(client, {bytes((i,)): codec.encode_events([e]) for i, e in enumerate(BEFORE)})
+    await put_claims(client, "alice", BEFORE)
+    assert [o.kind for o in await store.record("alice", [event("new", after_ms=10)])] == ["accepted"]
+    await assert_before_is_known(store, client)
+
+
+async def put_pages(client: Redis, pages: dict[bytes, bytes]) -> None:
     for key, some in (("rr:d", list(pages.items())[:2]), ("rr:e", list(pages.items())[2:])):
-        await client.hset(f"{key}:{{alice}}", mapping={b"at": clock, **dict(some)})
+        await client.hset(f"{key}:{{alice}}", mapping={b"at": bytes(12), **dict(some)})
+
+
+async def put_claims(client: Redis, user_id: str, events: Sequence[FeedbackEvent]) -> None:
+    user = hashlib.blake2b(user_id.encode(), digest_size=4).digest()
+    for i, e in enumerate(events):
+        digest = hashlib.blake2b(e.event_id.encode(), digest_size=8).digest()
+        key = f"rr:{'co'[i % 2]}:{{{digest[0] % 64:02d}}}"
+        await client.hset(key, mapping={b"at": bytes(12), digest: user})
+        await client.pexpire(key, 10**6)
+
+
+async def assert_before_is_known(store: RedisStore, client: Redis) -> None:
+    stolen = [event(e.event_id, "bob", video_id="v") for e in BEFORE]
+    assert {o.kind for o in await store.record("bob", stolen)} == {"conflict"}
     wrong = event("e0", video_id="other")
     outcomes = await store.record("alice", [*BEFORE, wrong])
     assert [o.kind for o in outcomes] == ["duplicate"] * 4 + ["conflict"]
     assert [o.event for o in outcomes[:4]] == BEFORE
+    fields = [len(field) for key in ("rr:d:{alice}", "rr:e:{alice}") for field in await client.hkeys(key)]
+    assert fields == [8] * len(BEFORE)
+    assert {o.kind for o in await store.record("bob", stolen)} == {"conflict"}
 
 
 async def test_an_old_user_is_forgotten_whole(store: RedisStore, client: Redis) -> None:
@@ -132,8 +162,7 @@ async def test_a_damaged_old_sequence_is_refused_and_left_alone(
     await client.set("rr:s:{alice}", damaged)
     with pytest.raises(StoreUnavailable, match="cannot read"):
         await store.read("alice")
-    with pytest.raises(StoreUnavailable, match="cannot read"):
-        await store.record("alice", [event()])
+    assert [o.kind for o in await store.record("alice", [event()])] == ["unreadable"]
     assert await client.get("rr:s:{alice}") == damaged
 
 

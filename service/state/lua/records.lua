@@ -67,8 +67,9 @@ local function equal(a, b)
   return true
 end
 
-local function array_head(count)
-  return struct.pack(">BI4", 0xdd, count)
+-- An array32 of so many records, without them.
+local function array_head(records)
+  return struct.pack(">BI4", 0xdd, SIZE * records)
 end
 
 -- The values after the first `i`, packed some thousand at a time: `unpack` has a limit.
@@ -78,10 +79,4 @@ local function pack_values(values, i)
     parts[#parts + 1] = cmsgpack.pack(unpack(values, i, math.min(i + 999, #values)))
   end
   return table.concat(parts)
-end
-
--- The offset after the record that begins after `offset` bytes of `data`, and its values.
-local function next_record(data, offset)
-  local after, r = cmsgpack.unpack_limit(data, SIZE, offset)
-  return after < 0 and #data or after, r
 end

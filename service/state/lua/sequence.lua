@@ -1,7 +1,38 @@
--- Any batch of one user's events: deduplicate, merge, order, trim, remember what was trimmed. `append` handles
--- the usual batch without unpacking the sequence.
+-- One user's batch: deduplicate, merge, order, trim, remember what was trimmed.
+--
+-- A stored sequence is the MessagePack of {newest timestamp, {value, ...}}, oldest record first, with a head of fixed
+-- size: the newest timestamp is a uint64, the list an array32. It may grow to a quarter more records than the sequence
+-- has before it is rewritten, so that a new event is mostly appended; the surplus counts as having left the sequence.
 
--- The index of an event's record among `values`, or nil; `packed` are the values as they are stored.
+local HEAD = 15 -- bytes of 0x92, 0xcf, newest timestamp, 0xdd, number of values
+
+local function head(newest, records)
+  return struct.pack(">BBI8", 0x92, 0xcf, newest) .. array_head(records)
+end
+
+-- Whether the records of the batch are not in the sequence and follow it in order.
+local function follows(stored, newest, batch)
+  for i = 0, #batch - 1, SIZE do
+    if batch[i + TIME] <= newest or find(stored, cmsgpack.pack(batch[i + ID]), HEAD + 1, true) then
+      return false
+    end
+    newest = batch[i + TIME]
+  end
+  return true
+end
+
+-- Cuts the oldest `count` records off `packed` and adds them to `leaving`, by event id. Returns the others.
+local function cut(packed, count, leaving)
+  local offset = 0
+  for _ = 1, count do
+    local after, id = cmsgpack.unpack_limit(packed, SIZE, offset)
+    after = after < 0 and #packed or after
+    leaving[id], offset = sub(packed, offset + 1, after), after
+  end
+  return sub(packed, offset + 1)
+end
+
+-- The index of an event's record among `values`, or nil; `packed` are the same values.
 local function index_of(values, packed, id)
   if find(packed, cmsgpack.pack(id), 1, true) then
     for i = 0, #values - 1, SIZE do
@@ -12,58 +43,7 @@ local function index_of(values, packed, id)
   end
 end
 
--- The record of an event in a page, or nil; and the page without it.
-local function seek(page, id)
-  if find(page, cmsgpack.pack(id), 1, true) then
-    local values = cmsgpack.unpack(page)
-    local i = index_of(values, page, id)
-    if i then
-      local r = slice(values, i)
-      for _ = 1, SIZE do
-        table.remove(values, i + 1)
-      end
-      return r, array_head(#values) .. pack_values(values, 0)
-    end
-  end
-  return nil, page
-end
-
--- The fields of these events that `pages` does not have yet.
-local function missing(pages, events)
-  local absent = {}
-  for _, r in ipairs(events) do
-    local field = field_of(cmsgpack.pack(r[ID]))
-    if not pages[field] then
-      pages[field] = ""
-      absent[#absent + 1] = field
-    end
-  end
-  return absent
-end
-
--- Adds the reply of `HMGET` after its first `skipped` values to `pages`.
-local function fill(pages, absent, reply, skipped)
-  for i, field in ipairs(absent) do
-    pages[field] = reply[i + skipped] or ""
-  end
-end
-
--- Adds events to their pages, in place of older versions. Returns the changed {field, page, ...}.
-local function add_to_pages(events, pages)
-  local touched, changed = {}, {}
-  for _, r in ipairs(events) do
-    local field = field_of(cmsgpack.pack(r[ID]))
-    local _, page = seek(pages[field], r[ID])
-    pages[field], touched[field] = add_to_page(page, cmsgpack.pack(unpack(r))), true
-  end
-  for field in pairs(touched) do
-    changed[#changed + 1] = field
-    changed[#changed + 1] = pages[field]
-  end
-  return changed
-end
-
--- The values from index `first` on, with the `changed` records (in order) in it and without those at `replaced`.
+-- The values after the first `first`, with the `changed` records (in order) among them and without those at `replaced`.
 local function rearrange(values, first, changed, replaced)
   local out, n, j = {}, 0, 1
   local function add(from, i)
@@ -87,147 +67,110 @@ local function rearrange(values, first, changed, replaced)
   return out
 end
 
--- Write one user's batch. Everything is computed before the first write to the user's state: an error leaves
--- nothing half done.
+-- Merges a batch of any kind into a sequence.
 --
--- k         KEYS from `k` on: sequence, seen (young), seen (old), profile: all in one slot, by the user's
---           hash tag
+-- packed    its records; values: the same, of which the first `surplus` have left it
+-- find_left returns the record of another event that has left it, or nil
+-- Returns letters and records as `write`, and of the longer sequence the records, packed, their number and the newest
+--           timestamp, or nil if nothing changes
+local function merge_batch(packed, values, surplus, claimed, batch, find_left)
+  local kinds, replies = {}, {}
+  local versions, replaced, first = {}, {}, #values -- versions: what is to be stored, by event id
+  for i = 0, #batch - 1, SIZE do
+    local record, n = slice(batch, i), i / SIZE + 1
+    local id, is_claimed = record[ID], byte(claimed, n) == 49
+    local at = not versions[id] and index_of(values, packed, id)
+    local is_in = versions[id] or (at and at >= surplus)
+    local known = versions[id] or (at and (is_in or is_claimed) and slice(values, at))
+    known = known or (is_claimed and find_left(id))
+    local merged, same = record, false
+    if not known then
+      kinds[n] = "a"
+    elseif known[VIDEO] ~= record[VIDEO] then
+      kinds[n], replies[#replies + 1], merged = "c", pack_values(known, 0), nil
+    else
+      merged = merge(known, record)
+      same = equal(merged, known)
+      kinds[n], replies[#replies + 1] = same and "d" or "m", pack_values(merged, 0)
+    end
+    -- A repeat of what is stored changes nothing; of what had left the sequence it may: there may be room.
+    if merged and not (same and is_in) then
+      versions[id] = merged
+      if at then
+        replaced[at], first = true, math.min(first, at)
+      end
+    end
+  end
+
+  local letters, records, changed = table.concat(kinds), array_head(#replies) .. table.concat(replies), {}
+  for _, record in pairs(versions) do
+    changed[#changed + 1] = record
+  end
+  if #changed == 0 then
+    return letters, records, nil
+  end
+  table.sort(changed, function(a, b)
+    return earlier(a, b, 0)
+  end)
+  while first > 0 and earlier(changed[1], values, first - SIZE) do
+    first = first - SIZE
+  end
+  local tail = rearrange(values, first, changed, replaced)
+  packed = sub(packed, 1, #packed - #pack_values(values, first)) .. pack_values(tail, 0)
+  return letters, records, packed, (first + #tail) / SIZE, tail[#tail - SIZE + TIME]
+end
+
+-- Writes one user's batch. Everything is computed before the first write to the user's state.
+--
+-- k         KEYS from `k` on: sequence, left (young), left (old), profile: in one slot, by the user's hash tag
+-- claimed   for each event "1" if its id was claimed before, else "0"; or "" if none was
 -- incoming  records, as a MessagePack array32 of their values
 -- Returns one letter an event, and an array with the values of a record for each that is not new
 --           a accepted, d duplicate, m merged: its record is the exposure as it is stored now;
 --           c conflict: its record is the one it contradicts
---         or "" for the letters if the sequence is in the format of 0.1.0 and must be upgraded first
-local function write(k, incoming, length, ttl, window, now)
-  local sequence, seen, seen_old, profile = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
-  local stored, batch = redis.call("GET", sequence), cmsgpack.unpack(incoming)
-  if stored and byte(stored) == 2 then
-    return "", ""
-  elseif stored and (byte(stored) ~= 0x92 or #stored <= HEAD) then
-    error("the sequence is damaged, or was written in a format this script does not know", 0)
-  end
-  local appended = append(k, stored, incoming, batch, length, ttl, window, now)
-  if appended then
-    return string.rep("a", appended), ""
-  end
-
-  local values = stored and cmsgpack.unpack(stored)[2] or {}
-  local events, strangers, index = {}, {}, {}
-  for i = 0, #batch - 1, SIZE do
-    local r = slice(batch, i)
-    events[#events + 1] = r
-    index[r[ID]] = index[r[ID]] or index_of(values, stored or "", r[ID])
-    if not index[r[ID]] then
-      strangers[#strangers + 1] = r
-    end
-  end
-  local young, old = {}, {}
-  local absent = missing(young, strangers)
-  local begun, reply, reply_old = remembered(seen, seen_old, absent, #absent, #absent, now, window)
-  fill(young, absent, reply, 1)
-  fill(old, absent, reply_old, 1)
-
-  local kinds, replies, versions, on_page = {}, {}, {}, {} -- by event id: the version to store, the one on a page
-  for i, r in ipairs(events) do
-    local id = r[ID]
-    local known = versions[id] or (index[id] and slice(values, index[id]))
-    if not known and begun then
-      local field = field_of(cmsgpack.pack(id))
-      known = seek(young[field], id) or seek(old[field], id)
-      on_page[id] = known
-    end
-    if not known then
-      kinds[i], versions[id] = "a", r
-    elseif known[VIDEO] ~= r[VIDEO] then
-      kinds[i], replies[#replies + 1] = "c", known
-    else
-      local merged = merge(known, r)
-      local same = equal(merged, known)
-      kinds[i], replies[#replies + 1] = same and "d" or "m", merged
-      -- A repeat of what is stored changes nothing; of what had left the sequence it may: there may be room.
-      if not (same and (index[id] or versions[id])) then
-        versions[id] = merged
-      end
-    end
-  end
-
-  local trimmed = {} -- what leaves the sequence and is not on its page like that
-  local function trim(r)
-    local page_version = on_page[r[ID]]
-    if not (page_version and equal(page_version, r)) then
-      trimmed[#trimmed + 1] = r
-    end
-  end
-  local changed, replaced, first = {}, {}, #values -- only what lies behind `first` is packed anew
-  for id, r in pairs(versions) do
-    if not index[id] and #values >= SIZE * length and earlier(r, values, 0) then
-      trim(r)
-    else
-      changed[#changed + 1] = r
-      if index[id] then
-        replaced[index[id]] = true
-        first = math.min(first, index[id])
-      end
-      while first > 0 and earlier(r, values, first - SIZE) do
-        first = first - SIZE
-      end
-    end
-  end
-  local kept
-  if #changed > 0 then
-    table.sort(changed, function(a, b)
-      return earlier(a, b, 0)
-    end)
-    local tail = rearrange(values, first, changed, replaced)
-    local before = stored and sub(stored, HEAD + 1, #stored - #pack_values(values, first)) or ""
-    local surplus, offset = math.max(0, first + #tail - SIZE * length), 0
-    for i = 0, surplus - 1, SIZE do
-      trim(i < first and slice(values, i) or slice(tail, i - first))
-      offset = i < first and next_record(before, offset) or offset
-    end
-    kept = head(tail[#tail - SIZE + TIME], (first + #tail - surplus) / SIZE)
-      .. sub(before, offset + 1)
-      .. pack_values(tail, math.max(0, surplus - first))
-  end
-
-  if #trimmed > 0 then
-    absent = missing(young, trimmed)
-    if begun and #absent > 0 then
-      fill(young, absent, redis.call("HMGET", seen, unpack(absent)), 0)
-    end
-    local pages = add_to_pages(trimmed, young)
-    keep(seen, pages, #pages, begun, now, window)
-  end
-  if kept then
-    redis.call("SET", sequence, kept, "PX", ttl)
-  else
-    redis.call("PEXPIRE", sequence, ttl)
-  end
+--         or "" for the letters if an older build's format must be upgraded first
+local function write(k, claimed, incoming, length, ttl, window)
+  local sequence, young, old, profile = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
+  local stored, newest, count = redis.call("GETEX", sequence, "PX", ttl), -1, 0
   redis.call("PEXPIRE", profile, ttl)
-  local records = {}
-  for i, r in ipairs(replies) do
-    records[i] = cmsgpack.pack(unpack(r))
+  if not stored then
+    stored = ""
+  elseif byte(stored) == 2 then
+    return "", ""
+  elseif byte(stored) ~= 0x92 or #stored <= HEAD then
+    error("the sequence is damaged, or was written in an unknown format", 0)
+  else
+    newest, count = struct.unpack(">I8xI4", stored, 3)
+    count = count / SIZE
   end
-  return table.concat(kinds), array_head(SIZE * #replies) .. table.concat(records)
-end
 
--- Several users' batches, each atomic and alone: one that cannot be written (a damaged sequence) fails the
--- call, but not before the others were written.
---
--- first   KEYS from here on: four for each user
--- batches ARGV from here on: for each user `incoming` of `write`
--- Returns {letters, records, ...}, two for each user
-local function write_all(first, batches, length, ttl, window, now)
-  local answers, failure = {}, nil
-  for i = 0, #ARGV - batches do
-    local ok, kinds, records = pcall(write, first + 4 * i, ARGV[batches + i], length, ttl, window, now)
-    if ok then
-      answers[#answers + 1] = kinds
-      answers[#answers + 1] = records
-    elseif type(kinds) == "table" then -- the server's reply to a command: no memory, read only
-      return kinds
-    else
-      failure = failure or "what is stored on a user cannot be read: " .. kinds
-    end
+  local batch = cmsgpack.unpack(incoming)
+  local n, added = #batch / SIZE, sub(incoming, 6) -- without the head of an array
+  local appended = claimed == "" and follows(stored, newest, batch)
+  if appended and count > 0 and count + n <= length + length / 4 then
+    redis.call("SETRANGE", sequence, 2, sub(head(batch[#batch - SIZE + TIME], count + n), 3))
+    redis.call("APPEND", sequence, added)
+    return string.rep("a", n), ""
+  elseif must_be_upgraded(young, old) then
+    return "", ""
   end
-  return failure and redis.error_reply("ERR " .. failure) or answers
+
+  local letters, records, packed = string.rep("a", n), "", sub(stored, HEAD + 1)
+  if appended then
+    packed, count, newest = packed .. added, count + n, batch[#batch - SIZE + TIME]
+  else
+    local function find_left(id)
+      return recall(young, old, id)
+    end
+    local values = count > 0 and cmsgpack.unpack(stored)[2] or {}
+    local surplus = SIZE * math.max(0, count - length)
+    letters, records, packed, count, newest = merge_batch(packed, values, surplus, claimed, batch, find_left)
+  end
+  if packed then
+    local leaving = {}
+    packed = cut(packed, math.max(0, count - length), leaving)
+    remember(young, old, leaving, window)
+    redis.call("SET", sequence, head(newest, math.min(count, length)) .. packed, "PX", ttl)
+  end
+  return letters, records
 end
