@@ -40,7 +40,7 @@ class Assumptions:
     peak_factor: float = _assume(2.5, "peak over the daily mean: an evening of one region", 1)
     known_share: float = _assume(2.5, "users kept for each daily user: those of 90 days of retention", 1)
     history: int = _assume(100, "exposures of a user, one of the measured lengths; 100 is all that is kept")
-    window_days: float = _assume(2.0, "time for which event ids are known: up to two windows of a day", 0.01)
+    window_days: float = _assume(1.0, "idempotency window; what left a sequence is kept for up to two", 0.01)
     videos: float = _assume(10e6, "videos of the catalogue")
     busy: float = _assume(0.6, "utilisation of anything at the peak; the rest is for bursts", 0.05, 1)
     worker_cores: int = _assume(16, "cores of a machine, with a worker each", 1)
@@ -62,8 +62,6 @@ class Measured:
     user_bytes: dict[int, float]  # in the store, by exposures of the user
     packed_bytes: dict[int, float]  # that a slate reads, by exposures of the user
     claim_bytes: float  # of a known event id
-    claim_ms: float  # of the store, for one event id
-    claim_hashes: int  # that hold all event ids, each on one shard
     left_bytes: float  # of a known event that newer ones pushed out of its sequence
     read_ms: float  # of the store, for a slate
     write_ms: float  # of the store, for one event
@@ -101,8 +99,6 @@ def read_reports(folder: Path) -> Measured:
             user_bytes={row["events"]: row["bytes_a_user"] for row in store["sequences"]},
             packed_bytes={row["events"]: row["packed_bytes"] for row in store["sequences"]},
             claim_bytes=store["claims"]["bytes_an_event"],
-            claim_ms=store["claims"]["claim_1_event_server_cpu_ms"],
-            claim_hashes=store["claims"]["hashes"],
             left_bytes=store["left_the_sequence_bytes_an_event"],
             read_ms=store["read_server_cpu_ms"],
             write_ms=store["write_1_event_server_cpu_ms"],
@@ -160,7 +156,7 @@ class Plan:
         self.claims_gib = window_events * m.claim_bytes / GIB
         # Only a full sequence pushes events out.
         self.left_gib = (
-            window_events * m.left_bytes / GIB if assumptions.history == max(m.user_bytes) else 0.0
+            2 * window_events * m.left_bytes / GIB if assumptions.history == max(m.user_bytes) else 0.0
         )
         self.state_gib = self.users_gib + self.claims_gib + self.left_gib
 
@@ -203,28 +199,13 @@ class Plan:
             (name, "worker machine", assumptions.daily_users / share) for name, share in per_machine.items()
         ]
         self.limits = sorted(limits, key=lambda limit: limit[2])
-        hash_shares = {
-            "memory": self.claims_gib / m.claim_hashes / shard_gib,
-            "processor": self.events_per_s * m.claim_ms / 1000 / m.claim_hashes / assumptions.busy,
-        }
-        self.hash_limits = {
-            name: assumptions.daily_users / hash_shares[name]
-            for name in sorted(hash_shares, key=lambda name: -hash_shares[name])
-        }
-        self.hashes_needed = math.ceil(m.claim_hashes * max(hash_shares.values()))
 
 
 def render_page(command: str, m: Measured, assumptions: Assumptions, p: Plan) -> str:
     """Return the plan with its working as Markdown."""
     name, owner, users = p.limits[0]
     following, _, later_users = next(limit for limit in p.limits[1:] if limit[1] == owner)
-    hash_name, hash_users = next(iter(p.hash_limits.items()))
     bottleneck = f"The first bottleneck is the {name} of a {owner}: one carries {users:,.0f} daily users."
-    if hash_users < assumptions.daily_users:
-        bottleneck = (
-            f"The first bottleneck is the {hash_name} of one hash of event ids, at {hash_users:,.0f} daily "
-            "users, however many shards there are."
-        )
     worker_rate = f"{assumptions.busy:.0%} of 1000 ms / {m.slate_ms:.3g} ms (bench.json)"
     if m.slates_per_s is not None:
         worker_rate = (
@@ -248,7 +229,6 @@ def render_page(command: str, m: Measured, assumptions: Assumptions, p: Plan) ->
         worker_rate=worker_rate,
         bottleneck=bottleneck,
         limits="\n".join(f"| {name} | {owner} | {users:,.0f} |" for name, owner, users in p.limits),
-        hash_limits="\n".join(f"| {name} | {users:,.0f} |" for name, users in p.hash_limits.items()),
         resource=name,
         owner=owner,
         following=following,

@@ -41,8 +41,7 @@ from service.catalogue.file import CatalogueWriter
 from service.server.worker import GC_THRESHOLD
 from service.state import EmbeddedServer, RedisStore
 from service.state.codec import encode_sequence
-from service.state.keys import SEQUENCE_TTL_S, SHARDS, Keys
-from service.state.scripts import CLAIMS
+from service.state.keys import SEQUENCE_TTL_S, Keys, user_digest
 
 SEED: Final = 21
 NOW_MS: Final = 1_651_330_969_569
@@ -55,9 +54,11 @@ BULK: Final = 500
 STORE_USERS: Final = 20
 """Users that go through the store, each with so many events one by one:"""
 SINGLE_EVENTS: Final = 50
-SINGLE_CLAIMS: Final = 5000
 CLAIMS_PER_USER: Final = 2
-"""Enough to fill the hashes of event ids."""
+REMEMBERED: Final = 100_000
+"""Events that the busiest user has had within the window."""
+BODIES: Final = 20
+"""Of `BULK` events each, for that user and for as many new ones."""
 CLAIM_TTL_MS: Final = 86_400_000
 AUTHORS: Final = 1_000_003
 TAGS: Final = 400
@@ -100,10 +101,12 @@ async def measure_store(folder: Path, users: int) -> Figures:
         Redis.from_url(server.url, socket_timeout=COMMAND_TIMEOUT_S) as client,
     ):
         figures = await _single_events(server, client)
+        busy = await _busy_user(server, client, min(REMEMBERED, 10 * users))
         client.config_set("appendonly", "no")  # the bulk is about memory; its file would be gigabytes
+        figures["busy_user"] = busy
         figures["users"] = users
         figures["sequences"] = [_sequences(client, server.pid, users, length) for length in LENGTHS]
-        figures["claims"] = _claims(client, server.pid, users * CLAIMS_PER_USER)
+        figures["claims"] = _claims(client, users * CLAIMS_PER_USER)
         return figures
 
 
@@ -127,13 +130,40 @@ async def _single_events(server: EmbeddedServer, client: Redis) -> Figures:
             for user in events:
                 await store.read(user)
         read_ms = cpu_ms(server.pid) - cpu
-        left = sum(int(client.memory_usage(keys.user(user)[1], samples=0) or 0) for user in events)
+        left = [keys.user(user)[1] for user in events]
+        left_bytes = sum(int(client.memory_usage(key, samples=0) or 0) for key in left)
         return {
             "write_1_event_server_cpu_ms": round(write_ms / count, 4),
             "write_1_event_aof_bytes": round(appended / count),
             "read_server_cpu_ms": round(read_ms / count, 4),
-            "left_the_sequence_bytes_an_event": round(left / count, 1),
+            "left_the_sequence_bytes_an_event": round(left_bytes / sum(map(client.hlen, left)), 1),
         }
+    finally:
+        await store.close()
+
+
+async def _busy_user(server: EmbeddedServer, client: Redis, remembered: int) -> Figures:
+    """Measure bodies and single events of a user of whom so many are remembered, and of new users."""
+    store = RedisStore.open(server.url, timeout_s=10, read_timeout_s=10)
+    figures: Figures = {"remembered": remembered}
+    busy = _events("busy", remembered + (BODIES + 1) * BULK)
+    new = [_events(f"new{i}", BULK) for i in range(BODIES)]
+    try:
+        await store.record_many(busy[:remembered])
+        last = remembered + BODIES * BULK
+        for name, bodies in (
+            ("new_users", new),
+            ("busy_user", [busy[at : at + BULK] for at in range(remembered, last, BULK)]),
+        ):
+            cpu = cpu_ms(server.pid)
+            for body in bodies:
+                await store.record_many(body)
+            figures[f"body_of_{BULK}_server_cpu_ms_{name}"] = round((cpu_ms(server.pid) - cpu) / BODIES, 3)
+        file_bytes = _file_bytes(client)
+        for event in busy[last:]:
+            await store.record_many([event])
+        figures["write_1_event_aof_bytes"] = round((_file_bytes(client) - file_bytes) / BULK)
+        return figures
     finally:
         await store.close()
 
@@ -161,28 +191,17 @@ def _sequences(client: Redis, pid: int | None, users: int, length: int) -> Figur
     }
 
 
-def _claims(client: Redis, pid: int | None, count: int) -> Figures:
-    """Measure known event ids: 8 bytes of digest to 4 bytes of user each, in `SHARDS` hashes."""
-    keys, rng = Keys(), random.Random(SEED)
-
-    def claim(number: int, size: int) -> None:
-        raw = rng.randbytes(12 * size)
-        client.evalsha(CLAIMS.sha, 2, *keys.claims(number % SHARDS), "claim", CLAIM_TTL_MS, "", raw)
-
+def _claims(client: Redis, count: int) -> Figures:
+    """Measure known event ids: a key of 8 bytes of digest with 4 of the user's each."""
+    keys, rng, owner = Keys(), random.Random(SEED), user_digest("alice")
     before = _empty(client)
-    client.script_load(CLAIMS.text)
-    for number, part in enumerate(_parts(count)):
-        claim(number, len(part))
+    for part in _parts(count):
+        pipeline = client.pipeline(transaction=False)
+        for _ in part:
+            pipeline.set(keys.claim(rng.randbytes(8)), owner, px=CLAIM_TTL_MS)
+        pipeline.execute()
         _log("claims", part.stop, count)
-    used, cpu = _used_bytes(client) - before, cpu_ms(pid)
-    for number in range(SINGLE_CLAIMS):
-        claim(number, 1)
-    return {
-        "claims": count,
-        "hashes": SHARDS,
-        "bytes_an_event": round(used / count, 1),
-        "claim_1_event_server_cpu_ms": round((cpu_ms(pid) - cpu) / SINGLE_CLAIMS, 4),
-    }
+    return {"claims": count, "bytes_an_event": round((_used_bytes(client) - before) / count, 1)}
 
 
 def _user(number: int) -> str:

@@ -18,8 +18,6 @@ MEASURED = Measured(
     user_bytes={50: 1500, 100: 3000},
     packed_bytes={50: 1400, 100: 2800},
     claim_bytes=20,
-    claim_ms=0.1,
-    claim_hashes=100,
     left_bytes=50,
     read_ms=0.1,
     write_ms=0.5,
@@ -40,7 +38,7 @@ ASSUMED = Assumptions(
     peak_factor=2,
     known_share=2,
     history=100,
-    window_days=2,
+    window_days=1,
     videos=1e7,
     busy=0.5,
     worker_cores=8,
@@ -67,13 +65,13 @@ def test_the_plan_by_hand() -> None:
     assert plan.worker_machines == 35  # 220 / 8 x 1.25 = 34.4
     assert plan.worker_machine_gib == pytest.approx(2)  # 8 x 1/8 + the catalogue's 1
 
-    # 172.8 million users x 3000 bytes, 3.456 thousand million events x (20 + 50) bytes
-    assert plan.state_gib == pytest.approx((172.8e6 * 3000 + 3.456e9 * 70) / GIB)
-    # 760.3e9 / (5 GiB = 5.3687e9) = 141.6; 20,000 x 0.1 + 40,000 x 0.5 ms = 22 s a second, at half;
+    # 172.8 million users x 3000 bytes, 1.728 thousand million events x (20 + 2 x 50) bytes
+    assert plan.state_gib == pytest.approx((172.8e6 * 3000 + 1.728e9 * 120) / GIB)
+    # 725.8e9 / (5 GiB = 5.3687e9) = 135.2; 20,000 x 0.1 + 40,000 x 0.5 ms = 22 s a second, at half;
     # 120 MB/s / 50 MB/s = 2.4; 0.448 + 0.96 Gbit/s of 5
-    assert plan.shards_by == {"memory": 142, "processor": 44, "disk": 3, "network": 1}
-    assert (plan.shards, plan.decided_by) == (142, "memory")
-    assert (plan.store_processes, plan.store_gib) == (284, 2840)
+    assert plan.shards_by == {"memory": 136, "processor": 44, "disk": 3, "network": 1}
+    assert (plan.shards, plan.decided_by) == (136, "memory")
+    assert (plan.store_processes, plan.store_gib) == (272, 2720)
     assert plan.append_tb_per_day == pytest.approx(86.4e6 * 20 * 3000 / 1e12)
 
     assert plan.client_gbit == pytest.approx(8e-9 * (20_000 * 25_000 + 40_000 * 250))
@@ -89,7 +87,7 @@ def test_a_measured_rate_of_a_worker_counts_if_it_is_less() -> None:
 def test_a_shorter_history_costs_less_and_pushes_no_events_out() -> None:
     plan = Plan(MEASURED, replace(ASSUMED, history=50))
     assert plan.left_gib == 0
-    assert plan.state_gib == pytest.approx((172.8e6 * 1500 + 3.456e9 * 20) / GIB)
+    assert plan.state_gib == pytest.approx((172.8e6 * 1500 + 1.728e9 * 20) / GIB)
 
 
 def test_a_limit_is_the_audience_at_which_one_shard_is_enough() -> None:
@@ -113,21 +111,6 @@ def test_the_bottleneck_follows_the_costs(dearer: dict[str, float], first: str, 
     plan = Plan(measured, ASSUMED)
     assert (plan.limits[0][0], plan.decided_by) == (first, decided_by)
     assert f"The first bottleneck is the {first} of a" in render_page("c", measured, ASSUMED, plan)
-
-
-def test_the_limits_of_the_hashes_by_hand() -> None:
-    plan = Plan(MEASURED, ASSUMED)
-    assert list(plan.hash_limits) == ["memory", "processor"]
-    assert plan.hash_limits["memory"] == pytest.approx(5 * GIB / (40 * 20 / 100))  # 40 ids a user, 20 bytes
-    # 100 threads, each half busy, at 0.1 ms: 500,000 events a second, of 20 x 2 a user and day
-    assert plan.hash_limits["processor"] == pytest.approx(500_000 * 86_400 / 40)
-    assert plan.hashes_needed == 13  # 86.4e6 x 8 bytes / 5 GiB = 12.9 %
-    page = render_page("command", MEASURED, ASSUMED, plan)
-    assert "86.4 million daily users need 13 hashes" in page
-    assert "however many" not in page
-    beyond = replace(ASSUMED, daily_users=900e6)
-    page = render_page("command", MEASURED, beyond, Plan(MEASURED, beyond))
-    assert "bottleneck is the memory of one hash of event ids, at 671,088,640 daily users" in page
 
 
 def test_a_bigger_audience_never_takes_fewer_of_anything() -> None:
