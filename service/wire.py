@@ -39,7 +39,7 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
     event_id: str | None = None
     """If it could be read."""
     code: str
-    """malformed, invalid, duration_unknown, clock_skew, late, conflict."""
+    """malformed, invalid, duration_unknown, clock_skew, late, conflict, unreadable."""
     detail: str
     loc: str = ""
     """The member that is wrong, if it is one."""

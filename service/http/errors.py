@@ -50,6 +50,9 @@ HEADERS: Final[dict[HTTPStatus, dict[str, str]]] = {
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": RETRY_AFTER_S},
 }
 
+STORED: Final = ("conflict", "unreadable")
+"""Codes of rejected events that are at odds with what is stored."""
+
 
 _FOLDERS: Final = re.compile(r"(?<![\w.:/])(?<!GET )(?<!POST )/(?:[^\s/]+/)*")
 """The folders of an absolute path; the paths of our own surface stand behind their methods."""
@@ -57,7 +60,7 @@ _FOLDERS: Final = re.compile(r"(?<![\w.:/])(?<!GET )(?<!POST )/(?:[^\s/]+/)*")
 
 def status_of(error: errors.ReelrankError) -> HTTPStatus:
     """Return the status of the nearest class in the error's own tree."""
-    if isinstance(error, errors.NothingAccepted) and all(r.code == "conflict" for r in error.rejected):
+    if isinstance(error, errors.NothingAccepted) and all(r.code in STORED for r in error.rejected):
         return HTTPStatus.CONFLICT
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
 

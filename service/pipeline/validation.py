@@ -14,6 +14,9 @@ from service.wire import Rejected
 MAX_AHEAD_MS: Final = 300_000
 """How far an event may lie in the future: clocks of phones differ, but not by more than that."""
 
+REFUSED: Final = {"conflict": "event_id", "unreadable": "user_id"}
+"""Outcomes of events that the store does not take, and the member that is why."""
+
 
 class Exposure(NamedTuple):
     """An exposure that gets a label."""
@@ -39,30 +42,23 @@ class Validated:
 
 
 def validate_events(
-    events: Sequence[FeedbackEvent | Rejected],
-    *,
-    now_ms: int,
-    earliest_ms: int,
-    late_s: float,
-    offset: int = 0,
+    events: Sequence[FeedbackEvent | Rejected], *, now_ms: int, late_s: float, offset: int = 0
 ) -> Validated:
     """Apply the rules that need no store.
 
     An event without a duration is rejected (`duration_unknown`), and so is one more than 300 s in the future
-    or before `earliest_ms` (`clock_skew`). One older than `late_s`, if that is set, gets its label and is not
-    stored (`late`).
+    (`clock_skew`). One older than `late_s`, if that is set, gets its label and is not stored (`late`).
 
     Args:
         events: completed from the catalogue, in the body's order; those that could not be decoded are
             `Rejected` already.
         now_ms: the service's clock.
-        earliest_ms: the first moment that is taken for one.
         late_s: 0 means no limit.
         offset: position of the first event, in a body that is read in parts.
     """
     out = Validated()
     latest_ms = now_ms + MAX_AHEAD_MS
-    late_ms = now_ms - late_s * 1000 if late_s else -1.0
+    earliest_ms = now_ms - late_s * 1000 if late_s else -1.0
     for index, event in enumerate(events, offset):
         if isinstance(event, Rejected):
             out.rejected.append(event)
@@ -79,23 +75,12 @@ def validate_events(
             )
             out.rejected.append(_rejected(index, event, "clock_skew", detail, "timestamp_ms"))
         elif event.timestamp_ms < earliest_ms:
-            detail = too_early(event.timestamp_ms, earliest_ms)
-            out.rejected.append(_rejected(index, event, "clock_skew", detail, "timestamp_ms"))
-        elif event.timestamp_ms < late_ms:
             detail = f"Labelled, not stored: older than {late_s:g} s."
             out.rejected.append(_rejected(index, event, "late", detail, "timestamp_ms"))
             out.late.append(Exposure(index, event))
         else:
             out.accepted.append(Exposure(index, event))
     return out
-
-
-def too_early(timestamp_ms: int, earliest_ms: int) -> str:
-    """Return why a moment is not taken for one."""
-    return (
-        f"`timestamp_ms` {timestamp_ms} is before {earliest_ms} (REELRANK_EARLIEST_MS); is it in seconds? "
-        "Times are Unix milliseconds."
-    )
 
 
 def apply_outcomes(
@@ -112,24 +97,24 @@ def apply_outcomes(
         outcome: accepted, duplicate, merged.
     """
     counts: Counter[str] = Counter(outcome.kind for outcome in outcomes)
-    conflicts = counts.pop("conflict", 0)
+    refused = counts.pop("conflict", 0) + counts.pop("unreadable", 0)
     exposures = [
         Exposure(accepted.position, outcome.event, outcome.kind == "duplicate")
         for accepted, outcome in zip(validated.accepted, outcomes, strict=True)
-        if outcome.kind != "conflict"
+        if outcome.kind not in REFUSED
     ]
     rejected = validated.rejected
-    if conflicts:
+    if refused:
         rejected = rejected + [
             _rejected(
                 accepted.position,
                 outcome.event,
-                "conflict",
-                outcome.detail or "This event_id is another exposure's.",
-                "event_id",
+                outcome.kind,
+                outcome.detail,
+                REFUSED[outcome.kind],
             )
             for accepted, outcome in zip(validated.accepted, outcomes, strict=True)
-            if outcome.kind == "conflict"
+            if outcome.kind in REFUSED
         ]
         rejected.sort(key=lambda r: r.index)
     if validated.late:

@@ -185,6 +185,18 @@ def test_one_without_memory_still_forgets(setting: Setting) -> None:
     assert setting.client.get("/users/bob/sequence").status_code == 404
 
 
+def test_a_user_of_whom_something_is_damaged_is_rejected_alone_until_forgotten(setting: Setting) -> None:
+    setting.server.set("rr:s:{carol}", b"nonsense")
+    carol, dave = event("carol-1", user_id="carol"), event("dave-1", user_id="dave")
+    reply = setting.client.post("/label", json=[carol, dave])
+    assert (reply.status_code, reply.json()["accepted"]) == (200, 1)
+    [rejected] = reply.json()["rejected"]
+    assert (rejected["index"], rejected["code"], rejected["loc"]) == (0, "unreadable", "user_id")
+    assert setting.client.post("/label", json=carol).status_code == 409
+    assert setting.client.delete("/users/carol").json()["known"] is True
+    assert setting.client.post("/label", json=carol).json()["accepted"] == 1
+
+
 def test_one_that_asks_for_a_password_later_is_said_to(setting: Setting) -> None:
     setting.server.config_set("requirepass", "hidden-word")
     path = setting.server.connection_pool.connection_kwargs["path"]
