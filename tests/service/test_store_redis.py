@@ -48,8 +48,10 @@ def exposures(user_id: str, count: int, first: int = 0) -> list[FeedbackEvent]:
 
 
 async def bytes_of(client: Redis, pattern: str) -> int:
-    sizes = [await client.memory_usage(key, samples=0) async for key in client.scan_iter(pattern)]
-    return sum(size or 0 for size in sizes)
+    pipeline = client.pipeline(transaction=False)
+    async for key in client.scan_iter(pattern, count=1000):
+        pipeline.memory_usage(key, samples=0)
+    return sum(size or 0 for size in await pipeline.execute())
 
 
 async def test_every_program_keeps_what_the_settings_say(url: str, client: Redis) -> None:
