@@ -1,7 +1,8 @@
-"""The client of a store that is more than one server."""
+"""Connections to a store: to one server, or a client of several."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from redis import asyncio as aioredis
@@ -11,8 +12,12 @@ from redis.backoff import NoBackoff
 from models.errors import BadInput
 from service.state.cluster import ClusterClient
 from service.state.multi_node_url import Host, MultiNodeUrl
+from service.state.pipelined_connection import Command, PipelinedConnection
 from service.state.replicated import ReplicatedClient
 from service.state.sentinel import PrimaryClient
+
+Connection = PipelinedConnection | ClusterClient | ReplicatedClient
+"""To the server that has the keys of a command: one server's, or a client that finds it among several."""
 
 CONNECTIONS: Final = 64
 """Of this process, to each server."""
@@ -55,3 +60,16 @@ def connect(
         )
 
     return ClusterClient(nodes.hosts, node, repeat=repeat)
+
+
+async def send_all(connection: Connection, commands: Sequence[Command]) -> list[Any]:
+    """Send commands at once and return their replies.
+
+    Raises:
+        RedisError: the first error among them.
+    """
+    answers = await connection.send_many(commands) if commands else []
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers

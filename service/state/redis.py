@@ -28,22 +28,17 @@ from models.errors import BadInput, StoreUnavailable
 from models.features import Exposures
 from models.schema import FeedbackEvent, Profile, Video
 from service.state import codec, upgrade
-from service.state.cluster import ClusterClient
-from service.state.connect import connect
+from service.state.connect import Connection, connect, send_all
 from service.state.failures import unavailable
 from service.state.keys import SEQUENCE_TTL_S, Keys, event_digest, user_digest
 from service.state.multi_node_url import MultiNodeUrl
-from service.state.pipelined_connection import Command, PipelinedConnection
+from service.state.pipelined_connection import PipelinedConnection
 from service.state.policy import INFO, risks_of
 from service.state.protocol import History, Outcome, UserState
 from service.state.recording import UNREADABLE, Batch, Group, group_by_user, split_into_calls
-from service.state.replicated import ReplicatedClient
-from service.state.scripts import CATALOGUE_PUT, CATALOGUE_SINCE, SEQUENCES, UPGRADE, Script
+from service.state.scripts import CATALOGUE_PUT, CATALOGUE_SINCE, SEQUENCES, Script
 
 log = logging.getLogger("reelrank.store")
-
-Connection = PipelinedConnection | ClusterClient | ReplicatedClient
-"""To the server that has the keys of a command: one server's, or a client that finds it among several."""
 
 NOTHING: Final = Exposures.from_events([])
 """The sequence of a user who has only a profile."""
@@ -248,9 +243,10 @@ class RedisStore:
 
     async def _begin(self) -> None:
         """Before the first write: compare the sequence length, and find out how long 0.2.0's claims live."""
-        before = await self._send(
+        before = await send_all(
+            self._writes,
             [("SET", self._keys.length, self._length, "GET", "PX", self._ttl_ms)]
-            + [("PTTL", key) for key in self._old_claims]
+            + [("PTTL", key) for key in self._old_claims],
         )
         if before[0] is not None and int(before[0]) > self._length:
             log.warning(
@@ -273,7 +269,9 @@ class RedisStore:
                     answers[batch.user_id] = letters, records
                     continue
                 try:
-                    await self._upgrade(batch.user_id)
+                    await upgrade.upgrade_user(
+                        self._writes, self._keys.user(batch.user_id), batch.user_id, self._window_ms
+                    )
                 except ValueError as e:
                     answers[batch.user_id] = UNREADABLE, str(e).encode()
         if damaged := {user: why for user, (letters, why) in answers.items() if letters == UNREADABLE}:
@@ -290,33 +288,29 @@ class RedisStore:
         """Claim each event's id for its user -> `None` if it was free, whether it was this user's if not."""
         users = [user for user_id, events in groups for user in [user_digest(user_id)] * len(events)]
         event_ids = [event.event_id for _, events in groups for event in events]
-        former = await self._former_owners(event_ids)
+        former: list[bytes | None] = [None] * len(event_ids)
+        if time.monotonic() < (self._old_claims_until_s or 0.0):
+            former = await upgrade.former_owners(self._writes, self._old_claims, event_ids)
         claim, options = self._keys.claim, ("NX", "GET", "PX", self._window_ms)
-        claimed = await self._send(
+        claimed = await send_all(
+            self._writes,
             [
                 ("SET", claim(event_digest(event_id)), old or user, *options)
                 for event_id, user, old in zip(event_ids, users, former, strict=True)
-            ]
+            ],
         )
         return [
             (owner or old) == user if owner or old else None
             for owner, old, user in zip(claimed, former, users, strict=True)
         ]
 
-    async def _former_owners(self, event_ids: Sequence[str]) -> list[bytes | None]:
-        """Which user's each event is by the claims that 0.2.0 left, if by any."""
-        if time.monotonic() > (self._old_claims_until_s or 0.0):
-            return [None] * len(event_ids)
-        found = await self._send(
-            [c for id_ in event_ids for c in upgrade.claim_lookups(self._old_claims, id_)]
-        )
-        return [young or old for young, old in zip(found[::2], found[1::2], strict=True)]
-
     async def _release(self, user_id: str, digests: Sequence[bytes]) -> None:
         """Free event ids that are this user's."""
         keys, user = [self._keys.claim(digest) for digest in digests], user_digest(user_id)
-        owners = await self._send([("GET", key) for key in keys])
-        await self._send([("UNLINK", key) for key, owner in zip(keys, owners, strict=True) if owner == user])
+        owners = await send_all(self._writes, [("GET", key) for key in keys])
+        await send_all(
+            self._writes, [("UNLINK", key) for key, owner in zip(keys, owners, strict=True) if owner == user]
+        )
 
     async def _write_batches(self, batches: Sequence[Batch]) -> list[bytes]:
         """Return letters and records of each, see `sequences.lua`."""
@@ -333,37 +327,6 @@ class RedisStore:
                 self._one_slot = True
         calls = [(keys, (*limits, *batch)) for keys, batch in zip(users, args, strict=True)]
         return [part for answer in await self._run_all(SEQUENCES, calls) for part in answer]
-
-    async def _upgrade(self, user_id: str) -> None:
-        """Rewrite what an older build stored on a user.
-
-        Raises:
-            ValueError: it is damaged.
-        """
-        key, *hashes = self._keys.user(user_id)[:3]
-        sequence = await self._writes.execute_command("GET", key)
-        of_0_1 = sequence is not None and upgrade.is_old(sequence)
-        for hash_key in hashes:
-            for field in await self._writes.execute_command("HKEYS", hash_key):
-                page = await self._writes.execute_command("HGET", hash_key, field)
-                if len(field) == 1 and page is not None:
-                    events = upgrade.decode_page(user_id, page, of_0_1=of_0_1)
-                    left = hashes[0]
-                    await self._send(
-                        [("HSETNX", left, event_digest(e.event_id), codec.encode_event(e)) for e in events]
-                        + [("PEXPIRE", left, 2 * self._window_ms), ("HDEL", hash_key, field)]
-                    )
-            await self._writes.execute_command("HDEL", hash_key, "at")
-        if of_0_1:
-            await self._run(UPGRADE, [key], sequence, upgrade.upgrade_sequence(sequence))
-
-    async def _send(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands at once and return their replies."""
-        answers = await self._writes.send_many(commands) if commands else []
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return answers
 
     async def _run(self, script: Script, keys: list[str], *args: bytes | str | int) -> Any:
         """Run a script by its digest, or by its text where the server does not have it yet."""

@@ -21,6 +21,10 @@ from typing import Any, Final
 
 from models.schema import FLAGS, FeedbackEvent, Video
 from service.state import codec
+from service.state.connect import Connection, send_all
+from service.state.keys import event_digest
+from service.state.pipelined_connection import Command
+from service.state.scripts import UPGRADE
 
 HEAD_BYTES: Final = 7
 """Before the first record of a sequence."""
@@ -45,25 +49,51 @@ def upgrade_sequence(sequence: bytes) -> bytes:
     return codec.encode_sequence(_decode_events(sequence, HEAD_BYTES))
 
 
-def decode_page(user_id: str, page: bytes, *, of_0_1: bool) -> list[FeedbackEvent]:
-    """Decode a page.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    return _decode_events(page) if of_0_1 else codec.decode_events(user_id, page)
-
-
 def claim_keys(prefix: str) -> list[str]:
     """Return the hashes of claims: pairs, the second one the generation before."""
     return [f"{prefix}:{kind}:{{{shard:02d}}}" for shard in range(64) for kind in "co"]
 
 
-def claim_lookups(keys: Sequence[str], event_id: str) -> list[tuple[str, str, bytes]]:
-    """Return the commands that look for a claim in `claim_keys`."""
-    digest = blake2b(event_id.encode(), digest_size=8).digest()
-    first = 2 * (digest[0] % 64)
-    return [("HGET", key, digest) for key in keys[first : first + 2]]
+async def former_owners(
+    connection: Connection, claims: Sequence[str], event_ids: Sequence[str]
+) -> list[bytes | None]:
+    """Return whose each event is by the claims of 0.2.0, as a user digest, or `None`.
+
+    Args:
+        claims: `claim_keys`.
+    """
+    commands = []
+    for event_id in event_ids:
+        digest = blake2b(event_id.encode(), digest_size=8).digest()
+        shard = digest[0] % 64
+        commands += [("HGET", key, digest) for key in claims[2 * shard : 2 * shard + 2]]
+    found = await send_all(connection, commands)
+    return [young or old for young, old in zip(found[::2], found[1::2], strict=True)]
+
+
+async def upgrade_user(connection: Connection, keys: Sequence[str], user_id: str, window_ms: int) -> None:
+    """Rewrite what an older build stored on a user.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    key, *hashes = keys[:3]
+    sequence = await connection.execute_command("GET", key)
+    of_0_1 = sequence is not None and is_old(sequence)
+    for hash_key in hashes:
+        for field in await connection.execute_command("HKEYS", hash_key):
+            page = await connection.execute_command("HGET", hash_key, field)
+            if len(field) == 1 and page is not None:
+                events = _decode_events(page) if of_0_1 else codec.decode_events(user_id, page)
+                left: list[Command] = [
+                    ("HSETNX", hashes[0], event_digest(event.event_id), codec.encode_event(event))
+                    for event in events
+                ]
+                rest = [("PEXPIRE", hashes[0], 2 * window_ms), ("HDEL", hash_key, field)]
+                await send_all(connection, [*left, *rest])
+        await connection.execute_command("HDEL", hash_key, "at")
+    if of_0_1:
+        await connection.execute_command("EVAL", UPGRADE.text, 1, key, sequence, upgrade_sequence(sequence))
 
 
 def upgrade_video(entry: bytes) -> bytes:
