@@ -36,6 +36,7 @@ class Catalogue:
         self._cursor = ""
         self._path: Path | None = None
         self._stamp: _Stamp | None = None
+        self._unread = False
         self._file: CatalogueFile | None = None
         self._next_file: CatalogueFile | None = None
         self._cache: dict[str, Video | VideoFacts] = {}
@@ -58,17 +59,23 @@ class Catalogue:
         return catalogue
 
     async def check_file(self) -> None:
-        """Open the file at our path if it was replaced; the next `follow` takes it over.
+        """Open the file at our path if it was replaced, or could not be read before; the next `follow` takes
+        it over.
 
         Raises:
             BadInput: it cannot be used; the old one stays. Raised once for each file.
         """
-        if self._path is None or (stamp := _stamp(self._path)) == self._stamp:
+        if self._path is None or ((stamp := _stamp(self._path)) == self._stamp and not self._unread):
             return
-        self._stamp = stamp
+        is_new, self._stamp, self._unread = stamp != self._stamp, stamp, False
         if stamp is None:
             raise BadInput(f"The catalogue {self._path} is gone; what it held is known until the next start.")
-        self._next_file = await anyio.to_thread.run_sync(CatalogueFile.open, self._path)
+        try:
+            self._next_file = await anyio.to_thread.run_sync(CatalogueFile.open, self._path)
+        except BadInput as e:
+            self._unread = isinstance(e.__cause__, OSError)
+            if is_new:
+                raise
 
     async def follow(self, store: Store) -> None:
         """Take over what changed in the store since the last call.

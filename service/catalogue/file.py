@@ -88,7 +88,7 @@ class CatalogueFile:
                     )
         except (OSError, ValueError) as e:  # ValueError: an empty file cannot be mapped
             reason = e.strerror if isinstance(e, OSError) else "it is empty"
-            raise BadInput(f"The catalogue {path} cannot be read: {reason}. {_REBUILD}") from None
+            raise BadInput(f"The catalogue {path} cannot be read: {reason}. {_REBUILD}") from e
         try:
             environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False)
             with environment.begin() as transaction:

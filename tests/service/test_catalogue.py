@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -144,6 +147,27 @@ async def test_a_damaged_file_leaves_the_one_before_it_and_is_named_once(tmp_pat
     await catalogue.check_file()
     await catalogue.follow(store)
     assert duration(catalogue, "v2") == 8.0
+
+
+async def test_a_file_that_cannot_be_read_for_now_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, store = tmp_path / "file", MemoryStore()
+    write(path, numbered(10))
+    catalogue = Catalogue.from_file(path)
+    write(path, [Video(video_id="v2", duration_s=8.0)])
+    with monkeypatch.context() as patched:
+        patched.setattr(mmap, "mmap", no_descriptor)
+        with pytest.raises(BadInput, match="Too many open files"):
+            await catalogue.check_file()
+        await catalogue.check_file()  # named once
+    await catalogue.check_file()
+    await catalogue.follow(store)
+    assert duration(catalogue, "v2") == 8.0
+
+
+def no_descriptor(*_: object, **__: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def catalogue_videos(client: httpx2.Client) -> float:
