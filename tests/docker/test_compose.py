@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -126,8 +127,21 @@ def test_the_proxy_knows_every_replica_and_repeats_only_what_may_be() -> None:
     assert "disable-l7-retry if streamed or !again_by_method !again_by_path" in text
     (again,) = re.findall(r"acl again_by_path path (.*)", text)
     assert again.split() == ["/label", "/rerank"]
-    (hidden,) = re.findall(r"if \{ path (.*?) \} or \{ path_beg (\S+) \}", text)
-    assert (*hidden[0].split(), hidden[1]) == ("/metrics", "/docs", "/openapi.json", "/v1/")
+
+
+def test_the_proxy_passes_what_is_for_the_outside_however_a_path_is_spelt() -> None:
+    text = (DOCKER / "proxy" / "haproxy.cfg").read_text()
+    (whole,) = re.findall(r"acl outside path (.*)", text)
+    (begun,) = re.findall(r"acl outside path_beg (.*)", text)
+    assert re.search(r"http-request return status 404 .* if !outside$", text, re.MULTILINE)
+
+    def passes(path: str) -> bool:
+        return path in whole.split() or path.startswith(tuple(begun.split()))
+
+    document = json.loads((ROOT / "tests" / "surface" / "golden" / "openapi.json").read_text())
+    hidden = {path for path in [*document["paths"], "/docs", "/openapi.json"] if not passes(path)}
+    assert {path for path in hidden if not path.startswith("/v1/")} == {"/metrics", "/docs", "/openapi.json"}
+    assert not list(filter(passes, ("/%6detrics", "/%761/models", "/v1%2Fmodels", "//metrics", "/./docs")))
 
 
 def secrets(folder: Path, *arguments: str) -> dict[str, str]:
