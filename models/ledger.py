@@ -6,19 +6,21 @@ of its lines means nothing, so ledgers of several machines are put together with
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from models.errors import BadInput
+from models.schema import MAX_TIMESTAMP_MS
 
 
 class Entry(msgspec.Struct, frozen=True):
     """One user who asked to be forgotten."""
 
     user_id: str
-    forgotten_at_ms: int
+    forgotten_at_ms: Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP_MS)]
     """When, Unix milliseconds."""
 
 
@@ -33,7 +35,7 @@ def read(path: Path, *, since_ms: int = 0) -> list[Entry]:
             user who must be forgotten.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
     except OSError as e:
         raise BadInput(f"The ledger {path} cannot be read: {e.strerror}.") from None
     entries = []
@@ -42,7 +44,7 @@ def read(path: Path, *, since_ms: int = 0) -> list[Entry]:
             continue
         try:
             entries.append(_decoder.decode(line))
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise BadInput(
                 f"{path}, line {number} is no entry of an unlearning ledger ({e}). Repair the line by hand; "
                 "the user it names must not be lost."

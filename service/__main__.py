@@ -117,7 +117,9 @@ def consume(
 
 @app.command()
 def replay(
-    source: Annotated[str, typer.Argument(metavar="FILE|-", help="NDJSON or .parquet; - is standard input.")],
+    source: Annotated[
+        str, typer.Argument(metavar="FILE|-", help="NDJSON, CSV or .parquet; - is standard input.")
+    ],
     port: Port = 8000,
     url: Url = None,
     rate: Annotated[float, typer.Option(min=0, help="Events/s; 0 is no limit.")] = 0.0,
@@ -127,7 +129,7 @@ def replay(
     ] = None,
     key: Key = "",
 ) -> None:
-    """Send events from a file through a running service."""
+    """Send events from a file through a running service; exit code 1 if any was rejected."""
     from service.commands.replay import replay as run
 
     run(source, url or f"http://127.0.0.1:{port}", rate=rate, batch=batch, progress=progress, key=key)

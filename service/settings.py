@@ -143,7 +143,7 @@ class Settings(BaseSettings):
 def _line(path: Path) -> str:
     """The one line of a file."""
     try:
-        url = path.read_text().strip()
+        url = path.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as e:
         raise BadInput(f"REELRANK_STORE_FILE: {path} cannot be read: {e}.") from e
     if not url or "\n" in url:

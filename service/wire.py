@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -21,6 +22,9 @@ MAX_TEXT: Final = 1000
 """Characters of one text in a reply: a client never gets back more than it has sent."""
 
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def sendable(text: str) -> str:
     """Return text that fits into a reply: at most `MAX_TEXT` characters, and none that UTF-8 cannot hold.
 
@@ -29,6 +33,27 @@ def sendable(text: str) -> str:
     if len(text) > MAX_TEXT:
         text = text[:MAX_TEXT] + "…"
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def milliseconds(moment: float | str) -> int:
+    """Return a timestamp in Unix milliseconds or ISO 8601, without a zone in UTC, as Unix milliseconds.
+
+    Raises:
+        ValueError: it is neither, or before 1970 or after the year 9999.
+    """
+    try:
+        if isinstance(moment, str) and not (moment.isascii() and moment.lstrip("-").isdigit()):
+            time = datetime.fromisoformat(moment)
+            value = (time.replace(tzinfo=time.tzinfo or UTC) - _EPOCH).total_seconds() * 1000
+        else:
+            value = float(moment)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"`timestamp` must be Unix milliseconds or ISO 8601, found {str(moment)[:40]!r}"
+        ) from None
+    if not 0 <= value <= MAX_TIMESTAMP_MS:  # so written, NaN is refused too
+        raise ValueError(f"`timestamp` must be 0 to {MAX_TIMESTAMP_MS}, found {value:g}")
+    return round(value)
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):

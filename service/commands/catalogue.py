@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -13,16 +14,17 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from models.errors import BadInput
+from models.errors import BadInput, Invalid, NotJson
 from models.schema import Video
 from service.catalogue.file import CatalogueFile, CatalogueWriter, Header
+from service.pipeline.decoding import decode
 from service.settings import Settings
 from service.state import open_store
 
 STEP: Final = 10_000
 """Lines between two steps of the progress bar."""
 
-_decode: Final = msgspec.json.Decoder(Video).decode
+_decoder: Final = msgspec.json.Decoder(Video)
 
 
 def build(out: Path, *, source: str | None, store: str | None) -> None:
@@ -104,9 +106,9 @@ def _read(file: BinaryIO, name: str) -> Iterator[list[Video]]:
 
 def _video(line: bytes, number: int, name: str) -> Video:
     try:
-        return _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        return decode(_decoder, line.removeprefix(codecs.BOM_UTF8))
+    except (NotJson, Invalid) as e:
         raise BadInput(
-            f"Line {number} of {name} is no video: {e}. Each line is an object with `video_id` and, as far "
+            f"Line {number} of {name} is no video: {e} Each line is an object with `video_id` and, as far "
             "as known, `duration_s`, `author_id` and `tag`, as in PUT /videos."
         ) from None

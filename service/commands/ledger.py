@@ -11,6 +11,7 @@ from models import ledger
 from models.errors import BadInput
 from service.settings import Settings
 from service.unlearning.ledger import FILE
+from service.wire import milliseconds
 
 
 def export(since: str | None, *, as_json: bool) -> None:
@@ -40,12 +41,14 @@ def export(since: str | None, *, as_json: bool) -> None:
 
 
 def _milliseconds(since: str) -> int:
-    if since.isdecimal() and len(since) > 8:  # shorter ones are dates: 20261121
-        return int(since)
+    is_number = since.isdecimal() and len(since) > 8  # shorter ones are dates: 20261121
     try:
-        time = datetime.fromisoformat(since)
-        return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError):
+        since_ms = milliseconds(since if is_number or not since.isdecimal() else f"{since}T00")
+    except ValueError:
+        since_ms = -1
+    if since_ms < (Settings.read().earliest_ms if is_number else 0):
         raise BadInput(
-            f"--since {since!r} is not a time; write 2026-11-21, 2026-11-21T08:00:00Z or Unix milliseconds."
-        ) from None
+            f"--since {since[:40]!r} is not a time; write 2026-11-21, 2026-11-21T08:00:00Z or Unix "
+            "milliseconds, not seconds."
+        )
+    return since_ms

@@ -69,7 +69,7 @@ class Keys:
         entries = text.replace("\n", ",").split(",")
         if file is not None:
             try:
-                lines = file.read_text("utf-8").splitlines()
+                lines = file.read_text("utf-8-sig").splitlines()
             except (OSError, UnicodeDecodeError) as e:
                 raise BadInput(f"REELRANK_API_KEYS_FILE {file} cannot be read: {e}.") from None
             entries += [line.partition("#")[0] for line in lines]

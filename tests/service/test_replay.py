@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
@@ -12,6 +14,7 @@ import pytest
 
 from models.schema import FLAGS
 from service.client import Retries
+from service.commands.replay import REASONS
 from tests.service.command_line import invoke, refusal
 from tests.service.running import Service, event
 
@@ -55,15 +58,61 @@ def test_it_goes_on_from_where_it_was(
     assert (ended.code, "another" in ended.err) == (2, True)
 
 
-def test_standard_input_bad_lines_and_a_rate(service: Service, client: httpx2.Client, user: str) -> None:
+def test_what_is_rejected_is_named_with_its_line_and_ends_with_code_1(
+    service: Service, client: httpx2.Client, user: str
+) -> None:
     good = json.dumps(event(f"{user}-1", user)).encode()
     bad = json.dumps(event(f"{user}-2", user, watch_time_s=-1)).encode()
-    ended = invoke(
-        "replay", "-", "--url", service.url, "--rate", "1000", stdin=b"\n".join([good, b"nope", b"", bad])
-    )
-    assert ended.code == 0, ended.err
-    assert "1 accepted, 0 duplicates, 0 merged, 2 rejected" in ended.out
+    lines = b"\n".join([good, b"nope", b"", bad, *[b"a,b"] * 10])
+    ended = invoke("replay", "-", "--url", service.url, "--rate", "1000", stdin=lines)
+    assert ended.code == 1
+    assert "1 accepted, 0 duplicates, 0 merged, 12 rejected" in ended.out
+    assert "line 2: malformed: 'nope' is not JSON." in ended.err
+    assert "line 4: invalid: `watch_time_s` must be 0 to 604800 s" in ended.err
+    assert "rejected: 11 malformed, 1 invalid" in ended.err
+    assert ended.err.count("line ") == REASONS
     assert stored(client, user) == 1
+
+
+WRITTEN = datetime.fromtimestamp(NOW_MS // 1000, UTC)
+CSV = """user_id,video_id,timestamp_ms,watch_time_s,duration_s,like,hate,tab,comment_count
+{user},v1,{now},12.5,24,1,False,,3
+"{user}", "v2",{written},1,2,0,,"home, again",
+"""
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+def test_files_of_other_writers_are_read_too(
+    service: Service, client: httpx2.Client, user: str, tmp_path: Path, kind: str, mark: bytes
+) -> None:
+    times = (NOW_MS, f"{WRITTEN:%Y-%m-%dT%H:%M:%S}")
+    text = CSV.format(user=user, now=times[0], written=times[1])
+    if kind == "ndjson":
+        text = "".join(json.dumps(event(f"{user}-{t}", user, timestamp_ms=t)) + "\r\n" for t in times)
+    file = tmp_path / f"log.{kind}"
+    file.write_bytes(mark + text.encode())
+    ended = invoke("replay", file, "--url", service.url)
+    assert (ended.code, "2 accepted" in ended.out) == (0, True), ended.err
+    events = client.get(f"/users/{user}/sequence").json()["events"]
+    assert [e["timestamp_ms"] for e in events] == [NOW_MS // 1000 * 1000, NOW_MS]
+    if kind == "csv":
+        assert events[0]["tab"] == "home, again"
+        assert (events[1]["watch_time_s"], events[1]["like"]) == (12.5, True)
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "Asia/Shanghai"])
+def test_a_column_of_datetimes_is_read(
+    service: Service, client: httpx2.Client, user: str, tmp_path: Path, zone: str | None
+) -> None:
+    file = tmp_path / "log.parquet"
+    row = {"user_id": user, "video_id": "v", "timestamp_ms": WRITTEN, "watch_time_s": 1.0, "duration_s": 2.0}
+    column = polars.col("timestamp_ms")
+    moved = column.dt.replace_time_zone(None) if zone is None else column.dt.convert_time_zone(zone)
+    polars.DataFrame([row]).with_columns(moved).write_parquet(file)
+    assert invoke("replay", file, "--url", service.url).code == 0
+    (exposure,) = client.get(f"/users/{user}/sequence").json()["events"]
+    assert exposure["timestamp_ms"] == NOW_MS // 1000 * 1000
 
 
 def test_parquet_as_prepare_writes_it(
@@ -93,6 +142,7 @@ def test_parquet_as_prepare_writes_it(
     [
         (["/nowhere.ndjson"], "/nowhere.ndjson"),
         (["bad.parquet"], "bad.parquet"),
+        (["bad.csv"], "duration_s"),
         (["log.ndjson", "--url", "http://127.0.0.1:1", "--batch", "5"], "127.0.0.1:1"),
     ],
 )
@@ -103,6 +153,7 @@ def test_what_cannot_be_replayed_is_said_in_one_line(
     monkeypatch.setattr("service.commands.replay.RETRIES", Retries(tries=1))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.parquet").write_bytes(b"junk")
+    (tmp_path / "bad.csv").write_text("user_id,video_id,timestamp_ms,watch_time_s\n")
     ended = invoke("replay", *args)
     (reason,) = [line for line in ended.err.splitlines() if line.startswith("reelrank: ")]  # besides a bar
     assert (ended.code, word in reason, "Traceback" in ended.err) == (2, True, False), ended.err

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from models.schema import MAX_TIMESTAMP_MS, Id, checked_id
-from service.wire import Rejected
+from models.schema import Id, checked_id
+from service.wire import Rejected, milliseconds
 
 if TYPE_CHECKING:
     Moment = int
 else:
     Moment = int | float | str  # what the wire may hold; `__post_init__` makes Unix milliseconds of it
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _normalize(struct: _Event | RankRequest) -> None:
@@ -135,24 +132,3 @@ class RankReply(msgspec.Struct, frozen=True, omit_defaults=True):
     items: list[RankedScore]
     degraded: list[str] = []
     """As in POST /rerank; left out when nothing is."""
-
-
-def milliseconds(moment: float | str) -> int:
-    """Return a timestamp in any of Metarank's notations as Unix milliseconds.
-
-    Raises:
-        ValueError: it is in none of them, or before 1970 or after the year 9999.
-    """
-    try:
-        if isinstance(moment, str) and not (moment.isascii() and moment.lstrip("-").isdigit()):
-            time = datetime.fromisoformat(moment)
-            value = (time.replace(tzinfo=time.tzinfo or UTC) - _EPOCH).total_seconds() * 1000
-        else:
-            value = float(moment)
-    except (ValueError, OverflowError):
-        raise ValueError(
-            f"`timestamp` must be Unix milliseconds or ISO 8601, found {str(moment)[:40]!r}"
-        ) from None
-    if not 0 <= value <= MAX_TIMESTAMP_MS:  # so written, NaN is refused too
-        raise ValueError(f"`timestamp` must be 0 to {MAX_TIMESTAMP_MS}, found {value:g}")
-    return round(value)
