@@ -25,12 +25,22 @@ EXTRAS: Final = {
 }
 """How to install a module that is not a dependency of every command."""
 
+LISTED: Final = (
+    "Other users see it in the list of processes: put one with a password into REELRANK_STORE_FILE."
+)
+
 Port = Annotated[int, typer.Option(min=0, max=65535, help="TCP port; 0 takes a free one.")]
 Url = Annotated[str | None, typer.Option(help="URL of the service; http://127.0.0.1:PORT if left out.")]
 Bundle = Annotated[
     Path | None, typer.Option(help="A folder of versions with CURRENT, or one version's folder.")
 ]
-Key = Annotated[str, typer.Option(envvar="REELRANK_API_KEY", help="API key with the right `label`.")]
+Key = Annotated[
+    str,
+    typer.Option(
+        envvar="REELRANK_API_KEY",
+        help="API key with the right `label`; better from the environment, the list of processes shows it.",
+    ),
+]
 
 
 def _print_version(requested: bool) -> None:
@@ -56,7 +66,7 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     bundle: Bundle = None,
     store: Annotated[
-        str | None, typer.Option(help="redis://… or unix://…; without it an own server is started.")
+        str | None, typer.Option(help=f"redis://… or unix://…; without it an own server is started. {LISTED}")
     ] = None,
 ) -> None:
     """Answer requests until Ctrl-C."""
@@ -95,7 +105,8 @@ def consume(
     metrics_host: Annotated[str, typer.Option(help="Address for that.")] = "127.0.0.1",
     bundle: Bundle = None,
     store: Annotated[
-        str | None, typer.Option(help="redis://… or unix://…: state and streams; same as the service's.")
+        str | None,
+        typer.Option(help=f"redis://… or unix://…: state and streams; same as the service's. {LISTED}"),
     ] = None,
 ) -> None:
     """Label the events of a Redis Stream until Ctrl-C."""
@@ -181,7 +192,8 @@ def build(
         str | None, typer.Option(help="NDJSON, one video a line as in PUT /videos; - is standard input.")
     ] = None,
     store: Annotated[
-        str | None, typer.Option(help="Or what was PUT: redis://… or unix://…; REELRANK_STORE if left out.")
+        str | None,
+        typer.Option(help=f"Or what was PUT: redis://… or unix://…; REELRANK_STORE if left out. {LISTED}"),
     ] = None,
 ) -> None:
     """Write a catalogue file; a running service picks it up."""

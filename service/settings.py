@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
 from models.errors import BadInput
+from models.schema import MAX_TIMESTAMP_MS
 
-Count = Annotated[int, Field(gt=0)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# The bounds are far beyond any use, and within what timers and the store's expiry take.
+Count = Annotated[int, Field(gt=0, le=10**12)]
+Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Duration = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+PREFIX: Final = "REELRANK_"
+OF_CLIENTS: Final = {"REELRANK_API_KEY"}
+"""Variables that begin so and are no setting of the service."""
+SERVICE_LINK: Final = re.compile(r"REELRANK_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
+"""Variables that Kubernetes gives its containers for a Service whose name begins with `reelrank`."""
 
 
 class Settings(BaseSettings):
     """Read from the environment; `serve`'s options override. Immutable, so every worker sees the same."""
 
-    model_config = SettingsConfigDict(env_prefix="REELRANK_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     store: str | None = None
     """`redis://…`, `rediss://…`, `unix://…`, `redis+cluster://…` or `redis+sentinel://…`. Without it the
@@ -52,6 +66,9 @@ class Settings(BaseSettings):
     """For how long sequences, profiles and the catalogue are kept after the last write."""
     late_s: Seconds = 0.0
     """Events older than this are labelled and not stored. 0: no limit, history is welcome."""
+    earliest_ms: Annotated[int, Field(ge=0, le=MAX_TIMESTAMP_MS)] = 1_104_537_600_000
+    """Times before this one, Unix milliseconds, are refused (`clock_skew`): they are likely to be seconds.
+    The default is the year 2005."""
 
     max_body_bytes: Count = 2 * 1024 * 1024
     """Of a JSON body; an NDJSON body has no limit, each of its lines has."""
@@ -59,10 +76,10 @@ class Settings(BaseSettings):
     """Of one JSON body, and entries of one PUT."""
     max_candidates: Count = 2_000
     """Of one slate."""
-    deadline_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 200.0
+    deadline_ms: Duration = 200.0
     """Time POST /rerank may take when the request has no `X-Deadline-Ms`."""
 
-    label_deadline_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10_000.0
+    label_deadline_ms: Duration = 10_000.0
     """The same for POST /label with a JSON body, and for the other paths that use the store."""
     max_inflight_candidates: Count = 60_000
     """Most candidates of slates that one worker works on at a time, however long their deadline; a slate
@@ -74,7 +91,7 @@ class Settings(BaseSettings):
     """NDJSON streams open at a time in one worker."""
     max_inflight_body_bytes: Count = 256 * 1024 * 1024
     """Of bodies that one worker holds while the rest of them is still to come."""
-    body_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
+    body_timeout_s: Duration = 30.0
     """A request's head, and then its body, must have arrived within this; of a stream, something must."""
 
     api_keys: SecretStr = SecretStr("")
@@ -89,7 +106,7 @@ class Settings(BaseSettings):
     """Slates up to this size are computed on the event loop; larger ones in a thread."""
     inline_events: Count = 2_000
     """The same for labels."""
-    poll_s: Annotated[float, Field(gt=0)] = 0.5
+    poll_s: Duration = 0.5
     """How often `CURRENT`, `SPLIT`, `SHADOW` and the catalogue are looked at."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is written to standard error."""
@@ -97,7 +114,7 @@ class Settings(BaseSettings):
     """`auto` is text on a terminal and JSON lines elsewhere."""
     access_log: Literal["off", "errors", "all"] = "errors"
     """Which requests have a line, besides those that failed or were slow."""
-    slow_ms: Annotated[float, Field(gt=0)] = 100.0
+    slow_ms: Duration = 100.0
     """A request that takes longer has a line in the log."""
     tracing: Literal["off", "otlp"] = "off"
     """`otlp` sends spans; the extra `tracing` must be installed."""
@@ -105,7 +122,7 @@ class Settings(BaseSettings):
     """Of the requests whose caller has not decided (`traceparent`), how many have spans."""
     drain_s: Seconds = 0.0
     """After SIGTERM: how long to go on serving, not ready, until the balancer has looked away."""
-    grace_s: Annotated[float, Field(gt=0)] = 10.0
+    grace_s: Duration = 10.0
     """After that: how long requests in flight may take to finish."""
 
     _embedded_store: bool = PrivateAttr(False)
@@ -126,18 +143,47 @@ class Settings(BaseSettings):
         """The environment, overridden by the options that are not `None`.
 
         Raises:
-            BadInput: a variable has a value its setting cannot take, or a file that it names cannot be read.
+            BadInput: a variable is no setting or has a value its setting cannot take, a file that it names
+                cannot be read, or the store's URL is ambiguous.
         """
+        _check_names(os.environ.keys(), {PREFIX + name.upper() for name in cls.model_fields} | OF_CLIENTS)
         try:
             settings = cls(**{name: value for name, value in options.items() if value is not None})
         except ValidationError as e:
             first = e.errors(include_input=False)[0]
-            name = "REELRANK_" + "_".join(str(part) for part in first["loc"]).upper()
+            name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
             raise BadInput(f"{name}: {first['msg']}.") from None
-        resolved: dict[str, object] = {"data_dir": settings.data_dir.expanduser()}
-        if settings.store is None and settings.store_file is not None:
-            resolved["store"] = _line(settings.store_file)
+        try:
+            resolved: dict[str, object] = {"data_dir": settings.data_dir.expanduser()}
+        except RuntimeError:
+            raise BadInput(f"REELRANK_DATA_DIR: there is no such user as in {settings.data_dir}.") from None
+        store = settings.store
+        if store is None and settings.store_file is not None:
+            store = resolved["store"] = _line(settings.store_file)
+        if store is not None:
+            _check_escaping(store)
         return settings.model_copy(update=resolved)
+
+
+def _check_names(variables: Iterable[str], known: set[str]) -> None:
+    """Refuse a variable that would be ignored: most are misspelt."""
+    for name in map(str.upper, variables):  # in any case they are read
+        if name.startswith(PREFIX) and name not in known and not SERVICE_LINK.fullmatch(name):
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            raise BadInput(f"{name} is no setting; the nearest is {nearest[0]}. Correct or remove it.")
+
+
+def _check_escaping(url: str) -> None:
+    """Refuse a URL whose password would be read as a part of something else. Never quotes it."""
+    try:
+        netloc = urlsplit(url).netloc
+    except ValueError:
+        netloc = ""
+    if "#" in url or url.count("@") > netloc.count("@") or netloc.count("@") > 1:
+        raise BadInput(
+            "The store's URL (REELRANK_STORE) has a special character that is not percent-encoded. In user, "
+            "password and options write @ as %40, # as %23, / as %2F, ? as %3F, [ as %5B and % as %25."
+        )
 
 
 def _line(path: Path) -> str:

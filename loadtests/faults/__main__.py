@@ -75,7 +75,9 @@ def run_drills(
 
 def main(
     json_file: JsonOption = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Two minutes instead of fifteen; small numbers.")] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Two minutes instead of fifteen; small numbers.")
+    ] = False,
     only: Annotated[str, typer.Option(help="Drills whose name contains this.")] = "",
     bundle: BundleOption = None,
 ) -> None:

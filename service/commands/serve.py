@@ -24,6 +24,8 @@ from service.state import EmbeddedServer, open_store
 from service.state.embedded import make_private_folder
 from service.telemetry import logs, tracing
 from service.telemetry.metrics import MULTIPROCESS_DIR, Metrics, shared_values
+from service.unlearning.ledger import FILE as LEDGER
+from service.unlearning.ledger import Ledger
 
 log = logging.getLogger("reelrank.serve")
 
@@ -38,8 +40,8 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
         workers: number of processes, each with a listening socket of its own on the same port.
 
     Raises:
-        BadInput: the port is taken, another service uses the data folder, keys cannot be read, or tracing is
-            on and not installed.
+        BadInput: the port is taken, the data folder cannot be written or another service uses it, keys cannot
+            be read, or tracing is on and not installed.
         BundleError: the bundle cannot be used.
         StoreUnavailable: the embedded store does not start, or cannot live.
     """
@@ -50,6 +52,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
     host = listen_address(settings, host)
     for warning in security_warnings(settings, host):
         log.warning(warning)
+    Ledger(settings.data_dir / LEDGER).prepare()
     if settings.store is not None:
         open_store(settings)  # does not connect: raises if the URL is malformed
     # Opened before anything is started: a port in use should be reported at once.

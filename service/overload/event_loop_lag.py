@@ -32,8 +32,10 @@ class EventLoopLagMonitor:
         self._due = 0.0
         self._ticks = 0
         self._worst_s = 0.0
+        self._late_s = 0.0
         self.lag_s = 0.0
-        """Of the last tick, in seconds."""
+        """The larger of the last two ticks, in seconds: what is read after a late tick may come up after the
+        next one."""
 
     def start(self) -> None:
         """Start the timer on the running loop."""
@@ -51,13 +53,14 @@ class EventLoopLagMonitor:
             self._timer.cancel()
 
     def _tick(self) -> None:
-        late_s = perf_counter() - self._due
-        # A loop that has nothing to do rounds its timers to milliseconds.
-        self.lag_s = late_s if late_s > INTERVAL_S / 2 else 0.0
-        self._worst_s = max(self._worst_s, self.lag_s)
+        before_s, self._late_s = self._late_s, perf_counter() - self._due
+        if self._late_s < INTERVAL_S / 2:  # a loop that has nothing to do rounds its timers to milliseconds
+            self._late_s = 0.0
+        self.lag_s = max(before_s, self._late_s)
+        self._worst_s = max(self._worst_s, self._late_s)
         self._ticks += 1
         try:
-            self._on_lag(self.lag_s)
+            self._on_lag(self._late_s)
             if self._ticks % REPORT_TICKS == 0:
                 self._report()
         finally:

@@ -57,7 +57,7 @@ class LabelPipeline:
         store: sequences and profiles.
         catalogue: completes events.
         serving_set: the bundles that answer.
-        settings: `late_s` and `inline_events`.
+        settings: `earliest_ms`, `late_s` and `inline_events`.
         steps: capacity for the steps of large bodies.
         sampler: of events whose labels are all finite.
         offload: for large bodies.
@@ -129,6 +129,7 @@ class LabelPipeline:
         validated = validate_events(
             [event if isinstance(event, Rejected) else complete(event) for event in query.events],
             now_ms=int(time.time() * 1000),
+            earliest_ms=self._settings.earliest_ms,
             late_s=self._settings.late_s,
             offset=query.offset,
         )

@@ -25,6 +25,7 @@ from service.pipeline.ranking import (
     returned_objectives,
 )
 from service.pipeline.rerank_query import RerankBody, RerankQuery
+from service.pipeline.validation import too_early
 from service.prefetch import Prefetch
 from service.settings import Settings
 from service.state.protocol import History, Store
@@ -62,7 +63,7 @@ class RerankPipeline:
         store: histories.
         catalogue: completes candidates.
         serving_set: the bundles that answer.
-        settings: `max_candidates` and `inline_candidates`.
+        settings: `max_candidates`, `earliest_ms` and `inline_candidates`.
         capacity: in candidates.
         sampler: of slates whose predictions are all finite.
         batcher: for bundles on a GPU.
@@ -100,7 +101,8 @@ class RerankPipeline:
         body is decoded.
 
         Raises:
-            NotJson, Invalid: the body; too many candidates; weights or objectives that the bundle lacks.
+            NotJson, Invalid: the body; too many candidates; a moment long ago; weights or objectives that the
+                bundle lacks.
             Overloaded: there is no capacity for so many candidates.
             NotReady: no bundle is loaded.
             DeadlineExceeded: the slate would come too late.
@@ -125,6 +127,9 @@ class RerankPipeline:
         if size > limit:
             detail = f"At most {limit} candidates (REELRANK_MAX_CANDIDATES), found {size}."
             raise Invalid(detail, loc="candidates")
+        earliest_ms = self._settings.earliest_ms
+        if query.timestamp_ms is not None and query.timestamp_ms < earliest_ms:
+            raise Invalid(too_early(query.timestamp_ms, earliest_ms), loc="timestamp_ms")
         candidates, repeated = distinct(query.candidates)
         with self._capacity.take(size, query.deadline - time.perf_counter(), trace.caller):
             candidates = self._catalogue.complete(candidates)

@@ -42,23 +42,30 @@ class Validated:
 
 
 def validate_events(
-    events: Sequence[FeedbackEvent | Rejected], *, now_ms: int, late_s: float, offset: int = 0
+    events: Sequence[FeedbackEvent | Rejected],
+    *,
+    now_ms: int,
+    earliest_ms: int,
+    late_s: float,
+    offset: int = 0,
 ) -> Validated:
     """Apply the rules that need no store.
 
     An event without a duration is rejected (`duration_unknown`), and so is one more than 300 s in the future
-    (`clock_skew`). One older than `late_s`, if that is set, gets its label and is not stored (`late`).
+    or before `earliest_ms` (`clock_skew`). One older than `late_s`, if that is set, gets its label and is not
+    stored (`late`).
 
     Args:
         events: completed from the catalogue, in the body's order; those that could not be decoded are
             `Rejected` already.
         now_ms: the service's clock.
+        earliest_ms: the first moment that is taken for one.
         late_s: 0 means no limit.
         offset: position of the first event, in a body that is read in parts.
     """
     out = Validated()
     latest_ms = now_ms + MAX_AHEAD_MS
-    earliest_ms = now_ms - late_s * 1000 if late_s else -1.0
+    late_ms = now_ms - late_s * 1000 if late_s else -1.0
     for index, event in enumerate(events, offset):
         if isinstance(event, Rejected):
             out.rejected.append(event)
@@ -75,12 +82,23 @@ def validate_events(
             )
             out.rejected.append(_rejected(index, event, "clock_skew", detail, "timestamp_ms"))
         elif event.timestamp_ms < earliest_ms:
+            detail = too_early(event.timestamp_ms, earliest_ms)
+            out.rejected.append(_rejected(index, event, "clock_skew", detail, "timestamp_ms"))
+        elif event.timestamp_ms < late_ms:
             detail = f"Labelled, not stored: older than {late_s:g} s."
             out.rejected.append(_rejected(index, event, "late", detail, "timestamp_ms"))
             out.late.append(Exposure(index, event))
         else:
             out.accepted.append(Exposure(index, event))
     return out
+
+
+def too_early(timestamp_ms: int, earliest_ms: int) -> str:
+    """Return why a moment is not taken for one."""
+    return (
+        f"`timestamp_ms` {timestamp_ms} is before {earliest_ms} (REELRANK_EARLIEST_MS); is it in seconds? "
+        "Times are Unix milliseconds."
+    )
 
 
 def apply_outcomes(

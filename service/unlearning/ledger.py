@@ -12,7 +12,7 @@ from typing import Final
 import anyio.to_thread
 import msgspec
 
-from models.errors import StoreUnavailable
+from models.errors import BadInput, StoreUnavailable
 from models.ledger import Entry
 
 FILE: Final = "unlearning.ndjson"
@@ -29,6 +29,25 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def prepare(self) -> None:
+        """Make the folder, and check that entries can be written, so that the start says it and not a user's
+        request.
+
+        Raises:
+            BadInput: they cannot.
+        """
+        reason = "it is not writable"
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.access(self.path if self.path.exists() else self.path.parent, os.W_OK):
+                return
+        except OSError as e:
+            reason = e.strerror or str(e)
+        raise BadInput(
+            f"The unlearning ledger {self.path} cannot be written: {reason}. Give a folder that this user "
+            "may write to as REELRANK_DATA_DIR."
+        )
 
     async def append(self, user_id: str) -> None:
         """Append an entry, which is on the disk when this returns.

@@ -17,7 +17,7 @@ RULES_BEYOND_SCHEMA: Final = re.compile(
     r"|Expected `int.*got `float`"  # 25.0 is an integer to a schema
     r"|must not all be 0|their sum must be finite"  # of weights
     r"|the catalogue does not know"  # whether a duration may be left out
-    r"|in the future"
+    r"|in the future|is it in seconds"  # of a time
     r"|already names an exposure of"  # what the store holds
     r"|names no `user` and no `session`"  # one of them, or a ranking of the same body
 )

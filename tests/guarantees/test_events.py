@@ -50,7 +50,7 @@ class Sender(threading.Thread):
         with self._service.client() as client:
             number = 0
             while not self.stop.is_set():
-                sent = event(f"e{number}", f"u{number % 10}", timestamp_ms=1000 + number)
+                sent = event(f"e{number}", f"u{number % 10}", timestamp_ms=NOW_MS + number)
                 try:
                     reply = client.post("/label", json=sent)
                 except httpx2.HTTPError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from service.overload.admission import (
     Admission,
 )
 from service.overload.budget import DEADLINE_SHARE, MAX_RETRY_AFTER_S, Budget
-from service.overload.event_loop_lag import INTERVAL_S
+from service.overload.event_loop_lag import INTERVAL_S, EventLoopLagMonitor
 from service.overload.service_time import WINDOW_S, ServiceTime
 from service.settings import Settings
 
@@ -272,3 +273,28 @@ def test_what_a_request_costs_besides_its_size() -> None:
     for budget, cost in ((admission.candidates, SLATE_COST), (admission.events, LABEL_COST)):
         with budget.take(7):
             assert budget.used == cost + 7
+
+
+def test_what_is_read_after_a_long_turn_of_the_loop_has_waited_as_long_whichever_tick_comes_before_it() -> (
+    None
+):
+    async def main() -> list[tuple[float, float]]:
+        seen: list[tuple[float, float]] = []
+        done = asyncio.Event()
+
+        def on_lag(late_s: float) -> None:
+            seen.append((late_s, monitor.lag_s))
+            if len(seen) == 2:
+                done.set()
+
+        monitor = EventLoopLagMonitor(on_lag, lambda: None)
+        monitor.start()
+        time.sleep(0.1)  # a turn of the loop, in which nothing is read
+        await done.wait()
+        monitor.stop()
+        return seen
+
+    (late_s, lag_s), (_, lag_after_s) = asyncio.run(main())
+    assert late_s == lag_s
+    assert late_s > 0.08
+    assert lag_after_s >= late_s

@@ -36,7 +36,7 @@ from service.stream.consumer import Consumer, ConsumerConfig
 from service.stream.metrics import StreamMetrics
 from service.stream.redis_stream import EventStream, Names
 from tests.service import tiny_bundle
-from tests.service.running import START_S, event
+from tests.service.running import NOW_MS, START_S, event
 from tests.service.stores import patient_store, run
 
 _numbers = itertools.count()
@@ -88,7 +88,7 @@ def streams(url: str) -> Iterator[Streams]:
 
 
 def events(user: str, count: int) -> list[dict[str, Any]]:
-    return [event(f"{user}-e{i}", f"{user}-{i % 7}", timestamp_ms=1000 + i) for i in range(count)]
+    return [event(f"{user}-e{i}", f"{user}-{i % 7}", timestamp_ms=NOW_MS + i) for i in range(count)]
 
 
 @asynccontextmanager
@@ -131,7 +131,7 @@ async def until(holds: Any, seconds: float = 20.0) -> None:
 def test_each_event_is_labelled_stored_and_acknowledged(
     streams: Streams, bundles: Path, tmp_path: Path
 ) -> None:
-    ids = streams.add(*events("plain", 20), event("plain-e0", "plain-0", timestamp_ms=1000))
+    ids = streams.add(*events("plain", 20), event("plain-e0", "plain-0", timestamp_ms=NOW_MS))
 
     async def main() -> None:
         async with consumers(streams, bundles, tmp_path, labels=("pcr", "labelcraft")):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.service.running import event, running
+from tests.service.running import NOW_MS, event, running
 from tests.service.stores import debian, embedded
 
 USER = "mallory-4711"
@@ -61,7 +61,7 @@ def test_nothing_of_a_forgotten_user_is_left_and_nothing_of_another_is_gone(
         for user, event_ids in ids.items():
             # Four times as many as a sequence holds: most are only remembered.
             events = [
-                event(e, user, timestamp_ms=1000 + i, video_id=f"v{i}") for i, e in enumerate(event_ids)
+                event(e, user, timestamp_ms=NOW_MS + i, video_id=f"v{i}") for i, e in enumerate(event_ids)
             ]
             assert client.post("/label", json=events).json()["accepted"] == 40
             merged = events[3] | {"like": True, "session_id": f"{user}-session"}

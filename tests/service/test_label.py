@@ -19,7 +19,7 @@ from tests.service import tiny_bundle
 from tests.service.bodies import UNREADABLE
 from tests.service.exchanges import JSON
 from tests.service.memory_store import MemoryStore
-from tests.service.running import event, served
+from tests.service.running import NOW_MS, event, served
 
 
 def label(client: httpx2.Client, body: object, **params: str) -> httpx2.Response:
@@ -116,6 +116,7 @@ def test_store_false_labels_and_keeps_nothing(client: httpx2.Client, user: str) 
         ({"video_id": ""}, "invalid", "video_id"),
         ({"video_id": 10**256}, "invalid", "video_id"),
         ({"duration_s": None, "video_id": "never-heard-of"}, "duration_unknown", "duration_s"),
+        ({"timestamp_ms": 1_651_330_969}, "clock_skew", "timestamp_ms"),  # seconds
         ({"timestamp_ms": int(time.time() * 1000) + 10_000_000}, "clock_skew", "timestamp_ms"),
     ],
 )
@@ -182,7 +183,7 @@ def test_events_of_many_users_are_labelled_in_the_order_of_the_body(
 
 def test_the_sequence_keeps_the_newest(bundles: Path, tmp_path: Path) -> None:
     with served(bundles, MemoryStore(sequence_length=3), tmp_path) as client:
-        label(client, [event(f"e{i}", timestamp_ms=1000 + i) for i in (4, 2, 0, 1, 3)])
+        label(client, [event(f"e{i}", timestamp_ms=NOW_MS + i) for i in (4, 2, 0, 1, 3)])
         assert [e["event_id"] for e in sequence(client, "alice")] == ["e2", "e3", "e4"]
 
 

@@ -360,6 +360,7 @@ def test_an_objective_is_a_model_that_ranks_by_it_alone(client: httpx2.Client) -
     [
         ({"items": []}, "items"),
         ({"timestamp": "soon"}, "timestamp"),
+        ({"timestamp": 1_651_330_969}, "timestamp_ms"),
         ({"items": [{"id": "v1"}, {"id": "v2", "fields": fields(duration_s=-1)}]}, "items[1].duration_s"),
         ({"items": [{"id": ""}]}, "items[0].id"),
         ({"fields": fields(tab=[["x"]])}, "fields.tab"),

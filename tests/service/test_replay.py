@@ -16,13 +16,13 @@ from models.schema import FLAGS
 from service.client import Retries
 from service.commands.replay import REASONS
 from tests.service.command_line import invoke, refusal
-from tests.service.running import Service, event
+from tests.service.running import NOW_MS, Service, event
 
 LINES = 25
 
 
 def log(user: str, path: Path, lines: int = LINES) -> Path:
-    events = [event(f"{user}-{i}", user, timestamp_ms=1000 + i) for i in range(lines)]
+    events = [event(f"{user}-{i}", user, timestamp_ms=NOW_MS + i) for i in range(lines)]
     path.write_text("".join(json.dumps(e) + "\n" for e in events))
     return path
 
@@ -121,7 +121,7 @@ def test_parquet_as_prepare_writes_it(
     columns = {
         "user_id": [user, user],
         "video_id": ["v1", "v2"],
-        "timestamp_ms": [2000, 1000],
+        "timestamp_ms": [NOW_MS + 1, NOW_MS],
         "watch_time_s": [1.0, 2.0],
         "duration_s": [10.0, 10.0],
         **{flag: [True, False] for flag in FLAGS},
@@ -134,7 +134,7 @@ def test_parquet_as_prepare_writes_it(
     assert "2 duplicates" in invoke(*args).out
     events = client.get(f"/users/{user}/sequence").json()["events"]
     assert [e["video_id"] for e in events] == ["v2", "v1"]
-    assert events[0]["event_id"] == f"{user}:v2:1000"
+    assert events[0]["event_id"] == f"{user}:v2:{NOW_MS}"
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ def test_a_caller_chooses_which_objectives_are_returned(
         ({"top_k": 0}, "top_k"),
         ({"top_k": 1.5}, "top_k"),
         ({"timestamp_ms": -1}, "timestamp_ms"),
+        ({"timestamp_ms": 1_651_330_969}, "timestamp_ms"),
         ({"user_id": ""}, "user_id"),
         ({"user_id": "a\n"}, "user_id"),
         ({"request_id": "x" * 300}, "request_id"),

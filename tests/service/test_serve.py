@@ -23,7 +23,7 @@ from service.state import EmbeddedServer, RedisStore
 from tests.service import tiny_bundle
 from tests.service.command_line import refusal
 from tests.service.exchanges import metric
-from tests.service.running import START_S, Service, command, event, eventually, running, served
+from tests.service.running import NOW_MS, START_S, Service, command, event, eventually, running, served
 from tests.service.stores import patient_store
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.slow]
@@ -38,7 +38,7 @@ def listening(port: int) -> bool:
 
 def test_killed_and_started_again_it_still_knows_the_sequences(bundles: Path, tmp_path: Path) -> None:
     with running(bundles, tmp_path) as service, service.client() as client:
-        events = [event(f"e{i}", timestamp_ms=1000 + i) for i in range(10)]
+        events = [event(f"e{i}", timestamp_ms=NOW_MS + i) for i in range(10)]
         assert client.post("/label", json=events).json()["accepted"] == 10
         client.put("/videos", json=[{"video_id": "known", "duration_s": 48.0}]).raise_for_status()
         service.process.kill()
@@ -160,13 +160,33 @@ def test_a_bad_bundle_of_a_worker_ends_all_of_them(tmp_path: Path) -> None:
         ({"REELRANK_API_KEYS": "no-rights"}, "API key"),
         ({"REELRANK_STORE": "http://nope"}, "redis://"),
         ({"REELRANK_BUNDLE": "/nowhere"}, "/nowhere"),
+        ({"REELRANK_DEADLINEMS": "5"}, "REELRANK_DEADLINE_MS"),
+        ({"REELRANK_GRACE_S": "inf"}, "REELRANK_GRACE_S"),
+        ({"REELRANK_RETENTION_S": "9" * 30}, "REELRANK_RETENTION_S"),
+        ({"REELRANK_DATA_DIR": "/proc/nope", "REELRANK_STORE": "redis://127.0.0.1:1"}, "/proc/nope"),
+        ({"REELRANK_DATA_DIR": "~no-such-user/data"}, "REELRANK_DATA_DIR"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(
     bundles: Path, tmp_path: Path, env: dict[str, str], word: str
 ) -> None:
-    args = () if "REELRANK_BUNDLE" in env else ("--bundle", str(bundles))
+    args = () if "REELRANK_BUNDLE" in env else ("--bundle", str(bundles), "--workers", "2")
     assert word in refusal("serve", "--port", "0", *args, data_dir=tmp_path, **env)
+
+
+def test_variables_that_kubernetes_makes_of_a_service_are_no_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP_ADDR", "STORE_PORT_6379_TCP"):
+        monkeypatch.setenv(f"REELRANK_{name}", "10.0.0.1")
+    assert Settings.read().earliest_ms == 1_104_537_600_000
+
+
+def test_a_ledger_that_cannot_be_written_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # which root is never refused
+    assert "unlearning.ndjson" in refusal("serve", "--port", "0", data_dir=tmp_path)
 
 
 @pytest.mark.parametrize(

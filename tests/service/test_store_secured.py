@@ -23,7 +23,7 @@ from models.errors import BadInput, StoreUnavailable
 from service.state import EmbeddedServer, RedisStore
 from tests.architecture.repository import ROOT
 from tests.service import clusters, command_line
-from tests.service.running import command, event, running
+from tests.service.running import NOW_MS, command, event, running
 from tests.service.stores import free_port, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clusters")]
@@ -122,7 +122,7 @@ async def refusal(
 
 
 def test_a_certificate_that_is_not_there_ends_the_start(bundles: Path, tmp_path: Path) -> None:
-    url = f"rediss://:{PASSWORD}@localhost:1/0?ssl_ca_certs={tmp_path / 'nope.pem'}"
+    url = f"rediss://:{quote(PASSWORD, safe='')}@localhost:1/0?ssl_ca_certs={tmp_path / 'nope.pem'}"
     args = ("serve", "--port", "0", "--bundle", bundles)
     said = command_line.refusal(*args, data_dir=tmp_path, REELRANK_STORE=url)
     assert "nope.pem" in said
@@ -175,7 +175,7 @@ def test_the_documented_acl_user_can_do_all_that_the_service_does(
     with running(bundles, tmp_path, **env) as service, service.client() as client:
 
         def label(first: int) -> int:
-            events = [event(f"e{i}", "alice", timestamp_ms=1000 + i) for i in range(first, first + 20)]
+            events = [event(f"e{i}", "alice", timestamp_ms=NOW_MS + i) for i in range(first, first + 20)]
             return int(client.post("/label", json=events).json()["accepted"])
 
         assert label(0) == 20  # more than the sequence holds, so pages are written
@@ -199,7 +199,9 @@ def test_the_documented_acl_user_of_a_consumer_can_do_all_that_it_does(
 ) -> None:
     with Redis.from_url(server.url) as root:
         for i in range(30):
-            root.xadd("reelrank:events", {"event": json.dumps(event(f"c{i}", "carol", timestamp_ms=i))})
+            root.xadd(
+                "reelrank:events", {"event": json.dumps(event(f"c{i}", "carol", timestamp_ms=NOW_MS + i))}
+            )
         root.xadd("reelrank:events", {"event": "no event"})
         options = ("--bundle", str(bundles), "--store", url_of(server, "reelrank-consumer"), "--trim")
         with command("consume", *options, data_dir=tmp_path) as process:
