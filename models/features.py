@@ -68,6 +68,18 @@ class Candidates:
             [c.tag for c in rows],
         )
 
+    def distinct(self) -> tuple[Candidates, list[str]]:
+        """Return each video once, as first mentioned, and the ids of those that are mentioned again."""
+        ids = self.video_id
+        if len(set(ids)) == len(ids):
+            return self, []
+        first: dict[str, int] = {}
+        repeated: dict[str, None] = {}
+        for index, video_id in enumerate(ids):
+            if first.setdefault(video_id, index) != index:
+                repeated[video_id] = None
+        return self.take(list(first.values())), list(repeated)
+
     def take(self, indices: Sequence[int]) -> Candidates:
         """Return the candidates at these indices, in this order."""
         return Candidates(

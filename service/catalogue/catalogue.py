@@ -105,7 +105,7 @@ class Catalogue:
     def complete(self, candidates: Candidates) -> Candidates:
         """Fill in what candidates lack and the catalogue knows. What a request holds is kept."""
         c = candidates
-        if not (None in c.duration_s or None in c.author_id or None in c.tag):
+        if all(c.duration_s) and all(c.author_id) and all(c.tag):  # none is 0 or empty
             return c
         known: Mapping[str, Video | VideoFacts] = self._videos
         if self._file is not None:

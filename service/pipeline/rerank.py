@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from models.errors import DeadlineExceeded, Invalid, StoreUnavailable
-from models.features import Candidates, Exposures
+from models.features import Exposures
 from models.runtime import Bundle
 from service.inference.serving_set import LoadedRollout, Serving, ServingSet
 from service.pipeline.ports import Batcher, Capacity, Offload, Sampler, VideoLookup
@@ -110,8 +110,7 @@ class RerankPipeline:
         serving, user_id = self._serving_set.get(), request.user_id
         history = None if user_id is None else Prefetch(self._store.history(user_id))
         try:
-            query = request.decode()
-            ranked = await self._rank(query, serving, history if query.user_id == user_id else None)
+            ranked = await self._rank(request, serving, history)
         finally:
             if history is not None:
                 history.close()
@@ -120,9 +119,14 @@ class RerankPipeline:
         return ranked
 
     async def _rank(
-        self, query: RerankQuery, serving: ServingSet, history: Prefetch[History | None] | None
+        self,
+        request: RerankBody | RerankQuery,
+        serving: ServingSet,
+        history: Prefetch[History | None] | None,
     ) -> RankedSlate:
-        trace = current_trace()
+        trace, query = current_trace(), request.decode()
+        if query.user_id != request.user_id:
+            history = None  # it is another user's
         size, limit = len(query.candidates), self._settings.max_candidates
         if size > limit:
             detail = f"At most {limit} candidates (REELRANK_MAX_CANDIDATES), found {size}."
@@ -130,7 +134,7 @@ class RerankPipeline:
         earliest_ms = self._settings.earliest_ms
         if query.timestamp_ms is not None and query.timestamp_ms < earliest_ms:
             raise Invalid(too_early(query.timestamp_ms, earliest_ms), loc="timestamp_ms")
-        candidates, repeated = distinct(query.candidates)
+        candidates, repeated = query.candidates.distinct()
         with self._capacity.take(size, query.deadline - time.perf_counter(), trace.caller):
             candidates = self._catalogue.complete(candidates)
             bundle = serving.for_user(query.user_id)
@@ -167,16 +171,3 @@ class RerankPipeline:
             if not slate.nonfinite:
                 self._sampler.add_slate(slate.inputs)
             return RankedSlate(query, bundle, serving.shadow, context, slate, objectives, degraded, repeated)
-
-
-def distinct(candidates: Candidates) -> tuple[Candidates, list[str]]:
-    """Return each video once, as first mentioned, and the ids of those that are mentioned again."""
-    ids = candidates.video_id
-    if len(set(ids)) == len(ids):
-        return candidates, []
-    first: dict[str, int] = {}
-    repeated: dict[str, None] = {}
-    for index, video_id in enumerate(ids):
-        if first.setdefault(video_id, index) != index:
-            repeated[video_id] = None
-    return candidates.take(list(first.values())), list(repeated)

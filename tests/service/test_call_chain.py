@@ -33,8 +33,8 @@ VALUES = ("Candidates.", "Exposures.", "Vocabulary.")
 PATHS = {
     "/rerank": (
         {"user_id": "u", "candidates": [{"video_id": "v1", "duration_s": 3.0}, {"video_id": "v2"}]},
-        "endpoints/rerank http/request pipeline/rerank pipeline/rerank_query pipeline/rerank "
-        "catalogue/catalogue pipeline/ranking models/features models/runtime pipeline/ranking models/fusion "
+        "endpoints/rerank http/request pipeline/rerank pipeline/rerank_query catalogue/catalogue "
+        "pipeline/ranking models/features models/runtime pipeline/ranking models/fusion "
         "inference/traffic_sample pipeline/rerank_reply",
     ),
     "/label": (
