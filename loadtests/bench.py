@@ -34,6 +34,7 @@ from models.features import (
 )
 from models.runtime import Bundle
 from models.schema import Candidate, FeedbackEvent
+from service.pipeline.ranking import ranker_outputs
 
 SEED: Final = 20
 USERS: Final = 20
@@ -115,7 +116,7 @@ def bare_ranker(bundle: Bundle, slate: dict[str, Any], history: Sequence[bytes])
     The bundle should have one thread a call, as in the service.
     """
     inputs = ranker_inputs(bundle, slate, history)
-    outputs = list(dict.fromkeys(("watch_time_s", "watch_ratio", *bundle.manifest.objectives)))
+    outputs = ranker_outputs(explain=False)
     return lambda: bundle.run_ranker(inputs, outputs)
 
 

@@ -34,9 +34,12 @@ WATCH_RATIO: Final = "event.watch_ratio"
 INPUTS: Final = (HISTORY_LENGTH, DURATION, WATCH_RATIO)
 """Names of `Manifest.reference` for what goes in: exposures that the ranker is given of a user, the length of
 the video of an event, and the share of it that was watched."""
+OBJECTIVES: Final = "objectives"
+"""Output `[B, N, T]` of a ranker: a column for each of `Manifest.objectives`. Graphs of former exports have
+an output an objective instead, by its name."""
 LABEL: Final = "label."
 RANKED: Final = "ranker."
-"""Names for what comes out are these and the output's, e.g. `label.labelcraft`, `ranker.watch_time_s`."""
+"""Names for what comes out are these and its own, e.g. `label.labelcraft`, `ranker.watch_time_s`."""
 
 MAX_BYTES: Final = 2**24
 """Of `manifest.json`, whose golden rows make most of it; the released one has 64 kB."""
@@ -199,7 +202,7 @@ class Manifest(Part):
     labels_by_user: tuple[str, ...] = ()
     """Those that compare within groups of users: they need to know a profile."""
     objectives: tuple[str, ...]
-    """Outputs of the ranker with values in [0, 1] that the score is fused from."""
+    """What the score is fused from, each in [0, 1]: the columns of the ranker's output `objectives`."""
     weights: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
     """Default fusion weights, chosen on the early-stop split."""
     sequence_length: Annotated[Size, Field(gt=0)]
@@ -217,6 +220,11 @@ class Manifest(Part):
     @model_validator(mode="after")
     def _names_are_of_outputs(self) -> Manifest:
         labels, outputs = ({t.name for t in graph.outputs} for graph in (self.labeler, self.ranker))
+        for spec in self.ranker.outputs:
+            if spec.name == OBJECTIVES:
+                if spec.shape != ("B", "N", len(self.objectives)):
+                    raise ValueError(f"`{OBJECTIVES}` must have a column an objective, found {spec.shape}")
+                outputs |= set(self.objectives)
         for member, names, among in (
             ("labels", self.labels, labels),
             ("objectives", self.objectives, outputs),

@@ -14,9 +14,10 @@ from typing import Any, Final, Literal
 import numpy as np
 import onnxruntime as ort
 
+from models.arrays import F32
 from models.errors import ContractMismatch, CorruptBundle
 from models.features import SEQUENCE_ID_COLUMNS, Array
-from models.manifest import LABELER, RANKER, VOCABULARY, Graph, Manifest, TensorSpec
+from models.manifest import LABELER, OBJECTIVES, RANKER, VOCABULARY, Graph, Manifest, TensorSpec
 from models.vocabulary import Vocabulary
 
 Device = Literal["cpu", "cuda", "auto"]
@@ -38,6 +39,8 @@ class Bundle:
     ranker: ort.InferenceSession
     provider: str
     """`CPU` or `CUDA`: where the graphs really run."""
+    ranker_outputs: frozenset[str]
+    """What the ranker's graph gives, by name."""
     runs: ort.RunOptions
     """Of every run: once `terminate` is set they end with an error, those that have begun too."""
 
@@ -76,7 +79,13 @@ class Bundle:
         labeler = _session(folder / LABELER, manifest.labeler, device, threads, providers)
         ranker = _session(folder / RANKER, manifest.ranker, device, threads, providers)
         bundle = cls(
-            manifest, vocabulary, labeler, ranker, ranker.get_providers()[0], runs or ort.RunOptions()
+            manifest,
+            vocabulary,
+            labeler,
+            ranker,
+            ranker.get_providers()[0],
+            frozenset(spec.name for spec in manifest.ranker.outputs),
+            runs or ort.RunOptions(),
         )
         manifest.labeler.golden.check(LABELER, bundle.run_labeler)
         manifest.ranker.golden.check(RANKER, bundle.run_ranker)
@@ -99,8 +108,24 @@ class Bundle:
     def run_ranker(
         self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
-        """Compute predictions: the arrays of `models.features` -> the named outputs, or all of them."""
-        return self._run(self.ranker, inputs, outputs)
+        """Compute predictions: the arrays of `models.features` -> the named outputs, or all of the graph.
+
+        `objectives` `[B, N, T]`, and an objective `[B, N]` by its name, may be named of any bundle, whichever
+        of them its graph has.
+        """
+        if outputs is None:
+            return self._run(self.ranker, inputs, None)
+        if self.ranker_outputs.issuperset(outputs):
+            return self._run(self.ranker, inputs, outputs)
+        names = self.manifest.objectives
+        wanted = {OBJECTIVES} if OBJECTIVES in self.ranker_outputs else set(names)
+        found = self._run(self.ranker, inputs, [*(self.ranker_outputs.intersection(outputs) | wanted)])
+        if OBJECTIVES in found:
+            found |= {name: found[OBJECTIVES][..., column] for column, name in enumerate(names)}
+        else:
+            joined: F32 = np.stack([found[name] for name in names], axis=-1)
+            found[OBJECTIVES] = joined
+        return {name: found[name] for name in outputs}
 
     def _run(
         self, session: ort.InferenceSession, inputs: Mapping[str, Array], outputs: Sequence[str] | None

@@ -228,7 +228,12 @@ def label(
 @app.command()
 def export(
     run_folder: Annotated[
-        Path, typer.Argument(metavar="RUN", help="what `fit` wrote; for `--layout triton` a version's folder")
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            help="what `fit` wrote; or a version's folder, to write it again as graphs are exported now, or "
+            "for `--layout triton`",
+        ),
     ],
     to: Bundles = BUNDLES,
     layout: Annotated[
@@ -243,7 +248,8 @@ def export(
     figures: Json = None,
 ) -> None:
     """Write a run's weights as one immutable bundle. `promote` makes it the active one."""
-    from training.export.run import export_run
+    from models.manifest import MANIFEST
+    from training.export.run import export_again, export_run
     from training.export.triton import lay_out
 
     if layout == "triton":
@@ -251,7 +257,10 @@ def export(
         return
     if layout != "bundle":
         raise BadInput(f"--layout must be bundle or triton, found {layout!r}.")
-    folder = export_run(run_folder, which, to, data)
+    if (run_folder / MANIFEST).is_file():
+        folder = export_again(run_folder, to)
+    else:
+        folder = export_run(run_folder, which, to, data)
     size = sum(f.stat().st_size for f in folder.iterdir())
     _write_json(figures, {"version": folder.name, "folder": str(folder), "bytes": size})
     typer.echo(f"wrote {folder} ({size / 1e6:.1f} MB)")

@@ -33,6 +33,7 @@ from models.features import (
     columns_digest,
     context_arrays,
 )
+from models.manifest import OBJECTIVES
 from models.runtime import Bundle
 from models.vocabulary import UNKNOWN, Vocabulary
 
@@ -170,7 +171,7 @@ class TrafficSample:
         """
         version = bundle.manifest.version
         rng = np.random.default_rng(0)  # what fails once fails again
-        outputs = ("watch_time_s", "watch_ratio", *bundle.manifest.objectives)
+        outputs = ("watch_time_s", "watch_ratio", OBJECTIVES)
         for slate in list(self._slates.items):
             _check(version, "slate", partial(bundle.run_ranker, _slate_inputs(bundle, slate, rng), outputs))
         for body in list(self._bodies.items):

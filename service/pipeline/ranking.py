@@ -25,11 +25,13 @@ from models.features import (
     sequence_arrays,
 )
 from models.fusion import fuse
-from models.manifest import Manifest
+from models.manifest import OBJECTIVES, Manifest
 from models.runtime import Bundle
 from models.schema import MAX_WATCH_TIME_S, Profile
 
 F32 = npt.NDArray[np.float32]
+
+SECONDS_OUTPUTS = ("watch_time_s", "watch_ratio")
 
 EXPLANATION_OUTPUTS = ("anchor_weights", "anchor_ratio", "quantiles_s")
 """Outputs of the ranker that only an explanation needs: without one they are not computed."""
@@ -143,7 +145,7 @@ def rank(
         weights: fusion weights that `fusion_weights` has passed.
         explain: whether to compute an `Explanation`.
     """
-    names = ranker_outputs(bundle, explain=explain)
+    names = ranker_outputs(explain=explain)
     inputs = ranker_inputs(bundle, context)
     return ordered_slate(bundle, inputs, bundle.run_ranker(inputs, names), weights)
 
@@ -164,27 +166,28 @@ def ranker_inputs(bundle: Bundle, context: RankingContext) -> dict[str, Array]:
     )
 
 
-def ranker_outputs(bundle: Bundle, *, explain: bool) -> list[str]:
+def ranker_outputs(*, explain: bool) -> tuple[str, ...]:
     """Return the names of the outputs that a slate needs."""
-    names = dict.fromkeys(("watch_time_s", "watch_ratio", *bundle.manifest.objectives))
-    return [*names, *(EXPLANATION_OUTPUTS if explain else ())]
+    return (*SECONDS_OUTPUTS, OBJECTIVES, *(EXPLANATION_OUTPUTS if explain else ()))
 
 
 def ordered_slate(
     bundle: Bundle, inputs: Mapping[str, Array], outputs: dict[str, Array], weights: Mapping[str, float]
 ) -> Slate:
     """Fuse the ranker's outputs `[1, N, ...]` into scores and sort by them; see `rank`."""
-    names = tuple(ranker_outputs(bundle, explain=False))
-    explained = "anchor_weights" in outputs
-    predictions_CN: F32 = np.concatenate([outputs[name] for name in names])  # each of one user
+    objectives, explained = bundle.manifest.objectives, "anchor_weights" in outputs
+    names = (*SECONDS_OUTPUTS, *objectives)
+    seconds = [outputs[name] for name in SECONDS_OUTPUTS]  # each of one user
+    predictions_CN: F32 = np.concatenate([*seconds, outputs[OBJECTIVES][0].T])
     explanation = [outputs[name][0] for name in EXPLANATION_OUTPUTS if explained]
     nonfinite: list[str] = []
     if not all(np.isfinite(x).all() for x in (predictions_CN, *explanation)):
         # E.g. of a duration below what float32 can hold.
-        nonfinite = [name for name, x in outputs.items() if not np.isfinite(x).all()]
+        columns = zip((*names, *EXPLANATION_OUTPUTS), (*predictions_CN, *explanation), strict=False)
+        nonfinite = [name for name, x in columns if not np.isfinite(x).all()]
         replaced = partial(np.nan_to_num, nan=0.0, posinf=MAX_WATCH_TIME_S, neginf=0.0)
         predictions_CN, *explanation = map(replaced, (predictions_CN, *explanation))
-    score_N, parts = fuse({n: predictions_CN[names.index(n)] for n in bundle.manifest.objectives}, weights)
+    score_N, parts = fuse({n: predictions_CN[names.index(n)] for n in objectives}, weights)
     return Slate(
         order=np.argsort(-score_N, kind="stable"),
         score=score_N,

@@ -157,7 +157,7 @@ class RerankPipeline:
             context = RankingContext(candidates, state.exposures, state.profile, query.tab, now_ms)
             if bundle.on_gpu:
                 inputs = ranker_inputs(bundle, context)
-                names = ranker_outputs(bundle, explain=query.explain)
+                names = ranker_outputs(explain=query.explain)
                 outputs = await self._batcher.run(bundle, inputs, names)
                 slate = ordered_slate(bundle, inputs, outputs, weights)
             else:

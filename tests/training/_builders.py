@@ -18,7 +18,7 @@ from models.runtime import Bundle
 from models.vocabulary import FIRST, UNKNOWN, Vocabulary
 from training.data import Interactions
 from training.encoders import DIN, DinConfig, FeedbackEncoder, FeedbackEncoderConfig, RankerInputs
-from training.export.bundle import export
+from training.export.bundle import export, join_objectives
 from training.export.synthetic_inputs import SyntheticInputs
 from training.labels import PCR, LabelMaker, LabelMakers
 from training.rankers import Ranker
@@ -250,9 +250,10 @@ def assert_graph_answers_as_torch(
     request = SyntheticInputs(bundle.vocabulary, 2, ("kind",), random).request(users, candidates, steps)
     got = bundle.run_ranker(request)
     with torch.no_grad():
-        want = dict(zip(ranker.outputs, ranker(*map(torch.from_numpy, request.values())), strict=True))
+        answers = [tensor.numpy() for tensor in ranker(*map(torch.from_numpy, request.values()))]
+    want = join_objectives(dict(zip(ranker.outputs, answers, strict=True)), ranker.objectives)
     assert set(got) == set(want)
-    for name, tensor in want.items():
-        assert got[name].shape == tuple(tensor.shape)
-        np.testing.assert_allclose(got[name], tensor.numpy(), rtol=1e-4, atol=1e-4, err_msg=name)
+    for name, array in want.items():
+        assert got[name].shape == array.shape
+        np.testing.assert_allclose(got[name], array, rtol=1e-4, atol=1e-4, err_msg=name)
         assert np.isfinite(got[name]).all()

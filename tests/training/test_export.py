@@ -46,7 +46,7 @@ def test_the_ranker_answers_as_torch_at_every_shape(
     random = np.random.default_rng([candidates, steps])
     made = SyntheticInputs(bundle.vocabulary, len(saved.profile_numbers), saved.profile_categories, random)
     request = made.request(1, candidates, steps)
-    got = bundle.run_ranker(request)
+    got = bundle.run_ranker(request, saved.fitted.ranker.outputs)
     with torch.no_grad():
         want = saved.fitted.ranker(*(torch.from_numpy(a) for a in request.values()))
     for name, tensor in want._asdict().items():

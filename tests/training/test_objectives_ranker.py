@@ -107,9 +107,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[MultiObjectiveRa
 def test_the_bundle_names_every_objective_and_its_unit(exported: tuple[MultiObjectiveRanker, Bundle]) -> None:
     manifest = exported[1].manifest
     assert manifest.objectives == (WATCH_TIME, INTEREST, *NAMES)
-    units = {spec.name: spec.unit for spec in manifest.ranker.outputs}
-    assert all(units[name] == "probability" for name in NAMES)
-    assert units["watch_time_s"] == "s"
+    outputs = {spec.name: (spec.shape, spec.unit) for spec in manifest.ranker.outputs}
+    assert outputs["objectives"] == (("B", "N", 2 + len(NAMES)), "value")
+    assert outputs["watch_time_s"] == (("B", "N"), "s")
 
 
 @pytest.mark.slow

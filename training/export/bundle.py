@@ -6,7 +6,7 @@ import hashlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -17,11 +17,13 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
+from models.arrays import F32
 from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS, Array, columns_digest
 from models.histogram import Histogram
 from models.manifest import (
     LABELER,
     MANIFEST,
+    OBJECTIVES,
     RANKER,
     VOCABULARY,
     Evaluation,
@@ -35,6 +37,7 @@ from models.manifest import Tensor as TensorRows
 from models.runtime import Bundle, session_options
 from models.store import BundleStore
 from models.vocabulary import Vocabulary
+from training.export.ranker_tail import rewrite
 from training.export.synthetic_inputs import SyntheticInputs
 from training.labels import LabelMakers
 from training.rankers import Ranker
@@ -47,9 +50,6 @@ STEPS: Final = (0, 1, 50, 100)
 """Shapes at which a fresh export is compared with torch before it is published."""
 PARITY: Final = 1e-4
 """Largest difference allowed there, relative to 1 + |value|."""
-
-Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
-"""One graph of a loaded bundle."""
 
 Unit = Literal["s", "ratio", "probability", "value", "row", "raw"]
 
@@ -72,13 +72,12 @@ RANKER_INPUTS: Final[dict[str, tuple[tuple[str | int, ...], Unit]]] = {
 RANKER_UNITS: Final[dict[str, Unit]] = {
     "watch_time_s": "s",
     "watch_ratio": "ratio",
-    "watch_time": "value",
-    "interest": "value",
+    OBJECTIVES: "value",
     "anchor_weights": "probability",
     "anchor_ratio": "ratio",
     "quantiles_s": "s",
 }
-"""Of what every ranker answers; the other outputs of one with many objectives are probabilities."""
+"""Of what a ranker answers."""
 
 
 def export(
@@ -117,19 +116,17 @@ def export(
         )
         label_makers.eval()
         ranker.eval()
-        names = list(ranker.outputs)
         _write(label_makers, rows.exposures(label_makers, 5), staging / LABELER, list(label_makers.names))
-        _write(ranker, rows.request(2, 3, 4), staging / RANKER, names)
+        _write(ranker, rows.request(2, 3, 4), staging / RANKER, list(ranker.outputs))
+        onnx.save(rewrite(onnx.load(staging / RANKER), ranker.objectives), staging / RANKER)
         (staging / VOCABULARY).write_bytes(vocabulary.to_bytes())
-        files = {
-            name: hashlib.sha256((staging / name).read_bytes()).hexdigest()
-            for name in (LABELER, RANKER, VOCABULARY)
-        }
+        files = checksums(staging, (LABELER, RANKER, VOCABULARY))
         now = datetime.now(UTC)
         identity = "".join(files.values()) + training.model_dump_json()
         feedback, request = rows.exposures(label_makers, 16), rows.request(2, 8, 12)
+        predictions = _predictions(ranker, request)
         manifest = Manifest(
-            version=_version(now, identity),
+            version=version_name(now, identity),
             created_at=now,
             files=files,
             columns_digest=columns_digest(grouped=label_makers.grouped),
@@ -140,14 +137,12 @@ def export(
                     TensorSpec(name=n, dtype="float32", shape=("N",), unit="value")
                     for n in label_makers.names
                 ),
-                golden=_golden(
-                    feedback, dict(zip(label_makers.names, _torch(label_makers, feedback), strict=True))
-                ),
+                golden=golden_rows(feedback, _labels(label_makers, feedback)),
             ),
             ranker=Graph(
                 inputs=tuple(_specs(RANKER_INPUTS, request)),
-                outputs=_ranker_outputs(ranker, request),
-                golden=_golden(request, dict(zip(names, _torch(ranker, request), strict=True))),
+                outputs=ranker_outputs(predictions),
+                golden=golden_rows(request, predictions),
             ),
             optimised="basic",
             labels=label_makers.names,
@@ -164,11 +159,11 @@ def export(
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         bundle = Bundle.load(staging)
         for n in CANDIDATES:
-            _compare(
-                label_makers, rows.exposures(label_makers, n), bundle.run_labeler, list(label_makers.names)
-            )
+            exposures = rows.exposures(label_makers, n)
+            compare(exposures, bundle.run_labeler(exposures), _labels(label_makers, exposures))
             for steps in STEPS:
-                _compare(ranker, rows.request(1, n, steps), bundle.run_ranker, names)
+                asked = rows.request(1, n, steps)
+                compare(asked, bundle.run_ranker(asked), _predictions(ranker, asked))
         if reference is not None:
             found = dict(reference(bundle))
             manifest = with_reference(manifest, found, now)
@@ -180,11 +175,12 @@ def export(
 def with_reference(manifest: Manifest, reference: Mapping[str, Histogram], now: datetime) -> Manifest:
     """The same bundle with these histograms. That is another version: a version never changes."""
     shapes = "".join(f"{name}{histogram.model_dump_json()}" for name, histogram in sorted(reference.items()))
-    version = _version(now, manifest.version + shapes)
+    version = version_name(now, manifest.version + shapes)
     return manifest.model_copy(update={"version": version, "reference": dict(reference)})
 
 
-def _version(now: datetime, identity: str) -> str:
+def version_name(now: datetime, identity: str) -> str:
+    """Return the name of a version: its day and a digest of what it is made of."""
     return f"{now:%Y%m%d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
@@ -253,23 +249,47 @@ def _optimise(path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def _golden(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> GoldenRows:
+def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the member `files` of a manifest."""
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
+def golden_rows(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> GoldenRows:
+    """Return inputs and answers as a manifest has them."""
     return GoldenRows(
         inputs={n: TensorRows.from_array(a) for n, a in inputs.items()},
         outputs={n: TensorRows.from_array(a) for n, a in outputs.items()},
     )
 
 
-def _compare(module: nn.Module, inputs: Mapping[str, Array], run: Run, names: list[str]) -> None:
-    got = run(inputs)
-    for name, want in zip(names, _torch(module, inputs), strict=True):
+def _labels(label_makers: LabelMakers, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    return dict(zip(label_makers.names, _torch(label_makers, inputs), strict=True))
+
+
+def _predictions(ranker: Ranker, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    return join_objectives(dict(zip(ranker.outputs, _torch(ranker, inputs), strict=True)), ranker.objectives)
+
+
+def join_objectives(outputs: Mapping[str, Array], objectives: Sequence[str]) -> dict[str, Array]:
+    """Return a ranker's outputs with one `[B, N, T]` in place of one `[B, N]` an objective."""
+    joined: F32 = np.stack([outputs[name] for name in objectives], axis=-1)
+    return {name: array for name, array in outputs.items() if name not in objectives} | {OBJECTIVES: joined}
+
+
+def compare(
+    inputs: Mapping[str, Array], got: Mapping[str, Array], wanted: Mapping[str, Array], atol: float = PARITY
+) -> None:
+    """Check that a graph gives what is wanted, within `atol` relative to 1 + |value|.
+
+    Raises:
+        RuntimeError: it does not.
+    """
+    for name, want in wanted.items():
         off = np.abs(got[name] - want) / (1.0 + np.abs(want))
         worst = float(off.max(initial=0.0))
-        if got[name].shape != want.shape or not worst <= PARITY:
+        if got[name].shape != want.shape or not worst <= atol:
             shapes = {n: a.shape for n, a in inputs.items()}
-            raise RuntimeError(
-                f"output {name!r} differs from torch's by {worst:.1e} (allowed {PARITY:.0e}) at {shapes}"
-            )
+            raise RuntimeError(f"output {name!r} is off by {worst:.1e} (allowed {atol:.0e}) at {shapes}")
 
 
 def _specs(
@@ -281,11 +301,9 @@ def _specs(
         yield TensorSpec(name=name, dtype=str(array.dtype), shape=sizes, unit=unit)
 
 
-def _ranker_outputs(ranker: Ranker, request: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
-    outputs = zip(ranker.outputs, _torch(ranker, request), strict=True)
+def ranker_outputs(predictions: Mapping[str, Array]) -> tuple[TensorSpec, ...]:
+    """Return the specifications of what a ranker gives."""
     return tuple(
-        TensorSpec(
-            name=n, dtype="float32", shape=("B", "N", *a.shape[2:]), unit=RANKER_UNITS.get(n, "probability")
-        )
-        for n, a in outputs
+        TensorSpec(name=n, dtype="float32", shape=("B", "N", *a.shape[2:]), unit=RANKER_UNITS[n])
+        for n, a in predictions.items()
     )
