@@ -180,9 +180,6 @@ class EmbeddedServer:
             "logfile": str(self._log),
             "save": "",
             "appendonly": "yes",
-            # By default 64 MB: at full load the file would be rewritten every second or two. It is read at
-            # the start, so it must not be much longer either.
-            "auto-aof-rewrite-min-size": "256mb",
             "appendfsync": self._appendfsync,
             "maxmemory": str(self._max_memory),
             "maxmemory-policy": "noeviction",
