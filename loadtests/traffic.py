@@ -86,7 +86,7 @@ class Traffic:
         durations = np.round(self.rng.uniform(5, 120, candidates), 1).tolist()
         return {
             "user_id": user,
-            "timestamp_ms": NOW_MS + 60_000,
+            "timestamp_ms": NOW_MS + 86_400_000,  # later than all events
             "candidates": [
                 {
                     "video_id": f"x{video}" if is_new else video,
@@ -99,13 +99,15 @@ class Traffic:
         }
 
     def events(self, users: Sequence[str], at_ms: I64 | None = None) -> list[bytes]:
-        """Return one new event a user as JSON objects, at `at_ms` `[N]` or within a minute from now.
+        """Return one new event a user as JSON objects, at `at_ms` `[N]` or each a millisecond later.
+
+        A user's events come in the order of their times, as a feed sends them.
 
         Hundreds of thousands are needed, so they are drawn at once and formatted by hand.
         """
         n, first = len(users), self._count + 1
         self._count += n
-        times = np.arange(first, first + n) % 60_000 + NOW_MS if at_ms is None else at_ms
+        times = np.arange(first, first + n) + NOW_MS if at_ms is None else at_ms
         durations = np.round(self.rng.uniform(5, 120, n), 1)
         watched = np.round(durations * self.rng.beta(0.6, 1.2, n), 1)
         likes = np.where(self.rng.random(n) < 0.03, "true", "false")

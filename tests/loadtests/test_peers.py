@@ -32,7 +32,7 @@ from loadtests.peers.servers import (
     requirements,
 )
 from loadtests.report import REELRANK, render_peers
-from loadtests.traffic import NOW_MS, Traffic
+from loadtests.traffic import Traffic
 from models.features import Candidates, Exposures
 from models.runtime import Bundle
 from models.schema import Candidate, FeedbackEvent
@@ -114,7 +114,7 @@ def test_the_peers_rank_as_the_service_does() -> None:
         actual = ranker.rank(Request.model_validate(body), history)
         candidates = Candidates.from_rows([Candidate(**c) for c in body["candidates"]])
         exposures = Exposures.from_events([FeedbackEvent(**json.loads(e)) for e in events])
-        context = RankingContext(candidates, exposures, {}, None, NOW_MS + 60_000)
+        context = RankingContext(candidates, exposures, {}, None, body["timestamp_ms"])
         slate = rank(bundle, context, bundle.manifest.weights)
         expected = [
             {
