@@ -58,7 +58,11 @@ def measured() -> str:
     acknowledged = sum(row["events"].get("acknowledged", 0) for row in faults)
     lost = {row["name"]: row["events"]["losses"] for row in faults if row["events"].get("losses")}
     doubled = sum(row["events"].get("duplicates", 0) for row in faults)
-    errors = sum(fuzz[part]["statuses"].get("500", 0) for part in ("from_the_description", "broken"))
+    errors = sum(
+        fuzz[part]["statuses"].get("500", 0)
+        for part in ("from_the_description", "broken", "on_the_wire")
+        if part in fuzz
+    )
     rerank = bench["rerank_200_candidates_50_events_ms"]
     return (
         f"  * `make bench`: `/rerank` of 200 candidates takes {rerank['p50']:.1f} ms (p50) and "

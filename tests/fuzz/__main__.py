@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz`: the service against its own description, then against broken requests.
+"""`python -m tests.fuzz`: the service against its own description, then against broken bytes and requests.
 
 Starts the real program with its embedded store on loopback, prints counts by status as JSON and writes them.
 Ends with code 1 when anything was found. `make fuzz` is the same.
@@ -11,7 +11,9 @@ import re
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -20,6 +22,7 @@ import typer
 from tests.conftest import ROOT
 from tests.fuzz.broken import send_broken
 from tests.fuzz.contract import check
+from tests.fuzz.wire import send_changed
 from tests.service import tiny_bundle
 from tests.service.running import Service, running
 from training.provenance import commit, machine
@@ -47,7 +50,11 @@ def main(
             tiny_bundle.write_root(bundle, tiny_bundle.FIRST, tiny_bundle.SECOND)
         with running(bundle, Path(folder) / "data") as service:
             described = _described(service, examples)
-            broken = _broken(service, max(1, cases - described["cases"]), seed)
+            left = max(2, cases - described["cases"])
+            on_the_wire = _counts(partial(send_changed, service.url, left // 2, seed))
+            broken = _broken(service, left - left // 2, seed)
+            assert service.process.stderr is not None
+            tracebacks = service.process.stderr.read().count("Traceback")
     report = {
         "command": f"python -m tests.fuzz --cases {cases} --examples {examples} --seed {seed}",
         "bundle": against,
@@ -55,14 +62,16 @@ def main(
         "machine": machine(),
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": round(time.monotonic() - began),
-        "cases": described["cases"] + broken["cases"],
+        "cases": described["cases"] + broken["cases"] + on_the_wire["cases"],
         "from_the_description": described,
         "broken": broken,
+        "on_the_wire": on_the_wire,
+        "tracebacks": tracebacks,
     }
     text = json.dumps(report, indent=1)
     out.write_text(text + "\n")
     print(text)
-    if described["failures"] or broken["failures"]:
+    if described["failures"] or broken["failures"] or on_the_wire["failures"] or tracebacks:
         raise typer.Exit(1)
 
 
@@ -81,11 +90,15 @@ def _described(service: Service, examples: int) -> dict[str, Any]:
 def _broken(service: Service, cases: int, seed: int) -> dict[str, Any]:
     with service.client() as client:
         document = client.get("/openapi.json").json()
+    return _counts(partial(send_broken, service.url, document, cases, seed))
+
+
+def _counts(run: Callable[[], Counter[int]]) -> dict[str, Any]:
     try:
-        statuses = send_broken(service.url, document, cases, seed)
+        statuses = run()
     except AssertionError as e:
         typer.echo(str(e), err=True)
-        return {"cases": cases, "failures": 1, "statuses": {}}
+        return {"cases": 0, "failures": 1, "statuses": {}}
     counts = {str(status): count for status, count in sorted(statuses.items())}
     return {"cases": sum(counts.values()), "failures": 0, "statuses": counts}
 

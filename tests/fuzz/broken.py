@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import Target, targets
+from tests.service.bodies import UNREADABLE
 
 TIMEOUT_S: Final = 20.0
 
 PIECES: Final = (
     b"", b"\x00", b"\xff", b"\xed\xa0\x80", b'"', b"{", b"}", b"[", b"]", b",", b":", b"\\", b"\\ud800",
     b"\n", b"NaN", b"-Infinity", b"1e999", b"-1", b"0", b"null", b"true", b"9" * 30, b'"' + b"x" * 300 + b'"',
-    b"[" * 2000, b"{}", b"[]", b"[[1]]", b"1.5", b'""', b'"\\u0000"',
+    *UNREADABLE.values(), b"\xef\xbb\xbf", b"[" * 2000, b"{}", b"[]", b"[[1]]", b"1.5", b'""', b'"\\u0000"',
 )  # fmt: skip
 """What parsers and rules stumble over."""
 

@@ -12,6 +12,7 @@ import pytest
 from tests.fuzz.broken import look, send_broken
 from tests.fuzz.contract import check
 from tests.fuzz.targets import Target, targets
+from tests.fuzz.wire import send_changed, statuses
 from tests.service import tiny_bundle
 from tests.service.running import Service, running
 
@@ -49,6 +50,13 @@ def test_broken_requests_are_refused(service: Service, document: Any) -> None:
     assert {200, 400, 404, 405, 415, 422} <= set(statuses)
 
 
+def test_no_bytes_on_a_connection_make_a_fault(service: Service) -> None:
+    statuses = send_changed(service.url, 300, 1)
+    assert {200, 400, 404, 405, 413, 422, 431} <= set(statuses)
+    assert service.process.stderr is not None
+    assert "Traceback" not in service.process.stderr.read()
+
+
 def test_every_example_of_the_description_is_accepted(service: Service, document: Any) -> None:
     refused = []
     with service.client() as client:
@@ -77,6 +85,14 @@ def test_an_answer_that_may_not_be_is_found(status: int, kind: str, content: byt
     with pytest.raises((AssertionError, ValueError)):
         look(request, status, kind, content)
     look(request, 404, "application/problem+json; charset=utf-8", b'{"status": 404}')
+
+
+@pytest.mark.parametrize("answer", [b"500 Internal", b"503 Service", b"404 Not Found"])
+def test_an_answer_that_may_not_be_is_found_on_a_connection(answer: bytes) -> None:
+    good = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n\r\n"
+    assert statuses(b"", good * 2) == [400, 400]
+    with pytest.raises(AssertionError):
+        statuses(b"", good + b"HTTP/1.1 %s\r\ncontent-type: text/plain\r\n\r\n" % answer)
 
 
 def test_the_description_names_what_the_bundle_has(document: Any) -> None:
