@@ -123,7 +123,6 @@ def shared_metrics(data_dir: Path, port: int) -> Iterator[None]:
     """
     folder = data_dir / f"metrics-{port}"
     shutil.rmtree(folder, ignore_errors=True)
-    make_private_folder(data_dir)
     make_private_folder(folder)
     os.environ[MULTIPROCESS_DIR] = str(folder)
     try:

@@ -20,7 +20,7 @@ def risks_of(answers: list[Any]) -> dict[str, str]:
     for answer in answers:
         try:
             risks |= _risks({} if isinstance(answer, Exception) else _fields(answer))
-        except KeyError:
+        except (KeyError, ValueError):
             risks["unchecked"] = (
                 "whether it evicts and writes to its disk could not be checked: allow this user INFO"
             )
