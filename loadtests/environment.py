@@ -183,15 +183,21 @@ class Service(ServerProcess):
         data_dir: its `REELRANK_DATA_DIR`.
         options: further ones of `serve`.
         env: further variables; the caller's own `REELRANK_*` are not passed on.
+        log: file for its output; default: in the data folder.
     """
 
     def __init__(
-        self, bundle: Path, data_dir: Path, *options: str, env: Mapping[str, str] | None = None
+        self,
+        bundle: Path,
+        data_dir: Path,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        log: Path | None = None,
     ) -> None:
         command = [sys.executable, "-m", "service", "serve", "--bundle", str(bundle), *options]
         variables = {k: v for k, v in os.environ.items() if not k.startswith("REELRANK_")}
         variables |= {"REELRANK_DATA_DIR": str(data_dir), **(env or {})}
-        super().__init__(command, variables, data_dir.with_suffix(".log"))
+        super().__init__(command, variables, log or data_dir / "service.log")
         self.url = ""
 
     @property
@@ -302,7 +308,9 @@ def start_environment(
             proxy = stack.enter_context(FaultProxy(server.url.removeprefix("unix://")))
             store = Store(server, proxy, root / "store")
             settings["REELRANK_STORE"] = f"redis://127.0.0.1:{proxy.port}"
-        service = stack.enter_context(Service(bundles, root / "data", *options, env=settings))
+        service = stack.enter_context(
+            Service(bundles, root / "data", *options, env=settings, log=root / "service.log")
+        )
         if store is not None:
             stack.callback(store.heal)  # a drill that was interrupted leaves its fault behind
         yield Environment(service, bundles, root / "data", store)
