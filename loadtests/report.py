@@ -190,9 +190,12 @@ def render_faults(report: Report) -> str:
     return render_template("faults", report, table=table, everysec=everysec, **counts, **sums)
 
 
+FUZZ_PARTS: Final = ("from_the_description", "broken", "on_the_wire")
+
+
 def render_fuzz(report: Report) -> str:
     """Return one sentence on `make fuzz`."""
-    parts = (report["from_the_description"], report["broken"])
+    parts = [report[part] for part in FUZZ_PARTS if part in report]
     errors = sum(part["statuses"].get("500", 0) for part in parts)
     return render_template("fuzz", report, failures=sum(part["failures"] for part in parts), errors=errors)
 

@@ -92,7 +92,7 @@ def public_detail(error: errors.ReelrankError) -> str:
             f"The store cannot do this now ({error.reason}). What was not acknowledged may be stored or not; "
             "sending it again is safe. The log has the details under this X-Request-Id."
         )
-    if isinstance(error, errors.BundleError | errors.BadTensor) or type(error) is errors.BadInput:
+    if isinstance(error, errors.BundleError) or type(error) is errors.BadInput:
         return without_folders(str(error))
     return str(error)
 

@@ -92,7 +92,9 @@ def send(url: str, data: bytes) -> list[int]:
             connection.shutdown(socket.SHUT_WR)
             while part := connection.recv(65536):
                 answers += part
-        except (ConnectionResetError, BrokenPipeError):  # it was closed while we were still sending
+        except TimeoutError:
+            raise
+        except OSError:  # it was closed while we were still sending
             pass
     return statuses(data, answers)
 

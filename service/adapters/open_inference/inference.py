@@ -13,6 +13,7 @@ from models.features import Array
 from models.manifest import Graph
 from service.adapters.open_inference import tensors
 from service.adapters.open_inference.wire import InferReply, InferRequest
+from service.http.errors import without_folders
 from service.pipeline.decoding import check_containers, decode
 
 UNSUPPORTED: Final = ("shared_memory_region", "classification")
@@ -64,7 +65,8 @@ def infer(model: Model, body: bytes, length: int | None) -> tuple[bytes, bytes]:
     try:
         outputs = model.run(arrays, list(requested))
     except Exception as e:  # onnxruntime raises a class of its own per status code, without a common base
-        raise BadTensor(f"The graph cannot compute this: {str(e).splitlines()[0][:300]}") from None
+        reason = without_folders(str(e).splitlines()[0])[:300]
+        raise BadTensor(f"The graph cannot compute this: {reason}") from None
     encoded = [tensors.encode(name, outputs[name], binary=binary) for name, binary in requested.items()]
     reply = InferReply(model.name, model.version, [tensor for tensor, _ in encoded], request.id)
     return msgspec.json.encode(reply), b"".join(raw for _, raw in encoded)
