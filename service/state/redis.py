@@ -234,7 +234,7 @@ class RedisStore:
         """Write each user's events, one call after the other: in between the server answers others."""
         by_user: dict[str, list[Outcome]] = {user_id: [] for user_id in groups}
         with self._unavailable("keep these events"):
-            if self._old_claims_until_s is None:
+            if groups and self._old_claims_until_s is None:
                 await self._begin()
             for call in split_into_calls(groups):
                 for (user_id, _), part in zip(call, await self._write(call), strict=True):

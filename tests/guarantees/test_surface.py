@@ -153,7 +153,7 @@ def test_503_is_no_store_to_keep_an_event_and_says_when_to_come_back(keyed: http
 
 
 def test_503_is_no_bundle_yet_and_life_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "bundles").mkdir()
+    tiny_bundle.write(tmp_path / "bundles" / FIRST, FIRST)  # and not promoted
     with running(tmp_path / "bundles", tmp_path / "data") as service, service.client() as client:
         assert client.get("/health/live").json()["status"] == "live"
         for reply in (client.get("/health/ready"), client.post("/rerank", json=SLATE)):
