@@ -156,4 +156,4 @@ def test_a_log_without_a_user_to_evaluate_is_refused(data: Path, tmp_path: Path)
 def test_every_heuristic_that_is_served_is_a_row_of_its_own() -> None:
     names = {method.name for method in METHODS if method.labels == (method.name,)}
     assert {maker.name for maker in heuristic_label_makers()} | {"labelcraft"} == names
-    assert sum(method.ablation for method in METHODS) == 9
+    assert sum(method.ablation for method in METHODS) == 13

@@ -6,7 +6,7 @@ from training.data._interactions import History, Interactions
 from training.data._load import load, profile_feature, scan_interactions
 from training.data._prepare import READERS, STREAMED, Summary, prepare
 from training.data._published_splits import Protocol, cut
-from training.data._split import DAY_MS, Boundaries, Split, day_to_ms, ms_to_day, split_by_time
+from training.data._split import DAY_MS, Boundaries, Split, day_numbers, day_to_ms, ms_to_day, split_by_time
 from training.data._tables import Info, ProfileSchema, RowCounts, Tables
 from training.data.synthetic import SyntheticConfig, SyntheticLog, planted_utility, simulate_log
 
@@ -29,6 +29,7 @@ __all__ = [
     "SyntheticLog",
     "Tables",
     "cut",
+    "day_numbers",
     "day_to_ms",
     "fetch",
     "load",

@@ -15,6 +15,7 @@ from models.vocabulary import PADDING, UNKNOWN
 # Shape suffixes: N rows of the log, B rows picked from it, L steps of history, F feedback columns.
 
 
+_HATE = FEEDBACK_COLUMNS.index("hate")
 _EXPLICIT_COLUMNS = [FEEDBACK_COLUMNS.index(name) for name in EXPLICIT]
 
 
@@ -77,6 +78,11 @@ class Interactions:
         """`[N]` 1.0 where the user gave any explicit feedback, δ(Σ y_e) of LabelCraft."""
         out: F32 = (self.feedback[:, _EXPLICIT_COLUMNS].sum(axis=1) > 0).astype(np.float32)
         return out
+
+    @property
+    def hate(self) -> F32:
+        """`[N]` 1.0 where the user asked for less of this."""
+        return self.feedback[:, _HATE]
 
     @property
     def tab(self) -> I64:

@@ -140,6 +140,11 @@ def day_to_ms(date: str, utc_offset_hours: float) -> int:
     return int(midnight.timestamp()) * 1000 - round(utc_offset_hours * 3_600_000)
 
 
+def day_numbers(timestamp_ms: I64, utc_offset_hours: float) -> I64:
+    """Return the day of each timestamp in the dataset's time zone, counted from 1970."""
+    return (timestamp_ms + round(utc_offset_hours * 3_600_000)) // DAY_MS
+
+
 def ms_to_day(timestamp_ms: int, utc_offset_hours: float) -> str:
     """Return the date of a timestamp in the dataset's time zone: the inverse of `day_to_ms`."""
     local_s = (timestamp_ms + round(utc_offset_hours * 3_600_000)) / 1000

@@ -16,6 +16,7 @@ from pydantic import Field, PositiveInt
 
 from models.arrays import F32, I64
 from models.errors import BadInput
+from training.data import day_numbers
 from training.evaluation.label_surface import label_surface
 from training.evaluation.slates import (
     BINS_S,
@@ -31,6 +32,7 @@ from training.experiments.engine import Experiment, Fits
 from training.experiments.jobs import Progress, Result
 from training.experiments.results import Row, mean_of, summarize_seeds
 from training.labelcraft import LabelCraftConfig, fit_labelcraft
+from training.labelcraft.closed_form import ClosedFormConfig, LabelSurface, learn_surface, ridge_windows
 from training.labels import LabelMaker, heuristic_label_makers, labels_of
 from training.recommender import RecommenderConfig, fit_recommender
 from training.strata import DurationGroups
@@ -54,6 +56,8 @@ class Method(MethodSpec):
     """What differs from the experiment's `RecommenderConfig`."""
     labelcraft: Mapping[str, Any] = field(default_factory=dict)
     """What differs from the experiment's `LabelCraftConfig`."""
+    closed_form: Mapping[str, Any] | None = None
+    """What differs from the experiment's `ClosedFormConfig`, where LabelCraft's labels are learned by it."""
 
     @property
     def learned(self) -> bool:
@@ -75,6 +79,11 @@ _DVR: Final[dict[str, Any]] = {"adversary": 0.1, "duration_feature": False}
 """λ_adv of the DVR authors' command line; the model does not see the duration."""
 _SHARED: Final = "one head each on a shared bottom"
 _DML: Final = ("dml_wpr_d", "dml_ev_d", "dml_ev_u", "dml_ev_v", "dml_lv_d", "dml_lv_u", "dml_lv_v")
+
+
+def _in_closed_form(name: str, description: str, **changes: Any) -> Method:
+    return Method(name, description, ablation=True, labels=("labelcraft",), closed_form=changes)
+
 
 METHODS: Final = (
     _maker("labelcraft", "labels learned on the platform's objectives"),
@@ -101,6 +110,12 @@ METHODS: Final = (
     _without("- watch objective", "usage time not optimised", disable="usage_time"),
     _without("- duration objective", "duration spread not optimised", disable="duration_spread"),
     _without("- explicit objective", "engagement not optimised", disable="engagement"),
+    _in_closed_form("labelcraft closed form", "a table learned through ridge regression, solved exactly"),
+    _in_closed_form(
+        "closed form, free", "the same without monotone labels", monotone=False, learning_rate=0.01
+    ),
+    _in_closed_form("closed form, shuffled", "each row with the outer gradient of another", shuffle=True),
+    _in_closed_form("closed form, frozen", "the table at its start", steps=0),
     _without("frozen", "label model at its warm start, not trained", freeze=True),
 )
 """Every row, in the order of the report."""
@@ -119,6 +134,8 @@ class LabelsConfig(ExperimentConfig):
     """The recommender that is fitted on every method's labels."""
     labelcraft: LabelCraftConfig = Field(default_factory=lambda: any_log().labelcraft)
     """How LabelCraft's labels are learned; by default as in the released bundle."""
+    closed_form: ClosedFormConfig = ClosedFormConfig()
+    """How they are learned in closed form."""
 
 
 class LabelsEvaluator(SlateEvaluator):
@@ -183,7 +200,12 @@ def fit_method(
     learning = _LEARNING_SHARE if method.learned else 0.0
     makers: dict[str, LabelMaker]
     curves: list[dict[str, Any]] = []
-    if method.learned:
+    if method.closed_form is not None:
+        surface = _learn_in_closed_form(
+            data, config.closed_form.model_copy(update=dict(method.closed_form)), seed
+        )
+        makers = {surface.name: surface}
+    elif method.learned:
         assert data.meta is not None
         learned = fit_labelcraft(
             data.log,
@@ -232,6 +254,16 @@ def fit_method(
         known = data.log.take(data.fitted)
         result["surfaces"] = {label: label_surface(maker, known) for label, maker in makers.items()}
     return result
+
+
+def _learn_in_closed_form(data: ExperimentData, config: ClosedFormConfig, seed: int) -> LabelSurface:
+    """Learn labels on the windows of the rows that recommenders are fitted on."""
+    known = data.log.take(data.fitted)
+    day = day_numbers(known.timestamp_ms, data.dataset.info.utc_offset_hours)
+    surface = LabelSurface(config).fit(known)
+    return learn_surface(
+        known, ridge_windows(known, day, surface, config, seed=seed), surface, config
+    ).label_maker
 
 
 def _refuse_constant(makers: Mapping[str, LabelMaker], label_NT: F32) -> None:

@@ -16,6 +16,8 @@ One mini-batch B of training rows, with a sample of the held-out users:
     6  φ ← φ + η2 Σ_b ∂M/∂y_b ∇_φ y_b             outer step                        _step.py
     7  θ ← θ - η1 ∇_θ L(θ, g_φ)                   inner step on the new labels      _step.py
 
+`closed_form/` solves the inner problem exactly instead of step 2, for a table of labels.
+
 `_hold_out.py` lays the held-out users out, `_warm_start.py` is where φ begins, `_train.py` alternates the
 steps until early stopping, `_config.py` has the hyperparameters.
 

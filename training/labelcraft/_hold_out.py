@@ -1,17 +1,16 @@
 """The held-out exposures that the platform's objectives are measured on, user by user."""
 
-# Shape suffixes: U users, C candidates (padded), F feedback columns.
+# Shape suffixes: U users, C candidates (padded).
 
 from __future__ import annotations
 
 import torch
 
 from models.arrays import I64
-from models.features import SEQUENCE_ID_COLUMNS
 from training.data import Interactions
 from training.encoders import DinInputs, DinRows, Slates, slates
-from training.labelcraft._objectives import Candidates
-from training.labels import Scale, duration_s, explicit, watch_time_s
+from training.labelcraft._objectives import Candidates, candidates_of
+from training.labels import Scale
 
 
 class HoldOut:
@@ -37,8 +36,7 @@ class HoldOut:
     ) -> None:
         self._slates = slates(log, rows, more_than=k)
         self._prepared = prepared
-        self._feedback = torch.from_numpy(log.feedback)
-        self._author = torch.from_numpy(log.ids[:, SEQUENCE_ID_COLUMNS.index("author_id")])
+        self._log = log
         self._watch_scale, self._duration_scale = watch_scale, duration_scale
 
     def __len__(self) -> int:
@@ -50,12 +48,5 @@ class HoldOut:
         mask = self._slates.mask[torch.from_numpy(users)]
         longest = int(mask.sum(-1).max()) if len(users) else 0
         picked = Slates(self._slates.rows[users, :longest], mask[:, :longest])
-        feedback_UCF = self._feedback[torch.from_numpy(picked.rows)]
-        return self._prepared.together(picked), Candidates(
-            watch_time=self._watch_scale(watch_time_s(feedback_UCF)),
-            duration=self._duration_scale(duration_s(feedback_UCF)),
-            explicit=explicit(feedback_UCF),
-            author=self._author[torch.from_numpy(picked.rows)],
-            feedback=feedback_UCF,
-            mask=picked.mask,
-        )
+        candidates = candidates_of(self._log, picked, self._watch_scale, self._duration_scale)
+        return self._prepared.together(picked), candidates

@@ -14,9 +14,13 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from training.labels import duration_s, watch_time_s
+from models.features import SEQUENCE_ID_COLUMNS
+from training.data import Interactions
+from training.encoders import Slates
+from training.labels import Scale, duration_s, explicit, hated, watch_time_s
 
 _SKIP_S = 3.0
+_LEAST_LOG = 0.1  # of users who watched nothing
 _FLAT = 1e-8  # a variance (of values in [0, 1]) below which the spread counts as 0
 
 
@@ -35,6 +39,25 @@ class Candidates(NamedTuple):
     """`[U, C, F]` raw, columns of `models.features.FEEDBACK_COLUMNS`: for custom objectives"""
     mask: Tensor
     """`[U, C]` true where there is a candidate"""
+
+
+def candidates_of(log: Interactions, slates: Slates, watch_scale: Scale, duration_scale: Scale) -> Candidates:
+    """Return what is known about the exposures of some users.
+
+    Args:
+        log: the exposures.
+        slates: the rows of each user.
+        watch_scale, duration_scale: fitted on the rows that are learned from.
+    """
+    feedback_UCF = torch.from_numpy(log.feedback[slates.rows])
+    return Candidates(
+        watch_time=watch_scale(watch_time_s(feedback_UCF)),
+        duration=duration_scale(duration_s(feedback_UCF)),
+        explicit=explicit(feedback_UCF),
+        author=torch.from_numpy(log.ids[slates.rows, SEQUENCE_ID_COLUMNS.index("author_id")]),
+        feedback=feedback_UCF,
+        mask=slates.mask,
+    )
 
 
 Objective = Callable[[Tensor, Candidates], Tensor]
@@ -65,6 +88,20 @@ def duration_spread(slate_weight_UC: Tensor, candidates: Candidates) -> Tensor:
     spread = variance_U > _FLAT
     # Both branches of `where` are differentiated: the root must not see the flat ones.
     return torch.where(spread, torch.where(spread, variance_U, 1.0).sqrt(), 0.0)
+
+
+def relative_usage(slate_weight_UC: Tensor, candidates: Candidates) -> Tensor:
+    """Return `[U]` Σ (α/k) log(1 + w) / max_x log(1 + w): usage beside the user's longest watch, concave.
+
+    Users who watch much count as much as others, and a minute more of a long video less than the first.
+    """
+    log_UC = torch.log1p(watch_time_s(candidates.feedback)) * candidates.mask
+    return (slate_weight_UC * log_UC).sum(-1) / log_UC.amax(-1).clamp_min(_LEAST_LOG)
+
+
+def net_feedback(slate_weight_UC: Tensor, candidates: Candidates) -> Tensor:
+    """Return `[U]` Σ (α/k) (δ(Σ y_e) - y_hate): explicit feedback less hates."""
+    return (slate_weight_UC * (candidates.explicit - hated(candidates.feedback))).sum(-1)
 
 
 def no_skips(slate_weight_UC: Tensor, candidates: Candidates) -> Tensor:

@@ -7,7 +7,7 @@
 tensor([0.5000])
 """
 
-from training.labels._base import LabelMaker, duration_s, explicit, labels_of, watch_time_s
+from training.labels._base import LabelMaker, duration_s, explicit, hated, labels_of, watch_time_s
 from training.labels._d2co import D2Co
 from training.labels._d2q import D2Q
 from training.labels._dml_views import VIEWS, ProgressView, ProgressViewByDuration, ProgressViewByGroup
@@ -46,6 +46,7 @@ __all__ = [
     "duration_s",
     "explicit",
     "fit_heuristics",
+    "hated",
     "heuristic_label_makers",
     "labels_of",
     "watch_time_s",

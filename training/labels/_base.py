@@ -17,6 +17,7 @@ from training.data import Interactions
 
 _WATCH_TIME: Final = FEEDBACK_COLUMNS.index("watch_time_s")
 _DURATION: Final = FEEDBACK_COLUMNS.index("duration_s")
+_HATE: Final = FEEDBACK_COLUMNS.index("hate")
 _EXPLICIT: Final = [FEEDBACK_COLUMNS.index(name) for name in EXPLICIT]
 
 
@@ -67,6 +68,11 @@ def watch_time_s(feedback: Tensor) -> Tensor:
 def duration_s(feedback: Tensor) -> Tensor:
     """Return `[...]` durations in seconds from `[..., 8]` feedback."""
     return feedback[..., _DURATION]
+
+
+def hated(feedback: Tensor) -> Tensor:
+    """Return `[...]` 1.0 where the user asked for less of this, from `[..., 8]` feedback."""
+    return feedback[..., _HATE]
 
 
 def explicit(feedback: Tensor) -> Tensor:

@@ -1,0 +1,176 @@
+"""LabelCraft in closed form: exact where it can be checked by hand, and better labels on a planted world."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.arrays import F32, I64
+from models.errors import BadInput
+from models.features import FEEDBACK_COLUMNS
+from tests.training._builders import Spread, encoder_of, export_ranker, log_of
+from training.data import Interactions, SyntheticConfig, day_numbers, simulate_log
+from training.labelcraft import OBJECTIVES
+from training.labelcraft.closed_form import (
+    ClosedFormConfig,
+    Composite,
+    LabelSurface,
+    RidgeWindow,
+    Sheet,
+    learn_surface,
+    ridge_windows,
+)
+from training.labelcraft.closed_form._lagged_features import lagged_features, with_products
+from training.labels import Scale, labels_of
+from training.rankers import TwoObjectiveRanker
+
+SMALL = ClosedFormConfig(watch_knots=9, duration_knots=5, k=3, steps=25, window_days=1, ridge=300.0)
+SIMULATED = SyntheticConfig(users=150, videos=200, exposures=9000, days=6, policy=0.2)
+SEEDS = (0, 1, 2)
+
+
+@cache
+def planted(seed: int = 0) -> tuple[Interactions, I64]:
+    dataset = simulate_log(SIMULATED, seed=seed).dataset()
+    log = dataset.interactions(dataset.vocabulary())
+    return log, day_numbers(log.timestamp_ms, dataset.info.utc_offset_hours)
+
+
+@cache
+def windows(seed: int = 0) -> list[RidgeWindow]:
+    log, day = planted(seed)
+    return ridge_windows(log, day, LabelSurface(SMALL).fit(log), SMALL)
+
+
+@cache
+def learned(seed: int = 0, shuffle: bool = False, monotone: bool = True, steps: int = 25) -> LabelSurface:
+    """Labels learned on all windows but the last."""
+    config = SMALL.model_copy(update={"shuffle": shuffle, "monotone": monotone, "steps": steps})
+    log, _ = planted(seed)
+    return learn_surface(log, windows(seed)[:-1], LabelSurface(config).fit(log), config).label_maker
+
+
+def composite(surface: LabelSurface, seed: int = 0) -> float:
+    """Of the last window's slates."""
+    evaluator, last = Composite(windows(seed), OBJECTIVES, SMALL.k), windows(seed)[-1]
+    return float(evaluator.of_scores(last, last.scores(surface.table)).mean())
+
+
+def feedback(watched_s: F32, duration_s: float, sheet: Sheet) -> torch.Tensor:
+    rows = torch.zeros(len(watched_s), len(FEEDBACK_COLUMNS))
+    rows[:, 0], rows[:, 1] = torch.from_numpy(watched_s), duration_s
+    rows[:, FEEDBACK_COLUMNS.index("like")] = float(sheet is Sheet.EXPLICIT)
+    rows[:, FEEDBACK_COLUMNS.index("hate")] = float(sheet is Sheet.HATE)
+    return rows
+
+
+def test_scores_are_those_of_the_ridge_regression_on_the_labels() -> None:
+    log, day = planted()
+    surface = LabelSurface(SMALL).fit(log)
+    surface.table.copy_(torch.rand(surface.table.shape, generator=torch.Generator().manual_seed(1)))
+    first = int(day.max())
+    known, held_out = np.flatnonzero(day < first), np.flatnonzero(day == first)
+    z_NF = with_products(lagged_features(log, day, int(day.min()) + 2))
+    penalty = SMALL.ridge * np.diag([0.0] + [1.0] * (z_NF.shape[1] - 1))
+    z_BF = z_NF[known]
+    weights_F = np.linalg.solve(z_BF.T @ z_BF + penalty, z_BF.T @ labels_of(surface, log)[known])
+    by_hand = z_NF[held_out] @ weights_F
+    window = windows()[-1]
+    scores = window.scores(surface.table)[window.candidates.mask].numpy()
+    assert len(scores) > 100
+    assert max(np.abs(by_hand - score).min() for score in scores) < 1e-5
+
+
+def test_labels_are_the_basis_times_the_table() -> None:
+    log = log_of([0, 0, 1, 1, 1], [1, 2, 1, 2, 3])
+    surface = LabelSurface(SMALL).fit(log)
+    surface.table.copy_(torch.rand(surface.table.shape))
+    expected = surface.basis(log) @ surface.table.reshape(-1).numpy()
+    np.testing.assert_allclose(labels_of(surface, log), expected, atol=1e-6)
+
+
+def test_features_of_a_day_know_only_the_days_before() -> None:
+    log, day = planted()
+    changed = day >= day.max() - 1
+    other = log.feedback.copy()
+    other[changed, 0] = 0.0
+    later = Interactions(
+        log.user, log.ids, log.timestamp_ms, other, log.user_ids, log.profile, log.profile_ids
+    )
+    scaled_before = int(day.min()) + 2
+    before, after = lagged_features(log, day, scaled_before), lagged_features(later, day, scaled_before)
+    same = (before == after).all(axis=1)
+    assert same[day < day.max()].all()
+    assert not same[day == day.max()].all()
+
+
+@given(duration_s=st.floats(1, 600), monotone_in=st.sampled_from(list(Sheet)))
+def test_a_label_never_falls_when_more_is_watched(duration_s: float, monotone_in: Sheet) -> None:
+    watched_s = np.linspace(0, 700, 200, dtype=np.float32)
+    label = learned()(feedback(watched_s, duration_s, monotone_in))
+    assert (label.diff() >= -1e-6).all()
+
+
+@given(duration_s=st.floats(1, 600))
+def test_a_like_is_never_below_the_same_watch_and_a_hate_below_any_skip(duration_s: float) -> None:
+    watched_s = np.linspace(0, 700, 200, dtype=np.float32)
+    plain, like, hate = (learned()(feedback(watched_s, duration_s, sheet)) for sheet in Sheet)
+    assert (like >= plain - 1e-6).all()
+    assert (hate < plain).all()
+    assert hate.max() < plain[0] + 1e-6
+
+
+@pytest.mark.slow
+def test_learned_labels_serve_later_days_better_than_their_start_and_shuffled_gradients() -> None:
+    """Over seeds: one world's last day has few users."""
+    learning, frozen, shuffled = (
+        np.mean([composite(maker, seed) for seed in SEEDS for maker in [learned(seed, **arm)]])
+        for arm in ({}, {"steps": 0}, {"shuffle": True})
+    )
+    assert learning > 1.02 * frozen
+    assert learning > shuffled
+
+
+def test_the_distance_is_of_the_labels_and_0_without_a_step() -> None:
+    log, _ = planted()
+    still, moved = (
+        learn_surface(
+            log, windows()[:-1], LabelSurface(SMALL).fit(log), SMALL.model_copy(update={"steps": steps})
+        )
+        for steps in (0, 25)
+    )
+    assert still.distance == 0.0
+    assert not still.curve
+    assert moved.distance > 0.1
+    assert moved.curve[-1] > moved.curve[0]
+
+
+@pytest.mark.slow
+def test_its_graph_answers_as_torch(tmp_path: Path) -> None:
+    ranker = TwoObjectiveRanker(encoder_of(), Spread(8), Scale().fit(planted()[0].watch_time_s))
+    bundle = export_ranker(ranker, tmp_path, learned(), weights={"watch_time": 1.0})
+    assert "labelcraft" in bundle.manifest.labels
+
+
+def test_labels_fill_0_to_1_and_no_rows_have_none() -> None:
+    surface = learned()
+    assert surface.table.min() == 0.0
+    assert surface.table.max() == 1.0
+    assert surface(torch.zeros(0, len(FEEDBACK_COLUMNS))).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [(lambda day: day == day.min(), "needs as many before"), (lambda day: day < 0, "there are no rows")],
+)
+def test_a_log_that_is_too_short_is_refused(rows: object, message: str) -> None:
+    log, day = planted()
+    kept = np.flatnonzero(rows(day))  # type: ignore[operator]  # a function of the days
+    with pytest.raises(BadInput, match=message):
+        ridge_windows(log.take(kept), day[kept], LabelSurface(SMALL).fit(log.take(kept)), SMALL)

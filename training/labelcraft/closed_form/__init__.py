@@ -1,0 +1,33 @@
+"""LabelCraft with the inner problem solved exactly, so that its outer gradient is exact, too.
+
+One step of SGD is a poor look-ahead: labels learned through it stay near their start and lean to long videos.
+A ridge regression on what was known the day before is solved in closed form, and its scores are linear in the
+labels. With labels that are linear in a table c, the scores of held-out users are linear in the table:
+
+    s = S c,      S = Z_test (Z'Z + λI)⁻¹ Z' B
+
+    1  Z    what was known of user, video, author and tag when a row was shown       _lagged_features.py
+    2  c    labels: a table over watch time, duration and kind of feedback           _surface.py
+    3  S    the recommender trained on any labels of that form, a window at a time   _ridge.py
+    4  max_c Σ_i M_i(soft top-k(S c)) / σ_i, a full step at a time                   _learn.py
+
+Source: Bai et al., "LabelCraft", WSDM 2024, for the two levels, the objectives and the soft top-k. Ours: the
+closed form, the table instead of a network, and objectives divided by their deviations instead of dynamic
+balancing.
+"""
+
+from training.labelcraft.closed_form._config import ClosedFormConfig
+from training.labelcraft.closed_form._learn import Composite, LearnedSurface, learn_surface
+from training.labelcraft.closed_form._ridge import RidgeWindow, ridge_windows
+from training.labelcraft.closed_form._surface import LabelSurface, Sheet
+
+__all__ = [
+    "ClosedFormConfig",
+    "Composite",
+    "LabelSurface",
+    "LearnedSurface",
+    "RidgeWindow",
+    "Sheet",
+    "learn_surface",
+    "ridge_windows",
+]

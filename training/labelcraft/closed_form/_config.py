@@ -1,0 +1,38 @@
+"""Hyperparameters of LabelCraft in closed form."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from training.config import Config
+
+
+class ClosedFormConfig(Config):
+    """Hyperparameters of `learn_surface`."""
+
+    watch_knots: Annotated[int, Field(ge=3)] = 27
+    """Of the table along log(1 + watch time)."""
+    duration_knots: Annotated[int, Field(ge=3)] = 15
+    """Of the table along log(1 + duration)."""
+    monotone: bool = True
+    """More watched never lowers a label, explicit feedback never does, and any hate is below a skip."""
+    smoothness: Annotated[float, Field(ge=0)] = 0.1
+    """Penalty on second differences of the table, in deviations of the label."""
+    window_days: PositiveInt = 2
+    """Days of a window of held-out users, whose recommender is fitted on all days before."""
+    k: PositiveInt = 5
+    """Size of the slate."""
+    temperature: PositiveFloat = 0.15
+    """Of the soft top-k, as a share of the deviation of a user's scores."""
+    ridge: PositiveFloat = 1e4
+    """λ: a prior of so many rows."""
+    steps: Annotated[int, Field(ge=0)] = 80
+    """Full steps of the outer level; with 0 the labels stay at their start."""
+    learning_rate: PositiveFloat = 0.03
+    """Of Adam."""
+    average: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Share of the steps, the last ones, whose tables are averaged."""
+    shuffle: bool = False
+    """Give each training row the outer gradient of another: the control of what the gradient knows."""
