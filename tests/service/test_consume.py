@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +26,14 @@ import pytest
 from redis import Redis
 
 from loadtests.faults.proxy import FaultProxy
-from models.errors import BadInput
+from models.errors import BadInput, StoreUnavailable
+from models.schema import FeedbackEvent
 from models.store import BundleStore
 from service.app import open_services
 from service.commands.consume import consume
 from service.server.sockets import listening
 from service.settings import Settings
+from service.state import Outcome, RedisStore
 from service.stream.consumer import Consumer, ConsumerConfig
 from service.stream.metrics import StreamMetrics
 from service.stream.redis_stream import EventStream, Names
@@ -257,11 +259,22 @@ def test_each_entry_has_one_output_whichever_consumer_dies_at_any_await(
     assert set(streams.dead()) == {ids[100], ids[151]}
 
 
+@pytest.mark.parametrize("code", [b"unreadable", b"undeliverable"])
 def test_what_always_fails_goes_aside_and_takes_no_other_with_it(
-    streams: Streams, bundles: Path, tmp_path: Path
+    streams: Streams, bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: bytes
 ) -> None:
-    """What the store holds on one user is damaged: each of its events fails, though the store answers."""
-    streams.redis.set("rr:s:{broken}", b"\xff junk")
+    """What the store holds on one user is damaged, or its events fail though the store answers."""
+    record_many = RedisStore.record_many
+
+    async def fail_on_one(store: RedisStore, events: Sequence[FeedbackEvent]) -> list[Outcome]:
+        if any(event.user_id == "broken" for event in events):
+            raise StoreUnavailable("a fault of ours", reason="other")
+        return await record_many(store, events)
+
+    if code == b"unreadable":
+        streams.redis.set("rr:s:{broken}", b"\xff junk")
+    else:
+        monkeypatch.setattr(RedisStore, "record_many", fail_on_one)
     ids = streams.add(
         event("fine-1", "fine"), event("broken-1", "broken"), *(event(f"fine-{i}", "fine") for i in (2, 3))
     )
@@ -271,7 +284,7 @@ def test_what_always_fails_goes_aside_and_takes_no_other_with_it(
             await until(lambda: len(streams.settled()) == 4)
 
     run(main())
-    assert {id_: fields[b"code"] for id_, fields in streams.dead().items()} == {ids[1]: b"undeliverable"}
+    assert {id_: fields[b"code"] for id_, fields in streams.dead().items()} == {ids[1]: code}
     assert streams.settled() == Counter(ids)
 
 
