@@ -135,8 +135,9 @@ class EmbeddedServer:
 
     def terminate(self) -> None:
         """Ask the server to end: it writes out what it holds first. Does nothing when it does not run."""
-        if self._server is not None:
-            self._server.terminate()
+        server = self._server  # another thread may just be restarting it
+        if server is not None:
+            server.terminate()
 
     def stop(self) -> None:
         """End the server and let go of its folder. Does nothing when it does not run."""
