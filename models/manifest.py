@@ -12,6 +12,7 @@ import math
 import stat
 import sys
 from collections.abc import Callable, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -251,7 +252,8 @@ class Manifest(Part):
         """
         path = folder / MANIFEST
         try:
-            manifest = cls.model_validate_json(_read(path, MAX_BYTES))
+            with _opened(path, MAX_BYTES) as file:
+                manifest = cls.model_validate_json(file.read())
         except FileNotFoundError:
             raise BundleNotFound(f"{path} does not exist; name a bundle's folder.") from None
         except OSError as e:
@@ -282,7 +284,8 @@ class Manifest(Part):
             if Path(name).name != name or "\0" in name:
                 raise CorruptBundle(f"{folder / MANIFEST} names {name!r}, which is not a plain file name.")
             try:
-                found = hashlib.sha256(_read(folder / name)).hexdigest()
+                with _opened(folder / name) as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as e:
                 raise CorruptBundle(
                     f"{folder / name} cannot be read: {e.strerror}. Copy the bundle again."
@@ -294,8 +297,8 @@ class Manifest(Part):
                 )
 
 
-def _read(path: Path, most: int = sys.maxsize) -> bytes:
-    """Read a file of at most `most` bytes. Anything else that has the name, a pipe for one, might never end.
+def _opened(path: Path, most: int = sys.maxsize) -> BufferedReader:
+    """Open a file of at most `most` bytes. Anything else that has the name, a pipe for one, might never end.
 
     Raises:
         OSError: it cannot be read, is longer, or is no file.
@@ -305,4 +308,4 @@ def _read(path: Path, most: int = sys.maxsize) -> bytes:
         raise OSError(errno.EINVAL, "not a file")
     if found.st_size > most:
         raise OSError(errno.EFBIG, f"longer than {most} bytes")
-    return path.read_bytes()
+    return path.open("rb")
