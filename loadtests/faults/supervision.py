@@ -24,21 +24,28 @@ SPARE_DESCRIPTORS: Final = 20
 
 def _kill_store(name: str, context: DrillContext) -> DrillResult:
     """SIGKILL of the embedded store, several times: the service starts it again."""
-    service, back_s = context.env.service, []
+    service, back_s, reported = context.env.service, [], False
     with service.http() as http, context.load() as load:
         restarts = counter(http, "reelrank_store_restarts_total")
 
         def kill() -> None:
+            nonlocal reported
             for _ in range(STORE_KILLS):
                 start_s = time.monotonic()
                 os.kill(service.store_pids()[0], signal.SIGKILL)
+                reported = "store" in degraded(http)  # the last time, when the pause is longest
                 wait_until(partial(load.acknowledges, start_s), "a label", WAIT_S)
                 back_s.append(time.monotonic() - start_s)
 
         load.during(kill)
         counted = counter(http, "reelrank_store_restarts_total") - restarts == STORE_KILLS
         rate = load.ledger.acknowledged / (time.monotonic() - load.fault_start_s)
-    notes: dict[str, Any] = {"kills": STORE_KILLS, "all_counted": counted, "events_per_s": round(rate)}
+    notes: dict[str, Any] = {
+        "kills": STORE_KILLS,
+        "reported": reported,
+        "all_counted": counted,
+        "events_per_s": round(rate),
+    }
     return context.result(name, load, labels_again_ms=percentiles_ms(back_s, SPREAD), **notes)
 
 

@@ -23,6 +23,7 @@ from service.server import store_supervisor
 from service.server.back_off import LONGEST_PAUSE_S, QUICK_S, BackOff
 from service.server.store_supervisor import StoreSupervisor
 from service.state import EmbeddedServer, _parent_guard
+from service.state.data_folder import DataFolder
 from service.state.embedded import server_binary
 from tests.service.command_line import Ended, invoke
 from tests.service.stores import event, redis_store, until
@@ -244,6 +245,24 @@ def test_what_cannot_be_repaired_is_said_and_left_alone(tmp_path: Path, part: st
     ended = repaired(tmp_path)
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert append_only_file(tmp_path).read_bytes() == kept
+
+
+def test_a_folder_that_is_gone_takes_no_writes_until_it_is_back(tmp_path: Path) -> None:
+    data, aside = tmp_path / "data", tmp_path / "aside"
+    with EmbeddedServer(data):
+        folder = DataFolder(data)
+        folder.check()
+        for hidden in (data, data / "appendonlydir"):
+            hidden.rename(aside)
+            with pytest.raises(StoreUnavailable, match="removed or replaced"):
+                folder.check()
+            if hidden == data:
+                data.mkdir()
+                with pytest.raises(StoreUnavailable, match="removed or replaced"):
+                    folder.check()
+                data.rmdir()
+            aside.rename(hidden)
+            folder.check()
 
 
 @pytest.mark.parametrize("long_path", [False, True])
