@@ -1,4 +1,4 @@
-"""A version whose ranker never ends: its last output goes round in a loop. Written without the onnx package.
+"""A version whose ranker never ends: an output of it goes round in a loop. Written without the onnx package.
 
 Bytes appended to a protobuf message are merged into it: so the nodes below become nodes of the graph.
 """
@@ -11,11 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from models.manifest import MANIFEST
+from models.manifest import MANIFEST, Manifest
 
-OUTPUT: Final = b"watch_time_s"
-LOOPED: Final = b"watch_time_0"
-"""What the graph's own node gives instead; as long, so that no length before it changes."""
 BOOL: Final = 9
 FLOAT: Final = 1
 INT64: Final = 7
@@ -26,15 +23,19 @@ def write_endless(source: Path, target: Path) -> None:
     shutil.copytree(source, target)
     graph = target / "ranker.onnx"
     before = graph.read_bytes()
-    # Nodes come first in a file: the first occurrence is the output of a node, the last that of the graph.
-    after = before.replace(OUTPUT, LOOPED, before.count(OUTPUT) - 1) + _field(7, _loop())
+    output = Manifest.read(source).ranker.outputs[0].name.encode()
+    looped = b"0" * len(output)  # what the graph's own node gives; no length before it changes
+    # Nodes come first in a file: the last occurrence is the name among the graph's outputs.
+    name = _field(1, output)
+    after = before[: before.rindex(name)].replace(output, looped) + before[before.rindex(name) :]
+    after += _field(7, _loop(looped, output))
     graph.write_bytes(after)
     manifest = (target / MANIFEST).read_text().replace(source.name, target.name)
     manifest = manifest.replace(hashlib.sha256(before).hexdigest(), hashlib.sha256(after).hexdigest())
     (target / MANIFEST).write_text(json.dumps(json.loads(manifest)))
 
 
-def _loop() -> bytes:
+def _loop(value: bytes, output: bytes) -> bytes:
     """The parts of a graph: a constant and a loop that has it for its condition, without a limit."""
     true = _field(1, b"value") + _field(5, _integer(2, BOOL) + _field(9, b"\x01")) + _integer(20, 4)
     body = b"".join(
@@ -51,7 +52,7 @@ def _loop() -> bytes:
     )
     attribute = _field(1, b"body") + _field(6, body) + _integer(20, 5)
     constant = _node("Constant", [], [b"go"], true)
-    return _field(1, constant) + _field(1, _node("Loop", [b"", b"go", LOOPED], [OUTPUT], attribute))
+    return _field(1, constant) + _field(1, _node("Loop", [b"", b"go", value], [output], attribute))
 
 
 def _node(kind: str, inputs: list[bytes], outputs: list[bytes], attribute: bytes = b"") -> bytes:
