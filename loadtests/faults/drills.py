@@ -233,9 +233,13 @@ def _promote_endless(name: str, context: DrillContext) -> DrillResult:
     """Point `CURRENT` at a ranker that never ends: the active version answers, and SIGTERM ends all of it."""
     folder, service, notes = context.env.bundles, context.env.service, dict[str, Any]()
     write_endless(folder / SECOND, folder / BROKEN)
+    with service.http() as http:
+        failed = counter(http, FAILED_RELOADS)
     with context.load() as load:
 
         def restart() -> None:
+            with service.http() as http:
+                notes["still_loading"] = counter(http, FAILED_RELOADS) == failed
             start_s = time.monotonic()
             notes["exit_code"] = service.terminate()
             notes["ended_s"] = round(time.monotonic() - start_s, 2)

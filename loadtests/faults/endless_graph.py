@@ -61,7 +61,8 @@ def _node(kind: str, inputs: list[bytes], outputs: list[bytes], attribute: bytes
 
 
 def _value(name: bytes, kind: int) -> bytes:
-    return _field(1, name) + _field(2, _field(1, _integer(1, kind)))
+    shape = b"" if kind == FLOAT else _field(2, b"")  # the others are scalars
+    return _field(1, name) + _field(2, _field(1, _integer(1, kind) + shape))
 
 
 def _field(number: int, content: bytes) -> bytes:
