@@ -91,11 +91,10 @@ class RequestReader:
             Overloaded: too much is held of all bodies that are still arriving.
         """
         limit, timeout_s = self._settings.max_body_bytes, self._settings.body_timeout_s
-        too_large = BodyTooLarge(f"The body is larger than {limit} bytes (REELRANK_MAX_BODY_BYTES).")
         announced = request.headers.get("content-length", "")
         length = int(announced[:20]) if announced.isdecimal() else -1
         if length > limit:
-            raise too_large
+            raise _too_large(limit)
         parts: list[bytes] = []
         size = 0
         try:
@@ -105,7 +104,7 @@ class RequestReader:
                     async for part in request.stream():
                         size += len(part)
                         if size > limit:
-                            raise too_large
+                            raise _too_large(limit)
                         if size != length:  # a body that has arrived whole needs no permit
                             permit = permit or stack.enter_context(self._bodies.take(0))
                             permit.add(len(part))
@@ -144,7 +143,7 @@ def flag(request: Request, name: str, *, default: bool) -> bool:
     Raises:
         Invalid: it is something else.
     """
-    value = request.query_params.get(name)
+    value = request.query_params.get(name) if request.scope["query_string"] else None
     if value is None:
         return default
     if value.lower() in ("true", "1"):
@@ -157,6 +156,10 @@ def flag(request: Request, name: str, *, default: bool) -> bool:
 def json_response(reply: object) -> Response:
     """Return a reply as JSON."""
     return Response(msgspec.json.encode(reply), media_type=JSON)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is larger than {limit} bytes (REELRANK_MAX_BODY_BYTES).")
 
 
 def _milliseconds(text: str) -> float:
