@@ -2,7 +2,8 @@
 
 Both kept what had left a sequence in pages: fields of one byte, of the hashes that have fields of eight now,
 with about 1/64 of the records each; and claims on event ids in 64 pairs of hashes, event digest -> user
-digest. A field `at` of each hash was a clock.
+digest. A field `at` of each hash was a clock. Claims are looked up until they expire; forgetting a user leaves
+them, since they keep no event of that user from being accepted.
 
 0.1.0 had records of its own. A sequence began with the byte 2 and six bytes more. Then came records: flags
 (1 byte, bit 7: context follows), timestamp_ms (6), watch_time_s, duration_s (float32, 0 is unknown), event
