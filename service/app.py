@@ -271,7 +271,6 @@ async def _check_credentials(store: Store) -> None:
         async with asyncio.timeout(STORE_CHECK_S):
             await store.videos_since("")
             await store.read("probe")
-            await store.record_many([])
     except TimeoutError:
         return
     except StoreUnavailable as e:

@@ -94,8 +94,13 @@ def encode_event(event: FeedbackEvent) -> bytes:
 
 
 def encode_events(events: Sequence[FeedbackEvent]) -> bytes:
-    """Encode an array of records, with a head of fixed size: what a page holds, and what a script takes."""
-    return _ARRAY.pack(0xDD, SIZE * len(events)) + b"".join(map(encode_event, events))
+    """Encode an array of records, with a head of fixed size: what a script takes."""
+    return join_records(list(map(encode_event, events)))
+
+
+def join_records(records: Sequence[bytes]) -> bytes:
+    """Return encoded records as an array."""
+    return _ARRAY.pack(0xDD, SIZE * len(records)) + b"".join(records)
 
 
 def encode_sequence(events: Sequence[FeedbackEvent]) -> bytes:

@@ -10,7 +10,7 @@ all on a cluster; a video or an event id is never in a slot that a user's script
     rr:m:{videos}   hash     epoch and version of the catalogue                     from the last write or use
     rr:v:{videos}   hash     video id -> entry                                      the same
     rr:l:{videos}   zset     video id by the version that last changed it           the same
-    rr:length       string   sequence length of the service that started last       from its start
+    rr:length       string   the greatest sequence length of services on the store  10 minutes
 
 Until a window or two after an upgrade from 0.2.0 there are also claims as it left them, see `upgrade.py`.
 """

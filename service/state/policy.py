@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-RISKS: Final = ("eviction", "persistence", "replica", "unchecked")
+RISKS: Final = ("eviction", "persistence", "replica", "shortened", "unchecked")
 
 INFO: Final = ("INFO", "memory", "persistence", "replication")
 

@@ -22,7 +22,7 @@ from itertools import chain
 from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
-from redis.exceptions import ClusterCrossSlotError, NoScriptError
+from redis.exceptions import ClusterCrossSlotError, NoScriptError, ResponseError
 
 from models.errors import BadInput, StoreUnavailable
 from models.features import Exposures
@@ -45,6 +45,9 @@ NOTHING: Final = Exposures.from_events([])
 
 PAGE: Final = 1000
 """Catalogue entries or claims a command: a few milliseconds of the server's time."""
+
+LENGTH_TTL_MS: Final = 600_000
+"""For how long a service that keeps longer sequences is remembered after its last look at the risks."""
 
 
 class RedisStore:
@@ -153,6 +156,11 @@ class RedisStore:
     async def forget(self, user_id: str) -> bool:
         with self._unavailable("forget a user"):
             keys = self._keys.user(user_id)
+            if await self._has_old_claims():
+                with suppress(ValueError, ResponseError):  # as below
+                    await upgrade.release_former(
+                        self._writes, self._old_claims, keys, user_id, self._window_ms
+                    )
             sequence, *left = await self._writes.send_many(
                 [("GET", keys[0]), ("HKEYS", keys[1]), ("HKEYS", keys[2])]
             )
@@ -207,7 +215,19 @@ class RedisStore:
 
     async def risks(self) -> Mapping[str, str]:
         with self._unavailable("say how it keeps what it is given"):
-            return risks_of(await self._writes.ask_primaries(INFO))
+            risks = risks_of(await self._writes.ask_primaries(INFO))
+            greatest = int(await self._writes.execute_command("GET", self._keys.length) or 0)
+            if greatest > self._length:
+                risks["shortened"] = (
+                    f"REELRANK_SEQUENCE_LENGTH is {self._length} here and {greatest} for another service on "
+                    "it, whose sequences each write here cuts: set the same for all"
+                )
+            else:
+                with suppress(ResponseError):  # it may take no writes
+                    await self._writes.execute_command(
+                        "SET", self._keys.length, self._length, "PX", LENGTH_TTL_MS
+                    )
+            return risks
 
     async def ping(self) -> None:
         with self._unavailable("answer"):
@@ -234,27 +254,17 @@ class RedisStore:
         """Write each user's events, one call after the other: in between the server answers others."""
         by_user: dict[str, list[Outcome]] = {user_id: [] for user_id in groups}
         with self._unavailable("keep these events"):
-            if groups and self._old_claims_until_s is None:
-                await self._begin()
             for call in split_into_calls(groups):
                 for (user_id, _), part in zip(call, await self._write(call), strict=True):
                     by_user[user_id] += part
         return by_user
 
-    async def _begin(self) -> None:
-        """Before the first write: compare the sequence length, and find out how long 0.2.0's claims live."""
-        before = await send_all(
-            self._writes,
-            [("SET", self._keys.length, self._length, "GET", "PX", self._ttl_ms)]
-            + [("PTTL", key) for key in self._old_claims],
-        )
-        if before[0] is not None and int(before[0]) > self._length:
-            log.warning(
-                "REELRANK_SEQUENCE_LENGTH is shorter than that of the service which used this store before: "
-                "sequences lose their oldest exposures with the next write, for every service on it",
-                extra={"before": int(before[0]), "now": self._length},
-            )
-        self._old_claims_until_s = time.monotonic() + max(before[1:]) / 1000
+    async def _has_old_claims(self) -> bool:
+        """Return whether claims of 0.2.0 may be there: they expire within a window or two of the upgrade."""
+        if self._old_claims_until_s is None:
+            lives_ms = await send_all(self._writes, [("PTTL", key) for key in self._old_claims])
+            self._old_claims_until_s = time.monotonic() + max(lives_ms) / 1000
+        return time.monotonic() < self._old_claims_until_s
 
     async def _write(self, groups: Sequence[Group]) -> list[list[Outcome]]:
         """Claim the event ids of a call's worth, then write each user's batch: again after an upgrade for
@@ -289,7 +299,7 @@ class RedisStore:
         users = [user for user_id, events in groups for user in [user_digest(user_id)] * len(events)]
         event_ids = [event.event_id for _, events in groups for event in events]
         former: list[bytes | None] = [None] * len(event_ids)
-        if time.monotonic() < (self._old_claims_until_s or 0.0):
+        if await self._has_old_claims():
             former = await upgrade.former_owners(self._writes, self._old_claims, event_ids)
         claim, options = self._keys.claim, ("NX", "GET", "PX", self._window_ms)
         claimed = await send_all(

@@ -2,8 +2,7 @@
 
 Both kept what had left a sequence in pages: fields of one byte, of the hashes that have fields of eight now,
 with about 1/64 of the records each; and claims on event ids in 64 pairs of hashes, event digest -> user
-digest. A field `at` of each hash was a clock. Claims are looked up until they expire; forgetting a user leaves
-them, since they keep no event of that user from being accepted.
+digest. A field `at` of each hash was a clock.
 
 0.1.0 had records of its own. A sequence began with the byte 2 and six bytes more. Then came records: flags
 (1 byte, bit 7: context follows), timestamp_ms (6), watch_time_s, duration_s (float32, 0 is unknown), event
@@ -16,6 +15,7 @@ one byte more than the next byte gives. All big-endian.
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Final
@@ -23,7 +23,7 @@ from typing import Any, Final
 from models.schema import FLAGS, FeedbackEvent, Video
 from service.state import codec
 from service.state.connect import Connection, send_all
-from service.state.keys import event_digest
+from service.state.keys import event_digest, user_digest
 from service.state.pipelined_connection import Command
 from service.state.scripts import UPGRADE
 
@@ -63,13 +63,35 @@ async def former_owners(
     Args:
         claims: `claim_keys`.
     """
-    commands = []
-    for event_id in event_ids:
-        digest = blake2b(event_id.encode(), digest_size=8).digest()
-        shard = digest[0] % 64
-        commands += [("HGET", key, digest) for key in claims[2 * shard : 2 * shard + 2]]
-    found = await send_all(connection, commands)
+    found = await send_all(connection, [("HGET", *field) for field in _fields_of(claims, event_ids)])
     return [young or old for young, old in zip(found[::2], found[1::2], strict=True)]
+
+
+async def release_former(
+    connection: Connection, claims: Sequence[str], keys: Sequence[str], user_id: str, window_ms: int
+) -> None:
+    """Remove a user's claims of 0.2.0.
+
+    Raises:
+        ValueError: what is stored on the user is damaged.
+    """
+    await upgrade_user(connection, keys, user_id, window_ms)
+    sequence, *left = await send_all(connection, [("GET", keys[0]), ("HVALS", keys[1]), ("HVALS", keys[2])])
+    events = codec.decode_events(user_id, codec.join_records([r for found in left for r in found]))
+    if sequence is not None:
+        events += codec.decode_sequence(user_id, sequence, sys.maxsize)
+    fields = _fields_of(claims, [event.event_id for event in events])
+    owners = await send_all(connection, [("HGET", *field) for field in fields])
+    own = [field for field, owner in zip(fields, owners, strict=True) if owner == user_digest(user_id)]
+    await send_all(connection, [("HDEL", *field) for field in own])
+
+
+def _fields_of(claims: Sequence[str], event_ids: Sequence[str]) -> list[tuple[str, bytes]]:
+    """Return key and field of the two claims that each event id may have."""
+    digests = [blake2b(event_id.encode(), digest_size=8).digest() for event_id in event_ids]
+    return [
+        (key, digest) for digest in digests for key in claims[2 * (digest[0] % 64) : 2 * (digest[0] % 64) + 2]
+    ]
 
 
 async def upgrade_user(connection: Connection, keys: Sequence[str], user_id: str, window_ms: int) -> None:

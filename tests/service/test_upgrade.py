@@ -149,9 +149,14 @@ async def assert_before_is_known(store: RedisStore, client: Redis) -> None:
 
 
 async def test_an_old_user_is_forgotten_whole(store: RedisStore, client: Redis) -> None:
-    await client.set("rr:s:{alice}", old_sequence(BEFORE))
+    await client.set("rr:s:{alice}", old_sequence(BEFORE[2:]))
+    await put_pages(client, {old_field(e.event_id): old_record(e) for e in BEFORE[:2]})
+    await put_claims(client, "alice", BEFORE)
+    await put_claims(client, "bob", [event("bob", "bob")])
     assert await store.forget("alice")
     assert [key async for key in client.scan_iter() if b"alice" in key] == []
+    owners = [v async for key in client.scan_iter("rr:[co]:*") for v in await client.hvals(key)]
+    assert set(owners) == {bytes(12), hashlib.blake2b(b"bob", digest_size=4).digest()}
 
 
 @pytest.mark.parametrize("cut", [1, 7, 8, 20, 23, 25, 40, -1])
