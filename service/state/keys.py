@@ -17,6 +17,7 @@ Until a window or two after an upgrade from 0.2.0 there are also claims as it le
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b, sha1
 from typing import Final
 
@@ -66,6 +67,7 @@ def event_digest(event_id: str) -> bytes:
     return sha1(event_id.encode(), usedforsecurity=False).digest()[:8]
 
 
+@lru_cache(maxsize=1 << 15)
 def user_digest(user_id: str) -> bytes:
     """What a claim says of the user, and what the log calls one.
 

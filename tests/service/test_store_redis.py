@@ -312,6 +312,8 @@ async def test_an_event_costs_as_few_bytes_of_log_when_its_user_has_many(
         await client.config_set("appendfsync", "everysec")
     assert 0 < many / 60 < 600
     assert many < 1.5 * few + 60 * 200  # a new user's sequence has nothing to let go of yet
+    assert await store.forget("anonymous")
+    assert len([key async for key in client.scan_iter("rr:k:*", count=1000)]) == 60  # the other user's
 
 
 async def scripts_run(client: Redis) -> int:
