@@ -23,6 +23,8 @@ from models.errors import StoreUnavailable
 
 _UNAUTHENTICATED = "unauthenticated"
 """In the reply of a server that requires a password to a command of more than ten words."""
+_NO_RIGHT = ("ACL failure in script", "executing the script can't run")
+"""In the reply of Valkey or Redis to a script with a command that the user may not do."""
 
 
 class ShardAway(RedisError):
@@ -66,7 +68,7 @@ def reason_of(error: Exception) -> str:
             return "loading"
         case AuthenticationError() | AuthorizationError() | NoPermissionError():
             return "denied"
-        case ResponseError() if _UNAUTHENTICATED in str(error):
+        case ResponseError() if any(text in str(error) for text in (_UNAUTHENTICATED, *_NO_RIGHT)):
             return "denied"
         case OutOfMemoryError():
             return "full"

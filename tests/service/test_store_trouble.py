@@ -9,8 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,19 +26,12 @@ from service.state.breaker import WINDOW
 from service.state.embedded import server_binary
 from tests.service.command_line import refusal
 from tests.service.exchanges import metric
-from tests.service.running import event, eventually, running, served
+from tests.service.running import NOW_MS, event, eventually, running, served
 from tests.service.stores import debian, embedded, patient_store, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
 SLATE = {"user_id": "alice", "candidates": [{"video_id": "v1", "duration_s": 20.0}]}
-
-
-Watching = Callable[[str], AbstractContextManager[tuple[httpx2.Client, Callable[[], list[str]]]]]
-
-
-def degraded(client: httpx2.Client) -> list[str]:
-    return list(client.get("/health/ready").json()["degraded"])
 
 
 @dataclass
@@ -56,7 +48,7 @@ class Setting:
         return self.client.post("/label", json=event(**members))
 
     def degraded(self) -> list[str]:
-        return degraded(self.client)
+        return list(self.client.get("/health/ready").json()["degraded"])
 
     def histories_are_read(self) -> bool:
         slate = self.client.post("/rerank", json=SLATE).json()
@@ -75,21 +67,6 @@ def setting(
             setting = Setting(client, server)
             assert setting.label().status_code == 200
             yield setting
-
-
-@pytest.fixture
-def watching(
-    bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> Watching:
-    """A service on a store whose configuration it looks at all the time, and its log so far."""
-    monkeypatch.setattr("service.app.POLICY_S", 0.05)
-
-    @contextmanager
-    def start(url: str) -> Iterator[tuple[httpx2.Client, Callable[[], list[str]]]]:
-        with served(bundles, patient_store(url), tmp_path) as client:
-            yield client, lambda: caplog.messages
-
-    return start
 
 
 @pytest.mark.parametrize(
@@ -123,56 +100,16 @@ def test_one_that_takes_no_writes_is_read_and_comes_back_by_itself(
     assert setting.degraded() == []
 
 
-EVICTING = ({"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}, "eviction", "set noeviction")
-
-
-@pytest.mark.parametrize(
-    ("options", "risk", "advice"),
-    [
-        EVICTING,
-        ({**EVICTING[0], "maxmemory-policy": "volatile-ttl"}, *EVICTING[1:]),
-        ({"appendonly": "no"}, "persistence", "set appendonly yes"),
-    ],
-    ids=["evicts any", "evicts those with a TTL", "not on the disk"],
-)
-def test_a_configuration_that_may_lose_events_is_noticed_while_it_lasts(
-    setting: Setting, watching: Watching, options: dict[str, str], risk: str, advice: str
+def test_a_right_that_is_missing_makes_no_user_unreadable(
+    setting: Setting, bundles: Path, tmp_path: Path
 ) -> None:
-    before = {name: setting.server.config_get(name)[name] for name in options}
-    with watching(setting.url) as (client, log):
-        series = f'reelrank_store_policy_risk{{risk="{risk}"}}'
-        assert (metric(client, series), degraded(client)) == (0, [])
-        for name, value in options.items():
-            setting.server.config_set(name, value)
-        try:
-            assert eventually(lambda: degraded(client) == ["store_policy"])
-            assert metric(client, series) == 1
-            assert [advice in line for line in log() if "may lose events" in line] == [True]
-        finally:
-            for name, value in before.items():
-                setting.server.config_set(name, value)
-        assert eventually(lambda: degraded(client) == [])
-        assert metric(client, series) == 0
-
-
-def test_a_replica_is_noticed_before_a_write(setting: Setting, watching: Watching) -> None:
-    setting.server.execute_command("REPLICAOF", "127.0.0.1", "1")
-    try:
-        with watching(setting.url) as (client, _):
-            assert degraded(client) == ["store_policy"]
-            assert metric(client, 'reelrank_store_policy_risk{risk="replica"}') == 1
-    finally:
-        setting.server.execute_command("REPLICAOF", "NO", "ONE")
-
-
-def test_a_configuration_that_may_not_be_asked_for_is_said_to_be_unknown(
-    setting: Setting, watching: Watching
-) -> None:
-    setting.server.execute_command("ACL", "SETUSER", "curious", "on", ">word", "~*", "+@all", "-info")
-    with watching(setting.url.replace("unix://", "unix://curious:word@")) as (client, log):
-        assert degraded(client) == []
-        assert metric(client, 'reelrank_store_policy_risk{risk="unchecked"}') == 1
-        assert ["could not be checked" in line for line in log() if "may lose events" in line] == [True]
+    setting.server.execute_command("ACL", "SETUSER", "poor", "on", ">word", "~*", "+@all", "-setrange")
+    url = setting.url.replace("unix://", "unix://poor:word@")
+    with served(bundles, patient_store(url), tmp_path) as client:
+        client.post("/label", json=event("r1", "rick")).raise_for_status()
+        reply = client.post("/label", json=event("r2", "rick", timestamp_ms=NOW_MS + 1))
+        assert (reply.status_code, "(denied)" in reply.json()["detail"]) == (503, True)
+        assert metric(client, 'reelrank_store_failures_total{calls="writes",reason="denied"}') == 1
 
 
 def test_one_without_memory_still_forgets(setting: Setting) -> None:

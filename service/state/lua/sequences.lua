@@ -10,11 +10,13 @@ for user = 0, (#ARGV - 5) / 2 do
   local ok, letters, records =
     pcall(write, 4 * user + 1, claimed, incoming, tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]))
   if not ok then
-    local reply = type(letters) == "table" and letters.err
-    if reply and not find(reply, "WRONGTYPE", 1, true) then -- no memory, read only
-      return letters
+    local is_reply = type(letters) == "table"
+    local reply = is_reply and letters.err or letters
+    -- No memory, read only, or a right that is missing, which comes as a string: nothing is wrong with the user.
+    if (is_reply or find(reply, "^%u+ ")) and not find(reply, "WRONGTYPE", 1, true) then
+      return { err = reply }
     end
-    letters, records = "u", reply or letters
+    letters, records = "u", reply
   end
   answers[#answers + 1], answers[#answers + 2] = letters, records
 end
