@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -133,7 +134,8 @@ class RedisStore:
             if sequence is None and profile is None:
                 return None
             return UserState(
-                self._decode(user_id, sequence), {} if profile is None else codec.decode_profile(profile)
+                self._decode(user_id, sequence, self._length),
+                {} if profile is None else codec.decode_profile(profile),
             )
 
     async def history(self, user_id: str) -> History | None:
@@ -169,7 +171,8 @@ class RedisStore:
                     raise answer
             digests = [digest for found in left if isinstance(found, list) for digest in found]
             with suppress(ValueError):  # what cannot be read is forgotten too, and its claims expire
-                digests += [event_digest(event.event_id) for event in self._decode(user_id, sequence)]
+                events = self._decode(user_id, sequence, sys.maxsize)
+                digests += [event_digest(event.event_id) for event in events]
             known = bool(await self._writes.execute_command("UNLINK", *keys))
             for at in range(0, len(digests), PAGE):  # if this does not come to its end, claims expire
                 await self._release(user_id, digests[at : at + PAGE])
@@ -245,10 +248,10 @@ class RedisStore:
             )
         return sequence, profile
 
-    def _decode(self, user_id: str, sequence: bytes | None) -> list[FeedbackEvent]:
+    def _decode(self, user_id: str, sequence: bytes | None, length: int) -> list[FeedbackEvent]:
         if not isinstance(sequence, bytes):
             return []
-        return codec.decode_sequence(user_id, upgrade.upgrade_sequence(sequence), self._length)
+        return codec.decode_sequence(user_id, upgrade.upgrade_sequence(sequence), length)
 
     async def _record(self, groups: Mapping[str, Sequence[FeedbackEvent]]) -> dict[str, list[Outcome]]:
         """Write each user's events, one call after the other: in between the server answers others."""
