@@ -13,8 +13,8 @@ mkdir -p "$folder"
 cd "$folder"
 
 # What each may do, as in SECURITY.md.
-service='~rr:* -@all +ping +select +mget +get +set +getex +setrange +append +eval +evalsha +hget +hset +hsetnx +hexists +hkeys +hdel +unlink +rename +pexpire +pttl +zadd +zrangebyscore +info'
-consumer='~rr:* ~reelrank:* -@all +ping +select +mget +get +set +getex +setrange +append +eval +evalsha +hget +hset +hsetnx +hexists +hkeys +hdel +unlink +rename +pexpire +pttl +zadd +zrangebyscore +info +type +xgroup +xreadgroup +xautoclaim +xpending +xinfo +xadd +xack +xtrim'
+service='~rr:* -@all +ping +select +mget +get +set +getex +setrange +append +eval +evalsha +hget +hset +hsetnx +hexists +hkeys +hvals +hdel +unlink +rename +pexpire +pttl +zadd +zrangebyscore +info'
+consumer='~rr:* ~reelrank:* -@all +ping +select +mget +get +set +getex +setrange +append +eval +evalsha +hget +hset +hsetnx +hexists +hkeys +hvals +hdel +unlink +rename +pexpire +pttl +zadd +zrangebyscore +info +type +xgroup +xreadgroup +xautoclaim +xpending +xinfo +xadd +xack +xtrim'
 exporter='-@all +ping +info +config|get +client|setname +slowlog|get +slowlog|len +latency|latest +latency|histogram'
 admin='~* &* +@all'
 
