@@ -161,7 +161,7 @@ class Settings(BaseSettings):
         if store is None and settings.store_file is not None:
             store = resolved["store"] = _line(settings.store_file)
         if store is not None:
-            _check_escaping(store)
+            _check_url(store)
         return settings.model_copy(update=resolved)
 
 
@@ -173,17 +173,20 @@ def _check_names(variables: Iterable[str], known: set[str]) -> None:
             raise BadInput(f"{name} is no setting; the nearest is {nearest[0]}. Correct or remove it.")
 
 
-def _check_escaping(url: str) -> None:
-    """Refuse a URL whose password would be read as a part of something else. Never quotes it."""
+def _check_url(url: str) -> None:
+    """Refuse a store's URL of which a part would be read as another, or not at all. Never quotes it."""
     try:
-        netloc = urlsplit(url).netloc
+        parts = urlsplit(url)
     except ValueError:
-        netloc = ""
+        parts = urlsplit("")
+    netloc = parts.netloc
     if "#" in url or url.count("@") > netloc.count("@") or netloc.count("@") > 1:
         raise BadInput(
             "The store's URL (REELRANK_STORE) has a special character that is not percent-encoded. In user, "
             "password and options write @ as %40, # as %23, / as %2F, ? as %3F, [ as %5B and % as %25."
         )
+    if parts.scheme in ("redis", "rediss") and not re.fullmatch(r"/?\d*", parts.path):
+        raise BadInput("The store's URL (REELRANK_STORE) may end in the number of a database and no name.")
 
 
 def _line(path: Path) -> str:

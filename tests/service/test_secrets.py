@@ -71,6 +71,7 @@ def test_no_secret_is_answered_or_written_whatever_goes_wrong(bundles: Path, tmp
         {"REELRANK_STORE": f"redis://user:1?{PASSWORD}@127.0.0.1:6379/0"},
         {"REELRANK_STORE": f"redis+sentinel://:p#{PASSWORD}@127.0.0.1:6379/reels"},
         {"REELRANK_STORE": f"unix://:p/{PASSWORD}@/run/valkey.sock"},
+        {"REELRANK_STORE": f"redis://127.0.0.1:6379/{PASSWORD}"},
         {"REELRANK_API_KEYS": KEY},
         {"REELRANK_API_KEYS": f"{KEY}:root"},
         {"REELRANK_API_KEYS": f"{KEY}:label@often"},
