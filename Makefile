@@ -44,7 +44,7 @@ peers: .venv/.serve  ## the same graph and request behind BentoML and LitServe, 
 faults: .venv/.serve  ## what breaks, what is answered meanwhile, what is there afterwards; about fifteen minutes
 	$(BIN)/python -m loadtests.faults --json loadtests/faults.json
 
-fuzz: .venv/.test  ## 50,000 requests that follow the service's description or break it, counted as JSON
+fuzz: .venv/.test  ## 100,000 requests that follow the service's description or break it, counted as JSON
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: .venv/.test  ## formatting, rules, types, and who may import whom

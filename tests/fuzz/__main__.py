@@ -33,7 +33,7 @@ LIMIT_S: Final = 3600.0
 
 
 def main(
-    cases: Annotated[int, typer.Option(help="Requests in all, at least.")] = 50_000,
+    cases: Annotated[int, typer.Option(help="Requests in all, about.")] = 100_000,
     examples: Annotated[int, typer.Option(help="Generated cases an operation, from the description.")] = 100,
     seed: int = 1,
     bundle: Annotated[
