@@ -15,6 +15,7 @@ from time import perf_counter
 from types import SimpleNamespace
 from typing import Any, Final, Literal
 
+import httptools
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -73,7 +74,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
         if self._discarding:
             return
         self._framing_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self._discarding or self.transport.is_closing():
             return
         if self._part != "between" and self._framing_bytes > MAX_HEAD_BYTES:
@@ -83,6 +85,26 @@ class StrictHttpProtocol(HttpToolsProtocol):
             self._cancel_timer()
         elif self._timer is None:
             self._start_timer()
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser. What follows a head with `Upgrade` is no request to it, but Java's client has that
+        header in its first one: such a head is fed again, without the header."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                try:
+                    self.parser.feed_data(rest)
+                    return
+                except httptools.HttpParserUpgrade as e:
+                    rest = rest[e.args[0] :]
+                    self.parser.feed_data(self._head_without_upgrade())
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"%s %s HTTP/%s\r\n%s\r\n" % (self.parser.get_method(), self.url, version, b"".join(lines))
 
     def on_message_begin(self) -> None:
         """Note the time at which the request began to arrive."""
@@ -99,6 +121,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
         """Require one Host: servers disagree about requests with none or several."""
         if sum(name == b"host" for name, _ in self.headers) != 1 and self.parser.get_http_version() == "1.1":
             raise ValueError("not one Host")  # the parser turns it into an error of its own
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            return
         super().on_headers_complete()
         self._part, self._framing_bytes = "body", 0
         self.cycle.transport = self._answers
@@ -110,6 +134,8 @@ class StrictHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Let the next request begin."""
+        if self.parser.should_upgrade():
+            return
         self._part = "between"
         super().on_message_complete()
 

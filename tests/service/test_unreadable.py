@@ -133,6 +133,17 @@ def test_pipelined_requests_are_all_answered(service: Service) -> None:
     assert {answer[:15] for answer in answers} == {b"HTTP/1.1 200 OK"}
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 2\r\n\r\n[]", CHUNKED + b"2\r\n[]\r\n0\r\n\r\n"])
+def test_requests_that_offer_another_protocol_are_answered_in_this_one(
+    service: Service, framing: bytes
+) -> None:
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    last = LIVE + b"Host: x\r\nConnection: close\r\n\r\n"
+    *answers, _ = exchange(service, (LABEL + offer + framing) * 1000 + last)
+    assert len(answers) == 1000
+    assert all(b'"status":"ok"' in answer for answer in answers)
+
+
 def test_a_client_that_hangs_up_in_its_body_leaves_no_trace_but_a_count(service: Service) -> None:
     want = 'reelrank_requests_total{method="POST",route="/label",status="400"}'
     with service.client() as client:
