@@ -119,6 +119,8 @@ def convert(value: Any, kind: type[T], *, root: str = "") -> T:
     """
     try:
         return msgspec.convert(value, kind)
+    except UnicodeEncodeError:
+        raise Invalid("In place of another type is a lone surrogate, which is not UTF-8.") from None
     except (ValueError, RecursionError, OverflowError) as e:
         raise _invalid(str(e), root) from None
 

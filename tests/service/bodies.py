@@ -35,5 +35,6 @@ UNREADABLE = {
     "deep arrays": b"[" * 5000 + b"]" * 5000,
     "deep objects": b'{"a":' * 5000 + b"1" + b"}" * 5000,
     "an infinite float": b"1e999",
+    "a lone surrogate": b'"\\ud800"',
 }
-"""JSON that Python holds in no number, or in no object, by its name."""
+"""JSON that Python holds in no number, in no object, or in no UTF-8, by its name."""
