@@ -32,6 +32,8 @@ log = logging.getLogger("reelrank.store")
 
 _TRUNCATED: Final = re.compile(r"Truncating the AOF (\S+) at offset (\d+)")
 """In the server's log, when it dropped an incomplete end of its append-only file."""
+_EMPTY_STORE: Final = 1024
+"""More bytes than a first start that was killed leaves in the folder of the append-only file."""
 _MAX_SOCKET_PATH: Final = 103
 """Bytes of a socket's path that every system takes (Linux 107, macOS 103)."""
 
@@ -147,6 +149,11 @@ class EmbeddedServer:
     def _launch(self) -> None:
         log_size = self._log.stat().st_size if self._log.exists() else 0
         sizes = {path.name: path.stat().st_size for path in self._data.glob("appendonlydir/*")}
+        if sum(sizes.values()) > _EMPTY_STORE and "appendonly.aof.manifest" not in sizes:
+            raise StoreUnavailable(
+                f"{self._data / 'appendonlydir'} has files and no manifest; a start would overwrite them. "
+                "Restore the folder from a backup."
+            )
         self._socket.unlink(missing_ok=True)  # of a server that was killed
         try:
             self._server = self._spawn(self._program or server_binary())
@@ -205,7 +212,9 @@ class EmbeddedServer:
         while not _answers(self._socket):
             if self._server.poll() is not None:
                 words, damaged, _ = self._last_words(log_size).partition(": make a backup")
-                advice = " `python -m service store repair` drops the damaged end." if damaged else ""
+                repair = "`python -m service store repair` drops the damaged end."
+                backup = "Restore the folder from a backup."  # the snapshot of a rewrite has no end to drop
+                advice = f" {repair if '.incr.' in words else backup}" if damaged else ""
                 raise StoreUnavailable(
                     f"The embedded store ended at start ({words}). Its log is {self._log}.{advice}"
                 )

@@ -188,6 +188,18 @@ def test_a_damaged_file_is_said_to_be_so_and_the_folder_is_free_again(tmp_path: 
         assert asyncio.run(count(server.url)) == 5
 
 
+def test_files_without_their_manifest_are_not_overwritten(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path) as server:
+        asyncio.run(write(server.url, 20))
+    [manifest] = tmp_path.glob("appendonlydir/*.manifest")
+    aside = manifest.rename(tmp_path / "aside")
+    with pytest.raises(StoreUnavailable, match="no manifest"), EmbeddedServer(tmp_path):
+        pass
+    aside.rename(manifest)
+    with EmbeddedServer(tmp_path) as server:
+        assert asyncio.run(count(server.url)) == 20
+
+
 def append_only_file(data: Path) -> Path:
     [file] = data.glob("appendonlydir/*.incr.aof")
     return file
@@ -244,6 +256,8 @@ def test_what_cannot_be_repaired_is_said_and_left_alone(tmp_path: Path, part: st
     kept = append_only_file(tmp_path).read_bytes()
     ended = repaired(tmp_path)
     assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "Restore the folder from a backup." in ended.err
+    assert "store repair" not in ended.err
     assert append_only_file(tmp_path).read_bytes() == kept
 
 
