@@ -32,7 +32,7 @@ Check = Callable[[int, bytes], None]
 
 LEAD_S: Final = 0.05
 """From the start of the driver to the first request."""
-CONNECTIONS: Final = 64
+CONNECTIONS: Final = 400
 PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
 SPREAD: Final = ("p50", "p99", "max")
 CURVE: Final = (0.0, 50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.8, 99.9, 99.95, 99.99, 100.0)
