@@ -96,8 +96,10 @@ class StrictHttpProtocol(HttpToolsProtocol):
                     self.parser.feed_data(rest)
                     return
                 except httptools.HttpParserUpgrade as e:
-                    rest = rest[e.args[0] :]
-                    self.parser.feed_data(self._head_without_upgrade())
+                    rest, head = rest[e.args[0] :], self._head_without_upgrade()
+                    self.parser = httptools.HttpRequestParser(self)  # the other is at an end after a close
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn
+                    self.parser.feed_data(head)
         except httptools.HttpParserError:
             self.send_400_response("")
 
