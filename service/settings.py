@@ -23,6 +23,8 @@ Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Duration = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+SMALLEST_MS: Final = 10**11
+"""Unix milliseconds of 1973, and seconds of the year 5138."""
 PREFIX: Final = "REELRANK_"
 OF_CLIENTS: Final = {"REELRANK_API_KEY"}
 """Variables that begin so and are no setting of the service."""
@@ -157,11 +159,17 @@ class Settings(BaseSettings):
             resolved: dict[str, object] = {"data_dir": settings.data_dir.expanduser()}
         except RuntimeError:
             raise BadInput(f"REELRANK_DATA_DIR: there is no such user as in {settings.data_dir}.") from None
-        store = settings.store
+        if 0 < settings.earliest_ms < SMALLEST_MS:
+            raise BadInput(
+                f"REELRANK_EARLIEST_MS: {settings.earliest_ms} is in seconds; write it in milliseconds, or 0 "
+                "to take any time."
+            )
+        store = settings.store or None  # Compose writes a variable that is not set as an empty one
         if store is None and settings.store_file is not None:
-            store = resolved["store"] = _line(settings.store_file)
+            store = _line(settings.store_file)
         if store is not None:
             _check_url(store)
+        resolved["store"] = store
         return settings.model_copy(update=resolved)
 
 

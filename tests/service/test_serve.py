@@ -162,6 +162,7 @@ def test_a_bad_bundle_of_a_worker_ends_all_of_them(tmp_path: Path) -> None:
         ({"REELRANK_BUNDLE": "/nowhere"}, "/nowhere"),
         ({"REELRANK_DEADLINEMS": "5"}, "REELRANK_DEADLINE_MS"),
         ({"REELRANK_GRACE_S": "inf"}, "REELRANK_GRACE_S"),
+        ({"REELRANK_EARLIEST_MS": "1104537600"}, "REELRANK_EARLIEST_MS"),
         ({"REELRANK_RETENTION_S": "9" * 30}, "REELRANK_RETENTION_S"),
         ({"REELRANK_DATA_DIR": "/proc/nope", "REELRANK_STORE": "redis://127.0.0.1:1"}, "/proc/nope"),
         ({"REELRANK_DATA_DIR": "~no-such-user/data"}, "REELRANK_DATA_DIR"),
@@ -180,6 +181,12 @@ def test_variables_that_kubernetes_makes_of_a_service_are_no_settings(
     for name in ("SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP_ADDR", "STORE_PORT_6379_TCP"):
         monkeypatch.setenv(f"REELRANK_{name}", "10.0.0.1")
     assert Settings.read().earliest_ms == 1_104_537_600_000
+
+
+def test_an_empty_store_is_the_embedded_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose writes a variable that is not set as an empty one."""
+    monkeypatch.setenv("REELRANK_STORE", "")
+    assert Settings.read().store is None
 
 
 def test_a_ledger_that_cannot_be_written_ends_the_start(
