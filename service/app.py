@@ -248,8 +248,13 @@ def _guarded(store: Store, metrics: Metrics, settings: Settings) -> GuardedStore
 
     seconds = cache(metrics.store_seconds.labels)
 
+    away: set[Calls] = set()
+
     def on_change(calls: Calls, state: State) -> None:
         metrics.report_breaker(calls, state)
+        if state == "half_open" or (state == "open" and calls in away):
+            return  # a probe, twice a second while the store is away
+        (away.discard if state == "closed" else away.add)(calls)
         log.warning("circuit of the store changed", extra={"calls": calls, "state": state})
 
     return GuardedStore(
