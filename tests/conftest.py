@@ -35,6 +35,10 @@ LONGEST = ("tests/training", "tests/test_readme.py", "tests/loadtests", "tests/p
 """Begun first, so that no process waits for one of these at the end."""
 
 
+LONGEST_ID = 100
+"""Characters of a parameter in the name of a test."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a module that fits or exports in one process: each would make its fixtures again."""
@@ -50,6 +54,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             "xdist_group"
         ):
             item.add_marker(pytest.mark.xdist_group(module))
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name long values by their argument: processes get the name of the test in their environment."""
+    return argname if isinstance(val, str | bytes) and len(val) > LONGEST_ID else None
 
 
 def cli(
