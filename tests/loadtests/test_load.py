@@ -93,7 +93,7 @@ def test_a_recording_is_replayed_and_strict_fails_on_a_missed_budget(version: Pa
     trace.write_text("\n".join([*lines, "", ""]))
     done = load("--smoke", "--strict", "--only", "label 100", "--bundle", version, "--trace", trace)
     assert done.exit_code == (MISSED if "missed" in done.stdout else 0), done.stderr
-    assert "| ≥ 25,000 |" in done.stdout
+    assert "| ≥ 35,000 |" in done.stdout
     (row,) = re.findall(r"^\| recorded \| .*$", done.stdout, re.MULTILINE)
     assert "4 requests" in row
 
