@@ -14,7 +14,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models.errors import BodyTooLarge, BodyTooSlow, DeadlineExceeded, Invalid, WrongContentType
+from models.errors import BodyTooLarge, BodyTooSlow, DeadlineExceeded, Invalid, Overloaded, WrongContentType
 from service.overload.budget import Budget, Permit
 from service.overload.event_loop_lag import EventLoopLagMonitor
 from service.settings import Settings
@@ -50,13 +50,17 @@ class RequestReader:
 
         Raises:
             Invalid: the header is not a time.
-            DeadlineExceeded: the time is up already; nothing was done.
+            Overloaded: the time is up already; nothing was done.
         """
         text = request.headers.get("x-deadline-ms")
         timeout_ms = default_ms if text is None else _milliseconds(text)
         deadline = current_trace().started + timeout_ms / 1e3 - self._lag.lag_s
         if time.perf_counter() >= deadline:
-            raise DeadlineExceeded(f"{timeout_ms:g} ms were over before the request was looked at.")
+            raise Overloaded(
+                f"{timeout_ms:g} ms were over before the request was looked at; nothing was done. Repeat it "
+                "after `Retry-After`, or give it longer (`X-Deadline-Ms`).",
+                reason="deadline_exceeded",
+            )
         return deadline
 
     @contextlib.asynccontextmanager

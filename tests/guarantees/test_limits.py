@@ -32,7 +32,7 @@ def test_08_no_request_is_answered_long_after_its_deadline_and_none_is_left_wait
 ) -> None:
     with running(bundles, tmp_path) as service, service.client() as client:
         nothing_left = client.post("/rerank", json=SLATE, headers={"x-deadline-ms": "0.001"})
-        assert is_problem(nothing_left, 503)
+        assert is_problem(nothing_left, 429)
         assert "retry-after" in nothing_left.headers
 
         def ask(_: int) -> httpx2.Response:

@@ -204,6 +204,6 @@ def test_a_request_whose_time_went_by_unseen_is_dropped_before_any_work(
         with concurrently(client, 1, "/rerank", json=slate(5), headers={"X-Deadline-Ms": "60000"}):
             assert store.busy.wait(10)  # the next request waits in the kernel
             late = client.post("/rerank", json=slate(5), headers={"X-Deadline-Ms": "100"})
-        assert late.status_code == 503
+        assert late.status_code == 429
         assert "before the request was looked at" in late.json()["detail"]
         assert metric(client, 'reelrank_refusals_total{reason="deadline_exceeded",route="/rerank"}') == 1

@@ -145,9 +145,8 @@ def test_a_refused_request_is_a_span_that_says_why(
         client.post("/rerank", json=SLATE, headers={"x-deadline-ms": "0.0001"})
     refused, late = (s for s in collector.spans() if s.kind == Span.SPAN_KIND_SERVER)
     assert attributes(refused)["error.type"] == "unknown_user"
-    assert refused.status.code == 0  # the caller's mistake, not ours
     assert attributes(late)["error.type"] == "deadline_exceeded"
-    assert late.status.code == late.status.STATUS_CODE_ERROR
+    assert refused.status.code == late.status.code == 0  # 4xx is no fault of ours
     assert not any(b"secret-user" in request.SerializeToString() for request in collector.requests)
 
 
