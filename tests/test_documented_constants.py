@@ -28,7 +28,7 @@ PUBLISHED = [
     (SERVICE, "of 20 answers", "service.overload.service_time.WINDOW_ANSWERS", 20),
     (SERVICE, "or 0.25 s", "service.overload.service_time.WINDOW_S", 0.25),
     (SERVICE, "at least 5 answers", "service.overload.service_time.LEAST_ANSWERS", 5),
-    (SERVICE, "more than 80 % of its ticks", "service.overload.service_time.BUSY_SHARE", 0.8),
+    (SERVICE, "more than 80 % of it, else CPU", "service.overload.service_time.BUSY_SHARE", 0.8),
     (SERVICE, "grows by half each window", "service.overload.service_time.SLOWER", 1.5),
     (SERVICE, "For 1 s after a slate", "service.overload.admission.SLATES_SEEN_S", 1.0),
     (SERVICE, "at most 8 times in flight", "service.overload.budget.FAIRNESS", 8),

@@ -83,7 +83,7 @@ class Admission:
         """
         for service_time in (self.candidates.service_time, self.events.service_time):
             if service_time is not None:
-                service_time.tick(late=lag_s > 0)
+                service_time.tick(lag_s)
         if self.candidates.finished > self._candidates:
             self._candidates, self._without_slates_s = self.candidates.finished, 0.0
         self._without_slates_s += INTERVAL_S + lag_s

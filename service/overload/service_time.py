@@ -6,6 +6,8 @@ from collections.abc import Callable
 from time import perf_counter, process_time
 from typing import Final
 
+from service.overload.event_loop_lag import INTERVAL_S
+
 WINDOW_S: Final = 0.25
 """A window ends after this …"""
 WINDOW_ANSWERS: Final = 20
@@ -14,7 +16,7 @@ LEAST_ANSWERS: Final = 5
 """… and counts with at least so many: of fewer, most of the time is not theirs."""
 
 BUSY_SHARE: Final = 0.8
-"""Share of late ticks above which the event loop had no pause in a window."""
+"""Share of a window that late ticks took, above which the event loop had no pause in it."""
 
 GAIN: Final = 0.3
 """Weight of the last window in the running mean."""
@@ -38,7 +40,7 @@ class ServiceTime:
     """
 
     __slots__ = (
-        "_answers", "_clock", "_cost", "_cpu", "_late", "_longest_s", "_started", "_ticks", "per_unit_s",
+        "_answers", "_clock", "_cost", "_cpu", "_late_s", "_longest_s", "_started", "per_unit_s",
     )  # fmt: skip
 
     def __init__(
@@ -57,25 +59,26 @@ class ServiceTime:
 
     def _begin(self, now: float) -> None:
         self._started = (now, self._cpu())
-        self._answers = self._cost = self._ticks = self._late = 0
+        self._answers = self._cost = 0
+        self._late_s = 0.0
 
     def succeeded(self, cost: int) -> None:
         """Count an answer that succeeded."""
         self._answers += 1
         self._cost += cost
 
-    def tick(self, *, late: bool) -> None:
+    def tick(self, lag_s: float) -> None:
         """Close the window if it is due.
 
         Args:
-            late: whether the event loop is.
+            lag_s: by which the tick of the event loop is late, in seconds.
         """
-        self._ticks += 1
-        self._late += late
+        if lag_s > 0:
+            self._late_s += INTERVAL_S + lag_s
         now, (started, cpu) = self._clock(), self._started
         if self._answers < WINDOW_ANSWERS and now - started < WINDOW_S:
             return
-        busy = self._late > BUSY_SHARE * self._ticks
+        busy = self._late_s > BUSY_SHARE * (now - started)
         if self._answers >= LEAST_ANSWERS:
             took_s = now - started if busy else self._cpu() - cpu
             self.per_unit_s += (took_s / self._cost - self.per_unit_s) * GAIN

@@ -108,7 +108,8 @@ class Machine:
     """A process that works on what it has admitted, each step for the request that waits longest, with a
     clock of its own: the event loop ticks and is late as long as there is work."""
 
-    def __init__(self, slate_s: float, deadline_s: float = 0.2) -> None:
+    def __init__(self, slate_s: float, deadline_s: float = 0.2, *, stolen: float = 0.0) -> None:
+        self._stolen = stolen
         self.now = 0.0
         self.busy_s = 0.0
         self._cost = SLATE_COST + 200
@@ -144,7 +145,7 @@ class Machine:
         if self.queue:
             due, caller, permit = self.queue.popleft()
             self.now += self._slate_s
-            self.busy_s += self._slate_s
+            self.busy_s += self._slate_s * (1 - self._stolen)
             in_time = self.now - due <= self._deadline_s
             permit.__exit__(None if in_time else TimeoutError, None, None)
             self.took_s.append(self.now - due)
@@ -152,7 +153,7 @@ class Machine:
         else:
             self.now += 0.0005
         if self.now - self._ticked >= INTERVAL_S:
-            self.service_time.tick(late=late)
+            self.service_time.tick(self.now - self._ticked - INTERVAL_S + 1e-9 if late else 0.0)
             self._ticked = self.now
 
 
@@ -171,12 +172,13 @@ def test_a_closed_loop_whose_answers_come_in_time_is_never_refused(connections: 
     assert max(machine.took_s) <= 0.2
 
 
+@pytest.mark.parametrize("stolen", [0.0, 0.5], ids=["own core", "half of it stolen"])
 @pytest.mark.parametrize("times", [2.0, 4.0])
 @pytest.mark.parametrize("slate_s", [0.0015, 0.006])
 def test_at_a_multiple_of_the_load_what_is_admitted_is_in_time_and_the_machine_is_busy(
-    slate_s: float, times: float
+    slate_s: float, times: float, stolen: float
 ) -> None:
-    machine, due, pause = Machine(slate_s), 0.0, slate_s / times
+    machine, due, pause = Machine(slate_s, stolen=stolen), 0.0, slate_s / times
     while machine.now < 4.0:
         if machine.now < 0.5:  # until the service time is known
             machine.took_s.clear()
@@ -216,13 +218,13 @@ def test_keys_that_ask_for_more_than_there_is_get_equal_parts_whatever_they_send
 def test_a_store_that_is_slow_does_not_make_the_process_look_slow() -> None:
     now, cpu = [0.0], [0.0]
     service_time = ServiceTime(1.0, 10.0, clock=lambda: now[0], cpu=lambda: cpu[0])
-    for late, per_unit_s in ((False, 0.02), (True, 0.1)):
+    for lag_s, per_unit_s in ((0.0, 0.02), (10.0, 0.1)):
         for _ in range(40):
             for _ in range(10):
                 service_time.succeeded(10)
             now[0] += 10.0
             cpu[0] += 2.0
-            service_time.tick(late=late)
+            service_time.tick(lag_s)
         assert service_time.per_unit_s == pytest.approx(per_unit_s, rel=1e-3)
 
 
@@ -233,7 +235,7 @@ def test_a_process_that_answers_nothing_in_time_takes_on_less_down_to_the_floor(
     assert budget.capacity(0.2) == 1000
     for _ in range(30):
         now[0] += WINDOW_S
-        service_time.tick(late=True)
+        service_time.tick(WINDOW_S)
     assert service_time.per_unit_s == 1e-3
     assert budget.capacity(0.2) == pytest.approx(DEADLINE_SHARE * 0.2 / 1e-3)
     assert budget.capacity(0.01) == 50
