@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from loadtests.load.scenarios import NAMES
-from loadtests.report import EVERY_SECOND, RENDERERS, app, markdown_table, replace_block
+from loadtests.report import MAY_LOSE, RENDERERS, app, markdown_table, replace_block
 from models.errors import BadInput
 from tests.conftest import ROOT
 
@@ -42,7 +42,7 @@ def test_nothing_was_lost_and_nothing_broke() -> None:
     rows = read_report("faults")["rows"]
     assert len(rows) >= 20
     for row in rows:
-        tolerated = row["notes"]["events_per_s"] if row["name"] == EVERY_SECOND else 0
+        tolerated = row["notes"]["events_per_s"] if row["name"] in MAY_LOSE else 0
         assert row["events"]["losses"] <= tolerated, row["name"]
         assert row["events"]["duplicates"] == 0, row["name"]
         assert "500" not in row["answers"], row["name"]
