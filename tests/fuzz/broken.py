@@ -121,6 +121,17 @@ def look(request: Target, status: int, content_type: str, content: bytes) -> Non
         assert status < 400 or document["status"] == status, (request, content)
 
 
+def many(cases: int) -> settings:
+    """Return the settings of a search through that many cases, on any machine, which are not kept."""
+    return settings(
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+
+
 def send_broken(url: str, document: dict[str, Any], cases: int, number: int) -> Counter[int]:
     """Send that many broken requests and count the statuses.
 
@@ -135,13 +146,7 @@ def send_broken(url: str, document: dict[str, Any], cases: int, number: int) -> 
     """
 
     @seed(number)
-    @settings(
-        max_examples=cases,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink],
-    )
+    @many(cases)
     @given(request=requests(targets(document)))
     def no_fault(request: Target) -> None:
         sender.send(request)

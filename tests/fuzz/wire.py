@@ -9,10 +9,10 @@ from collections import Counter
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import given, seed
 from hypothesis import strategies as st
 
-from tests.fuzz.broken import TIMEOUT_S, changed
+from tests.fuzz.broken import TIMEOUT_S, changed, many
 from tests.service.bodies import UNREADABLE
 from tests.service.running import event
 
@@ -124,13 +124,7 @@ def send_changed(url: str, cases: int, number: int) -> Counter[int]:
     counts: Counter[int] = Counter()
 
     @seed(number)
-    @settings(
-        max_examples=cases,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink],
-    )
+    @many(cases)
     @given(data=st.sampled_from(SEEDS).flatmap(changed))
     def no_fault(data: bytes) -> None:
         counts.update(send(url, data))
