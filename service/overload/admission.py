@@ -45,6 +45,9 @@ class Admission:
     def __init__(self, settings: Settings) -> None:
         self._slate_s = settings.deadline_ms / 1e3
         label_s = settings.label_deadline_ms / 1e3
+        slates = ServiceTime(CANDIDATE_S, self._slate_s * DEADLINE_SHARE / CANDIDATES_FLOOR)
+        labels = ServiceTime(EVENT_S, label_s * DEADLINE_SHARE / EVENTS_FLOOR)
+        self._service_times = slates, labels
         events, setting = settings.max_inflight_events, "REELRANK_MAX_INFLIGHT_EVENTS"
         self.candidates = Budget(
             settings.max_inflight_candidates,
@@ -52,7 +55,7 @@ class Admission:
             "REELRANK_MAX_INFLIGHT_CANDIDATES",
             request_cost=SLATE_COST,
             floor=CANDIDATES_FLOOR,
-            service_time=ServiceTime(CANDIDATE_S, self._slate_s * DEADLINE_SHARE / CANDIDATES_FLOOR),
+            service_time=slates,
         )
         self.events = Budget(
             max(1, events // 2),
@@ -60,7 +63,7 @@ class Admission:
             f"half of {setting}",
             request_cost=LABEL_COST,
             floor=EVENTS_FLOOR,
-            service_time=ServiceTime(EVENT_S, label_s * DEADLINE_SHARE / EVENTS_FLOOR),
+            service_time=labels,
         )
         self.streamed = Budget(max(1, events - events // 2), "streamed_events", f"half of {setting}")
         """For NDJSON streams, which wait for it. With one budget for both, the waiting side would always
@@ -81,9 +84,8 @@ class Admission:
         Args:
             lag_s: by which the tick is late, in seconds.
         """
-        for service_time in (self.candidates.service_time, self.events.service_time):
-            if service_time is not None:
-                service_time.tick(lag_s)
+        for service_time in self._service_times:
+            service_time.tick(lag_s)
         if self.candidates.finished > self._candidates:
             self._candidates, self._without_slates_s = self.candidates.finished, 0.0
         self._without_slates_s += INTERVAL_S + lag_s

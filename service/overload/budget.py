@@ -80,7 +80,7 @@ class Budget:
         self._setting = setting
         self._request_cost = request_cost
         self._clock = clock
-        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiters: deque[tuple[int, asyncio.Future[Permit]]] = deque()
         self._measured = (clock(), 0)
         self._rate = 0.0
         self._typical = 1.0
@@ -123,19 +123,18 @@ class Budget:
         number is bounded."""
         cost = self._request_cost + size
         if self._waiters or not self._fits(cost):
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            turn: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
             entry = (cost, turn)
             self._waiters.append(entry)
             try:
-                await turn  # `_wake_waiters` has counted the cost when this returns
+                return await turn
             except asyncio.CancelledError:
                 if entry in self._waiters:
                     self._waiters.remove(entry)
                     self._wake_waiters()  # there may be room for those behind it
-                elif not turn.cancelled():  # it was counted, and is not used
+                elif not turn.cancelled():  # there is a permit, and it is not used
                     self._release(cost)
                 raise
-            return Permit(self, cost, 0)
         return self._permit(cost, 0)
 
     def _permit(self, cost: int, caller: int) -> Permit:
@@ -182,9 +181,7 @@ class Budget:
         while self._waiters and self._fits(self._waiters[0][0]):
             cost, turn = self._waiters.popleft()
             if not turn.done():  # else it was cancelled and has not noticed yet
-                self.used += cost
-                self._callers[0] += cost
-                turn.set_result(None)
+                turn.set_result(self._permit(cost, 0))
 
 
 class Permit(AbstractContextManager["Permit"]):
