@@ -115,7 +115,7 @@ def apply_outcomes(
         outcome: accepted, duplicate, merged.
     """
     counts: Counter[str] = Counter(outcome.kind for outcome in outcomes)
-    refused = counts.pop("conflict", 0) + counts.pop("unreadable", 0)
+    refused = sum(counts.pop(kind, 0) for kind in REFUSED)
     exposures = [
         Exposure(accepted.position, outcome.event, outcome.kind == "duplicate")
         for accepted, outcome in zip(validated.accepted, outcomes, strict=True)
