@@ -14,7 +14,7 @@ from training.labels import explicit, watch_time_s
 _STEPS = 300
 _BATCH = 2048
 _LEARNING_RATE = 3e-3
-_LOW, _RANGE = 0.2, 0.6  # room for the sigmoid to move in both directions
+LOW, RANGE = 0.2, 0.6  # room for the sigmoid to move in both directions
 
 
 def warm_start(label_maker: LabelCraft, train: Interactions, *, seed: int) -> None:
@@ -31,7 +31,7 @@ def warm_start(label_maker: LabelCraft, train: Interactions, *, seed: int) -> No
     for _ in range(_STEPS):
         batch_BF = feedback[torch.from_numpy(random.integers(len(feedback), size=_BATCH))]
         term_B = (label_maker.watch_scale(watch_time_s(batch_BF)) + explicit(batch_BF)) / 2
-        loss = torch.nn.functional.mse_loss(label_maker(batch_BF), _LOW + _RANGE * term_B)
+        loss = torch.nn.functional.mse_loss(label_maker(batch_BF), LOW + RANGE * term_B)
         grads = torch.autograd.grad(loss, list(label_maker.parameters()))
         for p, g in zip(label_maker.parameters(), grads, strict=True):
             p.grad = g

@@ -17,6 +17,7 @@ from models.arrays import F32
 from training.data import Interactions
 from training.labelcraft._objectives import OBJECTIVES, Objective
 from training.labelcraft._soft_top_k import soft_top_k
+from training.labelcraft._warm_start import LOW, RANGE
 from training.labelcraft.closed_form._config import ClosedFormConfig
 from training.labelcraft.closed_form._ridge import RidgeWindow
 from training.labelcraft.closed_form._surface import LabelSurface, Sheet
@@ -153,11 +154,10 @@ def _soft_composite(
 
 def _start(surface: LabelSurface, log: Interactions) -> Tensor:
     """Return the table of a row's own share of the objectives: see `warm_start`."""
-    watch_W, _ = surface.knots_s()
     scale = Scale(name="watch time").fit(log.watch_time_s)
     start_WDS = torch.zeros_like(surface.table)
-    start_WDS += 0.2 + 0.3 * scale(watch_W)[:, None, None]
-    start_WDS[..., Sheet.EXPLICIT] += 0.3
+    start_WDS += LOW + RANGE / 2 * scale(surface.watch_knots_s())[:, None, None]
+    start_WDS[..., Sheet.EXPLICIT] += RANGE / 2
     return start_WDS
 
 

@@ -75,12 +75,9 @@ class LabelSurface(LabelMaker):
         self.duration_ends.copy_(torch.tensor([low, high]))
         return self
 
-    def knots_s(self) -> tuple[Tensor, Tensor]:
-        """Return the watch times `[W]` and durations `[D]` of the knots, s."""
-        low, high = (float(end) for end in self.duration_ends)
-        watch_W = torch.linspace(0.0, float(self.watch_end), self.table.shape[0])
-        duration_D = torch.linspace(low, high, self.table.shape[1])
-        return torch.expm1(watch_W), torch.expm1(duration_D)
+    def watch_knots_s(self) -> Tensor:
+        """Return the watch times `[W]` of the knots, s."""
+        return torch.expm1(torch.linspace(0.0, float(self.watch_end), self.table.shape[0]))
 
     def forward(self, feedback_NF: Tensor, group_ids_NG: Tensor | None = None) -> Tensor:
         _, durations, sheets = self.table.shape
