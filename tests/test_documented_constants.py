@@ -58,7 +58,7 @@ PUBLISHED = [
     (SERVICE, "Up to 16 values per kind", "service.telemetry.drift.SAMPLED", 16),
     (SERVICE, "the newest 20,000", "service.telemetry.drift.WINDOW", 20_000),
     (SERVICE, "below 1,000 values", "service.telemetry.drift.MIN_VALUES", 1_000),
-    (SERVICE, "at most five a second", "service.telemetry.requests.LINES_PER_S", 5.0),
+    (SERVICE, "at most five a second", "service.telemetry.line_limiter.LINES_PER_S", 5.0),
     (SECURITY, "one NDJSON line (64 KiB)", "service.pipeline.label_query.MAX_LINE_BYTES", 65_536),
     (
         "training/experiments/templates/_macros.md.j2",

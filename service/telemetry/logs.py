@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections import Counter
 from typing import Final, Literal
 
 import structlog
 from structlog.types import Processor
 
-from service.token_bucket import TokenBucket
+from service.telemetry.line_limiter import LineLimiter
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "text"]
-
-LINES_PER_S: Final = 5.0
-"""Of each line of code that logs: what a stranger sends must not fill a disk."""
-BURST_LINES: Final = 20.0
 
 
 class LineLimit(logging.Filter):
@@ -32,22 +27,16 @@ class LineLimit(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._limiters: dict[tuple[str, int], TokenBucket] = {}
-        self._suppressed: Counter[tuple[str, int]] = Counter()
+        self._limiter = LineLimiter()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the record is to be written."""
         if record.name == "reelrank.requests":
             return True
-        line = record.pathname, record.lineno
-        if line not in self._limiters:
-            self._limiters[line] = TokenBucket(LINES_PER_S, burst=BURST_LINES)
-        if self._limiters[line].take():
-            self._suppressed[line] += 1
-            return False
-        if suppressed := self._suppressed.pop(line, 0):
+        suppressed = self._limiter.take((record.pathname, record.lineno))
+        if suppressed:
             record.suppressed = suppressed
-        return True
+        return suppressed is not None
 
 
 _CONTEXT: Final[list[Processor]] = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Final, Literal
 
+from service.telemetry.line_limiter import LineLimiter
 from service.telemetry.trace import Trace
-from service.token_bucket import TokenBucket
 
 log = logging.getLogger("reelrank.requests")
 
@@ -18,10 +18,6 @@ SEVERITY: Final[dict[Kind, int]] = {
     "request was slow": logging.WARNING,
     "request was refused": logging.INFO,
 }
-
-LINES_PER_S: Final = 5.0
-"""Of slow requests, and as many of refused and of failed ones: a client in a loop must not fill a disk."""
-BURST_LINES: Final = 20.0
 
 
 class RequestLog:
@@ -35,8 +31,7 @@ class RequestLog:
     def __init__(self, slow_ms: float, access: Access) -> None:
         self._slow_s = slow_ms / 1e3
         self._access = access
-        self._limiters = {k: TokenBucket(LINES_PER_S, burst=BURST_LINES) for k in SEVERITY}
-        self._suppressed = dict.fromkeys(self._limiters, 0)
+        self._limiter = LineLimiter()
 
     def ended(self, method: str, route: str, status: int, trace: Trace) -> None:
         """Log a request that has been answered, if it is to have a line."""
@@ -51,13 +46,12 @@ class RequestLog:
             if status < 400 and self._access == "all":
                 log.info("request", extra=_fields(method, route, status, trace, took_s))
             return
-        if self._limiters[kind].take():
-            self._suppressed[kind] += 1
+        suppressed = self._limiter.take(kind)
+        if suppressed is None:
             return
         fields = _fields(method, route, status, trace, took_s)
-        if self._suppressed[kind]:
-            fields["suppressed"] = self._suppressed[kind]
-            self._suppressed[kind] = 0
+        if suppressed:
+            fields["suppressed"] = suppressed
         log.log(SEVERITY[kind], kind, extra=fields)
 
 

@@ -24,7 +24,7 @@ from models.errors import StoreUnavailable
 from service.state import EmbeddedServer
 from service.state.protocol import UserState
 from service.telemetry import logs
-from service.telemetry.requests import BURST_LINES, LINES_PER_S
+from service.telemetry.line_limiter import BURST_LINES, LINES_PER_S
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
 from tests.service.running import START_S, event, running, served
