@@ -1,17 +1,19 @@
-"""Connections of redis-py that break, and so are opened again, where uvloop has closed their transport.
+"""Connections of redis-py that mend two slips of it (8.1.0) with transports.
 
 When a server resets an idle connection, the reader holds the error and not the end of the stream, so redis-py
-(8.1.0) takes the connection for a good one. asyncio answers the next write with an `OSError`, which redis-py
-handles; uvloop raises `RuntimeError`, which it does not.
+takes the connection for a good one. asyncio answers the next write with an `OSError`, which redis-py handles;
+uvloop raises `RuntimeError`, which it does not. And where a server behind TLS does not answer a goodbye in
+time, redis-py lets go of the transport and leaves it open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis import asyncio as aioredis
 from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import TimeoutError as NotInTime
 
 Pool = TypeVar("Pool", bound=aioredis.ConnectionPool)
 
@@ -29,6 +31,14 @@ class _ClosedIsBroken(Base):
             await super().send_packed_command(command, check_health)
         except RuntimeError as e:
             raise NotConnected(str(e)) from e
+
+    async def disconnect(self, *args: Any, **options: Any) -> None:
+        writer = self._writer
+        try:
+            await super().disconnect(*args, **options)
+        except NotInTime:
+            if writer is not None:
+                writer.transport.abort()
 
 
 def closed_is_broken(pool: Pool) -> Pool:

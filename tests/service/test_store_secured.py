@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -16,6 +17,7 @@ from urllib.parse import quote
 
 import pytest
 import trustme
+import uvloop
 from redis import Redis
 from redis.exceptions import ResponseError
 
@@ -279,6 +281,32 @@ def test_the_documented_acl_user_can_do_all_that_the_service_does_on_a_cluster_o
         said = command_line.refusal(*start, data_dir=tmp_path / "data")
         assert "REELRANK_STORE" in said
         assert "hidden-word" not in said
+
+
+def test_a_server_that_hangs_keeps_no_connection_behind_tls_open(tmp_path: Path) -> None:
+    port = free_port()
+    options = certified(tmp_path, trustme.CA()) | {"tls-port": str(port), "cluster-enabled": "yes"}
+    given = [
+        part for name, value in (options | {"tls-cluster": "yes"}).items() for part in (f"--{name}", value)
+    ]
+
+    async def stop(url: str, node: clusters.Node) -> None:
+        store = RedisStore.open(url, timeout_s=0.5)
+        try:
+            await store.ping()
+            node.signal(signal.SIGSTOP)
+        finally:
+            await store.close()
+
+    with clusters.node(tmp_path / "node", *given) as node:
+        node.command("CLUSTER", "ADDSLOTSRANGE", 0, clusters.SLOTS - 1)
+        until(lambda: b"cluster_state:ok" in node.command("CLUSTER", "INFO"))
+        url = f"rediss+cluster://localhost:{port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # it warns of what is left open
+            try:
+                runner.run(stop(url, node))
+            finally:
+                node.signal(signal.SIGCONT)
 
 
 def test_the_documented_user_of_a_sentinel_can_find_the_primary_and_do_nothing_else(tmp_path: Path) -> None:
