@@ -58,8 +58,9 @@ def learned(seed: int = 0, shuffle: bool = False, monotone: bool = True, steps: 
 
 def composite(surface: LabelSurface, seed: int = 0) -> float:
     """Of the last window's slates."""
-    evaluator, last = Composite(windows(seed), OBJECTIVES, SMALL.k), windows(seed)[-1]
-    return float(evaluator.of_scores(last, last.scores(surface.table)).mean())
+    last = windows(seed)[-1]
+    evaluator = Composite([window.candidates for window in windows(seed)], OBJECTIVES, SMALL.k)
+    return float(evaluator.of_scores(last.candidates, last.scores(surface.table)).mean())
 
 
 def feedback(watched_s: F32, duration_s: float, sheet: Sheet) -> torch.Tensor:

@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 
 from models.arrays import F32
 from training.data import Interactions
-from training.labelcraft._objectives import OBJECTIVES, Objective
+from training.labelcraft._objectives import OBJECTIVES, Candidates, Objective
 from training.labelcraft._soft_top_k import soft_top_k
 from training.labelcraft._warm_start import LOW, RANGE
 from training.labelcraft.closed_form._config import ClosedFormConfig
@@ -46,43 +46,44 @@ class Composite:
     what can be made of it, not by its unit.
 
     Args:
-        windows: whose users the deviations are of.
+        windows: the candidates of the users whose deviations these are.
         objectives: by name.
         k: size of the slate.
         seed: of the random orders.
     """
 
     def __init__(
-        self, windows: Sequence[RidgeWindow], objectives: Mapping[str, Objective], k: int, *, seed: int = 0
+        self, windows: Sequence[Candidates], objectives: Mapping[str, Objective], k: int, *, seed: int = 0
     ) -> None:
         self.k = k
         self.objectives = dict(objectives)
         random = torch.Generator().manual_seed(seed)
         orders = [
-            (window, torch.rand(window.rows.shape, generator=random))
+            (window, torch.rand(window.mask.shape, generator=random))
             for window in windows
             for _ in range(_RANDOM_ORDERS)
         ]
         self.deviations = {
-            name: float(torch.cat([objective(self._first(w, s), w.candidates) for w, s in orders]).std())
+            name: float(torch.cat([objective(self.slates(w, s), w) for w, s in orders]).std())
             for name, objective in objectives.items()
         }
 
-    def of_slates(self, window: RidgeWindow, slate_weight_UC: Tensor) -> Tensor:
+    def of_slates(self, candidates: Candidates, slate_weight_UC: Tensor) -> Tensor:
         """Return `[U]`."""
         parts = [
-            objective(slate_weight_UC, window.candidates) / max(self.deviations[name], 1e-9)
+            objective(slate_weight_UC, candidates) / max(self.deviations[name], 1e-9)
             for name, objective in self.objectives.items()
         ]
         return torch.stack(parts).mean(dim=0)
 
-    def of_scores(self, window: RidgeWindow, score_UC: Tensor) -> F32:
+    def of_scores(self, candidates: Candidates, score_UC: Tensor) -> F32:
         """Return `[U]` of the k candidates with the highest scores."""
-        composite: F32 = self.of_slates(window, self._first(window, score_UC)).numpy()
+        composite: F32 = self.of_slates(candidates, self.slates(candidates, score_UC)).numpy()
         return composite
 
-    def _first(self, window: RidgeWindow, score_UC: Tensor) -> Tensor:
-        masked = score_UC.masked_fill(~window.candidates.mask, -torch.inf)
+    def slates(self, candidates: Candidates, score_UC: Tensor) -> Tensor:
+        """Return `[U, C]` 1/k at the k candidates with the highest scores, else 0."""
+        masked = score_UC.masked_fill(~candidates.mask, -torch.inf)
         return torch.zeros_like(score_UC).scatter(1, masked.topk(self.k).indices, 1 / self.k)
 
 
@@ -110,7 +111,7 @@ def learn_surface(
         on_progress: called after each step with the share of the steps that are done.
     """
     weight_T = torch.from_numpy(np.asarray(surface.basis(log).mean(axis=0), np.float32).reshape(-1))
-    composite = Composite(windows, objectives, config.k)
+    composite = Composite([window.candidates for window in windows], objectives, config.k)
     start_WDS = _start(surface, log)
     parameters = _Monotone(start_WDS) if config.monotone else _Free(start_WDS)
     optimiser = torch.optim.Adam(parameters.parameters(), lr=config.learning_rate)
@@ -149,7 +150,7 @@ def _soft_composite(
         variance_U1 = ((score_UC - mean_U1).square() * mask).sum(dim=1, keepdim=True) / count_U1
         temperature_U = config.temperature * variance_U1[:, 0].sqrt().clamp_min(1e-6)
     alpha_UC = soft_top_k(score_UC, mask, config.k, temperature=temperature_U)
-    return composite.of_slates(window, alpha_UC / config.k)
+    return composite.of_slates(window.candidates, alpha_UC / config.k)
 
 
 def _start(surface: LabelSurface, log: Interactions) -> Tensor:
