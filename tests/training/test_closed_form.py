@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,21 +17,27 @@ from models.errors import BadInput
 from models.features import FEEDBACK_COLUMNS
 from tests.training._builders import Spread, encoder_of, export_ranker, log_of
 from training.data import Interactions, SyntheticConfig, day_numbers, simulate_log
-from training.labelcraft import OBJECTIVES
+from training.encoders import slates
+from training.labelcraft import OBJECTIVES, Objective
 from training.labelcraft.closed_form import (
     ClosedFormConfig,
     Composite,
     LabelSurface,
+    LearnedSurface,
     RidgeWindow,
     Sheet,
+    learn_labels,
     learn_surface,
     ridge_windows,
 )
+from training.labelcraft.closed_form._drawn_users import draw_users
 from training.labelcraft.closed_form._lagged_features import lagged_features, with_products
 from training.labels import Scale, labels_of
 from training.rankers import TwoObjectiveRanker
 
-SMALL = ClosedFormConfig(watch_knots=9, duration_knots=5, k=3, steps=25, window_days=1, ridge=300.0)
+SMALL = ClosedFormConfig(
+    watch_knots=9, duration_knots=5, k=3, steps=25, window_days=1, ridge=300.0, redraws=1, objectives="paper"
+)
 SIMULATED = SyntheticConfig(users=150, videos=200, exposures=9000, days=6, policy=0.2)
 SEEDS = (0, 1, 2)
 
@@ -43,17 +50,23 @@ def planted(seed: int = 0) -> tuple[Interactions, I64]:
 
 
 @cache
-def windows(seed: int = 0) -> list[RidgeWindow]:
+def windows(seed: int = 0, gradient: str = "exact") -> list[RidgeWindow]:
     log, day = planted(seed)
-    return ridge_windows(log, day, LabelSurface(SMALL).fit(log), SMALL)
+    config = small(gradient=gradient)
+    return ridge_windows(log, day, LabelSurface(config).fit(log), config)
 
 
 @cache
-def learned(seed: int = 0, shuffle: bool = False, monotone: bool = True, steps: int = 25) -> LabelSurface:
+def learned(seed: int = 0, draws: int = 0, **changes: Any) -> LearnedSurface:
     """Labels learned on all windows but the last."""
-    config = SMALL.model_copy(update={"shuffle": shuffle, "monotone": monotone, "steps": steps})
+    config = small(**changes)
     log, _ = planted(seed)
-    return learn_surface(log, windows(seed)[:-1], LabelSurface(config).fit(log), config).label_maker
+    known = windows(seed, config.gradient)[:-1]
+    return learn_surface(log, known, LabelSurface(config).fit(log), config, seed=draws)
+
+
+def small(**changes: Any) -> ClosedFormConfig:
+    return SMALL.model_copy(update=changes)
 
 
 def composite(surface: LabelSurface, seed: int = 0) -> float:
@@ -114,53 +127,116 @@ def test_features_of_a_day_know_only_the_days_before() -> None:
 @given(duration_s=st.floats(1, 600), monotone_in=st.sampled_from(list(Sheet)))
 def test_a_label_never_falls_when_more_is_watched(duration_s: float, monotone_in: Sheet) -> None:
     watched_s = np.linspace(0, 700, 200, dtype=np.float32)
-    label = learned()(feedback(watched_s, duration_s, monotone_in))
+    label = learned().label_maker(feedback(watched_s, duration_s, monotone_in))
     assert (label.diff() >= -1e-6).all()
 
 
 @given(duration_s=st.floats(1, 600))
 def test_a_like_is_never_below_the_same_watch_and_a_hate_below_any_skip(duration_s: float) -> None:
     watched_s = np.linspace(0, 700, 200, dtype=np.float32)
-    plain, like, hate = (learned()(feedback(watched_s, duration_s, sheet)) for sheet in Sheet)
+    plain, like, hate = (learned().label_maker(feedback(watched_s, duration_s, sheet)) for sheet in Sheet)
     assert (like >= plain - 1e-6).all()
     assert (hate < plain).all()
     assert hate.max() < plain[0] + 1e-6
 
 
+ARMS: dict[str, dict[str, Any]] = {
+    "exact": {},
+    "one_step": {"gradient": "one_step"},
+    "shuffled": {"gradient": "shuffled"},
+    "frozen": {"steps": 0},
+}
+
+
 @pytest.mark.slow
 def test_learned_labels_serve_later_days_better_than_their_start_and_shuffled_gradients() -> None:
     """Over seeds: one world's last day has few users."""
-    learning, frozen, shuffled = (
-        np.mean([composite(maker, seed) for seed in SEEDS for maker in [learned(seed, **arm)]])
-        for arm in ({}, {"steps": 0}, {"shuffle": True})
-    )
-    assert learning > 1.02 * frozen
-    assert learning > shuffled
+    found = {
+        arm: np.mean([composite(learned(seed, **changes).label_maker, seed) for seed in SEEDS])
+        for arm, changes in ARMS.items()
+    }
+    assert found["exact"] > 1.02 * found["frozen"]
+    assert found["exact"] > found["shuffled"]
+    assert found["one_step"] > found["frozen"]
 
 
 def test_the_distance_is_of_the_labels_and_0_without_a_step() -> None:
-    log, _ = planted()
-    still, moved = (
-        learn_surface(
-            log, windows()[:-1], LabelSurface(SMALL).fit(log), SMALL.model_copy(update={"steps": steps})
-        )
-        for steps in (0, 25)
-    )
-    assert still.distance == 0.0
+    still, moved = learned(steps=0), learned()
+    assert still.distance == pytest.approx(0.0, abs=1e-6)
     assert not still.curve
     assert moved.distance > 0.1
     assert moved.curve[-1] > moved.curve[0]
 
 
+@pytest.mark.parametrize("gradient", ["one_step", "shuffled"])
+def test_another_gradient_changes_how_labels_are_learned_not_what_is_scored(gradient: str) -> None:
+    table = torch.rand(SMALL.watch_knots, SMALL.duration_knots, len(Sheet), requires_grad=True)
+    slopes = []
+    for window in (windows()[-1], windows(gradient=gradient)[-1]):
+        scores = window.scores(table)
+        torch.testing.assert_close(scores, windows()[-1].scores(table), rtol=1e-4, atol=1e-4)
+        slopes.append(torch.autograd.grad(scores.square().sum(), table)[0].flatten())
+    assert torch.cosine_similarity(slopes[0], slopes[1], dim=0) < 0.99
+
+
+def test_one_step_gradients_are_those_of_a_step_of_gradient_descent() -> None:
+    """From any weights, a change of the labels c moves the scores of held-out rows by η Z_test Z'B c."""
+    log, day = planted()
+    window, last = windows(gradient="one_step")[-1], int(day.max())
+    z_NF = with_products(lagged_features(log, day, int(day.min()) + 2))
+    known, held_out = np.flatnonzero(day < last), np.flatnonzero(day == last)
+    distinct = np.unique(slates(log, held_out, more_than=SMALL.k).rows)
+    basis = LabelSurface(SMALL).fit(log).basis(log)[known]
+    by_hand = z_NF[distinct] @ (basis.T @ z_NF[known]).T
+    assert window.gradient is not None
+    rate = float(window.response.norm()) / np.linalg.norm(by_hand)
+    np.testing.assert_allclose(window.gradient.numpy(), rate * by_hand, atol=1e-5)
+
+
+def test_draws_are_of_whole_users_and_the_first_is_of_all_as_they_are() -> None:
+    both = windows()[-2:]
+    parts = draw_users(both, 3, seed=0)
+    draw = torch.cat([part.draw[:, 0] for part in parts])
+    weight = torch.cat([part.weight for part in parts])
+    torch.testing.assert_close(torch.zeros(3).index_add(0, draw, weight), torch.ones(3))
+    users = sum(len(window.user) for window in both)
+    assert (draw == 0).sum() == users
+    torch.testing.assert_close(weight[draw == 0], torch.full((users,), 1 / users))
+    table_BT = torch.rand(3, SMALL.watch_knots * SMALL.duration_knots * len(Sheet))
+    score_BR = torch.cat([window.scores_of_rows(table_BT) for window in both], dim=1)
+    found = torch.cat([part.scores(score_BR)[part.candidates.mask & (part.draw == 0)] for part in parts])
+    alone = torch.cat([window.scores(table_BT[0])[window.candidates.mask] for window in both])
+    torch.testing.assert_close(found.sort().values, alone.sort().values)
+
+
+def test_all_users_as_they_are_know_no_seed_and_redrawn_ones_do() -> None:
+    one, several = (
+        [learned(draws=seed, redraws=redraws, steps=8).label_maker.table for seed in (1, 2)]
+        for redraws in (1, 3)
+    )
+    assert torch.equal(*one)
+    assert 0 < (several[0] - several[1]).abs().max() < 0.5
+    assert (several[0] - one[0]).abs().max() > 0
+
+
+@pytest.mark.parametrize("objectives", [None, {"usage_time": OBJECTIVES["usage_time"]}])
+def test_one_call_learns_from_a_log(objectives: dict[str, Objective] | None) -> None:
+    log, day = planted()
+    config = small(steps=2)
+    found = learn_labels(log, day, config, objectives=objectives)
+    by_hand = learn_surface(log, windows(), LabelSurface(config).fit(log), config, objectives=objectives)
+    torch.testing.assert_close(found.label_maker.table, by_hand.label_maker.table)
+
+
 @pytest.mark.slow
 def test_its_graph_answers_as_torch(tmp_path: Path) -> None:
     ranker = TwoObjectiveRanker(encoder_of(), Spread(8), Scale().fit(planted()[0].watch_time_s))
-    bundle = export_ranker(ranker, tmp_path, learned(), weights={"watch_time": 1.0})
+    bundle = export_ranker(ranker, tmp_path, learned().label_maker, weights={"watch_time": 1.0})
     assert "labelcraft" in bundle.manifest.labels
 
 
 def test_labels_fill_0_to_1_and_no_rows_have_none() -> None:
-    surface = learned()
+    surface = learned().label_maker
     assert surface.table.min() == 0.0
     assert surface.table.max() == 1.0
     assert surface(torch.zeros(0, len(FEEDBACK_COLUMNS))).shape == (0,)

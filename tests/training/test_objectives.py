@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.features import FEEDBACK_COLUMNS
 from training.labelcraft._objectives import (
     OBJECTIVES,
     Candidates,
@@ -16,7 +17,9 @@ from training.labelcraft._objectives import (
     author_diversity,
     duration_spread,
     engagement,
+    net_feedback,
     no_skips,
+    relative_usage,
     usage_time,
 )
 
@@ -112,3 +115,21 @@ def test_the_example_in_the_readme_runs() -> None:
     slate.feedback[0, :, 0] = torch.tensor([60.0, 59.0, 90.0, 0.0])
     assert list(names["mine"]) == [*OBJECTIVES, "no_skips", "authors", "long_watches"]
     assert float(names["mine"]["long_watches"](hard([0, 1, 2, 3], 4), slate)[0]) == pytest.approx(0.5)
+
+
+def test_a_hate_is_worth_less_than_a_skip_and_a_like_more() -> None:
+    slate = candidates(torch.rand(1, 3, dtype=torch.float64))
+    slate.feedback[0, 0, FEEDBACK_COLUMNS.index("hate")] = 1.0
+    slate = slate._replace(explicit=torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64))
+    hated, skipped, liked = (float(net_feedback(hard([i], 3), slate)) for i in range(3))
+    assert hated < skipped < liked
+
+
+def test_usage_relative_to_the_user_counts_an_hour_a_day_and_a_minute_a_day_alike() -> None:
+    """The user's longest watch is worth 1, and half of it more than a half."""
+    slate = candidates(torch.rand(2, 3, dtype=torch.float64))
+    slate.feedback[..., 0] = torch.tensor([[600.0, 300.0, 0.0], [60.0, 30.0, 0.0]])
+    longest, half, nothing = (relative_usage(hard([i], 3), slate) for i in range(3))
+    torch.testing.assert_close(longest, torch.ones(2, dtype=torch.float64))
+    assert (half > 0.5).all()
+    assert (nothing == 0).all()

@@ -32,7 +32,7 @@ from training.experiments.engine import Experiment, Fits
 from training.experiments.jobs import Progress, Result
 from training.experiments.results import Row, mean_of, summarize_seeds
 from training.labelcraft import LabelCraftConfig, fit_labelcraft
-from training.labelcraft.closed_form import ClosedFormConfig, LabelSurface, learn_surface, ridge_windows
+from training.labelcraft.closed_form import ClosedFormConfig, LabelSurface, learn_labels
 from training.labels import LabelMaker, heuristic_label_makers, labels_of
 from training.recommender import RecommenderConfig, fit_recommender
 from training.strata import DurationGroups
@@ -114,7 +114,9 @@ METHODS: Final = (
     _in_closed_form(
         "closed form, free", "the same without monotone labels", monotone=False, learning_rate=0.01
     ),
-    _in_closed_form("closed form, shuffled", "each row with the outer gradient of another", shuffle=True),
+    _in_closed_form(
+        "closed form, shuffled", "each row with the outer gradient of another", gradient="shuffled"
+    ),
     _in_closed_form("closed form, frozen", "the table at its start", steps=0),
     _without("frozen", "label model at its warm start, not trained", freeze=True),
 )
@@ -260,10 +262,7 @@ def _learn_in_closed_form(data: ExperimentData, config: ClosedFormConfig, seed: 
     """Learn labels on the windows of the rows that recommenders are fitted on."""
     known = data.log.take(data.fitted)
     day = day_numbers(known.timestamp_ms, data.dataset.info.utc_offset_hours)
-    surface = LabelSurface(config).fit(known)
-    return learn_surface(
-        known, ridge_windows(known, day, surface, config, seed=seed), surface, config
-    ).label_maker
+    return learn_labels(known, day, config, seed=seed).label_maker
 
 
 def _refuse_constant(makers: Mapping[str, LabelMaker], label_NT: F32) -> None:

@@ -31,13 +31,21 @@ early stopping has rows of its own; and options for Adam in both loops, a warm-u
 from training.labelcraft._config import LabelCraftConfig
 from training.labelcraft._gradients import InnerLoss
 from training.labelcraft._model import LabelCraft
-from training.labelcraft._objectives import OBJECTIVES, Candidates, Objective, author_diversity, no_skips
+from training.labelcraft._objectives import (
+    OBJECTIVES,
+    RELATIVE_OBJECTIVES,
+    Candidates,
+    Objective,
+    author_diversity,
+    no_skips,
+)
 from training.labelcraft._soft_top_k import relative_temperature, soft_top_k
 from training.labelcraft._step import BilevelLearner
 from training.labelcraft._train import Checkpoint, FittedLabels, fit_labelcraft
 
 __all__ = [
     "OBJECTIVES",
+    "RELATIVE_OBJECTIVES",
     "BilevelLearner",
     "Candidates",
     "Checkpoint",

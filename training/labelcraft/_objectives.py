@@ -122,3 +122,11 @@ OBJECTIVES: Final[Mapping[str, Objective]] = {
     "duration_spread": duration_spread,
 }
 """LabelCraft's three, in the paper's order."""
+
+RELATIVE_OBJECTIVES: Final[Mapping[str, Objective]] = {
+    "relative_usage": relative_usage,
+    "net_feedback": net_feedback,
+    "duration_spread": duration_spread,
+}
+"""Usage beside the user's own, so that a long watch does not outweigh all else, and a hate worth less than a
+skip."""

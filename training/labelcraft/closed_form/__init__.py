@@ -10,14 +10,23 @@ labels. With labels that are linear in a table c, the scores of held-out users a
     2  c    labels: a table over watch time, duration and kind of feedback           _surface.py
     3  S    the recommender trained on any labels of that form, a window at a time   _ridge.py
     4  max_c Σ_i M_i(soft top-k(S c)) / σ_i, a full step at a time                   _learn.py
+    5  the mean of c over draws of the held-out users                                _drawn_users.py
 
-Source: Bai et al., "LabelCraft", WSDM 2024, for the two levels, the objectives and the soft top-k. Ours: the
-closed form, the table instead of a network, and objectives divided by their deviations instead of dynamic
-balancing.
+`learn_labels` does it all.
+
+Source: Bai et al., "LabelCraft", WSDM 2024, for the two levels, the objectives (`objectives="paper"`) and the
+soft top-k. Ours: the closed form, the table instead of a network, the objectives relative to the user, their
+division by deviations instead of dynamic balancing, and the mean over draws of the users.
 """
 
 from training.labelcraft.closed_form._config import ClosedFormConfig
-from training.labelcraft.closed_form._learn import Composite, LearnedSurface, learn_surface
+from training.labelcraft.closed_form._learn import (
+    Composite,
+    LearnedSurface,
+    learn_labels,
+    learn_surface,
+    objectives_of,
+)
 from training.labelcraft.closed_form._ridge import RidgeWindow, ridge_windows
 from training.labelcraft.closed_form._surface import LabelSurface, Sheet
 
@@ -28,6 +37,8 @@ __all__ = [
     "LearnedSurface",
     "RidgeWindow",
     "Sheet",
+    "learn_labels",
     "learn_surface",
+    "objectives_of",
     "ridge_windows",
 ]

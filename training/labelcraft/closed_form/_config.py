@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -10,7 +10,10 @@ from training.config import Config
 
 
 class ClosedFormConfig(Config):
-    """Hyperparameters of `learn_surface`."""
+    """Hyperparameters of `learn_labels`."""
+
+    objectives: Literal["relative", "paper"] = "relative"
+    """What the platform wants: `RELATIVE_OBJECTIVES`, or `OBJECTIVES`, LabelCraft's own."""
 
     watch_knots: Annotated[int, Field(ge=3)] = 27
     """Of the table along log(1 + watch time)."""
@@ -34,5 +37,10 @@ class ClosedFormConfig(Config):
     """Of Adam."""
     average: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Share of the steps, the last ones, whose tables are averaged."""
-    shuffle: bool = False
-    """Give each training row the outer gradient of another: the control of what the gradient knows."""
+    redraws: PositiveInt = 5
+    """Sets of held-out users whose tables are averaged: all as they are, and the others drawn from them with
+    replacement."""
+    gradient: Literal["exact", "one_step", "shuffled"] = "exact"
+    """Of the scores by the labels: through the solution, through one step of gradient descent from it, as
+    LabelCraft does, or with each training row taken for another, the control of what the gradient knows. The
+    scores are those of the solution."""

@@ -1,6 +1,7 @@
 """The outer level: a table of labels whose recommender serves the platform's objectives best."""
 
-# Shape suffixes: U users, C candidates (padded), T entries of the table; its axes are W, D and S.
+# Shape suffixes: U users, C candidates (padded), P pairs of a draw and a user, R held-out rows of all
+# windows, T entries of the table; its axes are W, D and S, with B for a table a draw of the users.
 
 from __future__ import annotations
 
@@ -13,19 +14,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from models.arrays import F32
+from models.arrays import F32, I64
 from training.data import Interactions
-from training.labelcraft._objectives import OBJECTIVES, Candidates, Objective
+from training.labelcraft._objectives import OBJECTIVES, RELATIVE_OBJECTIVES, Candidates, Objective
 from training.labelcraft._soft_top_k import soft_top_k
 from training.labelcraft._warm_start import LOW, RANGE
 from training.labelcraft.closed_form._config import ClosedFormConfig
-from training.labelcraft.closed_form._ridge import RidgeWindow
+from training.labelcraft.closed_form._drawn_users import DrawnUsers, draw_users
+from training.labelcraft.closed_form._ridge import RidgeWindow, ridge_windows
 from training.labelcraft.closed_form._surface import LabelSurface, Sheet
 from training.labels import Scale
 
 _RANDOM_ORDERS: Final = 3
 _LEAST_STEP: Final = 1e-3
 """Between neighbouring knots of the start, so that every step has a slope to grow by."""
+_OBJECTIVES: Final = {"relative": RELATIVE_OBJECTIVES, "paper": OBJECTIVES}
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,43 @@ class LearnedSurface:
     distance: float
     """Root mean square change of the labels of the log, in their deviations; level and scale are held."""
     curve: list[float]
-    """Of the composite on the windows it was learned on, by step."""
+    """Of the composite on the windows it was learned on, by step: the mean over the draws of their users."""
+
+
+def objectives_of(config: ClosedFormConfig) -> Mapping[str, Objective]:
+    """Return the objectives that a config names."""
+    return _OBJECTIVES[config.objectives]
+
+
+def learn_labels(
+    log: Interactions,
+    day: I64,
+    config: ClosedFormConfig | None = None,
+    *,
+    objectives: Mapping[str, Objective] | None = None,
+    seed: int = 0,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> LearnedSurface:
+    """Learn labels from a log: place the knots, fit the recommender of each window, and learn the table.
+
+    Args:
+        log: exposures; to evaluate labels, those before the days that they are evaluated on.
+        day: `[N]` the day of each, see `day_numbers`.
+        config: hyperparameters.
+        objectives: what the platform wants, by name, instead of `config.objectives`.
+        seed: of the draws of the held-out users, and of shuffled rows.
+        on_progress: called after each step with the share of the steps that are done.
+
+    Raises:
+        BadInput: nothing was watched, all durations are equal, the log is too short for one window, or no
+            user has more than `k` exposures in any.
+    """
+    config = config or ClosedFormConfig()
+    surface = LabelSurface(config).fit(log)
+    windows = ridge_windows(log, day, surface, config, seed=seed)
+    return learn_surface(
+        log, windows, surface, config, objectives=objectives, seed=seed, on_progress=on_progress
+    )
 
 
 class Composite:
@@ -93,64 +132,70 @@ def learn_surface(
     surface: LabelSurface,
     config: ClosedFormConfig,
     *,
-    objectives: Mapping[str, Objective] = OBJECTIVES,
+    objectives: Mapping[str, Objective] | None = None,
+    seed: int = 0,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> LearnedSurface:
     """Learn the table, in place.
 
     It begins at `0.2 + 0.3 (scale(w) + e)`. Rankings notice neither level nor scale of the labels, so both
     are held, over the log's rows; at the end the table is mapped to [0, 1]. No step is picked: the last
-    ones are averaged.
+    ones are averaged, and so are the tables of `config.redraws` draws of the windows' users.
 
     Args:
         log: rows whose labels have mean 0 and deviation 1 while learning.
         windows: see `ridge_windows`; to evaluate labels, leave out those that they are evaluated on.
         surface: whose knots are placed.
         config: hyperparameters.
-        objectives: what the platform wants, by name.
+        objectives: what the platform wants, by name, instead of `config.objectives`.
+        seed: of the draws.
         on_progress: called after each step with the share of the steps that are done.
     """
     weight_T = torch.from_numpy(np.asarray(surface.basis(log).mean(axis=0), np.float32).reshape(-1))
-    composite = Composite([window.candidates for window in windows], objectives, config.k)
+    composite = Composite(
+        [window.candidates for window in windows], objectives or objectives_of(config), config.k
+    )
+    drawn = draw_users(windows, config.redraws, seed=seed)
     start_WDS = _start(surface, log)
-    parameters = _Monotone(start_WDS) if config.monotone else _Free(start_WDS)
+    parameters = (_Monotone if config.monotone else _Free)(start_WDS.expand(config.redraws, -1, -1, -1))
     optimiser = torch.optim.Adam(parameters.parameters(), lr=config.learning_rate)
-    begun_WDS = _standardised(parameters().detach(), weight_T)
-    total_WDS, averaged = torch.zeros_like(begun_WDS), 0
+    begun_BWDS = _standardised(parameters().detach(), weight_T)
+    total_BWDS, averaged = torch.zeros_like(begun_BWDS), 0
     curve: list[float] = []
     for step in range(config.steps):
-        table_WDS = _standardised(parameters(), weight_T)
-        per_user = [_soft_composite(window, table_WDS, composite, config) for window in windows]
-        value = torch.cat(per_user).mean()
-        roughness = sum(table_WDS.diff(n=2, dim=axis).square().mean() for axis in (0, 1))
+        table_BWDS = _standardised(parameters(), weight_T)
+        score_BR = torch.cat([window.scores_of_rows(table_BWDS.flatten(1)) for window in windows], dim=1)
+        value = torch.stack([_soft_composite(users, score_BR, composite, config) for users in drawn]).sum()
+        roughness = sum(table_BWDS.diff(n=2, dim=a).square().mean(dim=(1, 2, 3)).sum() for a in (1, 2))
         optimiser.zero_grad()
         loss = config.smoothness * roughness - value
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         optimiser.step()
-        curve.append(float(value.detach()))
+        curve.append(float(value.detach()) / config.redraws)
         if step >= (1 - config.average) * config.steps:
-            total_WDS += _standardised(parameters().detach(), weight_T)
+            total_BWDS += _standardised(parameters().detach(), weight_T)
             averaged += 1
         on_progress((step + 1) / config.steps)
-    learned_WDS = total_WDS / averaged if averaged else begun_WDS
-    distance = float((weight_T * (learned_WDS - begun_WDS).square().reshape(-1)).sum().sqrt())
+    learned_BWDS = total_BWDS if averaged else begun_BWDS
+    learned_WDS = _standardised(learned_BWDS.mean(dim=0, keepdim=True), weight_T)[0]
+    distance = float((weight_T * (learned_WDS - begun_BWDS[0]).square().reshape(-1)).sum().sqrt())
     low, high = learned_WDS.min(), learned_WDS.max()
     surface.table.copy_((learned_WDS - low) / (high - low))
     return LearnedSurface(surface.eval(), distance, curve)
 
 
 def _soft_composite(
-    window: RidgeWindow, table_WDS: Tensor, composite: Composite, config: ClosedFormConfig
+    users: DrawnUsers, score_BR: Tensor, composite: Composite, config: ClosedFormConfig
 ) -> Tensor:
-    score_UC = window.scores(table_WDS, shuffle=config.shuffle)
-    mask = window.candidates.mask
+    """Return the sum over these users of their composite, weighted."""
+    score_PC, mask_PC = users.scores(score_BR), users.candidates.mask
     with torch.no_grad():
-        count_U1 = mask.sum(dim=1, keepdim=True)
-        mean_U1 = (score_UC * mask).sum(dim=1, keepdim=True) / count_U1
-        variance_U1 = ((score_UC - mean_U1).square() * mask).sum(dim=1, keepdim=True) / count_U1
-        temperature_U = config.temperature * variance_U1[:, 0].sqrt().clamp_min(1e-6)
-    alpha_UC = soft_top_k(score_UC, mask, config.k, temperature=temperature_U)
-    return composite.of_slates(window.candidates, alpha_UC / config.k)
+        count_P1 = mask_PC.sum(dim=1, keepdim=True)
+        mean_P1 = (score_PC * mask_PC).sum(dim=1, keepdim=True) / count_P1
+        variance_P1 = ((score_PC - mean_P1).square() * mask_PC).sum(dim=1, keepdim=True) / count_P1
+        temperature_P = config.temperature * variance_P1[:, 0].sqrt().clamp_min(1e-6)
+    alpha_PC = soft_top_k(score_PC, mask_PC, config.k, temperature=temperature_P)
+    return (users.weight * composite.of_slates(users.candidates, alpha_PC / config.k)).sum()
 
 
 def _start(surface: LabelSurface, log: Interactions) -> Tensor:
@@ -162,44 +207,43 @@ def _start(surface: LabelSurface, log: Interactions) -> Tensor:
     return start_WDS
 
 
-def _standardised(table_WDS: Tensor, weight_T: Tensor) -> Tensor:
-    """Return the table with which the log's labels have mean 0 and deviation 1 (nearly: of the knots)."""
-    flat_T = table_WDS.reshape(-1)
-    mean = (weight_T * flat_T).sum()
-    deviation = (weight_T * (flat_T - mean).square()).sum().sqrt()
-    return (table_WDS - mean) / deviation.clamp_min(1e-9)
+def _standardised(table_BWDS: Tensor, weight_T: Tensor) -> Tensor:
+    """Return tables with which the log's labels have mean 0 and deviation 1 (nearly: of the knots)."""
+    flat_BT = table_BWDS.flatten(1)
+    centred_BT = flat_BT - (weight_T * flat_BT).sum(dim=1, keepdim=True)
+    deviation_B1 = (weight_T * centred_BT.square()).sum(dim=1, keepdim=True).sqrt()
+    return (centred_BT / deviation_B1.clamp_min(1e-9)).reshape(table_BWDS.shape)
 
 
 class _Free(torch.nn.Module):
-    """A table without any order."""
+    """Tables without any order."""
 
-    def __init__(self, start_WDS: Tensor) -> None:
+    def __init__(self, start_BWDS: Tensor) -> None:
         super().__init__()
-        self.table = torch.nn.Parameter(start_WDS.clone())
+        self.table = torch.nn.Parameter(start_BWDS.clone())
 
     def forward(self) -> Tensor:
         return self.table
 
 
 class _Monotone(torch.nn.Module):
-    """A table in which more watched is never worse, explicit feedback never lowers a label, and any hate is
+    """Tables in which more watched is never worse, explicit feedback never lowers a label, and any hate is
     below a skip: sums of steps that are above 0."""
 
-    def __init__(self, start_WDS: Tensor) -> None:
+    def __init__(self, start_BWDS: Tensor) -> None:
         super().__init__()
-        plain_WD, explicit_WD = start_WDS[..., Sheet.PLAIN], start_WDS[..., Sheet.EXPLICIT]
-        hate_WD = torch.full_like(plain_WD, _LEAST_STEP)
-        self.skip = torch.nn.Parameter(plain_WD[0].clone())
-        self.watched = torch.nn.Parameter(_inverse_softplus(plain_WD.diff(dim=0)))
-        self.liked = torch.nn.Parameter(_inverse_softplus(explicit_WD - plain_WD))
-        self.hated = torch.nn.Parameter(_inverse_softplus(hate_WD))
+        plain_BWD, explicit_BWD = start_BWDS[..., Sheet.PLAIN], start_BWDS[..., Sheet.EXPLICIT]
+        hate_BWD = torch.full_like(plain_BWD, _LEAST_STEP)
+        self.skip = torch.nn.Parameter(plain_BWD[:, :1].clone())
+        self.watched = torch.nn.Parameter(_inverse_softplus(plain_BWD.diff(dim=1)))
+        self.liked = torch.nn.Parameter(_inverse_softplus(explicit_BWD - plain_BWD))
+        self.hated = torch.nn.Parameter(_inverse_softplus(hate_BWD))
 
     def forward(self) -> Tensor:
-        none_1D = self.skip[None]
-        plain_WD = torch.cat([none_1D, none_1D + softplus(self.watched).cumsum(dim=0)])
-        explicit_WD = (plain_WD + softplus(self.liked)).cummax(dim=0).values
-        hate_WD = none_1D - softplus(self.hated).flip(0).cumsum(dim=0).flip(0)
-        return torch.stack([plain_WD, explicit_WD, hate_WD], dim=-1)
+        plain_BWD = torch.cat([self.skip, self.skip + softplus(self.watched).cumsum(dim=1)], dim=1)
+        explicit_BWD = (plain_BWD + softplus(self.liked)).cummax(dim=1).values
+        hate_BWD = self.skip - softplus(self.hated).flip(1).cumsum(dim=1).flip(1)
+        return torch.stack([plain_BWD, explicit_BWD, hate_BWD], dim=-1)
 
 
 def _inverse_softplus(step: Tensor) -> Tensor:

@@ -1,18 +1,20 @@
 """A recommender in closed form: what it would show held-out users, for any table of labels."""
 
-# Shape suffixes: U users, C candidates (padded), R distinct held-out rows, F features, T table entries.
+# Shape suffixes: U users, C candidates (padded), R distinct held-out rows, F features, T table entries,
+# B tables.
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from models.arrays import F32, F64, I64
+from models.arrays import F32, F64, I64, Bools
 from models.errors import BadInput
 from training.data import Interactions
 from training.encoders import slates
@@ -29,26 +31,34 @@ _CHUNK = 16_384
 class RidgeWindow:
     """The users of some days, scored by the ridge regression that was fitted on all days before."""
 
+    first_day: int
+    user: I64
+    """`[U]` index of each in the log's `user_ids`."""
     candidates: Candidates
     response: Tensor
     """`[R, T]` scores of the distinct rows, for a table that is 1 at one entry."""
-    shuffled: Tensor
-    """`[R, T]` the same, had each training row the label of another."""
+    gradient: Tensor | None
+    """`[R, T]` what takes the place of `response` in the gradient; see `ClosedFormConfig.gradient`."""
     rows: Tensor
     """`[U, C]` index of each candidate among the distinct rows."""
 
-    def scores(self, table: Tensor, *, shuffle: bool = False) -> Tensor:
-        """Return `[U, C]` scores.
+    def scores(self, table: Tensor) -> Tensor:
+        """Return the `[U, C]` scores of a table of labels."""
+        return self.scores_of_rows(table.reshape(1, -1))[0][self.rows]
 
-        Args:
-            table: the labels' table.
-            shuffle: give the scores the gradient of `shuffled`.
-        """
-        score_R = self.response @ table.reshape(-1)
-        if shuffle:
-            other_R = self.shuffled @ table.reshape(-1)
-            score_R = other_R + (score_R - other_R).detach()
-        return score_R[self.rows]
+    def scores_of_rows(self, table_BT: Tensor) -> Tensor:
+        """Return the `[B, R]` scores of the distinct rows for each of several tables."""
+        score_BR = table_BT @ self.response.T
+        if self.gradient is not None:
+            other_BR = table_BT @ self.gradient.T
+            score_BR = other_BR + (score_BR - other_BR).detach()
+        return score_BR
+
+    def of_users(self, kept_U: Bools) -> RidgeWindow:
+        """Return the window with some of its users."""
+        kept = torch.from_numpy(np.flatnonzero(kept_U))
+        candidates = Candidates(*(column[kept] for column in self.candidates))
+        return replace(self, user=self.user[kept_U], candidates=candidates, rows=self.rows[kept])
 
 
 def ridge_windows(
@@ -65,8 +75,8 @@ def ridge_windows(
         log: N exposures.
         day: `[N]` the day of each.
         surface: whose knots are placed.
-        config: `window_days`, `k` and `ridge` are read.
-        seed: of the shuffled labels.
+        config: `window_days`, `k`, `ridge` and `gradient` are read.
+        seed: of shuffled rows.
 
     Raises:
         BadInput: the log is too short for one window, or no user has more than `k` exposures in any.
@@ -82,7 +92,7 @@ def ridge_windows(
     feature_NF = lagged_features(log, day, first_days[0] + config.window_days)
     basis, random = surface.basis(log), np.random.default_rng(seed)
     normal: F64 = np.zeros((0, 0))
-    moment = shuffled = normal
+    moment_FT = shuffled_FT = normal
     windows, fitted_to = [], 0
     for first in first_days:
         known = np.flatnonzero((day >= fitted_to) & (day < first))
@@ -91,23 +101,35 @@ def ridge_windows(
             if not normal.size:
                 normal = np.eye(z_BF.shape[1]) * config.ridge
                 normal[0, 0] = 0.0  # the constant is free
-                moment = np.zeros((z_BF.shape[1], basis.shape[1]))
-                shuffled = moment.copy()
+                moment_FT = np.zeros((z_BF.shape[1], basis.shape[1]))
+                shuffled_FT = moment_FT.copy()
             normal += z_BF.T @ z_BF
-            moment += (basis_BT.T @ z_BF).T
-            shuffled += (basis_BT[random.permutation(len(z_BF))].T @ z_BF).T
+            moment_FT += (basis_BT.T @ z_BF).T
+            if config.gradient == "shuffled":
+                shuffled_FT += (basis_BT[random.permutation(len(z_BF))].T @ z_BF).T
         rows = np.flatnonzero((day >= first) & (day < first + config.window_days))
         users = slates(log, rows, more_than=config.k)
         if not len(users.rows):
             continue
         distinct, index_UC = np.unique(users.rows, return_inverse=True)
         z_RF = with_products(feature_NF[distinct])
-        weights_FT = np.linalg.solve(normal, np.concatenate([moment, shuffled], axis=1))
-        response_RT, shuffled_RT = (
-            torch.from_numpy((z_RF @ half).astype(np.float32)) for half in np.split(weights_FT, 2, axis=1)
+        factor = cho_factor(normal)
+        response_RT = _float32(z_RF @ cho_solve(factor, moment_FT))
+        gradient_RT = None
+        if config.gradient == "one_step":
+            gradient_RT = _as_long_as(response_RT, _float32(z_RF @ moment_FT))
+        elif config.gradient == "shuffled":
+            gradient_RT = _float32(z_RF @ cho_solve(factor, shuffled_FT))
+        windows.append(
+            RidgeWindow(
+                first,
+                log.user[users.rows[:, 0]],
+                candidates_of(log, users, *scales),
+                response_RT,
+                gradient_RT,
+                torch.from_numpy(index_UC.reshape(users.rows.shape)),
+            )
         )
-        row_UC = torch.from_numpy(index_UC.reshape(users.rows.shape))
-        windows.append(RidgeWindow(candidates_of(log, users, *scales), response_RT, shuffled_RT, row_UC))
     if not windows:
         raise BadInput(
             f"no user has more than k = {config.k} exposures in any {config.window_days} days, so no slate "
@@ -130,3 +152,13 @@ def _chunks(feature_NF: F32, basis: csr_array, rows: I64) -> Iterator[tuple[F64,
     for start in range(0, len(rows), _CHUNK):
         part = rows[start : start + _CHUNK]
         yield with_products(feature_NF[part]), basis[part]
+
+
+def _float32(array: F64) -> Tensor:
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def _as_long_as(response_RT: Tensor, step_RT: Tensor) -> Tensor:
+    """Return a step of gradient descent at the rate with which it moves the scores as far as the solution."""
+    rate = float(response_RT.norm()) / max(float(step_RT.norm()), 1e-30)
+    return rate * step_RT
