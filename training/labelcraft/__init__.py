@@ -37,6 +37,7 @@ from training.labelcraft._objectives import (
     Candidates,
     Objective,
     author_diversity,
+    candidates_of,
     no_skips,
 )
 from training.labelcraft._soft_top_k import relative_temperature, soft_top_k
@@ -55,6 +56,7 @@ __all__ = [
     "LabelCraftConfig",
     "Objective",
     "author_diversity",
+    "candidates_of",
     "fit_labelcraft",
     "no_skips",
     "relative_temperature",

@@ -20,6 +20,13 @@ division by deviations instead of dynamic balancing, and the mean over draws of 
 """
 
 from training.labelcraft.closed_form._config import ClosedFormConfig
+from training.labelcraft.closed_form._lagged_features import (
+    VIDEO_FEEDBACK,
+    VIDEO_WATCH_TIME,
+    knows_duration,
+    lagged_features,
+    with_products,
+)
 from training.labelcraft.closed_form._learn import (
     Composite,
     LearnedSurface,
@@ -31,14 +38,19 @@ from training.labelcraft.closed_form._ridge import RidgeWindow, ridge_windows
 from training.labelcraft.closed_form._surface import LabelSurface, Sheet
 
 __all__ = [
+    "VIDEO_FEEDBACK",
+    "VIDEO_WATCH_TIME",
     "ClosedFormConfig",
     "Composite",
     "LabelSurface",
     "LearnedSurface",
     "RidgeWindow",
     "Sheet",
+    "knows_duration",
+    "lagged_features",
     "learn_labels",
     "learn_surface",
     "objectives_of",
     "ridge_windows",
+    "with_products",
 ]

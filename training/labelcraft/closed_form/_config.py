@@ -37,6 +37,9 @@ class ClosedFormConfig(Config):
     """Of Adam."""
     average: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Share of the steps, the last ones, whose tables are averaged."""
+    select: bool = False
+    """Keep each draw's step with the best composite instead of an average: a control, for picking a lucky
+    step gains without any learning."""
     redraws: PositiveInt = 5
     """Sets of held-out users whose tables are averaged: all as they are, and the others drawn from them with
     replacement."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from models.arrays import F32, F64, I64
 from models.features import SEQUENCE_ID_COLUMNS
@@ -20,6 +21,12 @@ _HINGES_S: Final = (10.0, 30.0, 60.0, 120.0)
 """Durations at which a feature switches on."""
 _CAP_S: Final = 300.0
 """Watch time beyond which a mean hears no more of one exposure."""
+_BLOCK: Final = 7
+"""Features of one key: the number of exposures, and the means of `_values`, log duration last."""
+VIDEO_WATCH_TIME: Final = 1
+"""Column of a video's mean watch time, capped."""
+VIDEO_FEEDBACK: Final = 4
+"""Column of a video's share of explicit feedback."""
 _CROSSED: Final = 30
 """Features whose products are features, too: those of video, author and user, and the duration."""
 
@@ -57,11 +64,24 @@ def lagged_features(log: Interactions, day: I64, scaled_before: int) -> F32:
 
 def with_products(feature_NF: F32) -> F64:
     """Return `[N, 1 + F + products]`: a constant, the features, and the products of pairs of some of them."""
-    # Counts and means of video, author, user, and the logarithm of the duration.
-    crossed = [*range(min(_CROSSED - 1, feature_NF.shape[1] - 1)), feature_NF.shape[1] - len(_HINGES_S) - 2]
-    wide_NF = feature_NF.astype(np.float64)
+    wide_NF, crossed = feature_NF.astype(np.float64), _crossed(feature_NF.shape[1])
     products = [wide_NF[:, i, None] * wide_NF[:, crossed[n:]] for n, i in enumerate(crossed)]
     return np.concatenate([np.ones((len(wide_NF), 1)), wide_NF, *products], axis=1)
+
+
+def knows_duration(features: int) -> npt.NDArray[np.bool_]:
+    """Return `[1 + F + products]` which columns of `with_products` are made of durations, for F features."""
+    tail = 2 + len(_HINGES_S)
+    known_F = np.arange(features) % _BLOCK == _BLOCK - 1
+    known_F[-tail:] = True
+    crossed = _crossed(features)
+    products = [known_F[i] | known_F[crossed[n:]] for n, i in enumerate(crossed)]
+    return np.concatenate([[False], known_F, *products])
+
+
+def _crossed(features: int) -> list[int]:
+    """Counts and means of video, author, user, and the logarithm of the duration."""
+    return [*range(min(_CROSSED - 1, features - 1)), features - len(_HINGES_S) - 2]
 
 
 def _values(log: Interactions) -> F64:

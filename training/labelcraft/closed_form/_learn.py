@@ -139,8 +139,8 @@ def learn_surface(
     """Learn the table, in place.
 
     It begins at `0.2 + 0.3 (scale(w) + e)`. Rankings notice neither level nor scale of the labels, so both
-    are held, over the log's rows; at the end the table is mapped to [0, 1]. No step is picked: the last
-    ones are averaged, and so are the tables of `config.redraws` draws of the windows' users.
+    are held, over the log's rows; at the end the table is mapped to [0, 1]. Unless `config.select` picks one,
+    the last steps are averaged, and so are the tables of `config.redraws` draws of the windows' users.
 
     Args:
         log: rows whose labels have mean 0 and deviation 1 while learning.
@@ -160,23 +160,28 @@ def learn_surface(
     parameters = (_Monotone if config.monotone else _Free)(start_WDS.expand(config.redraws, -1, -1, -1))
     optimiser = torch.optim.Adam(parameters.parameters(), lr=config.learning_rate)
     begun_BWDS = _standardised(parameters().detach(), weight_T)
-    total_BWDS, averaged = torch.zeros_like(begun_BWDS), 0
+    kept_BWDS, kept = torch.zeros_like(begun_BWDS), 0
+    best_B = torch.full((config.redraws,), -torch.inf)
     curve: list[float] = []
     for step in range(config.steps):
         table_BWDS = _standardised(parameters(), weight_T)
         score_BR = torch.cat([window.scores_of_rows(table_BWDS.flatten(1)) for window in windows], dim=1)
-        value = torch.stack([_soft_composite(users, score_BR, composite, config) for users in drawn]).sum()
+        value_B = _soft_composites(drawn, score_BR, composite, config)
         roughness = sum(table_BWDS.diff(n=2, dim=a).square().mean(dim=(1, 2, 3)).sum() for a in (1, 2))
         optimiser.zero_grad()
-        loss = config.smoothness * roughness - value
+        loss = config.smoothness * roughness - value_B.sum()
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         optimiser.step()
-        curve.append(float(value.detach()) / config.redraws)
-        if step >= (1 - config.average) * config.steps:
-            total_BWDS += _standardised(parameters().detach(), weight_T)
-            averaged += 1
+        curve.append(float(value_B.detach().mean()))
+        if config.select:
+            better_B, kept = value_B.detach() > best_B, 1
+            best_B = torch.where(better_B, value_B.detach(), best_B)
+            kept_BWDS = torch.where(better_B[:, None, None, None], table_BWDS.detach(), kept_BWDS)
+        elif step >= (1 - config.average) * config.steps:
+            kept_BWDS += _standardised(parameters().detach(), weight_T)
+            kept += 1
         on_progress((step + 1) / config.steps)
-    learned_BWDS = total_BWDS if averaged else begun_BWDS
+    learned_BWDS = kept_BWDS if kept else begun_BWDS
     learned_WDS = _standardised(learned_BWDS.mean(dim=0, keepdim=True), weight_T)[0]
     distance = float((weight_T * (learned_WDS - begun_BWDS[0]).square().reshape(-1)).sum().sqrt())
     low, high = learned_WDS.min(), learned_WDS.max()
@@ -184,18 +189,22 @@ def learn_surface(
     return LearnedSurface(surface.eval(), distance, curve)
 
 
-def _soft_composite(
-    users: DrawnUsers, score_BR: Tensor, composite: Composite, config: ClosedFormConfig
+def _soft_composites(
+    drawn: Sequence[DrawnUsers], score_BR: Tensor, composite: Composite, config: ClosedFormConfig
 ) -> Tensor:
-    """Return the sum over these users of their composite, weighted."""
-    score_PC, mask_PC = users.scores(score_BR), users.candidates.mask
-    with torch.no_grad():
-        count_P1 = mask_PC.sum(dim=1, keepdim=True)
-        mean_P1 = (score_PC * mask_PC).sum(dim=1, keepdim=True) / count_P1
-        variance_P1 = ((score_PC - mean_P1).square() * mask_PC).sum(dim=1, keepdim=True) / count_P1
-        temperature_P = config.temperature * variance_P1[:, 0].sqrt().clamp_min(1e-6)
-    alpha_PC = soft_top_k(score_PC, mask_PC, config.k, temperature=temperature_P)
-    return (users.weight * composite.of_slates(users.candidates, alpha_PC / config.k)).sum()
+    """Return `[B]` each draw's mean composite."""
+    value_B = torch.zeros(len(score_BR))
+    for users in drawn:
+        score_PC, mask_PC = users.scores(score_BR), users.candidates.mask
+        with torch.no_grad():
+            count_P1 = mask_PC.sum(dim=1, keepdim=True)
+            mean_P1 = (score_PC * mask_PC).sum(dim=1, keepdim=True) / count_P1
+            variance_P1 = ((score_PC - mean_P1).square() * mask_PC).sum(dim=1, keepdim=True) / count_P1
+            temperature_P = config.temperature * variance_P1[:, 0].sqrt().clamp_min(1e-6)
+        alpha_PC = soft_top_k(score_PC, mask_PC, config.k, temperature=temperature_P)
+        composite_P = composite.of_slates(users.candidates, alpha_PC / config.k)
+        value_B = value_B.index_add(0, users.draw[:, 0], users.weight * composite_P)
+    return value_B
 
 
 def _start(surface: LabelSurface, log: Interactions) -> Tensor:
