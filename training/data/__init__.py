@@ -3,6 +3,7 @@
 from training.data._dataset import Dataset
 from training.data._fetch import ARCHIVES, fetch
 from training.data._interactions import History, Interactions
+from training.data._likes_hates import LikesHates, read_likes_hates
 from training.data._load import load, profile_feature, scan_interactions
 from training.data._prepare import READERS, STREAMED, Summary, prepare
 from training.data._published_splits import Protocol, cut
@@ -20,6 +21,7 @@ __all__ = [
     "History",
     "Info",
     "Interactions",
+    "LikesHates",
     "ProfileSchema",
     "Protocol",
     "RowCounts",
@@ -37,6 +39,7 @@ __all__ = [
     "planted_utility",
     "prepare",
     "profile_feature",
+    "read_likes_hates",
     "scan_interactions",
     "simulate_log",
     "split_by_time",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
 
 import typer
 
@@ -19,6 +19,10 @@ from training.experiments.jobs import Progress
 from training.experiments.render import interval
 from training.experiments.render import render as render_folder
 from training.progress import progress
+
+if TYPE_CHECKING:
+    from models.runtime import Bundle
+    from training.experiments.audit_data import AuditConfig
 
 app = typer.Typer(no_args_is_help=True, help="Every method of a kind on one log, with error bars.")
 
@@ -203,8 +207,10 @@ def variants(
 
 
 def audit(
-    data: Data,
     out: Out,
+    data: Annotated[
+        Path | None, typer.Option(help="a folder that `prepare` wrote, or one's own log like it")
+    ] = None,
     bundle: Annotated[Path | None, typer.Option(help="a version's folder, or the folder of versions")] = None,
     runs: Annotated[
         list[Path] | None, typer.Option("--run", help="a run: its evaluation fit; repeatable")
@@ -215,6 +221,10 @@ def audit(
     fit: Annotated[
         str | None,
         typer.Option(help="recommenders to fit for it: `lda`, `sasrec binary`, `sasrec ratio`, `din LABEL`"),
+    ] = None,
+    likes_hates: Annotated[
+        Path | None,
+        typer.Option(help="a folder of liked and hated rows: audit how often labels put likes above hates"),
     ] = None,
     k: Annotated[int | None, typer.Option(min=1, help="positions of a list (default 5)")] = None,
     test_days: Annotated[
@@ -234,6 +244,14 @@ def audit(
 
     options = {"k": k, "test_days": test_days, "all_tabs": all_tabs, "seed": seed}
     loaded, fits = load_config(AuditConfig, config, options), parse_fits(fit)
+    opened = None if bundle is None else open_bundle(bundle)
+    if likes_hates is not None:
+        if labels is not None or fits:
+            raise BadInput("--labels and --fit are for an audit of a log; leave them out with --likes-hates.")
+        _audit_likes_hates(likes_hates, out, loaded, data, opened, runs or (), figures)
+        return
+    if data is None:
+        raise BadInput("there is no log to audit; give --data, or liked and hated rows as --likes-hates.")
     names = None if labels is None else [name.strip() for name in labels.split(",") if name.strip()]
     report = _run(
         "audit",
@@ -242,7 +260,7 @@ def audit(
             data,
             out,
             loaded,
-            bundle=None if bundle is None else open_bundle(bundle),
+            bundle=opened,
             runs=runs or (),
             labels=[] if names == ["none"] else names,
             fits=fits,
@@ -258,6 +276,33 @@ def audit(
             f"{row['name']:36}{'–' if ndcg is None else f'{ndcg:.4f}':>8}"
             f"{row['duration']['distance']:>13.1%}{row['popularity']['distance']:>14.1%}"
         )
+    _finish(out, figures)
+
+
+def _audit_likes_hates(
+    likes_hates: Path,
+    out: Path,
+    config: AuditConfig,
+    data: Path | None,
+    bundle: Bundle | None,
+    runs: Sequence[Path],
+    figures: Path | None,
+) -> None:
+    from training.experiments.likes_hates import audit_likes_hates
+
+    report = _run(
+        "audit",
+        out,
+        lambda step: audit_likes_hates(
+            likes_hates, out, config, data=data, bundle=bundle, runs=runs, on_progress=step
+        ),
+    )
+    typer.echo(f"{'AUC of likes above hates':36}{'all':>8}{'held out':>10}{'by user':>9}")
+    for row in report["rows"]:
+        cells = row["refused"] or (
+            f"{row['whole']['auc']:>8.4f}{row['held_out']['auc']:>10.4f}{row['held_out']['user_auc']:>9.4f}"
+        )
+        typer.echo(f"{row['name']:36}{cells}")
     _finish(out, figures)
 
 
@@ -315,7 +360,7 @@ def _finish(out: Path, figures: Path | None) -> None:
     if figures is not None:
         figures.parent.mkdir(parents=True, exist_ok=True)
         figures.write_text((out / "report.json").read_text())
-    typer.echo(f"wrote {out / 'report.md'}, report.json and pictures")
+    typer.echo(f"wrote {out / 'report.md'} and report.json")
 
 
 def _parse_cuts(k: str) -> list[int]:

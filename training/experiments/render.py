@@ -74,7 +74,7 @@ def kind_of(source: str, report: Json) -> str:
     """Return the kind of a report, which is the name of its template, by what its JSON holds."""
     if source != "report.json":
         return source.removesuffix(".json")
-    members = {"front": "labels", "costs": "objectives", "window": "audit"}
+    members = {"front": "labels", "costs": "objectives", "window": "audit", "likes_hates": "likes_hates"}
     return next((kind for member, kind in members.items() if member in report), "watch_time")
 
 
