@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -56,6 +57,21 @@ logs = st.integers(1, 40).flatmap(
         st.integers(0, 100),
     )
 )
+
+
+def liked_and_hated(rows: int = 400, users: int = 20, seed: int = 0) -> pl.DataFrame:
+    """Rows as `read_likes_hates` takes them; those watched to a larger share are more probably liked."""
+    random = np.random.default_rng(seed)
+    duration_s, share = random.uniform(5, 100, rows), random.random(rows)
+    return pl.DataFrame(
+        {
+            "user_id": random.integers(0, users, rows),
+            "play_time_ms": (1000 * share * duration_s).astype(int),
+            "duration_ms": (1000 * duration_s).astype(int),
+            "label": (random.random(rows) < share).astype(int),
+            "is_follow": random.integers(0, 2, rows),
+        }
+    )
 
 
 def watch_log(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,16 @@ from hypothesis import strategies as st
 from models.arrays import F32, I64
 from models.errors import BadInput
 from models.features import FEEDBACK_COLUMNS
-from tests.training._builders import Spread, encoder_of, export_ranker, log_of
-from training.data import Interactions, SyntheticConfig, day_numbers, simulate_log
+from models.metrics import auc
+from tests.training._builders import Spread, encoder_of, export_ranker, liked_and_hated, log_of
+from training.data import (
+    Interactions,
+    LikesHates,
+    SyntheticConfig,
+    day_numbers,
+    read_likes_hates,
+    simulate_log,
+)
 from training.encoders import slates
 from training.labelcraft import OBJECTIVES, Objective
 from training.labelcraft.closed_form import (
@@ -32,6 +41,7 @@ from training.labelcraft.closed_form import (
 )
 from training.labelcraft.closed_form._drawn_users import draw_users
 from training.labelcraft.closed_form._lagged_features import lagged_features, with_products
+from training.labelcraft.closed_form._likes_above_hates import LikesAboveHates
 from training.labels import Scale, labels_of
 from training.rankers import TwoObjectiveRanker
 
@@ -226,6 +236,61 @@ def test_one_call_learns_from_a_log(objectives: dict[str, Objective] | None) -> 
     found = learn_labels(log, day, config, objectives=objectives)
     by_hand = learn_surface(log, windows(), LabelSurface(config).fit(log), config, objectives=objectives)
     torch.testing.assert_close(found.label_maker.table, by_hand.label_maker.table)
+
+
+@pytest.fixture
+def likes_hates(tmp_path: Path) -> LikesHates:
+    liked_and_hated(rows=2000, users=40).write_parquet(tmp_path / "rows.parquet")
+    return read_likes_hates(tmp_path)
+
+
+def learned_from(rows: LikesHates | None, weight: float, steps: int = 3) -> LabelSurface:
+    log, _ = planted()
+    config = small(likes_hates_weight=weight, steps=steps)
+    return learn_surface(
+        log, windows()[:-1], LabelSurface(config).fit(log), config, likes_hates=rows
+    ).label_maker
+
+
+def test_likes_are_labelled_above_hates_by_users_it_was_not_learned_from(likes_hates: LikesHates) -> None:
+    held_out = likes_hates.halves()[1]
+    without, learned = (
+        auc(held_out.liked, labels_of(learned_from(likes_hates, weight, 15), held_out.log))
+        for weight in (0, 10)
+    )
+    assert without is not None
+    assert learned is not None
+    assert learned > without + 0.03
+
+
+def test_likes_and_hates_of_weight_0_change_no_label(likes_hates: LikesHates) -> None:
+    without, of_weight_0 = learned_from(None, 1.0), learned_from(likes_hates, 0.0)
+    assert torch.equal(without.table, of_weight_0.table)
+
+
+def test_the_held_out_half_of_the_likes_and_hates_is_never_read(likes_hates: LikesHates) -> None:
+    def changed(half: int) -> LikesHates:
+        user = np.unique(likes_hates.halves()[half].log.user)
+        rows = np.isin(likes_hates.log.user, user)
+        feedback = likes_hates.log.feedback.copy()
+        feedback[rows, 0] *= 0.1
+        log = replace(likes_hates.log, feedback=feedback)
+        return replace(likes_hates, log=log, liked=likes_hates.liked ^ rows)
+
+    table, learning, held_out = (
+        learned_from(rows, 10.0).table for rows in (likes_hates, changed(0), changed(1))
+    )
+    assert torch.equal(table, held_out)
+    assert not torch.allclose(table, learning)
+
+
+def test_pairs_of_a_like_and_a_hate_know_the_watch_alone(likes_hates: LikesHates) -> None:
+    surface = LabelSurface(SMALL).fit(planted()[0])
+    table = torch.rand(2, *surface.table.shape, requires_grad=True)
+    LikesAboveHates(likes_hates, surface)(table).sum().backward()  # type: ignore[no-untyped-call]
+    assert table.grad is not None
+    assert table.grad[..., Sheet.PLAIN].abs().sum() > 0
+    assert not table.grad[..., [Sheet.EXPLICIT, Sheet.HATE]].any()
 
 
 @pytest.mark.slow

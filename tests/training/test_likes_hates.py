@@ -13,6 +13,7 @@ import pytest
 from models.arrays import F64
 from models.errors import BadInput
 from tests.conftest import ROOT
+from tests.training._builders import liked_and_hated
 from tests.training._experiments import read_rows, refusal, run_command
 from training.data import LikesHates, read_likes_hates
 from training.evaluation.bootstrap import draws
@@ -22,21 +23,6 @@ from training.labels import PCR, labels_of
 
 BUNDLES = ROOT / "models" / "bundles"
 COLUMNS = ("user_id", "play_time_ms", "duration_ms", "label")
-
-
-def table(rows: int = 400, users: int = 20, seed: int = 0) -> pl.DataFrame:
-    """Rows of which those watched to a larger share are more probably liked."""
-    random = np.random.default_rng(seed)
-    duration_s, share = random.uniform(5, 100, rows), random.random(rows)
-    return pl.DataFrame(
-        {
-            "user_id": random.integers(0, users, rows),
-            "play_time_ms": (1000 * share * duration_s).astype(int),
-            "duration_ms": (1000 * duration_s).astype(int),
-            "label": (random.random(rows) < share).astype(int),
-            "is_follow": random.integers(0, 2, rows),
-        }
-    )
 
 
 def written(folder: Path, rows: pl.DataFrame) -> Path:
@@ -71,7 +57,7 @@ def auc_by_hand(score: F64, liked: F64) -> float | None:
 )
 def test_what_cannot_be_compared_is_refused_by_its_name(tmp_path: Path, change: Any, message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        read(tmp_path, change(table()))
+        read(tmp_path, change(liked_and_hated()))
 
 
 def test_a_folder_without_files_is_told_which_columns_it_needs(tmp_path: Path) -> None:
@@ -80,7 +66,7 @@ def test_a_folder_without_files_is_told_which_columns_it_needs(tmp_path: Path) -
 
 
 def test_rows_without_a_duration_are_left_out_and_the_others_have_no_flag(tmp_path: Path) -> None:
-    rows = table().with_columns(
+    rows = liked_and_hated().with_columns(
         duration_ms=pl.when(pl.int_range(pl.len()) < 7).then(None).otherwise(pl.col("duration_ms"))
     )
     found = read(tmp_path, rows)
@@ -96,8 +82,8 @@ def test_a_user_is_in_one_half_and_stays_there_when_others_come(tmp_path: Path) 
     def users(half: LikesHates) -> set[str]:
         return {half.log.user_ids[user] for user in half.log.user}
 
-    few = [users(half) for half in read(tmp_path, table()).halves()]
-    many = [users(half) for half in read(tmp_path, table(rows=4000, users=200)).halves()]
+    few = [users(half) for half in read(tmp_path, liked_and_hated()).halves()]
+    many = [users(half) for half in read(tmp_path, liked_and_hated(rows=4000, users=200)).halves()]
     assert not few[0] & few[1]
     assert few[0] | few[1] == set(map(str, range(20)))
     assert few[0] < many[0]
@@ -106,15 +92,15 @@ def test_a_user_is_in_one_half_and_stays_there_when_others_come(tmp_path: Path) 
 
 
 def test_a_half_without_hates_is_refused(tmp_path: Path) -> None:
-    rows = read(tmp_path, table())
+    rows = read(tmp_path, liked_and_hated())
     held_out = {rows.log.user_ids[user] for user in rows.halves()[1].log.user}
     liked = pl.col("user_id").cast(pl.String).is_in(held_out) | (pl.col("label") == 1)
     with pytest.raises(BadInput, match="only likes"):
-        read(tmp_path, table().with_columns(label=liked.cast(pl.Int64))).halves()
+        read(tmp_path, liked_and_hated().with_columns(label=liked.cast(pl.Int64))).halves()
 
 
 def test_the_auc_is_that_of_counting_all_pairs_by_hand(tmp_path: Path) -> None:
-    rows = read(tmp_path, table(rows=150, users=12))
+    rows = read(tmp_path, liked_and_hated(rows=150, users=12))
     score, share = np.round(rows.log.watch_time_s, -1), labels_of(PCR(), rows.log)  # rounded: with ties
     found = LikesAboveHates(rows, share, Bootstrap(20, 0)).figures(score)
     for name, half in zip(HALVES, (rows, *rows.halves()), strict=True):
@@ -133,7 +119,7 @@ def test_the_auc_is_that_of_counting_all_pairs_by_hand(tmp_path: Path) -> None:
 
 def test_intervals_are_those_of_whole_users_drawn_again(tmp_path: Path) -> None:
     """A resample with a user twice has the user's rows twice, and pairs between the two copies."""
-    rows = read(tmp_path, table(rows=120, users=6))
+    rows = read(tmp_path, liked_and_hated(rows=120, users=6))
     score = rows.log.watch_time_s.astype(np.float64)
     evaluator = LikesAboveHates(rows, score, Bootstrap(1, 3))
     count = next(draws(6, 1, np.random.default_rng(3)))[0]
@@ -143,7 +129,7 @@ def test_intervals_are_those_of_whole_users_drawn_again(tmp_path: Path) -> None:
 
 
 def test_the_audit_has_a_row_of_each_label_and_rule_and_says_what_is_left_out(tmp_path: Path) -> None:
-    folder, out = written(tmp_path, table()), tmp_path / "report"
+    folder, out = written(tmp_path, liked_and_hated()), tmp_path / "report"
     printed = run_command("audit", "--likes-hates", folder, "--bundle", BUNDLES, "--out", out)
     rows = read_rows(out, "name")
     version = (BUNDLES / "CURRENT").read_text().strip()
@@ -159,7 +145,7 @@ def test_the_audit_has_a_row_of_each_label_and_rule_and_says_what_is_left_out(tm
 
 
 def test_an_audit_of_likes_and_hates_refuses_what_belongs_to_one_of_a_log(tmp_path: Path) -> None:
-    folder = written(tmp_path, table())
+    folder = written(tmp_path, liked_and_hated())
     audit = ("audit", "--out", tmp_path / "report")
     assert "--data" in refusal(*audit)
     assert "leave them out" in refusal(*audit, "--likes-hates", folder, "--fit", "lda")

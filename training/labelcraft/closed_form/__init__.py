@@ -11,6 +11,7 @@ labels. With labels that are linear in a table c, the scores of held-out users a
     3  S    the recommender trained on any labels of that form, a window at a time   _ridge.py
     4  max_c Σ_i M_i(soft top-k(S c)) / σ_i, a full step at a time                   _learn.py
     5  the mean of c over draws of the held-out users                                _drawn_users.py
+    6  likes above hates, where rows of both are given, beside the objectives        _likes_above_hates.py
 
 `learn_labels` does it all.
 

@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from models.arrays import F32, I64
-from training.data import Interactions
+from training.data import Interactions, LikesHates
 from training.labelcraft._objectives import OBJECTIVES, RELATIVE_OBJECTIVES, Candidates, Objective
 from training.labelcraft._soft_top_k import soft_top_k
 from training.labelcraft._warm_start import LOW, RANGE
 from training.labelcraft.closed_form._config import ClosedFormConfig
 from training.labelcraft.closed_form._drawn_users import DrawnUsers, draw_users
+from training.labelcraft.closed_form._likes_above_hates import LikesAboveHates
 from training.labelcraft.closed_form._ridge import RidgeWindow, ridge_windows
 from training.labelcraft.closed_form._surface import LabelSurface, Sheet
 from training.labels import Scale
@@ -53,6 +54,7 @@ def learn_labels(
     config: ClosedFormConfig | None = None,
     *,
     objectives: Mapping[str, Objective] | None = None,
+    likes_hates: LikesHates | None = None,
     seed: int = 0,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> LearnedSurface:
@@ -63,6 +65,7 @@ def learn_labels(
         day: `[N]` the day of each, see `day_numbers`.
         config: hyperparameters.
         objectives: what the platform wants, by name, instead of `config.objectives`.
+        likes_hates: see `learn_surface`.
         seed: of the draws of the held-out users, and of shuffled rows.
         on_progress: called after each step with the share of the steps that are done.
 
@@ -74,7 +77,14 @@ def learn_labels(
     surface = LabelSurface(config).fit(log)
     windows = ridge_windows(log, day, surface, config, seed=seed)
     return learn_surface(
-        log, windows, surface, config, objectives=objectives, seed=seed, on_progress=on_progress
+        log,
+        windows,
+        surface,
+        config,
+        objectives=objectives,
+        likes_hates=likes_hates,
+        seed=seed,
+        on_progress=on_progress,
     )
 
 
@@ -133,6 +143,7 @@ def learn_surface(
     config: ClosedFormConfig,
     *,
     objectives: Mapping[str, Objective] | None = None,
+    likes_hates: LikesHates | None = None,
     seed: int = 0,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> LearnedSurface:
@@ -148,6 +159,8 @@ def learn_surface(
         surface: whose knots are placed.
         config: hyperparameters.
         objectives: what the platform wants, by name, instead of `config.objectives`.
+        likes_hates: exposures whose likes the labels shall put above the hates without seeing either, with
+            `config.likes_hates_weight`. Only the learning half of their users is read.
         seed: of the draws.
         on_progress: called after each step with the share of the steps that are done.
     """
@@ -155,6 +168,7 @@ def learn_surface(
     composite = Composite(
         [window.candidates for window in windows], objectives or objectives_of(config), config.k
     )
+    likes_above_hates = None if likes_hates is None else LikesAboveHates(likes_hates.halves()[0], surface)
     drawn = draw_users(windows, config.redraws, seed=seed)
     start_WDS = _start(surface, log)
     parameters = (_Monotone if config.monotone else _Free)(start_WDS.expand(config.redraws, -1, -1, -1))
@@ -167,9 +181,12 @@ def learn_surface(
         table_BWDS = _standardised(parameters(), weight_T)
         score_BR = torch.cat([window.scores_of_rows(table_BWDS.flatten(1)) for window in windows], dim=1)
         value_B = _soft_composites(drawn, score_BR, composite, config)
+        goal_B = value_B
+        if likes_above_hates is not None:
+            goal_B = goal_B + config.likes_hates_weight * likes_above_hates(table_BWDS)
         roughness = sum(table_BWDS.diff(n=2, dim=a).square().mean(dim=(1, 2, 3)).sum() for a in (1, 2))
         optimiser.zero_grad()
-        loss = config.smoothness * roughness - value_B.sum()
+        loss = config.smoothness * roughness - goal_B.sum()
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         optimiser.step()
         curve.append(float(value_B.detach().mean()))
