@@ -38,6 +38,9 @@ the video of an event, and the share of it that was watched."""
 OBJECTIVES: Final = "objectives"
 """Output `[B, N, T]` of a ranker: a column for each of `Manifest.objectives`. Graphs of former exports have
 an output an objective instead, by its name."""
+PERCENTILES: Final = "percentiles"
+"""Output `[N, T]` of a labeler: for each of `Manifest.labels` the share of training rows whose label is
+lower, those with the same label counted half. Graphs of former exports have none."""
 LABEL: Final = "label."
 RANKED: Final = "ranker."
 """Names for what comes out are these and its own, e.g. `label.labelcraft`, `ranker.watch_time_s`."""
@@ -199,7 +202,8 @@ class Manifest(Part):
     """The level of ONNX Runtime's optimisations that the graphs were saved after. `basic` folds and fuses
     among standard operators, for any machine; what suits one machine alone is left to loading."""
     labels: tuple[str, ...]
-    """Outputs of the labeler, each a label in [0, 1]; the first is the default of POST /label."""
+    """Outputs of the labeler, each a label in [0, 1]; the first is the default of POST /label. The columns of
+    its output `percentiles`, too."""
     labels_by_user: tuple[str, ...] = ()
     """Those that compare within groups of users: they need to know a profile."""
     objectives: tuple[str, ...]
@@ -226,6 +230,11 @@ class Manifest(Part):
                 if spec.shape != ("B", "N", len(self.objectives)):
                     raise ValueError(f"`{OBJECTIVES}` must have a column an objective, found {spec.shape}")
                 outputs |= set(self.objectives)
+        for spec in self.labeler.outputs:
+            if spec.name == PERCENTILES:
+                if spec.shape != ("N", len(self.labels)):
+                    raise ValueError(f"`{PERCENTILES}` must have a column a label, found {spec.shape}")
+                labels.remove(PERCENTILES)
         for member, names, among in (
             ("labels", self.labels, labels),
             ("objectives", self.objectives, outputs),

@@ -18,7 +18,17 @@ from pydantic import ValidationError
 
 from models.errors import BundleError, BundleNotFound, ContractMismatch, CorruptBundle, SelfTestFailed
 from models.features import Array
-from models.manifest import LABELER, MANIFEST, MAX_BYTES, RANKER, VOCABULARY, GoldenRows, Manifest, Tensor
+from models.manifest import (
+    LABELER,
+    MANIFEST,
+    MAX_BYTES,
+    PERCENTILES,
+    RANKER,
+    VOCABULARY,
+    GoldenRows,
+    Manifest,
+    Tensor,
+)
 from tests.models import tiny
 
 
@@ -40,6 +50,13 @@ def _set(content: Any, path: str, value: object) -> None:
     for key in way:
         content = content[key]
     content[last] = value
+
+
+def _add_percentiles(content: Any, shape: list[Any]) -> None:
+    labeler = content["labeler"]
+    spec = {"name": PERCENTILES, "dtype": "float32", "shape": shape, "unit": "probability"}
+    labeler["outputs"].append(spec)
+    labeler["golden"]["outputs"][PERCENTILES] = {"dtype": "float32", "shape": [0, 1], "data": []}
 
 
 def refused(folder: Path, error: type[BundleError], match: str) -> None:
@@ -177,6 +194,8 @@ def test_a_manifest_that_cannot_be_opened_is_refused(folder: Path) -> None:
         (lambda m: m["weights"].update(interest=math.nan), "weights.interest: Input should be a finite"),
         (lambda m: m.update(labels=["other"]), "`labels` must be some of .'labelcraft'."),
         (lambda m: m.update(labels=[]), "`labels` must be some of"),
+        (lambda m: _add_percentiles(m, ["N", 2]), "`percentiles` must have a column a label"),
+        (lambda m: _add_percentiles(m, ["N"]), "`percentiles` must have a column a label"),
         (lambda m: m.update(labels_by_user=["other"]), "`labels_by_user` must be among"),
         (lambda m: m.update(objectives=["interest", "fame"]), "`objectives` must be some of"),
         (lambda m: m.update(weights={"fame": 1.0}), "`weights` must be some of"),

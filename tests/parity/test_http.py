@@ -136,16 +136,24 @@ def test_the_label_command_writes_what_the_service_answers(
     out = tmp_path / "labels.parquet"
     run_ok("label", "--bundle", smoke_bundles, "--data", synthetic_data, "--out", out, "--labels", names)
     written = pl.read_parquet(out)
-    assert written.columns == ["user_id", "video_id", "timestamp_ms", *names.split(",")]
+    columns = [column for name in names.split(",") for column in (name, f"{name}_percentile")]
+    assert written.columns == ["user_id", "video_id", "timestamp_ms", *columns]
     assert written["timestamp_ms"].equals(dataset.log["timestamp_ms"])
     rows = [row for user in users_of(dataset) for row in rows_of(dataset, user)]
     got = client.post(
         "/label", params={"labels": names, "store": "false"}, json={"events": [event(row) for row in rows]}
     ).json()
-    answered = pl.DataFrame([{k: e[k] for k in ("user_id", "video_id")} | e["labels"] for e in got["labels"]])
+    answered = pl.DataFrame(
+        [
+            {k: e[k] for k in ("user_id", "video_id")}
+            | e["labels"]
+            | {f"{name}_percentile": value for name, value in e["percentiles"].items()}
+            for e in got["labels"]
+        ]
+    )
     both = answered.join(written, on=["user_id", "video_id"], suffix="_written", maintain_order="left")
     assert len(both) == len(rows)
-    for name in names.split(","):
+    for name in columns:
         np.testing.assert_allclose(both[name], both[f"{name}_written"], rtol=0, atol=1e-5, err_msg=name)
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from scipy import stats
 
 from models.errors import SelfTestFailed
-from models.manifest import LABELER, MANIFEST, RANKER, Manifest
+from models.manifest import LABELER, MANIFEST, PERCENTILES, RANKER, Manifest
 from models.runtime import Bundle
 from models.store import BundleStore
 from models.vocabulary import FIRST, UNKNOWN
@@ -64,10 +65,26 @@ def test_the_labeler_answers_as_torch_for_any_number_of_events(
     got = bundle.run_labeler(exposures)
     with torch.no_grad():
         want = saved.fitted.label_makers(*(torch.from_numpy(a) for a in exposures.values()))
-    assert tuple(got) == bundle.manifest.labels
+    assert tuple(got) == (*bundle.manifest.labels, PERCENTILES)
     for values, tensor in zip(got.values(), want, strict=True):
-        np.testing.assert_allclose(values, tensor.numpy(), atol=1e-5)
+        # A percentile moves by more than its label does where labels lie close together.
+        atol = 1e-4 if values.ndim == 2 else 1e-5
+        np.testing.assert_allclose(values, tensor.numpy(), atol=atol)
         assert ((values >= 0) & (values <= 1)).all()
+
+
+def test_percentiles_are_shares_of_the_rows_that_the_bundle_was_fitted_on(
+    bundle: Bundle, synthetic_data: Path
+) -> None:
+    log = load(synthetic_data).interactions(bundle.vocabulary)
+    found = bundle.run_labeler({"feedback": log.feedback, "group_ids": log.groups})
+    for column, name in enumerate(bundle.manifest.labels):
+        label = found[name]
+        share = (stats.rankdata(label) - 0.5) / len(label)  # ties share their mean rank
+        off = np.abs(found[PERCENTILES][:, column] - share)
+        assert off.mean() < 0.005, name
+        if len(np.unique(label)) == 2:
+            assert off.max() < 1e-6, name
 
 
 def test_a_users_answer_does_not_depend_on_who_else_is_in_the_call(bundle: Bundle) -> None:

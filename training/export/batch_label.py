@@ -14,7 +14,8 @@ import polars as pl
 
 from models.arrays import I64
 from models.errors import BadInput
-from models.features import FEEDBACK_COLUMNS, group_matrix, user_group
+from models.features import FEEDBACK_COLUMNS, Array, group_matrix, user_group
+from models.manifest import PERCENTILES
 from models.runtime import Bundle
 from models.vocabulary import UNKNOWN
 from training.data import profile_feature, scan_interactions
@@ -54,7 +55,8 @@ def label_log(
         bundle: whose labels.
         data: a folder with `interactions.parquet`, and `users.parquet` for labels that group users.
         out: a parquet file that does not exist yet: `user_id, video_id, timestamp_ms`, then a float32 column
-            for each label. It appears whole or not at all.
+            for each label, and beside it `<label>_percentile` if the bundle knows them. It appears whole or
+            not at all.
         labels: which; none means all that the bundle serves.
         note: goes into the file's metadata beside the bundle's version.
         on_progress: called with the share of the rows that is done.
@@ -71,6 +73,7 @@ def label_log(
     names = tuple(dict.fromkeys(labels)) or served
     if out.exists():
         raise BadInput(f"{out} exists already; name a new file, or remove it first.")
+    outputs = (*names, *bundle.labeler_outputs & {PERCENTILES})
     groups = _GroupIds(bundle, data, names)
     log = scan_interactions(data, batch_rows)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -79,9 +82,14 @@ def label_log(
         done = 0
         for number, part in enumerate(log.batches):
             feedback = np.stack([part[c].cast(pl.Float32).to_numpy() for c in FEEDBACK_COLUMNS], axis=1)
-            found = bundle.run_labeler({"feedback": feedback, "group_ids": groups(part)}, names)
+            found = bundle.run_labeler({"feedback": feedback, "group_ids": groups(part)}, outputs)
+            columns: dict[str, Array] = {}
+            for name in names:
+                columns[name] = found[name].clip(0.0, 1.0)
+                if PERCENTILES in found:
+                    columns[f"{name}_percentile"] = found[PERCENTILES][:, served.index(name)]
             labelled = part.select(*KEYS).with_columns(
-                pl.Series(name, np.clip(found[name], 0.0, 1.0), pl.Float32) for name in names
+                pl.Series(name, column, pl.Float32) for name, column in columns.items()
             )
             labelled.write_parquet(Path(folder) / f"{number:08d}.parquet")
             done += len(part)

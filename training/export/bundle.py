@@ -24,6 +24,7 @@ from models.manifest import (
     LABELER,
     MANIFEST,
     OBJECTIVES,
+    PERCENTILES,
     RANKER,
     VOCABULARY,
     Evaluation,
@@ -116,7 +117,7 @@ def export(
         )
         label_makers.eval()
         ranker.eval()
-        _write(label_makers, rows.exposures(label_makers, 5), staging / LABELER, list(label_makers.names))
+        _write(label_makers, rows.exposures(label_makers, 5), staging / LABELER, list(label_makers.outputs))
         _write(ranker, rows.request(2, 3, 4), staging / RANKER, list(ranker.outputs))
         onnx.save(rewrite(onnx.load(staging / RANKER), ranker.objectives), staging / RANKER)
         (staging / VOCABULARY).write_bytes(vocabulary.to_bytes())
@@ -133,9 +134,17 @@ def export(
             vocabulary_digest=vocabulary.digest(),
             labeler=Graph(
                 inputs=tuple(_specs(LABELER_INPUTS, feedback)),
-                outputs=tuple(
-                    TensorSpec(name=n, dtype="float32", shape=("N",), unit="value")
-                    for n in label_makers.names
+                outputs=(
+                    *(
+                        TensorSpec(name=n, dtype="float32", shape=("N",), unit="value")
+                        for n in label_makers.names
+                    ),
+                    TensorSpec(
+                        name=PERCENTILES,
+                        dtype="float32",
+                        shape=("N", len(label_makers.names)),
+                        unit="probability",
+                    ),
                 ),
                 golden=golden_rows(feedback, _labels(label_makers, feedback)),
             ),
@@ -218,9 +227,10 @@ def _write(module: nn.Module, example: Mapping[str, Array], path: Path, outputs:
         for dim, axis in zip(value.type.tensor_type.shape.dim, axes[value.name], strict=True):
             if isinstance(axis, str):
                 dim.dim_param = axis
+    free = ("B", "N") if "sequence_ids" in example else ("N",)
     for value in model.graph.output:
-        for dim, axis in zip(value.type.tensor_type.shape.dim, ("B", "N"), strict=False):
-            dim.dim_param = axis if "sequence_ids" in example else "N"
+        for dim, axis in zip(value.type.tensor_type.shape.dim, free, strict=False):
+            dim.dim_param = axis
     # Tensors in between still use the exporter's names for the axes; onnxruntime infers its own.
     del model.graph.value_info[:]
     # What the exporter noted about our source files would put paths of a machine into the bundle.
@@ -263,7 +273,7 @@ def golden_rows(inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Go
 
 
 def _labels(label_makers: LabelMakers, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    return dict(zip(label_makers.names, _torch(label_makers, inputs), strict=True))
+    return dict(zip(label_makers.outputs, _torch(label_makers, inputs), strict=True))
 
 
 def _predictions(ranker: Ranker, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -176,7 +176,7 @@ def _fit_tables(
     ranker.head.fit_tables(known, seed=config.seed)
     ranker.scale.fit(known.watch_time_s)
     progress("anchors", 1.0)
-    return LabelMakers(makers), ranker, refused
+    return LabelMakers(makers).fit_percentiles(known), ranker, refused
 
 
 def _fit_ranker(
