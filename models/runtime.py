@@ -39,6 +39,8 @@ class Bundle:
     ranker: ort.InferenceSession
     provider: str
     """`CPU` or `CUDA`: where the graphs really run."""
+    labeler_outputs: frozenset[str]
+    """What the labeler's graph gives, by name; bundles of former exports have no `percentiles`."""
     ranker_outputs: frozenset[str]
     """What the ranker's graph gives, by name."""
     runs: ort.RunOptions
@@ -84,6 +86,7 @@ class Bundle:
             labeler,
             ranker,
             ranker.get_providers()[0],
+            frozenset(spec.name for spec in manifest.labeler.outputs),
             frozenset(spec.name for spec in manifest.ranker.outputs),
             runs or ort.RunOptions(),
         )
@@ -100,8 +103,8 @@ class Bundle:
         self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
         """Compute labels: `feedback` `[N, 8]` and, if the graph takes it, `group_ids` `[N, 2]` -> the named
-        labels `[N]`, or all. What the graph does not take is left out. ONNX Runtime 1.31 computes every
-        label, whichever are named."""
+        labels `[N]` and `percentiles` `[N, T]`, or all. What the graph does not take is left out. ONNX
+        Runtime 1.32 computes every label, whichever are named, with `only_execute_path_to_fetches` too."""
         takes = {spec.name for spec in self.manifest.labeler.inputs}
         return self._run(self.labeler, {n: a for n, a in inputs.items() if n in takes}, outputs)
 

@@ -18,6 +18,8 @@ from models.schema import (
     checked_id,
 )
 
+UnitInterval = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})]
+
 MAX_TEXT: Final = 1000
 """Characters of one text in a reply: a client never gets back more than it has sent."""
 
@@ -91,6 +93,10 @@ class Label(msgspec.Struct, frozen=True, gc=False):
     label: float
     """The first of the labels asked for."""
     labels: dict[str, float]
+    percentile: UnitInterval | msgspec.UnsetType = msgspec.UNSET
+    """Of `label`: the share of training rows whose label is lower, those with the same label counted half."""
+    percentiles: dict[str, UnitInterval] | msgspec.UnsetType = msgspec.UNSET
+    """Of `labels`. Both are left out by bundles that were exported without them."""
     duplicate: bool = False
     """The same event was accepted before; this is the answer of then."""
     model_version: str | msgspec.UnsetType = msgspec.UNSET
@@ -239,7 +245,7 @@ class Forgotten(msgspec.Struct, frozen=True):
 class Share(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much a version on trial gets."""
 
-    share: Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})]
+    share: UnitInterval
     """0 to 1: of the users for a split, of the requests for a shadow. 0 ends the trial."""
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ import random
 import time
 from typing import Final
 
+from msgspec import UNSET
 from rich.console import Console
 from rich.table import Table
 
@@ -75,11 +76,12 @@ def _event(rng: random.Random, user_id: str, i: int, now_ms: int) -> FeedbackEve
 
 def _print_labels(title: str, reply: LabelReply, events: list[FeedbackEvent]) -> None:
     console.print(f"\n[bold]{title}[/bold]  POST /label")
-    table = Table("video", "length", "watched", "like", "label", "")
+    table = Table("video", "length", "watched", "like", "label", "percentile", "")
     for event, answer in zip(events, reply.labels, strict=True):
         seconds = (f"{event.duration_s:.0f} s", f"{event.watch_time_s:.1f} s")
         bar = "█" * round(answer.label * 20)
-        table.add_row(event.video_id, *seconds, "♥" if event.like else "", f"{answer.label:.3f}", bar)
+        share = "" if answer.percentile is UNSET else f"{answer.percentile:.0%}"
+        table.add_row(event.video_id, *seconds, "♥" if event.like else "", f"{answer.label:.3f}", share, bar)
     console.print(table)
 
 

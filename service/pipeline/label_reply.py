@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 
 import msgspec
 
@@ -39,10 +41,10 @@ def label_rows(labelled: LabelledEvents) -> list[tuple[int, Label]]:
     """Return the labels as they are answered, with the positions of their events, in the body's order."""
     rows: list[tuple[int, Label]] = []
     for batch in labelled.batches:
-        by_name = batch.labels.by_name
-        names = tuple(by_name)
         is_current = batch.bundle is labelled.query.target.serving.active
         version = msgspec.UNSET if is_current else batch.bundle.manifest.version
+        shares: Iterable[tuple[float | msgspec.UnsetType, dict[str, float] | msgspec.UnsetType]]
+        shares = _by_event(batch.labels.percentiles) or repeat((msgspec.UNSET, msgspec.UNSET))
         rows += [
             (
                 position,
@@ -50,19 +52,28 @@ def label_rows(labelled: LabelledEvents) -> list[tuple[int, Label]]:
                     event.event_id,
                     event.user_id,
                     event.video_id,
-                    values[0],
-                    dict(zip(names, values, strict=True)),
+                    *labels,
+                    *percentiles,
                     duplicate,
                     version,
                 ),
             )
-            for (position, event, duplicate), values in zip(
-                batch.exposures, zip(*by_name.values(), strict=True), strict=True
+            for (position, event, duplicate), labels, percentiles in zip(
+                batch.exposures, _by_event(batch.labels.by_name), shares, strict=False
             )
         ]
     if len(labelled.batches) > 1:
         rows.sort(key=lambda row: row[0])
     return rows
+
+
+def _by_event(columns: Mapping[str, Sequence[float]]) -> Sequence[tuple[float, dict[str, float]]]:
+    """Per event its first value, and all by name."""
+    if len(columns) == 1:  # as in most requests
+        ((name, values),) = columns.items()
+        return [(value, {name: value}) for value in values]
+    names = tuple(columns)
+    return [(row[0], dict(zip(names, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
 
 class StreamTotals:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.features import feedback_matrix, group_ids
+from models.manifest import PERCENTILES
 from models.runtime import Bundle
 from models.schema import FeedbackEvent, Profile
 
@@ -20,6 +21,8 @@ class Labels:
 
     by_name: dict[str, list[float]]
     """Per label its N values in [0, 1], in the order of the events."""
+    percentiles: dict[str, list[float]]
+    """Per label the N shares of training rows below it; empty if the bundle does not know them."""
     nonfinite: tuple[str, ...]
     """Labels of which a value was not finite; it became 0."""
     feedback: npt.NDArray[np.float32]
@@ -43,15 +46,23 @@ def label(
     """
     feedback = feedback_matrix(events)
     if not events:
-        return Labels({name: [] for name in names}, (), feedback)
+        return Labels({name: [] for name in names}, {}, (), feedback)
     groups = group_ids(events, bundle.vocabulary, profiles, bundle.manifest.profile_categories)
-    outputs = bundle.run_labeler({"feedback": feedback, "group_ids": groups}, names)
-    values: dict[str, list[float]] = {}
-    nonfinite = []
-    for name in names:
-        finite = outputs[name].astype(np.float64)
-        if not np.isfinite(finite).all():
-            nonfinite.append(name)
-            finite = np.nan_to_num(finite, nan=0.0, posinf=1.0, neginf=0.0)
-        values[name] = finite.clip(0.0, 1.0).round(6).tolist()
-    return Labels(values, tuple(nonfinite), feedback)
+    ranked = PERCENTILES in bundle.labeler_outputs
+    wanted = [*names, PERCENTILES] if ranked else names
+    outputs = bundle.run_labeler({"feedback": feedback, "group_ids": groups}, wanted)
+    columns = [outputs[name] for name in names]
+    if ranked:
+        labels = bundle.manifest.labels
+        columns += [outputs[PERCENTILES][:, labels.index(name)] for name in names]
+    values = np.stack(columns).astype(np.float64)
+    finite = np.isfinite(values)
+    nonfinite: list[str] = []
+    if not finite.all():
+        nonfinite = [name for name, column in zip(names, finite, strict=False) if not column.all()]
+        values = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
+    rows = values.clip(0.0, 1.0).round(6).tolist()
+    count = len(names)
+    by_name = dict(zip(names, rows[:count], strict=True))
+    percentiles = dict(zip(names, rows[count:], strict=True)) if ranked else {}
+    return Labels(by_name, percentiles, tuple(nonfinite), feedback)

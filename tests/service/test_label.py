@@ -14,6 +14,7 @@ import pytest
 
 from models.errors import StoreUnavailable
 from models.schema import FeedbackEvent
+from service.http.request import NDJSON
 from service.state import Outcome
 from tests.service import tiny_bundle
 from tests.service.bodies import UNREADABLE
@@ -47,11 +48,34 @@ def test_the_label_is_the_bundles_answer_to_the_event(client: httpx2.Client, use
                 "video_id": "v1",
                 "label": 0.5,
                 "labels": {"labelcraft": 0.5},
+                "percentile": 0.25,
+                "percentiles": {"labelcraft": 0.25},
                 "duplicate": False,
             }
         ],
         "model_version": tiny_bundle.FIRST,
     }
+
+
+def test_each_label_has_its_own_percentile_whatever_the_order_they_are_named_in(
+    client: httpx2.Client, user: str
+) -> None:
+    body = [event(f"{user}-{i}", user, watch_time_s=6.0 * i) for i in range(3)]
+    for found in label(client, body, labels="pcr,labelcraft").json()["labels"]:
+        assert found["percentile"] == found["percentiles"]["pcr"]
+        assert list(found["percentiles"]) == ["pcr", "labelcraft"]
+        assert found["percentiles"] == {name: value**2 for name, value in found["labels"].items()}
+
+
+def test_a_bundle_without_percentiles_answers_as_before_and_says_none(tmp_path: Path) -> None:
+    former = tiny_bundle.write(tmp_path / "bundle", percentiles=False)
+    with served(former, MemoryStore(), tmp_path / "data") as client:
+        names = {"labels": "pcr,labelcraft"}
+        (found,) = client.post("/label", json=event(), params=names).json()["labels"]
+        lines = client.post("/label", content=json.dumps(event()), headers={"content-type": NDJSON}).text
+    assert list(found) == ["event_id", "user_id", "video_id", "label", "labels", "duplicate"]
+    assert found["labels"] == {"pcr": 0.25, "labelcraft": 0.5}
+    assert "percentile" not in lines
 
 
 @pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE)

@@ -52,6 +52,7 @@ def test_data_may_be_flat_or_nested(client: httpx2.Client, data: list[Any]) -> N
         "outputs": [
             {"name": "labelcraft", "shape": [1], "datatype": "FP32", "data": [0.25]},
             {"name": "pcr", "shape": [1], "datatype": "FP32", "data": [0.125]},
+            {"name": "percentiles", "shape": [1, 2], "datatype": "FP32", "data": [0.0625, 0.015625]},
         ],
     }
 
@@ -75,10 +76,10 @@ def test_bytes_and_json_may_be_mixed_in_one_reply(client: httpx2.Client) -> None
 
 def test_a_value_that_json_cannot_hold_is_null_and_exact_as_bytes(client: httpx2.Client) -> None:
     nothing = tensor(data=[0.0] * 8)  # 0 s of a video of 0 s
-    (labelcraft, _) = client.post(PATH, content=body(nothing)).json()["outputs"]
+    (labelcraft, *_) = client.post(PATH, content=body(nothing)).json()["outputs"]
     assert labelcraft["data"] == [None]
     exact = client.post(PATH, content=body(nothing, parameters={"binary_data_output": True}))
-    (value, _) = struct.unpack("<2f", exact.content[int(exact.headers["inference-header-content-length"]) :])
+    (value, *_) = struct.unpack("<4f", exact.content[int(exact.headers["inference-header-content-length"]) :])
     assert value != value
 
 

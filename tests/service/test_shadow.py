@@ -229,8 +229,8 @@ def test_differences_are_means_of_absolute_ones() -> None:
     found = slate_differences(slate([0.5, 0.5], [1.0, 3.0]), slate([0.25, 1.0], [2.0, 1.0]))
     assert found == {"watch_time_s": 1.5, "score": 0.375}
     nothing = np.zeros((2, 8), np.float32)
-    answer = Labels({"a": [0.5, 0.5], "b": [1.0, 1.0]}, (), nothing)
-    other = Labels({"a": [0.0, 1.0]}, (), nothing)
+    answer = Labels({"a": [0.5, 0.5], "b": [1.0, 1.0]}, {}, (), nothing)
+    other = Labels({"a": [0.0, 1.0]}, {}, (), nothing)
     assert label_differences(answer, other) == {"a": 0.5}
 
 

@@ -1,7 +1,8 @@
 """A bundle of a few nodes whose answers can be worked out by hand; made without torch, in milliseconds.
 
 Labeler, w watched and d duration: `labelcraft` = clip(w/d, 0, 1), `pcr` = min(w/d, 2)/2. With groups, also
-`by_tag` = row of the tag/10 and `by_city` = row of the user's city/10; row 1 is unknown.
+`by_tag` = row of the tag/10 and `by_city` = row of the user's city/10; row 1 is unknown. Of a label y the
+percentile is y².
 
 Ranker, over the sequence's sums W of watched and D of duration, candidate duration d (20 s if unknown),
 tab row t, profile number `age` a (0 if unknown), author row u:
@@ -27,7 +28,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from models.manifest import LABELER, RANKER, Graph, TensorSpec
+from models.manifest import LABELER, PERCENTILES, RANKER, Graph, TensorSpec
 from models.store import BundleStore
 from models.vocabulary import Vocabulary
 from tests.bundle_parts import golden_rows, onnx_model, write_manifest
@@ -64,13 +65,15 @@ def write(
     *,
     scale: float = 1.0,
     grouped: bool = False,
+    percentiles: bool = True,
     twist: Twist = "none",
 ) -> Path:
     """Make `folder` a complete version. Another `scale` of `labelcraft` makes other weights."""
     folder.mkdir(parents=True)
     takes = (*_LABELER_IN, *_GROUP_IN) if grouped else _LABELER_IN
-    gives = (*_LABELER_OUT, *_GROUP_OUT) if grouped else _LABELER_OUT
-    (folder / LABELER).write_bytes(_labeler(scale, takes, gives))
+    labels = (*_LABELER_OUT, *_GROUP_OUT) if grouped else _LABELER_OUT
+    gives = (*labels, *_specs((PERCENTILES, "float32", ("N", len(labels))))) if percentiles else labels
+    (folder / LABELER).write_bytes(_labeler(scale, takes, labels, gives))
     (folder / RANKER).write_bytes(_ranker(twist))
     write_manifest(
         folder,
@@ -78,7 +81,7 @@ def write(
         _FIELDS,
         labeler=_graph(folder / LABELER, takes, gives),
         ranker=_graph(folder / RANKER, _RANKER_IN, _RANKER_OUT),
-        labels=tuple(spec.name for spec in gives),
+        labels=tuple(spec.name for spec in labels),
         labels_by_user=("by_city",) if grouped else (),
         objectives=("watch_time", "interest"),
         weights={"watch_time": 1.0, "interest": 1.0},
@@ -150,14 +153,20 @@ class _Net:
         return onnx_model(self.nodes, self.constants, inputs, outputs)
 
 
-def _labeler(scale: float, takes: Sequence[TensorSpec], gives: Sequence[TensorSpec]) -> bytes:
+def _labeler(
+    scale: float, takes: Sequence[TensorSpec], labels: Sequence[TensorSpec], gives: Sequence[TensorSpec]
+) -> bytes:
     net = _Net()
     ratio = net.op("Div", net.column("feedback", 0, 1), net.column("feedback", 1, 1))
     net.op("Mul", net.op("Clip", ratio, net.const(0), net.const(1)), net.const(scale), out="labelcraft")
     net.op("Div", net.op("Clip", ratio, net.const(0), net.const(2)), net.const(2), out="pcr")
-    for column, spec in enumerate(gives[len(_LABELER_OUT) :]):
+    for column, spec in enumerate(labels[len(_LABELER_OUT) :]):
         row = net.op("Cast", net.column("group_ids", column, 1), to=TensorProto.FLOAT)
         net.op("Div", row, net.const(10), out=spec.name)
+    if gives != labels:
+        columns = [net.op("Unsqueeze", spec.name, net.const([1], np.int64)) for spec in labels]
+        joined = net.op("Concat", *columns, axis=1)
+        net.op("Mul", joined, joined, out=PERCENTILES)
     return net.model(takes, gives)
 
 

@@ -53,10 +53,9 @@ _LABELS: Final = {
 }
 _STORE: Final = parameter("store", {"type": "boolean", "default": True}, description="false: label only.")
 _LABELLED_USER: Final = {"user_id": "$response.body#/labels/0/user_id"}
+_LABELLED: Final = wire.Label("e1", "u1", "v1", 0.83, {"labelcraft": 0.83}, 0.97, {"labelcraft": 0.97})
 LABEL: Final = operation(
-    wire.LabelReply(
-        "ok", 1, 0, 0, [], [wire.Label("e1", "u1", "v1", 0.83, {"labelcraft": 0.83})], VERSION, 1.9
-    ),
+    wire.LabelReply("ok", 1, 0, 0, [], [_LABELLED], VERSION, 1.9),
     *BODY_ERRORS,
     "409",
     body=json(
@@ -74,7 +73,7 @@ LABEL: Final = operation(
 )
 LABEL["responses"]["200"]["content"] |= ndjson(
     {"type": "string"},
-    '{"event_id": "e1", "user_id": "u1", "video_id": "v1", "label": 0.83, …}\n'
+    '{"event_id": "e1", "user_id": "u1", "video_id": "v1", "label": 0.83, "percentile": 0.97, …}\n'
     '{"index": 1, "code": "malformed", "detail": "…"}\n{"status": "ok", "accepted": 1, …}\n',
 )
 
