@@ -27,18 +27,18 @@ labels_of_two_makers = st.lists(
 ).map(lambda rows: np.array(rows, np.float32).T)
 
 
-def shares(label_N: F32, at: F32) -> F64:
+def shares(label_N: F32, value_N: F32) -> F64:
     """The definition, by counting."""
-    below, same = label_N < at[:, None], label_N == at[:, None]
+    below, same = label_N < value_N[:, None], label_N == value_N[:, None]
     return np.asarray((below.sum(1) + same.sum(1) / 2) / len(label_N), np.float64)
 
 
 @given(labels_of_two_makers, st.lists(st.floats(width=32), max_size=20))
 def test_it_never_falls_and_is_a_share_of_any_number(label_TN: F32, others: list[float]) -> None:
-    at = np.sort(np.array([*label_TN.ravel(), *others, -np.inf, np.inf], np.float32))
-    at = at[~np.isnan(at)]
+    values = np.sort(np.array([*label_TN.ravel(), *others, -np.inf, np.inf], np.float32))
+    values = values[~np.isnan(values)]
     with torch.no_grad():
-        found = Percentiles(2).fit(label_TN)(torch.from_numpy(np.stack([at, at])))
+        found = Percentiles(2).fit(label_TN)(torch.from_numpy(np.stack([values, values])))
     assert bool(((found >= 0) & (found <= 1)).all())
     assert bool((found.diff(dim=0) >= -1e-6).all())
 
