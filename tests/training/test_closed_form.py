@@ -244,7 +244,7 @@ def likes_hates(tmp_path: Path) -> LikesHates:
     return read_likes_hates(tmp_path)
 
 
-def learned_from(rows: LikesHates | None, weight: float, steps: int = 3) -> LabelSurface:
+def learned_from(rows: LikesHates | None, weight: float, steps: int = 5) -> LabelSurface:
     log, _ = planted()
     config = small(likes_hates_weight=weight, steps=steps)
     return learn_surface(
