@@ -217,6 +217,17 @@ def test_early_stopping_gives_back_the_best_epoch() -> None:
     assert len(figures) <= fitted.best_epoch + 1 + config.patience
 
 
+def test_no_epoch_of_the_warm_up_is_chosen_however_good_its_recommender() -> None:
+    """Its labels are where they started. What follows is worse at such rates, and patience is one epoch."""
+    log, split, _ = planted()
+    config = tiny(epochs=4, warmup_epochs=2, patience=1, lr_labels=1.0)
+    fitted = fit_labelcraft(log, split.train, split.meta, split.early_stop, config)
+    assert fitted.best_epoch >= config.warmup_epochs
+    assert fitted.distance > 0.1
+    frozen = fit_labelcraft(log, split.train, split.meta, split.early_stop, tiny(epochs=1, freeze=True))
+    assert frozen.distance == 0.0
+
+
 def test_without_early_stop_rows_it_runs_the_configured_epochs() -> None:
     log, split, _ = planted()
     shares: list[float] = []

@@ -23,7 +23,7 @@ from training.labelcraft._model import LabelCraft
 from training.labelcraft._objectives import OBJECTIVES, Objective
 from training.labelcraft._step import BilevelLearner, Moments, StepMetrics
 from training.labelcraft._warm_start import warm_start
-from training.labels import Scale
+from training.labels import Scale, labels_of
 from training.strata import DurationGroups
 from training.train.trainer import Evaluation, StepResult, TrainerState, early_stop_nwtg
 from training.train.trainer import train as train_model
@@ -46,6 +46,8 @@ class FittedLabels:
     best_epoch: int
     """Counted from 0. Without early-stop rows the last one."""
     curves: Curve
+    distance: float
+    """Root mean square change of the train rows' labels from their start, both in their deviations."""
 
     def score(self, rows: I64) -> F32:
         """Return `[R]` probabilities of rows of the log it was fitted on, each with its own history."""
@@ -114,8 +116,8 @@ def fit_labelcraft(
     prepared = DinRows(log, edges[np.isfinite(edges)], config.history)
     torch.manual_seed(seed + 1)  # the recommender starts alike however much the label maker drew
     recommender = DIN(**prepared.table_rows, config=config.recommender)
-    with torch.no_grad():
-        mean = float(label_maker(torch.from_numpy(known.feedback)).mean()) if config.hold_level else None
+    start_N = labels_of(label_maker, known)
+    mean = float(start_N.mean()) if config.hold_level else None
     learner = BilevelLearner(recommender, label_maker, config, objectives, mean)
     hold_out = None if learner.frozen else _hold_out(learner, log, known, meta, prepared)
 
@@ -164,7 +166,9 @@ def fit_labelcraft(
         if stop is None:
             return Evaluation(None, metrics)
         nwtg = early_stop_nwtg(log, stop, predict(recommender, prepared, stop), config.k)
-        return Evaluation(-nwtg, {**metrics, "nwtg": nwtg})
+        # Nothing was learned yet in a warm-up: such an epoch is none to choose.
+        error = None if state.next_epoch < config.warmup_epochs else -nwtg
+        return Evaluation(error, {**metrics, "nwtg": nwtg})
 
     def save() -> None:
         if on_epoch is not None:
@@ -191,7 +195,8 @@ def fit_labelcraft(
     curves = [
         {"epoch": e.epoch, "loss": e.losses[0], **e.metrics, "seconds": e.seconds} for e in state.epochs
     ]
-    return FittedLabels(label_maker, recommender, prepared, state.best_epoch, curves)
+    distance = _distance(start_N, labels_of(label_maker, known))
+    return FittedLabels(label_maker, recommender, prepared, state.best_epoch, curves, distance)
 
 
 def predict(recommender: DIN, prepared: DinRows, rows: I64, batch: int = 4096) -> F32:
@@ -228,6 +233,11 @@ def _hold_out(
             'engagement cannot be learned; widen its days or set `disable="engagement"`.'
         )
     return hold_out
+
+
+def _distance(start_N: F32, end_N: F32) -> float:
+    standardised = [(y - y.mean()) / max(float(y.std()), 1e-9) for y in (start_N, end_N)]
+    return float(np.sqrt(np.square(standardised[1] - standardised[0]).mean()))
 
 
 def _objective_means(steps: list[StepMetrics], names: list[str]) -> dict[str, float]:
