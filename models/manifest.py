@@ -174,6 +174,49 @@ class Training(Part):
     machine: str
 
 
+class Margin(Part):
+    """A mean difference over users, and where the middle 95 % of resampled users have it."""
+
+    difference: float
+    low: float
+    high: float
+
+
+class LabelEvidence(Part):
+    """What learned labels gain on later days, in the composite that they are learned for.
+
+    Labels are learned on the days before each of `windows`, and slates by them are scored on it; see
+    `training/labelcraft/evidence.py`.
+    """
+
+    objectives: tuple[str, ...]
+    windows: Count
+    users: Count
+    composite: dict[Literal["learned", "frozen", "shuffled"], float]
+    """Means over users, in deviations of an objective over users: of learned labels, of those at their start,
+    and of those learned from gradients of other rows."""
+    over_frozen: Margin
+    over_shuffled: Margin
+    halves_correlation: float
+    """Of labels that were learned on disjoint halves of the users, over the log's rows."""
+
+
+class LearnedLabels(Part):
+    """How the first of the labels was learned."""
+
+    learner: Literal["closed_form", "one_step"]
+    gradient: Literal["exact", "one_step", "shuffled"]
+    """Of the recommender's scores by the labels; `shuffled` knows nothing of the rows."""
+    steps: Count
+    """Of the outer level; of `one_step` the epochs up to the one that was kept."""
+    distance: float
+    """Root mean square change of the log's labels from their start, in their deviations."""
+    evidence: LabelEvidence | None = None
+    """`None`: the log is too short for it, or the learner is `one_step`."""
+    allowed_unlearned: str | None = None
+    """What the export would have been refused for, had it not been asked for all the same."""
+
+
 class Evaluation(Part):
     """How the figures in `metrics` were made: by the same recipe, fitted on the days before `from_ms`."""
 
@@ -217,6 +260,8 @@ class Manifest(Part):
     default_tab: str | None = None
     """Taken for the slate's tab when a request names none."""
     training: Training
+    learned_labels: LearnedLabels | None = None
+    """`None` in bundles of former exports."""
     evaluation: Evaluation | None = None
     reference: dict[str, Histogram] = {}
     """How inputs and outputs were distributed over the rows that were fitted on; what a service sees later is

@@ -35,7 +35,7 @@ from training.labelcraft.closed_form._learn import (
     learn_surface,
     objectives_of,
 )
-from training.labelcraft.closed_form._ridge import RidgeWindow, ridge_windows
+from training.labelcraft.closed_form._ridge import RidgeWindow, first_days, ridge_windows
 from training.labelcraft.closed_form._surface import LabelSurface, Sheet
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "LearnedSurface",
     "RidgeWindow",
     "Sheet",
+    "first_days",
     "knows_duration",
     "lagged_features",
     "learn_labels",

@@ -194,7 +194,7 @@ def learn_surface(
             better_B, kept = value_B.detach() > best_B, 1
             best_B = torch.where(better_B, value_B.detach(), best_B)
             kept_BWDS = torch.where(better_B[:, None, None, None], table_BWDS.detach(), kept_BWDS)
-        elif step >= (1 - config.average) * config.steps:
+        elif step >= min((1 - config.average) * config.steps, config.steps - 1):
             kept_BWDS += _standardised(parameters().detach(), weight_T)
             kept += 1
         on_progress((step + 1) / config.steps)

@@ -81,20 +81,20 @@ def ridge_windows(
     Raises:
         BadInput: the log is too short for one window, or no user has more than `k` exposures in any.
     """
-    first_days = _first_days(day, config.window_days)
-    if not len(first_days):
+    begins = first_days(day, config.window_days)
+    if not len(begins):
         raise BadInput(
             f"labels cannot be learned from {len(np.unique(day))} days: a window of {config.window_days} "
-            "days needs as many before it."
+            "days needs as many before it; take a longer log, or `window_days=1`."
         )
-    early = log.take(np.flatnonzero(day < first_days[0]))
+    early = log.take(np.flatnonzero(day < begins[0]))
     scales = Scale(name="watch time").fit(early.watch_time_s), Scale(name="duration").fit(early.duration_s)
-    feature_NF = lagged_features(log, day, first_days[0] + config.window_days)
+    feature_NF = lagged_features(log, day, begins[0] + config.window_days)
     basis, random = surface.basis(log), np.random.default_rng(seed)
     normal: F64 = np.zeros((0, 0))
     moment_FT = shuffled_FT = normal
     windows, fitted_to = [], 0
-    for first in first_days:
+    for first in begins:
         known = np.flatnonzero((day >= fitted_to) & (day < first))
         fitted_to = first
         for z_BF, basis_BT in _chunks(feature_NF, basis, known):
@@ -138,7 +138,7 @@ def ridge_windows(
     return windows
 
 
-def _first_days(day: I64, window_days: int) -> range:
+def first_days(day: I64, window_days: int) -> range:
     """Return the first day of each window."""
     if not len(day):
         return range(0)
