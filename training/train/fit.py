@@ -1,7 +1,8 @@
 """One recipe, fitted twice on one log.
 
-The evaluation fit ends before the test days: early stopping decides its length, and it is evaluated once on
-the test days. The release fit repeats that length on all days: a bundle is exported from its weights.
+The evaluation fit ends before the test days: it learns labels, early stopping decides its length, and it is
+evaluated once on the test days. The release fit repeats that length on all days, with the same labels: a
+bundle is exported from its weights.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import torch
 
 from models.arrays import F32, I64
 from models.errors import BadInput
-from models.manifest import Evaluation
+from models.manifest import Evaluation, LearnedLabels
 from models.vocabulary import Vocabulary
 from training.data import Boundaries, Dataset, Interactions, Split, split_by_time
 from training.evaluation.evaluate import compute_metrics, compute_metrics_by_tab, median_baseline
 from training.evaluation.predict import predict_torch
-from training.labelcraft import LabelCraft, fit_labelcraft
 from training.labels import LabelMaker, LabelMakers, fit_heuristics
 from training.rankers import MultiObjectiveRanker, Ranker, TwoObjectiveRanker
+from training.train import labels
 from training.train.fusion import choose_weights
 from training.train.rankers import (
     ObjectivesEpoch,
@@ -48,16 +49,16 @@ class Fitted:
     label_makers: LabelMakers
     ranker: Ranker
     weights: dict[str, float]
-    label_epochs: int
+    learned_labels: LearnedLabels
     ranker_epochs: int
     curves: dict[str, list[dict[str, Any]]]
     refused: dict[str, str]
     """Label makers that this log does not allow, and why."""
 
     @property
-    def labelcraft(self) -> LabelCraft:
+    def labelcraft(self) -> LabelMaker:
         """The learned label maker, the first of `label_makers`."""
-        return cast(LabelCraft, next(iter(self.label_makers)))
+        return next(iter(self.label_makers))
 
 
 class _Windows(NamedTuple):
@@ -78,7 +79,7 @@ def fit_for_evaluation(dataset: Dataset, config: RunConfig, progress: Progress) 
     """Fit label makers and ranker before the test days, and evaluate them on the test days.
 
     Raises:
-        BadInput: the log has too few days or nothing to stop early by, or does not allow LabelCraft.
+        BadInput: the log has too few days or nothing to stop early by, or labels cannot be learned from it.
     """
     boundaries = evaluation_boundaries(dataset, config)
     windows = _cut(dataset, config, boundaries)
@@ -88,25 +89,18 @@ def fit_for_evaluation(dataset: Dataset, config: RunConfig, progress: Progress) 
             f"no exposures{tab} are in the early-stop days, to choose an epoch by; take more days."
         )
     log, split = windows.log, windows.split
-    labels = fit_labelcraft(
-        log,
-        split.train,
-        split.meta,
-        split.early_stop,
-        config.labelcraft,
-        seed=config.seed,
-        on_progress=lambda share: progress("labels", share),
-    )
-    label_makers, ranker, refused = _fit_tables(windows, config, labels.label_maker, progress)
-    epochs = _fit_ranker(windows, config, ranker, labels.label_maker, progress)
+    before = rows_in_main_tab(dataset, log, log.rows_between(0, boundaries.test_ms), windows.vocabulary)
+    learned = labels.learn(log, before, split, config, dataset.info.utc_offset_hours, progress)
+    label_makers, ranker, refused = _fit_tables(windows, config, learned.label_maker, progress)
+    epochs = _fit_ranker(windows, config, ranker, learned.label_maker, progress)
     fitted = Fitted(
         windows.vocabulary,
         label_makers,
         ranker,
         choose_weights(ranker, log, split.early_stop, config),
-        labels.best_epoch + 1,
+        learned.record,
         best_epoch_count(epochs),
-        {"labels": labels.curves, "ranker": [epoch._asdict() for epoch in epochs]},
+        {"labels": learned.curve, "ranker": [epoch._asdict() for epoch in epochs]},
         refused,
     )
     return fitted, _evaluate(windows, config, fitted, boundaries.test_ms)
@@ -128,7 +122,7 @@ def refit(dataset: Dataset, config: RunConfig, progress: Progress, *, from_: Fit
         label_makers,
         ranker,
         from_.weights,
-        from_.label_epochs,
+        from_.learned_labels,
         len(epochs),
         {"labels": from_.curves["labels"], "ranker": [epoch._asdict() for epoch in epochs]},
         refused,
@@ -165,7 +159,7 @@ def _stop_rows(windows: _Windows, config: RunConfig) -> I64:
 
 
 def _fit_tables(
-    windows: _Windows, config: RunConfig, learned: LabelCraft, progress: Progress
+    windows: _Windows, config: RunConfig, learned: LabelMaker, progress: Progress
 ) -> tuple[LabelMakers, Ranker, dict[str, str]]:
     """The label makers with their tables, a new ranker with those of its head, and what the log refused."""
     dataset, known = windows.dataset, windows.log.take(windows.known)
@@ -183,7 +177,7 @@ def _fit_ranker(
     windows: _Windows,
     config: RunConfig,
     ranker: Ranker,
-    learned: LabelCraft,
+    learned: LabelMaker,
     progress: Progress,
     from_: Fitted | None = None,
 ) -> Epochs:
@@ -233,7 +227,7 @@ def _fit_ranker(
     return epochs
 
 
-def _labels(learned: LabelCraft, log: Interactions, rows: I64) -> F32:
+def _labels(learned: LabelMaker, log: Interactions, rows: I64) -> F32:
     with torch.no_grad():
         out: F32 = learned(torch.from_numpy(log.feedback[rows])).numpy()
     return out

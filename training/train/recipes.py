@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from training.encoders import FeedbackEncoderConfig
 from training.labelcraft import LabelCraftConfig
+from training.labelcraft.closed_form import ClosedFormConfig
 from training.lda import AnchorsConfig, LDAConfig
 from training.rankers import ObjectivesConfig
 from training.train.rankers import TrainerConfig
@@ -58,7 +59,8 @@ def watch_time_of_a_small_log() -> LDAConfig:
 
 
 def labels_of_a_small_log() -> LabelCraftConfig:
-    """LabelCraft for logs of days and hundreds of thousands of rows; `compare labels` fits the same.
+    """LabelCraft by the learner of one step, for logs of days and hundreds of thousands of rows: what
+    `learner="one_step"` takes, and what `compare labels` fits.
 
     Where it leaves the paper's settings, and what was seen on the early-stop days of KuaiRand-Pure:
 
@@ -98,7 +100,8 @@ def labels_of_a_small_log() -> LabelCraftConfig:
 
 def any_log() -> RunConfig:
     """One's own log of four days or more: a day to test, a day to stop early, a day for the meta hold-out."""
-    return kuairand_pure().model_copy(update={"test_days": 1, "stop_days": 1, "meta_days": 1})
+    days = {"test_days": 1, "stop_days": 1, "meta_days": 1}
+    return kuairand_pure().model_copy(update={**days, "closed_form": ClosedFormConfig(window_days=1)})
 
 
 def smoke() -> RunConfig:
@@ -108,7 +111,7 @@ def smoke() -> RunConfig:
         stop_days=1,
         meta_days=2,
         min_count=1,
-        labelcraft=LabelCraftConfig(epochs=1, batch_size=2048, history=20),
+        closed_form=ClosedFormConfig(watch_knots=9, duration_knots=5, steps=10, redraws=2),
         encoder=FeedbackEncoderConfig(width=16, token=16, heads=2, hidden=32),
         lda=LDAConfig(anchors=AnchorsConfig(sequences=512, epochs=10)),
         loop=TrainerConfig(epochs=1, sequence_length=50),

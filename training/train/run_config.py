@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -12,7 +13,8 @@ from models.vocabulary import Vocabulary
 from training.config import Config
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
 from training.labelcraft import LabelCraft, LabelCraftConfig
-from training.labels import LabelMakers, Scale, heuristic_label_makers
+from training.labelcraft.closed_form import ClosedFormConfig, LabelSurface
+from training.labels import LabelMaker, LabelMakers, Scale, heuristic_label_makers
 from training.lda import LDA, LDAConfig
 from training.rankers import MultiObjectiveRanker, ObjectivesConfig, Ranker, TwoObjectiveRanker
 from training.train.rankers import TrainerConfig
@@ -26,10 +28,16 @@ class RunConfig(Config):
     stop_days: PositiveInt = 1
     """The days before them: when to stop, and the fusion weights."""
     meta_days: PositiveInt = 2
-    """The days before those: LabelCraft's hold-out, apart from early stopping."""
+    """The days before those: the hold-out of the learner of one step, apart from early stopping."""
     min_count: PositiveInt = 2
     """Ids on fewer exposures share the unknown row."""
+    learner: Literal["closed_form", "one_step"] = "closed_form"
+    """Of the labels: a table learned through a recommender in closed form, or LabelCraft's network, learned
+    through one step of a recommender's."""
+    closed_form: ClosedFormConfig = ClosedFormConfig()
+    """Read by its learner."""
     labelcraft: LabelCraftConfig = LabelCraftConfig()
+    """Read by the learner of one step."""
     encoder: FeedbackEncoderConfig = FeedbackEncoderConfig()
     lda: LDAConfig = LDAConfig()
     loop: TrainerConfig = TrainerConfig()
@@ -51,6 +59,13 @@ def new_encoder(
     video, author, tag, tab = (vocabulary.size(f) for f in SEQUENCE_ID_COLUMNS)
     sizes = tuple(vocabulary.size(f"profile.{name}") for name in categories)
     return FeedbackEncoder((video, author, tag, tab), len(numbers), sizes, config)
+
+
+def new_label_maker(config: RunConfig) -> LabelMaker:
+    """Return the unfitted label maker of a config's learner."""
+    if config.learner == "closed_form":
+        return LabelSurface(config.closed_form)
+    return LabelCraft(config.labelcraft)
 
 
 def new_networks(
@@ -77,4 +92,4 @@ def new_networks(
         head = LDA(config.objectives.expert, config.lda)
         ranker = MultiObjectiveRanker(encoder, head, Scale(), config.objectives)
     heuristics = [maker for maker in heuristic_label_makers() if maker.name not in refused]
-    return LabelMakers([LabelCraft(config.labelcraft), *heuristics]), ranker
+    return LabelMakers([new_label_maker(config), *heuristics]), ranker

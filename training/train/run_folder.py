@@ -1,7 +1,7 @@
 """A run folder: everything one `fit` writes, and what `evaluate --run` and `export` read.
 
 config.json        the recipe's config, seed included
-metrics.json       metrics on the test days, learning curves, provenance
+metrics.json       metrics on the test days, what shows that labels were learned, learning curves, provenance
 evaluation.pt      weights and tables of the evaluation fit, before the test days
 release.pt         those of the release fit, on all days
 *.vocabulary.json
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from models.errors import BadInput
-from models.manifest import Evaluation, Training
+from models.manifest import Evaluation, LearnedLabels, Training
 from models.vocabulary import Vocabulary
 from training.data import Dataset
 from training.provenance import command, commit, machine
@@ -89,7 +89,8 @@ def fit(dataset: Dataset, recipe: str, config: RunConfig, out: Path, progress: P
                 "release": info.last_timestamp_ms,
             },
             "weights": evaluated.weights,
-            "epochs": {"labels": evaluated.label_epochs, "ranker": evaluated.ranker_epochs},
+            "learned_labels": evaluated.learned_labels.model_dump(),
+            "epochs": {"ranker": evaluated.ranker_epochs},
             "refused": {which: fitted.refused for which, fitted in fits.items()},
             "curves": {which: fitted.curves for which, fitted in fits.items()},
             "profile_numbers": dataset.profile_numbers,
@@ -128,7 +129,7 @@ def read(folder: Path, which: Which) -> Saved:
                 label_makers,
                 ranker,
                 note["weights"],
-                note["epochs"]["labels"],
+                LearnedLabels.model_validate(note["learned_labels"]),
                 note["epochs"]["ranker"],
                 note["curves"][which],
                 refused,

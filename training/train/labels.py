@@ -1,0 +1,82 @@
+"""The first stage of a fit: labels are learned on the days before the test days."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from models.arrays import I64
+from models.manifest import LearnedLabels
+from training.data import Interactions, Split, day_numbers
+from training.labelcraft import fit_labelcraft
+from training.labelcraft.closed_form import learn_labels
+from training.labelcraft.evidence import compare_with_twins
+from training.labels import LabelMaker
+from training.train.run_config import RunConfig
+
+Progress = Callable[[str, float], None]
+"""Called with the name of a stage and the share of it that is done."""
+
+
+class Labels(NamedTuple):
+    """Learned labels and what is recorded of them."""
+
+    label_maker: LabelMaker
+    record: LearnedLabels
+    curve: list[dict[str, Any]]
+
+
+def learn(
+    log: Interactions, rows: I64, split: Split, config: RunConfig, utc_offset_hours: float, progress: Progress
+) -> Labels:
+    """Learn labels as `config.learner` says, and gather what shows that learning helped.
+
+    Args:
+        log: the log.
+        rows: those before the test days that the closed form learns from, ascending.
+        split: the rows of the paper's learner: it needs a hold-out, and days to stop by.
+        config: the run's.
+        utc_offset_hours: where days begin.
+        progress: told how far it is.
+
+    Raises:
+        BadInput: the log does not allow the learner.
+    """
+    if config.learner == "one_step":
+        fitted = fit_labelcraft(
+            log,
+            split.train,
+            split.meta,
+            split.early_stop,
+            config.labelcraft,
+            seed=config.seed,
+            on_progress=lambda share: progress("labels", share),
+        )
+        record = LearnedLabels(
+            learner="one_step",
+            gradient="one_step",
+            steps=fitted.best_epoch + 1,
+            distance=fitted.distance,
+        )
+        return Labels(fitted.label_maker, record, fitted.curves)
+    known = log.take(rows)
+    day = day_numbers(known.timestamp_ms, utc_offset_hours)
+    learned = learn_labels(
+        known, day, config.closed_form, seed=config.seed, on_progress=lambda share: progress("labels", share)
+    )
+    evidence = compare_with_twins(
+        known,
+        day,
+        config.closed_form,
+        seed=config.seed,
+        on_progress=lambda share: progress("labels and their twins", share),
+    )
+    record = LearnedLabels(
+        learner="closed_form",
+        gradient=config.closed_form.gradient,
+        steps=len(learned.curve),
+        distance=learned.distance,
+        evidence=evidence,
+    )
+    curve = [{"step": step, "composite": value} for step, value in enumerate(learned.curve)]
+    return Labels(learned.label_maker, record, curve)
