@@ -149,7 +149,17 @@ def smoke_bundles(smoke_run: Path, synthetic_data: Path, tmp_path_factory: pytes
     def build(root: Path) -> None:
         note = root.with_suffix(".json")
         staging = root.with_name("staging-bundles")
-        run_ok("export", smoke_run, "--to", staging, "--data", synthetic_data, "--json", note)
+        run_ok(
+            "export",
+            smoke_run,
+            "--to",
+            staging,
+            "--data",
+            synthetic_data,
+            "--json",
+            note,
+            "--allow-unlearned",
+        )
         run_ok("promote", json.loads(note.read_text())["version"], "--bundles", staging)
         staging.rename(root)
 

@@ -245,6 +245,14 @@ def export(
     data: Annotated[
         Path | None, typer.Option(help="what the run was fitted on: lets the service measure drift")
     ] = None,
+    allow_unlearned: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unlearned",
+            help="export labels that hardly moved or are not better than labels that were not learned; the "
+            "manifest says so",
+        ),
+    ] = False,
     figures: Json = None,
 ) -> None:
     """Write a run's weights as one immutable bundle. `promote` makes it the active one."""
@@ -260,7 +268,7 @@ def export(
     if (run_folder / MANIFEST).is_file():
         folder = export_again(run_folder, to)
     else:
-        folder = export_run(run_folder, which, to, data)
+        folder = export_run(run_folder, which, to, data, allow_unlearned=allow_unlearned)
     size = sum(f.stat().st_size for f in folder.iterdir())
     _write_json(figures, {"version": folder.name, "folder": str(folder), "bytes": size})
     typer.echo(f"wrote {folder} ({size / 1e6:.1f} MB)")

@@ -30,6 +30,7 @@ from models.manifest import (
     Evaluation,
     GoldenRows,
     Graph,
+    LearnedLabels,
     Manifest,
     TensorSpec,
     Training,
@@ -93,6 +94,7 @@ def export(
     profile_numbers: Sequence[str] = (),
     profile_categories: Sequence[str] = (),
     default_tab: str | None = None,
+    learned_labels: LearnedLabels | None = None,
     evaluation: Evaluation | None = None,
     reference: Callable[[Bundle], Mapping[str, Histogram]] | None = None,
     seed: int = 0,
@@ -163,6 +165,7 @@ def export(
             profile_categories=tuple(profile_categories),
             default_tab=default_tab,
             training=training,
+            learned_labels=learned_labels,
             evaluation=evaluation,
         )
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from models.manifest import Evaluation, Manifest
+from models.manifest import Evaluation, LearnedLabels, Manifest, Margin
 from models.store import BundleStore
 
 _ROWS: Final = (
@@ -43,9 +43,31 @@ def card(bundles: Path) -> str:
         f"{training.machine}.",
         "",
     ]
+    if manifest.learned_labels is not None:
+        lines += [_learned(manifest.learned_labels), ""]
     if manifest.evaluation is not None:
         lines += _table(manifest.evaluation, manifest.default_tab)
     return "\n".join(lines) + "\n"
+
+
+def _learned(labels: LearnedLabels) -> str:
+    how = "steps in closed form" if labels.learner == "closed_form" else "epochs through one step"
+    text = f"Labels: learned in {labels.steps} {how}, {labels.distance:.2f} deviations from their start."
+    if (evidence := labels.evidence) is not None:
+        text += (
+            f" On {evidence.windows} later windows of days ({evidence.users:,} users) their composite of "
+            f"{', '.join(evidence.objectives)} is {evidence.composite['learned']:.3f}: "
+            f"{_margin(evidence.over_frozen)} over labels at their start, {_margin(evidence.over_shuffled)} "
+            "over labels learned from shuffled gradients. Labels learned on disjoint halves of the users "
+            f"correlate by {evidence.halves_correlation:.2f}."
+        )
+    if labels.allowed_unlearned is not None:
+        text += f" **Not shown to be learned**: {labels.allowed_unlearned}."
+    return text
+
+
+def _margin(margin: Margin) -> str:
+    return f"{margin.difference:+.3f} (95 %: {margin.low:+.3f} to {margin.high:+.3f})"
 
 
 def _table(evaluation: Evaluation, tab: str | None) -> list[str]:

@@ -31,6 +31,7 @@ from training.export.bundle import (
     version_name,
 )
 from training.export.drift_reference import reference, same_log
+from training.export.learned_gate import check_learned
 from training.export.ranker_tail import rewrite
 from training.export.synthetic_inputs import SyntheticInputs
 from training.train import run_folder
@@ -48,7 +49,9 @@ WHICH: Final[Mapping[str, run_folder.Which]] = {
 """Values of `--which`, older names among them."""
 
 
-def export_run(folder: Path, which: str, to: Path, data: Path | None) -> Path:
+def export_run(
+    folder: Path, which: str, to: Path, data: Path | None, *, allow_unlearned: bool = False
+) -> Path:
     """Write a run's fit as one version of the bundle into `to`.
 
     Args:
@@ -56,14 +59,17 @@ def export_run(folder: Path, which: str, to: Path, data: Path | None) -> Path:
         which: a key of `WHICH`.
         to: the folder of versions.
         data: what the run was fitted on: the manifest then holds histograms to measure drift by.
+        allow_unlearned: export labels that were not shown to be learned, see `check_learned`.
 
     Raises:
-        BadInput: there is no such fit, `folder` is not a run, or `data` is not what it was fitted on.
+        BadInput: there is no such fit, `folder` is not a run, `data` is not what it was fitted on, or the
+            labels were not shown to be learned.
     """
     if which not in WHICH:
         raise BadInput(f"--which must be final or evaluation, found {which!r}.")
     saved = run_folder.read(folder, WHICH[which])
     fitted = saved.fitted
+    learned = check_learned(fitted.learned_labels, allow=allow_unlearned)
     log = None if data is None else same_log(load(data), saved.training).interactions(fitted.vocabulary)
 
     def histograms(bundle: Bundle) -> Mapping[str, Histogram]:
@@ -82,6 +88,7 @@ def export_run(folder: Path, which: str, to: Path, data: Path | None) -> Path:
         profile_numbers=saved.profile_numbers,
         profile_categories=saved.profile_categories,
         default_tab=saved.default_tab,
+        learned_labels=learned,
         evaluation=saved.evaluation,
         reference=None if log is None else histograms,
     )

@@ -37,7 +37,7 @@ def learn(
         split: the rows of the paper's learner: it needs a hold-out, and days to stop by.
         config: the run's.
         utc_offset_hours: where days begin.
-        progress: told how far it is.
+        progress: called with the stage and the share of it that is done.
 
     Raises:
         BadInput: the log does not allow the learner.
