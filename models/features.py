@@ -142,8 +142,9 @@ def feedback_matrix(events: Sequence[FeedbackEvent]) -> npt.NDArray[np.float32]:
     Returns:
         `[N, 8]` float32, columns as in `FEEDBACK_COLUMNS`. N may be 0.
     """
-    flat = list(chain.from_iterable(map(_feedback_of, events)))
-    return np.array(flat, np.float32).reshape(len(events), len(FEEDBACK_COLUMNS))
+    rows, columns = len(events), len(FEEDBACK_COLUMNS)
+    values = chain.from_iterable(map(_feedback_of, events))
+    return np.fromiter(values, np.float32, rows * columns).reshape(rows, columns)
 
 
 def group_ids(

@@ -55,13 +55,13 @@ def label(
     if ranked:
         labels = bundle.manifest.labels
         columns += [outputs[PERCENTILES][:, labels.index(name)] for name in names]
-    values = np.stack(columns).astype(np.float64)
+    values = np.array(columns, np.float64)
     finite = np.isfinite(values)
     nonfinite: list[str] = []
     if not finite.all():
         nonfinite = [name for name, column in zip(names, finite, strict=False) if not column.all()]
         values = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
-    rows = values.clip(0.0, 1.0).round(6).tolist()
+    rows = np.minimum(np.maximum(values, 0.0), 1.0).round(6).tolist()
     count = len(names)
     by_name = dict(zip(names, rows[:count], strict=True))
     percentiles = dict(zip(names, rows[count:], strict=True)) if ranked else {}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from models.schema import FeedbackEvent
 from service.state import codec
@@ -56,8 +57,7 @@ def split_into_calls(groups: Mapping[str, Sequence[FeedbackEvent]]) -> Iterator[
         yield call
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """One user's events in a call, and whose their ids are."""
 
     user_id: str

@@ -62,7 +62,8 @@ def test_server_and_models_say_what_they_are(client: Any) -> None:
     metadata = client.get_model_metadata("labeler", tiny_bundle.FIRST)
     assert metadata["versions"] == [tiny_bundle.FIRST]
     assert metadata["inputs"] == [{"name": "feedback", "datatype": "FP32", "shape": [-1, 8]}]
-    assert [output["name"] for output in metadata["outputs"]] == ["labelcraft", "pcr"]
+    names = ["labelcraft", "pcr", "percentiles"]
+    assert [output["name"] for output in metadata["outputs"]] == names
 
 
 @pytest.mark.parametrize("binary_in", [True, False])
