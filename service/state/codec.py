@@ -20,7 +20,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from itertools import product
 from operator import attrgetter
 from typing import Any, Final
@@ -70,7 +69,6 @@ def normalised(event: FeedbackEvent) -> FeedbackEvent:
     return msgspec.structs.replace(event, watch_time_s=watch, duration_s=rounded)
 
 
-@lru_cache(maxsize=1 << 15)
 def pack_id(text: str) -> str | int:
     """Return an id as it is stored: a decimal number of at most 15 digits becomes an integer."""
     if len(text) <= 15 and text.isascii() and text.isdigit() and (text[0] != "0" or text == "0"):
