@@ -201,6 +201,22 @@ class LabelEvidence(Part):
     """Of labels that were learned on disjoint halves of the users, over the log's rows."""
 
 
+class LikesAboveHates(Part):
+    """How often a like is labelled above a hate of rows from elsewhere, when no label sees which is which.
+
+    Figures are of users whom the labels were not learned from.
+    """
+
+    weight: float
+    """Beside the objectives, of the same share among the users whom they were learned from."""
+    users: Count
+    rows: Count
+    auc: float
+    """Of the labels."""
+    watched_share_auc: float
+    """Of the watched share, min(w / d, 1)."""
+
+
 class LearnedLabels(Part):
     """How the first of the labels was learned."""
 
@@ -213,6 +229,8 @@ class LearnedLabels(Part):
     """Root mean square change of the log's labels from their start, in their deviations."""
     evidence: LabelEvidence | None = None
     """`None`: the log is too short for it, or the learner is `one_step`."""
+    likes_above_hates: LikesAboveHates | None = None
+    """`None`: they were learned without likes and hates."""
     allowed_unlearned: str | None = None
     """What the export would have been refused for, had it not been asked for all the same."""
 

@@ -128,12 +128,16 @@ def fit(
     out: Annotated[Path, typer.Option(help="a new folder for the run")],
     seed: Seed = 0,
     threads: Annotated[int, typer.Option(help="of torch; 0 leaves it to torch")] = 0,
+    likes_hates: Annotated[
+        Path | None,
+        typer.Option(help="a folder of liked and hated rows: labels learn from half of their users, too"),
+    ] = None,
     figures: Json = None,
 ) -> None:
     """Fit a recipe, evaluate it on days it has not seen, and fit it again on all days for release."""
     import torch
 
-    from training.data import load
+    from training.data import load, read_likes_hates
     from training.progress import progress
     from training.provenance import provenance
     from training.train import recipes, run_folder
@@ -143,8 +147,9 @@ def fit(
     if threads:
         torch.set_num_threads(threads)
     config = getattr(recipes, recipe)().model_copy(update={"seed": seed})
+    liked_or_hated = None if likes_hates is None else read_likes_hates(likes_hates)
     with progress() as report:
-        evaluation = run_folder.fit(load(data), recipe, config, out, report)
+        evaluation = run_folder.fit(load(data), recipe, config, out, report, liked_or_hated)
     _write_json(figures, {**provenance(), **evaluation.model_dump()})
     _print_metrics(evaluation.metrics, evaluation.by_tab, evaluation.baselines)
     typer.echo(f"wrote {out}")

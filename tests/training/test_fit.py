@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from models.errors import BadInput
-from training.data import Dataset, SyntheticConfig, simulate_log
+from models.metrics import auc
+from tests.training._builders import liked_and_hated
+from training.data import Dataset, SyntheticConfig, read_likes_hates, simulate_log, split_by_time
 from training.labelcraft.closed_form import ClosedFormConfig
+from training.labels import labels_of
 from training.train.fit import evaluation_boundaries, fit_for_evaluation
+from training.train.labels import learn
 from training.train.recipes import any_log, smoke
 
 
@@ -25,6 +31,9 @@ def test_a_log_without_early_stop_rows_of_the_main_tab_is_refused_before_trainin
             smoke(),
             lambda stage, share: pytest.fail(stage),
         )
+
+
+QUICK = ClosedFormConfig(window_days=1, watch_knots=5, duration_knots=3, redraws=1)
 
 
 class Learned(Exception):
@@ -49,6 +58,33 @@ def test_four_days_are_enough_for_any_log() -> None:
         fit_for_evaluation(
             of_days(4), recipe.model_copy(update={"closed_form": quick}), until_labels_are_learned
         )
+
+
+def test_labels_learn_from_likes_and_hates_and_the_held_out_half_is_in_the_record(tmp_path: Path) -> None:
+    liked_and_hated(rows=2000, users=40).write_parquet(tmp_path / "rows.parquet")
+    rows, dataset = read_likes_hates(tmp_path), of_days(4)
+    days = any_log()
+    found = {}
+    for weight in (0.0, 10.0):
+        quick = QUICK.model_copy(update={"steps": 15, "likes_hates_weight": weight})
+        config = days.model_copy(update={"closed_form": quick})
+        log = dataset.interactions(dataset.vocabulary())
+        split = split_by_time(log.timestamp_ms, evaluation_boundaries(dataset, config))
+        known = np.union1d(split.train, split.meta)
+        learned = learn(log, known, split, config, 0.0, lambda stage, share: None, rows)
+        record, held_out = learned.record.likes_above_hates, rows.halves()[1]
+        assert record is not None
+        assert record.auc == auc(held_out.liked, labels_of(learned.label_maker, held_out.log))
+        found[weight] = record
+    assert found[10.0].auc > found[0.0].auc
+    assert found[0.0].watched_share_auc == found[10.0].watched_share_auc > 0.7
+
+
+def test_the_learner_of_one_step_refuses_likes_and_hates(tmp_path: Path) -> None:
+    liked_and_hated().write_parquet(tmp_path / "rows.parquet")
+    config = any_log().model_copy(update={"learner": "one_step"})
+    with pytest.raises(BadInput, match="in closed form alone"):
+        fit_for_evaluation(of_days(4), config, until_labels_are_learned, read_likes_hates(tmp_path))
 
 
 def test_a_log_that_is_too_short_for_windows_is_told_of_shorter_ones() -> None:

@@ -18,7 +18,7 @@ from tests.training._experiments import read_rows, refusal, run_command
 from training.data import LikesHates, read_likes_hates
 from training.evaluation.bootstrap import draws
 from training.evaluation.fairness import Bootstrap
-from training.evaluation.likes_above_hates import HALVES, LikesAboveHates
+from training.evaluation.likes_above_hates import HALVES, LikesHatesEvaluator
 from training.labels import PCR, labels_of
 
 BUNDLES = ROOT / "models" / "bundles"
@@ -102,7 +102,7 @@ def test_a_half_without_hates_is_refused(tmp_path: Path) -> None:
 def test_the_auc_is_that_of_counting_all_pairs_by_hand(tmp_path: Path) -> None:
     rows = read(tmp_path, liked_and_hated(rows=150, users=12))
     score, share = np.round(rows.log.watch_time_s, -1), labels_of(PCR(), rows.log)  # rounded: with ties
-    found = LikesAboveHates(rows, share, Bootstrap(20, 0)).figures(score)
+    found = LikesHatesEvaluator(rows, share, Bootstrap(20, 0)).figures(score)
     for name, half in zip(HALVES, (rows, *rows.halves()), strict=True):
         inside = np.isin(rows.log.user, half.log.user)
         s, y, user = score[inside].astype(np.float64), rows.liked[inside].astype(float), rows.log.user[inside]
@@ -121,7 +121,7 @@ def test_intervals_are_those_of_whole_users_drawn_again(tmp_path: Path) -> None:
     """A resample with a user twice has the user's rows twice, and pairs between the two copies."""
     rows = read(tmp_path, liked_and_hated(rows=120, users=6))
     score = rows.log.watch_time_s.astype(np.float64)
-    evaluator = LikesAboveHates(rows, score, Bootstrap(1, 3))
+    evaluator = LikesHatesEvaluator(rows, score, Bootstrap(1, 3))
     count = next(draws(6, 1, np.random.default_rng(3)))[0]
     found = evaluator.figures(score)["whole"]["auc_ci"]
     again = np.concatenate([np.flatnonzero(rows.log.user == u) for u in range(6) for _ in range(count[u])])

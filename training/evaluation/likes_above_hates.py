@@ -17,7 +17,7 @@ HALVES: Final = ("whole", "learning", "held_out")
 """All users, those whom labels may be learned from, and those who are kept for evaluation."""
 
 
-class LikesAboveHates:
+class LikesHatesEvaluator:
     """AUC of likes above hates for any score, with intervals over users.
 
         AUC = Σ_uv R_uv / Σ_uv P_uv         mean over users = mean_u R_uu / P_uu

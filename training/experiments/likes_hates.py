@@ -17,7 +17,7 @@ from models.errors import BadInput
 from models.runtime import Bundle
 from training.data import Interactions, LikesHates, load, read_likes_hates
 from training.evaluation.fairness import Bootstrap
-from training.evaluation.likes_above_hates import HALVES, LikesAboveHates
+from training.evaluation.likes_above_hates import HALVES, LikesHatesEvaluator
 from training.experiments.audit_data import AuditConfig
 from training.experiments.engine import write_report
 from training.experiments.jobs import Progress
@@ -77,7 +77,9 @@ def audit_likes_hates(
     else:
         dataset = load(data)
         known = dataset.interactions(dataset.vocabulary())
-    evaluator = LikesAboveHates(rows, labels_of(PCR(), rows.log), Bootstrap(config.resamples, config.seed))
+    evaluator = LikesHatesEvaluator(
+        rows, labels_of(PCR(), rows.log), Bootstrap(config.resamples, config.seed)
+    )
     labels = [*_learned(rows.log, bundle, runs), *_hand_made(rows.log, known), *_rules(rows.log, known)]
     lines = []
     for n, label in enumerate(labels):

@@ -61,6 +61,12 @@ def _learned(labels: LearnedLabels) -> str:
             "over labels learned from shuffled gradients. Labels learned on disjoint halves of the users "
             f"correlate by {evidence.halves_correlation:.2f}."
         )
+    if (likes := labels.likes_above_hates) is not None:
+        text += (
+            f" For {likes.users:,} users whom they were not learned from, they put a like "
+            f"above a hate in {likes.auc:.1%} of the pairs without seeing either; the watched share does in "
+            f"{likes.watched_share_auc:.1%}."
+        )
     if labels.allowed_unlearned is not None:
         text += f" **Not shown to be learned**: {labels.allowed_unlearned}."
     return text

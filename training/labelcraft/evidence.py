@@ -17,7 +17,7 @@ import numpy as np
 
 from models.arrays import F64, I64, Bools
 from models.manifest import LabelEvidence, Margin
-from training.data import Interactions
+from training.data import Interactions, LikesHates
 from training.evaluation.bootstrap import paired_bootstrap
 from training.labelcraft._objectives import Objective
 from training.labelcraft.closed_form import (
@@ -43,6 +43,7 @@ def compare_with_twins(
     config: ClosedFormConfig,
     *,
     objectives: Mapping[str, Objective] | None = None,
+    likes_hates: LikesHates | None = None,
     seed: int = 0,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> LabelEvidence | None:
@@ -53,6 +54,7 @@ def compare_with_twins(
         day: `[N]` the day of each.
         config: how labels are learned.
         objectives: what the platform wants, by name, instead of `config.objectives`.
+        likes_hates: see `learn_surface`; the shuffled labels are learned with them, too.
         seed: of the draws of users, of the shuffles and of the halves.
         on_progress: called with the share of the work that is done.
 
@@ -76,7 +78,9 @@ def compare_with_twins(
     def learn(windows: list[RidgeWindow], before: int, steps: int) -> LabelSurface:
         known = log.take(np.flatnonzero(day < before))
         surface, changed = LabelSurface(config).fit(early), config.model_copy(update={"steps": steps})
-        return learn_surface(known, windows, surface, changed, objectives=objectives, seed=seed).label_maker
+        return learn_surface(
+            known, windows, surface, changed, objectives=objectives, likes_hates=likes_hates, seed=seed
+        ).label_maker
 
     def later_days(windows: list[RidgeWindow], steps: int) -> F64:
         """Return `[V]` the composites of the users of all windows but the first."""

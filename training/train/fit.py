@@ -18,7 +18,7 @@ from models.arrays import F32, I64
 from models.errors import BadInput
 from models.manifest import Evaluation, LearnedLabels
 from models.vocabulary import Vocabulary
-from training.data import Boundaries, Dataset, Interactions, Split, split_by_time
+from training.data import Boundaries, Dataset, Interactions, LikesHates, Split, split_by_time
 from training.evaluation.evaluate import compute_metrics, compute_metrics_by_tab, median_baseline
 from training.evaluation.predict import predict_torch
 from training.labels import LabelMaker, LabelMakers, fit_heuristics
@@ -75,8 +75,16 @@ class _Windows(NamedTuple):
         return np.union1d(self.split.train, self.split.meta)
 
 
-def fit_for_evaluation(dataset: Dataset, config: RunConfig, progress: Progress) -> tuple[Fitted, Evaluation]:
+def fit_for_evaluation(
+    dataset: Dataset, config: RunConfig, progress: Progress, likes_hates: LikesHates | None = None
+) -> tuple[Fitted, Evaluation]:
     """Fit label makers and ranker before the test days, and evaluate them on the test days.
+
+    Args:
+        dataset: the log.
+        config: the run's.
+        progress: called with the stage and the share of it that is done.
+        likes_hates: what labels are learned from besides the log, see `learn_surface`.
 
     Raises:
         BadInput: the log has too few days or nothing to stop early by, or labels cannot be learned from it.
@@ -90,7 +98,8 @@ def fit_for_evaluation(dataset: Dataset, config: RunConfig, progress: Progress) 
         )
     log, split = windows.log, windows.split
     before = rows_in_main_tab(dataset, log, log.rows_between(0, boundaries.test_ms), windows.vocabulary)
-    learned = labels.learn(log, before, split, config, dataset.info.utc_offset_hours, progress)
+    offset = dataset.info.utc_offset_hours
+    learned = labels.learn(log, before, split, config, offset, progress, likes_hates)
     label_makers, ranker, refused = _fit_tables(windows, config, learned.label_maker, progress)
     epochs = _fit_ranker(windows, config, ranker, learned.label_maker, progress)
     fitted = Fitted(

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from models.arrays import I64
-from models.manifest import LearnedLabels
-from training.data import Interactions, Split, day_numbers
+from models.errors import BadInput
+from models.manifest import LearnedLabels, LikesAboveHates
+from models.metrics import auc
+from training.data import Interactions, LikesHates, Split, day_numbers
 from training.labelcraft import fit_labelcraft
 from training.labelcraft.closed_form import learn_labels
 from training.labelcraft.evidence import compare_with_twins
-from training.labels import LabelMaker
+from training.labels import PCR, LabelMaker, labels_of
 from training.train.run_config import RunConfig
 
 Progress = Callable[[str, float], None]
@@ -27,7 +31,13 @@ class Labels(NamedTuple):
 
 
 def learn(
-    log: Interactions, rows: I64, split: Split, config: RunConfig, utc_offset_hours: float, progress: Progress
+    log: Interactions,
+    rows: I64,
+    split: Split,
+    config: RunConfig,
+    utc_offset_hours: float,
+    progress: Progress,
+    likes_hates: LikesHates | None = None,
 ) -> Labels:
     """Learn labels as `config.learner` says, and gather what shows that learning helped.
 
@@ -38,11 +48,17 @@ def learn(
         config: the run's.
         utc_offset_hours: where days begin.
         progress: called with the stage and the share of it that is done.
+        likes_hates: from half of whose users the closed form learns; the others are in the record.
 
     Raises:
-        BadInput: the log does not allow the learner.
+        BadInput: the log does not allow the learner, or the learner no likes and hates.
     """
     if config.learner == "one_step":
+        if likes_hates is not None:
+            raise BadInput(
+                "labels are learned from likes and hates in closed form alone; take a recipe with "
+                '`learner="closed_form"`, or leave --likes-hates out.'
+            )
         fitted = fit_labelcraft(
             log,
             split.train,
@@ -62,12 +78,18 @@ def learn(
     known = log.take(rows)
     day = day_numbers(known.timestamp_ms, utc_offset_hours)
     learned = learn_labels(
-        known, day, config.closed_form, seed=config.seed, on_progress=lambda share: progress("labels", share)
+        known,
+        day,
+        config.closed_form,
+        likes_hates=likes_hates,
+        seed=config.seed,
+        on_progress=lambda share: progress("labels", share),
     )
     evidence = compare_with_twins(
         known,
         day,
         config.closed_form,
+        likes_hates=likes_hates,
         seed=config.seed,
         on_progress=lambda share: progress("labels and their twins", share),
     )
@@ -77,6 +99,23 @@ def learn(
         steps=len(learned.curve),
         distance=learned.distance,
         evidence=evidence,
+        likes_above_hates=None
+        if likes_hates is None
+        else _likes_above_hates(learned.label_maker, likes_hates, config.closed_form.likes_hates_weight),
     )
     curve = [{"step": step, "composite": value} for step, value in enumerate(learned.curve)]
     return Labels(learned.label_maker, record, curve)
+
+
+def _likes_above_hates(maker: LabelMaker, rows: LikesHates, weight: float) -> LikesAboveHates:
+    held_out = rows.halves()[1]
+    of_label, of_share = (auc(held_out.liked, labels_of(each, held_out.log)) for each in (maker, PCR()))
+    assert of_label is not None
+    assert of_share is not None
+    return LikesAboveHates(
+        weight=weight,
+        users=len(np.unique(held_out.log.user)),
+        rows=len(held_out.liked),
+        auc=of_label,
+        watched_share_auc=of_share,
+    )

@@ -21,7 +21,7 @@ from torch import nn
 from models.errors import BadInput
 from models.manifest import Evaluation, LearnedLabels, Training
 from models.vocabulary import Vocabulary
-from training.data import Dataset
+from training.data import Dataset, LikesHates
 from training.provenance import command, commit, machine
 from training.staging import atomic_folder
 from training.train.fit import Fitted, Progress, fit_for_evaluation, refit
@@ -48,8 +48,23 @@ class Saved:
     evaluation: Evaluation
 
 
-def fit(dataset: Dataset, recipe: str, config: RunConfig, out: Path, progress: Progress) -> Evaluation:
+def fit(
+    dataset: Dataset,
+    recipe: str,
+    config: RunConfig,
+    out: Path,
+    progress: Progress,
+    likes_hates: LikesHates | None = None,
+) -> Evaluation:
     """Fit a recipe for evaluation and for release, and write a run folder.
+
+    Args:
+        dataset: the log.
+        recipe: the name of `config`.
+        config: the run's.
+        out: a new folder.
+        progress: called with the stage and the share of it that is done.
+        likes_hates: what labels are learned from besides the log, see `learn_surface`.
 
     Returns:
         The metrics of the evaluation fit on the test days.
@@ -60,7 +75,7 @@ def fit(dataset: Dataset, recipe: str, config: RunConfig, out: Path, progress: P
     at_commit = commit()  # now: it may change during a long fit
     with atomic_folder(out) as folder:
         evaluated, evaluation = fit_for_evaluation(
-            dataset, config, lambda stage, share: progress(f"1/2 {stage}", share)
+            dataset, config, lambda stage, share: progress(f"1/2 {stage}", share), likes_hates
         )
         released = refit(
             dataset, config, lambda stage, share: progress(f"2/2 {stage}", share), from_=evaluated
