@@ -20,7 +20,7 @@ from models.metrics import nwtg_at_k
 from training.data import Boundaries, Interactions, Split, SyntheticConfig, simulate_log, split_by_time
 from training.encoders import DinConfig
 from training.evaluation.slates import SlateEvaluator
-from training.labelcraft import Checkpoint, FittedLabels, LabelCraftConfig, fit_labelcraft
+from training.labelcraft import Checkpoint, FittedLabels, LabelCraftConfig, _train, fit_labelcraft
 from training.labelcraft._hold_out import HoldOut
 from training.labels import EF, PC, PCR, WT, LabelMaker, Scale, labels_of
 from training.recommender import FittedRecommender, RecommenderConfig, fit_recommender
@@ -217,15 +217,24 @@ def test_early_stopping_gives_back_the_best_epoch() -> None:
     assert len(figures) <= fitted.best_epoch + 1 + config.patience
 
 
-def test_no_epoch_of_the_warm_up_is_chosen_however_good_its_recommender() -> None:
-    """Its labels are where they started. What follows is worse at such rates, and patience is one epoch."""
+def test_no_epoch_of_the_warm_up_is_chosen_however_good_its_recommender(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its labels are where they started. The best epoch after it is, and patience counts from there."""
     log, split, _ = planted()
-    config = tiny(epochs=4, warmup_epochs=2, patience=1, lr_labels=1.0)
+    nwtg = iter([0.9, 0.8, 0.3, 0.2, 0.1])
+    monkeypatch.setattr(_train, "early_stop_nwtg", lambda *_: next(nwtg))
+    config = tiny(epochs=5, warmup_epochs=2, patience=1, lr_labels=1.0)
     fitted = fit_labelcraft(log, split.train, split.meta, split.early_stop, config)
-    assert fitted.best_epoch >= config.warmup_epochs
+    assert fitted.best_epoch == 2
+    assert [curve["nwtg"] for curve in fitted.curves] == [0.9, 0.8, 0.3, 0.2]
     assert fitted.distance > 0.1
-    frozen = fit_labelcraft(log, split.train, split.meta, split.early_stop, tiny(epochs=1, freeze=True))
-    assert frozen.distance == 0.0
+
+
+def test_frozen_labels_have_moved_by_nothing() -> None:
+    log, split, _ = planted()
+    config = tiny(epochs=1, freeze=True)
+    assert fit_labelcraft(log, split.train, split.meta, split.early_stop, config).distance == 0.0
 
 
 def test_without_early_stop_rows_it_runs_the_configured_epochs() -> None:
