@@ -20,6 +20,7 @@ from models.store import BundleStore
 from models.vocabulary import FIRST, UNKNOWN
 from training.data import load
 from training.evaluation.predict import run_onnx, run_torch
+from training.export.bundle import PERCENTILE_PARITY
 from training.export.synthetic_inputs import SyntheticInputs
 from training.labels import heuristic_label_makers
 from training.train import run_folder as run
@@ -68,7 +69,7 @@ def test_the_labeler_answers_as_torch_for_any_number_of_events(
     assert tuple(got) == (*bundle.manifest.labels, PERCENTILES)
     for values, tensor in zip(got.values(), want, strict=True):
         # A percentile moves by more than its label does where labels lie close together.
-        atol = 1e-4 if values.ndim == 2 else 1e-5
+        atol = PERCENTILE_PARITY if values.ndim == 2 else 1e-5
         np.testing.assert_allclose(values, tensor.numpy(), atol=atol)
         assert ((values >= 0) & (values <= 1)).all()
 

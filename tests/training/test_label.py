@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from models.errors import BadInput
 from tests.conftest import SYNTHETIC, run_command, run_ok
@@ -29,7 +30,10 @@ def test_the_size_of_a_batch_does_not_show_in_the_file(
     assert whole.labels == bundle.manifest.labels
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-    assert pl.read_parquet(tmp_path / "parts.parquet").equals(pl.read_parquet(tmp_path / "whole.parquet"))
+    # A learned label's last bit depends on how many rows a matrix product has.
+    assert_frame_equal(
+        pl.read_parquet(tmp_path / "parts.parquet"), pl.read_parquet(tmp_path / "whole.parquet"), abs_tol=1e-5
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["parts.parquet", "whole.parquet"]
 
 

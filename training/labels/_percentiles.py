@@ -27,9 +27,9 @@ class Percentiles(nn.Module):
 
     F is tabulated and interpolated linearly. [0, 1] is cut into PARTS equal parts, and each part into cells,
     the more the more training rows are in it: most learned labels lie close together. F has a knot in each
-    cell, at the most frequent label there, or at its centre without any. It is exact at the knots, so for all
-    labels of a binary label maker and for every plateau, and between two knots off by less than the share of
-    rows there. It never falls, and is level before the first knot and after the last.
+    cell: at the largest plateau there (a label of at least 1 / CELLS of the rows), else at the label nearest
+    to its centre. It is exact at the knots, so for both labels of a binary label maker, and between two knots
+    off by less than the share of rows there. It never falls, and is level outside of them.
 
     Both tables are read by index: ONNX has no search, and to compare each label with 64 quantiles takes twice
     as long. Until it is fitted, F(y) = y.
@@ -111,8 +111,10 @@ def _knots(first_P: I64, label_R: F32, cell_R: I64) -> tuple[F32, F32]:
     knot_C = ((part_C + within_C) / PARTS).astype(np.float32)
     # Where there is no label, F is the share of rows in the cells before.
     below_C = np.append(below, len(label_R))[np.searchsorted(cell, number_C)].astype(np.float64)
-    # The last of each cell stays: the most frequent, of several that nearest to the centre.
-    order = np.lexsort((-abs(label - knot_C[cell]), rows, cell))
+    # The last of each cell stays: its largest plateau, else the label nearest to the centre, so that two
+    # knots are not so close by chance that another rounding of a label shows.
+    plateau = rows * CELLS // len(label_R)
+    order = np.lexsort((-abs(label - knot_C[cell]), plateau, cell))
     knot_C[cell[order]] = label[order]
     below_C[cell[order]] = (below + rows / 2)[order]
     return knot_C, (below_C / len(label_R)).astype(np.float32)
