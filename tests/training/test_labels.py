@@ -12,6 +12,7 @@ from scipy import stats
 
 from models.errors import BadInput
 from models.features import FEEDBACK_COLUMNS
+from models.vocabulary import FIRST
 from tests.training._asserts import (
     assert_does_not_fall_with_watch_time,
     assert_exports,
@@ -25,6 +26,7 @@ from training.labels import (
     EF,
     PC,
     PCR,
+    RAD,
     VIEWS,
     WPR,
     WT,
@@ -67,9 +69,13 @@ MAKERS: dict[str, Callable[[], LabelMaker]] = {
     "dml_lv_u": lambda: ProgressViewByGroup("lv", "user_group"),
     "dml_ev_v": lambda: ProgressViewByGroup("ev", "tag"),
     "dml_lv_v": lambda: ProgressViewByGroup("lv", "tag"),
+    "rad": RAD,
 }
 GROUP_COLUMNS = (("u", "user_group"), ("v", "tag"))
-BY_GROUP = {f"dml_{view}_{kind}": (column,) for view in VIEWS for kind, column in GROUP_COLUMNS}
+BY_GROUP: dict[str, tuple[str, ...]] = {
+    f"dml_{view}_{kind}": (column,) for view in VIEWS for kind, column in GROUP_COLUMNS
+}
+BY_GROUP["rad"] = RAD.group_columns
 LEARNED = {"labelcraft", "labelcraft of raw inputs"}
 SAME_GRAPH = {"d2co linear", "dml_lv", "dml_lv_d", "dml_lv_u", "dml_ev_v", "dml_lv_v"}
 """Those whose graph is a part of another's, or differs from it in a number."""
@@ -78,7 +84,7 @@ SAME_GRAPH = {"d2co linear", "dml_lv", "dml_lv_d", "dml_lv_u", "dml_ev_v", "dml_
 def fitted(name: str) -> tuple[LabelMaker, torch.Tensor, torch.Tensor | None]:
     """Return a fitted maker, and the feedback and groups of its log."""
     torch.manual_seed(0)
-    log = GROUPED if name.startswith(("dml_ev", "dml_lv")) else LOG
+    log = GROUPED if name.startswith(("dml_ev", "dml_lv", "rad")) else LOG
     maker = MAKERS[name]().fit(log)
     return maker, torch.from_numpy(log.feedback), torch.from_numpy(log.groups) if name in BY_GROUP else None
 
@@ -204,6 +210,17 @@ def test_the_authors_labelcraft_gives_nothing_watched_one_half() -> None:
     maker = LabelCraft(LabelCraftConfig(inputs="raw", bias=False))
     assert maker(torch.zeros(1, 8)).tolist() == [0.5]
     assert [tuple(p.shape) for p in maker.parameters()] == [(256, 3), (256, 256), (1, 256)]
+
+
+def test_rad_is_the_mean_rank_among_the_users_group_and_the_videos_group() -> None:
+    watched, groups = GROUPED.watch_time_s, GROUPED.groups
+    maker = RAD(min_rows=1).fit(GROUPED)
+    label = maker(torch.from_numpy(GROUPED.feedback), torch.from_numpy(groups)).numpy()
+    for row in range(0, len(watched), 97):
+        same = [(groups[:, c] == groups[row, c]) | (groups[row, c] < FIRST) for c in range(2)]
+        among = [watched[rows] for rows in same]  # of an unknown group: all
+        middle = [((group < watched[row]).mean() + (group <= watched[row]).mean()) / 2 for group in among]
+        assert label[row] == pytest.approx(np.mean(middle), abs=0.03)
 
 
 def test_relevel_moves_the_mean_and_keeps_the_order() -> None:

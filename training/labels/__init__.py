@@ -17,6 +17,7 @@ from training.labels._graph import LabelMakers
 from training.labels._heuristics import fit_heuristics, heuristic_label_makers
 from training.labels._pc import PC
 from training.labels._pcr import PCR
+from training.labels._rad import RAD
 from training.labels._sasrec_binary import SASRecBinary
 from training.labels._sasrec_ratio import SASRecRatio
 from training.labels._scale import Scale
@@ -29,6 +30,7 @@ __all__ = [
     "EF",
     "PC",
     "PCR",
+    "RAD",
     "VIEWS",
     "WPR",
     "WT",

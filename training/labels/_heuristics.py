@@ -12,6 +12,7 @@ from training.labels._dml_wpr import WPR
 from training.labels._ef import EF
 from training.labels._pc import PC
 from training.labels._pcr import PCR
+from training.labels._rad import RAD
 from training.labels._sasrec_binary import SASRecBinary
 from training.labels._sasrec_ratio import SASRecRatio
 from training.labels._wt import WT
@@ -38,6 +39,7 @@ def heuristic_label_makers() -> list[LabelMaker]:
         *(ProgressViewByDuration(view) for view in VIEWS),
         *(ProgressViewByGroup(view, "user_group") for view in VIEWS),
         *(ProgressViewByGroup(view, "tag") for view in VIEWS),
+        RAD(),
     ]
 
 
