@@ -18,10 +18,18 @@ from models.arrays import I64
 from models.errors import BadInput
 from models.metrics import nwtg_at_k
 from training.data import Boundaries, Interactions, Split, SyntheticConfig, simulate_log, split_by_time
-from training.encoders import DinConfig
-from training.evaluation.slates import SlateEvaluator
-from training.labelcraft import Checkpoint, FittedLabels, LabelCraftConfig, _train, fit_labelcraft
+from training.encoders import DinConfig, slates
+from training.labelcraft import (
+    OBJECTIVES,
+    Checkpoint,
+    FittedLabels,
+    LabelCraftConfig,
+    _train,
+    candidates_of,
+    fit_labelcraft,
+)
 from training.labelcraft._hold_out import HoldOut
+from training.labelcraft.closed_form import Composite
 from training.labels import EF, PC, PCR, WT, LabelMaker, Scale, labels_of
 from training.recommender import FittedRecommender, RecommenderConfig, fit_recommender
 
@@ -112,8 +120,15 @@ def score(maker: Any) -> FittedRecommender:
 def worth(maker: Any, rows: I64) -> dict[str, float]:
     """Means over users of the objectives of its slates from these rows, and `composite`, their sum."""
     log, split, _ = planted()
-    values = SlateEvaluator(log, rows, (K,), split.train).values(score(maker).score(rows))
-    return {name.removesuffix(f"@{K}"): float(value.mean()) for name, value in values.items()}
+    known = log.take(split.train)
+    scales = Scale(name="watch time").fit(known.watch_time_s), Scale(name="duration").fit(known.duration_s)
+    users = slates(log, rows, more_than=K)
+    candidates, score_N = candidates_of(log, users, *scales), torch.zeros(len(log), dtype=torch.float64)
+    score_N[torch.from_numpy(rows)] = torch.from_numpy(score(maker).score(rows).astype(np.float64))
+    composite = Composite([candidates], OBJECTIVES, K)
+    slate_UC = composite.slates(candidates, score_N[torch.from_numpy(users.rows)]).float()
+    values = {name: float(one(slate_UC, candidates).mean()) for name, one in OBJECTIVES.items()}
+    return values | {"composite": sum(values.values())}
 
 
 def correlation(maker: LabelMaker) -> float:

@@ -56,6 +56,15 @@ ConfigFile = Annotated[
 HeadsConfig = Annotated[
     Path | None, typer.Option(help="the config of `compare watch-time` as JSON to start from")
 ]
+QUICK: Final = {
+    "seeds": 3,
+    "tree_seeds": 2,
+    "network_seeds": 0,
+    "resamples": 2000,
+    "closed_form": {"redraws": 1, "steps": 80},
+}
+"""Of `compare labels --quick`: the fewest recommenders that still have an interval, and shorter learning."""
+
 Json = Annotated[Path | None, typer.Option("--json", help="write report.json here, too")]
 
 
@@ -65,24 +74,46 @@ def labels(
     out: Out,
     methods: Methods = None,
     ablations: Ablations = None,
-    seeds: Seeds = None,
-    seed: Seed = None,
-    jobs: Jobs = CORES,
-    k: Annotated[str | None, typer.Option(help="positions of a list that count (default 5,10)")] = None,
-    test_days: TestDays = None,
-    stop_days: StopDays = None,
-    meta_days: Annotated[
-        int | None, typer.Option(min=1, help="the days before those: LabelCraft's hold-out (default 2)")
+    seeds: Annotated[
+        int | None, typer.Option(min=2, help="recommenders a label, each of other users (default 10)")
     ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="of every draw (default 0)")] = None,
+    jobs: Jobs = CORES,
+    k: Annotated[int | None, typer.Option(min=2, help="positions of a slate (default 5)")] = None,
+    windows: Annotated[
+        int | None, typer.Option(min=2, help="windows of the rolling origin, the last ones (default 5)")
+    ] = None,
+    window_days: Annotated[int | None, typer.Option(min=1, help="days of a window (default 2)")] = None,
+    likes_hates: Annotated[
+        Path | None,
+        typer.Option(help="a folder of likes and hates: half of the users to learn from, half to evaluate"),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="few recommenders, no network, no ablations")
+    ] = False,
     config: ConfigFile = None,
     figures: Json = None,
 ) -> None:
-    """Fit one recommender on every label, and report which label serves this platform, with error bars."""
-    from training.experiments.labels import LABELS
+    """Fit the same recommenders on every label, and report which label serves this platform."""
+    from training.experiments.labels.config import LabelsConfig
+    from training.experiments.labels.methods import METHODS
+    from training.experiments.labels.run import run_labels
 
-    options: dict[str, Any] = {"seeds": seeds, "seed": seed, "test_days": test_days, "stop_days": stop_days}
-    options |= {"meta_days": meta_days, "cuts": None if k is None else _parse_cuts(k)}
-    _compare(LABELS, data, out, methods, ablations, jobs, config, options, figures)
+    options = {"seeds": seeds, "seed": seed, "k": k, "windows": windows, "window_days": window_days}
+    chosen = {name: value for name, value in options.items() if value is not None}
+    loaded = load_config(LabelsConfig, config, (QUICK if quick else {}) | chosen)
+    wanted = False if quick and ablations is None else ablations
+    selected = select_methods(METHODS, methods, ablations=wanted)
+    report = _run(
+        "compare",
+        out,
+        lambda step: run_labels(
+            data, out, selected, loaded, likes_hates=likes_hates, processes=jobs, on_progress=step
+        ),
+    )
+    columns = (("composite", "composite", 4), ("nwtg", "NWTG", 4), ("neg", "NEG", 4), ("ds", "DS, s", 1))
+    _print_table(report, columns, f"@{loaded.k}")
+    _finish(out, figures)
 
 
 @app.command("watch-time")
@@ -335,14 +366,17 @@ def _compare(
             experiment, data, out, selected, loaded, processes=jobs, on_progress=step
         ),
     )
-    k = f"@{report['cuts'][-1]}" if "cuts" in report else ""
-    width = 2 + max(len(method.name) for method in experiment.methods)
-    typer.echo(" " * width + "".join(f"{title + k:>20}" for _, title, _ in experiment.columns))
+    _print_table(report, experiment.columns, "")
+    _finish(out, figures)
+
+
+def _print_table(report: dict[str, Any], columns: Sequence[tuple[str, str, int]], suffix: str) -> None:
+    width = 2 + max(len(row["method"]) for row in report["rows"])
+    typer.echo(" " * width + "".join(f"{title + suffix:>20}" for _, title, _ in columns))
     for row in report["rows"]:
         metrics = row["metrics"]
-        cells = [f"{interval(metrics.get(n + k), digits):>20}" for n, _, digits in experiment.columns]
+        cells = [f"{interval(metrics.get(n + suffix), digits):>20}" for n, _, digits in columns]
         typer.echo(f"{row['method']:{width}}{row['refused'] or ''.join(cells)}")
-    _finish(out, figures)
 
 
 def _run(title: str, out: Path, run: Callable[[Progress], dict[str, Any]]) -> dict[str, Any]:
@@ -361,11 +395,3 @@ def _finish(out: Path, figures: Path | None) -> None:
         figures.parent.mkdir(parents=True, exist_ok=True)
         figures.write_text((out / "report.json").read_text())
     typer.echo(f"wrote {out / 'report.md'} and report.json")
-
-
-def _parse_cuts(k: str) -> list[int]:
-    """Return `5,10` as 5 and 10, ascending."""
-    try:
-        return sorted({int(part) for part in k.split(",")})
-    except ValueError:
-        raise BadInput(f"--k takes numbers separated by commas, such as 5,10; found {k!r}.") from None

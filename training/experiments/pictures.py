@@ -31,63 +31,26 @@ def draw(folder: Path, kind: str, report: Json) -> None:
 
 
 def _labels(folder: Path, report: Json) -> None:
-    fitted, k = _fitted(report), report["cuts"][-1]
-    rows = [row for row in fitted if not row["ablation"]] or fitted
-    titles = {f"nwtg@{k}": f"NWTG@{k}", f"neg@{k}": f"NEG@{k}", f"ds@{k}": f"DS@{k}, s"}
-    _metric_bars(folder / "bars.png", fitted, titles, "labelcraft")
-    _durations(folder / "durations.png", rows, report["histogram"], k)
-    _frontier(folder / "front.png", rows, report["front"], titles)
-    for row in rows:
-        if "curves" in row:
-            _learning(folder / "learning.png", row["curves"])
+    panels = {
+        kind: [
+            Interval(row["method"], lead["difference"], lead["ci"], _color(lead))
+            for row in _fitted(report)
+            if row["decisive"] and (lead := row["against"].get(next(iter(power)))) is not None
+        ]
+        for kind, power in report["power"].items()
+    }
+    if all(panels.values()) and panels:
+        title = "Lead of labelcraft in the composite, 95 % intervals over users and recommenders"
+        plots.intervals(folder / "leads.png", panels, title)
     surfaces = {
         name + note: (surface["duration_s"], surface["watch_time_s"], surface[key])
-        for name, surface in report.get("surfaces", {}).items()
+        for name, surface in report["surfaces"].items()
         for key, note in {"plain": "", "liked": "\nwith explicit feedback"}.items()
         if key in surface
     }
     if surfaces:
-        title = "Label of an exposure (first seed)"
+        title = "Learned labels before the last window"
         plots.heat_maps(folder / "labels.png", surfaces, title, ("duration, s", "watch time, s"))
-
-
-def _durations(path: Path, rows: Sequence[Json], histogram: Json, k: int) -> None:
-    edges = histogram["edges_s"]
-    middle = [edge + (edges[1] - edges[0]) / 2 for edge in edges]
-    logged = Series(middle, _shares(histogram["exposed"]), ORANGE, "outline")
-    panels = {row["method"]: [Series(middle, _shares(row["histogram"]), BLUE, "bar"), logged] for row in rows}
-    title = f"Durations of the {k} best; orange: all exposures of the same users. The last bar is open"
-    plots.small_multiples(path, panels, title, ("duration, s", "share"), log=True)
-
-
-def _shares(counts: Sequence[float]) -> list[float]:
-    return [count / max(sum(counts), 1) for count in counts]
-
-
-def _frontier(path: Path, rows: Sequence[Json], front: Json | None, titles: Mapping[str, str]) -> None:
-    points = []
-    for row in rows:
-        x, y, size = (row["metrics"][metric] for metric in titles)
-        stds = x["std"] or 0.0, y["std"] or 0.0
-        points.append(plots.Point(row["method"], x["mean"], y["mean"], *stds, size["mean"]))
-    nwtg, neg, ds = titles
-    line = [(point[nwtg]["mean"], point[neg]["mean"]) for point in front["points"]] if front else []
-    title = f"Cross: ± standard deviation over the seeds; circle: {titles[ds]}; grey: interpolated rankings"
-    plots.scatter(path, points, line, "labelcraft", (titles[nwtg], titles[neg]), title)
-
-
-def _learning(path: Path, curves: Sequence[Sequence[Json]]) -> None:
-    recorded = dict.fromkeys(name for curve in curves for epoch in curve for name in epoch)
-    metrics = [name for name in recorded if name in ("usage_time", "engagement", "duration_spread", "nwtg")]
-    panels = {
-        name.replace("_", " "): [
-            Series([epoch["epoch"] + 1 for epoch in curve], [epoch.get(name) for epoch in curve], f"C{seed}")
-            for seed, curve in enumerate(curves)
-        ]
-        for name in metrics
-    }
-    title = "LabelCraft's objectives on the meta days and NWTG on the early-stop days, a line for each seed"
-    plots.small_multiples(path, panels, title, ("epoch", ""), size=(2.9, 2.4), shared_y=False)
 
 
 def _watch_time(folder: Path, report: Json) -> None:

@@ -74,7 +74,7 @@ def kind_of(source: str, report: Json) -> str:
     """Return the kind of a report, which is the name of its template, by what its JSON holds."""
     if source != "report.json":
         return source.removesuffix(".json")
-    members = {"front": "labels", "costs": "objectives", "window": "audit", "likes_hates": "likes_hates"}
+    members = {"power": "labels", "costs": "objectives", "window": "audit", "likes_hates": "likes_hates"}
     return next((kind for member, kind in members.items() if member in report), "watch_time")
 
 
@@ -138,6 +138,11 @@ def cells(row: Json, columns: Sequence[Column], rows: Sequence[Json]) -> str:
     ▲ marks a method that is significantly better than the reference, ▼ one that is significantly worse.
     """
     return " | ".join(_cell(row, column, rows) for column in columns)
+
+
+def has_metric(rows: Iterable[Json], column: Column) -> list[Json]:
+    """Return the rows that have a metric, in their order."""
+    return [row for row in rows if _value(row, column) is not None]
 
 
 def ranked(rows: Iterable[Json], column: Column) -> list[Json]:
@@ -208,6 +213,7 @@ def _cell(row: Json, column: Column, rows: Sequence[Json]) -> str:
 
 
 FILTERS: Final = (
-    number, interval, estimate, lead, cells, ranked, summarize, p_value, adjusted, changes, extreme_groups
+    number, interval, estimate, lead, has_metric, cells, ranked, summarize, p_value, adjusted, changes,
+    extreme_groups,
 )  # fmt: skip
 """Filters of the templates, by their own names."""

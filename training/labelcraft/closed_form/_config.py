@@ -31,9 +31,9 @@ class ClosedFormConfig(Config):
     """Of the soft top-k, as a share of the deviation of a user's scores."""
     ridge: PositiveFloat = 1e4
     """λ: a prior of so many rows."""
-    likes_hates_weight: Annotated[float, Field(ge=0)] = 0.3
+    likes_hates_weight: Annotated[float, Field(ge=0)] = 0.4
     """Of likes above hates beside the objectives, where there are rows of both."""
-    steps: Annotated[int, Field(ge=0)] = 80
+    steps: Annotated[int, Field(ge=0)] = 250
     """Full steps of the outer level; with 0 the labels stay at their start."""
     learning_rate: PositiveFloat = 0.03
     """Of Adam."""

@@ -1,0 +1,50 @@
+"""Everything that decides the figures of a comparison of labels besides the log."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from training.config import Config
+from training.encoders import SASRecConfig
+from training.labelcraft.closed_form import ClosedFormConfig
+from training.recommender import SequencesConfig
+
+
+class TreesConfig(Config):
+    """Hyperparameters of the boosted trees that labels are compared with."""
+
+    rounds: PositiveInt = 80
+    learning_rate: PositiveFloat = 0.08
+    leaves: PositiveInt = 31
+    rows_per_leaf: PositiveInt = 100
+    """At least."""
+
+
+class LabelsConfig(Config):
+    """Hyperparameters of `compare labels`."""
+
+    seed: NonNegativeInt = 0
+    """Of every draw."""
+    windows: Annotated[int, Field(ge=2)] = 5
+    """Of the rolling origin, the last ones of the log. Labels are learned on the windows before the one that
+    they are evaluated on, so the first is learned from alone."""
+    window_days: PositiveInt = 2
+    """Days of a window; recommenders are fitted on all days before it."""
+    k: Annotated[int, Field(ge=2)] = 5
+    """Size of the slate; only users with more candidates in a window count."""
+    seeds: Annotated[int, Field(ge=2)] = 10
+    """Recommenders a label, each fitted to users drawn with replacement."""
+    tree_seeds: Annotated[int, Field(ge=2)] = 6
+    """The same of boosted trees, for the methods that matter; the others have two."""
+    network_seeds: NonNegativeInt = 2
+    """The same of SASRec4SV, for learned, frozen and watch time; 0 leaves it out."""
+    resamples: PositiveInt = 10_000
+    """Of the bootstrap over users and recommenders."""
+    same_label_trials: PositiveInt = 240
+    """Comparisons of a label with itself, which should find nothing."""
+    closed_form: ClosedFormConfig = ClosedFormConfig()
+    """How labels are learned."""
+    trees: TreesConfig = TreesConfig()
+    network: SequencesConfig = SequencesConfig(sasrec=SASRecConfig(head="ratio"), epochs=20)
