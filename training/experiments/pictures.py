@@ -42,6 +42,7 @@ def _labels(folder: Path, report: Json) -> None:
     if all(panels.values()) and panels:
         title = "Lead of labelcraft in the composite, 95 % intervals over users and recommenders"
         plots.intervals(folder / "leads.png", panels, title)
+    _front(folder / "front.png", _fitted(report), f"composite@{report['config']['k']}")
     surfaces = {
         name + note: (surface["duration_s"], surface["watch_time_s"], surface[key])
         for name, surface in report["surfaces"].items()
@@ -51,6 +52,21 @@ def _labels(folder: Path, report: Json) -> None:
     if surfaces:
         title = "Learned labels before the last window"
         plots.heat_maps(folder / "labels.png", surfaces, title, ("duration, s", "watch time, s"))
+
+
+def _front(path: Path, rows: Sequence[Json], composite: str) -> None:
+    """Draw two goals at once: the composite, and likes above hates where it was counted."""
+    rows = [row for row in rows if row["label"].get("likes_above_hates") is not None]
+    figures = [row["metrics"][composite] for row in rows]
+    points = [
+        plots.Point(row["method"], figure["mean"], row["label"]["likes_above_hates"], figure["std"] or 0.0)
+        for row, figure in zip(rows, figures, strict=True)
+    ]
+    if points:
+        rules = sorted((p.x, p.y) for p, row in zip(points, rows, strict=True) if not row["learned"])
+        front = [(x, y) for i, (x, y) in enumerate(rules) if all(y > other for _, other in rules[i + 1 :])]
+        title = "Both goals of every label. Grey: the best labels by hand; lines: deviation over recommenders"
+        plots.scatter(path, points, front, "labelcraft", (composite, "likes above hates, AUC"), title)
 
 
 def _watch_time(folder: Path, report: Json) -> None:

@@ -33,7 +33,7 @@ class Series(NamedTuple):
     x: Sequence[float]
     y: Sequence[float | None]
     color: str
-    kind: Literal["line", "bar", "outline", "stem"] = "line"
+    kind: Literal["line", "bar", "stem"] = "line"
     label: str = ""
     """For the legend, which the first panel shows if any of its series has a label."""
 
@@ -54,9 +54,6 @@ class Point(NamedTuple):
     x: float
     y: float
     x_std: float
-    y_std: float
-    size: float
-    """Area of its circle, in any unit."""
 
 
 def bars(path: Path, panels: Mapping[str, Sequence[Interval]], title: str) -> None:
@@ -86,7 +83,6 @@ def small_multiples(
     ticks: Sequence[str] = (),
     y_limits: tuple[float, float] | None = None,
     reference: Sequence[float] = (),
-    log: bool = False,
     shared_y: bool = True,
 ) -> None:
     """Draw one small panel for each method, all with the same axes.
@@ -95,7 +91,7 @@ def small_multiples(
         path, panels, title, labels: the PNG, series by panel, its title, names of the x and the y axis.
         size: width and height of a panel, inches.
         ticks: names of x = 0, 1, 2, ...; numbers if empty.
-        y_limits, log, shared_y: of the y axes.
+        y_limits, shared_y: of the y axes.
         reference: where to draw horizontal lines.
     """
     figure, grid = _grid(len(panels), size, share_x=True, share_y=shared_y)
@@ -110,8 +106,6 @@ def small_multiples(
             axes.set_xticks(range(len(ticks)), ticks, rotation=60, ha="right", fontsize=5)
         if y_limits is not None:
             axes.set_ylim(*y_limits)
-        if log:
-            axes.set_yscale("log")
     if any(one.label for one in next(iter(panels.values()))):
         grid[0].legend(fontsize=6, frameon=False)
     figure.supxlabel(labels[0], fontsize=9)
@@ -164,12 +158,10 @@ def scatter(
     """Draw named points with their standard deviations, and a line through `frontier`."""
     figure, (axes,) = _grid(1, (9.0, 6.2))
     axes.plot([x for x, _ in frontier], [y for _, y in frontier], color=GREY, marker="x", ms=4, zorder=1)
-    least, most = min(p.size for p in points), max(p.size for p in points)
     for p in points:
         color = ORANGE if p.name == highlight else BLUE
-        axes.errorbar(p.x, p.y, p.y_std, p.x_std, color=color, lw=0.6, alpha=0.25, zorder=2)
-        area = 25 + 190 * (p.size - least) / ((most - least) or 1.0)
-        axes.scatter([p.x], [p.y], s=area, color=color, alpha=0.65, lw=0, zorder=3)
+        axes.errorbar(p.x, p.y, xerr=p.x_std, color=color, lw=0.6, alpha=0.25, zorder=2)
+        axes.scatter([p.x], [p.y], s=40, color=color, alpha=0.65, lw=0, zorder=3)
     axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.margins(0.08)
     figure.suptitle(title, fontsize=10)
@@ -218,8 +210,6 @@ def _draw(axes: Axes, one: Series) -> None:
     if one.kind == "bar":
         width = 0.9 * (one.x[1] - one.x[0]) if len(one.x) > 1 else 0.9
         axes.bar(one.x, y, width=width, color=one.color, label=one.label)
-    elif one.kind == "outline":
-        axes.step(one.x, y, where="mid", color=one.color, lw=1.2, label=one.label)
     elif one.kind == "stem":
         axes.vlines(one.x, 0, y, color=one.color, lw=1, label=one.label)
     else:

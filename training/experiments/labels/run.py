@@ -84,7 +84,7 @@ def run_labels(
 
     def run(kind: str, count: int, start: float, end: float) -> Outcomes:
         return run_jobs(
-            [Job(kind, number) for number in range(count)],
+            [Job(kind, number) for number in reversed(range(count))],  # the last window takes longest
             partial(prepare, data, likes_hates, names, config, plan.folder),
             checkpoint,
             processes=processes,
