@@ -67,9 +67,9 @@ lock: .venv/.test  ## docker/locks: versions and hashes of what images install; 
 docker-test: .venv/.test  ## images and the compose topology, built, run, broken and mended; under fifteen minutes
 	$(BIN)/python -m loadtests.topology --json docker/deployment.json --write $(ARGS)
 
-bundle: .venv/.test  ## remake the released bundle from KUAIRAND=<folder with the data set>, see models/README.md
+bundle: .venv/.test  ## remake the released bundle from KUAIRAND=<folder with the data set> and LIKES_HATES=<folder>, see models/README.md
 	$(BIN)/python -m training prepare --dataset kuairand-pure --source $(KUAIRAND) --out runs/data
-	$(BIN)/python -m training fit kuairand_objectives --data runs/data --out runs/kuairand_objectives
+	$(BIN)/python -m training fit kuairand_objectives --data runs/data --out runs/kuairand_objectives $(if $(LIKES_HATES),--likes-hates $(LIKES_HATES))
 	$(BIN)/python -m training export runs/kuairand_objectives --data runs/data
 
 clean:

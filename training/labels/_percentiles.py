@@ -15,7 +15,7 @@ from models.arrays import F32, I64
 
 PARTS: Final = 128
 CELLS: Final = 512
-"""The tables of 21 label makers take 200 kB."""
+"""The tables of 22 label makers take 200 kB."""
 TIE: Final = 1e-6
 """Labels this far from a knot get its percentile: another runtime rounds a label of a plateau otherwise."""
 
