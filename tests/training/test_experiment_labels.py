@@ -37,13 +37,14 @@ from training.labels import WT, heuristic_label_makers, labels_of
 CONFIG = {
     "seeds": 4,
     "tree_seeds": 2,
-    "network_seeds": 0,
+    "network_seeds": 1,
     "resamples": 200,
     "same_label_trials": 4,
     "windows": 3,
     "k": 3,
     "closed_form": {"watch_knots": 7, "duration_knots": 5, "k": 3, "steps": 8, "ridge": 300.0, "redraws": 2},
     "trees": {"rounds": 5, "rows_per_leaf": 20},
+    "network": {"epochs": 1, "sasrec": {"head": "ratio"}},
 }
 
 
@@ -61,7 +62,8 @@ def origin(data: Path) -> RollingOrigin:
 def report(data: Path) -> Path:
     """The report of some methods of every kind."""
     out = data.parent / "new" / "report"
-    methods = "labelcraft,frozen,random,longest,best rule: past,wt,wt+ef,dvr,surrogate index"
+    orders = "random,longest,video's watch time,best rule: past"
+    methods = f"labelcraft,frozen,{orders},wt,wt+ef,dvr,surrogate index"
     assert f"wrote {out / 'report.md'}" in run_command(*compare(data, out, methods))
     return out
 
@@ -276,6 +278,7 @@ def test_a_row_has_every_figure_with_its_mean_over_the_recommenders(report: Path
     rows = read_rows(report)
     for name, row in rows.items():
         assert row["refused"] is None
+        assert ("network.composite@3" in row["metrics"]) == (name in ("labelcraft", "frozen", "wt"))
         for figure in ("composite@3", "nwtg@3", "trees.composite@3", "trees.neg@3"):
             found = row["metrics"][figure]
             assert len(found["seeds"]) == (2 if figure.startswith("trees") else 4)

@@ -114,7 +114,7 @@ class Trees:
             seed: of the trees.
         """
         config = self._config
-        self._known.set_label(label_N).set_weight(weight_U[self._user_N])
+        self._known.set_label(np.ascontiguousarray(label_N)).set_weight(weight_U[self._user_N])
         booster = self._lightgbm.train(
             {
                 "objective": "regression",
