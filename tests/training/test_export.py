@@ -199,4 +199,4 @@ def test_every_rule_that_the_log_allows_is_served_and_the_manifest_says_which_ne
         *(m.name for m in heuristic_label_makers() if m.name not in refused),
     )
     assert not refused
-    assert manifest.labels_by_user == ("dml_ev_u", "dml_lv_u")
+    assert manifest.labels_by_user == ("dml_ev_u", "dml_lv_u", "rad")

@@ -139,7 +139,7 @@ def run_systems(
             columns = fitted.label_makers(
                 torch.from_numpy(log.feedback[rows]), torch.from_numpy(log.groups[rows])
             )
-        return {n: column.numpy() for n, column in zip(fitted.label_makers.names, columns, strict=True)}
+        return {n: column.numpy() for n, column in zip(fitted.label_makers.outputs, columns, strict=True)}
 
     served = _Served(
         folder.name,
