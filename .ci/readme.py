@@ -28,6 +28,7 @@ LABELS = (
     "wt",
     "pcr",
     "d2q",
+    "rad",
     "wt+ef",
     "dml",
 )
