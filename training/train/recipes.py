@@ -60,7 +60,7 @@ def watch_time_of_a_small_log() -> LDAConfig:
 
 def labels_of_a_small_log() -> LabelCraftConfig:
     """LabelCraft by the learner of one step, for logs of days and hundreds of thousands of rows: what
-    `learner="one_step"` takes, and what `compare labels` fits.
+    `learner="one_step"` takes.
 
     Where it leaves the paper's settings, and what was seen on the early-stop days of KuaiRand-Pure:
 
