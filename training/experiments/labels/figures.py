@@ -30,7 +30,7 @@ class WindowFigures:
     """Figures of any scores of one window.
 
         composite         Σ_i M_i / (σ_i n), relative usage, net feedback and duration spread of the k best
-        paper_composite    the same of usage time, engagement and duration spread
+        paper_composite   the same of usage time, engagement and duration spread
         nwtg              watch time of the k best, discounted, divided by that of the ideal order
         neg               AUC of net feedback among the candidates; undefined where none has any
         ds                standard deviation of the durations of the k best, s
@@ -58,11 +58,8 @@ class WindowFigures:
     def values(self, score_R: F32 | F64) -> F64:
         """Return `[figures, U]`, NaN where a user has no figure."""
         candidates, k = self.window.candidates, self.k
-        score_UC = torch.from_numpy(np.asarray(score_R, np.float64))[self._index]
-        masked_UC = score_UC.masked_fill(~candidates.mask, -torch.inf)
-        best_UK = masked_UC.topk(k).indices
-        slate_UC = torch.zeros(score_UC.shape).scatter(1, best_UK, 1 / k)
-        duration_UK = self._duration.gather(1, best_UK)
+        score_UC, slate_UC = self._slates(score_R)
+        duration_UK = self._duration[slate_UC > 0].reshape(-1, k)
         figures: dict[str, Tensor | F64] = {
             name: composite.of_slates(candidates, slate_UC) for name, composite in self.composites.items()
         }
@@ -76,10 +73,14 @@ class WindowFigures:
 
     def composite(self, score_R: F32 | F64) -> tuple[float, ...]:
         """Return the sums over the users of `COMPOSITES` alone, for those who try many rules."""
-        score_UC = torch.from_numpy(np.asarray(score_R, np.float64))[self._index]
-        slate_UC = self.composites[COMPOSITES[0]].slates(self.window.candidates, score_UC)
+        _, slate_UC = self._slates(score_R)
         both = (self.composites[name].of_slates(self.window.candidates, slate_UC) for name in COMPOSITES)
         return tuple(float(value_U.sum()) for value_U in both)
+
+    def _slates(self, score_R: F32 | F64) -> tuple[Tensor, Tensor]:
+        """Return `[U, C]` scores, and the slates that they choose."""
+        score_UC = torch.from_numpy(np.asarray(score_R, np.float64))[self._index]
+        return score_UC, self.composites[COMPOSITES[0]].slates(self.window.candidates, score_UC)
 
     def _pair_accuracy(self, score_UC: Tensor) -> Tensor:
         better_P, worse_P = score_UC[self._pair_user, self._better], score_UC[self._pair_user, self._worse]
