@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -34,7 +35,7 @@ from training.experiments.labels.surrogate import surrogate_index
 from training.labelcraft.closed_form import ClosedFormConfig, LabelSurface, ridge_windows
 from training.labels import WT, heuristic_label_makers, labels_of
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "seeds": 4,
     "tree_seeds": 2,
     "network_seeds": 1,
@@ -314,6 +315,41 @@ def test_a_label_that_a_log_does_not_allow_is_a_row_with_the_reason(data: Path, 
     assert rows["ef"]["metrics"] == {}
     assert rows["ef"]["refused"] in (out / "report.md").read_text()
     assert rows["wt"]["refused"] is None
+
+
+@pytest.mark.slow
+def test_rows_need_neither_the_learned_label_nor_one_that_matters(data: Path, tmp_path: Path) -> None:
+    """Trees on `pcr` are fewer than trees on learned labels, and there is no network of it."""
+    options = write_json(tmp_path / "config.json", CONFIG | {"tree_seeds": 3})
+    paths = ("--data", data, "--out", tmp_path / "out", "--config", options, "--jobs", "1")
+    run_command("compare", "labels", *paths, "--methods", "pcr,random")
+    rows = read_rows(tmp_path / "out")
+    assert len(rows["pcr"]["metrics"]["composite@3"]["seeds"]) == 4
+    assert len(rows["pcr"]["metrics"]["trees.composite@3"]["seeds"]) == 2
+    assert rows["random"]["metrics"]["nwtg@3"]["mean"] > 0
+    assert rows["pcr"]["against"] == {}
+    assert_pictures(tmp_path / "out", set())
+
+
+@pytest.mark.slow
+def test_labels_are_learned_on_a_window_before_whatever_the_number_of_days(tmp_path: Path) -> None:
+    data = write_log(tmp_path, users=60, videos=100, exposures=2400, days=9)
+    out = tmp_path / "out"
+    run_command(*compare(data, out, "labelcraft", "--seeds", "2", "--windows", "5"))
+    assert len(json.loads((out / "report.json").read_text())["dataset"]["windows"]) == 3
+    assert read_rows(out)["labelcraft"]["refused"] is None
+
+
+@pytest.mark.slow
+def test_a_label_that_cannot_be_learned_is_a_row_with_the_reason(data: Path, tmp_path: Path) -> None:
+    """Users of a window may all have too few exposures in the windows before."""
+    config = CONFIG | {"closed_form": {**CONFIG["closed_form"], "k": 90}}
+    options = write_json(tmp_path / "config.json", config)
+    paths = ("--data", data, "--out", tmp_path / "out", "--config", options, "--jobs", "1")
+    run_command("compare", "labels", *paths, "--methods", "labelcraft,wt", "--seeds", "2")
+    rows = read_rows(tmp_path / "out")
+    assert "more than k = 90" in rows["labelcraft"]["refused"]
+    assert rows["wt"]["metrics"]["composite@3"]["mean"] > 0
 
 
 def test_a_log_without_a_user_to_evaluate_is_refused(data: Path, tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def _labels(folder: Path, report: Json) -> None:
         ]
         for kind, power in report["power"].items()
     }
-    if all(panels.values()) and panels:
+    if drawn := {kind: leads for kind, leads in panels.items() if leads}:
         title = "Lead of labelcraft in the composite, 95 % intervals over users and recommenders"
-        plots.intervals(folder / "leads.png", panels, title)
+        plots.intervals(folder / "leads.png", drawn, title)
     _front(folder / "front.png", _fitted(report), f"composite@{report['config']['k']}")
     surfaces = {
         name + note: (surface["duration_s"], surface["watch_time_s"], surface[key])

@@ -5,14 +5,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from models.arrays import F32, F64
+from models.errors import BadInput
 from models.metrics import auc
 from training.data import LikesHates, read_likes_hates
 from training.evaluation.label_surface import label_surface
@@ -21,8 +23,14 @@ from training.experiments.labels.config import LabelsConfig
 from training.experiments.labels.known_labels import known_labels, weights
 from training.experiments.labels.methods import GRID, METHODS, Method, part_names
 from training.experiments.labels.recommenders import RidgeNormal, Trees, drawn_users, network_scores
-from training.experiments.labels.rolling import RollingOrigin, rolling_origin
-from training.labelcraft.closed_form import learn_labels
+from training.experiments.labels.rolling import RollingOrigin, Window, rolling_origin
+from training.labelcraft.closed_form import (
+    Gradient,
+    LabelSurface,
+    RidgeWindow,
+    learn_surface,
+    ridge_windows,
+)
 from training.labels import LabelMaker
 
 LABELS: Final = "labels"
@@ -30,6 +38,8 @@ RIDGE: Final = "ridge"
 TREES: Final = "trees"
 NETWORK: Final = "network"
 
+FEWEST: Final = 2
+"""Trees on a method that no claim rests on."""
 _PICKS: Final = "picks.json"
 _CELL: Final = 0.02
 """Labels within .01 of one value are in a cell of so much."""
@@ -67,6 +77,11 @@ class Plan:
         """Return `[P, M]`, see `known_labels.weights`."""
         return weights(methods, self.parts, self.labels(window))
 
+    def labels_of(self, methods: Sequence[Method], window: int) -> F32:
+        """Return `[N, M]` the labels of methods."""
+        label_NP = self.labels(window)
+        return label_NP @ weights(methods, self.parts, label_NP)
+
     def save_picks(self, picks: dict[str, list[str]]) -> None:
         """Keep the names of the rules that were picked, by `Method.pick`, a window each."""
         (self.folder / _PICKS).write_text(json.dumps(picks))
@@ -96,8 +111,13 @@ class Plan:
         if kind == RIDGE:
             return self.config.seeds
         if kind == TREES:
-            return self.config.tree_seeds if method.decisive else min(2, self.config.tree_seeds)
+            return self.config.tree_seeds if method.decisive else FEWEST
         return self.config.network_seeds if method.network else 0
+
+    def jobs(self, kind: str) -> list[Job]:
+        """Return the redraws of a kind of recommender that are fitted on any method."""
+        fitted = [self.redraws(kind, method) for method in self.methods if method.parts or method.pick]
+        return [Job(kind, redraw) for redraw in range(max(fitted, default=0))]
 
     def fitted(self, kind: str, redraw: int, window: int) -> list[Method]:
         """Return the methods that a redraw of a kind of recommender is fitted on."""
@@ -132,16 +152,34 @@ def label_known_rows(origin: RollingOrigin, plan: Plan, job: Job, progress: Prog
     methods = [method for method in plan.methods if method.learned is not None and job.seed > 0]
     makers: dict[str, LabelMaker] = {}
     learned: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+
+    @cache  # methods differ in nothing else that windows are made by
+    def windows_of(gradient: Gradient) -> list[RidgeWindow]:
+        changed = config.closed_form.model_copy(update={"gradient": gradient})
+        return ridge_windows(known, day_N, LabelSurface(changed).fit(known), changed, seed=config.seed)
+
     for done, method in enumerate(methods):
         changed = config.closed_form.model_copy(update=dict(method.learned or {}))
-        result = learn_labels(known, day_N, changed, likes_hates=plan.likes_hates, seed=config.seed)
+        try:
+            result = learn_surface(
+                known,
+                windows_of(changed.gradient),
+                LabelSurface(changed).fit(known),
+                changed,
+                likes_hates=plan.likes_hates,
+                seed=config.seed,
+            )
+        except BadInput as e:
+            refused[method.name] = str(e)
+            continue
         makers[method.name] = result.label_maker
         learned[method.name] = {"distance": result.distance}
         if window is origin.windows[-1]:
             learned[method.name]["surface"] = label_surface(result.label_maker, known)
         progress((done + 1) / (len(methods) + 1))
     held_out = None if plan.likes_hates is None else plan.likes_hates.halves()[1]
-    label_NP, label_MP, refused = known_labels(
+    label_NP, label_MP, not_fitted = known_labels(
         known,
         day_N,
         plan.parts,
@@ -157,7 +195,7 @@ def label_known_rows(origin: RollingOrigin, plan: Plan, job: Job, progress: Prog
         | {"likes_above_hates": None if held_out is None else auc(held_out.liked, label_MP @ weight_P)}
         for method, weight_P in zip(fixed, weight_PM.T, strict=True)
     }
-    return {"refused": refused, "learned": learned, "facts": facts}
+    return {"refused": refused | not_fitted, "learned": learned, "facts": facts}
 
 
 def _facts(label_N: F32, duration_N: F32) -> dict[str, float | None]:
@@ -183,32 +221,41 @@ def fit_ridge(origin: RollingOrigin, plan: Plan, job: Job, progress: Progress) -
 
 
 def fit_trees(origin: RollingOrigin, plan: Plan, job: Job, progress: Progress) -> Result:
-    """Keep the scores `[R, M]` of every evaluated window, by the methods of `Plan.fitted`."""
+    """Keep the scores of `_score_methods` by boosted trees."""
     weight_U = _user_weights(origin, plan, job)
-    for index in range(1, len(origin.windows)):
-        window, methods = origin.windows[index], plan.fitted(TREES, job.seed, index)
-        label_NM = plan.labels(index) @ plan.weights(methods, index)
-        trees = {
-            blind: Trees(origin, window, plan.config.trees, duration_blind=blind)
-            for blind in {method.duration_blind for method in methods}
-        }
-        scores = []
-        for method, label_N in zip(methods, label_NM.T, strict=True):
-            scores.append(trees[method.duration_blind].score(label_N, weight_U, seed=job.seed))
-            progress((index - 1 + len(scores) / len(methods)) / (len(origin.windows) - 1))
-        plan.save(job, index, np.stack(scores, axis=1))
-    return {}
+
+    def scorer(window: Window) -> Scorer:
+        @cache
+        def trees(duration_blind: bool) -> Trees:
+            return Trees(origin, window, plan.config.trees, duration_blind=duration_blind)
+
+        return lambda method, label_N: trees(method.duration_blind).score(label_N, weight_U, seed=job.seed)
+
+    return _score_methods(origin, plan, job, progress, scorer)
 
 
 def fit_networks(origin: RollingOrigin, plan: Plan, job: Job, progress: Progress) -> Result:
+    """Keep the scores of `_score_methods` by SASRec4SV's model."""
+
+    def scorer(window: Window) -> Scorer:
+        return lambda _, label_N: network_scores(origin, window, label_N, plan.config.network, seed=job.seed)
+
+    return _score_methods(origin, plan, job, progress, scorer)
+
+
+Scorer = Callable[[Method, F32], F64]
+"""A method and its labels of the known rows -> scores of a window's rows."""
+
+
+def _score_methods(
+    origin: RollingOrigin, plan: Plan, job: Job, progress: Progress, scorer: Callable[[Window], Scorer]
+) -> Result:
     """Keep the scores `[R, M]` of every evaluated window, by the methods of `Plan.fitted`."""
-    for index in range(1, len(origin.windows)):
-        methods = plan.fitted(NETWORK, job.seed, index)
-        label_NM = plan.labels(index) @ plan.weights(methods, index)
+    for index, window in enumerate(origin.windows[1:], start=1):
+        methods, score = plan.fitted(job.method, job.seed, index), scorer(window)
         scores = []
-        for label_N in label_NM.T:
-            window, config = origin.windows[index], plan.config.network
-            scores.append(network_scores(origin, window, label_N, config, seed=job.seed))
+        for method, label_N in zip(methods, plan.labels_of(methods, index).T, strict=True):
+            scores.append(score(method, label_N))
             progress((index - 1 + len(scores) / len(methods)) / (len(origin.windows) - 1))
         plan.save(job, index, np.stack(scores, axis=1))
     return {}

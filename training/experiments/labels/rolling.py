@@ -15,7 +15,7 @@ from training.data import Dataset, Interactions, day_numbers, load
 from training.encoders import slates
 from training.experiments.labels.config import LabelsConfig
 from training.labelcraft import Candidates, candidates_of
-from training.labelcraft.closed_form import lagged_features
+from training.labelcraft.closed_form import first_days, lagged_features
 from training.labels import Scale
 from training.train.fit import rows_in_main_tab
 
@@ -65,7 +65,13 @@ def rolling_origin(folder: Path, config: LabelsConfig) -> RollingOrigin:
     log = dataset.interactions(vocabulary)
     log = log.take(rows_in_main_tab(dataset, log, np.arange(len(log)), vocabulary))
     day = day_numbers(log.timestamp_ms, dataset.info.utc_offset_hours)
-    starts = _starts(day, config)
+    starts = first_days(day, config.window_days)[-config.windows :]
+    if len(starts) < 2:
+        raise BadInput(
+            f"{len(np.unique(day))} days are too few: labels are learned on a window of {config.window_days} "
+            "days, which needs as many before it, and evaluated on the next; take a longer log or a smaller "
+            "--window-days."
+        )
     early = log.take(np.flatnonzero(day < starts[0]))
     scales = Scale(name="watch time").fit(early.watch_time_s), Scale(name="duration").fit(early.duration_s)
     windows = []
@@ -89,18 +95,3 @@ def rolling_origin(folder: Path, config: LabelsConfig) -> RollingOrigin:
         )
     features = lagged_features(log, day, starts[0] + config.window_days)
     return RollingOrigin(dataset, log, day, features, tuple(windows))
-
-
-def _starts(day: I64, config: LabelsConfig) -> range:
-    """Return the first day of each window."""
-    if not len(day):
-        raise BadInput("the log has no rows to compare labels on.")
-    end, days = int(day.max()) + 1, config.window_days
-    windows = min(config.windows, (end - int(day.min()) - 1) // days)
-    if windows < 2:
-        raise BadInput(
-            f"{end - int(day.min())} days are too few: two windows of {days} days and a day before them are "
-            "needed, one to learn labels on and one to evaluate them; take a longer log or a smaller "
-            "--window-days."
-        )
-    return range(end - windows * days, end, days)

@@ -75,45 +75,42 @@ def run_labels(
     about = provenance()  # now: a long run may see the next commit
     origin = rolling_origin(data, config)
     names = [method.name for method in methods]
-    decisive = config.model_dump_json(exclude={"seeds", "tree_seeds", "network_seeds", "resamples"})
+    # Not their number of redraws, but that of the ridge regressions picks rules.
+    decisive = config.model_dump_json(exclude={"tree_seeds", "network_seeds", "resamples"})
     rows = None if likes_hates is None else read_likes_hates(likes_hates)
     known = "" if rows is None else f"{rows.log.feedback.sum()} {rows.liked.sum()}"
     checkpoint = Checkpoint(partial_path(out), digest(data, f"{decisive}{names}{known}"))
     plan = Plan(tuple(methods), config, out.parent / f".{out.name}.{checkpoint.digest[:8]}", rows)
     plan.folder.mkdir(parents=True, exist_ok=True)
 
-    def run(kind: str, count: int, start: float, end: float) -> Outcomes:
+    def run(jobs: Sequence[Job], start: float, end: float) -> Outcomes:
         return run_jobs(
-            [Job(kind, number) for number in reversed(range(count))],  # the last window takes longest
+            jobs[::-1],  # the last window takes longest
             partial(prepare, data, likes_hates, names, config, plan.folder),
             checkpoint,
             processes=processes,
             on_progress=lambda share: on_progress(start + (end - start) * share),
         )
 
-    labels = run(LABELS, len(origin.windows), 0.0, 0.2)
-    run(RIDGE, config.seeds, 0.2, 0.4)
-    figures = [_figures(origin, config, index) for index in range(len(origin.windows))]
+    labels = run([Job(LABELS, index) for index in range(len(origin.windows))], 0.0, 0.2)
+    run([Job(RIDGE, redraw) for redraw in range(config.seeds)], 0.2, 0.4)  # rules are picked by them, too
+    composites = composites_of(origin.windows, config.k)
+    figures = [WindowFigures(origin.log, window, composites, config.k) for window in origin.windows]
     plan.save_picks(_pick(plan, figures))
-    run(TREES, config.tree_seeds, 0.4, 0.8)
-    run(NETWORK, config.network_seeds, 0.8, 1.0)
+    run(plan.jobs(TREES), 0.4, 0.8)
+    run(plan.jobs(NETWORK), 0.8, 1.0)
     report = {
         "kind": "labels",
         **about,
         "dataset": _summary(origin, config),
         "config": config.model_dump(mode="json"),
-        "deviations": {name: one.deviations for name, one in figures[0].composites.items()},
+        "deviations": {name: one.deviations for name, one in composites.items()},
         **_compare(origin, plan, figures, labels),
     }
     write_report(out, "report", report)
     checkpoint.remove()
     shutil.rmtree(plan.folder)
     return report
-
-
-def _figures(origin: RollingOrigin, config: LabelsConfig, index: int) -> WindowFigures:
-    composites = composites_of(origin.windows, config.k)
-    return WindowFigures(origin.log, origin.windows[index], composites, config.k)
 
 
 def _pick(plan: Plan, figures: Sequence[WindowFigures]) -> dict[str, list[str]]:
@@ -164,7 +161,7 @@ def _values(origin: RollingOrigin, plan: Plan, figures: Sequence[WindowFigures],
         for index in range(1, len(origin.windows)):
             window, fitted = origin.windows[index], plan.fitted(kind, redraw, index)
             scores = plan.load(Job(kind, redraw), index) if fitted else np.zeros(0)
-            if kind == RIDGE:
+            if kind == RIDGE and fitted:
                 both = scores @ plan.weights(fitted, index)
                 scores = np.stack([both[int(m.duration_blind), :, i] for i, m in enumerate(fitted)], axis=1)
             found = {method.name: scores[:, column] for column, method in enumerate(fitted)}
@@ -186,6 +183,7 @@ def _compare(
     resamples = Resamples.draw(user_V, plan.config.resamples, seed=plan.config.seed)
     outcomes = [labels[Job(LABELS, index)].result for index in range(1, len(origin.windows))]
     refused = {part: why for outcome in outcomes for part, why in outcome["refused"].items()}
+    learned = [name for name in outcomes[-1]["learned"] if name not in refused]
     rows: list[dict[str, Any]] = []
     for method in plan.methods:
         reason = next((refused[part] for part in method.parts if part in refused), None)
@@ -207,14 +205,14 @@ def _compare(
     power: dict[str, Any] = {}
     for kind in KINDS:
         values = _values(origin, plan, figures, kind)
-        if REFERENCE in values:
-            usable = [row for row in rows if row["refused"] is None and row["method"] in values]
-            for row in usable:
-                row["metrics"] |= _summaries(values[row["method"]], window_V, kind, plan.config.k)
+        usable = [row for row in rows if row["refused"] is None and row["method"] in values]
+        for row in usable:
+            row["metrics"] |= _summaries(values[row["method"]], window_V, kind, plan.config.k)
+        if usable:
             power[kind] = _add_differences(usable, values, resamples, kind, plan.config)
-    learned = {name: [o["learned"][name]["distance"] for o in outcomes] for name in outcomes[-1]["learned"]}
-    surfaces = {name: about["surface"] for name, about in outcomes[-1]["learned"].items()}
-    return {"power": power, "picks": plan.picks(), "distances": learned, "surfaces": surfaces, "rows": rows}
+    distances = {name: [outcome["learned"][name]["distance"] for outcome in outcomes] for name in learned}
+    surfaces = {name: outcomes[-1]["learned"][name]["surface"] for name in learned}
+    return {"power": power, "picks": plan.picks(), "distances": distances, "surfaces": surfaces, "rows": rows}
 
 
 def metric(kind: str, figure: str, k: int) -> str:
@@ -243,13 +241,13 @@ def _add_differences(
     config: LabelsConfig,
 ) -> dict[str, Any]:
     """Add to each row how far the reference is ahead of it, and return the power of each figure."""
-    reference_DFV, power = values[REFERENCE], {}
-    others = [row for row in rows if row["method"] != REFERENCE]
+    power = {}
+    others = [row for row in rows if row["method"] != REFERENCE] if REFERENCE in values else []
     repeated = [v for row in rows if len(v := values[row["method"]]) >= _LEAST_REPEATED]
     for index, figure in enumerate(FIGURES[:-1]):  # the last is no goal
         tested = []
         for row in others:
-            method_DFV = values[row["method"]]
+            reference_DFV, method_DFV = values[REFERENCE], values[row["method"]]
             pairs = min(len(reference_DFV), len(method_DFV))
             found = resamples.difference(reference_DFV[:pairs, index], method_DFV[:pairs, index])
             if found is not None:

@@ -20,7 +20,7 @@ soft top-k. Ours: the closed form, the table instead of a network, the objective
 division by deviations instead of dynamic balancing, and the mean over draws of the users.
 """
 
-from training.labelcraft.closed_form._config import ClosedFormConfig
+from training.labelcraft.closed_form._config import ClosedFormConfig, Gradient
 from training.labelcraft.closed_form._lagged_features import (
     VIDEO_FEEDBACK,
     VIDEO_WATCH_TIME,
@@ -43,6 +43,7 @@ __all__ = [
     "VIDEO_WATCH_TIME",
     "ClosedFormConfig",
     "Composite",
+    "Gradient",
     "LabelSurface",
     "LearnedSurface",
     "RidgeWindow",

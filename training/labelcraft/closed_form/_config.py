@@ -8,6 +8,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from training.config import Config
 
+Gradient = Literal["exact", "one_step", "shuffled"]
+"""Of the scores by the labels, see `ClosedFormConfig.gradient`."""
+
 
 class ClosedFormConfig(Config):
     """Hyperparameters of `learn_labels`."""
@@ -45,7 +48,7 @@ class ClosedFormConfig(Config):
     redraws: PositiveInt = 5
     """Sets of held-out users whose tables are averaged: all as they are, and the others drawn from them with
     replacement."""
-    gradient: Literal["exact", "one_step", "shuffled"] = "exact"
+    gradient: Gradient = "exact"
     """Of the scores by the labels: through the solution, through one step of gradient descent from it, as
     LabelCraft does, or with each training row taken for another, the control of what the gradient knows. The
     scores are those of the solution."""
