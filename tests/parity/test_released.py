@@ -14,6 +14,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from models.arrays import F32
+from models.features import FEEDBACK_COLUMNS
 from models.fusion import FLOOR
 from models.manifest import VOCABULARY, Manifest
 from models.runtime import Bundle
@@ -80,6 +82,32 @@ def test_a_longer_watch_and_a_like_are_worth_more(manifest: Manifest) -> None:
     )
     assert (np.diff(plain, axis=1) > 0).all()
     assert (with_like > plain).all()
+
+
+def test_its_label_keeps_the_order_of_feedback_everywhere() -> None:
+    """Over its whole surface and beyond: watch times to an hour, durations to ten minutes."""
+    bundle = Bundle.load(STORE.path(STORE.current()))
+    watched = np.concatenate([[0.0], np.geomspace(0.05, 3600, 150)])
+    durations = np.geomspace(1, 600, 80)
+    like, hate = FEEDBACK_COLUMNS.index("like"), FEEDBACK_COLUMNS.index("hate")
+
+    def labels(*flags: int) -> F32:
+        """`[durations, watch times]`"""
+        rows = np.zeros((len(durations) * len(watched), len(FEEDBACK_COLUMNS)), np.float32)
+        rows[:, 0], rows[:, 1] = np.tile(watched, len(durations)), np.repeat(durations, len(watched))
+        rows[:, list(flags)] = 1
+        inputs = {"feedback": rows, "group_ids": np.full((len(rows), 2), UNKNOWN)}
+        label = np.asarray(bundle.run_labeler(inputs, ["labelcraft"])["labelcraft"], np.float32)
+        return label.reshape(len(durations), len(watched))
+
+    plain, liked, hated = labels(), labels(like), labels(hate)
+    rounding = 2e-6
+    for label in (plain, liked, hated):
+        assert np.diff(label, axis=1).min() >= -rounding  # more watched is never worse
+    assert (liked - plain).min() >= -rounding
+    assert (hated - plain).max() < 0
+    assert (hated - plain[:, :1]).max() <= rounding  # not even watched to the end, above a skip
+    assert (labels(like, hate) - hated).max() <= rounding  # a hate is a hate, also of what was liked
 
 
 def test_its_learned_labels_are_learned(manifest: Manifest) -> None:
