@@ -59,10 +59,9 @@ class DrillResult:
     def failures(self) -> list[str]:
         """Return what must not happen, in words; empty if nothing did.
 
-        Under `everysec` a killed store may lose up to two seconds' worth of acknowledged events: while a sync
-        is slow, the store holds writes back for as long.
+        Under `everysec` a killed store may lose up to a second's worth of acknowledged events.
         """
-        tolerated = 2 * int(self.notes["events_per_s"]) if self.name in MAY_LOSE else 0
+        tolerated = int(self.notes["events_per_s"]) if self.name in MAY_LOSE else 0
         counts = {
             "events lost": self.events.losses if self.events.losses > tolerated else 0,
             "events duplicated": self.events.duplicates,
