@@ -39,7 +39,8 @@ def _kill_store(name: str, context: DrillContext) -> DrillResult:
 
         load.during(kill)
         counted = counter(http, "reelrank_store_restarts_total") - restarts == STORE_KILLS
-        rate = load.ledger.acknowledged / (time.monotonic() - load.fault_start_s)
+        load_s = time.monotonic() - load.fault_start_s + context.profile.before_s
+        rate = load.ledger.acknowledged / (load_s - sum(back_s))  # while there was a store to lose them
     notes: dict[str, Any] = {
         "kills": STORE_KILLS,
         "reported": reported,
