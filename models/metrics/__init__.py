@@ -8,6 +8,7 @@ from models.metrics._at_k import PerUser, ds_at_k, first_k, neg_at_k, nwtg_at_k
 from models.metrics._auc import auc, gauc, xauc, xgauc
 from models.metrics._calibration import ece
 from models.metrics._classes import Confusion
+from models.metrics._distribution import crps, pinball
 from models.metrics._labels import LONG_VIEW_S, long_view
 from models.metrics._pairs import Pairs, RowPairs, Ties, count_pairs, row_pairs
 from models.metrics._pointwise import mae_s, rmse_s
@@ -24,6 +25,7 @@ __all__ = [
     "Ties",
     "auc",
     "count_pairs",
+    "crps",
     "ds_at_k",
     "ece",
     "first_k",
@@ -32,6 +34,7 @@ __all__ = [
     "mae_s",
     "neg_at_k",
     "nwtg_at_k",
+    "pinball",
     "report",
     "rmse_s",
     "row_pairs",

@@ -162,6 +162,7 @@ class Spread(nn.Module):
             self.seconds(state_ND, duration_N),
             *self.distribution(state_ND, duration_N),
             self.quantiles_s(state_ND, duration_N),
+            self.ratio.mean() * duration_N,
         )
 
     def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:

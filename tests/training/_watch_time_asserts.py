@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests.training._builders import watch_log
 from training.data import Interactions
-from training.watch_time import DistributionHead, Head
+from training.watch_time import DistributionHead, Head, Prediction
 
 STATE = 16
 """Width of the states made here."""
@@ -60,11 +60,9 @@ class Served(nn.Module):
         self.head = head
 
     def forward(self, state: Tensor, duration: Tensor) -> tuple[Tensor, ...]:
-        out = (self.head.seconds(state, duration),)
         if not isinstance(self.head, DistributionHead):
-            return out
-        weights, ratio = self.head.distribution(state, duration)
-        return (*out, weights, ratio, self.head.quantiles_s(state, duration))
+            return (self.head.seconds(state, duration),)
+        return tuple(self.head.predict(state, duration))
 
 
 def served(head: Head, state: Tensor, duration: Tensor) -> tuple[Tensor, ...]:
@@ -76,7 +74,8 @@ def served(head: Head, state: Tensor, duration: Tensor) -> tuple[Tensor, ...]:
 def assert_is_a_distribution(head: DistributionHead) -> None:
     """Weights sum to 1, ratios ascend, quantiles do not cross and are finite seconds ≥ 0."""
     state, duration = states(400)
-    _, weights, ratio, quantiles = served(head, state, duration)
+    found = Prediction(*served(head, state, duration))
+    weights, ratio, quantiles = found.weights, found.ratio, found.quantiles_s
     torch.testing.assert_close(weights.sum(-1), torch.ones(400))
     assert (weights >= 0).all()
     assert (ratio >= 0).all()

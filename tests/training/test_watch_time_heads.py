@@ -31,9 +31,11 @@ from training.watch_time import (
     DistributionHead,
     Head,
     ORConfig,
+    Prediction,
     TPMConfig,
     VRConfig,
     WLRConfig,
+    mixture_quantiles,
 )
 
 HEADS: dict[str, tuple[Callable[..., Head], type[Config], dict[str, Any]]] = {
@@ -103,6 +105,22 @@ def test_has_a_distribution_or_has_none(name: str) -> None:
     assert isinstance(head, DistributionHead) == (name in DISTRIBUTIONS)
     if isinstance(head, DistributionHead):
         wt.assert_is_a_distribution(head)
+
+
+@pytest.mark.parametrize("name", sorted(DISTRIBUTIONS))
+def test_the_mean_is_the_integral_of_the_quantiles(name: str) -> None:
+    head = fitted(name)
+    state, duration = wt.states(50)
+    found = Prediction(*wt.served(head, state, duration))
+    levels = tuple(((np.arange(20_000) + 0.5) / 20_000).tolist())
+    if isinstance(head, LDA):
+        quantiles = head.anchors.quantiles(found.weights, head.groups(duration), levels)
+        quantiles = quantiles * duration[:, None]
+    else:
+        assert isinstance(head, OR | TPM | CREAD)
+        edge = head.parts.edge_s
+        quantiles = mixture_quantiles(found.weights, edge[:1], edge.diff(), levels)
+    torch.testing.assert_close(found.mean_s, quantiles.mean(-1), rtol=1e-3, atol=1e-3)
 
 
 @EVERY

@@ -256,6 +256,7 @@ class LDA(DistributionModule):
             weights=weight_RK,
             ratio=embedding(group_R, self.anchors.ratio),
             quantiles_s=quantiles_RQ * duration_R[:, None],
+            mean_s=(weight_RA @ self.anchors.middle.flatten()[:, None]).squeeze(-1) * duration_R,
         )
         if duration_N.dim() == 1:
             return rows

@@ -68,6 +68,11 @@ class AnchorTables(nn.Module):
         """Return the `[N]` ranks of watch ratios among the training rows of their groups."""
         return mixture_rank(ratio_N, self.start[group_N], self.width[group_N], self.share[group_N])
 
+    @property
+    def middle(self) -> Tensor:
+        """`[G, K]` watch ratios in the middle of each part: its mean where its weight is spread evenly."""
+        return self.start + self.width.cumsum(-1) - self.width / 2
+
     def quantiles(self, weight_NK: Tensor, group_N: Tensor, levels: tuple[float, ...]) -> Tensor:
         """Return the `[..., Q]` quantiles of the watch ratio where each anchor has this weight."""
         start_N1, width_NK = (embedding(group_N, table) for table in (self.start, self.width))

@@ -54,6 +54,8 @@ class Prediction(NamedTuple):
     """`[..., K]` as `distribution`"""
     quantiles_s: Tensor
     """`[..., 3]` as `quantiles_s`"""
+    mean_s: Tensor
+    """`[...]` expected watch time in seconds, of the same law as the quantiles"""
 
 
 @runtime_checkable

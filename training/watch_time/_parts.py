@@ -86,6 +86,7 @@ class Parts(nn.Module):
             weights=weight_K,
             ratio=self.midpoint_s / duration[..., None],
             quantiles_s=self._quantiles(weight_K, QUANTILES),
+            mean_s=(weight_K @ self.midpoint_s[:, None]).squeeze(-1),
         )
 
     def _quantiles(self, weight_K: Tensor, levels: tuple[float, ...]) -> Tensor:
