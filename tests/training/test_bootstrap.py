@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from training.evaluation.bootstrap import RESAMPLES, paired_bootstrap
+from training.evaluation.bootstrap import RESAMPLES, Resamples, paired_bootstrap
 
 
 def ones(users: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -62,3 +62,35 @@ def test_every_row_sees_the_same_draws_however_many_there_are() -> None:
     assert among.ci == pytest.approx(alone.ci)
     assert among.p_value == alone.p_value
     assert paired_bootstrap(difference, ones(30), seed=1)[2] != among
+
+
+# --- users and fits
+
+
+def test_a_difference_of_roots_of_weighted_means_is_that_of_the_figures() -> None:
+    random = np.random.default_rng(5)
+    user, weight = np.arange(60) % 40, random.integers(1, 9, 60).astype(np.float64)  # some in two windows
+    first, second = random.gamma(2.0, 9.0, (3, 60)), random.gamma(2.0, 8.0, (3, 60))
+    resamples = Resamples.draw(user, 400, seed=0)
+    found = resamples.difference(first, second, weight, np.sqrt)
+    assert found is not None
+    roots = [np.sqrt(np.average(values.mean(axis=0), weights=weight)) for values in (first, second)]
+    assert found.difference == pytest.approx(roots[0] - roots[1])
+    assert found.ci[0] < found.difference < found.ci[1]
+    plain = resamples.difference(first, second, weight)
+    assert plain is not None
+    assert plain.difference == pytest.approx(roots[0] ** 2 - roots[1] ** 2)
+
+
+def test_users_without_a_value_are_left_out_of_both() -> None:
+    first, second = np.array([[1.0, np.nan, 4.0]]), np.array([[0.0, 7.0, 1.0]])
+    found = Resamples.draw(np.arange(3), 200, seed=0).difference(first, second, np.array([1.0, 9.0, 3.0]))
+    assert found is not None
+    assert found.difference == pytest.approx((1 * 1 + 3 * 3) / 4)
+    assert Resamples.draw(np.arange(3), 9, seed=0).difference(first, first, np.zeros(3)) is None
+
+
+def test_a_method_without_seeds_meets_every_fit_of_the_other() -> None:
+    fits = np.random.default_rng(6).normal(size=(4, 50))
+    resamples = Resamples.draw(np.arange(50), 300, seed=0)
+    assert resamples.difference(fits, np.ones((1, 50))) == resamples.difference(fits, np.ones((4, 50)))

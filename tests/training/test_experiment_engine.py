@@ -12,7 +12,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from models.errors import BadInput
@@ -28,11 +27,10 @@ from tests.training._experiments import (
     write_json,
     write_log,
 )
-from training.evaluation.bootstrap import Measure
 from training.experiments.config import ExperimentConfig, MethodSpec, load_config, select_methods
 from training.experiments.engine import digest, grid, partial_path
 from training.experiments.jobs import Job, Outcome
-from training.experiments.results import SeedSummary, average_seeds, paired_differences, summarize_seeds
+from training.experiments.results import SeedSummary, summarize_seeds
 from training.experiments.results import write_json as write_report_json
 
 REFUSED = Job("refused", 0)
@@ -164,19 +162,6 @@ def test_a_summary_is_undefined_where_a_seed_is() -> None:
     assert summarize_seeds([1.0, 2.0, 3.0]) == SeedSummary(2.0, 1.0, [1.0, 2.0, 3.0])
     assert summarize_seeds([1.0, None]) == SeedSummary(None, None, [1.0, None])
     assert summarize_seeds([4.0]) == SeedSummary(4.0, None, [4.0])
-
-
-def test_users_are_averaged_over_the_seeds_before_they_are_compared() -> None:
-    reference = average_seeds([{"x": [1.0, 4.0]}, {"x": [3.0, 4.0]}])
-    assert reference["x"].tolist() == [2.0, 4.0]
-    weights = {"mean": [1.0, 3.0], "first": [1.0, 0.0], "no user": [0.0, 0.0]}
-    measures = {name: Measure("x", np.array(weight)) for name, weight in weights.items()}
-    method = {"x": np.array([1.0, 1.0])}
-    (differences,) = paired_differences(reference, [method], measures, resamples=50, seed=0)
-    assert set(differences) == {"mean", "first"}
-    assert differences["mean"].difference == pytest.approx((1 * 1 + 3 * 3) / 4)
-    assert differences["mean"].relative_improvement == pytest.approx(2.5)
-    assert differences["first"].difference == pytest.approx(1.0)
 
 
 def test_the_json_is_read_back_with_six_digits(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tests.training._experiments import (
     write_log,
 )
 from training.data import day_numbers
-from training.experiments.labels.comparison import Resamples, holm, same_label_p_values
+from training.evaluation.bootstrap import Resamples, holm, self_p_values
 from training.experiments.labels.config import LabelsConfig
 from training.experiments.labels.figures import FIGURES, WindowFigures, composites_of
 from training.experiments.labels.known_labels import known_labels, weights
@@ -261,7 +261,7 @@ def test_users_without_a_figure_count_for_neither_method() -> None:
 def test_a_label_is_hardly_ever_taken_for_another_when_recommenders_differ() -> None:
     resamples = Resamples.draw(np.arange(300), 300, seed=0)
     methods: Sequence[F64] = [values(0.0, seed=n, between=0.2, redraws=10) for n in range(30)]
-    marked = np.mean(np.array(same_label_p_values(resamples, methods, 60, seed=0)) < 0.05)
+    marked = np.mean(np.array(self_p_values(resamples, methods, 60, seed=0)) < 0.05)
     fixed = [
         resamples.difference(one[:1], one[1:2]) for one in methods
     ]  # of one redraw each: users alone, as it used to be

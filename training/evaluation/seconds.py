@@ -40,7 +40,7 @@ class SecondsEvaluator:
         self.octile = groups(torch.from_numpy(self.duration)).numpy()
         exposures = np.bincount(log.user[fitted], minlength=len(log.user_ids))[self.user]
         self.activity = np.searchsorted(np.array(ACTIVITY), exposures, side="right") - 1
-        self.user_index = np.unique(self.user, return_inverse=True)[1]
+        self.users, self.user_index = np.unique(self.user, return_inverse=True)
 
     @cached_property
     def measures(self) -> dict[str, Measure]:

@@ -30,7 +30,7 @@ class ExperimentConfig(Config):
     min_count: PositiveInt = 2
     """Ids on fewer exposures share the unknown index."""
     resamples: PositiveInt = 2000
-    """Resamples of the paired bootstrap."""
+    """Resamples of the paired bootstrap over users and seeds."""
 
     def seeds_for(self, method: MethodSpec) -> range:
         """Return the seeds that a method is fitted with."""
@@ -54,6 +54,13 @@ class MethodSpec:
     """Whether the reference method's paper compares with it."""
     constant: bool = False
     """Whether every seed gives the same predictions."""
+    fit: str = ""
+    """The fit it is read off, where that has not its name: several methods may share one."""
+
+    @property
+    def fit_name(self) -> str:
+        """What its jobs are called by."""
+        return self.fit or self.name
 
 
 C = TypeVar("C", bound=Config)

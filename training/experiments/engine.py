@@ -2,17 +2,18 @@
 
 An experiment is a value: how its log is loaded, which methods it has, how one is fitted. The engine fits each
 method with each seed in processes of one thread, continues where a stopped run ended, compares the rows with
-the reference by a paired bootstrap over users, and writes `report.json`; the rest is rendered from that.
+the reference by a paired bootstrap over users and seeds, and writes `report.json`; the rest is rendered from
+that.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,20 +21,20 @@ import torch
 from models.arrays import I64
 from models.errors import BadInput
 from training.config import Config
-from training.evaluation.bootstrap import Measure
+from training.evaluation.bootstrap import Difference, Measure, Resamples, holm, self_p_values
 from training.experiments.config import ExperimentConfig, MethodSpec
 from training.experiments.data import ExperimentData, dataset_summary
 from training.experiments.jobs import Checkpoint, Job, Outcome, Prepare, Progress, Result, Work, run_jobs
 from training.experiments.render import render
-from training.experiments.results import (
-    Row,
-    average_seeds,
-    paired_differences,
-    summarize_seeds,
-    write_json,
-)
+from training.experiments.results import Row, summarize_seeds, write_json
+from training.experiments.significance import SIGNIFICANT
 from training.provenance import provenance
 from training.staging import atomic_folder, refuse_existing
+
+_LEAST_REPEATED: Final = 4
+"""Seeds of a method that can be compared with itself, by halves."""
+_SELF_TRIALS: Final = 60
+"""Comparisons of methods with themselves, a figure."""
 
 
 class Evaluator(Protocol):
@@ -45,8 +46,13 @@ class Evaluator(Protocol):
         ...
 
     @property
+    def users(self) -> I64:
+        """`[V]` the user of each value."""
+        ...
+
+    @property
     def measures(self) -> Mapping[str, Measure]:
-        """How users' values make the figures that are compared."""
+        """How users' values make the figures that are compared; more is better in every one."""
         ...
 
     def describe_window(self, rows: I64) -> Mapping[str, Any]:
@@ -75,16 +81,17 @@ class Experiment(Generic[C, E, M]):
     load: Callable[[Path, C], E]
     """Folder and config -> the evaluator; called once in each process."""
     fit: Callable[[E, str, C, int, Progress], Result]
-    """Evaluator, method, config, seed -> JSON with `figures`, with `values` for each user, and more. A method
-    comes by its name, because functions in a `MethodSpec` cannot be pickled."""
+    """Evaluator, fit, config, seed -> JSON with `figures`, with `values` for each user, and more; with
+    `readouts`, the same by method, where several are read off one fit. A fit comes by its name, because
+    functions in a `MethodSpec` cannot be pickled."""
     describe_fits: Callable[[M, Sequence[Result]], dict[str, Any]]
     """Method and the results of its seeds, perhaps none -> what its row contains besides figures."""
     columns: tuple[tuple[str, str, int], ...]
     """Of the table on the terminal: figure, title, digits."""
     sections: Callable[[E, C, Sequence[M], Sequence[Row], Fits], dict[str, Any]] = lambda *_: {}
     """What the report contains besides its rows."""
-    same_seeds: bool = False
-    """Compare a method with the reference over the seeds that both have; otherwise over all of each."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    """By figure, the method that every other is compared with, where it is not `reference`."""
 
 
 def run_experiment(
@@ -130,13 +137,14 @@ def run_experiment(
         processes=processes,
         on_progress=on_progress,
     )
-    rows, fits = _rows(experiment, evaluator, methods, outcomes, config)
+    rows, fits, power = _rows(experiment, evaluator, methods, outcomes, config)
     report = {
         "kind": experiment.name.replace("-", "_"),
         **origin,
         "dataset": dataset_summary(evaluator.data, evaluator.describe_window),
         "config": config.model_dump(mode="json"),
         **experiment.sections(evaluator, config, methods, rows, fits),
+        "power": power,
         "rows": rows,
     }
     write_report(out, "report", report)
@@ -145,9 +153,10 @@ def run_experiment(
 
 
 def grid(methods: Sequence[MethodSpec], config: ExperimentConfig) -> list[Job]:
-    """Return every method with every seed, one seed after the other: a stopped run has complete tables."""
+    """Return every fit with every seed, one seed after the other: a stopped run has complete tables."""
     seeds = range(config.seed, config.seed + config.seeds)
-    return [Job(m.name, seed) for seed in seeds for m in methods if seed in config.seeds_for(m)]
+    jobs = (Job(m.fit_name, seed) for seed in seeds for m in methods if seed in config.seeds_for(m))
+    return list(dict.fromkeys(jobs))
 
 
 def run_grid(
@@ -226,14 +235,18 @@ def _rows(
     methods: Sequence[M],
     outcomes: Mapping[Job, Outcome],
     config: C,
-) -> tuple[list[Row], dict[str, list[Result]]]:
-    """Return the rows of the table, and the results of the methods that did not refuse the log."""
-    ends = {m.name: [outcomes[Job(m.name, seed)] for seed in config.seeds_for(m)] for m in methods}
+) -> tuple[list[Row], dict[str, list[Result]], dict[str, Any]]:
+    """Return the rows of the table, the results of the methods that did not refuse the log, and the power."""
+    ends = {m.name: [outcomes[Job(m.fit_name, seed)] for seed in config.seeds_for(m)] for m in methods}
     reasons = {
         name: next((o.refused for o in end if o.refused is not None), None) for name, end in ends.items()
     }
-    fits = {name: [o.result for o in end] for name, end in ends.items() if reasons[name] is None}
-    against = _compare(experiment, evaluator, fits, config)
+    fits = {
+        name: [o.result | o.result.get("readouts", {}).get(name, {}) for o in end]
+        for name, end in ends.items()
+        if reasons[name] is None
+    }
+    against, power = _compare(experiment, evaluator, methods, fits, config)
     rows = []
     for method in methods:
         results = fits.get(method.name, [])
@@ -249,29 +262,55 @@ def _rows(
                 **experiment.describe_fits(method, results),
             }
         )
-    return rows, fits
+    return rows, fits, power
 
 
 def _compare(
-    experiment: Experiment[C, E, M], evaluator: E, fits: Mapping[str, list[Result]], config: C
-) -> dict[str, dict[str, Any]]:
-    """Return the paired differences of the reference to every other method, as JSON."""
-    reference = fits.get(experiment.reference, [])
-    by_size: dict[int | None, list[str]] = {}  # those of one size share their resamples
-    for name in fits if reference else ():
-        size = min(len(fits[name]), len(reference)) if experiment.same_seeds else None
-        if name != experiment.reference:
-            by_size.setdefault(size, []).append(name)
-    against = {}
-    for size, names in by_size.items():
-        values = {n: average_seeds([fit["values"] for fit in fits[n][:size]]) for n in names}
-        differences = paired_differences(
-            average_seeds([fit["values"] for fit in reference[:size]]),
-            list(values.values()),
-            evaluator.measures,
-            resamples=config.resamples,
-            seed=config.seed,
+    experiment: Experiment[C, E, M],
+    evaluator: E,
+    methods: Sequence[M],
+    fits: Mapping[str, list[Result]],
+    config: C,
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Return the paired differences of the reference to every other method, and the power by figure, as JSON.
+
+    P values are corrected for the number of methods. Seeds are compared in pairs, as many as both have.
+    """
+    resamples = Resamples.draw(evaluator.users, config.resamples, seed=config.seed)
+    constant = {method.name for method in methods if method.constant}
+    against: dict[str, dict[str, Any]] = {}
+    power = {}
+    for figure, (name, weight_V, of_mean) in evaluator.measures.items():
+        values = {
+            method: np.array([result["values"][name] for result in results], np.float64)
+            for method, results in fits.items()
+            if name in results[0]["values"]
+        }
+        reference = experiment.references.get(figure, experiment.reference)
+        if reference not in values:
+            continue
+        tested: dict[str, Difference] = {}
+        reference_DV = values.pop(reference)
+        for method, value_DV in values.items():
+            pairs = len(reference_DV) if method in constant else min(len(reference_DV), len(value_DV))
+            found = resamples.difference(reference_DV[:pairs], value_DV[:pairs], weight_V, of_mean)
+            if found is not None:
+                tested[method] = found
+        corrected = holm([found.p_value for found in tested.values()])
+        for (method, found), p_adjusted in zip(tested.items(), corrected, strict=True):
+            against.setdefault(method, {})[figure] = found._asdict() | {"p_adjusted": p_adjusted}
+        repeated = [
+            value_DV for value_DV in (reference_DV, *values.values()) if len(value_DV) >= _LEAST_REPEATED
+        ]
+        own = self_p_values(
+            resamples, repeated, _SELF_TRIALS, seed=config.seed, weight_V=weight_V, of_mean=of_mean
         )
-        for name, row in zip(names, differences, strict=True):
-            against[name] = {figure: difference._asdict() for figure, difference in row.items()}
-    return against
+        power[figure] = {
+            "reference": reference,
+            "detectable": float(np.median([found.detectable for found in tested.values()]))
+            if tested
+            else None,
+            "self_marked": float(np.mean(np.array(own) < SIGNIFICANT)) if own else None,
+            "self_trials": len(own),
+        }
+    return against, power

@@ -237,5 +237,4 @@ OBJECTIVES: Final = Experiment(
     describe_fits=describe_fits,
     sections=sections,
     columns=(("auc", "mean AUC", 4), ("gauc", "mean GAUC", 4)),
-    same_seeds=True,
 )

@@ -74,7 +74,9 @@ def kind_of(source: str, report: Json) -> str:
     """Return the kind of a report, which is the name of its template, by what its JSON holds."""
     if source != "report.json":
         return source.removesuffix(".json")
-    members = {"power": "labels", "costs": "objectives", "window": "audit", "likes_hates": "likes_hates"}
+    if "kind" in report:
+        return str(report["kind"])
+    members = {"costs": "objectives", "window": "audit"}
     return next((kind for member, kind in members.items() if member in report), "watch_time")
 
 

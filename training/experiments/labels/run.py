@@ -14,9 +14,9 @@ import numpy as np
 
 from models.arrays import F64, I64
 from training.data import ms_to_day, read_likes_hates
+from training.evaluation.bootstrap import Resamples, holm, self_p_values
 from training.experiments.engine import digest, partial_path, write_report
 from training.experiments.jobs import Checkpoint, Job, Outcome, Progress, run_jobs
-from training.experiments.labels.comparison import Resamples, holm, same_label_p_values
 from training.experiments.labels.config import LabelsConfig
 from training.experiments.labels.figures import COMPOSITES, FIGURES, WindowFigures, composites_of
 from training.experiments.labels.jobs import LABELS, NETWORK, RIDGE, TREES, Plan, prepare
@@ -255,7 +255,7 @@ def _add_differences(
         corrected = holm([found.p_value for _, found in tested])
         for (row, found), p_adjusted in zip(tested, corrected, strict=True):
             row["against"][metric(kind, figure, config.k)] = found._asdict() | {"p_adjusted": p_adjusted}
-        same = same_label_p_values(
+        same = self_p_values(
             resamples, [v[:, index] for v in repeated], config.same_label_trials, seed=config.seed
         )
         power[metric(kind, figure, config.k)] = {
