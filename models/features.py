@@ -4,7 +4,7 @@ Nothing here is learned or scaled: seconds stay seconds, and ids become indices 
 Normalisation, tables and statistics live inside the graphs, so that the training side and the service
 cannot disagree about them.
 
-Shape suffixes: B users, L sequence steps (oldest first), N rows or candidates.
+Shape suffixes: B users, L sequence steps, H history entries (both oldest first), N rows or candidates.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from models.metrics import long_view
 from models.schema import FLAGS, Candidate, FeedbackEvent, Profile
 from models.vocabulary import UNKNOWN, Vocabulary
 
@@ -39,6 +40,15 @@ CONTEXT_ID_COLUMNS: Final = ("tab",)
 GROUP_COLUMNS: Final = ("tag", "user_group")
 """Columns of `group_ids` `[N, 2]`: the groups an exposure belongs to, for labels that compare within them.
 Users are grouped by their first categorical profile feature."""
+
+HISTORY_COLUMNS: Final = ("long_view", "like")
+"""Columns of `history_feedback` `[B, H, 2]`, 0.0 or 1.0: all that is known of exposures before those of the
+sequence. An entry whose index in `history_ids` `[B, H]` is 0 is padding."""
+
+HISTORY_LENGTH: Final = 50
+"""Most entries of a user's history; the newest are kept."""
+
+_LIKE: Final = FEEDBACK_COLUMNS.index("like")
 
 _feedback_of: Final = attrgetter(*FEEDBACK_COLUMNS)
 
@@ -120,17 +130,30 @@ class Exposures:
 
     def newest(self, count: int) -> Exposures:
         """Return the last `count` of them."""
-        if len(self) <= count:
-            return self
-        last = slice(len(self) - count, None)
+        return self if len(self) <= count else self._part(slice(len(self) - count, None))
+
+    def older(self, count: int) -> Exposures:
+        """Return those before the last `count`."""
+        return self._part(slice(max(len(self) - count, 0)))
+
+    def _part(self, steps: slice) -> Exposures:
         return Exposures(
-            self.video_id[last],
-            self.author_id[last],
-            self.tag[last],
-            self.tab[last],
-            self.feedback[last],
-            self.timestamp_ms[last],
+            self.video_id[steps],
+            self.author_id[steps],
+            self.tag[steps],
+            self.tab[steps],
+            self.feedback[steps],
+            self.timestamp_ms[steps],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntries:
+    """H exposures of one user from before the sequence, oldest first, by column."""
+
+    video_id: Sequence[str]
+    feedback: npt.NDArray[np.float32]
+    """`[H, 2]`, columns as in `HISTORY_COLUMNS`."""
 
 
 def feedback_matrix(events: Sequence[FeedbackEvent]) -> npt.NDArray[np.float32]:
@@ -209,6 +232,28 @@ def sequence_arrays(exposures: Exposures, vocabulary: Vocabulary, now_ms: int) -
     }
 
 
+def history_arrays(older: Exposures, imported: HistoryEntries, vocabulary: Vocabulary) -> dict[str, Array]:
+    """Lay out what a user was shown before the sequence as the ranker takes it.
+
+    Args:
+        older: exposures before those of the sequence.
+        imported: entries that are older still.
+        vocabulary: the bundle's.
+
+    Returns:
+        `history_ids` `[1, H]` int64 and `history_feedback` `[1, H, 2]` float32: the newest `HISTORY_LENGTH`.
+    """
+    ids = (*imported.video_id, *older.video_id)[-HISTORY_LENGTH:]
+    feedback = np.concatenate([imported.feedback, history_feedback(older.feedback)])[-HISTORY_LENGTH:]
+    return {"history_ids": vocabulary.encode("video_id", ids)[None], "history_feedback": feedback[None]}
+
+
+def history_feedback(feedback: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return what a history keeps of `[..., 8]` feedback: `[..., 2]`, columns as in `HISTORY_COLUMNS`."""
+    columns = {"long_view": long_view(feedback[..., 0], feedback[..., 1]), "like": feedback[..., _LIKE]}
+    return np.stack([columns[name] for name in HISTORY_COLUMNS], axis=-1).astype(np.float32)
+
+
 def candidate_arrays(candidates: Candidates, vocabulary: Vocabulary) -> dict[str, Array]:
     """Lay candidates out as the ranker takes them.
 
@@ -279,10 +324,12 @@ def category_of(value: float | str) -> str:
     return str(value)
 
 
-def columns_digest(*, grouped: bool = False) -> str:
+def columns_digest(*, grouped: bool = False, reads_history: bool = False) -> str:
     """Return the fingerprint of every column order above, `GROUP_COLUMNS` too if the label graph takes
-    groups. A bundle fitted on another one refuses to load."""
+    groups and `HISTORY_COLUMNS` if the ranker reads histories. A bundle fitted on another one refuses to
+    load."""
     parts: tuple[tuple[str, ...], ...]
     parts = (FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS, CANDIDATE_ID_COLUMNS, CONTEXT_ID_COLUMNS)
     parts += (GROUP_COLUMNS,) if grouped else ()
+    parts += (HISTORY_COLUMNS,) if reads_history else ()
     return hashlib.sha256("|".join(",".join(p) for p in parts).encode()).hexdigest()[:16]

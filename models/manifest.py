@@ -51,8 +51,8 @@ MAX_SIZE: Final = 4096
 """Of any fixed axis, and of a sequence. Memory is taken as a manifest says, before a graph has run."""
 
 Size = Annotated[int, Field(ge=0, le=MAX_SIZE)]
-Dim = Size | Literal["B", "N", "L"]
-"""A fixed size, or a free axis: B users, N rows or candidates, L sequence steps."""
+Dim = Size | Literal["B", "N", "L", "H"]
+"""A fixed size, or a free axis: B users, N rows or candidates, L sequence steps, H history entries."""
 Count = Annotated[int, Field(ge=0, le=2**53)]
 """What every reader of JSON keeps exactly."""
 Moment = Annotated[int, Field(ge=0, le=MAX_TIMESTAMP_MS)]
@@ -312,6 +312,11 @@ class Manifest(Part):
             raise ValueError(f"`reference` names {unknown[0]!r}, which is no input or output")
         return self
 
+    @property
+    def reads_history(self) -> bool:
+        """Whether the ranker takes `history_ids` and `history_feedback`; those of former exports do not."""
+        return any(spec.name == "history_ids" for spec in self.ranker.inputs)
+
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """Read one version and check what can be checked without running it.
@@ -335,7 +340,10 @@ class Manifest(Part):
             where = ".".join(map(str, first["loc"])) or "the whole"
             raise CorruptBundle(f"{path} is not a manifest of this build: {where}: {first['msg']}.") from e
         manifest._check_files(folder)
-        ours = columns_digest(grouped=any(spec.name == "group_ids" for spec in manifest.labeler.inputs))
+        ours = columns_digest(
+            grouped=any(spec.name == "group_ids" for spec in manifest.labeler.inputs),
+            reads_history=manifest.reads_history,
+        )
         if manifest.columns_digest != ours:
             raise ContractMismatch(
                 f"{manifest.version} was fitted on columns {manifest.columns_digest}, this build lays "

@@ -105,17 +105,18 @@ class Bundle:
         """Compute labels: `feedback` `[N, 8]` and, if the graph takes it, `group_ids` `[N, 2]` -> the named
         labels `[N]` and `percentiles` `[N, T]`, or all. What the graph does not take is left out. ONNX
         Runtime 1.32 computes every label, whichever are named, with `only_execute_path_to_fetches` too."""
-        takes = {spec.name for spec in self.manifest.labeler.inputs}
-        return self._run(self.labeler, {n: a for n, a in inputs.items() if n in takes}, outputs)
+        return self._run(self.labeler, _graph_inputs(self.manifest.labeler, inputs), outputs)
 
     def run_ranker(
         self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
         """Compute predictions: the arrays of `models.features` -> the named outputs, or all of the graph.
+        What the graph does not take is left out.
 
         `objectives` `[B, N, T]`, and an objective `[B, N]` by its name, may be named of any bundle, whichever
         of them its graph has.
         """
+        inputs = _graph_inputs(self.manifest.ranker, inputs)
         if outputs is None:
             return self._run(self.ranker, inputs, None)
         if self.ranker_outputs.issuperset(outputs):
@@ -137,6 +138,11 @@ class Bundle:
         if self.on_gpu:
             return run_bound(session, inputs, names, self.runs)
         return dict(zip(names, session.run(names, dict(inputs), self.runs), strict=True))
+
+
+def _graph_inputs(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    takes = {spec.name for spec in graph.inputs}
+    return {name: array for name, array in inputs.items() if name in takes}
 
 
 def run_bound(

@@ -12,16 +12,20 @@ from models.features import (
     CANDIDATE_ID_COLUMNS,
     FEEDBACK_COLUMNS,
     GROUP_COLUMNS,
+    HISTORY_COLUMNS,
+    HISTORY_LENGTH,
     SEQUENCE_ID_COLUMNS,
     Array,
     Candidates,
     Exposures,
+    HistoryEntries,
     candidate_arrays,
     category_of,
     columns_digest,
     context_arrays,
     feedback_matrix,
     group_ids,
+    history_arrays,
     sequence_arrays,
 )
 from models.schema import FLAGS, Candidate, FeedbackEvent, Profile
@@ -113,6 +117,41 @@ def test_no_step_of_a_sequence_looks_like_padding() -> None:
     assert ids.tolist() == [[[UNKNOWN] * 4]]
 
 
+def test_a_history_is_what_was_imported_and_then_the_long_views_and_likes_of_older_events() -> None:
+    older = [
+        event(video_id="v2", watch_time_s=17.9, duration_s=20),
+        event(video_id="new", watch_time_s=18, duration_s=600, like=True),
+        event(video_id="v1", watch_time_s=5, duration_s=5),
+    ]
+    imported = HistoryEntries(["v1", "gone"], np.array([[1, 0], [0, 1]], np.float32))
+    arrays = history_arrays(Exposures.from_events(older), imported, VOCABULARY)
+    assert HISTORY_COLUMNS == ("long_view", "like")
+    assert arrays["history_ids"].tolist() == [[2, UNKNOWN, 3, UNKNOWN, 2]]
+    assert arrays["history_feedback"].tolist() == [[[1, 0], [0, 1], [0, 0], [1, 1], [1, 0]]]
+
+
+@given(count=st.integers(0, HISTORY_LENGTH + 9), imported=st.integers(0, 9))
+def test_a_history_keeps_the_newest_entries(count: int, imported: int) -> None:
+    entries = HistoryEntries(["v2"] * imported, np.ones((imported, 2), np.float32))
+    arrays = history_arrays(Exposures.from_events([event()] * count), entries, VOCABULARY)
+    length = min(count + imported, HISTORY_LENGTH)
+    assert {name: layout(array) for name, array in arrays.items()} == {
+        "history_ids": ((1, length), "int64"),
+        "history_feedback": ((1, length, 2), "float32"),
+    }
+    assert (arrays["history_ids"] == 2).sum() == min(count, HISTORY_LENGTH)
+
+
+@given(events=EVENTS, count=st.integers(0, 14))
+def test_the_newest_and_the_older_exposures_are_all(events: list[FeedbackEvent], count: int) -> None:
+    exposures = Exposures.from_events(events)
+    parts = exposures.older(count), exposures.newest(count)
+    assert len(parts[1]) == min(count, len(events))
+    for name in Exposures.__slots__:
+        joined = [value for part in parts for value in getattr(part, name)]
+        np.testing.assert_array_equal(joined, list(getattr(exposures, name)))
+
+
 def test_candidates_keep_their_order_and_an_unknown_duration_is_nan() -> None:
     arrays = candidate_arrays(
         Candidates.from_rows(
@@ -189,12 +228,19 @@ def test_a_category_that_is_no_category_is_unknown_and_no_error(value: float) ->
 
 
 def test_another_column_order_has_another_digest(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = columns_digest(grouped=True)
-    assert columns_digest(grouped=True) == ours != columns_digest()
-    for name in ("FEEDBACK_COLUMNS", "SEQUENCE_ID_COLUMNS", "CANDIDATE_ID_COLUMNS", "GROUP_COLUMNS"):
+    ours = columns_digest(grouped=True, reads_history=True)
+    others = {columns_digest(), columns_digest(grouped=True), columns_digest(reads_history=True), ours}
+    assert len(others) == 4
+    for name in (
+        "FEEDBACK_COLUMNS",
+        "SEQUENCE_ID_COLUMNS",
+        "CANDIDATE_ID_COLUMNS",
+        "GROUP_COLUMNS",
+        "HISTORY_COLUMNS",
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(models.features, name, getattr(models.features, name)[::-1])
-            assert columns_digest(grouped=True) != ours
+            assert columns_digest(grouped=True, reads_history=True) != ours
 
 
 def test_a_bundle_without_groups_has_the_digest_it_had_before_there_were_any() -> None:

@@ -39,6 +39,8 @@ def log_of(user: list[int], time: list[int], seed: int = 0) -> Interactions:
     feedback[:, 0] = feedback[:, 1] * random.choice([0.0, 0.02, 0.5, 1.0, 2.0], n)
     feedback[:, 2:] = random.random((n, 6)) < 0.2
     users = max(user, default=-1) + 1
+    earlier = np.random.default_rng([seed, 1])
+    known = np.arange(4) >= earlier.integers(0, 5, users)[:, None]
     return Interactions(
         user=u[order],
         ids=ids[order],
@@ -47,6 +49,8 @@ def log_of(user: list[int], time: list[int], seed: int = 0) -> Interactions:
         user_ids=tuple(f"u{i}" for i in range(users)),
         profile=random.uniform(0, 100, (users, 2)).astype(np.float32),
         profile_ids=random.integers(1, 4, (users, 1)).astype(np.int64),
+        history_ids=np.where(known, earlier.integers(1, 9, (users, 4)), 0),
+        history_feedback=(known[:, :, None] & (earlier.random((users, 4, 2)) < 0.5)).astype(np.float32),
     )
 
 
@@ -90,6 +94,8 @@ def watch_log(
         user_ids=("u",),
         profile=np.zeros((1, 0), np.float32),
         profile_ids=np.zeros((1, 0), np.int64),
+        history_ids=np.zeros((1, 0), np.int64),
+        history_feedback=np.zeros((1, 0, 2), np.float32),
     )
 
 
@@ -129,6 +135,8 @@ def grouped_log(log: Interactions, seed: int = 0) -> Interactions:
         user_ids=tuple(f"u{i}" for i in range(USERS)),
         profile=np.zeros((USERS, 0), np.float32),
         profile_ids=np.stack([group_of, np.full(USERS, 9)], axis=1).astype(np.int64),
+        history_ids=np.zeros((USERS, 0), np.int64),
+        history_feedback=np.zeros((USERS, 0, 2), np.float32),
     )
 
 
@@ -235,6 +243,8 @@ def ranker_request(users: int, candidates: int, steps: int, seed: int = 0) -> Ra
         rows(ENCODER_SIZES[3], users, 1),
         between(0, 1000, users, 2),
         rows(4, users, 1),
+        rows(ENCODER_SIZES[0], users, steps // 2),
+        rows(2, users, steps // 2, 2).float(),
     )
 
 

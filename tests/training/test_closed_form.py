@@ -126,9 +126,7 @@ def test_features_of_a_day_know_only_the_days_before() -> None:
     changed = day >= day.max() - 1
     other = log.feedback.copy()
     other[changed, 0] = 0.0
-    later = Interactions(
-        log.user, log.ids, log.timestamp_ms, other, log.user_ids, log.profile, log.profile_ids
-    )
+    later = replace(log, feedback=other)
     scaled_before = int(day.min()) + 2
     before, after = lagged_features(log, day, scaled_before), lagged_features(later, day, scaled_before)
     same = (before == after).all(axis=1)

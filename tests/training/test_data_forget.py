@@ -59,7 +59,7 @@ def test_a_note_that_leaves_no_user_out_is_recounted_to_the_same(tmp_path: Path)
 def test_a_published_log_and_its_censored_history_are_left_without_them_too(tmp_path: Path) -> None:
     source = tmp_path / "source"
     write_kuairand(source)
-    before = pl.DataFrame({"user_id": [0, 1], "watch_seq": [[1, 2, 2], [0]]})
+    before = pl.DataFrame({"user_id": [0, 1], "watch_seq": [[1, 2, 2], [0]], "last_time_ms": [0, 0]})
     before.write_parquet(source / "data" / "user_history_to_4_24_pure.parquet")
     whole = prepare("kuairand-pure", source, tmp_path / "whole", progress=False).out
     user = "0"

@@ -35,6 +35,17 @@ def log_of(source: Path, out: Path) -> pl.DataFrame:
     return prepared(source, out).log
 
 
+def write_until(source: Path, last_ms: dict[int, int], sequences: list[list[int]] | None = None) -> None:
+    """Write the videos that users saw before the log, and when they saw the last of them."""
+    pl.DataFrame(
+        {
+            "user_id": list(last_ms),
+            "watch_seq": [[0]] * len(last_ms) if sequences is None else sequences,
+            "last_time_ms": list(last_ms.values()),
+        }
+    ).write_parquet(source / "data" / "user_history_to_4_24_pure.parquet")
+
+
 class TestWhatIsRead:
     def test_milliseconds_become_seconds_and_ids_strings(self, tmp_path: Path) -> None:
         row = log_row(1, 2, 0, play_time_ms=48_400, duration_ms=24_500, is_like=1, is_profile_enter=1, tab=4)
@@ -128,6 +139,7 @@ class TestWhatIsRead:
 
     def test_histories_are_written_with_their_gaps(self, tmp_path: Path) -> None:
         source = write_kuairand(tmp_path / "k")
+        write_until(source, {0: 0})
         pl.DataFrame(
             {"user_id": [0, 0], "history_len": [2, 2], "pos_from_end": [2, 1], "video_id": [1, 2],
              "is_like": [1, None], "long_view": [None, 0]}
@@ -146,9 +158,7 @@ class TestWhatIsRead:
 
     def test_without_exposures_the_sequences_are_unrolled(self, tmp_path: Path) -> None:
         source = write_kuairand(tmp_path / "k")
-        pl.DataFrame({"user_id": [5, 6], "watch_seq": [[1, 2, 2], []]}).write_parquet(
-            source / "data" / "user_history_to_4_24_pure.parquet"
-        )
+        write_until(source, {5: 0, 6: 0}, [[1, 2, 2], []])
         history = prepared(source, tmp_path / "out").tables.history
         assert history is not None
         assert history.select("user_id", "video_id", "position").rows() == [
@@ -156,6 +166,22 @@ class TestWhatIsRead:
             ("5", "2", 2),
             ("5", "1", 3),
         ]
+
+    def test_a_history_that_reaches_into_the_log_is_left_out(self, tmp_path: Path) -> None:
+        source = write_kuairand(tmp_path / "k", [log_row(0, 0, 10), log_row(1, 0, 20)])
+        first, second = log_of(source, tmp_path / "without")["timestamp_ms"]
+        write_until(source, {0: first, 1: second - 1}, [[1], [2]])
+        history = prepared(source, tmp_path / "out").tables.history
+        assert history is not None
+        assert history["user_id"].to_list() == ["1"]
+
+    def test_a_history_that_does_not_say_until_when_it_goes_is_none(self, tmp_path: Path) -> None:
+        source = write_kuairand(tmp_path / "k")
+        pl.DataFrame(
+            {"user_id": [0], "history_len": [1], "pos_from_end": [1], "video_id": [1], "is_like": [1],
+             "long_view": [0]}
+        ).write_parquet(source / "data" / "history_exposures_to_4_24_pure.parquet")  # fmt: skip
+        assert prepared(source, tmp_path / "out").tables.history is None
 
 
 class TestWhatIsRefused:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.arrays import I64
+from models.features import HISTORY_LENGTH
 from models.vocabulary import PADDING, UNKNOWN
 from tests.training._builders import log_of, logs
 
@@ -35,14 +36,37 @@ def test_a_history_is_the_newest_rows_of_the_user_strictly_before(
         np.testing.assert_allclose(got.sequence_age_s[row][kept], age, rtol=1e-6)
 
 
+@given(logs, st.integers(0, 6))
+@settings(max_examples=150, deadline=None)
+def test_what_is_older_than_the_sequence_is_history_and_before_it_what_was_before_the_log(
+    drawn: tuple[list[int], list[int], int], length: int
+) -> None:
+    log = log_of(*drawn)
+    rows: I64 = np.arange(len(log), dtype=np.int64)
+    got = log.history(rows, length)
+    for row in rows:
+        mine = (log.user == log.user[row]) & (log.timestamp_ms < log.timestamp_ms[row])
+        older = np.flatnonzero(mine)[: max(mine.sum() - length, 0)]
+        known = log.history_ids[log.user[row]] != PADDING
+        ids = [*log.history_ids[log.user[row]][known], *log.ids[older, 0]][-HISTORY_LENGTH:]
+        watched, seconds, like = log.feedback[older][:, :3].T
+        flags = np.c_[watched >= np.minimum(seconds, 18), like]
+        flags = np.concatenate([log.history_feedback[log.user[row]][known], flags])[-HISTORY_LENGTH:]
+        padding = got.history_ids.shape[1] - len(ids)
+        assert got.history_ids[row].tolist() == [PADDING] * padding + ids
+        np.testing.assert_array_equal(got.history_feedback[row][padding:], flags)
+        assert (got.history_feedback[row][:padding] == 0).all()
+
+
 def test_a_row_never_sees_its_own_feedback() -> None:
     log = log_of([0, 0, 0, 1], [1, 2, 3, 2])
     row = np.array([1], np.int64)
-    before = log.history(row, 10)
     changed = log.feedback.copy()
     changed[1] += 1
-    after = replace(log, feedback=changed).history(row, 10)
-    np.testing.assert_array_equal(before.sequence_feedback, after.sequence_feedback)
+    for length in (10, 0):
+        before, after = log.history(row, length), replace(log, feedback=changed).history(row, length)
+        np.testing.assert_array_equal(before.sequence_feedback, after.sequence_feedback)
+        np.testing.assert_array_equal(before.history_feedback, after.history_feedback)
 
 
 @given(logs, st.data())

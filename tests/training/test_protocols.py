@@ -44,6 +44,8 @@ def log_of(n: int, seed: int, begin_ms: int, days: int) -> Interactions:
         user_ids=tuple("abcde"),
         profile=np.zeros((5, 0), np.float32),
         profile_ids=np.zeros((5, 0), np.int64),
+        history_ids=np.zeros((5, 0), np.int64),
+        history_feedback=np.zeros((5, 0, 2), np.float32),
     )
 
 

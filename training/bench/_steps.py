@@ -15,6 +15,7 @@ import typer
 from torch import Tensor
 
 from models.errors import BadInput
+from models.features import HISTORY_COLUMNS, HISTORY_LENGTH
 from training.encoders import DIN, DinInputs, FeedbackEncoder, FeedbackEncoderConfig, RankerInputs
 from training.labelcraft import BilevelLearner, Candidates, LabelCraft, LabelCraftConfig, soft_top_k
 
@@ -104,6 +105,8 @@ def bench_encoder(
         _below(17, batch, 1),
         torch.rand(batch, 7) * 100,
         _below(8, batch, 20),
+        _below(sizes[0], batch, HISTORY_LENGTH),
+        torch.rand(batch, HISTORY_LENGTH, len(HISTORY_COLUMNS)).round(),
     )
 
     def step(lap: Callable[[str], None]) -> None:

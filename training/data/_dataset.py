@@ -11,8 +11,14 @@ import numpy as np
 import polars as pl
 
 from models.arrays import F32, F64, I32, I64
-from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS, category_of
-from models.vocabulary import UNKNOWN, Vocabulary
+from models.features import (
+    FEEDBACK_COLUMNS,
+    HISTORY_COLUMNS,
+    HISTORY_LENGTH,
+    SEQUENCE_ID_COLUMNS,
+    category_of,
+)
+from models.vocabulary import PADDING, UNKNOWN, Vocabulary
 from training.data._interactions import Interactions
 from training.data._split import Boundaries
 from training.data._tables import Info, Tables
@@ -85,7 +91,8 @@ class Dataset:
         """Return the log as arrays, sorted by (user, timestamp, video).
 
         Ids that are missing or outside the vocabulary become `UNKNOWN`. Users are those of the log, in the
-        order of their ids; unknown profile features are NaN or `UNKNOWN`.
+        order of their ids; unknown profile features are NaN or `UNKNOWN`, and flags of exposures before the
+        log that are unknown are 0.
 
         Args:
             vocabulary: its `profile.<name>` fields define the categorical features and their order, so
@@ -97,6 +104,7 @@ class Dataset:
         time = self.log["timestamp_ms"].to_numpy()
         order = np.lexsort((ids[:, 0], time, user))
         feedback = np.stack([self.log[name].cast(pl.Float32).to_numpy() for name in FEEDBACK_COLUMNS], axis=1)
+        history_ids, history_feedback = self._before_the_log(vocabulary)
         return Interactions(
             user=user[order],
             ids=ids[order],
@@ -105,6 +113,8 @@ class Dataset:
             user_ids=tuple(self._codes["user_id"].values),
             profile=self._profile(self.profile_numbers if numbers is None else numbers),
             profile_ids=self._profile_ids(vocabulary),
+            history_ids=history_ids,
+            history_feedback=history_feedback,
         )
 
     def censored(self, vocabulary: Vocabulary) -> tuple[F64, F64, F64] | None:
@@ -132,6 +142,21 @@ class Dataset:
                 table[UNKNOWN] = 0.0  # a sum over all unknown ids, not a count of one
             tables.append(table)
         return tables[0], tables[1], tables[2]
+
+    def _before_the_log(self, vocabulary: Vocabulary) -> tuple[I64, F32]:
+        """`[U, W]` and `[U, W, 2]`, as in `Interactions`."""
+        values = self._codes["user_id"].values
+        width = 0 if self.tables.history is None else HISTORY_LENGTH
+        ids = np.full((len(values), width), PADDING, np.int64)
+        feedback = np.zeros((len(values), width, len(HISTORY_COLUMNS)), np.float32)
+        if self.tables.history is not None:
+            users = pl.DataFrame({"user_id": values, "row": range(len(values))})
+            known = self.tables.history.filter(pl.col("position") <= HISTORY_LENGTH).join(users, on="user_id")
+            cell = known["row"].to_numpy(), HISTORY_LENGTH - known["position"].to_numpy()
+            ids[cell] = vocabulary.encode("video_id", known["video_id"])
+            for column, name in enumerate(HISTORY_COLUMNS):
+                feedback[(*cell, column)] = known[name].fill_null(value=False).to_numpy()
+        return ids, feedback
 
     @cached_property
     def _codes(self) -> dict[str, _Codes]:

@@ -8,11 +8,17 @@ from typing import NamedTuple
 import numpy as np
 
 from models.arrays import F32, I64
-from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS, group_matrix
+from models.features import (
+    FEEDBACK_COLUMNS,
+    HISTORY_LENGTH,
+    SEQUENCE_ID_COLUMNS,
+    group_matrix,
+    history_feedback,
+)
 from models.schema import EXPLICIT
 from models.vocabulary import PADDING, UNKNOWN
 
-# Shape suffixes: N rows of the log, B rows picked from it, L steps of history, F feedback columns.
+# Shape suffixes: N rows of the log, B rows picked from it, L sequence steps, H history entries.
 
 
 _HATE = FEEDBACK_COLUMNS.index("hate")
@@ -20,7 +26,8 @@ _EXPLICIT_COLUMNS = [FEEDBACK_COLUMNS.index(name) for name in EXPLICIT]
 
 
 class History(NamedTuple):
-    """Sequences of users before given moments, oldest first, left-padded with index 0.
+    """Sequences of users before given moments, and what was before those, oldest first, left-padded with
+    index 0.
 
     The arrays are the ranker's inputs of the same names in `models.features`.
     """
@@ -31,6 +38,10 @@ class History(NamedTuple):
     """`[B, L, 8]`"""
     sequence_age_s: F32
     """`[B, L]`"""
+    history_ids: I64
+    """`[B, H]`"""
+    history_feedback: F32
+    """`[B, H, 2]`"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,11 @@ class Interactions:
     """`[users, P]` numeric profile features, NaN where unknown."""
     profile_ids: I64
     """`[users, Q]` vocabulary indices of the categorical profile features."""
+    history_ids: I64
+    """`[users, W]` vocabulary indices of the videos shown before the log, oldest first, left-padded with 0;
+    W is 0 where nothing is known of that time."""
+    history_feedback: F32
+    """`[users, W, 2]` what is known of them, columns as `HISTORY_COLUMNS`."""
 
     def __post_init__(self) -> None:
         key = (self.ids[:, 0], self.timestamp_ms, self.user)
@@ -122,28 +138,30 @@ class Interactions:
         return ascending[position].astype(np.int64)
 
     def history(self, rows: I64, length: int, first: I64 | None = None) -> History:
-        """Return the sequence of each row's user strictly before the row.
+        """Return the sequence of each row's user strictly before the row, and what was before the sequence.
 
         Rows of the same millisecond are left out: their order is unknown.
 
         Args:
             rows: `[B]` indices.
-            length: maximum number of steps; the newest are kept.
+            length: most steps of a sequence; the newest are kept. What is older is history, and after it what
+                was before the log, at most `HISTORY_LENGTH` of both.
             first: `first_row()`, computed once by callers that ask many times.
 
         Returns:
-            Arrays with L = the longest sequence among `rows`, at most `length`; L may be 0.
+            Arrays with L = the longest sequence among `rows`, at most `length`, and H = the longest history;
+            both may be 0.
         """
         first = self.first_row() if first is None else first
-        start = first[rows]
+        first_B = first[rows]
         end = rows.copy()  # exclusive
         now = self.timestamp_ms[rows]
         while True:
-            tied = (end > start) & (self.timestamp_ms[np.maximum(end - 1, 0)] >= now)
+            tied = (end > first_B) & (self.timestamp_ms[np.maximum(end - 1, 0)] >= now)
             if not tied.any():
                 break
             end[tied] -= 1
-        start = np.maximum(start, end - length)
+        start = np.maximum(first_B, end - length)
         steps = int((end - start).max(initial=0))
         index_BL = end[:, None] - steps + np.arange(steps)
         valid_BL = index_BL >= start[:, None]
@@ -151,4 +169,31 @@ class Interactions:
         ids = np.where(valid_BL[:, :, None], self.ids[index_BL], PADDING)
         feedback = np.where(valid_BL[:, :, None], self.feedback[index_BL], np.float32(0))
         age = np.where(valid_BL, (now[:, None] - self.timestamp_ms[index_BL]) / 1000.0, 0.0)
-        return History(ids, feedback.astype(np.float32), age.astype(np.float32))
+        return History(
+            ids,
+            feedback.astype(np.float32),
+            age.astype(np.float32),
+            *self._before_sequences(self.user[rows], first_B, start),
+        )
+
+    def _before_sequences(self, user_B: I64, first_B: I64, start_B: I64) -> tuple[I64, F32]:
+        """Return `history_ids` and `history_feedback` of sequences that start at `start_B`, which may be
+        `first_B`, the first row of the user."""
+        older = int(np.minimum(start_B - first_B, HISTORY_LENGTH).max(initial=0))
+        index_BK = start_B[:, None] - older + np.arange(older)
+        logged_BK = index_BK >= first_B[:, None]
+        index_BK = np.where(logged_BK, index_BK, 0)
+        ids = np.c_[self.history_ids[user_B], np.where(logged_BK, self.ids[index_BK, 0], PADDING)]
+        feedback = np.concatenate(
+            [self.history_feedback[user_B], history_feedback(self.feedback[index_BK])], axis=1
+        )
+        known = ids != PADDING
+        # Padding between the two parts goes to the front.
+        entries = int(np.minimum(known.sum(axis=1), HISTORY_LENGTH).max(initial=0))
+        order = np.argsort(known, axis=1, kind="stable")[:, ids.shape[1] - entries :]
+        ids, feedback, known = (
+            np.take_along_axis(ids, order, axis=1),
+            np.take_along_axis(feedback, order[:, :, None], axis=1),
+            np.take_along_axis(known, order, axis=1),
+        )
+        return ids, np.where(known[:, :, None], feedback, np.float32(0))

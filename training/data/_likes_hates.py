@@ -14,7 +14,7 @@ import polars as pl
 
 from models.arrays import Bools
 from models.errors import BadInput
-from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS
+from models.features import FEEDBACK_COLUMNS, HISTORY_COLUMNS, SEQUENCE_ID_COLUMNS
 from models.schema import MAX_DURATION_S, MAX_WATCH_TIME_S
 from models.vocabulary import UNKNOWN
 from training.data._checks import check_amounts, check_milliseconds, check_same_unit, refuse_first
@@ -98,6 +98,8 @@ def read_likes_hates(folder: Path) -> LikesHates:
         user_ids=tuple(users),
         profile=np.zeros((len(users), 0), np.float32),
         profile_ids=np.zeros((len(users), 0), np.int64),
+        history_ids=np.zeros((len(users), 0), np.int64),
+        history_feedback=np.zeros((len(users), 0, len(HISTORY_COLUMNS)), np.float32),
     )
     return LikesHates(log, known["label"].to_numpy() == 1, len(table) - len(known))
 

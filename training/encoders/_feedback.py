@@ -98,6 +98,12 @@ class FeedbackEncoder(nn.Module):
         """How videos, authors and tags performed in the training rows."""
         return self.tables.statistics
 
+    @property
+    def reads_history(self) -> bool:
+        """Whether `history_ids` and `history_feedback` change the state: if not, an exported graph does not
+        take them."""
+        return False
+
     def fit_tables(self, log: Interactions, rows: I64, censored: tuple[F64, F64, F64] | None = None) -> F32:
         """Freeze every table on the training rows.
 

@@ -16,7 +16,7 @@ from training.data import Interactions
 class RankerInputs(NamedTuple):
     """Named and ordered as the inputs of `ranker.onnx`, see `models.features`.
 
-    B users, L sequence steps (oldest first, padded with row 0), N candidates a user.
+    B users, L sequence steps and H history entries (oldest first, padded with row 0), N candidates a user.
     """
 
     sequence_ids: Tensor
@@ -35,6 +35,10 @@ class RankerInputs(NamedTuple):
     """`[B, P]` float32, NaN where unknown"""
     profile_ids: Tensor
     """`[B, Q]` int64"""
+    history_ids: Tensor
+    """`[B, H]` int64"""
+    history_feedback: Tensor
+    """`[B, H, 2]` float32"""
 
 
 HistoryAt = Literal["row", "request"]
@@ -57,7 +61,7 @@ def inputs_for(
     Args:
         log: N exposures.
         rows: `[B]` indices into it.
-        length: most steps of history.
+        length: most steps of the sequence; what is older is history.
         first: `log.first_row()`, for callers with many batches.
         history_rows: `[B]` rows whose history is taken instead of their own.
 
@@ -75,6 +79,8 @@ def inputs_for(
         context_ids=torch.from_numpy(log.tab[rows, None]),
         profile=torch.from_numpy(log.profile[user]),
         profile_ids=torch.from_numpy(log.profile_ids[user]),
+        history_ids=torch.from_numpy(history.history_ids),
+        history_feedback=torch.from_numpy(history.history_feedback),
     )
 
 
@@ -86,7 +92,7 @@ def batches_for(
     Args:
         log: N exposures.
         rows: `[R]` indices into it.
-        length: most steps of history.
+        length: most steps of the sequence; what is older is history.
         batch: rows of a batch.
         history_at: the row's own history, or that of the user's request.
     """

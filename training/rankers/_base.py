@@ -72,8 +72,11 @@ class Ranker(nn.Module):
         context_ids: Tensor,
         profile: Tensor,
         profile_ids: Tensor,
+        history_ids: Tensor | None = None,
+        history_feedback: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Return the tensors named by `outputs`; arguments as in `RankerInputs`."""
+        """Return the tensors named by `outputs`; arguments as in `RankerInputs`. A graph whose encoder reads
+        no history is exported without the last two."""
         return self.serve(
             RankerInputs(
                 sequence_ids,
@@ -84,6 +87,8 @@ class Ranker(nn.Module):
                 context_ids,
                 profile,
                 profile_ids,
+                sequence_ids[:, :0, 0] if history_ids is None else history_ids,
+                sequence_feedback[:, :0, :2] if history_feedback is None else history_feedback,
             )
         )
 

@@ -1,8 +1,8 @@
-"""KuaiRand: a user's exposures before the log, as profile features.
+"""KuaiRand: a user's exposures before the log, and what they say as profile features.
 
 Some releases come with earlier exposures without watch times. These cannot become events, but they show how
-active a user is and how often a view was long. As profile features they reach the ranker the same way in
-training (`users.parquet`) and serving (`PUT /users`).
+active a user is and how often a view was long. As a history (`history.parquet`) and as profile features
+(`users.parquet`) they reach the ranker in training the same way as in serving (`PUT /users`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,32 @@ SHRINKAGE: Final = 5.0
 """Pseudo-exposures of the overall share that every user's share is shrunk with."""
 
 
+def reaching_into(folder: Path, log: pl.DataFrame) -> pl.DataFrame | None:
+    """Return the users of whom an exposure before the log is not before their first in the log.
+
+    Nothing of these (three in Pure) is used: an input must not know the outcome of a row that it helps to
+    predict.
+
+    Args:
+        folder: where `user_history_to_*` may lie.
+        log: `user_id`, `timestamp_ms`.
+
+    Returns:
+        `user_id`, or `None` if the folder lacks the file: then this is known of no user.
+    """
+    sequences = find(folder, "user_history_to_*")
+    if not sequences:
+        return None
+    last = pl.concat(
+        [read_columns(path, {"user_id": Kind.ID, "last_time_ms": Kind.WHOLE}) for path in sequences]
+    )
+    first = log.group_by("user_id").agg(first_ms=pl.col("timestamp_ms").min())
+    overlapping = last.join(first, on="user_id").filter(pl.col("last_time_ms") >= pl.col("first_ms"))
+    return overlapping.select("user_id")
+
+
 def before_the_log(folder: Path, log: pl.DataFrame) -> pl.DataFrame | None:
     """Compute `NUMBERS_BEFORE` for every user whose earlier exposures all precede the log's.
-
-    Other users (three in Pure) get none: a feature must not know the outcome of a row that it helps to
-    predict.
 
     Args:
         folder: where `history_exposures_to_*` and `user_history_to_*` may lie.
@@ -34,14 +55,9 @@ def before_the_log(folder: Path, log: pl.DataFrame) -> pl.DataFrame | None:
     Returns:
         `user_id` and `NUMBERS_BEFORE`, or `None` if the folder lacks one of the files.
     """
-    exposures, sequences = find(folder, "history_exposures_to_*"), find(folder, "user_history_to_*")
-    if not exposures or not sequences:
+    exposures, overlapping = find(folder, "history_exposures_to_*"), reaching_into(folder, log)
+    if not exposures or overlapping is None:
         return None
-    last = pl.concat(
-        [read_columns(path, {"user_id": Kind.ID, "last_time_ms": Kind.WHOLE}) for path in sequences]
-    )
-    first = log.group_by("user_id").agg(first_ms=pl.col("timestamp_ms").min())
-    overlapping = last.join(first, on="user_id").filter(pl.col("last_time_ms") >= pl.col("first_ms"))
     kinds = {
         "user_id": Kind.ID,
         "history_len": Kind.WHOLE,

@@ -50,7 +50,7 @@ from training.data.readers._kuairand import (
     exposures,
     read_users,
 )
-from training.data.readers._kuairand_before import NUMBERS_BEFORE, before_the_log
+from training.data.readers._kuairand_before import NUMBERS_BEFORE, before_the_log, reaching_into
 
 
 def read_kuairand_pure(source: Path | None, seed: int) -> Tables:
@@ -77,7 +77,7 @@ def read_kuairand_pure(source: Path | None, seed: int) -> Tables:
     log, dropped = exposures(raw, videos)
     if log.is_empty():
         raise BadInput(f"{folder}: no row of {files[0].name} can be used; dropped {dropped}.")
-    history = _history(folder)
+    history = _history(folder, log)
     before = before_the_log(folder, log)
     if before is not None:
         users = users.join(before, on="user_id", how="left")
@@ -110,10 +110,13 @@ def _log(path: Path) -> pl.DataFrame:
     return log
 
 
-def _history(folder: Path) -> pl.DataFrame | None:
-    """Read exposures before the log, which have no watch times, if the folder has them."""
+def _history(folder: Path, log: pl.DataFrame) -> pl.DataFrame | None:
+    """Read exposures before the log, which have no watch times, if the folder has them and says until when
+    they go."""
     exposure_files = find(folder, "history_exposures_to_*")
-    sequences = find(folder, "user_history_to_*")
+    overlapping = reaching_into(folder, log)
+    if overlapping is None:
+        return None
     if exposure_files:
         kinds = {
             "user_id": Kind.ID, "video_id": Kind.ID, "pos_from_end": Kind.WHOLE,
@@ -126,11 +129,9 @@ def _history(folder: Path) -> pl.DataFrame | None:
             long_view=pl.col("long_view") == 1,
             like=pl.col("is_like") == 1,
         )
-    elif sequences:
-        table = pl.concat([_exploded(path) for path in sequences])
     else:
-        return None
-    return table.sort("user_id", "position")
+        table = pl.concat([_exploded(path) for path in find(folder, "user_history_to_*")])
+    return table.join(overlapping, on="user_id", how="anti").sort("user_id", "position")
 
 
 def _exploded(path: Path) -> pl.DataFrame:
