@@ -9,14 +9,17 @@ from models.metrics._auc import auc, gauc, xauc, xgauc
 from models.metrics._calibration import ece
 from models.metrics._classes import Confusion
 from models.metrics._distribution import crps, pinball
-from models.metrics._labels import LONG_VIEW_S, long_view
+from models.metrics._labels import COMPLETE_RATIO, LONG_VIEW_S, SKIP_S, STATES, long_view, watch_states
 from models.metrics._pairs import Pairs, RowPairs, Ties, count_pairs, row_pairs
 from models.metrics._pointwise import mae_s, rmse_s
 from models.metrics._report import CUTS, Figures, report
 
 __all__ = [
+    "COMPLETE_RATIO",
     "CUTS",
     "LONG_VIEW_S",
+    "SKIP_S",
+    "STATES",
     "Confusion",
     "Figures",
     "Pairs",
@@ -38,6 +41,7 @@ __all__ = [
     "report",
     "rmse_s",
     "row_pairs",
+    "watch_states",
     "xauc",
     "xgauc",
 ]

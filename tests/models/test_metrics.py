@@ -10,7 +10,20 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from models.errors import BadInput
-from models.metrics import Figures, auc, ds_at_k, ece, gauc, long_view, mae_s, neg_at_k, report, rmse_s
+from models.metrics import (
+    STATES,
+    Figures,
+    auc,
+    ds_at_k,
+    ece,
+    gauc,
+    long_view,
+    mae_s,
+    neg_at_k,
+    report,
+    rmse_s,
+    watch_states,
+)
 from models.metrics._rows import Column
 
 
@@ -61,6 +74,23 @@ def test_a_diverged_prediction_is_refused_not_dropped() -> None:
 )  # fmt: skip
 def test_long_view_is_complete_or_eighteen_seconds(watched: float, duration: float, want: bool) -> None:
     assert long_view(column(watched), column(duration)).tolist() == [want]
+
+
+# --- watch states
+
+
+@pytest.mark.parametrize(
+    ("watched", "duration", "want"),
+    [
+        (2.9, 20, "skip"), (3, 20, ""), (19.5, 20, ""), (19.6, 20, "complete"), (20.4, 20, "complete"),
+        (20.5, 20, "replay"), (60, 20, "replay"), (1.99, 2, "skip"), (2, 2, "complete"), (2.5, 2, "replay"),
+    ],
+)  # fmt: skip
+def test_an_exposure_ends_in_one_state_at_most(watched: float, duration: float, want: str) -> None:
+    found = watch_states(column(watched), column(duration))[0]
+    assert [name for name, happened in zip(STATES, found, strict=True) if happened] == (
+        [want] if want else []
+    )
 
 
 # --- AUC

@@ -171,6 +171,7 @@ class Spread(nn.Module):
             *self.distribution(state_ND, duration_N),
             self.quantiles_s(state_ND, duration_N),
             self.ratio.mean() * duration_N,
+            torch.full((*duration_N.shape, 3), 0.25),
         )
 
     def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:

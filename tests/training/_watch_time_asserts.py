@@ -72,7 +72,8 @@ def served(head: Head, state: Tensor, duration: Tensor) -> tuple[Tensor, ...]:
 
 
 def assert_is_a_distribution(head: DistributionHead) -> None:
-    """Weights sum to 1, ratios ascend, quantiles do not cross and are finite seconds ≥ 0."""
+    """Weights sum to 1, ratios ascend, quantiles do not cross and are finite seconds ≥ 0; states exclude each
+    other."""
     state, duration = states(400)
     found = Prediction(*served(head, state, duration))
     weights, ratio, quantiles = found.weights, found.ratio, found.quantiles_s
@@ -84,3 +85,5 @@ def assert_is_a_distribution(head: DistributionHead) -> None:
     assert quantiles.isfinite().all()
     assert (quantiles >= 0).all()
     assert (quantiles.diff(dim=-1) >= 0).all()
+    assert (found.states >= 0).all()
+    assert (found.states.sum(-1) <= 1 + 1e-5).all()

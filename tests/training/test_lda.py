@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.metrics import COMPLETE_RATIO
 from tests.training import _watch_time_asserts as wt
 from tests.training._builders import watch_log
 from training.lda import LDA, VQVAE, AnchorsConfig, LDAConfig, _transport_plan
@@ -129,6 +130,60 @@ def test_compactness_adds_to_the_loss(head: LDA) -> None:
     compact = LDA(wt.STATE, TINY.model_copy(update={"compactness": 1.0}))
     compact.load_state_dict(head.state_dict())
     assert compact.loss(state, duration, duration) > head.loss(state, duration, duration)
+
+
+def test_a_law_with_the_training_shares_has_their_mean_and_their_states() -> None:
+    """Of each group: whatever its anchors learned, the law of their shares is that of its rows."""
+    rng = np.random.default_rng(0)
+    duration = np.exp(rng.normal(3.5, 0.9, 4000)).clip(5, 300)
+    ended = np.where(rng.random(4000) < 0.2, rng.uniform(0.98, 1.02, 4000), rng.lognormal(-1.5, 1.2, 4000))
+    log = watch_log(ended * duration, duration)
+    anchors = AnchorsConfig(anchors=16, code_dim=8, sequences=1024, epochs=10)
+    head = LDA(wt.STATE, TINY.model_copy(update={"anchors": anchors})).fit_tables(log, seed=0)
+    group = head.groups(torch.from_numpy(log.duration_s))
+    ratio = log.watch_time_s / log.duration_s
+    for g in range(TINY.groups):
+        rows = (group == g).numpy()
+        index = torch.tensor([g])
+        cell_NM = head.anchors.cells(head.anchors.share[index], index)
+        mean = float((head.anchors.share[g] * head.anchors.mean[g]).sum())
+        assert mean == pytest.approx(ratio[rows].mean(), rel=0.03)
+        ends = torch.tensor([[1 - COMPLETE_RATIO, 1 + COMPLETE_RATIO]])
+        below = head.anchors.ranks(ends, cell_NM, index)[0].numpy()
+        np.testing.assert_allclose(below, (ratio[rows, None] <= ends.numpy()).mean(0), atol=1e-3)
+
+
+def test_half_regressor_half_median_is_halfway_between_them() -> None:
+    regressor = fitted()
+    heads = [LDA(wt.STATE, TINY.model_copy(update={"point": point})) for point in ("median", "both")]
+    for head in heads:
+        head.load_state_dict(regressor.state_dict())
+        head.eval()
+    state, duration = wt.states(50)
+    g, median, both = (head.seconds(state, duration) for head in (regressor.eval(), *heads))
+    torch.testing.assert_close(median, heads[0].quantiles_s(state, duration)[:, 1])
+    torch.testing.assert_close(both, (g + median) / 2)
+
+
+def test_the_ranked_probability_score_alone_teaches_the_median() -> None:
+    alone = {"alignment": 0.0, "rank": 0.0, "crps": 1.0}
+    state, duration = wt.states(400)
+    duration = duration.clamp(5, 300)
+    watch = duration * torch.where(state[:, 0] > 0, 1.0, 0.03)
+    head = fitted(TINY.model_copy(update=alone)).train()
+    adam = torch.optim.Adam(head.parameters(), lr=3e-3)
+
+    def error() -> Tensor:
+        with torch.no_grad():
+            return (head.eval().quantiles_s(state, duration)[:, 1] - watch).abs().mean()
+
+    before = error()
+    head.train()
+    for _ in range(60):
+        adam.zero_grad()
+        head.loss(state, duration, watch).backward()  # type: ignore[no-untyped-call]
+        adam.step()
+    assert error() < before / 2
 
 
 # --- Planted data: each group of durations has its own three peaks, and x decides which one a row is at.

@@ -10,13 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.arrays import F32
+from models.metrics import crps, watch_states
 from tests.training import _watch_time_asserts as wt
 from training.lda import sinkhorn
 from training.lda._tables import anchor_edges
 from training.lda._transport_plan import transport_plan
 from training.strata import DurationGroups
 from training.watch_time import CREAD, CWM, OR, TPM, VR, WLR, D2QSeconds
-from training.watch_time._mixture import mixture_quantiles, mixture_rank
+from training.watch_time._mixture import (
+    mixture_crps,
+    mixture_quantiles,
+    mixture_rank,
+    state_edges,
+    state_probabilities,
+)
 from training.watch_time._parts import Parts, weights_from_above
 
 
@@ -74,6 +81,65 @@ def test_quantiles_survive_weights_of_zero() -> None:
     assert got.isfinite().all()
     torch.testing.assert_close(got[0], torch.tensor([1.1, 1.5, 1.9]))
     torch.testing.assert_close(got[1], torch.tensor([0.1, 0.5, 0.9]))
+
+
+def test_the_ranked_probability_score_is_the_distance_to_a_step() -> None:
+    """∫ (F(x) - 1[x ≥ r])² dx on a fine grid, r within the parts and beyond either end."""
+    weight, start, width = law()
+    end = start + width.sum(-1, keepdim=True)
+    ratio = torch.cat([start - 0.3, start + 0.41 * (end - start), end + 0.7], -1)
+    grid = torch.linspace(-0.5, 8.0, 170_001, dtype=torch.float64)
+    for row in range(3):
+        rank = mixture_rank(grid, start[row], width[row], weight[row])
+        for r in ratio[row]:
+            want = torch.trapezoid((rank - (grid >= r).double()).square(), grid)
+            got = mixture_crps(r, weight[row], start[row], width[row])
+            torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+
+
+def test_the_ranked_probability_score_of_narrow_parts_is_that_of_a_discrete_law() -> None:
+    """Σ β |v - r| - ½ Σ Σ β β |v - v'|, where parts without width are between wide ones without weight."""
+    value = torch.tensor([0.1, 0.4, 1.0, 2.5], dtype=torch.float64)
+    weight = torch.tensor([0.5, 0.2, 0.2, 0.1], dtype=torch.float64)
+    weights = torch.stack([weight, torch.zeros(4)], -1).flatten()[:-1]
+    widths = torch.stack([torch.zeros(4), torch.nn.functional.pad(value.diff(), (0, 1))], -1).flatten()[:-1]
+    for ratio in (0.0, 0.25, 1.7, 3.0):
+        got = mixture_crps(torch.tensor(ratio, dtype=torch.float64), weights, value[:1], widths)
+        want = crps(weight[None].numpy(), value[None].numpy(), np.array([ratio]))
+        assert float(got) == pytest.approx(want, abs=1e-9)
+
+
+def test_the_ranked_probability_score_is_least_at_the_shares_of_the_rows() -> None:
+    """A proper score: by gradient steps, the weights become the shares of what was drawn."""
+    _, start, width = law()
+    edge = torch.cat([start[0], start[0] + width[0].cumsum(-1)])
+    true = torch.tensor([0.3, 0.05, 0.25, 0.1, 0.2, 0.1], dtype=torch.float64)
+    g = torch.Generator().manual_seed(0)
+    part = torch.multinomial(true, 20_000, replacement=True, generator=g)
+    ratio = edge[part] + torch.rand(20_000, generator=g, dtype=torch.float64) * width[0][part]
+    logit = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    lbfgs = torch.optim.LBFGS([logit], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        lbfgs.zero_grad()
+        loss = mixture_crps(ratio, logit.softmax(-1), start[0], width[0]).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    lbfgs.step(closure)  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(logit.softmax(-1).detach(), true, atol=0.02, rtol=0)
+
+
+def test_the_states_of_a_law_are_shares_of_its_draws() -> None:
+    weight, start, width = law()
+    duration = torch.tensor([2.0, 3.03, 5.0, 40.0], dtype=torch.float64)
+    levels = tuple(((np.arange(100_000) + 0.5) / 100_000).tolist())
+    draws = mixture_quantiles(weight[:4], start[:4], width[:4], levels)
+    rank = mixture_rank(state_edges(duration), start[:4, None], width[:4, None], weight[:4, None])
+    got = state_probabilities(rank).numpy()
+    for row, seconds in enumerate((draws * duration[:, None]).numpy()):
+        want = watch_states(seconds, np.full(seconds.shape, duration[row])).mean(0)
+        np.testing.assert_allclose(got[row], want, atol=1e-4)
 
 
 def test_edges_lie_between_anchors() -> None:

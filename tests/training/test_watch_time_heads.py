@@ -114,7 +114,8 @@ def test_the_mean_is_the_integral_of_the_quantiles(name: str) -> None:
     found = Prediction(*wt.served(head, state, duration))
     levels = tuple(((np.arange(20_000) + 0.5) / 20_000).tolist())
     if isinstance(head, LDA):
-        quantiles = head.anchors.quantiles(found.weights, head.groups(duration), levels)
+        group = head.groups(duration)
+        quantiles = head.anchors.quantiles(head.anchors.cells(found.weights, group), group, levels)
         quantiles = quantiles * duration[:, None]
     else:
         assert isinstance(head, OR | TPM | CREAD)

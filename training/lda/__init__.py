@@ -13,13 +13,16 @@ Stage 2, beside the ranker, for a state x and a duration d; a_k are the anchors 
     ŵ = d · softplus( g(Σ_k β_k p_k) )          the prediction                         _head.py
     P* = argmin ⟨C, P⟩ + ε KL + κ KL            semi-relaxed transport plan of the     _transport_plan.py
        C = 1 - cos(h, p) + λ |F(r) - F(r_k)|    batch's rows to their anchors          _sinkhorn.py
-    L = ℓ(ŵ, w) - λ_a mean Σ_k P̂*_k log β_k + λ_r rank(ŵ, w)                           _head.py
+    L = ℓ(ŵ, w) - λ_a mean Σ_k P̂*_k log β_k + λ_r rank(ŵ, w) + λ_s CRPS(F, r)           _head.py
+    F(r) = Σ_k β_k F_k(r)                       the law of the ratio, F_k that of the  _tables.py
+                                                training rows in anchor k's part
 
-What is served is ŵ, β and the quantiles of the ratios under β; it needs neither the plan nor the VQ-VAE.
+What is served is ŵ, β, and of F quantiles, mean and the probabilities of skip, complete view and replay; it
+needs neither the plan nor the VQ-VAE.
 
 Source: Xu et al., "Leveraging Label Distributions as Anchors to Enhance Video Recommendation" (poster; no
 public code). Deviations, each with its reason where it is made: sequences from local windows on a log scale;
-the rank distance in the transport cost; L1 and the rank in the loss; β from cosines.
+the rank distance in the transport cost; L1, the rank and a proper score of F in the loss; β from cosines.
 """
 
 from training.lda._anchors import Anchors, AnchorsConfig, fit_anchors, random_anchors

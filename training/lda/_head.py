@@ -1,7 +1,7 @@
 """LDA's watch-time head."""
 
 # Shape suffixes: N exposures, D state, R rows, G duration groups, K anchors of a group,
-# A = G·K anchors of all groups, C code, H the space of φ.
+# A = G·K anchors of all groups, M cells of a group, C code, H the space of φ.
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from training.watch_time import (
     RankLoss,
     Regression,
     regression_loss,
+    state_edges,
+    state_probabilities,
 )
 
 
@@ -74,8 +76,9 @@ class LDAConfig(Config):
     target: Literal["ratio", "time"] = "ratio"
     """What g's output stands for: a share of the duration, or of the mean watch time."""
 
-    point: Literal["regressor", "median"] = "regressor"
-    """What `seconds` returns: g (poster), or the median of the distribution over anchors."""
+    point: Literal["regressor", "median", "both"] = "regressor"
+    """What `seconds` returns: g (poster), the median of the distribution over anchors, or halfway between
+    them. `loss` and `rank` fit the median where it is all that is returned, and g otherwise."""
 
     loss: Regression = "l1"
     """On watch time in units of its mean."""
@@ -88,6 +91,10 @@ class LDAConfig(Config):
 
     rank_error: RankError = "squared"
     """Which error of the rank; the cross-entropy is about twice as large near the middle."""
+
+    crps: NonNegativeFloat = 0.0
+    """λ_s, weight of the distribution's ranked probability score in units of the mean watch time, see
+    `mixture_crps`. Not on the poster."""
 
 
 class Attended(NamedTuple):
@@ -189,6 +196,10 @@ class LDA(DistributionModule):
         if c.alignment:
             label_NK = self.pseudo_labels(attended, duration_N, watch_time_N)
             loss = loss - c.alignment * (label_NK * attended.log_weight).sum(-1).mean()
+        if c.crps:
+            ratio_N = watch_time_N / duration_N
+            score_N: Tensor = self.anchors.crps(ratio_N, self._cells(attended), attended.group)
+            loss = loss + c.crps * (score_N * duration_N).mean() / self.scale
         if c.compactness:
             away_N = 1 - torch.cosine_similarity(attended.state, attended.pooled, dim=-1)
             loss = loss + c.compactness * away_N.mean()
@@ -215,7 +226,7 @@ class LDA(DistributionModule):
     def pseudo_labels(self, attended: Attended, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
         """Return the `[N, K]` transport plan of the rows to their groups' anchors, without a gradient."""
         c = self.config
-        rank_N = self.anchors.ratio_rank(watch_time_N / duration_N, attended.group)
+        rank_N = self.anchors.training_ranks(watch_time_N / duration_N, attended.group)
         away_NK = (rank_N[:, None] - self.anchors.rank[attended.group]).abs()
         cost_NK = 1 - attended.cosine + c.label_cost * away_NK
         return transport_plan(
@@ -224,9 +235,12 @@ class LDA(DistributionModule):
 
     def _point_s(self, attended: Attended, duration_N: Tensor) -> Tensor:
         if self.config.point == "median":
-            weight_NK = attended.log_weight.exp()
-            return duration_N * self.anchors.quantiles(weight_NK, attended.group, (0.5,)).squeeze(-1)
+            cell_NM = self._cells(attended)
+            return duration_N * self.anchors.quantiles(cell_NM, attended.group, (0.5,)).squeeze(-1)
         return self._regress(self.g[0](attended.pooled), duration_N)
+
+    def _cells(self, attended: Attended) -> Tensor:
+        return self.anchors.cells(attended.log_weight.exp(), attended.group)
 
     # --- the served path
 
@@ -246,17 +260,20 @@ class LDA(DistributionModule):
         weight_RA = torch.addmm(other_RA, state_RH, sharp_AH.T).softmax(-1)
         # Added up over groups by a matrix of ones, several times as fast as a sum along the middle axis.
         weight_RK = weight_RA @ torch.eye(key_GKH.shape[1], dtype=weight_RA.dtype).repeat(key_GKH.shape[0], 1)
-        quantiles_RQ = self.anchors.quantiles(weight_RK, group_R, QUANTILES)
-        if self.config.point == "median":
-            seconds_R = duration_R * quantiles_RQ[:, QUANTILES.index(0.5)]
-        else:
-            seconds_R = self._regress(weight_RA @ self.g[0](key_AH), duration_R)
+        cell_RM = weight_RA @ self.anchors.spread.flatten(0, 1)
+        points = []
+        if self.config.point != "median":
+            points.append(self._regress(weight_RA @ self.g[0](key_AH), duration_R))
+        if self.config.point != "regressor":
+            # By itself: the other quantiles are computed for an explanation only.
+            points.append(duration_R * self.anchors.quantiles(cell_RM, group_R, (0.5,)).squeeze(-1))
         rows = Prediction(
-            seconds=seconds_R,
+            seconds=sum(points[1:], points[0]) / len(points),
             weights=weight_RK,
             ratio=embedding(group_R, self.anchors.ratio),
-            quantiles_s=quantiles_RQ * duration_R[:, None],
-            mean_s=(weight_RA @ self.anchors.middle.flatten()[:, None]).squeeze(-1) * duration_R,
+            quantiles_s=self.anchors.quantiles(cell_RM, group_R, QUANTILES) * duration_R[:, None],
+            mean_s=(weight_RA @ self.anchors.mean.flatten()[:, None]).squeeze(-1) * duration_R,
+            states=state_probabilities(self.anchors.ranks(state_edges(duration_R), cell_RM, group_R)),
         )
         if duration_N.dim() == 1:
             return rows

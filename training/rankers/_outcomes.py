@@ -12,7 +12,7 @@ import numpy as np
 
 from models.arrays import F32, Bools
 from models.features import FEEDBACK_COLUMNS
-from models.metrics import long_view
+from models.metrics import SKIP_S, long_view
 
 Side = Literal["positive", "negative"]
 
@@ -36,8 +36,6 @@ def _flag(*names: str) -> Callable[[F32], Bools]:
 
 EFFECTIVE_S: Final = 7.0
 """Above this duration a view is effective without being complete."""
-SKIP_S: Final = 3.0
-"""A view shorter than this, and than the video, is a skip."""
 
 OUTCOMES: Final = (
     Outcome("effective_view", lambda f: (f[:, 0] > EFFECTIVE_S) | (f[:, 0] >= f[:, 1])),

@@ -5,7 +5,13 @@ from training.watch_time._cread import CREAD, CREADConfig
 from training.watch_time._cwm import CWM, CWMConfig
 from training.watch_time._d2q import D2QSeconds, D2QSecondsConfig
 from training.watch_time._losses import RankError, RankLoss, Regression, regression_loss
-from training.watch_time._mixture import mixture_quantiles, mixture_rank
+from training.watch_time._mixture import (
+    mixture_crps,
+    mixture_quantiles,
+    mixture_rank,
+    state_edges,
+    state_probabilities,
+)
 from training.watch_time._or import OR, ORConfig
 from training.watch_time._tpm import TPM, TPMConfig
 from training.watch_time._vr import VR, VRConfig
@@ -34,7 +40,10 @@ __all__ = [
     "TPMConfig",
     "VRConfig",
     "WLRConfig",
+    "mixture_crps",
     "mixture_quantiles",
     "mixture_rank",
     "regression_loss",
+    "state_edges",
+    "state_probabilities",
 ]

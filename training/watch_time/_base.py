@@ -56,6 +56,8 @@ class Prediction(NamedTuple):
     """`[..., 3]` as `quantiles_s`"""
     mean_s: Tensor
     """`[...]` expected watch time in seconds, of the same law as the quantiles"""
+    states: Tensor
+    """`[..., 3]` P(skip), P(complete) and P(replay) of the same law, in the order of `STATES`"""
 
 
 @runtime_checkable

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from models.metrics import COMPLETE_RATIO, SKIP_S
+
 
 def mixture_quantiles(weight_K: Tensor, start_1: Tensor, width_K: Tensor, levels: Sequence[float]) -> Tensor:
     """Return quantiles of the law that spreads each anchor's weight evenly over its part of the ratio axis.
@@ -41,4 +43,47 @@ def mixture_rank(ratio: Tensor, start_1: Tensor, width_K: Tensor, share_K: Tenso
     """Return the inverse: the rank in [0, 1] of watch ratios `[...]` among parts of the weights `share_K`."""
     low_K = start_1 + width_K.cumsum(-1) - width_K
     inside_K = ((ratio[..., None] - low_K) / width_K.clamp(min=1e-7)).clamp(0, 1)
-    return (inside_K * share_K).sum(-1)
+    # dim(), not -1: onnxruntime 1.31 reduces no rows wrongly along a negative axis.
+    return (inside_K * share_K).sum(inside_K.dim() - 1)
+
+
+def mixture_crps(ratio: Tensor, weight_K: Tensor, start_1: Tensor, width_K: Tensor) -> Tensor:
+    """Return the continuous ranked probability score of the law of `mixture_quantiles`, part by part.
+
+        CRPS = ∫ (F(x) - 1[x ≥ r])² dx        of a part of width h with F from a to b: h (a² + ab + b²) / 3
+
+    F is a line in every part; the part with r is two of them. Least, in expectation, at the true law.
+
+    Args:
+        ratio: `[...]` watch ratios r that were watched.
+        weight_K, start_1, width_K: as in `mixture_quantiles`.
+
+    Returns:
+        `[...]` in the unit of `ratio`.
+    """
+    above_K = weight_K.cumsum(-1)
+    below_K = above_K - weight_K
+    low_K = start_1 + width_K.cumsum(-1) - width_K
+    share_K = ((ratio[..., None] - low_K) / width_K.clamp(min=1e-7)).clamp(0, 1)
+    at_K = below_K + share_K * weight_K
+    before_K = share_K * (below_K.square() + below_K * at_K + at_K.square())
+    at_K, above_K = 1 - at_K, 1 - above_K
+    after_K = (1 - share_K) * (at_K.square() + at_K * above_K + above_K.square())
+    inside = (width_K * (before_K + after_K)).sum(-1) / 3
+    end = start_1.squeeze(-1) + width_K.sum(-1)
+    return inside + (start_1.squeeze(-1) - ratio).relu() + (ratio - end).relu()
+
+
+def state_edges(duration: Tensor) -> Tensor:
+    """Return `[..., 3]` watch ratios: where a skip ends, and where a complete view begins and ends."""
+    skip = (SKIP_S / duration).clamp(max=1)
+    return torch.stack(
+        [skip, skip.clamp(min=1 - COMPLETE_RATIO), torch.full_like(skip, 1 + COMPLETE_RATIO)], -1
+    )
+
+
+def state_probabilities(rank_3: Tensor) -> Tensor:
+    """Return `[..., 3]` probabilities of `STATES` from the ranks of `state_edges` in a predicted law."""
+    skip, start, end = rank_3.unbind(-1)
+    # Rounding makes a difference of two equal ranks negative.
+    return torch.stack([skip, end - start, 1 - end], -1).clamp(0, 1)

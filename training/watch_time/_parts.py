@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.arrays import F32, F64
 from training.watch_time._base import QUANTILES, Prediction
-from training.watch_time._mixture import mixture_quantiles
+from training.watch_time._mixture import mixture_quantiles, mixture_rank, state_edges, state_probabilities
 
 
 class Parts(nn.Module):
@@ -87,7 +87,11 @@ class Parts(nn.Module):
             ratio=self.midpoint_s / duration[..., None],
             quantiles_s=self._quantiles(weight_K, QUANTILES),
             mean_s=(weight_K @ self.midpoint_s[:, None]).squeeze(-1),
+            states=state_probabilities(self._ranks(weight_K, state_edges(duration) * duration[..., None])),
         )
+
+    def _ranks(self, weight_K: Tensor, seconds_3: Tensor) -> Tensor:
+        return mixture_rank(seconds_3, self.edge_s[:1], self.edge_s.diff(), weight_K[..., None, :])
 
     def _quantiles(self, weight_K: Tensor, levels: tuple[float, ...]) -> Tensor:
         return mixture_quantiles(weight_K, self.edge_s[:1], self.edge_s.diff(), levels)
