@@ -2,6 +2,8 @@
 
 `manifest.json` names every file of the bundle with its checksum, the tensors of both graphs with their
 units, the golden rows that a loader must reproduce before it serves, and the metrics of the recipe.
+
+This file is long because a manifest is one document, and its parts are read together.
 """
 
 from __future__ import annotations
@@ -195,6 +197,8 @@ class LabelEvidence(Part):
     composite: dict[Literal["learned", "frozen", "shuffled"], float]
     """Means over users, in deviations of an objective over users: of learned labels, of those at their start,
     and of those learned from gradients of other rows."""
+    by_objective: dict[str, dict[Literal["frozen", "learned"], float]] = {}
+    """Means over the same users of each objective, in its own unit. Empty in bundles of former exports."""
     over_frozen: Margin
     over_shuffled: Margin
     halves_correlation: float
@@ -217,6 +221,17 @@ class LikesAboveHates(Part):
     """Of the watched share, min(w / d, 1)."""
 
 
+class LearnerChoices(Part):
+    """Hyperparameters of the closed form that decide how far labels go; see `ClosedFormConfig`."""
+
+    temperature: float
+    learning_rate: float
+    ridge: float
+    smoothness: float
+    steps: Count
+    redraws: Count
+
+
 class LearnedLabels(Part):
     """How the first of the labels was learned."""
 
@@ -227,6 +242,10 @@ class LearnedLabels(Part):
     """Of the outer level; of `one_step` the epochs up to the one that was kept."""
     distance: float
     """Root mean square change of the log's labels from their start, in their deviations."""
+    choices: LearnerChoices | None = None
+    """`None` in bundles of former exports, or the learner is `one_step`."""
+    left_out: tuple[str, ...] = ()
+    """Objectives that were asked for and are the same of all slates, so that nothing was learned for them."""
     evidence: LabelEvidence | None = None
     """`None`: the log is too short for it, or the learner is `one_step`."""
     likes_above_hates: LikesAboveHates | None = None

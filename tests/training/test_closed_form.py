@@ -29,7 +29,7 @@ from training.data import (
     simulate_log,
 )
 from training.encoders import slates
-from training.labelcraft import OBJECTIVES, Objective
+from training.labelcraft import OBJECTIVES, Candidates, Objective, no_skips
 from training.labelcraft.closed_form import (
     ClosedFormConfig,
     Composite,
@@ -39,6 +39,7 @@ from training.labelcraft.closed_form import (
     Sheet,
     learn_labels,
     learn_surface,
+    objectives_of,
     ridge_windows,
 )
 from training.labelcraft.closed_form._drawn_users import draw_users
@@ -236,6 +237,61 @@ def test_one_call_learns_from_a_log(objectives: dict[str, Objective] | None) -> 
     found = learn_labels(log, day, config, objectives=objectives)
     by_hand = learn_surface(log, windows(), LabelSurface(config).fit(log), config, objectives=objectives)
     torch.testing.assert_close(found.label_maker.table, by_hand.label_maker.table)
+
+
+def longest_watch(slate_weight_UC: torch.Tensor, candidates: Candidates) -> torch.Tensor:
+    return (slate_weight_UC * candidates.watch_time).amax(-1)
+
+
+def nothing(slate_weight_UC: torch.Tensor, _: Candidates) -> torch.Tensor:
+    return 0.0 * slate_weight_UC.sum(-1)
+
+
+def test_objectives_of_ones_own_stand_beside_those_of_the_config() -> None:
+    log, day = planted()
+    config = small(steps=2)
+    found = learn_labels(log, day, config, further=[longest_watch, no_skips])
+    named = {**OBJECTIVES, "longest_watch": longest_watch, "no_skips": no_skips}
+    assert list(objectives_of(config, [longest_watch, no_skips])) == list(named)
+    by_hand = learn_labels(log, day, config, objectives=named).label_maker.table
+    without = learn_labels(log, day, config).label_maker.table
+    assert torch.equal(found.label_maker.table, by_hand)
+    assert not torch.equal(found.label_maker.table, without)
+    with pytest.raises(BadInput, match="two objectives are called 'usage_time'"):
+        learn_labels(log, day, config, further=[OBJECTIVES["usage_time"]])
+
+
+def test_an_objective_without_a_deviation_changes_nothing_and_is_named() -> None:
+    log, day = planted()
+    config = small(steps=2)
+    found, without = (learn_labels(log, day, config, further=further) for further in ([nothing], []))
+    assert found.left_out == ("nothing",)
+    assert torch.equal(found.label_maker.table, without.label_maker.table)
+    with pytest.raises(BadInput, match="nothing: the same of all slates"):
+        Composite([windows()[-1].candidates], {"nothing": nothing}, 3)
+
+
+@pytest.mark.parametrize(("window_days", "left_out"), [(1, ("next_day_return",)), (2, ())])
+def test_returns_can_be_an_objective_where_a_window_has_more_days_than_one(
+    window_days: int, left_out: tuple[str, ...]
+) -> None:
+    log, day = planted()
+    config = small(steps=2, window_days=window_days, next_day_return=True)
+    with_return = learn_labels(log, day, config)
+    assert with_return.left_out == left_out
+    without = learn_labels(log, day, config.model_copy(update={"next_day_return": False}))
+    same = torch.equal(with_return.label_maker.table, without.label_maker.table)
+    assert same == (window_days == 1)
+
+
+def test_a_window_knows_of_no_return_on_the_days_it_is_kept_from() -> None:
+    log, day = planted()
+    config = small(window_days=2)
+    first, last = ridge_windows(log, day, LabelSurface(config).fit(log), config)[-2:]
+    before = first.as_known_before(last.first_day)
+    known = ~before.candidates.returned.isnan() & before.candidates.mask
+    assert (before.day[known] + 1 < last.first_day).all()
+    assert known.any()
 
 
 @pytest.fixture

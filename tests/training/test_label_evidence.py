@@ -20,8 +20,16 @@ from models.manifest import LabelEvidence, LearnedLabels, Manifest, Margin
 from tests.conftest import run_command, run_ok
 from training.data import Interactions, SyntheticConfig, day_numbers, simulate_log
 from training.export.learned_gate import LEAST_DISTANCE, check_learned
+from training.labelcraft import RELATIVE_OBJECTIVES
 from training.labelcraft import evidence as evidence_module
-from training.labelcraft.closed_form import ClosedFormConfig, LearnedSurface, learn_surface
+from training.labelcraft.closed_form import (
+    ClosedFormConfig,
+    Composite,
+    LabelSurface,
+    LearnedSurface,
+    learn_surface,
+    ridge_windows,
+)
 from training.labelcraft.evidence import compare_with_twins
 
 SMALL = ClosedFormConfig(watch_knots=9, duration_knots=5, k=3, steps=25, ridge=300.0, redraws=1)
@@ -96,6 +104,27 @@ def test_the_days_that_labels_are_scored_on_change_nothing_of_what_is_learned(
     assert not torch.equal(before[-1], after[-1])
 
 
+def test_each_objective_has_its_value_before_and_after_and_they_make_the_composite() -> None:
+    found, same = evidence(), evidence(steps=0).by_objective
+    assert tuple(found.by_objective) == found.objectives
+    assert any(value["learned"] > value["frozen"] for value in found.by_objective.values())
+    assert all(value["learned"] == value["frozen"] for value in same.values())
+    log, day = planted()
+    windows = ridge_windows(log, day, LabelSurface(SMALL).fit(log), SMALL)
+    deviations = Composite([w.candidates for w in windows], RELATIVE_OBJECTIVES, SMALL.k).deviations
+    for twin in ("frozen", "learned"):
+        parts = [value[twin] / deviations[name] for name, value in found.by_objective.items()]
+        assert np.mean(parts) == pytest.approx(found.composite[twin], rel=1e-3)
+
+
+def test_a_manifest_of_a_former_export_has_neither_objectives_nor_choices() -> None:
+    former = record(evidence()).model_dump(exclude={"choices": True, "evidence": {"by_objective"}})
+    read = LearnedLabels.model_validate(former)
+    assert read.choices is None
+    assert read.evidence is not None
+    assert read.evidence.by_objective == {}
+
+
 def test_a_log_with_one_window_has_no_later_days_and_is_refused() -> None:
     log, day = planted()
     early = np.flatnonzero(day < day.min() + 4)
@@ -158,6 +187,9 @@ def test_a_run_records_its_labels(smoke_run: Path) -> None:
     assert found.distance > 0
     assert found.evidence is not None
     assert set(found.evidence.composite) == {"learned", "frozen", "shuffled"}
+    assert tuple(found.evidence.by_objective) == found.evidence.objectives
+    assert found.choices is not None
+    assert found.choices.steps == found.steps
     assert -1 <= found.evidence.halves_correlation <= 1
 
 

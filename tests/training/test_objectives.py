@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from models.features import FEEDBACK_COLUMNS
+from training.data import returned_next_day
 from training.labelcraft._objectives import (
     OBJECTIVES,
     Candidates,
@@ -18,6 +20,7 @@ from training.labelcraft._objectives import (
     duration_spread,
     engagement,
     net_feedback,
+    next_day_return,
     no_skips,
     relative_usage,
     usage_time,
@@ -32,6 +35,7 @@ def candidates(duration_UC: Tensor) -> Candidates:
         explicit=(torch.rand(duration_UC.shape, generator=g) < 0.3).to(duration_UC.dtype),
         author=torch.zeros(duration_UC.shape, dtype=torch.int64),
         feedback=torch.zeros(*duration_UC.shape, 8),
+        returned=torch.full_like(duration_UC, torch.nan),
         mask=torch.ones_like(duration_UC, dtype=torch.bool),
     )
 
@@ -104,6 +108,27 @@ def test_padding_has_no_part_in_an_objective_of_ones_own(objective: Objective) -
     whole = objective(weight, slate)
     cut = Candidates(*(column[:, :2] for column in slate))
     torch.testing.assert_close(objective(weight[:, :2], cut), whole)
+
+
+def test_a_return_counts_for_the_days_that_it_followed_and_not_where_it_is_the_rule() -> None:
+    returned = torch.tensor([[1.0, 1.0, 0.0, 0.0, torch.nan], [1.0] * 5])
+    slate = candidates(torch.ones(2, 5))._replace(returned=returned)
+    after_a_return, mixed, unknown = ([0, 1], [0, 2], [4])
+    for chosen, gain in ((after_a_return, 0.5), (mixed, 0.0), (unknown, 0.0)):
+        weight = torch.zeros(2, 5)
+        weight[:, chosen] = 1 / len(chosen)
+        assert next_day_return(weight, slate).tolist() == pytest.approx([gain, 0.0])
+
+
+def test_padding_knows_no_return() -> None:
+    slate = candidates(torch.ones(1, 4))._replace(returned=torch.tensor([[1.0, 0.0, 1.0, 1.0]]))
+    slate = slate._replace(mask=torch.tensor([[True, True, False, False]]))
+    assert float(next_day_return(torch.tensor([[1.0, 0.0, 0.0, 0.0]]), slate)) == pytest.approx(0.5)
+
+
+def test_the_last_day_of_a_log_does_not_know_who_returns() -> None:
+    user, day = np.array([0, 0, 0, 1, 1, 2]), np.array([1, 2, 3, 1, 3, 2])
+    np.testing.assert_equal(returned_next_day(user, day), [1, 1, np.nan, 0, np.nan, 0])
 
 
 def test_the_example_in_the_readme_runs() -> None:

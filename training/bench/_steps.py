@@ -54,6 +54,7 @@ def bench_meta_step(
         explicit=(torch.rand(users, candidates) < 0.05).float(),
         author=_below(_TABLES["videos"], users, candidates),
         feedback=torch.rand(users, candidates, 8),
+        returned=torch.zeros(users, candidates),
         mask=torch.ones(users, candidates, dtype=torch.bool),
     )
     feedback = torch.rand(batch, 8)

@@ -7,7 +7,16 @@ from training.data._likes_hates import LikesHates, read_likes_hates
 from training.data._load import load, profile_feature, scan_interactions
 from training.data._prepare import READERS, STREAMED, Summary, prepare
 from training.data._published_splits import Protocol, cut
-from training.data._split import DAY_MS, Boundaries, Split, day_numbers, day_to_ms, ms_to_day, split_by_time
+from training.data._split import (
+    DAY_MS,
+    Boundaries,
+    Split,
+    day_numbers,
+    day_to_ms,
+    ms_to_day,
+    returned_next_day,
+    split_by_time,
+)
 from training.data._tables import Info, ProfileSchema, RowCounts, Tables
 from training.data.synthetic import SyntheticConfig, SyntheticLog, planted_utility, simulate_log
 
@@ -40,6 +49,7 @@ __all__ = [
     "prepare",
     "profile_feature",
     "read_likes_hates",
+    "returned_next_day",
     "scan_interactions",
     "simulate_log",
     "split_by_time",

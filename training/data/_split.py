@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from models.arrays import I64
+from models.arrays import F32, I64
 from models.errors import BadInput
 
 DAY_MS = 86_400_000
@@ -143,6 +143,22 @@ def day_to_ms(date: str, utc_offset_hours: float) -> int:
 def day_numbers(timestamp_ms: I64, utc_offset_hours: float) -> I64:
     """Return the day of each timestamp in the dataset's time zone, counted from 1970."""
     return (timestamp_ms + round(utc_offset_hours * 3_600_000)) // DAY_MS
+
+
+def returned_next_day(user: I64, day: I64) -> F32:
+    """Return 1.0 for each row whose user is seen on the following day, and 0.0 for the others.
+
+    The last day's rows do not know: NaN.
+
+    Args:
+        user, day: of each row.
+    """
+    if not len(day):
+        return np.zeros(0, np.float32)
+    last = int(day.max())
+    width = last + 2
+    returned = np.isin(user * width + day + 1, np.unique(user * width + day))
+    return np.where(day < last, returned, np.nan).astype(np.float32)
 
 
 def ms_to_day(timestamp_ms: int, utc_offset_hours: float) -> str:

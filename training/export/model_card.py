@@ -61,6 +61,17 @@ def _learned(labels: LearnedLabels) -> str:
             "over labels learned from shuffled gradients. Labels learned on disjoint halves of the users "
             f"correlate by {evidence.halves_correlation:.2f}."
         )
+        if evidence.by_objective:
+            each = (
+                f"{name} {value['frozen']:.4f} to {value['learned']:.4f}"
+                for name, value in evidence.by_objective.items()
+            )
+            text += f" From their start to what was learned, the objectives went: {', '.join(each)}."
+    if labels.left_out:
+        text += f" Nothing was learned for {', '.join(labels.left_out)}: all slates have the same."
+    if labels.choices is not None:
+        chosen = labels.choices.model_dump().items()
+        text += f" Chosen: {', '.join(f'{name} {value:g}' for name, value in chosen)}."
     if (likes := labels.likes_above_hates) is not None:
         text += (
             f" For {likes.users:,} users whom they were not learned from, they put a like "

@@ -38,6 +38,7 @@ from training.labelcraft._objectives import (
     Objective,
     author_diversity,
     candidates_of,
+    next_day_return,
     no_skips,
 )
 from training.labelcraft._soft_top_k import relative_temperature, soft_top_k
@@ -58,6 +59,7 @@ __all__ = [
     "author_diversity",
     "candidates_of",
     "fit_labelcraft",
+    "next_day_return",
     "no_skips",
     "relative_temperature",
     "soft_top_k",

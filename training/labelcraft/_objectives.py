@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from models.arrays import I64
 from models.features import SEQUENCE_ID_COLUMNS
-from training.data import Interactions
+from training.data import Interactions, returned_next_day
 from training.encoders import Slates
 from training.labels import Scale, duration_s, explicit, hated, watch_time_s
 
@@ -37,25 +39,36 @@ class Candidates(NamedTuple):
     """`[U, C]` row of the video's author in the vocabulary"""
     feedback: Tensor
     """`[U, C, F]` raw, columns of `models.features.FEEDBACK_COLUMNS`: for custom objectives"""
+    returned: Tensor
+    """`[U, C]` 1.0 where the user was back on the next day, 0.0 where not, NaN where that is not known"""
     mask: Tensor
     """`[U, C]` true where there is a candidate"""
 
 
-def candidates_of(log: Interactions, slates: Slates, watch_scale: Scale, duration_scale: Scale) -> Candidates:
+def candidates_of(
+    log: Interactions,
+    slates: Slates,
+    watch_scale: Scale,
+    duration_scale: Scale,
+    day: I64 | None = None,
+) -> Candidates:
     """Return what is known about the exposures of some users.
 
     Args:
         log: the exposures.
         slates: the rows of each user.
         watch_scale, duration_scale: fitted on the rows that are learned from.
+        day: of each row of the log; without it no return is known.
     """
     feedback_UCF = torch.from_numpy(log.feedback[slates.rows])
+    returned_N = np.full(len(log), np.nan, np.float32) if day is None else returned_next_day(log.user, day)
     return Candidates(
         watch_time=watch_scale(watch_time_s(feedback_UCF)),
         duration=duration_scale(duration_s(feedback_UCF)),
         explicit=explicit(feedback_UCF),
         author=torch.from_numpy(log.ids[slates.rows, SEQUENCE_ID_COLUMNS.index("author_id")]),
         feedback=feedback_UCF,
+        returned=torch.from_numpy(returned_N[slates.rows]),
         mask=slates.mask,
     )
 
@@ -102,6 +115,19 @@ def relative_usage(slate_weight_UC: Tensor, candidates: Candidates) -> Tensor:
 def net_feedback(slate_weight_UC: Tensor, candidates: Candidates) -> Tensor:
     """Return `[U]` Σ (α/k) (δ(Σ y_e) - y_hate): explicit feedback less hates."""
     return (slate_weight_UC * (candidates.explicit - hated(candidates.feedback))).sum(-1)
+
+
+def next_day_return(slate_weight_UC: Tensor, candidates: Candidates) -> Tensor:
+    """Return `[U]` Σ (α/k) r less the mean of r: how much more often users were back the day after exposures
+    of the slate than after all that they had.
+
+    Users who come every day, or never again, gain nothing by any slate: only days of one user that differ in
+    what followed them say something of the exposures. Where r is unknown, the gain is 0.
+    """
+    known_UC = candidates.mask & ~candidates.returned.isnan()
+    returned_UC = candidates.returned.where(known_UC, 0.0)
+    mean_U1 = returned_UC.sum(-1, keepdim=True) / known_UC.sum(-1, keepdim=True).clamp_min(1)
+    return (slate_weight_UC * (returned_UC - mean_U1).where(known_UC, 0.0)).sum(-1)
 
 
 def no_skips(slate_weight_UC: Tensor, candidates: Candidates) -> Tensor:

@@ -6,14 +6,16 @@ labels learned by the same rule from shuffled gradients, which know nothing of t
 gain over the first may come from moving at all; what they gain over the second comes from the gradient.
 """
 
-# Shape suffixes: V users of windows, one after the other; U distinct users.
+# Shape suffixes: V users of windows, one after the other; U distinct users; O objectives; M margins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from models.arrays import F64, I64, Bools
 from models.manifest import LabelEvidence, Margin
@@ -43,6 +45,7 @@ def compare_with_twins(
     config: ClosedFormConfig,
     *,
     objectives: Mapping[str, Objective] | None = None,
+    further: Sequence[Objective] = (),
     likes_hates: LikesHates | None = None,
     seed: int = 0,
     on_progress: Callable[[float], None] = lambda _: None,
@@ -53,7 +56,7 @@ def compare_with_twins(
         log: exposures, none of the test days.
         day: `[N]` the day of each.
         config: how labels are learned.
-        objectives: what the platform wants, by name, instead of `config.objectives`.
+        objectives, further: see `learn_labels`.
         likes_hates: see `learn_surface`; the shuffled labels are learned with them, too.
         seed: of the draws of users, of the shuffles and of the halves.
         on_progress: called with the share of the work that is done.
@@ -68,7 +71,7 @@ def compare_with_twins(
     if len(begins) < 2:
         return None
     early = log.take(np.flatnonzero(day < begins[1]))
-    objectives = objectives or objectives_of(config)
+    objectives = objectives or objectives_of(config, further)
     done = 0
 
     def windows_of(gradient: str, seed: int) -> list[RidgeWindow]:
@@ -76,30 +79,41 @@ def compare_with_twins(
         return ridge_windows(log, day, LabelSurface(config).fit(early), changed, seed=seed)
 
     def learn(windows: list[RidgeWindow], before: int, steps: int) -> LabelSurface:
-        known = log.take(np.flatnonzero(day < before))
         surface, changed = LabelSurface(config).fit(early), config.model_copy(update={"steps": steps})
         return learn_surface(
-            known, windows, surface, changed, objectives=objectives, likes_hates=likes_hates, seed=seed
+            log.take(np.flatnonzero(day < before)),
+            [window.as_known_before(before) for window in windows],
+            surface,
+            changed,
+            objectives=objectives,
+            likes_hates=likes_hates,
+            seed=seed,
         ).label_maker
 
-    def later_days(windows: list[RidgeWindow], steps: int) -> F64:
-        """Return `[V]` the composites of the users of all windows but the first."""
+    def later_days(windows: list[RidgeWindow], steps: int) -> Tensor:
+        """Return `[O, V]` the objectives of the users of all windows but the first."""
         nonlocal done
         parts = []
         for t, window in enumerate(windows[1:], start=1):
             labels = learn(windows[:t], window.first_day, steps)
-            parts.append(composite.of_scores(window.candidates, window.scores(labels.table)))
+            slate_UC = composite.slates(window.candidates, window.scores(labels.table))
+            parts.append(composite.values(window.candidates, slate_UC))
         done += 1
         on_progress(done / (SHUFFLES + 3))
-        return np.concatenate(parts).astype(np.float64)
+        return torch.cat(parts, dim=1)
+
+    def composites(value_OV: Tensor) -> F64:
+        return composite.of_values(value_OV).numpy().astype(np.float64)
 
     windows = windows_of(config.gradient, seed)
     if len(windows) < 2:
         return None
     composite = Composite([window.candidates for window in windows], objectives, config.k)
-    learned_V, frozen_V = later_days(windows, config.steps), later_days(windows, steps=0)
+    learned_OV, frozen_OV = later_days(windows, config.steps), later_days(windows, steps=0)
+    learned_V, frozen_V = composites(learned_OV), composites(frozen_OV)
     shuffled_V = np.mean(
-        [later_days(windows_of("shuffled", seed + i), config.steps) for i in range(SHUFFLES)], axis=0
+        [composites(later_days(windows_of("shuffled", seed + i), config.steps)) for i in range(SHUFFLES)],
+        axis=0,
     )
     user_V = np.concatenate([window.user for window in windows[1:]])
     over_frozen, over_shuffled = _margins(user_V, [learned_V - frozen_V, learned_V - shuffled_V])
@@ -109,13 +123,17 @@ def compare_with_twins(
     )
     on_progress(1.0)
     return LabelEvidence(
-        objectives=tuple(objectives),
+        objectives=tuple(composite.objectives),
         windows=len(windows) - 1,
         users=len(np.unique(user_V)),
         composite={
             "learned": float(learned_V.mean()),
             "frozen": float(frozen_V.mean()),
             "shuffled": float(shuffled_V.mean()),
+        },
+        by_objective={
+            name: {"frozen": float(frozen_V.mean()), "learned": float(learned_V.mean())}
+            for name, frozen_V, learned_V in zip(composite.objectives, frozen_OV, learned_OV, strict=True)
         },
         over_frozen=over_frozen,
         over_shuffled=over_shuffled,

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.arrays import I64
 from models.errors import BadInput
-from models.manifest import LearnedLabels, LikesAboveHates
+from models.manifest import LearnedLabels, LearnerChoices, LikesAboveHates
 from models.metrics import auc
 from training.data import Interactions, LikesHates, Split, day_numbers
 from training.labelcraft import fit_labelcraft
@@ -98,6 +98,8 @@ def learn(
         gradient=config.closed_form.gradient,
         steps=len(learned.curve),
         distance=learned.distance,
+        choices=LearnerChoices(**config.closed_form.model_dump(include=set(LearnerChoices.model_fields))),
+        left_out=learned.left_out,
         evidence=evidence,
         likes_above_hates=None
         if likes_hates is None

@@ -10,7 +10,7 @@ import numpy as np
 
 from models.arrays import F32, F64, I64, Bools
 from models.errors import BadInput
-from training.data import Interactions
+from training.data import Interactions, returned_next_day
 
 _FOLDS: Final = 2
 _BINS: Final = 100
@@ -67,11 +67,9 @@ def surrogate_index(log: Interactions, day_N: I64, *, seed: int) -> F32:
 
 def _outcomes(log: Interactions, day_N: I64) -> tuple[F64, Bools]:
     """Return `[N, 2]` net feedback and return the next day, and which rows know the latter."""
-    seen = np.unique(np.stack([log.user, day_N], axis=1), axis=0)
-    width = int(day_N.max()) + 2
-    returned_N = np.isin(log.user * width + day_N + 1, seen[:, 0] * width + seen[:, 1])
+    returned_N = returned_next_day(log.user, day_N)
     net_N = log.explicit.astype(np.float64) - log.hate
-    return np.stack([net_N, returned_N.astype(np.float64)], axis=1), day_N < day_N.max()
+    return np.stack([net_N, np.nan_to_num(returned_N)], axis=1), np.isfinite(returned_N)
 
 
 def _calibrated(raw_N: F64, outcome_N: F64, wanted_M: F64) -> F64:

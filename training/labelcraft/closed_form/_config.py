@@ -18,6 +18,10 @@ class ClosedFormConfig(Config):
     objectives: Literal["relative", "paper"] = "relative"
     """What the platform wants: `RELATIVE_OBJECTIVES`, or `OBJECTIVES`, LabelCraft's own."""
 
+    next_day_return: bool = False
+    """Whether being back on the next day is an objective, too, see `next_day_return`. Windows of one day
+    cannot have it: all exposures of a day are followed by the same return."""
+
     watch_knots: Annotated[int, Field(ge=3)] = 27
     """Of the table along log(1 + watch time)."""
     duration_knots: Annotated[int, Field(ge=3)] = 15

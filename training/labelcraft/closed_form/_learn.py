@@ -1,7 +1,7 @@
 """The outer level: a table of labels whose recommender serves the platform's objectives best."""
 
-# Shape suffixes: U users, C candidates (padded), P pairs of a draw and a user, R held-out rows of all
-# windows, T entries of the table; its axes are W, D and S, with B for a table a draw of the users.
+# Shape suffixes: U users, C candidates (padded), O objectives, P pairs of a draw and a user, R held-out rows
+# of all windows, T entries of the table; its axes are W, D and S, with B for a table a draw of the users.
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from models.arrays import F32, I64
+from models.errors import BadInput
 from training.data import Interactions, LikesHates
-from training.labelcraft._objectives import OBJECTIVES, RELATIVE_OBJECTIVES, Candidates, Objective
+from training.labelcraft._objectives import (
+    OBJECTIVES,
+    RELATIVE_OBJECTIVES,
+    Candidates,
+    Objective,
+    next_day_return,
+)
 from training.labelcraft._soft_top_k import soft_top_k
 from training.labelcraft._warm_start import LOW, RANGE
 from training.labelcraft.closed_form._config import ClosedFormConfig
@@ -27,6 +34,8 @@ from training.labelcraft.closed_form._surface import LabelSurface, Sheet
 from training.labels import Scale
 
 _RANDOM_ORDERS: Final = 3
+_LEAST_DEVIATION: Final = 1e-6
+"""Of an objective over users; what is below it is rounding."""
 _LEAST_STEP: Final = 1e-3
 """Between neighbouring knots of the start, so that every step has a slope to grow by."""
 _OBJECTIVES: Final = {"relative": RELATIVE_OBJECTIVES, "paper": OBJECTIVES}
@@ -41,11 +50,23 @@ class LearnedSurface:
     """Root mean square change of the labels of the log, in their deviations; level and scale are held."""
     curve: list[float]
     """Of the composite on the windows it was learned on, by step: the mean over the draws of their users."""
+    left_out: tuple[str, ...]
+    """Objectives that are the same of all slates of these windows, see `Composite`."""
 
 
-def objectives_of(config: ClosedFormConfig) -> Mapping[str, Objective]:
-    """Return the objectives that a config names."""
-    return _OBJECTIVES[config.objectives]
+def objectives_of(config: ClosedFormConfig, further: Sequence[Objective] = ()) -> dict[str, Objective]:
+    """Return the objectives that a config names, and a caller's own by the names of their functions.
+
+    Raises:
+        BadInput: two have the same name.
+    """
+    objectives = dict(_OBJECTIVES[config.objectives])
+    for objective in (*([next_day_return] if config.next_day_return else []), *further):
+        name = getattr(objective, "__name__", repr(objective))
+        if name in objectives:
+            raise BadInput(f"two objectives are called {name!r}; give each function a name of its own.")
+        objectives[name] = objective
+    return objectives
 
 
 def learn_labels(
@@ -54,6 +75,7 @@ def learn_labels(
     config: ClosedFormConfig | None = None,
     *,
     objectives: Mapping[str, Objective] | None = None,
+    further: Sequence[Objective] = (),
     likes_hates: LikesHates | None = None,
     seed: int = 0,
     on_progress: Callable[[float], None] = lambda _: None,
@@ -64,14 +86,15 @@ def learn_labels(
         log: exposures; to evaluate labels, those before the days that they are evaluated on.
         day: `[N]` the day of each, see `day_numbers`.
         config: hyperparameters.
-        objectives: what the platform wants, by name, instead of `config.objectives`.
+        objectives: what the platform wants, by name, instead of `objectives_of(config, further)`.
+        further: objectives of one's own beside those of the config.
         likes_hates: see `learn_surface`.
         seed: of the draws of the held-out users, and of shuffled rows.
         on_progress: called after each step with the share of the steps that are done.
 
     Raises:
-        BadInput: nothing was watched, all durations are equal, the log is too short for one window, or no
-            user has more than `k` exposures in any.
+        BadInput: nothing was watched, all durations are equal, the log is too short for one window, no user
+            has more than `k` exposures in any, no objective differs between slates, or two have one name.
     """
     config = config or ClosedFormConfig()
     surface = LabelSurface(config).fit(log)
@@ -81,7 +104,7 @@ def learn_labels(
         windows,
         surface,
         config,
-        objectives=objectives,
+        objectives=objectives or objectives_of(config, further),
         likes_hates=likes_hates,
         seed=seed,
         on_progress=on_progress,
@@ -92,20 +115,22 @@ class Composite:
     """The platform's objectives as one figure a user: `Σ_i M_i / (σ_i n)`.
 
     σ_i is the deviation of M_i over the users when slates are drawn at random, so that an objective counts by
-    what can be made of it, not by its unit.
+    what can be made of it, not by its unit. One without a deviation, the same of all slates, is left out.
 
     Args:
         windows: the candidates of the users whose deviations these are.
         objectives: by name.
         k: size of the slate.
         seed: of the random orders.
+
+    Raises:
+        BadInput: no objective is left.
     """
 
     def __init__(
         self, windows: Sequence[Candidates], objectives: Mapping[str, Objective], k: int, *, seed: int = 0
     ) -> None:
         self.k = k
-        self.objectives = dict(objectives)
         random = torch.Generator().manual_seed(seed)
         orders = [
             (window, torch.rand(window.mask.shape, generator=random))
@@ -116,14 +141,26 @@ class Composite:
             name: float(torch.cat([objective(self.slates(w, s), w) for w, s in orders]).std())
             for name, objective in objectives.items()
         }
+        self.objectives = {n: o for n, o in objectives.items() if self.deviations[n] > _LEAST_DEVIATION}
+        self.left_out = tuple(name for name in objectives if name not in self.objectives)
+        if not self.objectives:
+            raise BadInput(
+                f"{', '.join(objectives)}: the same of all slates of {k}, so there is nothing to learn "
+                "labels for; take a longer log, wider windows or other objectives."
+            )
 
     def of_slates(self, candidates: Candidates, slate_weight_UC: Tensor) -> Tensor:
         """Return `[U]`."""
-        parts = [
-            objective(slate_weight_UC, candidates) / max(self.deviations[name], 1e-9)
-            for name, objective in self.objectives.items()
-        ]
-        return torch.stack(parts).mean(dim=0)
+        return self.of_values(self.values(candidates, slate_weight_UC))
+
+    def values(self, candidates: Candidates, slate_weight_UC: Tensor) -> Tensor:
+        """Return `[O, U]` the objectives, in the order of `objectives`."""
+        return torch.stack([objective(slate_weight_UC, candidates) for objective in self.objectives.values()])
+
+    def of_values(self, value_OU: Tensor) -> Tensor:
+        """Return the `[U]` composites of what `values` returned."""
+        deviation_O = torch.tensor([self.deviations[name] for name in self.objectives], dtype=value_OU.dtype)
+        return (value_OU / deviation_O[:, None]).mean(dim=0)
 
     def of_scores(self, candidates: Candidates, score_UC: Tensor) -> F32:
         """Return `[U]` of the k candidates with the highest scores."""
@@ -203,7 +240,7 @@ def learn_surface(
     distance = float((weight_T * (learned_WDS - begun_BWDS[0]).square().reshape(-1)).sum().sqrt())
     low, high = learned_WDS.min(), learned_WDS.max()
     surface.table.copy_((learned_WDS - low) / (high - low))
-    return LearnedSurface(surface.eval(), distance, curve)
+    return LearnedSurface(surface.eval(), distance, curve, composite.left_out)
 
 
 def _soft_composites(

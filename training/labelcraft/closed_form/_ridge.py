@@ -35,6 +35,8 @@ class RidgeWindow:
     user: I64
     """`[U]` index of each in the log's `user_ids`."""
     candidates: Candidates
+    day: Tensor
+    """`[U, C]` of each candidate."""
     response: Tensor
     """`[R, T]` scores of the distinct rows, for a table that is 1 at one entry."""
     gradient: Tensor | None
@@ -58,7 +60,14 @@ class RidgeWindow:
         """Return the window with some of its users."""
         kept = torch.from_numpy(np.flatnonzero(kept_U))
         candidates = Candidates(*(column[kept] for column in self.candidates))
-        return replace(self, user=self.user[kept_U], candidates=candidates, rows=self.rows[kept])
+        return replace(
+            self, user=self.user[kept_U], candidates=candidates, day=self.day[kept], rows=self.rows[kept]
+        )
+
+    def as_known_before(self, day: int) -> RidgeWindow:
+        """Return the window without what a day and those after it show: who was back on them."""
+        returned = self.candidates.returned.masked_fill(self.day + 1 >= day, torch.nan)
+        return replace(self, candidates=self.candidates._replace(returned=returned))
 
 
 def ridge_windows(
@@ -124,7 +133,8 @@ def ridge_windows(
             RidgeWindow(
                 first,
                 log.user[users.rows[:, 0]],
-                candidates_of(log, users, *scales),
+                candidates_of(log, users, *scales, day),
+                torch.from_numpy(day[users.rows]),
                 response_RT,
                 gradient_RT,
                 torch.from_numpy(index_UC.reshape(users.rows.shape)),
