@@ -23,6 +23,7 @@ from loadtests.environment import Service, version_folder
 from loadtests.host import cpu_ms, rss_mib
 from loadtests.traffic import Traffic, label_requests
 from models.features import (
+    NO_HISTORY,
     Array,
     Candidates,
     Exposures,
@@ -30,6 +31,7 @@ from models.features import (
     context_arrays,
     feedback_matrix,
     group_ids,
+    history_arrays,
     sequence_arrays,
 )
 from models.runtime import Bundle
@@ -134,7 +136,9 @@ def ranker_inputs(bundle: Bundle, slate: dict[str, Any], history: Sequence[bytes
     context = context_arrays(
         {}, manifest.default_tab, vocabulary, manifest.profile_numbers, manifest.profile_categories
     )
-    inputs = sequence_arrays(exposures, vocabulary, slate["timestamp_ms"])
+    inputs = sequence_arrays(exposures.newest(manifest.sequence_length), vocabulary, slate["timestamp_ms"])
+    if manifest.reads_history:
+        inputs |= history_arrays(exposures.older(manifest.sequence_length), NO_HISTORY, vocabulary)
     return inputs | candidate_arrays(candidates, vocabulary) | context
 
 

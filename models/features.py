@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.metrics import long_view
-from models.schema import FLAGS, Candidate, FeedbackEvent, Profile
+from models.schema import FLAGS, Candidate, FeedbackEvent, HistoryEntry, Profile
 from models.vocabulary import UNKNOWN, Vocabulary
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.int64]
@@ -51,6 +51,7 @@ HISTORY_LENGTH: Final = 50
 _LIKE: Final = FEEDBACK_COLUMNS.index("like")
 
 _feedback_of: Final = attrgetter(*FEEDBACK_COLUMNS)
+_history_of: Final = attrgetter(*HISTORY_COLUMNS)
 
 _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
@@ -154,6 +155,23 @@ class HistoryEntries:
     video_id: Sequence[str]
     feedback: npt.NDArray[np.float32]
     """`[H, 2]`, columns as in `HISTORY_COLUMNS`."""
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[HistoryEntry]) -> Self:
+        """Return the columns of these entries."""
+        values = chain.from_iterable(map(_history_of, rows))
+        feedback = np.fromiter(values, np.float32, len(rows) * len(HISTORY_COLUMNS))
+        return cls([row.video_id for row in rows], feedback.reshape(len(rows), len(HISTORY_COLUMNS)))
+
+    def rows(self) -> list[HistoryEntry]:
+        """Return the entries."""
+        flags = [dict(zip(HISTORY_COLUMNS, row, strict=True)) for row in (self.feedback > 0).tolist()]
+        return [
+            HistoryEntry(video_id=video, **known) for video, known in zip(self.video_id, flags, strict=True)
+        ]
+
+
+NO_HISTORY: Final = HistoryEntries([], np.zeros((0, len(HISTORY_COLUMNS)), np.float32))
 
 
 def feedback_matrix(events: Sequence[FeedbackEvent]) -> npt.NDArray[np.float32]:

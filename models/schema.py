@@ -169,5 +169,18 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 Video = Candidate
 """A catalogue entry has the same members as a candidate."""
 
+
+class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An exposure from before a user's sequence, and all that is known of it."""
+
+    video_id: Id
+    long_view: bool = False
+    like: bool = False
+
+    def __post_init__(self) -> None:
+        if (checked := checked_id(self.video_id, "video_id")) is not self.video_id:
+            msgspec.structs.force_setattr(self, "video_id", checked)
+
+
 Profile = dict[str, float | str]
 """A user's profile features by name, as declared by a bundle's manifest; a missing name is unknown."""

@@ -12,6 +12,7 @@ from models.schema import (
     MAX_TIMESTAMP_MS,
     Candidate,
     FeedbackEvent,
+    HistoryEntry,
     Id,
     Profile,
     TimestampMs,
@@ -202,24 +203,31 @@ class RerankReply(msgspec.Struct, frozen=True):
     took_ms: float
 
 
-class Sequence(msgspec.Struct, frozen=True):
+class Sequence(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the service holds on a user."""
 
     user_id: str
     events: list[FeedbackEvent]
     """Newest last."""
     profile: Profile
+    history: list[HistoryEntry] = []
+    """Exposures from before the events, as PUT /users gave them, newest last."""
 
 
 class UserProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A user's profile features, by the names the bundle's manifest declares."""
+    """A user's profile features, by the names the bundle's manifest declares, and exposures from before the
+    events. What is left out stays as it was."""
 
     user_id: Id
-    profile: dict[str, float | str]
+    profile: dict[str, float | str] | msgspec.UnsetType = msgspec.UNSET
+    history: list[HistoryEntry] | msgspec.UnsetType = msgspec.UNSET
+    """Newest last; the newest 50 are kept."""
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "user_id", checked_id(self.user_id, "user_id"))
-        for name, value in self.profile.items():
+        if self.profile is msgspec.UNSET and self.history is msgspec.UNSET:
+            raise ValueError("`profile` or `history` must be given")
+        for name, value in (self.profile or {}).items():
             if isinstance(value, str):
                 checked_id(value, f"profile.{name}")
             elif not math.isfinite(value):

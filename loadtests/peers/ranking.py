@@ -12,7 +12,15 @@ from typing import Any, Final, cast
 import numpy as np
 from pydantic import BaseModel, TypeAdapter
 
-from models.features import Candidates, Exposures, candidate_arrays, context_arrays, sequence_arrays
+from models.features import (
+    NO_HISTORY,
+    Candidates,
+    Exposures,
+    candidate_arrays,
+    context_arrays,
+    history_arrays,
+    sequence_arrays,
+)
 from models.fusion import fuse
 from models.runtime import Bundle
 from models.schema import Candidate as KnownCandidate
@@ -119,10 +127,12 @@ class Ranker:
         manifest, vocabulary = self._bundle.manifest, self._bundle.vocabulary
         events = [] if history is None else _HISTORY.validate_json(history)
         # Features read members by name, so the pydantic objects need no conversion.
-        recent = cast("list[FeedbackEvent]", events[-manifest.sequence_length :])
+        exposures = Exposures.from_events(cast("list[FeedbackEvent]", events))
+        recent, older = exposures.newest(manifest.sequence_length), exposures.older(manifest.sequence_length)
         candidates = cast("list[KnownCandidate]", request.candidates)
         out = self._bundle.run_ranker(
-            sequence_arrays(Exposures.from_events(recent), vocabulary, request.timestamp_ms)
+            sequence_arrays(recent, vocabulary, request.timestamp_ms)
+            | history_arrays(older, NO_HISTORY, vocabulary)
             | candidate_arrays(Candidates.from_rows(candidates), vocabulary)
             | self._context,
             self._outputs,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from types import MappingProxyType
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
 from urllib.parse import quote
 
 import msgspec
 
-from models.schema import Candidate, FeedbackEvent, Profile, Video
+from models.schema import Candidate, FeedbackEvent, HistoryEntry, Profile, Video
 from service import wire
 from service.client._errors import Faulty
 
@@ -146,9 +147,16 @@ class Methods:
         return Call("PUT", "/videos", wire.Stored, encode(videos))
 
     @_Method
-    def put_users(self, profiles: Mapping[str, Profile]) -> Call[wire.Stored]:
-        """Replace profiles, by user id."""
-        users = [{"user_id": user_id, "profile": profile} for user_id, profile in profiles.items()]
+    def put_users(
+        self,
+        profiles: Mapping[str, Profile] = MappingProxyType({}),
+        histories: Mapping[str, Sequence[HistoryEntry]] = MappingProxyType({}),
+    ) -> Call[wire.Stored]:
+        """Replace profiles, and histories from before the events, by user id."""
+        users: list[dict[str, Any]] = [
+            {"user_id": user, "profile": known} for user, known in profiles.items()
+        ]
+        users += [{"user_id": user, "history": entries} for user, entries in histories.items()]
         return Call("PUT", "/users", wire.Stored, encode(users))
 
     @_Method

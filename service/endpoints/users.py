@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 from fastapi import APIRouter, Request
+from msgspec import UNSET
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -33,7 +34,8 @@ def user_routes(services: Services) -> APIRouter:
     @router.get("/users/{user_id:path}/sequence", openapi_extra=docs.SEQUENCE)
     @keys.require("read")
     async def get_sequence(request: Request) -> Response:
-        """Everything the service holds on a user: exposures, newest last, and profile features."""
+        """Everything the service holds on a user: exposures, newest last, profile features, and the history
+        from before the exposures."""
         user_id = _user_in_path(request, of_sequence=True)
         current_trace().mark("parse")
         async with reader.time_limit(request):
@@ -41,13 +43,13 @@ def user_routes(services: Services) -> APIRouter:
         current_trace().mark("state")
         if state is None:
             raise UnknownUser(f"The service holds nothing on user {user_id!r}.")
-        return json_response(Sequence(user_id, state.events, state.profile))
+        return json_response(Sequence(user_id, state.events, state.profile, state.history))
 
     @router.delete("/users/{user_id:path}", openapi_extra=docs.FORGET)
     @keys.require("admin")
     async def delete_user(request: Request) -> Response:
-        """Forget a user: sequence, profile and idempotency records go at once, the id goes to the unlearning
-        ledger, from which training learns whose exposures to leave out.
+        """Forget a user: sequence, profile, history and idempotency records go at once, the id goes to the
+        unlearning ledger, from which training learns whose exposures to leave out.
 
         A user the store does not know goes to the ledger too: the logs that were trained on may have had
         them. When this fails, nothing of the user or all of it may be gone; repeat it until it is 200. Twice
@@ -66,10 +68,11 @@ def user_routes(services: Services) -> APIRouter:
     @router.put("/users", openapi_extra=docs.PROFILES)
     @keys.require("label")
     async def put_users(request: Request) -> Response:
-        """Give profile features of users, by the names that the bundle declares (GET /v1/models).
+        """Give profile features of users, by the names that the bundle declares (GET /v1/models), and their
+        history: exposures from before the first event, of which only long view and like are known.
 
-        Everything is checked before anything is written. A profile replaces the one before; a missing name
-        means unknown.
+        Everything is checked before anything is written. A profile replaces the one before, and a history
+        that before; of a profile a missing name means unknown. Of a history the newest 50 are kept.
         """
         manifest = services.serving.active().manifest
         users = decode(_profiles, await reader.json(request), root="users")
@@ -77,9 +80,12 @@ def user_routes(services: Services) -> APIRouter:
         for index, user in enumerate(users):
             _check(user, manifest, index)
         current_trace().mark("parse")
-        last = {user.user_id: user.profile for user in users}  # two entries of one user would race
+        # Two entries of one user would race.
+        profiles = {user.user_id: user.profile for user in users if user.profile is not UNSET}
+        histories = {user.user_id: user.history for user in users if user.history is not UNSET}
         async with reader.time_limit(request):
-            await for_each_user(lambda entry: store.put_profile(*entry), last.items())
+            await for_each_user(lambda entry: store.put_profile(*entry), profiles.items())
+            await for_each_user(lambda entry: store.put_history(*entry), histories.items())
         current_trace().mark("state")
         return json_response(Stored(accepted=len(users)))
 
@@ -111,7 +117,7 @@ def _user_in_path(request: Request, *, of_sequence: bool) -> str:
 
 def _check(user: UserProfile, manifest: Manifest, index: int) -> None:
     numbers, categories = manifest.profile_numbers, manifest.profile_categories
-    for name, value in user.profile.items():
+    for name, value in (user.profile or {}).items():
         loc = f"users[{index}].profile.{name}"
         if name in numbers:
             if isinstance(value, str):

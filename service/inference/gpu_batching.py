@@ -3,7 +3,7 @@
 On a CPU this would only make the first wait for the last; there every slate is a run of its own. Shapes are
 rounded up to a few buckets, which are run once at warm-up: a GPU plans its work anew for each.
 
-Shape suffixes: B users of a run, L steps, N candidates.
+Shape suffixes: B users of a run, L steps, H history entries, N candidates.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from models.features import Array
+from models.features import HISTORY_LENGTH, Array
 from models.runtime import Bundle
 from models.vocabulary import PADDING
 
@@ -30,8 +30,8 @@ MAX_CANDIDATES: Final = 32_768
 DELAY_S: Final = 0.001
 """How long the first slate of an idle device waits for others to join it."""
 
-_PADDED_IN_FRONT: Final = frozenset({"sequence_ids", "sequence_feedback", "sequence_age_s"})
-"""So that the newest step stays the last."""
+_PADDED_IN_FRONT: Final = ("sequence_", "history_")
+"""Begins the names of inputs whose newest step or entry stays the last."""
 _PADDING: Final[Mapping[str, float]] = {"candidate_ids": 1, "candidate_duration_s": np.nan}
 """Padding that is not 0: unknown candidates."""
 
@@ -138,7 +138,7 @@ def rank_together(
         batch = np.full(shape, _PADDING.get(name, PADDING), first.dtype)
         for row, slate in enumerate(slates):
             own = slate[name][0]
-            if name in _PADDED_IN_FRONT:
+            if name.startswith(_PADDED_IN_FRONT):
                 batch[row, shape[1] - len(own) :] = own
             else:
                 batch[row, : len(own)] = own
@@ -156,8 +156,8 @@ def bucket(size: int, buckets: Sequence[int]) -> int:
 
 
 def _padded(name: str, shape: tuple[int, ...], steps: int, candidates: int) -> tuple[int, ...]:
-    if name in _PADDED_IN_FRONT:
-        return (steps, *shape[1:])
+    if name.startswith(_PADDED_IN_FRONT):
+        return (HISTORY_LENGTH if name.startswith("history_") else steps, *shape[1:])
     return (candidates, *shape[1:]) if name.startswith("candidate_") else shape
 
 

@@ -4,7 +4,8 @@ Memory and disk hold what the graphs were given, without any id: of a slate the 
 exposure and the duration of each candidate, of a body of events their feedback. No users, videos or authors,
 no
 profiles, no times: a request cannot be attributed, and forgetting a user leaves nothing of them here.
-Vocabulary indices are drawn anew for each bundle, because another bundle numbers other videos.
+Vocabulary indices are drawn anew for each bundle, because another bundle numbers other videos. Histories are
+made of the exposures that are kept.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from models.features import (
     CANDIDATE_ID_COLUMNS,
     FEEDBACK_COLUMNS,
     GROUP_COLUMNS,
+    HISTORY_LENGTH,
     SEQUENCE_ID_COLUMNS,
     Array,
     columns_digest,
     context_arrays,
+    history_feedback,
 )
 from models.manifest import OBJECTIVES
 from models.runtime import Bundle
@@ -207,6 +210,8 @@ def _slate_inputs(bundle: Bundle, slate: SampledSlate, rng: np.random.Generator)
     recent = slice(max(0, len(slate.feedback) - manifest.sequence_length), None)
     feedback = slate.feedback[recent]
     return {
+        "history_ids": _ids(vocabulary, ("video_id",), len(feedback), rng)[None, -HISTORY_LENGTH:, 0],
+        "history_feedback": history_feedback(feedback)[None, -HISTORY_LENGTH:],
         "sequence_ids": _ids(vocabulary, SEQUENCE_ID_COLUMNS, len(feedback), rng)[None],
         "sequence_feedback": feedback[None],
         "sequence_age_s": slate.age_s[recent][None],

@@ -7,12 +7,15 @@ from typing import Final
 
 from models.errors import ContractMismatch
 from models.features import (
+    HISTORY_LENGTH,
+    NO_HISTORY,
     Candidates,
     Exposures,
     candidate_arrays,
     context_arrays,
     feedback_matrix,
     group_ids,
+    history_arrays,
     sequence_arrays,
 )
 from models.runtime import Bundle
@@ -46,7 +49,7 @@ def warm_up(bundle: Bundle) -> None:
             watch_time_s=float(i % 30),
             duration_s=20.0,
         )
-        for i in range(manifest.sequence_length)
+        for i in range(max(manifest.sequence_length, HISTORY_LENGTH))
     ]
     if unknown := sorted({spec.name for spec in manifest.labeler.inputs} - {"feedback", "group_ids"}):
         raise ContractMismatch(
@@ -62,9 +65,14 @@ def warm_up(bundle: Bundle) -> None:
     outputs = [spec.name for spec in manifest.ranker.outputs]
     for size in SLATES:
         slate = [Candidate(video_id=f"w{i}", duration_s=20.0) for i in range(size)]
-        for length in (0, len(events) // 2, len(events)):
+        for share in (0, 0.5, 1):
+            sequence, history = (
+                Exposures.from_events(events[: int(share * length)])
+                for length in (manifest.sequence_length, HISTORY_LENGTH)
+            )
             inputs = (
-                sequence_arrays(Exposures.from_events(events[:length]), bundle.vocabulary, now_ms=10**7)
+                sequence_arrays(sequence, bundle.vocabulary, now_ms=10**7)
+                | (history_arrays(history, NO_HISTORY, bundle.vocabulary) if manifest.reads_history else {})
                 | candidate_arrays(Candidates.from_rows(slate), bundle.vocabulary)
                 | context
             )

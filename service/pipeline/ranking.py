@@ -17,11 +17,14 @@ import numpy.typing as npt
 
 from models.errors import Invalid
 from models.features import (
+    NO_HISTORY,
     Array,
     Candidates,
     Exposures,
+    HistoryEntries,
     candidate_arrays,
     context_arrays,
+    history_arrays,
     sequence_arrays,
 )
 from models.fusion import fuse
@@ -43,10 +46,12 @@ class RankingContext:
 
     Attributes:
         candidates: N different videos, N > 0; unknown members are `None`.
-        exposures: the user's, oldest first; the newest that the bundle can read are used.
+        exposures: the user's, oldest first; the newest that the bundle can read are the sequence, the others
+            history.
         profile: the user's features; may be empty.
         tab: where the slate is shown; `None` takes the bundle's default.
         now_ms: the moment of the ranking.
+        imported: what is known of the user from before the exposures.
     """
 
     candidates: Candidates
@@ -54,6 +59,7 @@ class RankingContext:
     profile: Profile
     tab: str | None
     now_ms: int
+    imported: HistoryEntries = NO_HISTORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +159,13 @@ def rank(
 def ranker_inputs(bundle: Bundle, context: RankingContext) -> dict[str, Array]:
     """Return the ranker's inputs, named and shaped as `models.features` has them."""
     manifest, vocabulary = bundle.manifest, bundle.vocabulary
+    exposures, length = context.exposures, manifest.sequence_length
+    history: dict[str, Array] = {}
+    if manifest.reads_history:
+        history = history_arrays(exposures.older(length), context.imported, vocabulary)
     return (
-        sequence_arrays(context.exposures.newest(manifest.sequence_length), vocabulary, context.now_ms)
+        sequence_arrays(exposures.newest(length), vocabulary, context.now_ms)
+        | history
         | candidate_arrays(context.candidates, vocabulary)
         | context_arrays(
             context.profile,

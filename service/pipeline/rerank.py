@@ -154,7 +154,9 @@ class RerankPipeline:
                 raise DeadlineExceeded("The deadline had passed before anything was ranked.")
 
             now_ms = int(time.time() * 1000) if query.timestamp_ms is None else query.timestamp_ms
-            context = RankingContext(candidates, state.exposures, state.profile, query.tab, now_ms)
+            context = RankingContext(
+                candidates, state.exposures, state.profile, query.tab, now_ms, state.imported
+            )
             if bundle.on_gpu:
                 inputs = ranker_inputs(bundle, context)
                 names = ranker_outputs(explain=query.explain)

@@ -1,4 +1,4 @@
-"""Exposures, videos and profiles as the bytes a store keeps: MessagePack, which its Lua scripts read too.
+"""What a store keeps of exposures, videos and users, as bytes: MessagePack, which its Lua scripts read too.
 
 One exposure is one *record* of seven values (39 bytes with two ids of 8 letters and no context). The user is
 not in it: the key names the user.
@@ -13,6 +13,9 @@ Records lie one after the other in one flat array: a script unpacks a hundred of
 a hundred arrays. A *sequence* is [newest timestamp, values] with a head of fixed size, so that a script
 appends to it without unpacking it (`sequence.lua`). Equal ids have equal bytes. A change of this layout needs
 other first bytes of a sequence and of a page, and an addition to `upgrade.py`.
+
+A *history* is one flat array, too: for each entry the id of its video and a number whose bits are
+`HISTORY_COLUMNS` in order.
 """
 
 from __future__ import annotations
@@ -27,8 +30,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from models.features import Exposures
-from models.schema import FLAGS, FeedbackEvent, Profile, Video
+from models.features import HISTORY_COLUMNS, Exposures, HistoryEntries
+from models.schema import FLAGS, FeedbackEvent, HistoryEntry, Profile, Video
 
 CONTEXT: Final = ("session_id", "tab", "device", "author_id", "tag")
 """Optional members of an event, in the order of a record."""
@@ -51,6 +54,7 @@ _decode_profile: Final = msgspec.msgpack.Decoder(Profile).decode
 _ARRAY: Final = struct.Struct(">BI")
 _SEQUENCE_HEAD: Final = struct.Struct(">BBQ")
 _FLAG_SHIFTS: Final = np.arange(len(FLAGS), dtype=np.uint8)
+_HISTORY_SHIFTS: Final = np.arange(len(HISTORY_COLUMNS), dtype=np.uint8)
 _FLAGS: Final = [
     dict(zip(FLAGS, reversed(bits), strict=True)) for bits in product((False, True), repeat=len(FLAGS))
 ]
@@ -167,6 +171,29 @@ def decode_profile(data: bytes) -> Profile:
         ValueError: these bytes are no profile.
     """
     return _decode_profile(data)
+
+
+def encode_history(entries: Sequence[HistoryEntry]) -> bytes:
+    """Encode a history, oldest entry first."""
+    bits = (
+        (HistoryEntries.from_rows(entries).feedback.astype(np.int64) << _HISTORY_SHIFTS).sum(axis=1).tolist()
+    )
+    pairs = zip((pack_id(entry.video_id) for entry in entries), bits, strict=True)
+    return _encode([value for pair in pairs for value in pair])
+
+
+def decode_history(data: bytes) -> HistoryEntries:
+    """Decode what `encode_history` encoded.
+
+    Raises:
+        ValueError: these bytes are no history.
+    """
+    with _damage_as_value_error():
+        values = _decode_values(data)
+        if len(values) % 2:
+            raise ValueError(f"an entry of a history is incomplete: found {len(values)} values")
+        feedback = np.array(values[1::2], np.int64)[:, None] >> _HISTORY_SHIFTS & 1
+        return HistoryEntries(list(map(str, values[::2])), feedback.astype(np.float32))
 
 
 @contextmanager

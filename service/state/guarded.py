@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from typing import Final, Literal, ParamSpec, TypeVar
 
 from models.errors import StoreUnavailable
-from models.schema import FeedbackEvent, Profile, Video
+from models.schema import FeedbackEvent, HistoryEntry, Profile, Video
 from service.state.breaker import Breaker, Circuit, State
 from service.state.protocol import History, Outcome, Store, UserState
 
@@ -104,6 +104,10 @@ class GuardedStore:
     async def put_profile(self, user_id: str, profile: Profile) -> None:
         async with self._write_permits:
             await self._call(self._writes, "put_profile", self._store.put_profile, user_id, profile)
+
+    async def put_history(self, user_id: str, entries: Sequence[HistoryEntry]) -> None:
+        async with self._write_permits:
+            await self._call(self._writes, "put_history", self._store.put_history, user_id, entries)
 
     async def forget(self, user_id: str) -> bool:
         async with self._write_permits:

@@ -4,6 +4,7 @@ all on a cluster; a video or an event id is never in a slot that a user's script
                              what                                                   time to live
     rr:s:{user}     string   the sequence, as in codec.py                           from the last `record`
     rr:p:{user}     string   the profile, MessagePack                               from the last write
+    rr:h:{user}     string   the history from before the events, as in codec.py        from the last write
     rr:d:{user}     hash     event digest -> record that left the sequence          2 windows from the first
     rr:e:{user}     hash     the generation of `rr:d` before                        its rest
     rr:k:<digest>   string   user digest: whose event this is                       1 window from the event
@@ -30,7 +31,7 @@ class Keys:
 
     def __init__(self, prefix: str = "rr") -> None:
         self._prefix = prefix
-        self._of_user: Final = [f"{prefix}:{kind}" for kind in "sdep"]
+        self._of_user: Final = [f"{prefix}:{kind}" for kind in "sdeph"]
         self.catalogue: Final = [f"{prefix}:{kind}:{{videos}}" for kind in "mvl"]
         self._claim: Final = f"{prefix}:k:".encode()
         self.length: Final = f"{prefix}:length"
@@ -40,6 +41,9 @@ class Keys:
 
     def profile(self, user_id: str) -> str:
         return self._user("p", user_id)
+
+    def history(self, user_id: str) -> str:
+        return self._user("h", user_id)
 
     def user(self, user_id: str) -> list[str]:
         """Every key of a user, in the order the scripts take them."""

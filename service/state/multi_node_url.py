@@ -1,4 +1,5 @@
-"""URLs of a store that is more than one server: a cluster, or a primary that sentinels name."""
+"""URLs of a store: those of more than one server, a cluster or a primary that sentinels name, and what
+messages call any of them."""
 
 from __future__ import annotations
 
@@ -117,3 +118,18 @@ def _host(text: str, port: int) -> Host:
     if not parts.hostname or parts.path or parts.query or "@" in text:
         raise ValueError("no host")
     return parts.hostname, parts.port or port
+
+
+def display_url(url: str) -> str:
+    """Return the URL without user, password and options, for messages."""
+    if nodes := MultiNodeUrl.parse(url):
+        return nodes.display_url
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == "unix":
+            return f"unix://{parts.path}"
+        if parts.scheme in ("redis", "rediss") and parts.hostname:
+            return f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}"
+    except ValueError:
+        pass
+    return "an unreadable URL"

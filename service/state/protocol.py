@@ -11,8 +11,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from models.features import Exposures
-from models.schema import FeedbackEvent, Profile, Video
+from models.features import NO_HISTORY, Exposures, HistoryEntries
+from models.schema import FeedbackEvent, HistoryEntry, Profile, Video
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -55,6 +55,8 @@ class UserState(msgspec.Struct, frozen=True):
     events: list[FeedbackEvent]
     """Oldest first: sorted by (timestamp_ms, event_id), at most the store's sequence length, the newest."""
     profile: Profile
+    history: list[HistoryEntry] = []
+    """From before the events, oldest first, at most `HISTORY_LENGTH`, the newest."""
 
 
 class History(msgspec.Struct, frozen=True):
@@ -63,6 +65,8 @@ class History(msgspec.Struct, frozen=True):
     exposures: Exposures
     """The sequence, by columns."""
     profile: Profile
+    imported: HistoryEntries = NO_HISTORY
+    """What was put as the user's history."""
 
 
 class Store(Protocol):
@@ -106,9 +110,14 @@ class Store(Protocol):
         """Replace a user's profile features."""
         ...
 
+    async def put_history(self, user_id: str, entries: Sequence[HistoryEntry]) -> None:
+        """Replace what is known of a user from before the events, oldest first; the newest `HISTORY_LENGTH`
+        are kept. Without entries nothing is known."""
+        ...
+
     async def forget(self, user_id: str) -> bool:
-        """Remove sequence, profile and idempotency records at once, readable or not. False if there was
-        nothing."""
+        """Remove sequence, profile, history and idempotency records at once, readable or not. False if there
+        was nothing."""
         ...
 
     async def put_videos(self, videos: Sequence[Video]) -> None:

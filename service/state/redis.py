@@ -26,13 +26,13 @@ from urllib.parse import parse_qs, urlsplit
 from redis.exceptions import ClusterCrossSlotError, NoScriptError, ResponseError
 
 from models.errors import BadInput, StoreUnavailable
-from models.features import Exposures
-from models.schema import FeedbackEvent, Profile, Video
+from models.features import HISTORY_LENGTH, NO_HISTORY, Exposures
+from models.schema import FeedbackEvent, HistoryEntry, Profile, Video
 from service.state import codec, upgrade
 from service.state.connect import Connection, connect, send_all
 from service.state.failures import unavailable
 from service.state.keys import SEQUENCE_TTL_S, Keys, event_digest, user_digest
-from service.state.multi_node_url import MultiNodeUrl
+from service.state.multi_node_url import MultiNodeUrl, display_url
 from service.state.pipelined_connection import PipelinedConnection
 from service.state.policy import INFO, risks_of
 from service.state.protocol import History, Outcome, UserState
@@ -60,8 +60,8 @@ class RedisStore:
         display_url: what to call the server in messages; no secrets.
         sequence_length: exposures kept a user, the newest.
         idempotency_window_s: for how long an accepted event is known, though it may have left the sequence.
-        sequence_ttl_s: for how long sequence, profile and catalogue are kept after the last write; the
-            catalogue also after the last `videos_since`, so it stays while any service runs.
+        sequence_ttl_s: for how long sequence, profile, history and catalogue are kept after the last write;
+            the catalogue also after the last `videos_since`, so it stays while any service runs.
         read_timeout_s: for one `read` as a whole: a late history is worth less than none.
         prefix: of every key.
     """
@@ -130,30 +130,41 @@ class RedisStore:
 
     async def read(self, user_id: str) -> UserState | None:
         with self._unavailable("read a user"):
-            sequence, profile = await self._read_user(user_id)
-            if sequence is None and profile is None:
+            sequence, profile, history = found = await self._read_user(user_id)
+            if found == (None, None, None):
                 return None
             return UserState(
                 self._decode(user_id, sequence, self._length),
                 {} if profile is None else codec.decode_profile(profile),
+                [] if history is None else codec.decode_history(history).rows(),
             )
 
     async def history(self, user_id: str) -> History | None:
         with self._unavailable("read a history"):
-            sequence, profile = await self._read_user(user_id)
-            if sequence is None and profile is None:
+            sequence, profile, history = found = await self._read_user(user_id)
+            if found == (None, None, None):
                 return None
             return History(
                 NOTHING
                 if sequence is None
                 else codec.decode_exposures(upgrade.upgrade_sequence(sequence), self._length),
                 {} if profile is None else codec.decode_profile(profile),
+                NO_HISTORY if history is None else codec.decode_history(history),
             )
 
     async def put_profile(self, user_id: str, profile: Profile) -> None:
         with self._unavailable("keep a profile"):
             key = self._keys.profile(user_id)
             await self._writes.execute_command("SET", key, codec.encode_profile(profile), "PX", self._ttl_ms)
+
+    async def put_history(self, user_id: str, entries: Sequence[HistoryEntry]) -> None:
+        with self._unavailable("keep a history"):
+            key, newest = self._keys.history(user_id), entries[-HISTORY_LENGTH:]
+            if newest:
+                packed = codec.encode_history(newest)
+                await self._writes.execute_command("SET", key, packed, "PX", self._ttl_ms)
+            else:
+                await self._writes.execute_command("UNLINK", key)
 
     async def forget(self, user_id: str) -> bool:
         with self._unavailable("forget a user"):
@@ -240,13 +251,13 @@ class RedisStore:
         await self._reads.aclose()
         await self._writes.aclose()
 
-    async def _read_user(self, user_id: str) -> tuple[bytes | None, bytes | None]:
-        """Sequence and profile."""
+    async def _read_user(self, user_id: str) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """Sequence, profile and history."""
+        keys = self._keys
+        names = keys.sequence(user_id), keys.profile(user_id), keys.history(user_id)
         async with asyncio.timeout(self._read_timeout_s):
-            sequence, profile = await self._reads.execute_command(
-                "MGET", self._keys.sequence(user_id), self._keys.profile(user_id)
-            )
-        return sequence, profile
+            sequence, profile, history = await self._reads.execute_command("MGET", *names)
+        return sequence, profile, history
 
     def _decode(self, user_id: str, sequence: bytes | None, length: int) -> list[FeedbackEvent]:
         if not isinstance(sequence, bytes):
@@ -382,18 +393,3 @@ def _refuse_missing_files(url: str) -> None:
         for name, values in parse_qs(urlsplit(url).query).items():
             if name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") and not os.access(values[-1], os.R_OK):
                 raise BadInput(f"The store's URL names {values[-1]} as {name}, which cannot be read.")
-
-
-def display_url(url: str) -> str:
-    """Return the URL without user, password and options, for messages."""
-    if nodes := MultiNodeUrl.parse(url):
-        return nodes.display_url
-    try:
-        parts = urlsplit(url)
-        if parts.scheme == "unix":
-            return f"unix://{parts.path}"
-        if parts.scheme in ("redis", "rediss") and parts.hostname:
-            return f"{parts.scheme}://{parts.hostname}:{parts.port or 6379}{parts.path}"
-    except ValueError:
-        pass
-    return "an unreadable URL"

@@ -23,8 +23,7 @@ from models.errors import BadInput
 from service.state.closed_transport import closed_is_broken
 from service.state.connect import connect
 from service.state.failures import unavailable
-from service.state.multi_node_url import MultiNodeUrl
-from service.state.redis import display_url
+from service.state.multi_node_url import MultiNodeUrl, display_url
 from service.state.scripts import SETTLE
 
 BLOCK_MS: Final = 500

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from models.schema import FeedbackEvent, Video
+from models.features import HISTORY_LENGTH
+from models.schema import FeedbackEvent, HistoryEntry, Video
 from service.state import Outcome, Store
 from tests.service.stores import WINDOW_S, Clock, event
 
@@ -307,10 +308,41 @@ class StoreContract:
         assert state is not None
         assert (state.events, state.profile) == ([event()], {"city": "Bonn"})
 
+    async def test_a_history_comes_with_the_sequence_and_leaves_it_and_the_profile_as_they_are(
+        self, store: Store
+    ) -> None:
+        entries = [HistoryEntry(video_id="007", long_view=True), HistoryEntry(video_id="7", like=True)]
+        await store.put_history("alice", entries)
+        state = await store.read("alice")
+        assert state is not None
+        assert (state.events, state.profile, state.history) == ([], {}, entries)
+        await store.record("alice", [event()])
+        await store.put_profile("alice", {"age": 3.0})
+        await store.put_history("alice", entries[1:])
+        state = await store.read("alice")
+        assert state is not None
+        assert (state.events, state.profile, state.history) == ([event()], {"age": 3.0}, entries[1:])
+        served = await store.history("alice")
+        assert served is not None
+        assert served.imported.rows() == entries[1:]
+
+    async def test_of_a_history_the_newest_entries_are_kept(self, store: Store) -> None:
+        entries = [HistoryEntry(video_id=f"v{i}", long_view=i % 2 == 0) for i in range(HISTORY_LENGTH + 3)]
+        await store.put_history("alice", entries)
+        state = await store.read("alice")
+        assert state is not None
+        assert state.history == entries[3:]
+
+    async def test_of_an_empty_history_nothing_is_left(self, store: Store) -> None:
+        await store.put_history("alice", [HistoryEntry(video_id="v")])
+        await store.put_history("alice", [])
+        assert await store.read("alice") is None
+
     async def test_a_forgotten_user_is_new(self, store: Store) -> None:
         batch = [event(f"e{i}", after_ms=i) for i in range(6)]
         await store.record("alice", batch)
         await store.put_profile("alice", {"age": 3.0})
+        await store.put_history("alice", [HistoryEntry(video_id="v")])
         assert await store.forget("alice") is True
         assert await store.read("alice") is None
         assert await store.forget("alice") is False

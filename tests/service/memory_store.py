@@ -6,8 +6,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from models.features import Exposures
-from models.schema import FeedbackEvent, Profile, Video
+from models.features import HISTORY_LENGTH, Exposures, HistoryEntries
+from models.schema import FeedbackEvent, HistoryEntry, Profile, Video
 from service.state.codec import normalised
 from service.state.keys import SEQUENCE_TTL_S
 from service.state.protocol import (
@@ -32,7 +32,7 @@ class MemoryStore:
         sequence_length: exposures kept a user, the newest.
         idempotency_window_s: for how long an event is known after it was accepted, though it may have left
             the sequence.
-        sequence_ttl_s: for how long sequence and profile are kept after the last write.
+        sequence_ttl_s: for how long sequence, profile and history are kept after the last write.
         now_ms: the clock.
     """
 
@@ -51,6 +51,7 @@ class MemoryStore:
         # Every value carries the moment it was written at, last.
         self._sequences: dict[str, tuple[dict[str, FeedbackEvent], int]] = {}
         self._profiles: dict[str, tuple[Profile, int]] = {}
+        self._histories: dict[str, tuple[list[HistoryEntry], int]] = {}
         self._left: dict[tuple[str, str], FeedbackEvent] = {}
         self._claims: dict[str, tuple[str, int]] = {}
         self._videos: dict[str, tuple[Video, int]] = {}
@@ -86,6 +87,8 @@ class MemoryStore:
             self._sequences[user_id] = ({e.event_id: e for e in ordered[surplus:]}, now)
             if user_id in self._profiles:
                 self._profiles[user_id] = (self._profiles[user_id][0], now)
+            if user_id in self._histories:
+                self._histories[user_id] = (self._histories[user_id][0], now)
         return outcomes
 
     async def record_many(self, events: Sequence[FeedbackEvent]) -> list[Outcome]:
@@ -98,25 +101,35 @@ class MemoryStore:
 
     async def read(self, user_id: str) -> UserState | None:
         self._expire()
-        if user_id not in self._sequences and user_id not in self._profiles:
+        if not self._knows(user_id):
             return None
         profile = self._profiles.get(user_id, ({}, 0))[0]
-        return UserState(list(self._sequence(user_id).values()), dict(profile))
+        history = self._histories.get(user_id, ([], 0))[0]
+        return UserState(list(self._sequence(user_id).values()), dict(profile), history)
 
     async def history(self, user_id: str) -> History | None:
         state = await self.read(user_id)
-        return None if state is None else History(Exposures.from_events(state.events), state.profile)
+        if state is None:
+            return None
+        imported = HistoryEntries.from_rows(state.history)
+        return History(Exposures.from_events(state.events), state.profile, imported)
 
     async def put_profile(self, user_id: str, profile: Profile) -> None:
         self._profiles[user_id] = (dict(profile), self._now_ms())
+
+    async def put_history(self, user_id: str, entries: Sequence[HistoryEntry]) -> None:
+        self._histories.pop(user_id, None)
+        if entries:
+            self._histories[user_id] = (list(entries[-HISTORY_LENGTH:]), self._now_ms())
 
     async def forget(self, user_id: str) -> bool:
         self._expire()
         left = [key for key in self._left if key[0] == user_id]
         events = [*self._sequence(user_id), *(event_id for _, event_id in left)]
-        found = bool(left) or user_id in self._sequences or user_id in self._profiles
+        found = bool(left) or self._knows(user_id)
         self._sequences.pop(user_id, None)
         self._profiles.pop(user_id, None)
+        self._histories.pop(user_id, None)
         for key in left:
             del self._left[key]
         for event_id in events:
@@ -149,6 +162,9 @@ class MemoryStore:
     def _sequence(self, user_id: str) -> dict[str, FeedbackEvent]:
         return self._sequences.get(user_id, ({}, 0))[0]
 
+    def _knows(self, user_id: str) -> bool:
+        return any(user_id in kept for kept in (self._sequences, self._profiles, self._histories))
+
     def _expire(self) -> None:
         """Remove what is out of date, by full scans: a reference may be slow but not wrong."""
         now = self._now_ms()
@@ -157,3 +173,4 @@ class MemoryStore:
         self._claims = {k: v for k, v in self._claims.items() if v[-1] > remembered}
         self._sequences = {k: v for k, v in self._sequences.items() if v[-1] > kept}
         self._profiles = {k: v for k, v in self._profiles.items() if v[-1] > kept}
+        self._histories = {k: v for k, v in self._histories.items() if v[-1] > kept}

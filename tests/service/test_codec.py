@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.features import Exposures
-from models.schema import FLAGS, MAX_TIMESTAMP_MS, MAX_WATCH_TIME_S, FeedbackEvent, Video
+from models.schema import FLAGS, MAX_TIMESTAMP_MS, MAX_WATCH_TIME_S, FeedbackEvent, HistoryEntry, Video
 from service.state import codec
 from tests.service.merge import merge
 from tests.service.stores import event
@@ -24,6 +24,7 @@ ids = st.one_of(
     st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=64),
     st.integers(1, 256).map("x".__mul__),
 )
+entries = st.builds(HistoryEntry, video_id=ids, long_view=st.booleans(), like=st.booleans())
 DECODERS: list[Callable[[bytes], Any]] = [
     partial(codec.decode_exposures, length=100),
     partial(codec.decode_sequence, "alice", length=100),
@@ -69,6 +70,22 @@ def test_of_a_sequence_that_has_grown_the_newest_are_read() -> None:
     data = codec.encode_sequence(sent)
     assert codec.decode_sequence("alice", data, 3) == sent[-3:]
     assert codec.decode_exposures(data, 3).video_id == [e.video_id for e in sent[-3:]]
+
+
+@given(st.lists(entries, max_size=5))
+def test_histories_come_back(sent: list[HistoryEntry]) -> None:
+    assert codec.decode_history(codec.encode_history(sent)).rows() == sent
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=40),
+        st.lists(st.integers(-(2**63), 2**64 - 1) | ids, max_size=5).map(msgspec.msgpack.encode),
+    )
+)
+def test_bytes_that_are_no_history_are_refused_or_read_but_never_break(data: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        assert len(codec.decode_history(data).rows()) <= len(data) // 2
 
 
 @given(ids, ids)

@@ -67,7 +67,8 @@ def test_nothing_of_a_forgotten_user_is_left_and_nothing_of_another_is_gone(
             merged = events[3] | {"like": True, "session_id": f"{user}-session"}
             assert client.post("/label", json=merged).json()["merged"] == 1
             profile = {"user_id": user, "profile": {"age": 30, "city": "1"}}
-            client.put("/users", json=[profile]).raise_for_status()
+            past = {"user_id": user, "history": [{"video_id": f"{user}-before", "like": True}]}
+            client.put("/users", json=[profile, past]).raise_for_status()
             client.post(
                 "/rerank", json={"user_id": user, "candidates": [{"video_id": "v1"}]}
             ).raise_for_status()
@@ -75,5 +76,9 @@ def test_nothing_of_a_forgotten_user_is_left_and_nothing_of_another_is_gone(
         assert not [trace for trace in traces(USER, ids[USER]) if trace not in before]
         assert client.delete(f"/users/{USER}").json()["known"] is True
         after = everything(url)
-    assert not [trace for trace in [*traces(USER, ids[USER]), f"{USER}-session".encode()] if trace in after]
+    assert not [
+        trace
+        for trace in [*traces(USER, ids[USER]), f"{USER}-session".encode(), f"{USER}-before".encode()]
+        if trace in after
+    ]
     assert not [trace for trace in traces(BESIDE, ids[BESIDE]) if trace not in after]

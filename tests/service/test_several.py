@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from models.errors import BadInput, StoreUnavailable
 from service.state import RedisStore
-from service.state.multi_node_url import MultiNodeUrl
-from service.state.redis import display_url
+from service.state.multi_node_url import MultiNodeUrl, display_url
 from tests.service.stores import run
 
 words = st.text(min_size=1, max_size=20)

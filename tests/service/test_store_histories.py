@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.schema import FeedbackEvent
+from models.schema import FeedbackEvent, HistoryEntry
 from service.state import RedisStore, Store
 from tests.service.memory_store import MemoryStore
 from tests.service.stores import WINDOW_S, Clock, event, memory_store, small_redis_store
@@ -43,11 +43,17 @@ class Profile:
 
 
 @dataclass(frozen=True)
+class Before:
+    user_id: str
+    entries: tuple[HistoryEntry, ...]
+
+
+@dataclass(frozen=True)
 class Wait:
     seconds: float
 
 
-Step = Record | RecordMany | Forget | Profile
+Step = Record | RecordMany | Forget | Profile | Before
 
 
 @st.composite
@@ -88,6 +94,15 @@ steps = st.one_of(
     rising(),
     st.builds(Forget, st.sampled_from(USERS)),
     st.builds(Profile, st.sampled_from(USERS), st.sampled_from([1.5, 2.0])),
+    st.builds(
+        Before,
+        st.sampled_from(USERS),
+        st.lists(
+            st.builds(
+                HistoryEntry, video_id=st.sampled_from(EVENTS), long_view=st.booleans(), like=st.booleans()
+            )
+        ).map(tuple),
+    ),
     st.builds(Wait, st.sampled_from([1.0, WINDOW_S / 2, 2.0 * WINDOW_S])),
 )
 
@@ -130,7 +145,10 @@ async def _do(store: Store, step: Step) -> object:
         return await store.record(step.user_id, step.events), await store.read(step.user_id)
     if isinstance(step, Forget):
         return await store.forget(step.user_id)
-    await store.put_profile(step.user_id, {"age": step.age})
+    if isinstance(step, Before):
+        await store.put_history(step.user_id, step.entries)
+    else:
+        await store.put_profile(step.user_id, {"age": step.age})
     return None
 
 

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from models.errors import StoreUnavailable
-from models.schema import FeedbackEvent, Video
+from models.schema import FeedbackEvent, HistoryEntry, Video
 from service.settings import Settings
 from service.state import RedisStore, codec, open_store
 from service.state.keys import user_digest
@@ -94,24 +94,28 @@ async def test_every_key_has_a_ttl(url: str, client: Redis) -> None:
             clock.forward(50_000)  # more than half a window
             await store.record("alice", exposures("alice", 300, first=1000 * turn))
             await store.put_profile("alice", {"age": 3.0})
+            await store.put_history("alice", [HistoryEntry(video_id="v1")])
             await store.put_videos([Video(video_id="v1")])
     kinds = set()
     async for key in client.scan_iter():
         assert await client.pttl(key) > 0, key
         kinds.add(key.split(b":")[1].decode())
-    assert kinds == set("sdepkmvl")
+    assert kinds == set("sdephkmvl")
 
 
 async def test_lifetimes_are_the_documented_ones(store: RedisStore, client: Redis) -> None:
     await store.put_profile("alice", {"age": 3.0})
+    await store.put_history("alice", [HistoryEntry(video_id="v1")])
     await store.record("alice", exposures("alice", 101))
     day = 86_400_000
-    lifetimes = {kind: await client.pttl(f"rr:{kind}:{{alice}}") for kind in "spd"}
-    for kind, most in {"s": 90 * day, "p": 90 * day, "d": 2 * day}.items():
+    lifetimes = {kind: await client.pttl(f"rr:{kind}:{{alice}}") for kind in "sphd"}
+    for kind, most in {"s": 90 * day, "p": 90 * day, "h": 90 * day, "d": 2 * day}.items():
         assert most - 60_000 < lifetimes[kind] <= most
-    await client.pexpire("rr:p:{alice}", 1000)
+    for kind in "ph":
+        await client.pexpire(f"rr:{kind}:{{alice}}", 1000)
     await store.record("alice", exposures("alice", 1))  # a duplicate is a sign of life too
-    assert await client.pttl("rr:p:{alice}") > 60_000
+    for kind in "ph":
+        assert await client.pttl(f"rr:{kind}:{{alice}}") > 60_000
 
 
 async def test_following_the_catalogue_keeps_it_alive(store: RedisStore, client: Redis) -> None:
@@ -140,6 +144,7 @@ async def test_sequences_are_let_go_after_their_ttl(url: str, client: Redis) -> 
 async def test_forgetting_removes_every_key_of_the_user(store: RedisStore, client: Redis) -> None:
     await store.record("alice", exposures("alice", 250))
     await store.put_profile("alice", {"age": 3.0})
+    await store.put_history("alice", [HistoryEntry(video_id="v1")])
     await store.forget("alice")
     assert [key async for key in client.scan_iter()] == []
 

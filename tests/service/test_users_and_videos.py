@@ -33,11 +33,57 @@ def test_a_user_with_a_profile_only_is_known(client: httpx2.Client, user: str) -
     assert client.get(f"/users/{user}/sequence").json()["events"] == []
 
 
+def test_a_history_is_shown_beside_the_events_and_what_an_entry_leaves_out_stays(
+    client: httpx2.Client, user: str
+) -> None:
+    history = [{"video_id": "v1", "long_view": True}, {"video_id": "9", "like": True}]
+    sent = [history[0] | {"like": False}, {"video_id": 9, "like": True}]
+    client.put("/users", json=[{"user_id": user, "history": sent}]).raise_for_status()
+    client.put("/users", json=[{"user_id": user, "profile": {"age": 30}}]).raise_for_status()
+    shown = {"user_id": user, "events": [], "profile": {"age": 30}, "history": history}
+    assert client.get(f"/users/{user}/sequence").json() == shown
+    both = [{"user_id": user, "profile": {}, "history": history[1:]}]
+    client.put("/users", json=both).raise_for_status()
+    shown |= {"profile": {}, "history": history[1:]}
+    assert client.get(f"/users/{user}/sequence").json() == shown
+    client.put("/users", json=[{"user_id": user, "history": []}]).raise_for_status()
+    assert "history" not in client.get(f"/users/{user}/sequence").json()
+
+
+def test_of_a_history_the_newest_fifty_are_kept(client: httpx2.Client, user: str) -> None:
+    history = [{"video_id": f"v{i}"} for i in range(53)]
+    client.put("/users", json=[{"user_id": user, "history": history}]).raise_for_status()
+    assert client.get(f"/users/{user}/sequence").json()["history"] == history[3:]
+
+
+@pytest.mark.parametrize(
+    ("entry", "loc"),
+    [
+        ({}, "users[1].profile"),
+        ({"history": {}}, "users[1].history"),
+        ({"history": [{"video_id": "v"}, {"like": True}]}, "users[1].history[1]"),
+        ({"history": [{"video_id": "v"}, {"video_id": ""}]}, "users[1].history[1].video_id"),
+        ({"history": [{"video_id": "v"}, {"video_id": "v", "like": 1}]}, "users[1].history[1].like"),
+        ({"history": [{"video_id": "v", "watch_time_s": 3.0}]}, "users[1].history[0]"),
+    ],
+)
+def test_a_bad_history_is_named_and_none_is_written(
+    client: httpx2.Client, new_id: Callable[[], str], entry: dict[str, Any], loc: str
+) -> None:
+    good = new_id()
+    users = [{"user_id": good, "history": [{"video_id": "v"}]}, {"user_id": new_id(), **entry}]
+    reply = client.put("/users", json=users)
+    assert reply.status_code == 422
+    assert [e["loc"] for e in reply.json()["errors"]] == [loc]
+    assert client.get(f"/users/{good}/sequence").status_code == 404
+
+
 def test_forgetting_removes_sequence_profile_and_idempotency_records(
     client: httpx2.Client, user: str
 ) -> None:
     client.post("/label", json=event(f"{user}-1", user)).raise_for_status()
-    client.put("/users", json=[{"user_id": user, "profile": {"age": 30}}]).raise_for_status()
+    both = {"user_id": user, "profile": {"age": 30}, "history": [{"video_id": "v1"}]}
+    client.put("/users", json=[both]).raise_for_status()
     assert client.delete(f"/users/{user}").json() == {"user_id": user, "known": True, "status": "ok"}
     assert client.get(f"/users/{user}/sequence").status_code == 404
     assert client.post("/label", json=event(f"{user}-1", user)).json()["accepted"] == 1

@@ -87,7 +87,7 @@ def to_profile(event: UserEvent, manifest: Manifest) -> Profile:
             profile[field.name] = _number(field)
         elif field.name in manifest.profile_categories and isinstance(value, str | int | float):
             profile[field.name] = str(value).lower() if isinstance(value, bool) else value
-    return convert({"user_id": event.user, "profile": profile}, UserProfile).profile
+    return convert({"user_id": event.user, "profile": profile}, UserProfile).profile or {}
 
 
 def to_exposure(event: InteractionEvent, ranked_for: str | None) -> FeedbackEvent | None:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from models.errors import BadTensor, NotReady, UnknownModel, WrongContentType
+from models.features import HISTORY_LENGTH
 from models.manifest import TensorSpec
 from service.adapters.open_inference import docs
 from service.adapters.open_inference.inference import Model, infer
@@ -137,7 +138,7 @@ def _model(request: Request, services: Services) -> Model:
     if name == "ranker":
         # As much as one slate may be: attention takes memory by candidates times steps.
         slate = settings.max_candidates
-        limits = {"B": slate, "N": slate, "L": manifest.sequence_length}
+        limits = {"B": slate, "N": slate, "L": manifest.sequence_length, "H": HISTORY_LENGTH}
         return Model(name, version, manifest.ranker, bundle.run_ranker, limits)
     raise UnknownModel(f"There is no model {name[:64]!r}; the models are labeler and ranker.")
 

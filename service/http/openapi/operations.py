@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from models.manifest import Manifest
-from models.schema import Candidate, FeedbackEvent
+from models.schema import Candidate, FeedbackEvent, HistoryEntry
 from service import wire
 from service.http.openapi.document import (
     BODY_ERRORS,
@@ -94,11 +94,12 @@ RERANK: Final = operation(
 
 SEQUENCE: Final = operation(wire.Sequence("u1", [EVENT], {}), "401", "403", "404", "422", "503")
 FORGET: Final = operation(wire.Forgotten("u1", known=True), "401", "403", "422", "503")
+_ENTRY: Final = HistoryEntry(video_id="v1", long_view=True)
 _FIRST_USER: Final = {"user_id": "$request.body#/0/user_id"}
 PROFILES: Final = operation(
     wire.Stored(1),
     *BODY_ERRORS,
-    body=json(array(ref(wire.UserProfile)), users=[wire.UserProfile("u1", {})]),
+    body=json(array(ref(wire.UserProfile)), users=[wire.UserProfile("u1", {}, [_ENTRY])]),
     links={"sequence": link("get /users/{user_id}/sequence", parameters=_FIRST_USER)},
 )
 _SLATE_OF_VIDEOS: Final = {"user_id": "u1", "candidates": "$request.body"}
@@ -165,6 +166,7 @@ def _complete(document: Json, manifest: Manifest | None) -> None:
     """Write the names of labels, objectives and profile features where the structs allow any."""
     schemas, paths = document["components"]["schemas"], document["paths"]
     text, _ = schemas["UserProfile"]["properties"]["user_id"]["anyOf"]
+    schemas["UserProfile"]["anyOf"] = [{"required": [name]} for name in ("profile", "history")]
     for user in (paths["/users/{user_id}"]["delete"], paths["/users/{user_id}/sequence"]["get"]):
         user["parameters"][0] |= {"schema": text, "description": "Percent-encoded."}
     if manifest is None:

@@ -122,7 +122,7 @@ end
 
 -- Writes one user's batch. Everything is computed before the first write to the user's state.
 --
--- k         KEYS from `k` on: sequence, left (young), left (old), profile: in one slot, by the user's hash tag
+-- k         KEYS from `k` on: sequence, left (young), left (old), profile, history: in one slot, by the user's hash tag
 -- claimed   for each event "1" if its id was claimed before, else "0"; or "" if none was
 -- incoming  records, as a MessagePack array32 of their values
 -- Returns one letter an event, and an array with the values of a record for each that is not new
@@ -133,6 +133,7 @@ local function write(k, claimed, incoming, length, ttl, window)
   local sequence, young, old, profile = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
   local stored, newest, count = redis.call("GETEX", sequence, "PX", ttl), -1, 0
   redis.call("PEXPIRE", profile, ttl)
+  redis.call("PEXPIRE", KEYS[k + 4], ttl)
   if not stored then
     stored = ""
   elseif byte(stored) == 2 then

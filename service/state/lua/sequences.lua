@@ -1,6 +1,6 @@
 -- Batches of several users, each atomic and alone, with ids that have been claimed.
 --
--- KEYS  for each user: sequence, left (young), left (old), profile
+-- KEYS  for each user: sequence, left (young), left (old), profile, history
 -- ARGV  sequence length, its TTL in ms, the window in ms, for each user: claimed, records, see `write`
 -- Returns for each user {letters, records}, flat; "u" and the reason for one on whom something unreadable is stored
 
@@ -8,7 +8,7 @@ local answers = {}
 for user = 0, (#ARGV - 5) / 2 do
   local claimed, incoming = ARGV[2 * user + 4], ARGV[2 * user + 5]
   local ok, letters, records =
-    pcall(write, 4 * user + 1, claimed, incoming, tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]))
+    pcall(write, 5 * user + 1, claimed, incoming, tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]))
   if not ok then
     local is_reply = type(letters) == "table"
     local reply = is_reply and letters.err or letters

@@ -9,7 +9,7 @@ import pytest
 
 import service.client as door
 from models.errors import BadInput
-from models.schema import Candidate
+from models.schema import Candidate, HistoryEntry
 from service.client import Client, Event, Refused, Retries, Unreachable
 from service.wire import OnTrial
 from tests.service import tiny_bundle
@@ -42,6 +42,14 @@ def test_which_labels_and_whether_to_store_is_the_callers(api: Client, user: str
     assert reply.labels[0].labels == {"pcr": 0.25, "labelcraft": 0.5}
     with pytest.raises(Refused, match="404"):
         api.sequence(user)
+
+
+def test_profiles_and_histories_are_put_together_or_alone(api: Client, user: str) -> None:
+    entries = [HistoryEntry(video_id="v1", long_view=True), HistoryEntry(video_id="v2", like=True)]
+    api.put_users({user: {"age": 30.0}}, {user: entries})
+    api.put_users(histories={user: entries[1:]})
+    found = api.sequence(user)
+    assert (found.profile, found.history) == ({"age": 30.0}, entries[1:])
 
 
 def test_a_slate_is_ordered_with_every_option(api: Client, user: str) -> None:
