@@ -165,8 +165,9 @@ def test_half_regressor_half_median_is_halfway_between_them() -> None:
     torch.testing.assert_close(both, (g + median) / 2)
 
 
-def test_the_ranked_probability_score_alone_teaches_the_median() -> None:
-    alone = {"alignment": 0.0, "rank": 0.0, "crps": 1.0}
+@pytest.mark.parametrize("score", ["crps", "states"])
+def test_a_proper_score_alone_teaches_the_median(score: str) -> None:
+    alone = {"alignment": 0.0, "rank": 0.0, score: 1.0}
     state, duration = wt.states(400)
     duration = duration.clamp(5, 300)
     watch = duration * torch.where(state[:, 0] > 0, 1.0, 0.03)

@@ -22,6 +22,7 @@ from training.watch_time._mixture import (
     mixture_quantiles,
     mixture_rank,
     state_edges,
+    state_loss,
     state_probabilities,
 )
 from training.watch_time._parts import Parts, weights_from_above
@@ -140,6 +141,14 @@ def test_the_states_of_a_law_are_shares_of_its_draws() -> None:
     for row, seconds in enumerate((draws * duration[:, None]).numpy()):
         want = watch_states(seconds, np.full(seconds.shape, duration[row])).mean(0)
         np.testing.assert_allclose(got[row], want, atol=1e-4)
+
+
+def test_the_loss_of_states_is_the_logarithm_of_what_happened() -> None:
+    state = torch.tensor([[0.4, 0.1, 0.2]]).repeat(4, 1)
+    ratio = torch.tensor([0.05, 0.5, 1.0, 1.5])  # skip, partial, complete, replay
+    got = [float(state_loss(state[i : i + 1], ratio[i : i + 1], torch.tensor([20.0]))) for i in range(4)]
+    assert got == pytest.approx((-np.log([0.4, 0.3, 0.1, 0.2])).tolist(), abs=1e-6)
+    assert float(state_loss(state, ratio, torch.full((4,), 20.0))) == pytest.approx(np.mean(got))
 
 
 def test_edges_lie_between_anchors() -> None:

@@ -28,6 +28,7 @@ from training.watch_time import (
     Regression,
     regression_loss,
     state_edges,
+    state_loss,
     state_probabilities,
 )
 
@@ -95,6 +96,10 @@ class LDAConfig(Config):
     crps: NonNegativeFloat = 0.0
     """λ_s, weight of the distribution's ranked probability score in units of the mean watch time, see
     `mixture_crps`. Not on the poster."""
+
+    states: NonNegativeFloat = 0.0
+    """λ_z, weight of the cross-entropy of the watch state, which a score in seconds hardly sees: 0.02 of a
+    duration round its end is a complete view. Not on the poster."""
 
 
 class Attended(NamedTuple):
@@ -196,10 +201,12 @@ class LDA(DistributionModule):
         if c.alignment:
             label_NK = self.pseudo_labels(attended, duration_N, watch_time_N)
             loss = loss - c.alignment * (label_NK * attended.log_weight).sum(-1).mean()
-        if c.crps:
-            ratio_N = watch_time_N / duration_N
-            score_N: Tensor = self.anchors.crps(ratio_N, self._cells(attended), attended.group)
+        if c.crps or c.states:
+            ratio_N, cell_NM = watch_time_N / duration_N, self._cells(attended)
+            score_N: Tensor = self.anchors.crps(ratio_N, cell_NM, attended.group)
             loss = loss + c.crps * (score_N * duration_N).mean() / self.scale
+            state_N3 = self._states(cell_NM, attended.group, duration_N)
+            loss = loss + c.states * state_loss(state_N3, ratio_N, duration_N)
         if c.compactness:
             away_N = 1 - torch.cosine_similarity(attended.state, attended.pooled, dim=-1)
             loss = loss + c.compactness * away_N.mean()
@@ -239,6 +246,9 @@ class LDA(DistributionModule):
             return duration_N * self.anchors.quantiles(cell_NM, attended.group, (0.5,)).squeeze(-1)
         return self._regress(self.g[0](attended.pooled), duration_N)
 
+    def _states(self, cell_NM: Tensor, group_N: Tensor, duration_N: Tensor) -> Tensor:
+        return state_probabilities(self.anchors.ranks(state_edges(duration_N), cell_NM, group_N))
+
     def _cells(self, attended: Attended) -> Tensor:
         return self.anchors.cells(attended.log_weight.exp(), attended.group)
 
@@ -273,7 +283,7 @@ class LDA(DistributionModule):
             ratio=embedding(group_R, self.anchors.ratio),
             quantiles_s=self.anchors.quantiles(cell_RM, group_R, QUANTILES) * duration_R[:, None],
             mean_s=(weight_RA @ self.anchors.mean.flatten()[:, None]).squeeze(-1) * duration_R,
-            states=state_probabilities(self.anchors.ranks(state_edges(duration_R), cell_RM, group_R)),
+            states=self._states(cell_RM, group_R, duration_R),
         )
         if duration_N.dim() == 1:
             return rows

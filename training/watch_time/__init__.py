@@ -10,6 +10,7 @@ from training.watch_time._mixture import (
     mixture_quantiles,
     mixture_rank,
     state_edges,
+    state_loss,
     state_probabilities,
 )
 from training.watch_time._or import OR, ORConfig
@@ -45,5 +46,6 @@ __all__ = [
     "mixture_rank",
     "regression_loss",
     "state_edges",
+    "state_loss",
     "state_probabilities",
 ]

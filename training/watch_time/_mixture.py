@@ -87,3 +87,18 @@ def state_probabilities(rank_3: Tensor) -> Tensor:
     skip, start, end = rank_3.unbind(-1)
     # Rounding makes a difference of two equal ranks negative.
     return torch.stack([skip, end - start, 1 - end], -1).clamp(0, 1)
+
+
+def state_loss(state_N3: Tensor, ratio_N: Tensor, duration_N: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the watch states, the partial view among them.
+
+    Args:
+        state_N3: `[N, 3]` as `state_probabilities`.
+        ratio_N: `[N]` watch ratios that were watched.
+        duration_N: `[N]` seconds.
+    """
+    step_N3 = (ratio_N[:, None] < state_edges(duration_N)).to(state_N3.dtype)  # the law of what happened
+    predicted_N4, happened_N4 = (
+        torch.cat([x, 1 - x.sum(-1, keepdim=True)], -1) for x in (state_N3, state_probabilities(step_N3))
+    )
+    return -(happened_N4 * predicted_N4.clamp(min=1e-6).log()).sum(-1).mean()
