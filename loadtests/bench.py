@@ -118,7 +118,7 @@ def bare_ranker(bundle: Bundle, slate: dict[str, Any], history: Sequence[bytes])
     The bundle should have one thread a call, as in the service.
     """
     inputs = ranker_inputs(bundle, slate, history)
-    outputs = ranker_outputs(explain=False)
+    outputs = ranker_outputs(bundle, {}, explain=False)
     return lambda: bundle.run_ranker(inputs, outputs)
 
 

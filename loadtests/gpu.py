@@ -75,7 +75,7 @@ def time_runs(bundle: Bundle, slates: int, seconds: float) -> dict[str, float]:
         ranker_inputs(bundle, traffic.slate(user, CANDIDATES), traffic.history_events(length, [user]))
         for user in traffic.users
     ]
-    call = partial(rank_together, bundle, inputs, ranker_outputs(explain=False))
+    call = partial(rank_together, bundle, inputs, ranker_outputs(bundle, {}, explain=False))
     time_calls(call, WARM_UP)
     took_s = time_calls(call, MOST_RUNS, seconds)
     p50_p99 = {f"{name}_ms": ms for name, ms in percentiles_ms(took_s, ("p50", "p99")).items()}

@@ -24,6 +24,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from models.errors import BundleNotFound, ContractMismatch, CorruptBundle, SelfTestFailed
 from models.features import Array, columns_digest
 from models.histogram import Histogram
+from models.metrics import STATES
 from models.schema import MAX_TIMESTAMP_MS
 
 MANIFEST: Final = "manifest.json"
@@ -40,6 +41,14 @@ the video of an event, and the share of it that was watched."""
 OBJECTIVES: Final = "objectives"
 """Output `[B, N, T]` of a ranker: a column for each of `Manifest.objectives`. Graphs of former exports have
 an output an objective instead, by its name."""
+EXPECTED_SECONDS: Final = "expected_watch_time_s"
+"""Output `[B, N]` of a ranker: the mean watch time, where `watch_time_s` is about the median."""
+EXPECTED_WATCH_TIME: Final = "expected_watch_time"
+"""Output `[B, N]` of a ranker: the same in [0, 1], on the scale of the objective `watch_time`. Weights of a
+request may name it."""
+WATCH_STATES: Final = "states"
+"""Output `[B, N, 3]` of a ranker: probabilities of `models.metrics.STATES`. Graphs of former exports have
+none of these three."""
 PERCENTILES: Final = "percentiles"
 """Output `[N, T]` of a labeler: for each of `Manifest.labels` the share of training rows whose label is
 lower, those with the same label counted half. Graphs of former exports have none."""
@@ -312,6 +321,8 @@ class Manifest(Part):
                 if spec.shape != ("B", "N", len(self.objectives)):
                     raise ValueError(f"`{OBJECTIVES}` must have a column an objective, found {spec.shape}")
                 outputs |= set(self.objectives)
+            if spec.name == WATCH_STATES and spec.shape != ("B", "N", len(STATES)):
+                raise ValueError(f"`{WATCH_STATES}` must have a column a state, found {spec.shape}")
         for spec in self.labeler.outputs:
             if spec.name == PERCENTILES:
                 if spec.shape != ("N", len(self.labels)):

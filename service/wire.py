@@ -165,7 +165,7 @@ class Anchor(msgspec.Struct, frozen=True, gc=False):
     weight: float
 
 
-class ItemExplanation(msgspec.Struct, frozen=True, gc=False):
+class ItemExplanation(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Where an item's score comes from."""
 
     parts: dict[str, float]
@@ -174,6 +174,13 @@ class ItemExplanation(msgspec.Struct, frozen=True, gc=False):
     """Weights over the anchors; they add up to 1."""
     watch_time_s: dict[str, float]
     """Quantiles p10, p50, p90 in seconds."""
+    states: Annotated[
+        dict[str, float] | None,
+        msgspec.Meta(
+            description="Probabilities of `skip` (under 3 s), `complete` (to the end, 2 % either way) and "
+            "`replay`; what is left is a partial view. Of bundles that have them."
+        ),
+    ] = None
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -182,9 +189,13 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     video_id: str
     rank: int
     score: float
-    watch_time_s: float
+    watch_time_s: Annotated[float, msgspec.Meta(description="Predicted watch time, seconds: the median.")]
     watch_ratio: float
     objectives: dict[str, float]
+    expected_watch_time_s: Annotated[
+        float | None,
+        msgspec.Meta(description="Mean of the predicted watch time, seconds. Of bundles that have it."),
+    ] = None
     explanation: ItemExplanation | None = None
     """With `explain=true`."""
 

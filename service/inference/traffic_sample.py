@@ -36,7 +36,7 @@ from models.features import (
     context_arrays,
     history_feedback,
 )
-from models.manifest import OBJECTIVES
+from models.manifest import EXPECTED_SECONDS, OBJECTIVES
 from models.runtime import Bundle
 from models.vocabulary import UNKNOWN, Vocabulary
 
@@ -174,7 +174,7 @@ class TrafficSample:
         """
         version = bundle.manifest.version
         rng = np.random.default_rng(0)  # what fails once fails again
-        outputs = ("watch_time_s", "watch_ratio", OBJECTIVES)
+        outputs = ("watch_time_s", "watch_ratio", OBJECTIVES, *({EXPECTED_SECONDS} & bundle.ranker_outputs))
         for slate in list(self._slates.items):
             _check(version, "slate", partial(bundle.run_ranker, _slate_inputs(bundle, slate, rng), outputs))
         for body in list(self._bodies.items):

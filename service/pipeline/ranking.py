@@ -28,15 +28,15 @@ from models.features import (
     sequence_arrays,
 )
 from models.fusion import fuse
-from models.manifest import OBJECTIVES, Manifest
+from models.manifest import EXPECTED_SECONDS, EXPECTED_WATCH_TIME, OBJECTIVES, WATCH_STATES, Manifest
 from models.runtime import Bundle
 from models.schema import MAX_WATCH_TIME_S, Profile
 
 F32 = npt.NDArray[np.float32]
 
-SECONDS_OUTPUTS = ("watch_time_s", "watch_ratio")
+SECONDS_OUTPUTS = ("watch_time_s", "watch_ratio", EXPECTED_SECONDS)
 
-EXPLANATION_OUTPUTS = ("anchor_weights", "anchor_ratio", "quantiles_s")
+EXPLANATION_OUTPUTS = ("anchor_weights", "anchor_ratio", "quantiles_s", WATCH_STATES)
 """Outputs of the ranker that only an explanation needs: without one they are not computed."""
 
 
@@ -64,7 +64,7 @@ class RankingContext:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Where the scores come from. Shapes `[N]`, `[N, K]` and, for the quantiles, `[N, 3]`."""
+    """Where the scores come from. Shapes `[N]`, `[N, K]` and, for quantiles and states, `[N, 3]`."""
 
     parts: dict[str, F32]
     """Per objective its part of the logarithm of the score; they add up to it."""
@@ -72,6 +72,8 @@ class Explanation:
     anchor_ratio: F32
     quantiles_s: F32
     """p10, p50, p90 of the watch time, in seconds."""
+    states: F32 | None = None
+    """Probabilities of `models.metrics.STATES`; `None` of a bundle without them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ class Slate:
     score: F32
     """`[N]`."""
     names: tuple[str, ...]
-    """Of the predictions: `watch_time_s`, `watch_ratio`, and the bundle's objectives."""
+    """Of the predictions: `watch_time_s`, `watch_ratio`, `expected_watch_time_s` if the bundle has it, the
+    bundle's objectives, and `expected_watch_time` if a weight names it."""
     predictions: F32
     """`[C, N]`."""
     explanation: Explanation | None
@@ -108,14 +111,17 @@ def fusion_weights(manifest: Manifest, weights: Mapping[str, float] | None) -> d
     """Return the caller's fusion weights, or the bundle's. An objective that a caller leaves out counts 0.
 
     Raises:
-        Invalid: a weight names no objective, is not finite, or all of them are 0.
+        Invalid: a weight names neither an objective nor `expected_watch_time` of a bundle that has it, is not
+            finite, or all of them are 0.
     """
     if weights is None:
         return manifest.weights
     for name, weight in weights.items():
         if name not in manifest.objectives:
-            known = ", ".join(manifest.objectives)
-            raise Invalid(f"`weights` names {name!r}; this bundle has {known}.", loc="weights")
+            outputs = {spec.name for spec in manifest.ranker.outputs}
+            known = (*manifest.objectives, *(outputs & {EXPECTED_WATCH_TIME}))
+            if name not in known:
+                raise Invalid(f"`weights` names {name!r}; this bundle has {', '.join(known)}.", loc="weights")
         if not math.isfinite(weight):
             raise Invalid(f"`weights.{name}` must be finite, found {weight}.", loc="weights")
     total = sum(abs(w) for w in weights.values())
@@ -151,7 +157,7 @@ def rank(
         weights: fusion weights that `fusion_weights` has passed.
         explain: whether to compute an `Explanation`.
     """
-    names = ranker_outputs(explain=explain)
+    names = ranker_outputs(bundle, weights, explain=explain)
     inputs = ranker_inputs(bundle, context)
     return ordered_slate(bundle, inputs, bundle.run_ranker(inputs, names), weights)
 
@@ -177,28 +183,34 @@ def ranker_inputs(bundle: Bundle, context: RankingContext) -> dict[str, Array]:
     )
 
 
-def ranker_outputs(*, explain: bool) -> tuple[str, ...]:
-    """Return the names of the outputs that a slate needs."""
-    return (*SECONDS_OUTPUTS, OBJECTIVES, *(EXPLANATION_OUTPUTS if explain else ()))
+def ranker_outputs(bundle: Bundle, weights: Mapping[str, float], *, explain: bool) -> tuple[str, ...]:
+    """Return the names of the outputs that a slate needs; arguments as for `rank`."""
+    optional = (EXPECTED_SECONDS, WATCH_STATES)
+    names = (*SECONDS_OUTPUTS, *(EXPLANATION_OUTPUTS if explain else ()))
+    given = (name for name in names if name not in optional or name in bundle.ranker_outputs)
+    return (*given, OBJECTIVES, *((EXPECTED_WATCH_TIME,) if EXPECTED_WATCH_TIME in weights else ()))
 
 
 def ordered_slate(
     bundle: Bundle, inputs: Mapping[str, Array], outputs: dict[str, Array], weights: Mapping[str, float]
 ) -> Slate:
     """Fuse the ranker's outputs `[1, N, ...]` into scores and sort by them; see `rank`."""
-    objectives, explained = bundle.manifest.objectives, "anchor_weights" in outputs
-    names = (*SECONDS_OUTPUTS, *objectives)
-    seconds = [outputs[name] for name in SECONDS_OUTPUTS]  # each of one user
-    predictions_CN: F32 = np.concatenate([*seconds, outputs[OBJECTIVES][0].T])
-    explanation = [outputs[name][0] for name in EXPLANATION_OUTPUTS if explained]
+    seconds = tuple(name for name in SECONDS_OUTPUTS if name in outputs)
+    fused = (*bundle.manifest.objectives, *((EXPECTED_WATCH_TIME,) if EXPECTED_WATCH_TIME in outputs else ()))
+    names = (*seconds, *fused)
+    rows = [*(outputs[name] for name in seconds), outputs[OBJECTIVES][0].T]  # the first of one user each
+    rows += [outputs[name] for name in fused[len(bundle.manifest.objectives) :]]
+    predictions_CN: F32 = np.concatenate(rows)
+    explained = tuple(name for name in EXPLANATION_OUTPUTS if name in outputs)
+    explanation = [outputs[name][0] for name in explained]
     nonfinite: list[str] = []
     if not all(np.isfinite(x).all() for x in (predictions_CN, *explanation)):
         # E.g. of a duration below what float32 can hold.
-        columns = zip((*names, *EXPLANATION_OUTPUTS), (*predictions_CN, *explanation), strict=False)
+        columns = zip((*names, *explained), (*predictions_CN, *explanation), strict=True)
         nonfinite = [name for name, x in columns if not np.isfinite(x).all()]
         replaced = partial(np.nan_to_num, nan=0.0, posinf=MAX_WATCH_TIME_S, neginf=0.0)
         predictions_CN, *explanation = map(replaced, (predictions_CN, *explanation))
-    score_N, parts = fuse({n: predictions_CN[names.index(n)] for n in objectives}, weights)
+    score_N, parts = fuse(dict(zip(fused, predictions_CN[len(seconds) :], strict=True)), weights)
     return Slate(
         order=np.argsort(-score_N, kind="stable"),
         score=score_N,

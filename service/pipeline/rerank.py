@@ -159,7 +159,7 @@ class RerankPipeline:
             )
             if bundle.on_gpu:
                 inputs = ranker_inputs(bundle, context)
-                names = ranker_outputs(explain=query.explain)
+                names = ranker_outputs(bundle, weights, explain=query.explain)
                 outputs = await self._batcher.run(bundle, inputs, names)
                 slate = ordered_slate(bundle, inputs, outputs, weights)
             else:

@@ -8,9 +8,10 @@ Shape suffixes: M items, C columns.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, Final, cast
 
 import msgspec
@@ -18,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import F32, F64
+from models.manifest import EXPECTED_SECONDS
+from models.metrics import STATES
 from service.pipeline.ranking import Explanation
 from service.pipeline.rerank import RankedSlate
 from service.telemetry.trace import Trace
@@ -27,7 +30,7 @@ MILLION: Final = 1_000_000
 """Numbers of a reply are whole millionths: float32 holds no more, and the text is half as long."""
 
 NUMBERS: Final = ("score", "watch_time_s", "watch_ratio")
-"""Columns before those of the objectives."""
+"""Columns before those of the objectives; behind them is the mean, if the bundle has it."""
 
 _NEXT: Final = b'},{"video_id":"'
 
@@ -44,9 +47,12 @@ class Items:
     """The best candidates of a slate, best first, by column."""
 
     video_id: list[str]
+    numbers: tuple[str, ...]
+    """Members of an item."""
     objectives: tuple[str, ...]
+    """Members of its `objectives`."""
     millionths: F64
-    """`[C, M]` whole numbers; `NUMBERS`, then the objectives."""
+    """`[C, M]` whole numbers; `numbers`, then the objectives."""
     explanations: list[ItemExplanation] | None
 
     @classmethod
@@ -54,10 +60,12 @@ class Items:
         """Return the items that a query asks for: the best `top_k`, or all."""
         slate, objectives = ranked.slate, ranked.objectives
         order = slate.order[: ranked.query.top_k]
-        rows = [slate.names.index(name) for name in (*NUMBERS[1:], *objectives)]
+        numbers = (*NUMBERS, EXPECTED_SECONDS) if EXPECTED_SECONDS in slate.names else NUMBERS
+        rows = [slate.names.index(name) for name in (*numbers[1:], *objectives)]
         predictions = slate.predictions if len(rows) == len(slate.names) else slate.predictions[rows]
         return cls(
             list(map(ranked.context.candidates.video_id.__getitem__, order.tolist())),
+            numbers,
             objectives,
             _millionths(np.concatenate((slate.score[None], predictions)).take(order, axis=1)),
             None if slate.explanation is None else _explanations(slate.explanation, order),
@@ -66,11 +74,11 @@ class Items:
     def values(self) -> dict[str, list[float]]:
         """Return the columns by name."""
         rows = (self.millionths / MILLION).tolist()
-        return dict(zip((*NUMBERS, *self.objectives), rows, strict=True))
+        return dict(zip((*self.numbers, *self.objectives), rows, strict=True))
 
     def encode(self) -> bytes:
         """Return the items as a JSON array of `service.wire.Item`."""
-        rows = _encode_numbers(self.objectives, self.millionths)
+        rows = _encode_numbers(_keys(self.numbers, self.objectives), self.millionths)
         if self.explanations is not None:
             explained = zip(rows, map(_encode, self.explanations), strict=True)
             rows = [row.removesuffix(_NEXT) + b',"explanation":' + e + _NEXT for row, e in explained]
@@ -102,7 +110,7 @@ def encode_reply(ranked: RankedSlate, trace: Trace) -> bytes:
     return _encode(reply)
 
 
-def _encode_numbers(objectives: tuple[str, ...], millionths_CM: F64) -> list[bytes]:
+def _encode_numbers(keys_and_end: tuple[bytes, ...], millionths_CM: F64) -> list[bytes]:
     """Return the text of each item from the end of its id to the beginning of the next id.
 
     A number is a digit and six decimals, as one word; from 10 on its tens are before it. One below 0 or above
@@ -115,7 +123,7 @@ def _encode_numbers(objectives: tuple[str, ...], millionths_CM: F64) -> list[byt
     rest = whole - tens * (10 * MILLION)
     thousands = rest // 1000
     words = _HIGH[thousands] | _LOW[rest - thousands * 1000]
-    *keys, end = _keys(objectives)
+    *keys, end = keys_and_end
     constants: list[bytes] = []
     fields: list[npt.NDArray[Any]] = []
     for column, key in enumerate(keys):
@@ -167,9 +175,9 @@ def _rows_without_numbers(
 
 
 @lru_cache(maxsize=64)  # callers choose the names
-def _keys(objectives: tuple[str, ...]) -> tuple[bytes, ...]:
+def _keys(numbers: tuple[str, ...], objectives: tuple[str, ...]) -> tuple[bytes, ...]:
     """Return what is written before each number of an item, and behind the last one."""
-    keys = [b',"%s":' % name.encode() for name in NUMBERS]
+    keys = [b',"%s":' % name.encode() for name in numbers]
     opening = b',"objectives":{'
     for name in objectives:
         keys.append(opening + _encode(name) + b":")
@@ -179,12 +187,16 @@ def _keys(objectives: tuple[str, ...]) -> tuple[bytes, ...]:
 
 def _explanations(explanation: Explanation, order: npt.NDArray[np.intp]) -> list[ItemExplanation]:
     names = tuple(explanation.parts)
+    states: Iterable[list[float] | None] = repeat(None, len(order))
+    if explanation.states is not None:
+        states = _rounded(explanation.states[order])
     parts = zip(*(_rounded(x[order]) for x in explanation.parts.values()), strict=True)
     rows = zip(
         parts,
         _rounded(explanation.anchor_ratio[order]),
         _rounded(explanation.anchor_weights[order]),
         _rounded(explanation.quantiles_s[order]),
+        states,
         strict=True,
     )
     return [
@@ -192,8 +204,9 @@ def _explanations(explanation: Explanation, order: npt.NDArray[np.intp]) -> list
             parts=dict(zip(names, part, strict=True)),
             anchors=list(map(Anchor, ratios, weights)),
             watch_time_s={"p10": p10, "p50": p50, "p90": p90},
+            states=None if state is None else dict(zip(STATES, state, strict=True)),
         )
-        for part, ratios, weights, (p10, p50, p90) in rows
+        for part, ratios, weights, (p10, p50, p90), state in rows
     ]
 
 

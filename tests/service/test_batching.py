@@ -64,7 +64,7 @@ def test_together_they_have_the_answers_of_each_alone(
     released: Bundle, shapes: list[tuple[int, int]], seed: int
 ) -> None:
     slates = [slate(released, n, steps, seed + i) for i, (n, steps) in enumerate(shapes)]
-    names = ranker_outputs(explain=True)
+    names = ranker_outputs(released, {}, explain=True)
     for given_alone, found in zip(slates, rank_together(released, slates, names), strict=True):
         for name, want in released.run_ranker(given_alone, names).items():
             assert found[name].shape == want.shape

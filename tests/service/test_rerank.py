@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from models.errors import StoreUnavailable
+from models.store import BundleStore
 from service.state import UserState
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
@@ -228,6 +229,50 @@ def test_an_explanation_adds_up_to_the_score(client: httpx2.Client, user: str) -
         quantiles = explanation["watch_time_s"]
         assert quantiles["p10"] < quantiles["p50"] < quantiles["p90"]
         assert quantiles["p50"] == item["watch_time_s"]
+
+
+@pytest.fixture(scope="module")
+def expecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    """A service whose bundle predicts the mean, too."""
+    root = tmp_path_factory.mktemp("expecting")
+    tiny_bundle.write(root / tiny_bundle.FIRST, expected=True)
+    BundleStore(root).promote(tiny_bundle.FIRST)
+    with served(root, MemoryStore(), tmp_path_factory.mktemp("data")) as client:
+        yield client
+
+
+def test_items_have_the_mean_beside_the_median_where_the_bundle_has_it(expecting: httpx2.Client) -> None:
+    for item in rerank(expecting, "alice", slate(20.0, 60.0))["items"]:
+        duration = item["watch_time_s"] / item["watch_ratio"]
+        assert item["expected_watch_time_s"] == pytest.approx(item["watch_time_s"] + duration, rel=1e-4)
+        assert set(item["objectives"]) == {"watch_time", "interest"}
+
+
+def test_an_explanation_has_the_states_where_the_bundle_has_them(expecting: httpx2.Client) -> None:
+    body = {"user_id": "alice", "candidates": slate(20.0, 60.0)}
+    for item in expecting.post("/rerank?explain=true", json=body).raise_for_status().json()["items"]:
+        assert item["explanation"]["states"] == {"skip": 0.5, "complete": 0.25, "replay": 0.125}
+
+
+def test_slates_may_be_sorted_by_the_mean(expecting: httpx2.Client) -> None:
+    weights = {"expected_watch_time": 1.0}
+    body = {"user_id": "alice", "candidates": slate(20.0, 60.0, 5.0), "weights": weights}
+    items = expecting.post("/rerank?explain=true", json=body).raise_for_status().json()["items"]
+    assert [item["video_id"] for item in items] == ["v1", "v0", "v2"]
+    for item in items:
+        mean = item["expected_watch_time_s"]
+        assert item["score"] == pytest.approx(mean / (mean + 10), abs=1e-5)
+        assert item["explanation"]["parts"]["expected_watch_time"] == pytest.approx(
+            math.log(item["score"]), abs=1e-5
+        )
+        assert set(item["objectives"]) == {"watch_time", "interest"}
+
+
+def test_a_bundle_without_the_mean_refuses_to_sort_by_it(client: httpx2.Client, user: str) -> None:
+    body = {"user_id": user, "candidates": slate(20.0), "weights": {"expected_watch_time": 1.0}}
+    reply = client.post("/rerank", json=body)
+    assert reply.status_code == 422
+    assert "this bundle has watch_time, interest" in reply.text
 
 
 class Away(MemoryStore):

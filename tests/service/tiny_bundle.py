@@ -12,6 +12,9 @@ tab row t, profile number `age` a (0 if unknown), author row u:
     interest     = sigmoid(u/10)           anchors: weights ¼ ½ ¼ at ½, 1, 1½ times the watch_ratio
     quantiles_s  = ½, 1, 1½ times watch_time_s
 
+With `expected`, also of x = watch_time_s + d: `expected_watch_time_s` = x, `expected_watch_time` = x/(x + 10)
+and `states` ½, ¼, ⅛.
+
 A twist makes another ranker: `mirror` answers twice the watch_time_s and sigmoid(-u/10) as interest; `nan`
 and `raise` are sound but for candidates of exactly `TROUBLE_S`, where they answer NaN, or fail; `endless`
 never answers for a candidate of exactly 20 s, as those of the warm-up are.
@@ -28,7 +31,16 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from models.manifest import LABELER, PERCENTILES, RANKER, Graph, TensorSpec
+from models.manifest import (
+    EXPECTED_SECONDS,
+    EXPECTED_WATCH_TIME,
+    LABELER,
+    PERCENTILES,
+    RANKER,
+    WATCH_STATES,
+    Graph,
+    TensorSpec,
+)
 from models.store import BundleStore
 from models.vocabulary import Vocabulary
 from tests.bundle_parts import golden_rows, onnx_model, write_manifest
@@ -66,6 +78,7 @@ def write(
     scale: float = 1.0,
     grouped: bool = False,
     percentiles: bool = True,
+    expected: bool = False,
     twist: Twist = "none",
 ) -> Path:
     """Make `folder` a complete version. Another `scale` of `labelcraft` makes other weights."""
@@ -74,13 +87,14 @@ def write(
     labels = (*_LABELER_OUT, *_GROUP_OUT) if grouped else _LABELER_OUT
     gives = (*labels, *_specs((PERCENTILES, "float32", ("N", len(labels))))) if percentiles else labels
     (folder / LABELER).write_bytes(_labeler(scale, takes, labels, gives))
-    (folder / RANKER).write_bytes(_ranker(twist))
+    predictions = (*_RANKER_OUT, *_EXPECTED_OUT) if expected else _RANKER_OUT
+    (folder / RANKER).write_bytes(_ranker(twist, predictions))
     write_manifest(
         folder,
         version,
         _FIELDS,
         labeler=_graph(folder / LABELER, takes, gives),
-        ranker=_graph(folder / RANKER, _RANKER_IN, _RANKER_OUT),
+        ranker=_graph(folder / RANKER, _RANKER_IN, predictions),
         labels=tuple(spec.name for spec in labels),
         labels_by_user=("by_city",) if grouped else (),
         objectives=("watch_time", "interest"),
@@ -127,6 +141,10 @@ _RANKER_OUT: Final = _specs(
     *((name, "float32", ("B", "N")) for name in ("watch_time_s", "watch_ratio", "interest", "watch_time")),
     *((name, "float32", ("B", "N", 3)) for name in ("anchor_weights", "anchor_ratio", "quantiles_s")),
 )
+_EXPECTED_OUT: Final = _specs(
+    *((name, "float32", ("B", "N")) for name in (EXPECTED_SECONDS, EXPECTED_WATCH_TIME)),
+    (WATCH_STATES, "float32", ("B", "N", 3)),
+)
 
 
 class _Net:
@@ -170,7 +188,7 @@ def _labeler(
     return net.model(takes, gives)
 
 
-def _ranker(twist: Twist) -> bytes:
+def _ranker(twist: Twist, predictions: Sequence[TensorSpec]) -> bytes:
     net = _Net()
     rows = net.const([1], np.int64)
     sums = net.op("ReduceSum", "sequence_feedback", rows, keepdims=0)  # [B, 8]
@@ -205,7 +223,11 @@ def _ranker(twist: Twist) -> bytes:
     net.op("Mul", net.op("Unsqueeze", seconds, last), thirds, out="quantiles_s")
     zeros = net.op("Mul", ratio3, net.const(0))
     net.op("Add", zeros, net.const([[[0.25, 0.5, 0.25]]]), out="anchor_weights")
-    return net.model(_RANKER_IN, _RANKER_OUT)
+    if predictions != _RANKER_OUT:
+        mean = net.op("Add", seconds, d, out=EXPECTED_SECONDS)
+        net.op("Div", mean, net.op("Add", mean, net.const(10)), out=EXPECTED_WATCH_TIME)
+        net.op("Add", zeros, net.const([[[0.5, 0.25, 0.125]]]), out=WATCH_STATES)
+    return net.model(_RANKER_IN, predictions)
 
 
 def _same_again() -> onnx.GraphProto:

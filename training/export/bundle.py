@@ -21,12 +21,15 @@ from models.arrays import F32
 from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS, Array, columns_digest
 from models.histogram import Histogram
 from models.manifest import (
+    EXPECTED_SECONDS,
+    EXPECTED_WATCH_TIME,
     LABELER,
     MANIFEST,
     OBJECTIVES,
     PERCENTILES,
     RANKER,
     VOCABULARY,
+    WATCH_STATES,
     Evaluation,
     GoldenRows,
     Graph,
@@ -80,6 +83,9 @@ RANKER_UNITS: Final[dict[str, Unit]] = {
     "anchor_weights": "probability",
     "anchor_ratio": "ratio",
     "quantiles_s": "s",
+    EXPECTED_SECONDS: "s",
+    EXPECTED_WATCH_TIME: "value",
+    WATCH_STATES: "probability",
 }
 """Of what a ranker answers."""
 

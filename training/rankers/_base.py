@@ -20,7 +20,7 @@ class RankerOutputs(NamedTuple):
     """What every ranker serves, named and ordered as the first outputs of `ranker.onnx`."""
 
     watch_time_s: Tensor
-    """`[B, N]` seconds"""
+    """`[B, N]` seconds: the point prediction, about the median"""
     watch_ratio: Tensor
     """`[B, N]` the same over the duration"""
     watch_time: Tensor
@@ -33,6 +33,12 @@ class RankerOutputs(NamedTuple):
     """`[B, N, K]` the watch ratio each anchor stands for, ascending"""
     quantiles_s: Tensor
     """`[B, N, 3]` p10, p50 and p90 of watch time in seconds"""
+    expected_watch_time_s: Tensor
+    """`[B, N]` mean watch time in seconds, of the same law as the quantiles"""
+    expected_watch_time: Tensor
+    """`[B, N]` in [0, 1]: `scale(expected_watch_time_s)`"""
+    states: Tensor
+    """`[B, N, 3]` P(skip), P(complete) and P(replay) of the same law"""
 
 
 class Ranker(nn.Module):
@@ -102,4 +108,7 @@ class Ranker(nn.Module):
             anchor_weights=watch_time.weights,
             anchor_ratio=watch_time.ratio,
             quantiles_s=watch_time.quantiles_s,
+            expected_watch_time_s=watch_time.mean_s,
+            expected_watch_time=self.scale(watch_time.mean_s),
+            states=watch_time.states,
         )

@@ -77,7 +77,7 @@ LABEL["responses"]["200"]["content"] |= ndjson(
     '{"index": 1, "code": "malformed", "detail": "…"}\n{"status": "ok", "accepted": 1, …}\n',
 )
 
-_ITEM: Final = wire.Item("v2", 1, 0.71, 11.2, 0.56, {"watch_time": 0.79, "interest": 0.64})
+_ITEM: Final = wire.Item("v2", 1, 0.71, 11.2, 0.56, {"watch_time": 0.79, "interest": 0.64}, 14.8)
 _SLATE: Final[Json] = {
     "request_id": "r1",
     "user_id": "u1",
