@@ -44,7 +44,7 @@ from training.labelcraft.closed_form import (
 )
 from training.labelcraft.closed_form._drawn_users import draw_users
 from training.labelcraft.closed_form._lagged_features import lagged_features, with_products
-from training.labelcraft.closed_form._likes_above_hates import LikesAboveHates
+from training.labelcraft.closed_form._likes_above_hates import LikesHatesObjective
 from training.labels import Scale, labels_of
 from training.rankers import TwoObjectiveRanker
 
@@ -343,7 +343,7 @@ def test_the_held_out_half_of_the_likes_and_hates_is_never_read(likes_hates: Lik
 def test_pairs_of_a_like_and_a_hate_know_the_watch_alone(likes_hates: LikesHates) -> None:
     surface = LabelSurface(SMALL).fit(planted()[0])
     table = torch.rand(2, *surface.table.shape, requires_grad=True)
-    LikesAboveHates(likes_hates, surface)(table).sum().backward()  # type: ignore[no-untyped-call]
+    LikesHatesObjective(likes_hates, surface)(table).sum().backward()  # type: ignore[no-untyped-call]
     assert table.grad is not None
     assert table.grad[..., Sheet.PLAIN].abs().sum() > 0
     assert not table.grad[..., [Sheet.EXPLICIT, Sheet.HATE]].any()

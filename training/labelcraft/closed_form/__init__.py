@@ -35,7 +35,7 @@ from training.labelcraft.closed_form._learn import (
     learn_surface,
     objectives_of,
 )
-from training.labelcraft.closed_form._ridge import RidgeWindow, first_days, ridge_windows
+from training.labelcraft.closed_form._ridge import NormalEquations, RidgeWindow, first_days, ridge_windows
 from training.labelcraft.closed_form._surface import LabelSurface, Sheet
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Gradient",
     "LabelSurface",
     "LearnedSurface",
+    "NormalEquations",
     "RidgeWindow",
     "Sheet",
     "first_days",

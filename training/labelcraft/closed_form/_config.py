@@ -20,7 +20,8 @@ class ClosedFormConfig(Config):
 
     next_day_return: bool = False
     """Whether being back on the next day is an objective, too, see `next_day_return`. Windows of one day
-    cannot have it: all exposures of a day are followed by the same return."""
+    cannot have it: all exposures of a day are followed by the same return. Off: `compare labels` has a row of
+    it."""
 
     watch_knots: Annotated[int, Field(ge=3)] = 27
     """Of the table along log(1 + watch time)."""

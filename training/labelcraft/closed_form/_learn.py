@@ -28,7 +28,7 @@ from training.labelcraft._soft_top_k import soft_top_k
 from training.labelcraft._warm_start import LOW, RANGE
 from training.labelcraft.closed_form._config import ClosedFormConfig
 from training.labelcraft.closed_form._drawn_users import DrawnUsers, draw_users
-from training.labelcraft.closed_form._likes_above_hates import LikesAboveHates
+from training.labelcraft.closed_form._likes_above_hates import LikesHatesObjective
 from training.labelcraft.closed_form._ridge import RidgeWindow, ridge_windows
 from training.labelcraft.closed_form._surface import LabelSurface, Sheet
 from training.labels import Scale
@@ -205,7 +205,7 @@ def learn_surface(
     composite = Composite(
         [window.candidates for window in windows], objectives or objectives_of(config), config.k
     )
-    likes_above_hates = None if likes_hates is None else LikesAboveHates(likes_hates.halves()[0], surface)
+    likes_above_hates = None if likes_hates is None else LikesHatesObjective(likes_hates.halves()[0], surface)
     drawn = draw_users(windows, config.redraws, seed=seed)
     start_WDS = _start(surface, log)
     parameters = (_Monotone if config.monotone else _Free)(start_WDS.expand(config.redraws, -1, -1, -1))

@@ -19,7 +19,7 @@ _TEMPERATURE: Final = 0.25
 """Difference of two labels, in their deviations, that counts as well as settled."""
 
 
-class LikesAboveHates:
+class LikesHatesObjective:
     """`mean over pairs of σ((y(w, d) of the like - y(w, d) of the hate) / τ)`, a soft AUC.
 
     Both labels are those of the same watch without any flag.

@@ -70,6 +70,30 @@ class RidgeWindow:
         return replace(self, candidates=self.candidates._replace(returned=returned))
 
 
+class NormalEquations:
+    """Z'Z + λI of a ridge regression on rows that come part by part; the first column is a free constant.
+
+    Args:
+        columns: of Z.
+        ridge: λ.
+    """
+
+    def __init__(self, columns: int, ridge: float) -> None:
+        self.gram_FF = np.eye(columns) * ridge
+        self.gram_FF[0, 0] = 0.0
+
+    def add(self, z_BF: F64, weight_B: F64 | float = 1.0) -> None:
+        """Add rows, each as often as it counts."""
+        self.gram_FF += (z_BF.T * weight_B) @ z_BF
+
+    def solve(self, moment_FT: F64, kept_F: Bools | None = None) -> F64:
+        """Return `[F, T]` the weights of the columns for moments Z'Y; those that are not kept have 0."""
+        kept = slice(None) if kept_F is None else np.flatnonzero(kept_F)
+        weight_FT = np.zeros_like(moment_FT)
+        weight_FT[kept] = cho_solve(cho_factor(self.gram_FF[kept][:, kept]), moment_FT[kept])
+        return weight_FT
+
+
 def ridge_windows(
     log: Interactions,
     day: I64,
@@ -100,19 +124,15 @@ def ridge_windows(
     scales = Scale(name="watch time").fit(early.watch_time_s), Scale(name="duration").fit(early.duration_s)
     feature_NF = lagged_features(log, day, begins[0] + config.window_days)
     basis, random = surface.basis(log), np.random.default_rng(seed)
-    normal: F64 = np.zeros((0, 0))
-    moment_FT = shuffled_FT = normal
+    columns = with_products(feature_NF[:1]).shape[1]
+    normal = NormalEquations(columns, config.ridge)
+    moment_FT, shuffled_FT = (np.zeros((columns, basis.shape[1])) for _ in range(2))
     windows, fitted_to = [], 0
     for first in begins:
         known = np.flatnonzero((day >= fitted_to) & (day < first))
         fitted_to = first
         for z_BF, basis_BT in _chunks(feature_NF, basis, known):
-            if not normal.size:
-                normal = np.eye(z_BF.shape[1]) * config.ridge
-                normal[0, 0] = 0.0  # the constant is free
-                moment_FT = np.zeros((z_BF.shape[1], basis.shape[1]))
-                shuffled_FT = moment_FT.copy()
-            normal += z_BF.T @ z_BF
+            normal.add(z_BF)
             moment_FT += (basis_BT.T @ z_BF).T
             if config.gradient == "shuffled":
                 shuffled_FT += (basis_BT[random.permutation(len(z_BF))].T @ z_BF).T
@@ -122,13 +142,12 @@ def ridge_windows(
             continue
         distinct, index_UC = np.unique(users.rows, return_inverse=True)
         z_RF = with_products(feature_NF[distinct])
-        factor = cho_factor(normal)
-        response_RT = _float32(z_RF @ cho_solve(factor, moment_FT))
+        response_RT = _float32(z_RF @ normal.solve(moment_FT))
         gradient_RT = None
         if config.gradient == "one_step":
             gradient_RT = _as_long_as(response_RT, _float32(z_RF @ moment_FT))
         elif config.gradient == "shuffled":
-            gradient_RT = _float32(z_RF @ cho_solve(factor, shuffled_FT))
+            gradient_RT = _float32(z_RF @ normal.solve(shuffled_FT))
         windows.append(
             RidgeWindow(
                 first,
