@@ -148,10 +148,12 @@ def test_a_variant_names_what_it_changes() -> None:
 # --- plots
 
 
-def test_no_name_covers_another() -> None:
+def test_no_name_covers_another_or_leaves_the_picture() -> None:
     points = np.random.default_rng(0).uniform(0, [600, 400], size=(30, 2))
     half = np.tile([30.0, 7.0], (30, 1))
-    spots = free_spots(points, half)
+    spots = free_spots(points, half, np.array([600.0, 400.0]))
+    assert (spots - half >= 0).all()
+    assert (spots + half <= [600, 400]).all()
     distance = np.abs(spots[:, None] - spots[None])
     covered = (distance < 2 * half[0] - 1e-9).all(axis=-1) & ~np.eye(30, dtype=bool)
     assert not covered.any()

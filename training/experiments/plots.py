@@ -169,7 +169,7 @@ def scatter(
     figure.savefig(path)
 
 
-def free_spots(points_P2: F64, half_sizes_P2: F64) -> F64:
+def free_spots(points_P2: F64, half_sizes_P2: F64, size_2: F64) -> F64:
     """Return where to center the names of P points so that no name covers another name or a point.
 
     One name after the other takes the nearest spot on rings around its point that covers least.
@@ -177,6 +177,7 @@ def free_spots(points_P2: F64, half_sizes_P2: F64) -> F64:
     Args:
         points_P2: the points, pixels.
         half_sizes_P2: half of each name's width and height, pixels.
+        size_2: width and height of the picture, pixels: no name leaves it.
 
     Returns:
         `[P, 2]` centers of the names, pixels.
@@ -187,6 +188,7 @@ def free_spots(points_P2: F64, half_sizes_P2: F64) -> F64:
     occupied_2B2 = np.stack([points_P2, np.full_like(points_P2, 5.0)])  # centers and half sizes
     for point, half in zip(points_P2, half_sizes_P2, strict=True):
         spots_C2 = np.concatenate([point + circle_C2 * (half + 6.0) * ring for ring in rings])
+        spots_C2 = spots_C2.clip(half, np.maximum(half, size_2 - half))
         overlap_CB2 = half + occupied_2B2[1] - np.abs(spots_C2[:, None] - occupied_2B2[0])
         covered_C = overlap_CB2.clip(min=0.0).prod(axis=-1).sum(axis=-1)
         box_212 = np.stack([spots_C2[covered_C.argmin()], half])[:, None]
@@ -198,7 +200,7 @@ def _name_points(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
     figure.draw_without_rendering()  # positions in pixels are known after this
     pixels = axes.transData.transform([(p.x, p.y) for p in points])
     half_sizes = np.array([(0.64 * len(p.name) + 0.8, 1.5) for p in points]) * _FONT * DPI / 144
-    spots = axes.transData.inverted().transform(free_spots(pixels, half_sizes))
+    spots = axes.transData.inverted().transform(free_spots(pixels, half_sizes, np.array(figure.bbox.size)))
     arrow = {"arrowstyle": "-", "lw": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": 0}
     for p, spot in zip(points, spots, strict=True):
         text = axes.annotate(p.name, (p.x, p.y), spot, size=_FONT, ha="center", va="center", arrowprops=arrow)
