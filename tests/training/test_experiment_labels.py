@@ -25,11 +25,14 @@ from tests.training._experiments import (
 )
 from training.data import day_numbers
 from training.evaluation.bootstrap import Resamples, holm, self_p_values
+from training.experiments.commands import QUICK
+from training.experiments.config import load_config
 from training.experiments.labels.config import LabelsConfig
 from training.experiments.labels.figures import FIGURES, WindowFigures, composites_of
+from training.experiments.labels.jobs import NETWORK, RIDGE, TREES, Plan
 from training.experiments.labels.known_labels import known_labels, weights
 from training.experiments.labels.methods import GRID, METHODS, is_rule, part_names
-from training.experiments.labels.recommenders import RidgeNormal, Trees, network_scores
+from training.experiments.labels.recommenders import Ridge, Trees, network_scores
 from training.experiments.labels.rolling import RollingOrigin, rolling_origin
 from training.experiments.labels.surrogate import surrogate_index
 from training.labelcraft.closed_form import ClosedFormConfig, LabelSurface, ridge_windows
@@ -46,6 +49,7 @@ CONFIG: dict[str, Any] = {
     "closed_form": {"watch_knots": 7, "duration_knots": 5, "k": 3, "steps": 8, "ridge": 300.0, "redraws": 2},
     "trees": {"rounds": 5, "rows_per_leaf": 20},
     "network": {"epochs": 1, "sasrec": {"head": "ratio"}},
+    "one_step": {"epochs": 2, "k": 3, "shared_hold_out": True},
 }
 
 
@@ -64,7 +68,7 @@ def report(data: Path) -> Path:
     """The report of some methods of every kind."""
     out = data.parent / "new" / "report"
     orders = "random,longest,video's watch time,best rule: past"
-    methods = f"labelcraft,frozen,{orders},wt,wt+ef,dvr,surrogate index"
+    methods = f"labelcraft,frozen,one-step network,{orders},wt,wt+ef,dvr,surrogate index"
     assert f"wrote {out / 'report.md'}" in run_command(*compare(data, out, methods))
     return out
 
@@ -92,7 +96,7 @@ def test_a_later_day_changes_no_score_of_an_earlier_window(origin: RollingOrigin
     def scores(log_of: RollingOrigin) -> F64:
         window = log_of.windows[1]
         label_N1 = labels_of(WT().fit(log_of.log.take(window.known)), log_of.log.take(window.known))[:, None]
-        return RidgeNormal(log_of, np.ones(len(log_of.log.user_ids)), 300.0).scores(window, label_N1)
+        return Ridge(log_of, np.ones(len(log_of.log.user_ids)), 300.0).scores(window, label_N1)
 
     last = origin.windows[-1].rows
     feedback = origin.log.feedback.copy()
@@ -151,7 +155,7 @@ def test_the_ridge_regression_is_the_one_that_labels_are_learned_through(origin:
     surface = LabelSurface(config).fit(origin.log)
     surface.table.copy_(torch.rand(surface.table.shape, generator=torch.Generator().manual_seed(0)))
     (*_, learned_through) = ridge_windows(origin.log, origin.day, surface, config)
-    ridge = RidgeNormal(origin, np.ones(len(origin.log.user_ids)), 300.0)
+    ridge = Ridge(origin, np.ones(len(origin.log.user_ids)), 300.0)
     for window in origin.windows:
         label_N1 = labels_of(surface, origin.log.take(window.known))[:, None]
         scores = ridge.scores(window, label_N1)
@@ -164,7 +168,7 @@ def test_a_recommender_of_a_sum_of_labels_has_the_sum_of_the_scores(origin: Roll
     window = origin.windows[0]
     label_N2 = random.random((len(window.known), 2)).astype(np.float32)
     both = np.concatenate([label_N2, label_N2.sum(axis=1, keepdims=True)], axis=1)
-    scores = RidgeNormal(origin, np.ones(len(origin.log.user_ids)), 300.0).scores(window, both)[0]
+    scores = Ridge(origin, np.ones(len(origin.log.user_ids)), 300.0).scores(window, both)[0]
     assert np.allclose(scores[:, 0] + scores[:, 1], scores[:, 2], atol=1e-4)
 
 
@@ -178,7 +182,7 @@ def test_users_who_are_not_drawn_teach_nothing(origin: RollingOrigin) -> None:
     by_trees = [trees.score(label.astype(np.float32), drawn, seed=0) for label in (label_N, changed)]
     assert np.allclose(by_trees[0], by_trees[1], atol=1e-6)
     by_ridge = [
-        RidgeNormal(origin, drawn, 300.0).scores(window, label[:, None].astype(np.float32))
+        Ridge(origin, drawn, 300.0).scores(window, label[:, None].astype(np.float32))
         for label in (label_N, changed)
     ]
     assert np.allclose(by_ridge[0], by_ridge[1], atol=1e-6)
@@ -279,7 +283,8 @@ def test_a_row_has_every_figure_with_its_mean_over_the_recommenders(report: Path
     rows = read_rows(report)
     for name, row in rows.items():
         assert row["refused"] is None
-        assert ("network.composite@3" in row["metrics"]) == (name in ("labelcraft", "frozen", "wt"))
+        with_network = ("labelcraft", "frozen", "wt", "best rule: past")
+        assert ("network.composite@3" in row["metrics"]) == (name in with_network)
         for figure in ("composite@3", "nwtg@3", "trees.composite@3", "trees.neg@3"):
             found = row["metrics"][figure]
             assert len(found["seeds"]) == (2 if figure.startswith("trees") else 4)
@@ -292,6 +297,8 @@ def test_a_row_has_every_figure_with_its_mean_over_the_recommenders(report: Path
                 assert against["p_adjusted"] >= against["p_value"]
     assert rows["longest"]["metrics"]["nwtg@3"]["std"] == 0.0
     assert rows["labelcraft"]["label"]["duration_correlation"] is not None
+    assert len(content["distances"]["one-step network"]) == 2
+    assert "plain" in content["surfaces"]["one-step network"]
 
 
 @pytest.mark.slow
@@ -350,6 +357,27 @@ def test_a_label_that_cannot_be_learned_is_a_row_with_the_reason(data: Path, tmp
     rows = read_rows(tmp_path / "out")
     assert "more than k = 90" in rows["labelcraft"]["refused"]
     assert rows["wt"]["metrics"]["composite@3"]["mean"] > 0
+
+
+def test_quick_changes_what_it_names_of_a_config_and_nothing_else(tmp_path: Path) -> None:
+    own = {"resamples": 300, "closed_form": {"ridge": 50.0, "redraws": 4}}
+    loaded = load_config(LabelsConfig, write_json(tmp_path / "config.json", own), QUICK)
+    assert loaded.closed_form.ridge == 50.0
+    assert loaded.closed_form.redraws == QUICK["closed_form"]["redraws"]
+    assert loaded.resamples == QUICK["resamples"]
+    assert loaded.closed_form.smoothness == LabelsConfig().closed_form.smoothness
+
+
+def test_the_central_rows_have_all_redraws_of_every_recommender() -> None:
+    plan = Plan(METHODS, LabelsConfig(), Path())
+    central = {method.name for method in METHODS if method.central}
+    assert central == {"labelcraft", "frozen", "shuffled", "best rule: past", "best rule: hindsight"}
+    for method in METHODS:
+        found = [plan.redraws(kind, method) for kind in (RIDGE, TREES, NETWORK)]
+        if method.central:
+            assert found == [10, 10, 4]
+        else:
+            assert found == [10, 4 if method.decisive else 2, 2 if method.network else 0]
 
 
 def test_a_log_without_a_user_to_evaluate_is_refused(data: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from models.arrays import F64
 from models.errors import BadInput
 from tests.conftest import ROOT
 from tests.training._builders import liked_and_hated
-from tests.training._experiments import read_rows, refusal, run_command
+from tests.training._experiments import assert_pictures, read_rows, refusal, run_command, write_log
 from training.data import LikesHates, read_likes_hates
 from training.evaluation.bootstrap import draws
 from training.evaluation.fairness import Bootstrap
@@ -134,7 +135,7 @@ def test_the_audit_has_a_row_of_each_label_and_rule_and_says_what_is_left_out(tm
     rows = read_rows(out, "name")
     version = (BUNDLES / "CURRENT").read_text().strip()
     assert next(iter(rows)) == f"{version} labelcraft"
-    assert {"wt", "pcr", "d2q", "PCR + 2 WT", "shortest"} <= set(rows)
+    assert {"wt", "pcr", "d2q", "PCR + 2WT", "shortest"} <= set(rows)
     assert "flags alone" in rows["ef"]["refused"] or "explicit" in rows["ef"]["refused"]
     assert rows["pcr"]["held_out"]["auc"] > rows["wt"]["held_out"]["auc"] > 0.5
     assert rows["pcr"]["held_out"]["lead_ci"] == [0.0, 0.0]
@@ -149,3 +150,27 @@ def test_an_audit_of_likes_and_hates_refuses_what_belongs_to_one_of_a_log(tmp_pa
     audit = ("audit", "--out", tmp_path / "report")
     assert "--data" in refusal(*audit)
     assert "leave them out" in refusal(*audit, "--likes-hates", folder, "--fit", "lda")
+    for option in (("--k", 3), ("--test-days", 1), ("--all-tabs",)):
+        assert "as --data, or leave them out" in refusal(*audit, "--likes-hates", folder, *map(str, option))
+
+
+def test_with_a_log_the_audit_has_the_composite_of_the_slates_that_its_options_say(tmp_path: Path) -> None:
+    data = write_log(tmp_path, users=60, videos=100, exposures=2400, days=8)
+    folder, out = tmp_path / "rows", tmp_path / "report"
+    folder.mkdir()
+    written(folder, liked_and_hated())
+    options = ("--data", data, "--bundle", BUNDLES, "--k", "3", "--test-days", "1", "--all-tabs")
+    printed = run_command("audit", "--likes-hates", folder, *options, "--out", out)
+    report, rows = json.loads((out / "report.json").read_text()), read_rows(out, "name")
+    assert len(set(report["slates"]["days"])) == 1
+    front = [row for row in rows.values() if row["front"]]
+    assert front
+    for row in rows.values():
+        goals = (row["composite"], row.get("held_out", {}).get("auc"))
+        if row["front"] or None in goals:
+            continue
+        assert any(o["composite"] >= goals[0] and o["held_out"]["auc"] >= goals[1] for o in front)
+    assert rows["ef"]["composite"] is None  # it is refused
+    assert f"{rows['pcr']['composite']:.4f}" in printed
+    assert "composite@3" in printed
+    assert_pictures(out, {"front.png"})

@@ -56,12 +56,13 @@ ConfigFile = Annotated[
 HeadsConfig = Annotated[
     Path | None, typer.Option(help="the config of `compare watch-time` as JSON to start from")
 ]
-QUICK: Final = {
+QUICK: Final[dict[str, Any]] = {
     "seeds": 3,
     "tree_seeds": 2,
     "network_seeds": 0,
     "resamples": 2000,
     "closed_form": {"redraws": 1, "steps": 80},
+    "one_step": {"epochs": 2},
 }
 """Of `compare labels --quick`: the fewest recommenders that still have an interval, and shorter learning."""
 
@@ -277,8 +278,13 @@ def audit(
     loaded, fits = load_config(AuditConfig, config, options), parse_fits(fit)
     opened = None if bundle is None else open_bundle(bundle)
     if likes_hates is not None:
-        if labels is not None or fits:
-            raise BadInput("--labels and --fit are for an audit of a log; leave them out with --likes-hates.")
+        if labels is not None or fits or allow_seen:
+            raise BadInput("--labels, --fit and --allow-seen audit a log; leave them out with --likes-hates.")
+        if data is None and (k, test_days, all_tabs) != (None, None, None):
+            raise BadInput(
+                "--k, --test-days and --all-tabs say which slates of a log are chosen beside likes and "
+                "hates; give the log as --data, or leave them out."
+            )
         _audit_likes_hates(likes_hates, out, loaded, data, opened, runs or (), figures)
         return
     if data is None:
@@ -319,7 +325,7 @@ def _audit_likes_hates(
     runs: Sequence[Path],
     figures: Path | None,
 ) -> None:
-    from training.experiments.likes_hates import audit_likes_hates
+    from training.experiments.likes_hates import audit_likes_hates, table
 
     report = _run(
         "audit",
@@ -328,12 +334,7 @@ def _audit_likes_hates(
             likes_hates, out, config, data=data, bundle=bundle, runs=runs, on_progress=step
         ),
     )
-    typer.echo(f"{'AUC of likes above hates':36}{'all':>8}{'held out':>10}{'by user':>9}")
-    for row in report["rows"]:
-        cells = row["refused"] or (
-            f"{row['whole']['auc']:>8.4f}{row['held_out']['auc']:>10.4f}{row['held_out']['user_auc']:>9.4f}"
-        )
-        typer.echo(f"{row['name']:36}{cells}")
+    typer.echo(table(report))
     _finish(out, figures)
 
 

@@ -73,7 +73,8 @@ def load_config(kind: type[C], path: Path | None, options: Mapping[str, Any]) ->
     Args:
         kind: the class of the config.
         path: JSON of the config, or a report that contains it as `config`.
-        options: values by field; `None` leaves a field as it is.
+        options: values by field; `None` leaves a field as it is, and so does a part of a config all fields of
+            that part that it does not name.
 
     Raises:
         BadInput: the file is no JSON, a field is unknown, or a value breaks its rule.
@@ -82,11 +83,22 @@ def load_config(kind: type[C], path: Path | None, options: Mapping[str, Any]) ->
         content = {} if path is None else json.loads(path.read_text())
         fields = content.get("config", content) if isinstance(content, dict) else content
         chosen = {name: value for name, value in options.items() if value is not None}
-        return kind.model_validate(fields | chosen)
+        if not isinstance(fields, dict):
+            raise TypeError(f"it is a {type(fields).__name__}")
+        return kind.model_validate(_merged(fields, chosen))
     except (OSError, TypeError, json.JSONDecodeError) as e:
         raise BadInput(f"{path} does not hold a config as JSON: {e}.") from e
     except ValidationError as e:
         raise BadInput(describe_first_error(e, "the comparison")) from e
+
+
+def _merged(fields: dict[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    parts = {
+        name: _merged(fields[name], value)
+        for name, value in chosen.items()
+        if isinstance(value, Mapping) and isinstance(fields.get(name), dict)
+    }
+    return fields | {**chosen, **parts}
 
 
 def describe_first_error(error: ValidationError, owner: str) -> str:

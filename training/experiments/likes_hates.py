@@ -1,32 +1,42 @@
 """`audit --likes-hates`: which labels put a user's likes above the hates, without seeing either."""
 
-# Shape suffixes: N rows.
+# Shape suffixes: N known rows, M liked and hated rows, R rows of slates, P parts, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 
 from models.arrays import F32, F64
 from models.errors import BadInput
+from models.manifest import Evaluation
 from models.runtime import Bundle
-from training.data import Interactions, LikesHates, load, read_likes_hates
+from training.data import Interactions, LikesHates, ms_to_day, read_likes_hates
 from training.evaluation.fairness import Bootstrap
 from training.evaluation.likes_above_hates import HALVES, LikesHatesEvaluator
 from training.experiments.audit_data import AuditConfig
 from training.experiments.engine import write_report
 from training.experiments.jobs import Progress
-from training.labels import PCR, ProgressView, Scale, fit_heuristics, labels_of
+from training.experiments.labels.config import LabelsConfig
+from training.experiments.labels.figures import WindowFigures, composites_of
+from training.experiments.labels.known_labels import known_labels, weights
+from training.experiments.labels.methods import RULES, part_names
+from training.experiments.labels.recommenders import Ridge
+from training.experiments.labels.rolling import rolling_origin
+from training.experiments.render import number
+from training.labels import PCR, heuristic_label_makers, labels_of
 from training.provenance import provenance
 from training.staging import refuse_existing
 from training.train import run_folder
 
 LEARNED: Final = "labelcraft"
+Labelled = Callable[[Interactions], F32 | F64]
+"""Rows -> their labels."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ class Label:
     """`label`, of a label maker; `learned`; or `rule`, of no label maker."""
     label: F32 | F64 | None
     """`[N]`"""
+    of_known: F32 | F64 | None
+    """`[K]` of the rows before the slates' days."""
     refused: str | None = None
 
 
@@ -57,8 +69,10 @@ def audit_likes_hates(
     Args:
         folder: of likes and hates, see `read_likes_hates`.
         out: a new folder.
-        config: `resamples` and `seed` are read.
-        data: the log that the tables of hand-made label makers are read off; without it, the rows themselves.
+        config: `resamples`, `seed` and, with `data`, `k`, `test_days` and `all_tabs` are read.
+        data: the log before whose test days the tables of hand-made label makers are read off, and on whose
+            test days slates of `k` are chosen by a ridge regression on every label, for the composite beside
+            likes above hates. Without it tables are of the rows themselves, and there is no composite.
         bundle: its learned label is a row.
         runs: the learned labels of their evaluation fits are rows.
         on_progress: called with the finished share.
@@ -70,34 +84,110 @@ def audit_likes_hates(
         BadInput: `out` exists, likes and hates cannot be read or compared, or there is no learned label.
     """
     refuse_existing(out)
-    origin = provenance()
+    about = provenance()
     rows = read_likes_hates(folder)
-    if data is None:
-        known = rows.log
-    else:
-        dataset = load(data)
-        known = dataset.interactions(dataset.vocabulary())
+    slates = None if data is None else _Slates(data, config)
     evaluator = LikesHatesEvaluator(
         rows, labels_of(PCR(), rows.log), Bootstrap(config.resamples, config.seed)
     )
-    labels = [*_learned(rows.log, bundle, runs), *_hand_made(rows.log, known), *_rules(rows.log, known)]
-    lines = []
-    for n, label in enumerate(labels):
+    known = rows.log if slates is None else slates.known
+    labels = [*_learned(rows.log, known, slates, bundle, runs), *_by_hand(rows.log, known)]
+    composites = [None] * len(labels) if slates is None else slates.composites(labels)
+    lines: list[dict[str, Any]] = []
+    for n, (label, composite) in enumerate(zip(labels, composites, strict=True)):
         figures = None if label.label is None else evaluator.figures(label.label)
         row = {"name": label.name, "says": label.description, "kind": label.kind, "refused": label.refused}
-        lines.append(row | (figures or {}))
+        lines.append(row | {"composite": composite} | (figures or {}))
         on_progress((n + 1) / len(labels))
     parts = zip(HALVES, (rows, *rows.halves()), strict=True)
     report: dict[str, Any] = {
         "kind": "likes_hates",
-        **origin,
+        **about,
         "likes_hates": {half: _count(part) for half, part in parts} | {"without_duration": rows.dropped},
-        "tables_of": None if data is None else dataset.info.dataset,
-        "config": config.model_dump(mode="json", include={"resamples", "seed"}),
-        "rows": lines,
+        "tables_of": None if slates is None else slates.origin.dataset.info.dataset,
+        "slates": None if slates is None else slates.summary(),
+        "config": config.model_dump(mode="json", include={"resamples", "seed", "k", "test_days", "all_tabs"}),
+        "rows": _with_front(lines),
     }
     write_report(out, "report", report)
     return report
+
+
+def table(report: dict[str, Any]) -> str:
+    """Return what a terminal shows of a report."""
+    composite = f"composite@{report['config']['k']}"
+    lines = [f"{'AUC of likes above hates':36}{'all':>8}{'held out':>10}{'by user':>9}{composite:>14}"]
+    for row in report["rows"]:
+        cells = row["refused"] or (
+            f"{row['whole']['auc']:>8.4f}{row['held_out']['auc']:>10.4f}{row['held_out']['user_auc']:>9.4f}"
+            f"{number(row['composite']):>14}{'  front' * row['front']}"
+        )
+        lines.append(f"{row['name']:36}{cells}")
+    if report["slates"] is not None:
+        lines.append(
+            "front: no other label has both more likes above hates (held out) and a higher composite"
+        )
+    return "\n".join(lines)
+
+
+class _Slates:
+    """What a ridge regression on any label would choose on a log's last days, in the composite.
+
+    Args:
+        data: the log.
+        config: `k`, `test_days` and `all_tabs` are read.
+
+    Raises:
+        BadInput: the log cannot be read or is too short, or no user has enough candidates.
+    """
+
+    def __init__(self, data: Path, config: AuditConfig) -> None:
+        labels = LabelsConfig(windows=2, window_days=config.test_days, k=config.k)
+        self.origin = rolling_origin(data, labels, all_tabs=config.all_tabs)
+        self.window = self.origin.windows[-1]
+        self.known = self.origin.log.take(self.window.known)
+        """The rows before these days, which labels and recommender are fitted on."""
+        self._ridge = labels.closed_form.ridge
+        composites = composites_of(self.origin.windows, config.k)
+        self._figures = WindowFigures(self.origin.log, self.window, composites, config.k)
+
+    def composites(self, labels: Sequence[Label]) -> list[float | None]:
+        """Return the mean over users of each label, `None` where it has none of the known rows."""
+        none_N = np.zeros(len(self.known), np.float32)
+        columns = [none_N if label.of_known is None else label.of_known for label in labels]
+        ridge = Ridge(self.origin, np.ones(len(self.origin.log.user_ids)), self._ridge)
+        score_RL = ridge.scores(self.window, np.stack(columns, axis=1).astype(np.float32))[0]
+        return [
+            None if label.of_known is None else self._figures.composite(score_R)[0] / len(self.window.users)
+            for label, score_R in zip(labels, score_RL.T, strict=True)
+        ]
+
+    def begins_after(self, moment_ms: int) -> bool:
+        """Return whether none of the window's rows is from before a moment."""
+        return bool(self.origin.log.timestamp_ms[self.window.rows].min() >= moment_ms)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the window as JSON."""
+        offset, time = self.origin.dataset.info.utc_offset_hours, self.origin.log.timestamp_ms
+        days = [ms_to_day(int(ms), offset) for ms in (f(time[self.window.rows]) for f in (np.min, np.max))]
+        return {"days": days, "known": len(self.known), "users": len(self.window.users)}
+
+
+def _with_front(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows with whether none is ahead of them in both the composite and likes above hates."""
+    goals = [
+        None if line["refused"] or line["composite"] is None else (line["composite"], line["held_out"]["auc"])
+        for line in lines
+    ]
+    known = [goal for goal in goals if goal is not None]
+    return [
+        line | {"front": goal is not None and not any(_is_better(other, goal) for other in known)}
+        for line, goal in zip(lines, goals, strict=True)
+    ]
+
+
+def _is_better(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one != other and one[0] >= other[0] and one[1] >= other[1]
 
 
 def _count(rows: LikesHates) -> dict[str, int]:
@@ -110,59 +200,70 @@ def _count(rows: LikesHates) -> dict[str, int]:
     }
 
 
-def _learned(log: Interactions, bundle: Bundle | None, runs: Sequence[Path]) -> list[Label]:
+def _learned(
+    log: Interactions,
+    known: Interactions,
+    slates: _Slates | None,
+    bundle: Bundle | None,
+    runs: Sequence[Path],
+) -> list[Label]:
+    """Return the learned labels; of the known rows those that were learned before the slates' days."""
+
+    def label(name: str, description: str, evaluation: Evaluation | None, labelled: Labelled) -> Label:
+        unseen = slates and evaluation and slates.begins_after(evaluation.fitted_before_ms)
+        return Label(
+            f"{name} {LEARNED}", description, "learned", labelled(log), labelled(known) if unseen else None
+        )
+
     labels = []
     if bundle is not None:
-        version = bundle.manifest.version
-        if LEARNED not in bundle.manifest.labels:
-            raise BadInput(f"bundle {version} serves no label {LEARNED!r}; name one that does.")
-        found = bundle.run_labeler({"feedback": log.feedback, "group_ids": log.groups}, [LEARNED])
-        label_N = np.asarray(found[LEARNED], np.float32)
-        labels.append(Label(f"{version} {LEARNED}", "the bundle's learned label", "learned", label_N))
+        manifest = bundle.manifest
+        if LEARNED not in manifest.labels:
+            raise BadInput(f"bundle {manifest.version} serves no label {LEARNED!r}; name one that does.")
+        graph = partial(_by_graph, bundle)
+        labels.append(label(manifest.version, "the bundle's learned label", manifest.evaluation, graph))
     for folder in runs:
-        maker = run_folder.read(folder, "evaluation").fitted.labelcraft
-        labels.append(
-            Label(f"{folder.name} {LEARNED}", "the run's learned label", "learned", labels_of(maker, log))
-        )
+        saved = run_folder.read(folder, "evaluation")
+        maker = partial(labels_of, saved.fitted.labelcraft)
+        labels.append(label(folder.name, "the run's learned label", saved.evaluation, maker))
     return labels
 
 
-def _hand_made(log: Interactions, known: Interactions) -> list[Label]:
-    makers, refused = fit_heuristics(known)
+def _by_graph(bundle: Bundle, log: Interactions) -> F32:
+    found = bundle.run_labeler({"feedback": log.feedback, "group_ids": log.groups}, [LEARNED])
+    return np.asarray(found[LEARNED], np.float32)
+
+
+def _by_hand(log: Interactions, known: Interactions) -> list[Label]:
+    """Return hand-made labels, and rules; likes and hates are labelled without explicit feedback e."""
+    makers = heuristic_label_makers()
+    parts = tuple(dict.fromkeys((*(maker.name for maker in makers), *part_names(RULES))))
+    label_NP, label_MP, refused = known_labels(
+        known, np.zeros(len(known), np.int64), parts, {}, seed=0, others=log
+    )
     labels = []
     for maker in makers:
-        label_N = labels_of(maker, log)
-        if label_N.min() == label_N.max():
-            refused[maker.name] = "it reads flags alone, so every row has the same label here"
-        else:
-            labels.append(Label(maker.name, maker.description, "label", label_N))
-    return labels + [Label(name, "", "label", None, reason) for name, reason in refused.items()]
+        column = parts.index(maker.name)
+        reason = refused.get(maker.name)
+        if reason is None and np.ptp(label_MP[:, column]) == 0:
+            reason = "it reads flags alone, so every row has the same label here"
+        label_M = None if reason else label_MP[:, column]
+        label_N = None if reason else label_NP[:, column]
+        labels.append(Label(maker.name, maker.description, "label", label_M, label_N, reason))
+    weight_PL = weights(RULES, parts, label_NP)
+    for rule, weight_P in zip(RULES, weight_PL.T, strict=True):
+        labels.append(Label(rule.name, "sum of labels", "rule", label_MP @ weight_P, label_NP @ weight_P))
+    for name, description, order in _ORDERS:
+        labels.append(Label(name, description, "rule", order(log), order(known)))
+    return labels
 
 
-def _rules(log: Interactions, known: Interactions) -> list[Label]:
-    """Combinations of watch time and duration by hand; those with explicit feedback e are without it here."""
-    watch_scale = Scale(name="watch time").fit(known.watch_time_s)
-    duration_scale = Scale(name="duration").fit(known.duration_s)
-    long_view = ProgressView("lv").fit(known)
-
-    def scaled(scale: Scale, seconds_N: F32) -> F64:
-        scaled_N: F64 = scale(torch.from_numpy(seconds_N)).numpy().astype(np.float64)
-        return scaled_N
-
-    w_N, d_N = scaled(watch_scale, log.watch_time_s), scaled(duration_scale, log.duration_s)
-    share_N, long_N = labels_of(PCR(), log).astype(np.float64), labels_of(long_view, log).astype(np.float64)
-    long_sd = labels_of(long_view, known).std()
-    duration_sd = scaled(duration_scale, known.duration_s).std()
-    rules = (
-        ("PCR + 2 WT", "watched share and twice the scaled watch time", share_N + 2 * w_N),
-        ("PCR + 2 WT + .3 d", "the same and the scaled duration", share_N + 2 * w_N + 0.3 * d_N),
-        ("WT + e + .3 d", "a row's own share of LabelCraft's objectives", w_N + 0.3 * d_N),
-        ("LV + .15 d", "long view and duration, in deviations", long_N / long_sd + 0.15 * d_N / duration_sd),
-        (
-            "log w - .7 log d",
-            "between watch time and watched share",
-            np.log(log.watch_time_s + 0.5) - 0.7 * np.log(log.duration_s),
-        ),
-        ("shortest", "the shortest video, however it was watched", -log.duration_s),
-    )
-    return [Label(name, description, "rule", label_N) for name, description, label_N in rules]
+_ORDERS: Final[tuple[tuple[str, str, Labelled], ...]] = (
+    (
+        "log w - .7 log d",
+        "between watch time and watched share",
+        lambda log: np.log(log.watch_time_s + 0.5) - 0.7 * np.log(log.duration_s),
+    ),
+    ("shortest", "the shortest video, however it was watched", lambda log: -log.duration_s),
+)
+"""Of a watch, that are no sums of label makers."""

@@ -28,6 +28,8 @@ def draw(folder: Path, kind: str, report: Json) -> None:
             _metric_bars(folder / "bars.png", _fitted(report), titles, "gradcraft")
         case "audit":
             _audit(folder, report)
+        case "likes_hates":
+            _likes_hates(folder, report)
 
 
 def _labels(folder: Path, report: Json) -> None:
@@ -42,7 +44,14 @@ def _labels(folder: Path, report: Json) -> None:
     if drawn := {kind: leads for kind, leads in panels.items() if leads}:
         title = "Lead of labelcraft in the composite, 95 % intervals over users and recommenders"
         plots.intervals(folder / "leads.png", drawn, title)
-    _front(folder / "front.png", _fitted(report), f"composite@{report['config']['k']}")
+    composite = f"composite@{report['config']['k']}"
+    goals = [
+        (row["method"], row["metrics"][composite], row["label"]["likes_above_hates"], row["learned"])
+        for row in _fitted(report)
+        if row["label"].get("likes_above_hates") is not None
+    ]
+    points = [plots.Point(name, z["mean"], auc, z["std"] or 0.0) for name, z, auc, _ in goals]
+    _front(folder / "front.png", points, [learned for *_, learned in goals], "labelcraft", composite)
     surfaces = {
         name + note: (surface["duration_s"], surface["watch_time_s"], surface[key])
         for name, surface in report["surfaces"].items()
@@ -54,19 +63,24 @@ def _labels(folder: Path, report: Json) -> None:
         plots.heat_maps(folder / "labels.png", surfaces, title, ("duration, s", "watch time, s"))
 
 
-def _front(path: Path, rows: Sequence[Json], composite: str) -> None:
-    """Draw two goals at once: the composite, and likes above hates where it was counted."""
-    rows = [row for row in rows if row["label"].get("likes_above_hates") is not None]
-    figures = [row["metrics"][composite] for row in rows]
-    points = [
-        plots.Point(row["method"], figure["mean"], row["label"]["likes_above_hates"], figure["std"] or 0.0)
-        for row, figure in zip(rows, figures, strict=True)
-    ]
+def _front(
+    path: Path, points: Sequence[plots.Point], learned: Sequence[bool], highlight: str, composite: str
+) -> None:
+    """Draw two goals at once: the composite, and likes above hates."""
     if points:
-        rules = sorted((p.x, p.y) for p, row in zip(points, rows, strict=True) if not row["learned"])
+        rules = sorted((p.x, p.y) for p, is_learned in zip(points, learned, strict=True) if not is_learned)
         front = [(x, y) for i, (x, y) in enumerate(rules) if all(y > other for _, other in rules[i + 1 :])]
         title = "Both goals of every label. Grey: the best labels by hand; lines: deviation over recommenders"
-        plots.scatter(path, points, front, "labelcraft", (composite, "likes above hates, AUC"), title)
+        plots.scatter(path, points, front, highlight, (composite, "likes above hates, AUC"), title)
+
+
+def _likes_hates(folder: Path, report: Json) -> None:
+    rows = [row for row in _fitted(report) if row.get("composite") is not None]
+    points = [plots.Point(row["name"], row["composite"], row["held_out"]["auc"], 0.0) for row in rows]
+    learned = [row["kind"] == "learned" for row in rows]
+    highlight = next((row["name"] for row in rows if row["kind"] == "learned"), "")
+    if points:
+        _front(folder / "front.png", points, learned, highlight, f"composite@{report['config']['k']}")
 
 
 def _watch_time(folder: Path, report: Json) -> None:

@@ -15,13 +15,13 @@ from models.arrays import F32, F64
 from models.metrics import nwtg_at_k
 from training.data import Interactions
 from training.experiments.labels.rolling import Window
-from training.labelcraft import OBJECTIVES, RELATIVE_OBJECTIVES
+from training.labelcraft import OBJECTIVES, RELATIVE_OBJECTIVES, next_day_return
 from training.labelcraft.closed_form import Composite
 from training.labels import duration_s, hated
 
 COMPOSITES: Final = ("composite", "paper_composite")
 """Of the objectives that labels are learned on, and of LabelCraft's own three."""
-OBJECTIVE_FIGURES: Final = {**RELATIVE_OBJECTIVES, **OBJECTIVES}
+OBJECTIVE_FIGURES: Final = {**RELATIVE_OBJECTIVES, **OBJECTIVES, "next_day_return": next_day_return}
 FIGURES: Final = (*COMPOSITES, "nwtg", "neg", "ds", *OBJECTIVE_FIGURES, "duration_pull")
 """In the order of `WindowFigures.values`; the larger, the better, but for the last."""
 

@@ -22,11 +22,13 @@ from training.experiments.jobs import Job, Progress, Result, Work
 from training.experiments.labels.config import LabelsConfig
 from training.experiments.labels.known_labels import known_labels, weights
 from training.experiments.labels.methods import GRID, METHODS, Method, part_names
-from training.experiments.labels.recommenders import RidgeNormal, Trees, drawn_users, network_scores
+from training.experiments.labels.recommenders import Ridge, Trees, drawn_users, network_scores
 from training.experiments.labels.rolling import RollingOrigin, Window, rolling_origin
+from training.labelcraft import FittedLabels, fit_labelcraft
 from training.labelcraft.closed_form import (
     Gradient,
     LabelSurface,
+    LearnedSurface,
     RidgeWindow,
     learn_surface,
     ridge_windows,
@@ -38,8 +40,10 @@ RIDGE: Final = "ridge"
 TREES: Final = "trees"
 NETWORK: Final = "network"
 
-FEWEST: Final = 2
-"""Trees on a method that no claim rests on."""
+_SOME: Final = 4
+"""Trees on a decisive method that is not central: the fewest that can be compared by halves."""
+_FEWEST: Final = 2
+"""Recommenders of a kind on the other methods."""
 _PICKS: Final = "picks.json"
 _CELL: Final = 0.02
 """Labels within .01 of one value are in a cell of so much."""
@@ -111,8 +115,10 @@ class Plan:
         if kind == RIDGE:
             return self.config.seeds
         if kind == TREES:
-            return self.config.tree_seeds if method.decisive else FEWEST
-        return self.config.network_seeds if method.network else 0
+            most = self.config.tree_seeds
+            return most if method.central else min(most, _SOME if method.decisive else _FEWEST)
+        most = self.config.network_seeds
+        return most if method.central else min(most, _FEWEST) if method.network else 0
 
     def jobs(self, kind: str) -> list[Job]:
         """Return the redraws of a kind of recommender that are fitted on any method."""
@@ -159,17 +165,24 @@ def label_known_rows(origin: RollingOrigin, plan: Plan, job: Job, progress: Prog
         changed = config.closed_form.model_copy(update={"gradient": gradient})
         return ridge_windows(known, day_N, LabelSurface(changed).fit(known), changed, seed=config.seed)
 
-    for done, method in enumerate(methods):
+    def learn(method: Method) -> LearnedSurface | FittedLabels:
+        if method.learner == "one_step":
+            train = np.searchsorted(window.known, origin.windows[job.seed - 1].known)
+            hold_out = np.setdiff1d(np.arange(len(known)), train)
+            return fit_labelcraft(known, train, hold_out, hold_out, config.one_step, seed=config.seed)
         changed = config.closed_form.model_copy(update=dict(method.learned or {}))
+        return learn_surface(
+            known,
+            windows_of(changed.gradient),
+            LabelSurface(changed).fit(known),
+            changed,
+            likes_hates=plan.likes_hates,
+            seed=config.seed,
+        )
+
+    for done, method in enumerate(methods):
         try:
-            result = learn_surface(
-                known,
-                windows_of(changed.gradient),
-                LabelSurface(changed).fit(known),
-                changed,
-                likes_hates=plan.likes_hates,
-                seed=config.seed,
-            )
+            result = learn(method)
         except BadInput as e:
             refused[method.name] = str(e)
             continue
@@ -213,7 +226,7 @@ def _facts(label_N: F32, duration_N: F32) -> dict[str, float | None]:
 def fit_ridge(origin: RollingOrigin, plan: Plan, job: Job, progress: Progress) -> Result:
     """Keep the scores `[2, R, P]` of every window: a ridge regression is linear in the labels, so that the
     scores of any rule are sums of those of its parts."""
-    normal = RidgeNormal(origin, _user_weights(origin, plan, job), plan.config.closed_form.ridge)
+    normal = Ridge(origin, _user_weights(origin, plan, job), plan.config.closed_form.ridge)
     for index, window in enumerate(origin.windows):
         plan.save(job, index, normal.scores(window, plan.labels(index)))
         progress((index + 1) / len(origin.windows))
@@ -253,9 +266,13 @@ def _score_methods(
     """Keep the scores `[R, M]` of every evaluated window, by the methods of `Plan.fitted`."""
     for index, window in enumerate(origin.windows[1:], start=1):
         methods, score = plan.fitted(job.method, job.seed, index), scorer(window)
-        scores = []
+        scores: list[F64] = []
+        known: dict[str, F64] = {}  # the best rules are often one and the same
         for method, label_N in zip(methods, plan.labels_of(methods, index).T, strict=True):
-            scores.append(score(method, label_N))
+            key = f"{method.parts} {method.standardised} {method.duration_blind}"
+            if key not in known:
+                known[key] = score(method, label_N)
+            scores.append(known[key])
             progress((index - 1 + len(scores) / len(methods)) / (len(origin.windows) - 1))
         plan.save(job, index, np.stack(scores, axis=1))
     return {}

@@ -35,10 +35,14 @@ class Method(MethodSpec):
     pick: Pick | None = None
     duration_blind: bool = False
     """Whether the recommender does not see durations."""
+    learner: Literal["closed_form", "one_step"] = "closed_form"
+    """Of a learned label, see `RunConfig.learner`."""
     decisive: bool = False
-    """Whether claims rest on the row: it gets all redraws of every recommender."""
+    """Whether claims rest on the row: trees and intervals enough to compare it."""
+    central: bool = False
+    """Whether the first of them do: it gets all redraws of every recommender."""
     network: bool = False
-    """Whether SASRec4SV is fitted on it, too."""
+    """Whether SASRec4SV is fitted on a row that is not central, too."""
 
 
 def _maker(name: str, description: str, *makers: str, **options: Any) -> Method:
@@ -49,8 +53,18 @@ def _rule(name: str, *, standardised: bool = True, **parts: float) -> Method:
     return Method(name, "a rule by hand", parts=parts, standardised=standardised, decisive=True)
 
 
-def _learned(name: str, description: str, *, decisive: bool = True, **changes: Any) -> Method:
-    return Method(name, description, parts={name: 1.0}, learned=changes, decisive=decisive, ablation=True)
+def _learned(
+    name: str, description: str, *, decisive: bool = True, central: bool = False, **changes: Any
+) -> Method:
+    return Method(
+        name,
+        description,
+        parts={name: 1.0},
+        learned=changes,
+        decisive=decisive,
+        central=central,
+        ablation=True,
+    )
 
 
 def _one_draw(name: str, description: str, **changes: Any) -> Method:
@@ -66,6 +80,15 @@ _PICKS: Final[dict[Pick, str]] = {
 _DML: Final = ("dml_wpr_d", "dml_ev_d", "dml_ev_u", "dml_ev_v", "dml_lv_d", "dml_lv_u", "dml_lv_v")
 _DVR: Final = "the recommender does not see the duration"
 
+RULES: Final = (
+    _rule("w + e + .3d", standardised=False, wt=1.0, ef=1.0, duration=0.3),
+    _rule("LV + .15d", dml_lv=1.0, duration=0.15),
+    _rule("LV + e + .3d", dml_lv=1.0, ef=1.0, duration=0.3),
+    _rule("PCR + 2WT", pcr=1.0, wt=2.0),
+    _rule("PCR + 2WT + .3d + .2e", pcr=1.0, wt=2.0, duration=0.3, ef=0.2),
+)
+"""Sums of label makers with weights by hand, each divided by its deviation unless said otherwise."""
+
 METHODS: Final = (
     Method(
         "labelcraft",
@@ -73,7 +96,7 @@ METHODS: Final = (
         parts={"labelcraft": 1.0},
         learned={},
         decisive=True,
-        network=True,
+        central=True,
     ),
     _learned("free", "the same without monotone labels", monotone=False, learning_rate=0.01),
     Method(
@@ -82,14 +105,23 @@ METHODS: Final = (
         parts={FROZEN: 1.0},
         learned={"steps": 0},
         decisive=True,
-        network=True,
+        central=True,
     ),
-    _learned("shuffled", "each row with the outer gradient of another", gradient="shuffled"),
+    _learned("shuffled", "each row with the outer gradient of another", central=True, gradient="shuffled"),
     _learned("selected", "the step with the best composite on the windows learned from", select=True),
     _learned("shuffled and selected", "both", gradient="shuffled", select=True),
-    _learned("one step", "the gradient of one step of gradient descent", gradient="one_step"),
+    _learned("one step", "the table by the gradient of one step of gradient descent", gradient="one_step"),
+    Method(
+        "one-step network",
+        "LabelCraft's own network, through one step of a recommender",
+        parts={"one-step network": 1.0},
+        learned={},
+        learner="one_step",
+        decisive=True,
+    ),
     _learned("paper objectives", "usage time, engagement and duration spread", objectives="paper"),
     _one_draw("one draw", "all held-out users once, without redraws"),
+    _one_draw("one draw: next-day return", "this objective besides", next_day_return=True),
     _one_draw("one draw: 80 steps", "fewer steps", steps=80),
     _one_draw("one draw: smoothness .03", "a third of the penalty", smoothness=0.03),
     _one_draw("one draw: smoothness .3", "three times the penalty", smoothness=0.3),
@@ -102,13 +134,16 @@ METHODS: Final = (
     Method("video's watch time", "mean over the days before", order="video_watch_time", decisive=True),
     Method("video's feedback", "rate over the days before", order="video_feedback", decisive=True),
     *(
-        Method(f"best rule: {pick}", f"picked by the composite on {windows}", pick=pick, decisive=True)
+        Method(
+            f"best rule: {pick}",
+            f"picked by the composite on {windows}",
+            pick=pick,
+            decisive=True,
+            central=pick in ("past", "hindsight"),
+        )
         for pick, windows in _PICKS.items()
     ),
-    _rule("w + e + .3d", standardised=False, wt=1.0, ef=1.0, duration=0.3),
-    _rule("LV + .15d", dml_lv=1.0, duration=0.15),
-    _rule("LV + e + .3d", dml_lv=1.0, ef=1.0, duration=0.3),
-    _rule("PCR + 2WT + .3d + .2e", pcr=1.0, wt=2.0, duration=0.3, ef=0.2),
+    *RULES,
     *(
         _maker(m.name, m.description, paper=m.baseline, network=m.name == "wt")
         for m in heuristic_label_makers()

@@ -18,6 +18,7 @@ from training.experiments.labels.rolling import RollingOrigin, Window
 from training.labelcraft.closed_form import (
     VIDEO_FEEDBACK,
     VIDEO_WATCH_TIME,
+    NormalEquations,
     knows_duration,
     with_products,
 )
@@ -31,8 +32,8 @@ def drawn_users(users: int, random: np.random.Generator) -> F64:
     return np.bincount(random.integers(users, size=users), minlength=users).astype(np.float64)
 
 
-class RidgeNormal:
-    """The normal equations of a ridge regression on rows that come window by window.
+class Ridge:
+    """A ridge regression on rows that come window by window.
 
     Args:
         origin: the log and its features.
@@ -42,9 +43,8 @@ class RidgeNormal:
 
     def __init__(self, origin: RollingOrigin, weight_U: F64, ridge: float) -> None:
         self.origin, self.weight_U = origin, weight_U
-        size = with_products(origin.features[:1]).shape[1]
-        self.normal_FF = np.eye(size) * ridge
-        self.normal_FF[0, 0] = 1e-6  # the constant is free
+        self._columns = with_products(origin.features[:1]).shape[1]
+        self._normal = NormalEquations(self._columns, ridge)
         self._known = np.zeros(0, np.int64)
 
     def scores(self, window: Window, label_NL: F32) -> F64:
@@ -57,23 +57,17 @@ class RidgeNormal:
         """
         features, known = self.origin.features, window.known
         weight_N = self.weight_U[self.origin.log.user[known]]
-        moment_FL = np.zeros((len(self.normal_FF), label_NL.shape[1]))
+        moment_FL = np.zeros((self._columns, label_NL.shape[1]))
         for start in range(0, len(known), _CHUNK):
             part = slice(start, start + _CHUNK)
             z_BF = with_products(features[known[part]])
-            weighted_FB = (z_BF * weight_N[part, None]).T
-            moment_FL += weighted_FB @ label_NL[part]
+            moment_FL += (z_BF.T * weight_N[part]) @ label_NL[part]
             fresh_B = ~np.isin(known[part], self._known, assume_unique=True)  # the others are in it
-            self.normal_FF += weighted_FB[:, fresh_B] @ z_BF[fresh_B]
+            self._normal.add(z_BF[fresh_B], weight_N[part][fresh_B])
         self._known = known
         z_RF = with_products(features[window.rows])
         blind_F = ~knows_duration(features.shape[1])
-        return np.stack(
-            [
-                z_RF[:, keep] @ np.linalg.solve(self.normal_FF[keep][:, keep], moment_FL[keep])
-                for keep in (np.flatnonzero(blind_F | True), np.flatnonzero(blind_F))
-            ]
-        )
+        return np.stack([z_RF @ self._normal.solve(moment_FL, kept_F) for kept_F in (None, blind_F)])
 
 
 class Trees:

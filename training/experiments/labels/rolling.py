@@ -41,7 +41,7 @@ class RollingOrigin:
 
     dataset: Dataset
     log: Interactions
-    """Of the main tab, where the dataset has one."""
+    """Of the main tab, where the dataset has one, unless every tab was asked for."""
     day: I64
     """`[N]`"""
     features: F32
@@ -54,8 +54,13 @@ class RollingOrigin:
         return self.windows[1:]
 
 
-def rolling_origin(folder: Path, config: LabelsConfig) -> RollingOrigin:
+def rolling_origin(folder: Path, config: LabelsConfig, *, all_tabs: bool = False) -> RollingOrigin:
     """Read a log and cut it.
+
+    Args:
+        folder: that `prepare` wrote, or one's own log in that layout.
+        config: `windows`, `window_days` and `k` are read.
+        all_tabs: not the main tab alone, where the dataset has one.
 
     Raises:
         BadInput: the log cannot be read or is too short, or a window has no user to choose a slate for.
@@ -63,14 +68,15 @@ def rolling_origin(folder: Path, config: LabelsConfig) -> RollingOrigin:
     dataset = load(folder)
     vocabulary = dataset.vocabulary(None, 1)
     log = dataset.interactions(vocabulary)
-    log = log.take(rows_in_main_tab(dataset, log, np.arange(len(log)), vocabulary))
+    if not all_tabs:
+        log = log.take(rows_in_main_tab(dataset, log, np.arange(len(log)), vocabulary))
     day = day_numbers(log.timestamp_ms, dataset.info.utc_offset_hours)
     starts = first_days(day, config.window_days)[-config.windows :]
     if len(starts) < 2:
         raise BadInput(
             f"{len(np.unique(day))} days are too few: labels are learned on a window of {config.window_days} "
-            "days, which needs as many before it, and evaluated on the next; take a longer log or a smaller "
-            "--window-days."
+            "days, which needs as many before it, and evaluated on the next; take a longer log or shorter "
+            "windows."
         )
     early = log.take(np.flatnonzero(day < starts[0]))
     scales = Scale(name="watch time").fit(early.watch_time_s), Scale(name="duration").fit(early.duration_s)
@@ -90,7 +96,7 @@ def rolling_origin(folder: Path, config: LabelsConfig) -> RollingOrigin:
                 rows=rows,
                 index=np.searchsorted(rows, users.rows).clip(max=len(rows) - 1),
                 users=log.user[users.rows[:, 0]],
-                candidates=candidates_of(log, users, *scales),
+                candidates=candidates_of(log, users, *scales, day),
             )
         )
     features = lagged_features(log, day, starts[0] + config.window_days)
