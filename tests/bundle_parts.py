@@ -80,12 +80,13 @@ def write_manifest(
     """Write the vocabulary beside the graphs, and a manifest with the checksums of all three."""
     (folder / VOCABULARY).write_bytes(vocabulary.to_bytes())
     grouped = any(spec.name == "group_ids" for spec in labeler.inputs)
+    reads_history = any(spec.name == "history_ids" for spec in ranker.inputs)
     manifest = Manifest.model_validate(
         {
             "version": version,
             "created_at": datetime(2026, 1, 1, tzinfo=UTC),
             "files": {name: sha256(folder / name) for name in (LABELER, RANKER, VOCABULARY)},
-            "columns_digest": columns_digest(grouped=grouped),
+            "columns_digest": columns_digest(grouped=grouped, reads_history=reads_history),
             "vocabulary_digest": vocabulary.digest(),
             "labeler": labeler,
             "ranker": ranker,

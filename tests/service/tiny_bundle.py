@@ -5,9 +5,11 @@ Labeler, w watched and d duration: `labelcraft` = clip(w/d, 0, 1), `pcr` = min(w
 percentile is y².
 
 Ranker, over the sequence's sums W of watched and D of duration, candidate duration d (20 s if unknown),
-tab row t, profile number `age` a (0 if unknown), author row u:
+tab row t, profile number `age` a (0 if unknown), author row u, and if it reads histories the k-th newest
+entry's video row v_k (0 is padding) and flags l_k (long view) and e_k (like):
 
-    watch_ratio  = (W + 10)/(D + 20) · 30/(30 + d) · (1 + t/100) · (1 + a/1000)
+    watch_ratio  = (W + 10)/(D + 20) · 30/(30 + d) · (1 + t/100) · (1 + a/1000) · (1 + h)
+    h            = Σ_k (v_k + 10 l_k + 100 e_k)/(1000 k)
     watch_time_s = watch_ratio · d         watch_time = watch_time_s/(watch_time_s + 10)
     interest     = sigmoid(u/10)           anchors: weights ¼ ½ ¼ at ½, 1, 1½ times the watch_ratio
     quantiles_s  = ½, 1, 1½ times watch_time_s
@@ -71,6 +73,19 @@ def watch_ratio(
     return ratio * 30 / (30 + d) * (1 + tab_row / 100) * (1 + age / 1000)
 
 
+def history_sum(entries: Sequence[tuple[int, bool, bool]]) -> float:
+    """The ranker's h, of entries (video row, long view, like), oldest first."""
+    return sum(
+        (video + 10 * long_view + 100 * like) / 1000 / k
+        for k, (video, long_view, like) in enumerate(reversed(entries), 1)
+    )
+
+
+def video_row(video_id: str) -> int:
+    """The row of a video in every bundle made here."""
+    return _FIELDS.index("video_id", video_id)
+
+
 def write(
     folder: Path,
     version: str = FIRST,
@@ -80,6 +95,7 @@ def write(
     percentiles: bool = True,
     expected: bool = False,
     twist: Twist = "none",
+    history: bool = False,
 ) -> Path:
     """Make `folder` a complete version. Another `scale` of `labelcraft` makes other weights."""
     folder.mkdir(parents=True)
@@ -87,14 +103,15 @@ def write(
     labels = (*_LABELER_OUT, *_GROUP_OUT) if grouped else _LABELER_OUT
     gives = (*labels, *_specs((PERCENTILES, "float32", ("N", len(labels))))) if percentiles else labels
     (folder / LABELER).write_bytes(_labeler(scale, takes, labels, gives))
+    ranker_takes = (*_RANKER_IN, *_HISTORY_IN) if history else _RANKER_IN
     predictions = (*_RANKER_OUT, *_EXPECTED_OUT) if expected else _RANKER_OUT
-    (folder / RANKER).write_bytes(_ranker(twist, predictions))
+    (folder / RANKER).write_bytes(_ranker(twist, ranker_takes, predictions))
     write_manifest(
         folder,
         version,
         _FIELDS,
         labeler=_graph(folder / LABELER, takes, gives),
-        ranker=_graph(folder / RANKER, _RANKER_IN, predictions),
+        ranker=_graph(folder / RANKER, ranker_takes, predictions),
         labels=tuple(spec.name for spec in labels),
         labels_by_user=("by_city",) if grouped else (),
         objectives=("watch_time", "interest"),
@@ -136,6 +153,9 @@ _RANKER_IN: Final = _specs(
     ("context_ids", "int64", ("B", 1)),
     ("profile", "float32", ("B", 1)),
     ("profile_ids", "int64", ("B", 1)),
+)
+_HISTORY_IN: Final = _specs(
+    ("history_ids", "int64", ("B", "H")), ("history_feedback", "float32", ("B", "H", 2))
 )
 _RANKER_OUT: Final = _specs(
     *((name, "float32", ("B", "N")) for name in ("watch_time_s", "watch_ratio", "interest", "watch_time")),
@@ -188,7 +208,7 @@ def _labeler(
     return net.model(takes, gives)
 
 
-def _ranker(twist: Twist, predictions: Sequence[TensorSpec]) -> bytes:
+def _ranker(twist: Twist, takes: Sequence[TensorSpec], predictions: Sequence[TensorSpec]) -> bytes:
     net = _Net()
     rows = net.const([1], np.int64)
     sums = net.op("ReduceSum", "sequence_feedback", rows, keepdims=0)  # [B, 8]
@@ -199,6 +219,8 @@ def _ranker(twist: Twist, predictions: Sequence[TensorSpec]) -> bytes:
     user = net.op("Div", watched, lengths)  # [B, 1]
     user = net.op("Mul", user, net.op("Add", net.op("Div", tab, net.const(100)), net.const(1)))
     user = net.op("Mul", user, net.op("Add", net.op("Div", age, net.const(1000)), net.const(1)))
+    if takes != _RANKER_IN:
+        user = net.op("Mul", user, net.op("Add", _history_sum(net), net.const(1)))
     unknown = net.op("IsNaN", "candidate_duration_s")
     d = net.op("Where", unknown, net.const(20), "candidate_duration_s")
     ratio = net.op("Mul", user, net.op("Div", net.const(30), net.op("Add", d, net.const(30))))
@@ -227,7 +249,17 @@ def _ranker(twist: Twist, predictions: Sequence[TensorSpec]) -> bytes:
         mean = net.op("Add", seconds, d, out=EXPECTED_SECONDS)
         net.op("Div", mean, net.op("Add", mean, net.const(10)), out=EXPECTED_WATCH_TIME)
         net.op("Add", zeros, net.const([[[0.5, 0.25, 0.125]]]), out=WATCH_STATES)
-    return net.model(_RANKER_IN, predictions)
+    return net.model(takes, predictions)
+
+
+def _history_sum(net: _Net) -> str:
+    flags = net.op("MatMul", "history_feedback", net.const([10, 100]))  # [B, H]
+    entries = net.op("Add", net.op("Cast", "history_ids", to=TensorProto.FLOAT), flags)
+    count = net.op("Gather", net.op("Shape", "history_ids"), net.const(1, np.int64))
+    back = net.op("Range", count, net.const(0, np.int64), net.const(-1, np.int64))
+    entries = net.op("Div", entries, net.op("Cast", back, to=TensorProto.FLOAT))
+    total = net.op("ReduceSum", entries, net.const([1], np.int64), keepdims=1)
+    return net.op("Div", total, net.const(1000))
 
 
 def _same_again() -> onnx.GraphProto:
@@ -249,7 +281,7 @@ def _slice(net: _Net, start: int) -> tuple[str, str, str]:
 def _graph(path: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> Graph:
     """Golden rows are what the graph answers to made-up numbers."""
     rng = np.random.default_rng(0)
-    sizes = {"B": 1, "N": 3, "L": 2}
+    sizes = {"B": 1, "N": 3, "L": 2, "H": 2}
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     for spec in inputs:
         shape = [sizes[dim] if isinstance(dim, str) else dim for dim in spec.shape]

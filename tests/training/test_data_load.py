@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ import polars as pl
 import pytest
 
 from models.errors import BadInput
-from models.features import FEEDBACK_COLUMNS, Exposures, context_arrays, feedback_matrix, sequence_arrays
+from models.features import (
+    FEEDBACK_COLUMNS,
+    HISTORY_LENGTH,
+    Exposures,
+    context_arrays,
+    feedback_matrix,
+    sequence_arrays,
+)
 from models.schema import FLAGS, FeedbackEvent, Profile
 from models.vocabulary import UNKNOWN, Vocabulary
 from training.data import SyntheticConfig, load, prepare, simulate_log
@@ -78,6 +86,52 @@ class TestVocabulary:
 
     def test_missing_ids_are_no_ids(self, tmp_path: Path) -> None:
         assert load(own_log(tmp_path / "d")).vocabulary().fields["tab"] == ["1"]
+
+
+HISTORY: dict[str, list[object]] = {
+    "user_id": ["a", "a", "b", "stranger"],
+    "video_id": ["v2", "new", "v1", "v1"],
+    "position": [4, 1, 3, 1],
+    "long_view": [True, None, False, True],
+    "like": [False, True, True, True],
+}
+
+
+class TestHistory:
+    def test_exposures_before_the_log_are_right_aligned_and_unknown_flags_0(self, tmp_path: Path) -> None:
+        folder = own_log(tmp_path / "d")
+        pl.DataFrame(HISTORY).write_parquet(folder / "history.parquet")
+        rows = load(folder).interactions(
+            Vocabulary({"video_id": ["v1", "v2"], "author_id": [], "tag": [], "tab": []})
+        )
+        assert rows.history_ids.shape == (2, HISTORY_LENGTH)
+        assert rows.history_ids[:, -3:].tolist() == [[0, 3, UNKNOWN], [0, 0, 2]]
+        assert rows.history_feedback[:, -2:].tolist() == [[[1, 0], [0, 1]], [[0, 0], [0, 1]]]
+        assert not rows.history_ids[:, :-3].any()
+
+    def test_without_the_file_nothing_is_known_of_that_time(self, tmp_path: Path) -> None:
+        data = load(own_log(tmp_path / "d"))
+        rows = data.interactions(data.vocabulary())
+        assert (rows.history_ids.shape, rows.history_feedback.shape) == ((2, 0), (2, 0, 2))
+
+    @pytest.mark.parametrize(
+        ("column", "values", "words"),
+        [
+            ("position", [2, 1, 0, 1], "row 3: `position` must count from 1"),
+            ("position", [1, 1, 1, 1], "row 1: `position` is there twice for one user"),
+            ("position", None, "lacks the column `position`"),
+            ("video_id", ["v2", None, "v1", "v1"], "row 2: `video_id` is empty"),
+            ("like", [0, 1, 2, 1], "row 3: `like` must be 0 or 1"),
+        ],
+    )
+    def test_a_file_that_cannot_be_meant_is_refused(
+        self, tmp_path: Path, column: str, values: list[object] | None, words: str
+    ) -> None:
+        folder = own_log(tmp_path / "d")
+        table = {name: v for name, v in (HISTORY | {column: values}).items() if v is not None}
+        pl.DataFrame(table).write_parquet(folder / "history.parquet")
+        with pytest.raises(BadInput, match=re.escape(words)):
+            load(folder)
 
 
 class TestInteractions:

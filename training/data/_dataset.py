@@ -151,8 +151,10 @@ class Dataset:
         feedback = np.zeros((len(values), width, len(HISTORY_COLUMNS)), np.float32)
         if self.tables.history is not None:
             users = pl.DataFrame({"user_id": values, "row": range(len(values))})
-            known = self.tables.history.filter(pl.col("position") <= HISTORY_LENGTH).join(users, on="user_id")
-            cell = known["row"].to_numpy(), HISTORY_LENGTH - known["position"].to_numpy()
+            back = pl.col("position").rank("ordinal").over("user_id").cast(pl.Int64)
+            known = self.tables.history.join(users, on="user_id").with_columns(back=back)
+            known = known.filter(pl.col("back") <= HISTORY_LENGTH)
+            cell = known["row"].to_numpy(), HISTORY_LENGTH - known["back"].to_numpy()
             ids[cell] = vocabulary.encode("video_id", known["video_id"])
             for column, name in enumerate(HISTORY_COLUMNS):
                 feedback[(*cell, column)] = known[name].fill_null(value=False).to_numpy()

@@ -18,7 +18,7 @@ from models.features import (
 from models.schema import EXPLICIT
 from models.vocabulary import PADDING, UNKNOWN
 
-# Shape suffixes: N rows of the log, B rows picked from it, L sequence steps, H history entries.
+# Shape suffixes: N rows of the log, B rows picked from it, L sequence steps, H history entries, M of the B.
 
 
 _HATE = FEEDBACK_COLUMNS.index("hate")
@@ -179,21 +179,20 @@ class Interactions:
     def _before_sequences(self, user_B: I64, first_B: I64, start_B: I64) -> tuple[I64, F32]:
         """Return `history_ids` and `history_feedback` of sequences that start at `start_B`, which may be
         `first_B`, the first row of the user."""
-        older = int(np.minimum(start_B - first_B, HISTORY_LENGTH).max(initial=0))
-        index_BK = start_B[:, None] - older + np.arange(older)
-        logged_BK = index_BK >= first_B[:, None]
-        index_BK = np.where(logged_BK, index_BK, 0)
-        ids = np.c_[self.history_ids[user_B], np.where(logged_BK, self.ids[index_BK, 0], PADDING)]
-        feedback = np.concatenate(
-            [self.history_feedback[user_B], history_feedback(self.feedback[index_BK])], axis=1
-        )
-        known = ids != PADDING
-        # Padding between the two parts goes to the front.
-        entries = int(np.minimum(known.sum(axis=1), HISTORY_LENGTH).max(initial=0))
-        order = np.argsort(known, axis=1, kind="stable")[:, ids.shape[1] - entries :]
-        ids, feedback, known = (
-            np.take_along_axis(ids, order, axis=1),
-            np.take_along_axis(feedback, order[:, :, None], axis=1),
-            np.take_along_axis(known, order, axis=1),
-        )
-        return ids, np.where(known[:, :, None], feedback, np.float32(0))
+        width, older_B = self.history_ids.shape[1], np.minimum(start_B - first_B, HISTORY_LENGTH)
+        known_B = older_B + (self.history_ids[user_B] != PADDING).sum(axis=1)
+        entries = int(np.minimum(known_B, HISTORY_LENGTH).max(initial=0))
+        newest, missing = max(width - entries, 0), (max(entries - width, 0), 0)
+        ids = np.pad(self.history_ids[user_B, newest:], ((0, 0), missing))
+        feedback = np.pad(self.history_feedback[user_B, newest:], ((0, 0), missing, (0, 0)))
+        # Few sequences have rows of the log before them, which move the others to the left.
+        moved_M = np.flatnonzero(older_B)
+        column_H = np.arange(entries)
+        column_MH = column_H + older_B[moved_M, None]
+        logged_MH = column_MH >= entries
+        cell = moved_M[:, None], np.minimum(column_MH, entries - 1)
+        index_MH = np.where(logged_MH, start_B[moved_M, None] - entries + column_H, 0)
+        ids[moved_M] = np.where(logged_MH, self.ids[index_MH, 0], ids[cell])
+        flags = history_feedback(self.feedback[index_MH])
+        feedback[moved_M] = np.where(logged_MH[:, :, None], flags, feedback[cell])
+        return ids, feedback

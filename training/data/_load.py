@@ -15,6 +15,7 @@ from training.data._dataset import Dataset
 from training.data._files import UNREADABLE, first_line
 from training.data._tables import (
     HISTORY,
+    HISTORY_SCHEMA,
     INFO,
     INTERACTION_SCHEMA,
     INTERACTIONS,
@@ -32,7 +33,8 @@ from training.data._tables import (
 def load(data: Path) -> Dataset:
     """Read a folder that `prepare` wrote, or your own log in the same layout.
 
-    Only `interactions.parquet` is required. Without `users.parquet` there are no profile features;
+    Only `interactions.parquet` is required. Without `history.parquet` nothing is known of the time before the
+    log. Without `users.parquet` there are no profile features;
     without `dataset.json` numeric columns of `users.parquet` are numbers, text is a category, and days
     are counted in UTC.
 
@@ -49,7 +51,7 @@ def load(data: Path) -> Dataset:
     check_interactions(log, INTERACTIONS)
     users = _optional(data / USERS, "user_id")
     videos = _optional(data / VIDEOS, "video_id")
-    history = _read(data / HISTORY) if (data / HISTORY).is_file() else None
+    history = _history(data / HISTORY) if (data / HISTORY).is_file() else None
     check_joins(log.lazy(), users.lazy(), "user_id", USERS)
     check_joins(log.lazy(), videos.lazy(), "video_id", VIDEOS)
     info = _info(data, log, users, videos)
@@ -167,6 +169,18 @@ def _optional(path: Path, key: str) -> pl.DataFrame:
         first = table[key].filter(table[key].is_duplicated())[0]
         raise BadInput(f"{path.name} lists `{key}` {first!r} twice; keep one row for each.")
     return table
+
+
+def _history(path: Path) -> pl.DataFrame:
+    history = _typed(_read(path), HISTORY_SCHEMA, HISTORY)
+    for name in ("user_id", "video_id"):
+        refuse_first(history, pl.col(name).is_null(), HISTORY, name, "is empty, and must not be")
+        check_ids(history, name, HISTORY)
+    bad = ~(pl.col("position") >= 1).fill_null(value=False)
+    refuse_first(history, bad, HISTORY, "position", "must count from 1, the latest exposure before the log")
+    twice = pl.struct("user_id", "position").is_duplicated()
+    refuse_first(history, twice, HISTORY, "position", "is there twice for one user")
+    return history
 
 
 def _typed(table: pl.DataFrame, schema: dict[str, pl.DataType], file: str) -> pl.DataFrame:

@@ -35,6 +35,16 @@ INTERACTION_SCHEMA: Final[dict[str, pl.DataType]] = {
 }
 """Columns of `interactions.parquet`, in this order. `tab`, `author_id` and `tag` may be null: unknown."""
 
+HISTORY_SCHEMA: Final[dict[str, pl.DataType]] = {
+    "user_id": pl.String(),
+    "video_id": pl.String(),
+    "position": pl.Int64(),
+    "long_view": pl.Boolean(),
+    "like": pl.Boolean(),
+}
+"""Columns of `history.parquet`: exposures before the log. `position` counts from 1, the latest; flags may be
+null: unknown."""
+
 NULLABLE: Final = ("tab", "author_id", "tag")
 
 
@@ -116,7 +126,7 @@ class Tables:
     """`video_id`, `duration_s`, `author_id`, `tag`, and further columns of the source."""
     info: Info
     history: pl.DataFrame | None = None
-    """`user_id, video_id, position` (1 = latest), `long_view`, `like` (null = unknown)."""
+    """Columns and types of `HISTORY_SCHEMA`."""
 
 
 def in_order(interactions: pl.DataFrame) -> pl.DataFrame:

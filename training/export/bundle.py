@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from models.arrays import F32
-from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS, Array, columns_digest
+from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS, HISTORY_COLUMNS, Array, columns_digest
 from models.histogram import Histogram
 from models.manifest import (
     EXPECTED_SECONDS,
@@ -73,8 +73,11 @@ RANKER_INPUTS: Final[dict[str, tuple[tuple[str | int, ...], Unit]]] = {
     "context_ids": (("B", 1), "row"),
     "profile": (("B", -1), "raw"),
     "profile_ids": (("B", -1), "row"),
+    "history_ids": (("B", "H"), "row"),
+    "history_feedback": (("B", "H", len(HISTORY_COLUMNS)), "raw"),
 }
-"""Axes and units; -1 stands for however many profile features the data set has."""
+"""Axes and units; -1 stands for however many profile features the data set has. A graph takes the last two if
+its encoder reads them."""
 
 RANKER_UNITS: Final[dict[str, Unit]] = {
     "watch_time_s": "s",
@@ -128,19 +131,21 @@ def export(
         label_makers.eval()
         ranker.eval()
         _write(label_makers, rows.exposures(label_makers, 5), staging / LABELER, list(label_makers.outputs))
-        _write(ranker, rows.request(2, 3, 4), staging / RANKER, list(ranker.outputs))
+        _write(ranker, _request(rows, ranker, 2, 3, 4), staging / RANKER, list(ranker.outputs))
         onnx.save(rewrite(onnx.load(staging / RANKER), ranker.objectives), staging / RANKER)
         (staging / VOCABULARY).write_bytes(vocabulary.to_bytes())
         files = checksums(staging, (LABELER, RANKER, VOCABULARY))
         now = datetime.now(UTC)
         identity = "".join(files.values()) + training.model_dump_json()
-        feedback, request = rows.exposures(label_makers, 16), rows.request(2, 8, 12)
+        feedback, request = rows.exposures(label_makers, 16), _request(rows, ranker, 2, 8, 12)
         predictions = _predictions(ranker, request)
         manifest = Manifest(
             version=version_name(now, identity),
             created_at=now,
             files=files,
-            columns_digest=columns_digest(grouped=label_makers.grouped),
+            columns_digest=columns_digest(
+                grouped=label_makers.grouped, reads_history=ranker.encoder.reads_history
+            ),
             vocabulary_digest=vocabulary.digest(),
             labeler=Graph(
                 inputs=tuple(_specs(LABELER_INPUTS, feedback)),
@@ -184,7 +189,7 @@ def export(
             compare(exposures, got, {PERCENTILES: wanted.pop(PERCENTILES)}, PERCENTILE_PARITY)
             compare(exposures, got, wanted)
             for steps in STEPS:
-                asked = rows.request(1, n, steps)
+                asked = _request(rows, ranker, 1, n, steps)
                 compare(asked, bundle.run_ranker(asked), _predictions(ranker, asked))
         if reference is not None:
             found = dict(reference(bundle))
@@ -206,13 +211,23 @@ def version_name(now: datetime, identity: str) -> str:
     return f"{now:%Y%m%d}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
+def _request(
+    rows: SyntheticInputs, ranker: Ranker, users: int, candidates: int, steps: int
+) -> dict[str, Array]:
+    """Return inputs of the ranker's graph: those of histories only if its encoder reads them."""
+    inputs = rows.request(users, candidates, steps)
+    if not ranker.encoder.reads_history:
+        del inputs["history_ids"], inputs["history_feedback"]
+    return inputs
+
+
 def _torch(module: nn.Module, inputs: Mapping[str, Array]) -> list[Array]:
     with torch.no_grad():
         return [t.numpy() for t in module(*(torch.from_numpy(a) for a in inputs.values()))]
 
 
 def _write(module: nn.Module, example: Mapping[str, Array], path: Path, outputs: list[str]) -> None:
-    """Export with the axes B, N and L free wherever the example's inputs have them."""
+    """Export with the axes B, N, L and H free wherever the example's inputs have them."""
     axes = {name: shape for name, (shape, _) in (LABELER_INPUTS | RANKER_INPUTS).items()}
     dynamic = tuple(
         {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(axes[name]) if isinstance(axis, str)}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.features import FEEDBACK_COLUMNS, Array
+from models.features import FEEDBACK_COLUMNS, HISTORY_COLUMNS, HISTORY_LENGTH, Array
 from models.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
 from training.labels import LabelMakers
 
@@ -37,15 +37,21 @@ class SyntheticInputs:
         return label_makers.inputs(self.feedback(n), np.stack([self._ids("tag", (n,)), user], axis=1))
 
     def request(self, users: int, candidates: int, steps: int) -> dict[str, Array]:
-        """Return inputs of the ranker; the second user's sequence is shorter, padded on the left."""
+        """Return inputs of the ranker, those of histories too: as many entries as steps, at most
+        `HISTORY_LENGTH`. Of the users after the first both are shorter, padded on the left."""
         feedback = self.feedback(users * steps).reshape(users, steps, len(FEEDBACK_COLUMNS))
         ids = np.stack(
             [self._ids(f, (users, steps)) for f in ("video_id", "author_id", "tag", "tab")], axis=-1
         )
+        entries = min(steps, HISTORY_LENGTH)
+        history_ids = self._ids("video_id", (users, entries))
+        flags = self._random.random((users, entries, len(HISTORY_COLUMNS))) < 0.3
         age = np.sort(np.exp(self._random.uniform(0, np.log(1e6), (users, steps))), axis=1)[:, ::-1]
         for user in range(1, users):
             ids[user, : steps // 2] = PADDING
             feedback[user, : steps // 2] = 0
+            history_ids[user, : entries // 2] = PADDING
+            flags[user, : entries // 2] = False
         duration = np.exp(self._random.uniform(np.log(3), np.log(600), (users, candidates)))
         duration[self._random.random(duration.shape) < 0.1] = np.nan
         profile = np.exp(self._random.uniform(0, 8, (users, self._numbers)))
@@ -62,6 +68,8 @@ class SyntheticInputs:
             "context_ids": self._ids("tab", (users, 1)),
             "profile": profile.astype(np.float32),
             "profile_ids": np.array(profile_ids, np.int64).reshape(len(self._categories), users).T.copy(),
+            "history_ids": history_ids,
+            "history_feedback": flags.astype(np.float32),
         }
 
     def _ids(self, field: str, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -15,7 +15,7 @@ from models.manifest import LABELER, MANIFEST, RANKER, VOCABULARY, Graph, Manife
 from training.staging import atomic_folder
 
 TYPES: Final = {"float32": "TYPE_FP32", "int64": "TYPE_INT64"}
-AXES: Final = {"B": "users", "N": "rows or candidates", "L": "steps of history"}
+AXES: Final = {"B": "users", "N": "rows or candidates", "L": "sequence steps", "H": "history entries"}
 
 
 def lay_out(bundle: Path, to: Path) -> Path:
