@@ -8,7 +8,7 @@ from models.metrics._at_k import PerUser, ds_at_k, first_k, neg_at_k, nwtg_at_k
 from models.metrics._auc import auc, gauc, xauc, xgauc
 from models.metrics._calibration import ece
 from models.metrics._classes import Confusion
-from models.metrics._distribution import crps, pinball
+from models.metrics._distribution import crps, pinball, row_crps
 from models.metrics._labels import COMPLETE_RATIO, LONG_VIEW_S, SKIP_S, STATES, long_view, watch_states
 from models.metrics._pairs import Pairs, RowPairs, Ties, count_pairs, row_pairs
 from models.metrics._pointwise import mae_s, rmse_s
@@ -40,6 +40,7 @@ __all__ = [
     "pinball",
     "report",
     "rmse_s",
+    "row_crps",
     "row_pairs",
     "watch_states",
     "xauc",

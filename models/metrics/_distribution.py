@@ -10,8 +10,8 @@ from models.arrays import F32, F64
 from models.metrics._rows import Column, numbers
 
 
-def crps(weight_NK: F32 | F64, value_s_NK: F32 | F64, watch_time_s: Column) -> float | None:
-    """Compute the mean continuous ranked probability score of discrete distributions, in seconds.
+def row_crps(weight_NK: F32 | F64, value_s_NK: F32 | F64, watch_time_s: Column) -> F64:
+    """Compute each row's continuous ranked probability score of a discrete distribution, in seconds.
 
         CRPS = Σ_k β_k |v_k - w| - ½ Σ_k Σ_l β_k β_l |v_k - v_l|
 
@@ -25,7 +25,7 @@ def crps(weight_NK: F32 | F64, value_s_NK: F32 | F64, watch_time_s: Column) -> f
         watch_time_s: `[N]` what was watched, in seconds.
 
     Returns:
-        Seconds; `None` for N = 0.
+        `[N]` seconds.
 
     Raises:
         BadInput: a value is not finite.
@@ -35,14 +35,19 @@ def crps(weight_NK: F32 | F64, value_s_NK: F32 | F64, watch_time_s: Column) -> f
     weight_NK, value_s_NK = weight_NK.astype(np.float64), value_s_NK.astype(np.float64)
     # A sum is finite only if all that it adds up is.
     watched, *_ = numbers(watch_time_s=watch_time_s, weight=weight_NK.sum(1), value_s=value_s_NK.sum(1))
-    if not watched.size:
-        return None
     ascending_NK = np.argsort(value_s_NK, axis=1)
     weight_NK, value_s_NK = (np.take_along_axis(x, ascending_NK, 1) for x in (weight_NK, value_s_NK))
     cumulative_NK = weight_NK.cumsum(1)
     balance_NK = 2 * cumulative_NK - weight_NK - 1
     away_NK = np.abs(value_s_NK - watched[:, None]) - value_s_NK * balance_NK
-    return float((weight_NK * away_NK).sum(1).mean())
+    out: F64 = (weight_NK * away_NK).sum(1)
+    return out
+
+
+def crps(weight_NK: F32 | F64, value_s_NK: F32 | F64, watch_time_s: Column) -> float | None:
+    """Compute the mean of `row_crps`, in seconds; `None` for N = 0. Arguments as there."""
+    score_N = row_crps(weight_NK, value_s_NK, watch_time_s)
+    return float(score_N.mean()) if score_N.size else None
 
 
 def pinball(quantile_s: Column, watch_time_s: Column, level: float) -> float | None:

@@ -74,12 +74,12 @@ def test_a_difference_of_roots_of_weighted_means_is_that_of_the_figures() -> Non
     resamples = Resamples.draw(user, 400, seed=0)
     found = resamples.difference(first, second, weight, np.sqrt)
     assert found is not None
-    roots = [np.sqrt(np.average(values.mean(axis=0), weights=weight)) for values in (first, second)]
-    assert found.difference == pytest.approx(roots[0] - roots[1])
+    means = [np.average(values, axis=1, weights=weight) for values in (first, second)]  # of each fit
+    assert found.difference == pytest.approx(np.sqrt(means[0]).mean() - np.sqrt(means[1]).mean())
     assert found.ci[0] < found.difference < found.ci[1]
     plain = resamples.difference(first, second, weight)
     assert plain is not None
-    assert plain.difference == pytest.approx(roots[0] ** 2 - roots[1] ** 2)
+    assert plain.difference == pytest.approx(means[0].mean() - means[1].mean())
 
 
 def test_users_without_a_value_are_left_out_of_both() -> None:

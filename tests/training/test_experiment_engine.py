@@ -174,7 +174,7 @@ def test_the_json_is_read_back_with_six_digits(tmp_path: Path) -> None:
 
 # --- a command from beginning to end
 
-OPTIONS = ("--methods", "lda,vr,median", "--seeds", "2")
+OPTIONS = ("--methods", "lda,vr l1,median", "--seeds", "2", "--windows", "1")
 CONFIG = {
     "all_tabs": True,
     "loop": {"epochs": 1, "batch_size": 512, "sequence_length": 10},
@@ -223,7 +223,7 @@ def test_ctrl_c_ends_every_process_and_the_same_command_continues(data: Path, tm
 @pytest.mark.slow
 def test_a_report_is_rendered_again_from_its_json_alone(data: Path, tmp_path: Path) -> None:
     copy, out = tmp_path / "copy.json", tmp_path / "out"
-    run_command(*command(data, out, "--json", copy, "--jobs", "1"), "--methods", "vr,median")
+    run_command(*command(data, out, "--json", copy, "--jobs", "1"), "--methods", "vr l1,median")
     assert copy.read_bytes() == (out / "report.json").read_bytes()
     text = (out / "report.md").read_text()
     for path in out.iterdir():

@@ -12,15 +12,19 @@ import pytest
 from models.errors import BadInput
 from tests.conftest import ROOT
 from tests.training._experiments import copy_with_other_test_days, run_command, write_json, write_log
+from training.experiments.config import load_config
 from training.experiments.engine import partial_path
-from training.experiments.search import run_search, stop_loss, suggest
+from training.experiments.search import SEARCHED, run_search, select_fits, stop_loss, suggest
 from training.experiments.variants import read_variants, run_variants
-from training.experiments.watch_time import WatchTimeConfig
-from training.train.rankers import RankerEpoch
+from training.experiments.watch_time.config import WatchTimeConfig, merged
+from training.experiments.watch_time.fits import fit_window
+from training.experiments.watch_time.methods import FITS
+from training.experiments.watch_time.windows import load_first_window
 
 pytestmark = pytest.mark.slow
 
 SETTINGS = {
+    "windows": 1,
     "all_tabs": True,
     "loop": {"epochs": 2, "batch_size": 512, "sequence_length": 10, "interest": 0.0},
     "encoder": {"width": 8, "token": 8, "heads": 2, "hidden": 16},
@@ -57,46 +61,94 @@ def read(record: Path) -> dict[str, Any]:
 
 # --- search
 
+FITTED = ("lda", "or", "trees rank")
+
 
 @pytest.fixture(scope="module")
 def search(data: Path) -> Path:
-    record = command("search", data, "--trials", "2")
+    record = command("search", data, "--trials", "2", "--methods", ",".join(FITTED))
     assert not list(record.parent.glob("*.journal"))
     return record
 
 
-def test_the_record_holds_every_trial_best_first(search: Path) -> None:
-    content = read(search)
-    first, second = content["rows"]
-    assert content["best"] == first
-    assert first["loss"] <= second["loss"]
-    assert {first["number"], second["number"]} == {0, 1}
+def test_the_record_holds_the_same_number_of_trials_of_every_method_best_first(search: Path) -> None:
+    rows = read(search)["rows"]
+    assert [row["fit"] for row in rows] == list(FITTED)
     text = (search / "search.md").read_text()
-    assert all(name in text for name in first["hyperparameters"])
+    for row in rows:
+        first, second = row["trials"]
+        assert row["best"] == first
+        assert first["loss"] <= second["loss"]
+        assert {first["number"], second["number"]} == {0, 1}
+        assert all(name in text for name in first["hyperparameters"])
+
+
+def test_the_first_draws_of_what_all_heads_share_are_the_same(search: Path) -> None:
+    lda, other, _ = (
+        {t["number"]: t["hyperparameters"] for t in row["trials"]} for row in read(search)["rows"]
+    )
+    for number in (0, 1):
+        for name in ("loop.learning_rate", "encoder.dropout", "loop.epochs"):
+            assert lda[number][name] == other[number][name]
+
+
+def test_the_record_is_a_config_that_repeats_its_best_trials(search: Path, data: Path) -> None:
+    config = load_config(WatchTimeConfig, search / "search.json", {})
+    assert set(config.chosen) == set(FITTED)
+    window = load_first_window(data, config)
+    for row in read(search)["rows"]:
+        found = fit_window(window, FITS[row["fit"]], config, config.seed, lambda _: None).stop
+        assert found.error == pytest.approx(row["best"]["error"], rel=1e-4)
+    assert config.model_copy(update={"chosen": {}}) == CONFIG
 
 
 def test_the_test_days_change_no_trial(search: Path, other_test_days: Path, tmp_path: Path) -> None:
-    other = run_search(other_test_days, tmp_path / "out", CONFIG, trials=1, processes=1)["best"]
-    first = next(row for row in read(search)["rows"] if row["number"] == 0)
-    assert (other["mae_s"], other["xauc"]) == pytest.approx((first["mae_s"], first["xauc"]), rel=1e-5)
+    fits = select_fits("or")
+    (other,) = run_search(other_test_days, tmp_path / "out", fits, CONFIG, trials=1, processes=1)["rows"]
+    row = next(row for row in read(search)["rows"] if row["fit"] == "or")
+    first = next(trial for trial in row["trials"] if trial["number"] == 0)
+    assert (other["best"]["error"], other["best"]["xauc"]) == pytest.approx(
+        (first["error"], first["xauc"]), rel=1e-5
+    )
+
+
+def test_cheap_trials_choose_no_number_of_epochs(data: Path, tmp_path: Path) -> None:
+    report = run_search(data, tmp_path / "out", select_fits("vr l1"), CONFIG, trials=1, epochs=1, processes=1)
+    assert report["rows"][0]["best"]["epochs"] == 1
+    assert "epochs" not in report["config"]["chosen"]["vr l1"]["loop"]
+    assert report["config"]["loop"] == CONFIG.loop.model_dump(mode="json")
 
 
 def test_a_record_that_exists_is_not_overwritten(search: Path, data: Path) -> None:
     with pytest.raises(BadInput, match="exists already"):
-        run_search(data, search, CONFIG, trials=1, processes=1)
+        run_search(data, search, SEARCHED, CONFIG, trials=1, processes=1)
 
 
-def test_every_point_of_the_space_is_a_valid_config() -> None:
+def test_a_fit_without_hyperparameters_is_not_searched() -> None:
+    assert select_fits(None) == SEARCHED
+    with pytest.raises(BadInput, match="no fit 'lda - rank' to search; there are lda"):
+        select_fits("lda - rank")
+
+
+@pytest.mark.parametrize("fit", SEARCHED, ids=lambda fit: fit.name)
+def test_every_point_of_the_space_can_be_fitted(fit: Any) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    offered = set()
     for _ in range(30):
-        point = suggest(study.ask(), CONFIG)
-        assert WatchTimeConfig.model_validate(point.model_dump()) == point
+        own = suggest(study.ask(), fit)
+        offered.add(bool(own.rank or own.head.get("rank")))
+        merged(CONFIG.encoder, own.encoder)
+        merged(CONFIG.loop, own.loop)
+        merged(CONFIG.trees, own.trees)
+        if fit.head is not None:
+            fit.head(8, merged(CONFIG.lda if fit.config is None else fit.config, own.head))
+    assert offered == ({False} if fit.trees else {False, True})  # the rank loss, to all heads
 
 
 def test_a_hundredth_of_the_error_weighs_as_much_as_a_hundredth_of_the_order() -> None:
-    base = stop_loss(RankerEpoch(0, 1.0, 0.0, 20.0, 0.6))
-    assert stop_loss(RankerEpoch(0, 1.0, 0.0, 20.2, 0.606)) == pytest.approx(base, abs=1e-12)
-    assert stop_loss(RankerEpoch(0, 1.0, 0.0, 19.8, 0.6)) < base
+    base = stop_loss(20.0, 0.6)
+    assert stop_loss(20.2, 0.606) == pytest.approx(base, abs=1e-12)
+    assert stop_loss(19.8, 0.6) < base
 
 
 # --- variants
@@ -159,7 +211,7 @@ def test_a_finished_fit_is_known_by_what_was_fitted_and_not_by_its_name(tmp_path
         ({"a": {"lda": {"rnk": 3}}}, "`lda.rnk` of 'a'"),
         ({"a": {"lda": {"rank": -1}}}, "`lda.rank` of 'a'"),
         ({"a": {"head": {}}}, "a variant changes encoder, loop, lda or the method"),
-        ({"a": {"method": "lightgbm l1"}}, "there are lda, vr"),
+        ({"a": {"method": "trees l1"}}, "there are lda, or"),
     ],
 )
 def test_a_wrong_file_is_refused_by_name(content: Any, message: str, tmp_path: Path) -> None:

@@ -169,8 +169,8 @@ class Resamples:
         with np.errstate(invalid="ignore", divide="ignore"):
             drawn_weight_R = self.counts @ weight_U
 
-        def means(values_DV: F64) -> tuple[F64, F64]:
-            """The mean of all users and fits, `[1]`, and of each resample, `[R]`."""
+        def figures(values_DV: F64) -> tuple[float, F64]:
+            """The mean over the fits of their figures: of all users, and of each resample, `[R]`."""
             total_UD = np.stack(
                 [
                     np.bincount(self.user, counted_V * np.where(has_V, value_V, 0.0), minlength=len(weight_U))
@@ -178,20 +178,23 @@ class Resamples:
                 ],
                 axis=1,
             )
+            mean_D = total_UD.sum(axis=0) / weight_U.sum()
             with np.errstate(invalid="ignore", divide="ignore"):
-                drawn_R: F64 = ((self.counts @ total_UD) * share_RD).sum(axis=1) / drawn_weight_R
-            return np.array([total_UD.mean(axis=1).sum() / weight_U.sum()]), drawn_R
+                mean_RD = (self.counts @ total_UD) / drawn_weight_R[:, None]
+            if of_mean is not None:
+                mean_D, mean_RD = of_mean(mean_D), of_mean(mean_RD)
+            return float(mean_D.mean()), (mean_RD * share_RD).sum(axis=1)
 
         if of_mean is None:
-            mean_1, drawn_R = means(first_DV - second_DV)
+            difference, drawn_R = figures(first_DV - second_DV)
         else:
-            figures = [[of_mean(mean) for mean in means(values_DV)] for values_DV in (first_DV, second_DV)]
-            mean_1, drawn_R = (first - second for first, second in zip(*figures, strict=True))
+            (first, first_R), (second, second_R) = figures(first_DV), figures(second_DV)
+            difference, drawn_R = first - second, first_R - second_R
         drawn_R = drawn_R[np.isfinite(drawn_R)]
         tail = 1 + min(int((drawn_R <= 0).sum()), int((drawn_R >= 0).sum()))
         low, high = np.quantile(drawn_R, [0.025, 0.975])
         p_value = min(1.0, 2 * tail / (len(drawn_R) + 1))
-        return Difference(float(mean_1[0]), (float(low), float(high)), p_value, float(drawn_R.std(ddof=1)))
+        return Difference(difference, (float(low), float(high)), p_value, float(drawn_R.std(ddof=1)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

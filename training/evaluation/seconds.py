@@ -1,17 +1,29 @@
 """Predicted watch times on a test window: errors, order, calibration, and each user's part in them."""
 
-# Shape suffixes: R test rows, U users.
+# Shape suffixes: R test rows, U users, K parts of a distribution.
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
 
 from models.arrays import F32, F64, I64
-from models.metrics import gauc, long_view, mae_s, rmse_s, row_pairs, xauc, xgauc
+from models.metrics import (
+    count_pairs,
+    crps,
+    gauc,
+    long_view,
+    mae_s,
+    pinball,
+    rmse_s,
+    row_crps,
+    row_pairs,
+    xauc,
+    xgauc,
+)
 from training.data import Interactions
 from training.evaluation.bootstrap import Measure
 from training.strata import DurationGroups
@@ -27,6 +39,9 @@ _DECILES: Final = 10
 class SecondsEvaluator:
     """Errors, order and calibration of predicted seconds on the test window, and each user's part in them.
 
+    Seconds are predicted twice: each row with the sequence before it, for errors and XAUC; and a user's rows
+    as candidates of one request, for the order within users, see `batches_for`.
+
     Args:
         log: the exposures.
         fitted: rows that were fitted on; groups of durations and of users come from them.
@@ -41,28 +56,50 @@ class SecondsEvaluator:
         exposures = np.bincount(log.user[fitted], minlength=len(log.user_ids))[self.user]
         self.activity = np.searchsorted(np.array(ACTIVITY), exposures, side="right") - 1
         self.users, self.user_index = np.unique(self.user, return_inverse=True)
+        self._rows_U = self._sums(np.ones(len(self.user)))
 
     @cached_property
     def measures(self) -> dict[str, Measure]:
-        """MAE and XAUC: users weighted by their rows, and by their rows' comparable pairs."""
-        comparable_R = row_pairs(self.watched, self.watched).comparable
-        rows_U = np.bincount(self.user_index).astype(np.float64)
+        """How `values` make the figures. Weights sum to the rows of the window: a user has its rows in errors
+        and in the order within users, if that is defined, and its rows' comparable pairs in XAUC."""
+        pairs_U = self._sums(row_pairs(self.watched, self.watched).comparable)
+        within = {
+            "xgauc": self._sums(row_pairs(self.watched, self.watched, self.user).comparable) > 0,
+            "gauc_long_view": self._sums(row_pairs(self.long_view, self.long_view, self.user).comparable) > 0,
+        }
+        weights: dict[str, F64] = {
+            **dict.fromkeys(("mae_s", "rmse_s", "crps", "pinball"), self._rows_U),
+            "xauc": pairs_U,
+            **{name: self._rows_U * defined_U for name, defined_U in within.items()},
+        }
         return {
-            "mae_s": Measure("mae_s", rows_U),
-            "xauc": Measure("xauc", np.bincount(self.user_index, comparable_R).astype(np.float64)),
+            name: Measure(
+                name,
+                weight_U * (len(self.user) / max(float(weight_U.sum()), 1.0)),
+                _minus_root if name == "rmse_s" else None,
+            )
+            for name, weight_U in weights.items()
         }
 
-    def figures(self, seconds_R: F32 | F64) -> dict[str, float | None]:
-        """Return every figure by name: `mae_s`, `rmse_s`, `xauc` and its other conventions, `xgauc`,
-        `gauc_long_view`, and `mae_s`, `xauc` of each duration group (`/octile_3`) and activity group."""
+    def figures(self, by_row: F32 | F64, by_request: F32 | F64) -> dict[str, float | None]:
+        """Return every figure by name: `mae_s`, `rmse_s`, `xauc` and its other conventions, `bias_s`, `mae_s`
+        and `xauc` of each duration group (`/octile_3`) and activity group, and, in one request, `xgauc` and
+        `gauc_long_view`.
+
+        Args:
+            by_row: `[R]` seconds of each row with the sequence before it.
+            by_request: `[R]` seconds of a user's rows as candidates of one request.
+        """
+        pairs = count_pairs(by_row, self.watched)
         figures: dict[str, float | None] = {
-            "mae_s": mae_s(seconds_R, self.watched),
-            "rmse_s": rmse_s(seconds_R, self.watched),
-            "xauc": xauc(seconds_R, self.watched),
-            "xauc_strict": xauc(seconds_R, self.watched, "strict"),
-            "xauc_lenient": xauc(seconds_R, self.watched, "lenient"),
-            "xgauc": xgauc(self.user, seconds_R, self.watched),
-            "gauc_long_view": gauc(self.user, self.long_view, seconds_R),
+            "mae_s": mae_s(by_row, self.watched),
+            "rmse_s": rmse_s(by_row, self.watched),
+            "bias_s": float((by_row - self.watched).mean()),
+            "xauc": pairs.xauc(),
+            "xauc_strict": pairs.xauc("strict"),
+            "xauc_lenient": pairs.xauc("lenient"),
+            "xgauc": xgauc(self.user, by_request, self.watched),
+            "gauc_long_view": gauc(self.user, self.long_view, by_request),
         }
         for name, group, size in (
             ("octile", self.octile, OCTILES),
@@ -71,32 +108,60 @@ class SecondsEvaluator:
             for g in range(size):
                 members = group == g
                 if members.any():
-                    figures[f"mae_s/{name}_{g}"] = mae_s(seconds_R[members], self.watched[members])
-                    figures[f"xauc/{name}_{g}"] = xauc(seconds_R[members], self.watched[members])
+                    figures[f"mae_s/{name}_{g}"] = mae_s(by_row[members], self.watched[members])
+                    figures[f"xauc/{name}_{g}"] = xauc(by_row[members], self.watched[members])
         return figures
 
-    def values(self, seconds_R: F32 | F64) -> dict[str, F64]:
-        """Return `[U]` each user's part in `mae_s` and in `xauc`, so that users can be resampled.
+    def distribution_figures(
+        self, quantiles_R3: F32, weight_RK: F32, value_RK: F32
+    ) -> dict[str, float | None]:
+        """Return `crps`; `pinball_p10` and its like, and their mean `pinball`; how often watch times are at
+        or below each quantile, `below_p10` and its like; and between the outer two, `coverage`.
 
-        Of the error its negative: more is better in every figure of the bootstrap.
+        Args:
+            quantiles_R3: predicted seconds at `QUANTILES`.
+            weight_RK, value_RK: the whole distribution: weights and what they stand for, s.
+        """
+        figures: dict[str, float | None] = {"crps": crps(weight_RK, value_RK, self.watched)}
+        for level, quantile_R in zip(QUANTILES, quantiles_R3.T, strict=True):
+            figures[f"pinball_p{100 * level:.0f}"] = pinball(quantile_R, self.watched, level)
+            figures[f"below_p{100 * level:.0f}"] = float((self.watched <= quantile_R).mean())
+        figures["pinball"] = float(self._pinball(quantiles_R3).mean())
+        inside_R = (self.watched <= quantiles_R3[:, -1]) & (self.watched >= quantiles_R3[:, 0])
+        return figures | {"coverage": float(inside_R.mean())}
+
+    def values(self, by_row: F32 | F64, by_request: F32 | F64) -> dict[str, F64]:
+        """Return `[U]` each user's part in the figures that are compared, so that users can be resampled.
+
+        Of errors their negatives: more is better in every figure of the bootstrap; of RMSE the squares.
 
         XAUC is no mean over users but over pairs. To first order (Hoeffding's projection of a statistic of
         pairs) a user moves it by twice what its rows' own concordance lies above all rows', hence
 
             v_u = X + 2 (C_u / M_u - X)      C, M: pairs with a row of u that are in order, that count
+
+        Within users, a user without a pair to order has NaN.
         """
-        error_U = np.bincount(self.user_index, np.abs(seconds_R - self.watched)) / np.bincount(
-            self.user_index
-        )
-        pairs = row_pairs(seconds_R, self.watched)
-        right_U, comparable_U = (
-            np.bincount(self.user_index, count_R) for count_R in (pairs.right, pairs.comparable)
-        )
+        away_R = np.asarray(by_row, np.float64) - self.watched
+        right_U, comparable_U = self._pairs(by_row, self.watched)
         whole = right_U.sum() / max(comparable_U.sum(), 1.0)
         own_U = np.divide(
             right_U, comparable_U, out=np.full(len(comparable_U), whole), where=comparable_U > 0
         )
-        return {"mae_s": -error_U, "xauc": whole + 2 * (own_U - whole)}
+        return {
+            "mae_s": -self._means(np.abs(away_R)),
+            "rmse_s": -self._means(np.square(away_R)),
+            "xauc": whole + 2 * (own_U - whole),
+            "xgauc": self._order_within(by_request, self.watched),
+            "gauc_long_view": self._order_within(by_request, self.long_view),
+        }
+
+    def distribution_values(self, quantiles_R3: F32, weight_RK: F32, value_RK: F32) -> dict[str, F64]:
+        """Return `[U]` each user's part in `crps` and `pinball`, as `values`."""
+        return {
+            "crps": -self._means(row_crps(weight_RK, value_RK, self.watched)),
+            "pinball": -self._means(self._pinball(quantiles_R3)),
+        }
 
     def by_duration(self, seconds_R: F32 | F64) -> list[dict[str, float]]:
         """Return predicted and actual seconds of each duration group."""
@@ -118,6 +183,15 @@ class SecondsEvaluator:
         tenths = np.array_split(np.argsort(seconds_R, kind="stable"), _DECILES)
         return [self._predicted_and_actual(seconds_R, rows) for rows in tenths if len(rows)]
 
+    def calibration(self, quantiles_R3: F32) -> dict[str, Any]:
+        """Return by duration group how often watch times are at or below each predicted quantile."""
+        below_R3 = self.watched[:, None] <= quantiles_R3
+        octiles = [below_R3[self.octile == g] for g in range(OCTILES)]
+        return {
+            "levels": list(QUANTILES),
+            "below_by_octile": [part.mean(axis=0).tolist() if len(part) else None for part in octiles],
+        }
+
     def _predicted_and_actual(self, seconds_R: F32 | F64, rows: I64) -> dict[str, float]:
         return {
             "predicted_mean_s": float(seconds_R[rows].mean()),
@@ -125,14 +199,29 @@ class SecondsEvaluator:
             "actual_median_s": float(np.median(self.watched[rows])),
         }
 
-    def calibration(self, quantiles_R3: F32) -> dict[str, Any]:
-        """Return how often watch times are at or below each predicted quantile, and between the outer two."""
-        below_R3 = self.watched[:, None] <= quantiles_R3
-        inside_R = below_R3[:, -1] & (self.watched >= quantiles_R3[:, 0])
-        octiles = [below_R3[self.octile == g] for g in range(OCTILES)]
-        return {
-            "levels": list(QUANTILES),
-            "below": below_R3.mean(axis=0).tolist(),
-            "coverage": float(inside_R.mean()),
-            "below_by_octile": [part.mean(axis=0).tolist() if len(part) else None for part in octiles],
-        }
+    def _pinball(self, quantiles_R3: F32) -> F64:
+        """`[R]` mean over the levels."""
+        level_3 = np.array(QUANTILES)
+        over_R3 = self.watched.astype(np.float64)[:, None] - quantiles_R3
+        return cast(F64, np.maximum(level_3 * over_R3, (level_3 - 1) * over_R3).mean(axis=1))
+
+    def _order_within(self, score_R: F32 | F64, target_R: Any) -> F64:
+        right_U, comparable_U = self._pairs(score_R, target_R, self.user)
+        undefined_U: F64 = np.full(len(right_U), np.nan)
+        return np.divide(right_U, comparable_U, out=undefined_U, where=comparable_U > 0)
+
+    def _pairs(self, score_R: F32 | F64, target_R: Any, group_R: I64 | None = None) -> tuple[F64, F64]:
+        pairs = row_pairs(score_R, target_R, group_R)
+        return self._sums(pairs.right), self._sums(pairs.comparable)
+
+    def _means(self, value_R: F64) -> F64:
+        return self._sums(value_R) / self._rows_U
+
+    def _sums(self, value_R: F64 | I64) -> F64:
+        return cast(F64, np.bincount(self.user_index, value_R).astype(np.float64))
+
+
+def _minus_root(mean: F64) -> F64:
+    """Of a mean of negative squares."""
+    out: F64 = -np.sqrt(np.maximum(-mean, 0.0))
+    return out

@@ -21,7 +21,9 @@ from training.experiments.audit_data import AuditConfig, load_audit_data
 from training.experiments.data import ExperimentData
 from training.experiments.jobs import Job, Outcome, Progress, Result, Work
 from training.experiments.ranked_systems import SCORE, RankedSystem, probe_outputs
-from training.experiments.watch_time import HEADS, WatchTimeConfig, fit_head
+from training.experiments.watch_time.config import WatchTimeConfig
+from training.experiments.watch_time.fits import fit_head
+from training.experiments.watch_time.methods import FITS
 from training.labels import SASRecBinary, heuristic_label_makers, labels_of
 from training.recommender import fit_recommender, fit_sequences
 from training.train.fit import rows_in_main_tab
@@ -105,7 +107,7 @@ def _fit_served(data: ExperimentData, config: AuditConfig, seed: int, progress: 
     stop = rows_in_main_tab(data.dataset, data.log, data.stop, data.vocabulary)
     in_tab = ExperimentData(data.dataset, data.vocabulary, data.log, data.train, None, stop, data.test)
     hyperparameters = WatchTimeConfig()
-    ranker, epochs = fit_head(in_tab, HEADS["lda"], hyperparameters, seed, progress)
+    ranker, epochs = fit_head(in_tab, FITS["lda"], hyperparameters, seed, progress)
     length = hyperparameters.loop.sequence_length
     seconds = predict_seconds(ranker, data.log, data.test, length)
     score = predict_seconds(ranker, data.log, data.test, length, history_at="request")

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from models.errors import BadInput
-from training.data import Protocol
 from training.evaluation.evaluate import open_bundle
-from training.experiments.config import load_config, select_methods
+from training.experiments.config import ExperimentConfig, load_config, select_methods
 from training.experiments.engine import Experiment, partial_path, run_experiment
 from training.experiments.jobs import Progress
+from training.experiments.options import (
+    CORES,
+    Ablations,
+    AblationSeeds,
+    AllTabs,
+    ConfigFile,
+    Data,
+    HeadsConfig,
+    Jobs,
+    Json,
+    Methods,
+    Out,
+    PublishedSplit,
+    Seed,
+    Seeds,
+    StopDays,
+    TestDays,
+    Windows,
+)
 from training.experiments.render import interval
 from training.experiments.render import render as render_folder
 from training.progress import progress
@@ -26,36 +43,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Every method of a kind on one log, with error bars.")
 
-CORES: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-PROTOCOLS: Final = ", ".join(get_args(Protocol))
-
-Data = Annotated[Path, typer.Option(help="a folder that `prepare` wrote, or one's own log like it")]
-Out = Annotated[Path, typer.Option(help="a new folder for the report")]
-Methods = Annotated[str | None, typer.Option(help="names, separated by commas; a wrong one lists them all")]
-Ablations = Annotated[
-    bool | None, typer.Option(help="the ablation rows; by default unless methods are named")
-]
-Seeds = Annotated[int | None, typer.Option(min=1, help="fits of each method (default 5)")]
-AblationSeeds = Annotated[
-    int | None, typer.Option(min=1, help="fits of each ablation row, where that is fewer")
-]
-Seed = Annotated[int | None, typer.Option(min=0, help="the first of them (default 0)")]
-Jobs = Annotated[int, typer.Option(min=1, help="fits at once, one thread each")]
-TestDays = Annotated[
-    int | None, typer.Option(min=1, help="the last days, which the table reports (default 2)")
-]
-StopDays = Annotated[
-    int | None, typer.Option(min=1, help="the days before them, which stop fits early (default 1; labels 2)")
-]
-AllTabs = Annotated[
-    bool | None, typer.Option("--all-tabs", help="report every tab, not the dataset's main one alone")
-]
-ConfigFile = Annotated[
-    Path | None, typer.Option(help="a config as JSON, or another report.json; options override it")
-]
-HeadsConfig = Annotated[
-    Path | None, typer.Option(help="the config of `compare watch-time` as JSON to start from")
-]
 QUICK: Final[dict[str, Any]] = {
     "seeds": 3,
     "tree_seeds": 2,
@@ -65,8 +52,6 @@ QUICK: Final[dict[str, Any]] = {
     "one_step": {"epochs": 2},
 }
 """Of `compare labels --quick`: the fewest recommenders that still have an interval, and shorter learning."""
-
-Json = Annotated[Path | None, typer.Option("--json", help="write report.json here, too")]
 
 
 @app.command("labels")
@@ -130,23 +115,28 @@ def watch_time(
     test_days: TestDays = None,
     stop_days: StopDays = None,
     all_tabs: AllTabs = None,
-    protocol: Annotated[
-        str | None, typer.Option(help=f"cut a public log as papers do, instead of by days: {PROTOCOLS}")
-    ] = None,
+    windows: Windows = None,
+    protocol: PublishedSplit = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="one window, one seed, two epochs, no ablations")
+    ] = False,
     config: ConfigFile = None,
     figures: Json = None,
 ) -> None:
-    """Fit every watch-time head on one encoder, and report errors and order, next to boosted trees."""
-    from training.experiments.watch_time import WATCH_TIME
+    """Fit every watch-time head on one encoder, and report errors and order, next to boosted trees.
 
-    options: dict[str, Any] = {
-        "seeds": seeds,
-        "ablation_seeds": ablation_seeds,
-        "seed": seed,
-        "test_days": test_days,
-    }
-    options |= {"stop_days": stop_days, "all_tabs": all_tabs, "protocol": protocol}
-    _compare(WATCH_TIME, data, out, methods, ablations, jobs, config, options, figures)
+    A record of `compare search` as --config has the hyperparameters that were searched for each method.
+    """
+    from training.experiments.watch_time.config import WatchTimeConfig
+    from training.experiments.watch_time.experiment import WATCH_TIME
+
+    options: dict[str, Any] = {"seeds": seeds, "ablation_seeds": ablation_seeds, "seed": seed}
+    options |= {"test_days": test_days, "stop_days": stop_days, "windows": windows}
+    options |= {"all_tabs": all_tabs, "protocol": protocol}
+    loaded = load_config(WatchTimeConfig, config, options)
+    loaded = loaded.quick() if quick else loaded
+    wanted = False if quick and ablations is None else ablations
+    _compare(WATCH_TIME, data, out, methods, wanted, jobs, loaded, figures)
 
 
 @app.command("objectives")
@@ -168,39 +158,52 @@ def objectives(
     # TorchJD, with the solvers behind CAGrad, takes more than a second to import.
     from training.experiments.objectives import OBJECTIVES
 
-    options: dict[str, Any] = {
-        "seeds": seeds,
-        "ablation_seeds": ablation_seeds,
-        "seed": seed,
-        "test_days": test_days,
-    }
-    options |= {"stop_days": stop_days}
-    _compare(OBJECTIVES, data, out, methods, ablations, jobs, config, options, figures)
+    options: dict[str, Any] = {"seeds": seeds, "ablation_seeds": ablation_seeds, "seed": seed}
+    options |= {"test_days": test_days, "stop_days": stop_days}
+    loaded = load_config(OBJECTIVES.config, config, options)
+    _compare(OBJECTIVES, data, out, methods, ablations, jobs, loaded, figures)
 
 
 @app.command("search")
 def search(
     data: Data,
     out: Out,
-    trials: Annotated[int, typer.Option(min=1, help="sets of hyperparameters that are tried")] = 40,
+    methods: Annotated[
+        str | None, typer.Option(help="fits, separated by commas; a wrong one lists them all")
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(min=1, help="sets of hyperparameters that are tried of each method")
+    ] = 20,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="at most so many passes a trial: cheaper ones")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of the fits and of the draws (default 0)")] = None,
     jobs: Jobs = CORES,
+    windows: Windows = None,
     config: HeadsConfig = None,
 ) -> None:
-    """Search LDA's hyperparameters on the early-stop days, and keep the record. No test day is read."""
-    # optuna takes a second to import.
-    from training.experiments.search import run_search
-    from training.experiments.watch_time import WatchTimeConfig
+    """Search the hyperparameters of every watch-time method with the same number of trials.
 
-    loaded = load_config(WatchTimeConfig, config, {"seed": seed})
+    Trials are evaluated on the early-stop days before the first window; no test day is read. The record is a
+    config of `compare watch-time`.
+    """
+    # optuna takes a second to import.
+    from training.experiments.search import run_search, select_fits
+    from training.experiments.watch_time.config import WatchTimeConfig
+
+    loaded = load_config(WatchTimeConfig, config, {"seed": seed, "windows": windows})
+    selected = select_fits(methods)
     report = _run(
         "search",
         out,
-        lambda step: run_search(data, out, loaded, trials=trials, processes=jobs, on_progress=step),
+        lambda step: run_search(
+            data, out, selected, loaded, trials=trials, epochs=epochs, processes=jobs, on_progress=step
+        ),
     )
-    best = report["best"]
-    typer.echo(f"best of {len(report['rows'])}: MAE {best['mae_s']:.3f} s, XAUC {best['xauc']:.4f}")
-    typer.echo(json.dumps(best["hyperparameters"]))
+    for row in report["rows"]:
+        best = row["best"]
+        error = f"{row['error']} {best['error']:.3f}, XAUC {best['xauc']:.4f}"
+        typer.echo(f"{row['fit']:12}  {error}  {json.dumps(best['hyperparameters'])}")
     typer.echo(f"wrote {out / 'search.md'} and search.json")
 
 
@@ -221,7 +224,7 @@ def variants(
 ) -> None:
     """Fit LDA with hyperparameters picked by hand, on the early-stop days. The test days are not read."""
     from training.experiments.variants import read_variants, run_variants
-    from training.experiments.watch_time import WatchTimeConfig
+    from training.experiments.watch_time.config import WatchTimeConfig
 
     loaded = load_config(WatchTimeConfig, config, {"seeds": seeds})
     selected = read_variants(variants, loaded)
@@ -353,18 +356,16 @@ def _compare(
     methods: str | None,
     ablations: bool | None,
     jobs: int,
-    config: Path | None,
-    options: dict[str, Any],
+    config: ExperimentConfig,
     figures: Path | None,
 ) -> None:
     """Run an experiment, and print the figures of its columns."""
-    loaded = load_config(experiment.config, config, options)
     selected = select_methods(experiment.methods, methods, ablations=ablations)
     report = _run(
         "compare",
         out,
         lambda step: run_experiment(
-            experiment, data, out, selected, loaded, processes=jobs, on_progress=step
+            experiment, data, out, selected, config, processes=jobs, on_progress=step
         ),
     )
     _print_table(report, experiment.columns, "")

@@ -13,7 +13,7 @@ import numpy as np
 from models.arrays import I64
 from models.errors import BadInput
 from models.vocabulary import Vocabulary
-from training.data import Dataset, Interactions, Protocol, cut, load, ms_to_day, split_by_time
+from training.data import DAY_MS, Dataset, Interactions, Protocol, cut, load, ms_to_day, split_by_time
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
 from training.train.fit import rows_in_main_tab
 from training.train.run_config import new_encoder
@@ -58,6 +58,7 @@ def load_experiment_data(
     test_days: int,
     stop_days: int,
     meta_days: int | None = None,
+    later_days: int = 0,
     min_count: int,
     main_tab_only: bool = False,
     protocol: Protocol | None = None,
@@ -70,6 +71,7 @@ def load_experiment_data(
     Args:
         folder: what `prepare` wrote, or one's own log in that layout.
         test_days, stop_days, meta_days: days of each window, from the end of the log.
+        later_days: days after the windows, as if the log ended before them.
         min_count: ids on fewer exposures share the unknown index.
         main_tab_only: keep the rows of the dataset's main tab in the early-stop and test windows.
         protocol: cut a public log as papers do instead.
@@ -82,9 +84,13 @@ def load_experiment_data(
     dataset = load(folder)
     if protocol is not None:
         return _cut_by_protocol(protocol, dataset, min_count)
-    boundaries = dataset.last_days(test_days=test_days, stop_days=stop_days, meta_days=meta_days or 0)
+    boundaries = dataset.last_days(
+        test_days=test_days + later_days, stop_days=stop_days, meta_days=meta_days or 0
+    )
     vocabulary = dataset.vocabulary(boundaries.early_stop_ms, min_count)
     log = dataset.interactions(vocabulary)
+    if later_days:
+        log = log.take(np.flatnonzero(log.timestamp_ms < boundaries.test_ms + test_days * DAY_MS))
     split = split_by_time(log.timestamp_ms, boundaries)
     stop, test = split.early_stop, split.test
     if main_tab_only:

@@ -26,7 +26,7 @@ from training.experiments.config import ExperimentConfig, MethodSpec
 from training.experiments.data import ExperimentData, dataset_summary
 from training.experiments.jobs import Checkpoint, Job, Outcome, Prepare, Progress, Result, Work, run_jobs
 from training.experiments.render import render
-from training.experiments.results import Row, summarize_seeds, write_json
+from training.experiments.results import Row, decode, summarize_seeds, write_json
 from training.experiments.significance import SIGNIFICANT
 from training.provenance import provenance
 from training.staging import atomic_folder, refuse_existing
@@ -81,7 +81,7 @@ class Experiment(Generic[C, E, M]):
     load: Callable[[Path, C], E]
     """Folder and config -> the evaluator; called once in each process."""
     fit: Callable[[E, str, C, int, Progress], Result]
-    """Evaluator, fit, config, seed -> JSON with `figures`, with `values` for each user, and more; with
+    """Evaluator, fit, config, seed -> JSON with `figures`, with encoded `values` of each user, and more; with
     `readouts`, the same by method, where several are read off one fit. A fit comes by its name, because
     functions in a `MethodSpec` cannot be pickled."""
     describe_fits: Callable[[M, Sequence[Result]], dict[str, Any]]
@@ -282,7 +282,7 @@ def _compare(
     power = {}
     for figure, (name, weight_V, of_mean) in evaluator.measures.items():
         values = {
-            method: np.array([result["values"][name] for result in results], np.float64)
+            method: np.stack([decode(result["values"][name]) for result in results])
             for method, results in fits.items()
             if name in results[0]["values"]
         }

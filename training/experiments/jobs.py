@@ -188,11 +188,6 @@ def _pool(processes: int, prepare: Prepare) -> Iterator[dict[Connection, BasePro
             connection.close()
 
 
-def worker_index() -> int:
-    """Return which worker of `run_jobs` this process is, from 0."""
-    return int(multiprocessing.current_process().name.rpartition("-")[2])
-
-
 def _serve(connection: Connection, prepare: Prepare) -> None:
     """Do jobs until the other end of the connection closes."""
     torch.set_num_threads(1)

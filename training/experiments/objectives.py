@@ -30,7 +30,7 @@ from training.experiments.cost import step_costs
 from training.experiments.data import ExperimentData, load_experiment_data
 from training.experiments.engine import Experiment, Fits, medians
 from training.experiments.jobs import Progress, Result
-from training.experiments.results import Row
+from training.experiments.results import Row, encode
 from training.labels import Scale
 from training.rankers import NAMES, WATCH_TIME, MultiObjectiveRanker, ObjectivesConfig, outcomes
 from training.train.rankers import TrainerConfig, best_epoch_count, calibrate, fit_objectives
@@ -186,7 +186,7 @@ def fit_method(
     values = evaluator.values(by_row, by_request)
     return result | {
         "figures": evaluator.figures(by_row, by_request) | raw_figures,
-        "values": {figure: np.round(value, 7).tolist() for figure, value in values.items()},
+        "values": {figure: encode(value) for figure, value in values.items()},
         "seconds": time.monotonic() - started,
         "cpu_s": time.process_time() - started_cpu,
     }

@@ -71,13 +71,13 @@ def markdown(folder: Path) -> str:
 
 
 def kind_of(source: str, report: Json) -> str:
-    """Return the kind of a report, which is the name of its template, by what its JSON holds."""
+    """Return the kind of a report, which is the name of its template; older ones show it by their members."""
     if source != "report.json":
         return source.removesuffix(".json")
     if "kind" in report:
         return str(report["kind"])
     members = {"costs": "objectives", "window": "audit"}
-    return next((kind for member, kind in members.items() if member in report), "watch_time")
+    return next((kind for member, kind in members.items() if member in report), "watch_time_one_window")
 
 
 def _read(folder: Path) -> tuple[str, Json]:

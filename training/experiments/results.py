@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from models.arrays import F64
 
 Row = dict[str, Any]
 """One method of `report.json`: `method`, `says`, `refused`, `metrics`, `against`, and more."""
@@ -20,6 +23,16 @@ class SeedSummary(NamedTuple):
     std: float | None
     """Sample standard deviation; `None` for a single seed."""
     seeds: list[float | None]
+
+
+def encode(values_V: F64) -> str:
+    """Return values as text for a result: a tenth of the memory that a list of numbers takes."""
+    return base64.b64encode(values_V.astype("<f4").tobytes()).decode()
+
+
+def decode(text: str) -> F64:
+    """Return the values of `encode`, `[V]` with seven digits."""
+    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float64)
 
 
 def summarize_seeds(values: Sequence[float | None]) -> SeedSummary:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,11 @@ from training.experiments.engine import run_grid, write_report
 from training.experiments.jobs import Job, Outcome, Progress, Result, Work
 from training.experiments.results import summarize_seeds
 from training.experiments.search import EVALUATED_ON, stop_loss
-from training.experiments.watch_time import HEADS, WatchTimeConfig, WatchTimeEvaluator, fit_head, load_data
+from training.experiments.watch_time.config import WatchTimeConfig, merged
+from training.experiments.watch_time.evaluator import describe_window
+from training.experiments.watch_time.fits import fit_head
+from training.experiments.watch_time.methods import FITS
+from training.experiments.watch_time.windows import load_window
 from training.provenance import provenance
 from training.rankers import TwoObjectiveRanker
 from training.staging import refuse_existing
@@ -45,7 +50,7 @@ class Variant:
 
     name: str
     method: str
-    """Which of `HEADS`."""
+    """Which of `FITS` with a head."""
     changes: dict[str, Any]
     """What differs from the experiment's config, nested as it is."""
     config: WatchTimeConfig
@@ -82,24 +87,19 @@ def read_variants(path: Path, config: WatchTimeConfig) -> list[Variant]:
 def _variant(name: str, entry: Mapping[str, Any], config: WatchTimeConfig) -> Variant:
     changes = {part: value for part, value in entry.items() if part != "method"}
     method = entry.get("method", "lda")
-    if method not in HEADS:
-        raise BadInput(f"{name!r} names the method {method!r}; there are {', '.join(HEADS)}.")
+    heads = [fit.name for fit in FITS.values() if fit.head is not None]
+    if method not in heads:
+        raise BadInput(f"{name!r} names the method {method!r}; there are {', '.join(heads)}.")
     unknown = sorted(set(changes) - set(PARTS))
     if unknown:
         raise BadInput(
             f"{name!r} changes {unknown[0]!r}; a variant changes {', '.join(PARTS)} or the method."
         )
     try:
-        changed = WatchTimeConfig.model_validate(_merge(config.model_dump(mode="json"), changes))
+        changed = merged(config, changes)
     except ValidationError as e:
         raise BadInput(describe_first_error(e, repr(name))) from e
     return Variant(name, method, changes, changed)
-
-
-def _merge(config: Any, changes: Any) -> Any:
-    if not isinstance(config, dict) or not isinstance(changes, Mapping):
-        return changes
-    return config | {name: _merge(config.get(name), value) for name, value in changes.items()}
 
 
 def run_variants(
@@ -138,7 +138,7 @@ def run_variants(
             f"{interested[0]!r} has a `loop.interest` above 0: --bundle must name the labels' version."
         )
     origin = provenance()
-    evaluator = WatchTimeEvaluator(load_data(data, config))
+    window = load_window(data, config)
     seeds = range(config.seed, config.seed + config.seeds)
     outcomes, checkpoint = run_grid(
         [Job(variant.key, seed) for variant in variants for seed in seeds],
@@ -151,7 +151,7 @@ def run_variants(
     )
     report = {
         **origin,
-        "dataset": dataset_summary(evaluator.data, evaluator.describe_window) | EVALUATED_ON,
+        "dataset": dataset_summary(window, partial(describe_window, window)) | EVALUATED_ON,
         "labels": None if bundle is None else bundle.name,
         "config": config.model_dump(mode="json"),
         "rows": [_row(v, [outcomes[Job(v.key, seed)] for seed in seeds]) for v in variants],
@@ -162,7 +162,7 @@ def run_variants(
 
 
 def _prepare(data: Path, config: WatchTimeConfig, variants: Sequence[Variant], bundle: Path | None) -> Work:
-    log = load_data(data, config)
+    log = load_window(data, config)
     label = None if bundle is None else _learned_labels(log, bundle)
     by_key = {variant.key: variant for variant in variants}
 
@@ -170,13 +170,13 @@ def _prepare(data: Path, config: WatchTimeConfig, variants: Sequence[Variant], b
         started, variant = time.monotonic(), by_key[job.method]
         ranker, epochs = fit_head(
             log,
-            HEADS[variant.method],
+            FITS[variant.method],
             variant.config,
             job.seed,
             progress,
             label=label if variant.config.loop.interest else None,
         )
-        if not np.isfinite([stop_loss(epoch) for epoch in epochs]).all():
+        if not np.isfinite([_loss(epoch) for epoch in epochs]).all():
             raise BadInput(f"{variant.name} diverged with seed {job.seed}.")
         return {
             "curve": [epoch._asdict() for epoch in epochs],
@@ -211,6 +211,10 @@ def _learned_labels(data: ExperimentData, bundle: Path) -> F32:
     return label_K
 
 
+def _loss(epoch: RankerEpoch) -> float:
+    return stop_loss(epoch.stop_mae_s or math.inf, epoch.stop_xauc or 0.0)
+
+
 def _row(variant: Variant, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     results = [outcome.result for outcome in outcomes if outcome.refused is None]
     curves = [[RankerEpoch(**epoch) for epoch in result["curve"]] for result in results]
@@ -220,7 +224,7 @@ def _row(variant: Variant, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "method": variant.method,
         "changes": variant.changes,
         "refused": next((outcome.refused for outcome in outcomes if outcome.refused is not None), None),
-        "loss": float(np.mean([stop_loss(epoch) for epoch in best])) if best else None,
+        "loss": float(np.mean([_loss(epoch) for epoch in best])) if best else None,
         "mae_s": summarize_seeds([epoch.stop_mae_s for epoch in best])._asdict(),
         "xauc": summarize_seeds([epoch.stop_xauc for epoch in best])._asdict(),
         "epochs": [epoch.epoch + 1 for epoch in best],

@@ -62,11 +62,13 @@ class RankerEpoch(NamedTuple):
     interest_loss: float
     stop_mae_s: float | None
     stop_xauc: float | None
+    error: float | None = None
+    """Early-stopping criterion, where that is not the MAE."""
 
     @property
     def stop_error(self) -> float:
         """Early-stopping criterion, lower is better."""
-        return self.stop_mae_s or 0.0
+        return (self.stop_mae_s if self.error is None else self.error) or 0.0
 
 
 class ObjectivesEpoch(NamedTuple):
@@ -101,6 +103,7 @@ def fit_ranker(
     seed: int,
     stop_rows: I64 | None = None,
     stop_after: int | None = None,
+    stop_error: Callable[[TwoObjectiveRanker, F32], float] | None = None,
     censored: tuple[F64, F64, F64] | None = None,
     on_step: Callable[[float], None] = lambda _: None,
 ) -> list[RankerEpoch]:
@@ -113,10 +116,11 @@ def fit_ranker(
         label: `[R]` LabelCraft's label of each of `rows`.
         config: hyperparameters.
         seed: decides the order of the rows, dropout and id dropout.
-        stop_rows: early-stop rows. The parameters of the epoch with the lowest MAE are kept; without them
+        stop_rows: early-stop rows. The parameters of the epoch with the lowest error are kept; without them
             those of the last epoch.
         stop_after: make this many of `config.epochs`, on the same schedule: how a release fit repeats
             the length that early stopping found.
+        stop_error: the ranker and its seconds of the early-stop rows -> their error; by default the MAE.
         censored: what is known of videos before the log, see `Dataset.censored`.
         on_step: called with the share of the work that is done.
 
@@ -133,7 +137,9 @@ def fit_ranker(
     def evaluate(averaged: TwoObjectiveRanker, stop: I64) -> Evaluation:
         seconds = predict_seconds(averaged, log, stop, config.sequence_length)
         actual = log.watch_time_s[stop]
-        return Evaluation(mae_s(seconds, actual), {"xauc": xauc(seconds, actual)})
+        mae = mae_s(seconds, actual)
+        error = mae if stop_error is None else stop_error(averaged, seconds)
+        return Evaluation(error, {"mae_s": mae, "xauc": xauc(seconds, actual)})
 
     torch.manual_seed(seed)
     epochs = _fit(
@@ -150,7 +156,10 @@ def fit_ranker(
         censored,
         on_step,
     )
-    return [RankerEpoch(e.epoch, e.losses[0], e.losses[1], e.error, e.metrics.get("xauc")) for e in epochs]
+    return [
+        RankerEpoch(e.epoch, e.losses[0], e.losses[1], e.metrics.get("mae_s"), e.metrics.get("xauc"), e.error)
+        for e in epochs
+    ]
 
 
 def fit_objectives(

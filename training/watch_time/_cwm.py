@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
@@ -28,6 +28,10 @@ class CWMConfig(Config):
     sigma: PositiveFloat = 2.0
     """σ, deviation of the interest's logit around what the state says."""
 
+    loss: Literal["mse", "l1"] = "mse"
+    """Of rows that ended early: the Gaussian's as published, or the Laplacian's, (|s - ζ(w)|) / σ, whose
+    optimum is a median."""
+
     separate_means: bool = True
     """Average the rows that ended early and those watched to the end each by itself (the authors' code),
     which gives the rarer kind more weight; False is the plain likelihood, one mean of all rows."""
@@ -49,7 +53,8 @@ class CWM(nn.Module):
     network with a bias, but f starts where ζ lies and learns at the rate of the other heads.
 
     Source: Zhao et al., "Counteracting Duration Bias in Video Recommendation via Counterfactual Watch
-    Time", KDD 2024, whose code has the logistic function for the Gaussian survival. Ours: shift and spread.
+    Time", KDD 2024, whose code has the logistic function for the Gaussian survival. Ours: shift and spread,
+    the Laplacian as an option.
 
     Args:
         state_dim: D.
@@ -88,7 +93,8 @@ class CWM(nn.Module):
         away_N = (
             self.interest_logit(state_ND) - interest_logit(watch_time_N.minimum(duration_N), c.cost)
         ) / c.sigma
-        ended_early = (away_N.square() / 2).masked_fill(complete_N, 0).sum()
+        error_N = away_N.abs() if c.loss == "l1" else away_N.square() / 2
+        ended_early = error_N.masked_fill(complete_N, 0).sum()
         at_the_end = (-logsigmoid(away_N)).masked_fill(~complete_N, 0).sum()
         if not c.separate_means:
             return (ended_early + at_the_end) / len(away_N)
