@@ -153,6 +153,21 @@ def test_a_law_with_the_training_shares_has_their_mean_and_their_states() -> Non
         np.testing.assert_allclose(below, (ratio[rows, None] <= ends.numpy()).mean(0), atol=1e-3)
 
 
+def test_served_weights_are_those_that_are_learned() -> None:
+    """All anchors by matrix products when serving, each row's own anchors when learning: the same weights,
+    which with the prior are the shares of the training rows where the state says nothing."""
+    for prior in ("even", "share"):
+        head = fitted(TINY.model_copy(update={"prior": prior})).eval()
+        state, duration = wt.states(50)
+        with torch.no_grad():
+            attended = head.attend(state, duration)
+            torch.testing.assert_close(head.predict(state, duration).weights, attended.log_weight.exp())
+            head.anchor_key.zero_()
+            silent = head.predict(state, duration).weights
+        want = head.anchors.share[attended.group].clamp(min=1e-4) if prior == "share" else torch.ones(50, 8)
+        torch.testing.assert_close(silent, want / want.sum(-1, keepdim=True))
+
+
 def test_half_regressor_half_median_is_halfway_between_them() -> None:
     regressor = fitted()
     heads = [LDA(wt.STATE, TINY.model_copy(update={"point": point})) for point in ("median", "both")]

@@ -54,6 +54,7 @@ HEADS: dict[str, tuple[Callable[..., Head], type[Config], dict[str, Any]]] = {
     "lda mean": (LDA, LDAConfig, wt.TINY_LDA),
     "lda median": (LDA, LDAConfig, {**wt.TINY_LDA, "point": "median"}),
     "lda of seconds": (LDA, LDAConfig, {**wt.TINY_LDA, "target": "time"}),
+    "lda with a prior": (LDA, LDAConfig, {**wt.TINY_LDA, "prior": "share", "point": "both"}),
     "lda of raw products": (LDA, LDAConfig, {**wt.TINY_LDA, "weights": "raw_dot"}),
 }
 EVERY = pytest.mark.parametrize("name", HEADS)

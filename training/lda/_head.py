@@ -54,6 +54,11 @@ class LDAConfig(Config):
     temperature: PositiveFloat = 0.1
     """τ_β."""
 
+    prior: Literal["even", "share"] = "even"
+    """What β is where a state says nothing: the same for every anchor (poster), or the shares of the training
+    rows in the anchors' parts. Parts next to each other may differ tenfold in rows while their codes hardly
+    differ."""
+
     epsilon: PositiveFloat = 0.05
     """Entropy of the transport plan."""
 
@@ -226,6 +231,8 @@ class LDA(DistributionModule):
             cosine_NK, logit_NK = dot_NK / norm_NK.clamp(min=1e-12), dot_NK
         else:
             cosine_NK, logit_NK = dot_NK, dot_NK / self.config.temperature
+        if self.config.prior == "share":
+            logit_NK = logit_NK + embedding(group_N, self.anchors.log_share)
         log_weight_NK = logit_NK.log_softmax(-1)
         pooled_NH = (log_weight_NK.exp()[..., None, :] @ key_NKH).squeeze(-2)
         return Attended(group_N, cosine_NK, log_weight_NK, state_NH, pooled_NH)
@@ -265,9 +272,12 @@ class LDA(DistributionModule):
         key_AH = key_GKH.flatten(0, 1)
         group_R = self.groups(duration_R)
         state_RH = self._unit(self.phi(self.from_state(state_RD)))
-        other_RA = embedding(group_R, _outside(*key_GKH.shape[:2]))
+        prior_GK = (
+            self.anchors.log_share if self.config.prior == "share" else key_GKH.new_zeros(key_GKH.shape[:2])
+        )
+        prior_RA = embedding(group_R, _in_its_group(prior_GK))
         sharp_AH = key_AH if self.config.weights == "raw_dot" else key_AH / self.config.temperature
-        weight_RA = torch.addmm(other_RA, state_RH, sharp_AH.T).softmax(-1)
+        weight_RA = torch.addmm(prior_RA, state_RH, sharp_AH.T).softmax(-1)
         # Added up over groups by a matrix of ones, several times as fast as a sum along the middle axis.
         weight_RK = weight_RA @ torch.eye(key_GKH.shape[1], dtype=weight_RA.dtype).repeat(key_GKH.shape[0], 1)
         cell_RM = weight_RA @ self.anchors.spread.flatten(0, 1)
@@ -306,7 +316,9 @@ class LDA(DistributionModule):
         return share_N * (duration_N if self.config.target == "ratio" else self.scale)
 
 
-def _outside(groups: int, anchors: int) -> Tensor:
-    """What is added to the logits of each group, `[G, G·K]`: 0 for its own anchors, -∞ for the others'."""
+def _in_its_group(prior_GK: Tensor) -> Tensor:
+    """What is added to the logits of each group, `[G, G·K]`: the prior of its own anchors, -∞ for the
+    others'."""
+    groups, anchors = prior_GK.shape
     own = torch.eye(groups, dtype=torch.bool).repeat_interleave(anchors, dim=1)
-    return torch.zeros(own.shape).masked_fill(~own, -torch.inf)
+    return prior_GK.repeat(1, groups).masked_fill(~own, -torch.inf)

@@ -98,6 +98,11 @@ class AnchorTables(nn.Module):
         middle_GM = self.start + self.width.cumsum(-1) - self.width / 2
         return (self.spread @ middle_GM[..., None]).squeeze(-1)
 
+    @property
+    def log_share(self) -> Tensor:
+        """`[G, K]` logarithm of the shares, of at least one row in ten thousand."""
+        return self.share.clamp(min=1e-4).log()
+
     def cells(self, weight_NK: Tensor, group_N: Tensor) -> Tensor:
         """Return the `[N, M]` weights of the cells where each anchor has this weight."""
         return (weight_NK[:, None, :] @ self.spread[group_N]).squeeze(1)
