@@ -8,7 +8,7 @@ from models.metrics._at_k import PerUser, ds_at_k, first_k, neg_at_k, nwtg_at_k
 from models.metrics._auc import auc, gauc, xauc, xgauc
 from models.metrics._calibration import ece
 from models.metrics._classes import Confusion
-from models.metrics._distribution import crps, pinball, row_crps
+from models.metrics._distribution import DURATIONS_S, crps, distribution_report, pinball, row_crps
 from models.metrics._labels import COMPLETE_RATIO, LONG_VIEW_S, SKIP_S, STATES, long_view, watch_states
 from models.metrics._pairs import Pairs, RowPairs, Ties, count_pairs, row_pairs
 from models.metrics._pointwise import mae_s, rmse_s
@@ -17,6 +17,7 @@ from models.metrics._report import CUTS, Figures, report
 __all__ = [
     "COMPLETE_RATIO",
     "CUTS",
+    "DURATIONS_S",
     "LONG_VIEW_S",
     "SKIP_S",
     "STATES",
@@ -29,6 +30,7 @@ __all__ = [
     "auc",
     "count_pairs",
     "crps",
+    "distribution_report",
     "ds_at_k",
     "ece",
     "first_k",

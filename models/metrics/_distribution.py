@@ -4,9 +4,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from models.arrays import F32, F64
+from models.metrics._calibration import ece
+from models.metrics._labels import STATES, watch_states
+from models.metrics._pointwise import rmse_s
 from models.metrics._rows import Column, numbers
 
 
@@ -69,3 +74,69 @@ def pinball(quantile_s: Column, watch_time_s: Column, level: float) -> float | N
     quantile, watched = numbers(quantile_s=quantile_s, watch_time_s=watch_time_s)
     over = watched - quantile
     return float(np.maximum(level * over, (level - 1) * over).mean()) if over.size else None
+
+
+DURATIONS_S: Final = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0)
+"""Where the duration groups of `distribution_report` begin."""
+
+
+def distribution_report(
+    *,
+    watch_time_s: Column,
+    duration_s: Column,
+    weight_NK: F32 | F64,
+    value_s_NK: F32 | F64,
+    quantile_s_N3: F32 | F64,
+    expected_s: Column,
+    state_N3: F32 | F64,
+) -> dict[str, float | int | None]:
+    """Evaluate predicted distributions of watch time on one window of a log.
+
+    | key | meaning |
+    | --- | --- |
+    | `rmse_mean_s` | error of the predicted mean, seconds: what squared error is least at |
+    | `bias_mean_s` | predicted mean minus watched, seconds |
+    | `bias_mean_s.duration_20` | the same of videos of 20 s up to the next of `DURATIONS_S` |
+    | `crps_s` | score of the whole distribution, see `crps` |
+    | `pinball_p10_s`, `pinball_p50_s`, `pinball_p90_s` | scores of the quantiles, see `pinball` |
+    | `coverage_p10_p90` | share of rows watched between the outer quantiles: 0.8 where they are right |
+    | `ece_skip`, `ece_complete`, `ece_replay` | calibration errors of the watch states, see `ece` |
+
+    Args:
+        watch_time_s: `[N]` seconds watched, not clipped.
+        duration_s: `[N]` lengths of the videos, seconds.
+        weight_NK, value_s_NK: `[N, K]` the distribution, as in `crps`.
+        quantile_s_N3: `[N, 3]` p10, p50 and p90, seconds.
+        expected_s: `[N]` predicted means, seconds.
+        state_N3: `[N, 3]` probabilities of `STATES`.
+
+    Returns:
+        The figures above; every key is there for any N, 0 included.
+
+    Raises:
+        ValueError: columns of different lengths.
+        BadInput: a value is not finite.
+    """
+    watched, duration, expected = numbers(
+        watch_time_s=watch_time_s, duration_s=duration_s, expected_s=expected_s
+    )
+    out: dict[str, float | int | None] = {
+        "rmse_mean_s": rmse_s(expected, watched),
+        "bias_mean_s": _mean(expected - watched),
+        "crps_s": crps(weight_NK, value_s_NK, watched),
+    }
+    for column, percent in enumerate((10, 50, 90)):
+        out[f"pinball_p{percent}_s"] = pinball(quantile_s_N3[:, column], watched, percent / 100)
+    inside = (quantile_s_N3[:, 0] <= watched) & (watched <= quantile_s_N3[:, 2])
+    out["coverage_p10_p90"] = _mean(inside.astype(np.float64))
+    happened_N3 = watch_states(watched, duration)
+    for column, name in enumerate(STATES):
+        out[f"ece_{name}"] = ece(happened_N3[:, column], state_N3[:, column])
+    group = np.searchsorted(DURATIONS_S, duration, side="right") - 1
+    for index, start in enumerate(DURATIONS_S):
+        out[f"bias_mean_s.duration_{start:.0f}"] = _mean((expected - watched)[group == index])
+    return out
+
+
+def _mean(values: F64) -> float | None:
+    return float(values.mean()) if values.size else None

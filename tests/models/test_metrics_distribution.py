@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.arrays import F64
 from models.errors import BadInput
-from models.metrics import crps, mae_s, pinball
+from models.metrics import crps, distribution_report, mae_s, pinball
 
 
 def crps_by_definition(weight_NK: F64, value_NK: F64, watched_N: F64) -> float:
@@ -83,3 +83,45 @@ def test_a_diverged_distribution_is_refused() -> None:
         pinball(np.array([np.inf, 1.0]), np.ones(2), 0.5)
     with pytest.raises(ValueError, match="with one N"):
         crps(one_NK, one_NK, np.ones(3))
+
+
+def test_a_report_of_the_true_distribution_is_calibrated() -> None:
+    """Uniform on [0, 40] s, of videos of 10 s and of 30 s."""
+    rng = np.random.default_rng(0)
+    n = 20_000
+    watched_N, duration_N = rng.uniform(0, 40, n), rng.choice([10.0, 30.0], n)
+    value_K = (np.arange(400) + 0.5) / 10
+    state_N3 = np.stack([np.full(n, 3 / 40), 0.04 * duration_N / 40, 1 - 1.02 * duration_N / 40], axis=1)
+    found = distribution_report(
+        watch_time_s=watched_N,
+        duration_s=duration_N,
+        weight_NK=np.full((n, 400), 1 / 400),
+        value_s_NK=np.broadcast_to(value_K, (n, 400)),
+        quantile_s_N3=np.broadcast_to([4.0, 20.0, 36.0], (n, 3)),
+        expected_s=np.full(n, 20.0),
+        state_N3=state_N3,
+    )
+    assert found["rmse_mean_s"] == pytest.approx(40 / np.sqrt(12), rel=0.02)
+    assert found["crps_s"] == pytest.approx(40 / 6, rel=0.02)
+    assert found["coverage_p10_p90"] == pytest.approx(0.8, abs=0.01)
+    assert found["pinball_p50_s"] == pytest.approx(5, rel=0.02)
+    for name, atol in {"bias_mean_s": 0.3, "bias_mean_s.duration_10": 0.3, "ece_skip": 0.01}.items():
+        assert found[name] == pytest.approx(0, abs=atol)
+    for name in ("ece_complete", "ece_replay"):
+        assert found[name] == pytest.approx(0, abs=0.02)
+    assert found["bias_mean_s.duration_20"] == pytest.approx(0, abs=0.4)
+    assert found["bias_mean_s.duration_80"] is None
+
+
+def test_a_report_of_no_rows_has_every_figure() -> None:
+    none, nothing = np.zeros(0), np.zeros((0, 3))
+    found = distribution_report(
+        watch_time_s=none,
+        duration_s=none,
+        weight_NK=nothing,
+        value_s_NK=nothing,
+        quantile_s_N3=nothing,
+        expected_s=none,
+        state_N3=nothing,
+    )
+    assert set(found.values()) == {None}

@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
 
-from models.arrays import I64
+from models.arrays import F32, I64
 from models.errors import BadInput
 from models.fusion import fuse
-from models.metrics import Figures, long_view, mae_s, report
+from models.metrics import Figures, distribution_report, long_view, mae_s, report, rmse_s
 from models.runtime import Bundle
 from models.store import BundleStore
 from models.vocabulary import FIRST
 from training.data import DAY_MS, Dataset, Interactions, day_to_ms
-from training.evaluation.predict import Predictions
+from training.evaluation.predict import Law, Predictions
+from training.evaluation.seconds import OCTILES
+from training.strata import DurationGroups
 
 BY_TAB_ROWS: Final = 100
 """Tabs with fewer rows in the window get no metrics of their own."""
@@ -28,9 +31,12 @@ BY_TAB_ROWS: Final = 100
 def compute_metrics(
     log: Interactions, rows: I64, predictions: Predictions, weights: Mapping[str, float]
 ) -> Figures:
-    """Return every metric of `models.metrics.report` on `[R]` rows, for a ranker's predictions of them."""
+    """Return every metric of `models.metrics.report` on `[R]` rows, for a ranker's predictions of them, and
+    those of `distribution_report` where it predicts a law."""
     score, _ = fuse(predictions.slate.objectives, weights)
-    return report(
+    law = predictions.pointwise.law
+    distribution = {} if law is None else _distribution_metrics(log, rows, law)
+    return distribution | report(
         user=log.user[rows],
         watch_time_s=log.watch_time_s[rows],
         duration_s=log.duration_s[rows],
@@ -38,6 +44,19 @@ def compute_metrics(
         long_view=long_view(log.watch_time_s[rows], log.duration_s[rows]),
         predicted_s=predictions.pointwise.watch_time_s,
         score=score,
+    )
+
+
+def _distribution_metrics(log: Interactions, rows: I64, law: Law) -> Figures:
+    duration = log.duration_s[rows]
+    return distribution_report(
+        watch_time_s=log.watch_time_s[rows],
+        duration_s=duration,
+        weight_NK=law.anchor_weights,
+        value_s_NK=law.anchor_ratio * duration[:, None],
+        quantile_s_N3=law.quantiles_s,
+        expected_s=law.expected_watch_time_s,
+        state_N3=law.states,
     )
 
 
@@ -59,21 +78,43 @@ def _tab_rows(log: Interactions, rows: I64, tabs: list[str]) -> Iterator[tuple[s
             yield name, index
 
 
-def median_baseline(
-    log: Interactions, rows: I64, before: I64, tabs: list[str]
-) -> dict[str, float | int | None]:
-    """Return the MAE of the median watch time of the rows `before` a window, over all its rows and by tab."""
+def baselines(log: Interactions, rows: I64, before: I64, tabs: list[str]) -> dict[str, Figures]:
+    """Return the errors of constants that need no ranker, over all rows of a window and by tab.
 
-    def error(evaluated: I64, known: I64) -> float | None:
-        if not len(known) or not len(evaluated):
-            return None
-        median = np.full(len(evaluated), np.median(log.watch_time_s[known]), np.float32)
-        return mae_s(median, log.watch_time_s[evaluated])
+    MAE is least at medians and RMSE at means, so each has a baseline of its own, for all rows before the
+    window and for each of `OCTILES` duration groups of them.
+    """
+    duration = log.duration_s
 
-    out: dict[str, float | int | None] = {"mae_s": error(rows, before)}
+    def constants(evaluated: I64, known: I64, groups: int, statistic: Callable[[F32], float]) -> F32:
+        group_of = DurationGroups(groups).fit(duration[known])
+        known_group, group = (
+            group_of(torch.from_numpy(duration[part])).numpy() for part in (known, evaluated)
+        )
+        values = np.zeros(groups, np.float32)
+        for g in np.unique(group):
+            members = known[known_group == g]
+            values[g] = statistic(log.watch_time_s[members if len(members) else known])
+        out: F32 = values[group]
+        return out
+
+    kinds: dict[str, tuple[str, int, Callable[[F32], float], Callable[[F32, F32], float | None]]] = {
+        "median": ("mae_s", 1, lambda x: float(np.median(x)), mae_s),
+        "median_by_duration": ("mae_s", OCTILES, lambda x: float(np.median(x)), mae_s),
+        "mean": ("rmse_s", 1, lambda x: float(x.mean()), rmse_s),
+        "mean_by_duration": ("rmse_s", OCTILES, lambda x: float(x.mean()), rmse_s),
+    }
+    parts = [("", rows, before)]
     for name, index in _tab_rows(log, rows, tabs):
-        same_tab = before[log.tab[before] == tabs.index(name) + FIRST]
-        out[f"mae_s.tab_{name}"] = error(rows[index], same_tab)
+        parts.append((f".tab_{name}", rows[index], before[log.tab[before] == tabs.index(name) + FIRST]))
+    out: dict[str, Figures] = {name: {} for name in kinds}
+    for name, (figure, groups, statistic, error) in kinds.items():
+        for suffix, evaluated, known in parts:
+            out[name][figure + suffix] = (
+                error(constants(evaluated, known, groups, statistic), log.watch_time_s[evaluated])
+                if len(known) and len(evaluated)
+                else None
+            )
     return out
 
 
@@ -151,6 +192,6 @@ def evaluate(
     return {
         **compute_metrics(log, rows, predictions, weights),
         "by_tab": compute_metrics_by_tab(log, rows, predictions, weights, tabs),
-        "baselines": {"median": median_baseline(log, rows, before, tabs)},
+        "baselines": baselines(log, rows, before, tabs),
         "window": {"from_ms": window[0], "to_ms": window[1], "tab": tab},
     }

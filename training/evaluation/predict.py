@@ -20,6 +20,21 @@ BATCH: Final = 1024
 """Rows of one call of an exported graph."""
 
 
+class Law(NamedTuple):
+    """Predicted distributions of watch time, members named as the outputs of a ranker."""
+
+    anchor_weights: F32
+    """`[R, K]`"""
+    anchor_ratio: F32
+    """`[R, K]`"""
+    quantiles_s: F32
+    """`[R, 3]`"""
+    expected_watch_time_s: F32
+    """`[R]`"""
+    states: F32
+    """`[R, 3]`"""
+
+
 class Outputs(NamedTuple):
     """What a ranker predicts for some rows."""
 
@@ -27,10 +42,14 @@ class Outputs(NamedTuple):
     """`[R]` seconds"""
     objectives: dict[str, F32]
     """`[R]` each, in [0, 1]: what the score is fused from."""
+    law: Law | None = None
+    """Of rows that are predicted one by one; `None` of bundles of former exports."""
 
     def take(self, rows: I64) -> Outputs:
         """Return the outputs of these rows."""
-        return Outputs(self.watch_time_s[rows], {name: x[rows] for name, x in self.objectives.items()})
+        objectives = {name: x[rows] for name, x in self.objectives.items()}
+        law = None if self.law is None else Law(*(x[rows] for x in self.law))
+        return Outputs(self.watch_time_s[rows], objectives, law)
 
 
 class Predictions(NamedTuple):
@@ -84,7 +103,7 @@ def run_torch(
 ) -> Outputs:
     """Run the served path of a torch module over rows of a log, in one of the two ways of `HistoryAt`."""
     ranker.eval()
-    names = ("watch_time_s", *ranker.objectives)
+    names = ("watch_time_s", *ranker.objectives, *(Law._fields if history_at == "row" else ()))
 
     def answers() -> Iterable[Mapping[str, F32]]:
         for x in batches_for(log, rows, length, history_at=history_at):
@@ -104,7 +123,8 @@ def run_onnx(
     history_at: HistoryAt = "row",
 ) -> Outputs:
     """Run a bundle's exported ranker over rows of a log, in one of the two ways of `HistoryAt`."""
-    names = ("watch_time_s", *bundle.manifest.objectives)
+    law = history_at == "row" and bundle.ranker_outputs.issuperset(Law._fields)
+    names = ("watch_time_s", *bundle.manifest.objectives, *(Law._fields if law else ()))
     length = bundle.manifest.sequence_length
 
     def answers() -> Iterable[Mapping[str, F32]]:
@@ -118,12 +138,17 @@ def run_onnx(
 
 
 def _joined(names: tuple[str, ...], batches: Iterable[Mapping[str, F32]]) -> Outputs:
-    parts: dict[str, list[F32]] = {name: [np.zeros(0, np.float32)] for name in names}
+    parts: dict[str, list[F32]] = {name: [] for name in names}
     for batch in batches:
         for name, part in parts.items():
             part.append(batch[name])
-    columns = {name: np.concatenate(part) for name, part in parts.items()}
-    return Outputs(columns.pop("watch_time_s"), columns)
+    columns = {
+        name: np.concatenate(part) if part else np.zeros(0, np.float32) for name, part in parts.items()
+    }
+    law = {name: columns.pop(name) for name in Law._fields if name in columns}
+    # Without rows there are no axes of anchors, quantiles and states either.
+    seconds = columns.pop("watch_time_s")
+    return Outputs(seconds, columns, Law(**law) if law and len(seconds) else None)
 
 
 def predict_seconds(

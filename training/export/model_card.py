@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Final
 
 from models.manifest import Evaluation, LearnedLabels, Manifest, Margin
+from models.metrics import DURATIONS_S, STATES
 from models.store import BundleStore
 
 _ROWS: Final = (
     ("MAE, s", "mae_s", ".2f"),
     ("RMSE, s", "rmse_s", ".2f"),
+    ("RMSE of the mean, s", "rmse_mean_s", ".2f"),
+    ("CRPS, s", "crps_s", ".2f"),
+    ("share between p10 and p90", "coverage_p10_p90", ".3f"),
+    *((f"calibration error of P({state})", f"ece_{state}", ".4f") for state in STATES),
+    ("mean minus watched, s", "bias_mean_s", "+.2f"),
+    *((f"the same from {start:.0f} s", f"bias_mean_s.duration_{start:.0f}", "+.2f") for start in DURATIONS_S),
     ("XAUC", "xauc", ".4f"),
     ("GAUC of long view", "gauc_long_view", ".4f"),
     ("NWTG@10", "nwtg@10", ".4f"),
@@ -99,12 +106,15 @@ def _table(evaluation: Evaluation, tab: str | None) -> list[str]:
         "|---" * (1 + len(columns)) + "|",
     ]
     for title, key, form in _ROWS:
-        cells = [_cell(metrics.get(key), form) for metrics in columns.values()]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+        if any(key in metrics for metrics in columns.values()):
+            cells = [_cell(metrics.get(key), form) for metrics in columns.values()]
+            lines.append(f"| {title} | " + " | ".join(cells) + " |")
     for name, metrics in evaluation.baselines.items():
-        keys = ["mae_s", *(f"mae_s.tab_{tab}" for _ in range(len(columns) - 1))]
+        figure = "mae_s" if "mae_s" in metrics else "rmse_s"
+        keys = [figure, *(f"{figure}.tab_{tab}" for _ in range(len(columns) - 1))]
         cells = [_cell(metrics.get(key), ".2f") for key in keys]
-        lines.append(f"| MAE of the {name} of the earlier days, s | " + " | ".join(cells) + " |")
+        title = f"{figure.removesuffix('_s').upper()} of the {name.replace('_', ' ')} of the earlier days, s"
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return lines
 
 

@@ -19,7 +19,7 @@ from models.errors import BadInput
 from models.manifest import Evaluation, LearnedLabels
 from models.vocabulary import Vocabulary
 from training.data import Boundaries, Dataset, Interactions, LikesHates, Split, split_by_time
-from training.evaluation.evaluate import compute_metrics, compute_metrics_by_tab, median_baseline
+from training.evaluation.evaluate import baselines, compute_metrics, compute_metrics_by_tab
 from training.evaluation.predict import predict_torch
 from training.labels import LabelMaker, LabelMakers, fit_heuristics
 from training.rankers import MultiObjectiveRanker, Ranker, TwoObjectiveRanker
@@ -253,5 +253,5 @@ def _evaluate(windows: _Windows, config: RunConfig, fitted: Fitted, from_ms: int
         to_ms=windows.dataset.info.last_timestamp_ms + 1,
         metrics=compute_metrics(log, rows, predictions, fitted.weights),
         by_tab=compute_metrics_by_tab(log, rows, predictions, fitted.weights, tabs),
-        baselines={"median": median_baseline(log, rows, log.rows_between(0, from_ms), tabs)},
+        baselines=baselines(log, rows, log.rows_between(0, from_ms), tabs),
     )
