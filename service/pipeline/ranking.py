@@ -37,7 +37,7 @@ F32 = npt.NDArray[np.float32]
 SECONDS_OUTPUTS = ("watch_time_s", "watch_ratio", EXPECTED_SECONDS)
 
 EXPLANATION_OUTPUTS = ("anchor_weights", "anchor_ratio", "quantiles_s", WATCH_STATES)
-"""Outputs of the ranker that only an explanation needs: without one they are not computed."""
+"""Outputs of the ranker that only an explanation needs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from tests.training import _watch_time_asserts as wt
 from tests.training._builders import watch_log
 from training.lda import LDA, VQVAE, AnchorsConfig, LDAConfig, _transport_plan
 from training.lda import _head as _lda
-from training.watch_time import VR, VRConfig
+from training.watch_time import VR, VRConfig, state_edges, state_probabilities
 
 TINY = LDAConfig.model_validate(wt.TINY_LDA)
 
@@ -161,7 +161,11 @@ def test_served_weights_are_those_that_are_learned() -> None:
         state, duration = wt.states(50)
         with torch.no_grad():
             attended = head.attend(state, duration)
-            torch.testing.assert_close(head.predict(state, duration).weights, attended.log_weight.exp())
+            found = head.predict(state, duration)
+            torch.testing.assert_close(found.weights, attended.log_weight.exp())
+            cell = head.anchors.cells(found.weights, attended.group)
+            rank = head.anchors.ranks(state_edges(duration), cell, attended.group)
+            torch.testing.assert_close(found.states, state_probabilities(rank), atol=1e-4, rtol=1e-4)
             head.anchor_key.zero_()
             silent = head.predict(state, duration).weights
         want = head.anchors.share[attended.group].clamp(min=1e-4) if prior == "share" else torch.ones(50, 8)

@@ -210,8 +210,8 @@ class LDA(DistributionModule):
             ratio_N, cell_NM = watch_time_N / duration_N, self._cells(attended)
             score_N: Tensor = self.anchors.crps(ratio_N, cell_NM, attended.group)
             loss = loss + c.crps * (score_N * duration_N).mean() / self.scale
-            state_N3 = self._states(cell_NM, attended.group, duration_N)
-            loss = loss + c.states * state_loss(state_N3, ratio_N, duration_N)
+            rank_N3 = self.anchors.ranks(state_edges(duration_N), cell_NM, attended.group)
+            loss = loss + c.states * state_loss(state_probabilities(rank_N3), ratio_N, duration_N)
         if c.compactness:
             away_N = 1 - torch.cosine_similarity(attended.state, attended.pooled, dim=-1)
             loss = loss + c.compactness * away_N.mean()
@@ -253,9 +253,6 @@ class LDA(DistributionModule):
             return duration_N * self.anchors.quantiles(cell_NM, attended.group, (0.5,)).squeeze(-1)
         return self._regress(self.g[0](attended.pooled), duration_N)
 
-    def _states(self, cell_NM: Tensor, group_N: Tensor, duration_N: Tensor) -> Tensor:
-        return state_probabilities(self.anchors.ranks(state_edges(duration_N), cell_NM, group_N))
-
     def _cells(self, attended: Attended) -> Tensor:
         return self.anchors.cells(attended.log_weight.exp(), attended.group)
 
@@ -281,19 +278,24 @@ class LDA(DistributionModule):
         # Added up over groups by a matrix of ones, several times as fast as a sum along the middle axis.
         weight_RK = weight_RA @ torch.eye(key_GKH.shape[1], dtype=weight_RA.dtype).repeat(key_GKH.shape[0], 1)
         cell_RM = weight_RA @ self.anchors.spread.flatten(0, 1)
+        quantiles_RQ = self.anchors.quantiles(cell_RM, group_R, QUANTILES) * duration_R[:, None]
         points = []
         if self.config.point != "median":
             points.append(self._regress(weight_RA @ self.g[0](key_AH), duration_R))
         if self.config.point != "regressor":
-            # By itself: the other quantiles are computed for an explanation only.
-            points.append(duration_R * self.anchors.quantiles(cell_RM, group_R, (0.5,)).squeeze(-1))
+            points.append(quantiles_RQ[:, QUANTILES.index(0.5)])
+        # What is the same share of an anchor's weight in every row is a product of matrices, too.
+        share_A3 = torch.cat([self.anchors.mean[..., None], self.anchors.below_cuts], -1).flatten(0, 1)
+        mean_R, start_R, end_R = (weight_RA @ share_A3).unbind(-1)
+        skip_R = self.anchors.ranks(state_edges(duration_R)[:, :1], cell_RM, group_R).squeeze(1)
+        rank_R3 = torch.stack([skip_R, torch.maximum(start_R, skip_R), end_R], -1)
         rows = Prediction(
             seconds=sum(points[1:], points[0]) / len(points),
             weights=weight_RK,
             ratio=embedding(group_R, self.anchors.ratio),
-            quantiles_s=self.anchors.quantiles(cell_RM, group_R, QUANTILES) * duration_R[:, None],
-            mean_s=(weight_RA @ self.anchors.mean.flatten()[:, None]).squeeze(-1) * duration_R,
-            states=self._states(cell_RM, group_R, duration_R),
+            quantiles_s=quantiles_RQ,
+            mean_s=mean_R * duration_R,
+            states=state_probabilities(rank_R3),
         )
         if duration_N.dim() == 1:
             return rows

@@ -99,6 +99,13 @@ class AnchorTables(nn.Module):
         return (self.spread @ middle_GM[..., None]).squeeze(-1)
 
     @property
+    def below_cuts(self) -> Tensor:
+        """`[G, K, 2]` share of each part below the ratios at which a complete view begins and ends."""
+        middle_GM = self.start + self.width.cumsum(-1) - self.width / 2
+        below_GM2 = middle_GM[..., None] < middle_GM.new_tensor(_CUTS)
+        return self.spread @ below_GM2.to(middle_GM.dtype)
+
+    @property
     def log_share(self) -> Tensor:
         """`[G, K]` logarithm of the shares, of at least one row in ten thousand."""
         return self.share.clamp(min=1e-4).log()
