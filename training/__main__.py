@@ -236,8 +236,7 @@ def export(
         Path,
         typer.Argument(
             metavar="RUN",
-            help="what `fit` wrote; or a version's folder, to write it again as graphs are exported now, or "
-            "for `--layout triton`",
+            help="what `fit` wrote; or a version's folder, for `--layout triton`",
         ),
     ],
     to: Bundles = BUNDLES,
@@ -261,8 +260,7 @@ def export(
     figures: Json = None,
 ) -> None:
     """Write a run's weights as one immutable bundle. `promote` makes it the active one."""
-    from models.manifest import MANIFEST
-    from training.export.run import export_again, export_run
+    from training.export.run import export_run
     from training.export.triton import lay_out
 
     if layout == "triton":
@@ -270,10 +268,7 @@ def export(
         return
     if layout != "bundle":
         raise BadInput(f"--layout must be bundle or triton, found {layout!r}.")
-    if (run_folder / MANIFEST).is_file():
-        folder = export_again(run_folder, to)
-    else:
-        folder = export_run(run_folder, which, to, data, allow_unlearned=allow_unlearned)
+    folder = export_run(run_folder, which, to, data, allow_unlearned=allow_unlearned)
     size = sum(f.stat().st_size for f in folder.iterdir())
     _write_json(figures, {"version": folder.name, "folder": str(folder), "bytes": size})
     typer.echo(f"wrote {folder} ({size / 1e6:.1f} MB)")

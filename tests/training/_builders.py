@@ -19,7 +19,7 @@ from models.runtime import Bundle
 from models.vocabulary import FIRST, UNKNOWN, Vocabulary
 from training.data import Interactions
 from training.encoders import DIN, DinConfig, FeedbackEncoder, FeedbackEncoderConfig, RankerInputs
-from training.export.bundle import export, join_objectives
+from training.export.bundle import export
 from training.export.synthetic_inputs import SyntheticInputs
 from training.labels import PCR, LabelMaker, LabelMakers
 from training.rankers import Ranker
@@ -245,7 +245,7 @@ def ranker_request(users: int, candidates: int, steps: int, seed: int = 0) -> Ra
         between(0, 1000, users, 2),
         rows(4, users, 1),
         rows(ENCODER_SIZES[0], users, steps // 2),
-        rows(2, users, steps // 2, 2).float(),
+        torch.randint(2, (users, steps // 2, 2), generator=random).float(),
     )
 
 
@@ -278,8 +278,8 @@ def assert_graph_answers_as_torch(
     request = SyntheticInputs(bundle.vocabulary, 2, ("kind",), random).request(users, candidates, steps)
     got = bundle.run_ranker(request)
     with torch.no_grad():
-        answers = [tensor.numpy() for tensor in ranker(*map(torch.from_numpy, request.values()))]
-    want = join_objectives(dict(zip(ranker.outputs, answers, strict=True)), ranker.objectives)
+        answers = ranker(*map(torch.from_numpy, request.values()))
+    want = {name: tensor.numpy() for name, tensor in answers._asdict().items()}
     assert set(got) == set(want)
     for name, array in want.items():
         assert got[name].shape == array.shape

@@ -23,6 +23,7 @@ from training.evaluation.predict import run_onnx, run_torch
 from training.export.bundle import PERCENTILE_PARITY
 from training.export.synthetic_inputs import SyntheticInputs
 from training.labels import heuristic_label_makers
+from training.rankers import RankerOutputs
 from training.train import run_folder as run
 
 pytestmark = pytest.mark.slow
@@ -48,7 +49,7 @@ def test_the_ranker_answers_as_torch_at_every_shape(
     random = np.random.default_rng([candidates, steps])
     made = SyntheticInputs(bundle.vocabulary, len(saved.profile_numbers), saved.profile_categories, random)
     request = made.request(1, candidates, steps)
-    got = bundle.run_ranker(request, saved.fitted.ranker.outputs)
+    got = bundle.run_ranker(request, RankerOutputs._fields)
     with torch.no_grad():
         want = saved.fitted.ranker(*(torch.from_numpy(a) for a in request.values()))
     for name, tensor in want._asdict().items():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.features import FEEDBACK_COLUMNS
 from models.vocabulary import PADDING, UNKNOWN
 from tests.training._builders import ENCODER_VARIANTS, encoder_of, log_of, ranker_request
 from training.encoders import FeedbackEncoder, RankerInputs, inputs_for
@@ -87,23 +88,6 @@ def test_every_input_is_read_but_histories_only_where_it_says_so(encoder: Feedba
     assert is_read == (encoder.reads_history or not name.startswith("history_"))
 
 
-def test_folded_matrices_answer_as_the_layers_that_were_learned(encoder: FeedbackEncoder) -> None:
-    """Query first, then the layer before the state, as they are written down; no step to meet."""
-    x = ranker_request(2, 3, 5)
-    known, duration = encoder._candidates(x, None)
-    to_query, to_hidden, bias, _ = encoder._candidate_weights()
-    statistics = encoder.statistics(x.candidate_ids).flatten(0, 1)
-    length = torch.stack([duration.log() / 4.0, (duration <= 18.0).float()], dim=-1).flatten(0, 1)
-    row = [encoder.tables.embed(x.candidate_ids).flatten(2).flatten(0, 1), length, statistics]
-    if encoder.group is not None and encoder.groups is not None:
-        row.append(encoder.group(encoder.groups(duration)).flatten(0, 1))
-    query = encoder.query(torch.cat(row, dim=1))
-    torch.testing.assert_close(known @ to_query.T + encoder.query.bias, query, atol=1e-5, rtol=1e-5)
-    unmet = encoder.candidate.in_features - query.shape[1] - statistics.shape[1] - 2
-    hidden = encoder.candidate(torch.cat([query, torch.zeros(len(query), unmet), statistics, length], dim=1))
-    torch.testing.assert_close(known @ to_hidden.T + bias, hidden, atol=1e-5, rtol=1e-5)
-
-
 def test_ids_are_dropped_while_fitting_only(encoder: FeedbackEncoder) -> None:
     x = ranker_request(2, 3, 5)
     torch.testing.assert_close(encoder(x)[0], encoder(x)[0], atol=0, rtol=0)
@@ -122,6 +106,9 @@ def test_with_feedback_zeroed_it_is_the_feedback_blind_encoder(variant: str) -> 
     blind.load_state_dict(sighted.state_dict())
     sighted.feedback.register_forward_hook(lambda _, __, done: torch.zeros_like(done))
     x = ranker_request(2, 3, 5)
+    feedback = x.sequence_feedback.clone()
+    feedback[..., FEEDBACK_COLUMNS.index("hate")] = 0  # a hated step is left out, not read
+    x = x._replace(sequence_feedback=feedback, history_feedback=torch.zeros_like(x.history_feedback))
     torch.testing.assert_close(sighted(x)[0], blind(x)[0], atol=0, rtol=0)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from models.arrays import I64
 from models.errors import BadInput
+from models.features import HISTORY_LENGTH
 from training.data import Interactions, SyntheticConfig, simulate_log
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, RankerInputs, inputs_for
 from training.evaluation.counterfactual_probe import KINDS, NEWEST, make_probes, moved
@@ -128,11 +129,11 @@ def test_where_nothing_is_similar_there_is_nothing_to_probe(fitted: Fitted) -> N
 
 def test_nothing_before_an_event_knows_of_it(fitted: Fitted) -> None:
     """Whatever a row becomes, the user's predictions up to and including its own stay; the later ones move
-    for as long as it is among the newest steps."""
+    for as long as it is among the newest steps or in the history before them."""
     log = fitted.log
     first = log.first_row()
     user = int(np.bincount(log.user).argmax())
-    rows: I64 = np.flatnonzero(log.user == user)[:60]
+    rows: I64 = np.flatnonzero(log.user == user)[: 40 + STEPS + HISTORY_LENGTH]
     event = int(rows[30])
     feedback = log.feedback.copy()
     feedback[event] = [500.0, feedback[event, 1], 1, 1, 1, 1, 1, 1]
@@ -142,6 +143,6 @@ def test_nothing_before_an_event_knows_of_it(fitted: Fitted) -> None:
         return fitted.seconds(inputs_for(changed, rows, STEPS, first))[:, 0]
 
     was, became = seconds(log), seconds(other)
-    knows = (rows > event) & (rows <= event + STEPS)
+    knows = (rows > event) & (rows <= event + STEPS + HISTORY_LENGTH)
     torch.testing.assert_close(became[~knows], was[~knows], atol=0, rtol=0)
     assert ((became - was).abs()[knows] > 0).all()

@@ -13,7 +13,13 @@ from torchjd.aggregation import MeanWeighting
 from models.arrays import F32
 from models.metrics import auc, ece
 from models.runtime import Bundle
-from tests.training._builders import Spread, assert_graph_answers_as_torch, export_ranker, log_of
+from tests.training._builders import (
+    Spread,
+    assert_graph_answers_as_torch,
+    export_ranker,
+    log_of,
+    ranker_request,
+)
 from training.balance import GradCraft
 from training.data import Interactions, SyntheticConfig, simulate_log
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig, inputs_for
@@ -25,7 +31,6 @@ from training.rankers import (
     OUTCOMES,
     WATCH_TIME,
     MultiObjectiveRanker,
-    ObjectivesConfig,
     Platt,
     outcomes,
 )
@@ -42,9 +47,8 @@ def made_up(objectives: tuple[str, ...] = (WATCH_TIME, INTEREST, *NAMES)) -> Mul
     log = log_of([0, 0, 1, 1, 1], [1, 2, 1, 2, 3])
     encoder = FeedbackEncoder((9, 5, 4, 4), 2, (4,), SMALL)
     encoder.fit_tables(log, np.arange(5))
-    head = Spread(8).fit_tables(log, seed=0)
-    config = ObjectivesConfig(expert=8)
-    return MultiObjectiveRanker(encoder, head, Scale().fit(log.watch_time_s), config, objectives)
+    head = Spread(SMALL.width).fit_tables(log, seed=0)
+    return MultiObjectiveRanker(encoder, head, Scale().fit(log.watch_time_s), objectives)
 
 
 # --- what happened
@@ -84,11 +88,13 @@ def test_either_of_comment_and_forward_is_one_objective() -> None:
 def test_probabilities_are_the_same_wherever_watch_time_stands(position: int) -> None:
     names = ["like", "skip"]
     ranker = made_up((*names[:position], WATCH_TIME, *names[position:]))
-    mixture = ranker.experts(torch.randn(4, 16))
-    logit = ranker._logits(mixture)
-    for t, name in enumerate(names):
-        state = mixture.state(ranker.objectives.index(name))
-        assert torch.allclose(logit[:, t], state @ ranker.logit.weight[t] + ranker.logit.bias[t], atol=1e-6)
+    assert ranker.likely == tuple(names)
+    x = ranker_request(1, 4, 5)
+    probability = ranker.eval().predict(x).probability
+    state, _ = ranker.encoder(x)
+    shift = ranker.aversion.shift(ranker.encoder.dislikes(x)).reshape(1, 4, 2)
+    expected = torch.sigmoid(state @ ranker.logit.weight.T + ranker.logit.bias + shift)
+    torch.testing.assert_close(probability, expected)
 
 
 # --- the graph
@@ -151,12 +157,11 @@ class Planted:
         encoder = FeedbackEncoder(
             (*ids, vocabulary.size("tab")), len(dataset.profile_numbers), categories, SMALL
         )
-        head = VR(8, VRConfig()).fit_tables(self.log.take(self.train), seed=0)
+        head = VR(SMALL.width, VRConfig()).fit_tables(self.log.take(self.train), seed=0)
         self.ranker = MultiObjectiveRanker(
             encoder,
             head,
             Scale().fit(self.log.watch_time_s),
-            ObjectivesConfig(expert=8),
             (WATCH_TIME, *NAMES),
         )
         config = TrainerConfig(epochs=3, batch_size=512, learning_rate=1e-2, sequence_length=20)

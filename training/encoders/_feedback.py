@@ -6,14 +6,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.functional import embedding
 
 from models.arrays import F32, F64, I64
-from models.vocabulary import PADDING, UNKNOWN
+from models.features import FEEDBACK_COLUMNS, HISTORY_COLUMNS
+from models.vocabulary import FIRST, PADDING, UNKNOWN
 from training.data import Interactions
 from training.encoders._attention import CandidateAttention
+from training.encoders._co_visitation import WIDTH as CO_VISITATION_WIDTH
+from training.encoders._co_visitation import CoVisitation
 from training.encoders._feedback_config import FeedbackEncoderConfig
 from training.encoders._gate import SkipGate, skip_context
-from training.encoders._inputs import RankerInputs
+from training.encoders._inputs import RankerInputs, inputs_for
+from training.encoders._standardised import Standardised
 from training.encoders._statistics import KEYS, VideoStatistics
 from training.encoders._steps import STEP_COLUMNS, StepFeedback, gap_s, liked_and_skipped
 from training.encoders._tables import CATEGORY_WIDTH, TAB_WIDTH, EmbeddingTables
@@ -21,16 +26,24 @@ from training.encoders._user_stats import (
     MATCH_COLUMNS,
     USER_COLUMNS,
     candidate_match_features,
+    dislikes,
     step_columns,
     user_stats,
 )
 from training.strata import DurationGroups
 
 # Shape suffixes: B users, L sequence steps, N candidates, R = B·N, S interests, E token width, H hidden
-# width, D state width, X columns of a candidate.
+# width, D state width, X columns of a candidate, J history entries and steps.
 
 INTERESTS = {"one": 1, "apart": 2, "both": 3}
 """S, the vectors that `interests` leaves a candidate."""
+
+_HATE = FEEDBACK_COLUMNS.index("hate")
+
+SCALED_ROWS = 20_000
+"""Training rows that the spread of a user's statistics is read from."""
+SCALED_STEPS = 50
+"""Their longest sequence."""
 
 
 class FeedbackEncoder(nn.Module):
@@ -38,8 +51,12 @@ class FeedbackEncoder(nn.Module):
 
     * A token of the sequence carries the video *and what the user did* (`StepFeedback`), how long ago, and in
       which tab; `tokens` decides in how much detail.
+    * What came before the sequence are tokens of less: video, long view, like, and how far back.
     * Each candidate attends over the tokens: all of them, or the liked and the skipped apart (`interests`),
       where a skip may count by its context (`gate`). It also meets its own author's and tag's steps.
+    * Videos have frozen vectors of whom they were shown to (`CoVisitation`) beside learned ones.
+    * Of a step that was hated nothing is read but its author and tag, see `dislikes`: a second watched before
+      a hate is no interest.
     * Running statistics of the user (all, same tab, last half hour, last three) are computed in here from
       the sequence, so that they are the same offline and online.
     * No batch statistics: the state of a candidate does not depend on what else is in the call. No user id:
@@ -58,7 +75,7 @@ class FeedbackEncoder(nn.Module):
     typical_duration_s: Tensor
     number_mean: Tensor
     number_std: Tensor
-    column: Tensor
+    author_tag: Tensor
 
     def __init__(
         self,
@@ -72,22 +89,31 @@ class FeedbackEncoder(nn.Module):
         full = config.tokens == "full"
         self.config = config
         self.tables = EmbeddingTables(sizes, categories, v)
+        self.co_visitation = CoVisitation(sizes[0])
+        self.register_buffer("author_tag", torch.full((sizes[0], 2), UNKNOWN))
         self.register_buffer("typical_duration_s", torch.tensor(30.0))
         self.register_buffer("number_mean", torch.zeros(numbers))
         self.register_buffer("number_std", torch.ones(numbers))
         self.feedback = StepFeedback(full=full)
         self.groups = DurationGroups(config.duration_groups) if full else None
         self.group = nn.Embedding(config.duration_groups, TAB_WIDTH) if full else None
-        # token: ids, tab, what was done, log duration, log age; full: duration group, log gap
         group = TAB_WIDTH if full else 0
-        self.step = nn.Linear(3 * v + TAB_WIDTH + self.feedback.width + 2 + (group + 1 if full else 0), e)
-        self.query = nn.Linear(3 * v + 2 + self.statistics.width + group, e)
+        # a step: ids, co-visitation, tab, what was done, log duration, log age; full: group, log gap
+        step = KEYS * v + CO_VISITATION_WIDTH + TAB_WIDTH + self.feedback.width + 2
+        self.step = nn.Linear(step + (group + 1 if full else 0), e)
+        # an entry of the history: author, tag, co-visitation, flags, log position
+        entry = (KEYS - 1) * v + CO_VISITATION_WIDTH + len(HISTORY_COLUMNS) + 1
+        self.entry = nn.Linear(entry, e) if config.history else None
         interests = INTERESTS[config.interests]
-        self.register_buffer("column", _columns(v, self.statistics.width // KEYS, group), persistent=False)
         self.attention = CandidateAttention(e, config.heads, interests)
+        self.user_scale = Standardised(USER_COLUMNS)
         self.user = nn.Linear(USER_COLUMNS + TAB_WIDTH + 2 * numbers + CATEGORY_WIDTH * len(categories), h)
-        met = e + 2 * interests * e + MATCH_COLUMNS
-        self.candidate = nn.Linear(met + self.statistics.width + 2, h, bias=False)
+        # a candidate: ids with their statistics, co-visitation, log duration, whether short; full: group
+        known = KEYS * v + self.statistics.width + CO_VISITATION_WIDTH + 2 + group
+        self.query = nn.Linear(known, e)
+        self.candidate = nn.Linear(known, h, bias=False)
+        self.match_scale = Standardised(MATCH_COLUMNS)
+        self.met = nn.Linear(2 * interests * e + MATCH_COLUMNS, h, bias=False)
         self.norm = nn.LayerNorm(h)
         self.dropout = nn.Dropout(config.dropout)
         self.state = nn.Linear(h, config.width)
@@ -102,7 +128,7 @@ class FeedbackEncoder(nn.Module):
     def reads_history(self) -> bool:
         """Whether `history_ids` and `history_feedback` change the state: if not, an exported graph does not
         take them."""
-        return False
+        return self.entry is not None
 
     def fit_tables(self, log: Interactions, rows: I64, censored: tuple[F64, F64, F64] | None = None) -> F32:
         """Freeze every table on the training rows.
@@ -118,7 +144,21 @@ class FeedbackEncoder(nn.Module):
         self.number_mean.copy_(squashed.nanmean(dim=0).nan_to_num())
         spread = (squashed - self.number_mean).square().nanmean(dim=0).sqrt().nan_to_num(1.0)
         self.number_std.copy_(torch.where(spread > 1e-3, spread, torch.ones_like(spread)))
+        known = log.ids[rows]
+        self.author_tag[known[:, 0]] = torch.from_numpy(known[:, 1:KEYS])
+        self.author_tag[:FIRST] = UNKNOWN
+        self.co_visitation.fit(log, rows)
+        self._fit_scales(log, rows)
         return self.statistics.fit(log, rows, censored)
+
+    @torch.no_grad()
+    def _fit_scales(self, log: Interactions, rows: I64) -> None:
+        """Scale what is computed from the sequence by its spread over some of the rows."""
+        some = rows[np.linspace(0, len(rows) - 1, min(len(rows), SCALED_ROWS)).astype(np.int64)]
+        x = inputs_for(log, some, SCALED_STEPS)
+        _, steps_BLF = self._steps(x)
+        self.user_scale.fit(user_stats(x, steps_BLF))
+        self.match_scale.fit(candidate_match_features(x, steps_BLF))
 
     def forward(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode.
@@ -135,63 +175,110 @@ class FeedbackEncoder(nn.Module):
         state_RD, duration_BN = self.rows(x, statistics_BNS)
         return state_RD.reshape(*duration_BN.shape, self.config.width), duration_BN
 
+    def dislikes(self, x: RankerInputs) -> Tensor:
+        """Return how much was hated of each candidate's author, of its tag, and at all, `[B·N, 3]`, ≥ 0.
+
+        The state knows nothing of it: whatever a hate does to a candidate is for the ranker to decide.
+        """
+        return dislikes(x) if self.config.feedback else torch.zeros(x.candidate_ids.shape[:2].numel(), 3)
+
     def rows(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode, with the states one under the other, `[B·N, D]`.
 
         The served graph is made of few operators, since each costs about a microsecond whatever it does: rows
         instead of batches, so that a matrix with its bias is one; wide columns instead of many narrow ones.
         """
-        valid_BL = (x.sequence_ids[..., 0] != PADDING).to(x.sequence_age_s.dtype)
+        token_columns, steps_BLF = self._steps(x)
+        valid_BL = steps_BLF[..., -1]
+        token_BJE, valid_BJ = self._tokens(x, token_columns, valid_BL)
+        tab_BT = self.tables.tab(x.context_ids[..., 0])
+        stats_BU = self.user_scale(user_stats(x, steps_BLF))
+        user_BH = self.user(torch.cat([stats_BU, tab_BT, *self._profile(x)], dim=-1))
+        known_RX, duration_BN = self._candidates(x, statistics_BNS)
+        # Query and the way past it are one matrix on the row.
+        weight = torch.cat([self.query.weight, self.candidate.weight])
+        bias = F.pad(self.query.bias, (0, self.config.hidden))
+        query_RE, direct_RH = torch.split(
+            F.linear(known_RX, weight, bias), [self.config.token, self.config.hidden], dim=1
+        )
+        share_BJS = self._interest_shares(x, steps_BLF, valid_BL)
+        query_BNE = query_RE.reshape(*duration_BN.shape, self.config.token)
+        interest_RSE = self.attention(query_BNE, token_BJE, share_BJS, valid_BJ).flatten(0, 1)
+        met_RM = [
+            interest_RSE.flatten(1),
+            (query_RE[:, None] * interest_RSE).flatten(1),
+            self.match_scale(candidate_match_features(x, steps_BLF)),
+        ]
+        candidate_RH = torch.addmm(direct_RH, torch.cat(met_RM, dim=1), self.met.weight.T)
+        candidate_BNH = candidate_RH.reshape(*duration_BN.shape, self.config.hidden)
+        hidden_BNH = self.norm(user_BH[:, None] + candidate_BNH)
+        state_RD = self.state(self.dropout(F.gelu(hidden_BNH.flatten(0, 1))))
+        return F.gelu(state_RD), duration_BN
+
+    def _steps(self, x: RankerInputs) -> tuple[list[Tensor], Tensor]:
+        """The steps of the sequence: the columns of their tokens besides ids, and those that statistics are
+        made from, see `step_columns`."""
+        read_BL = x.sequence_ids[..., 0] != PADDING
+        if self.config.feedback:  # a hated step is read by `dislikes` alone
+            read_BL = read_BL & (x.sequence_feedback[..., _HATE] == 0)
+        valid_BL = read_BL.to(x.sequence_age_s.dtype)
         feedback_BLF = self.feedback(x.sequence_feedback) * valid_BL[..., None]
         if not self.config.feedback:
             feedback_BLF = torch.zeros_like(feedback_BLF)
         log_duration_BL1 = torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0
         log_age_BL1 = torch.log1p(x.sequence_age_s)[..., None] / 10.0
         outcome_BLF = feedback_BLF[..., : len(STEP_COLUMNS)]
-        steps_BLF = step_columns(outcome_BLF, log_duration_BL1, log_age_BL1, valid_BL)
-
-        token_BLE = self._tokens(x, [feedback_BLF, log_duration_BL1, log_age_BL1], valid_BL)
-        tab_BT = self.tables.tab(x.context_ids[..., 0])
-        user_BH = self.user(torch.cat([user_stats(x, steps_BLF), tab_BT, *self._profile(x)], dim=-1))
-        known_RX, duration_BN = self._candidates(x, statistics_BNS)
-        to_query, to_hidden, to_bias, of_interest = self._candidate_weights()
-        query_RE, direct_RH = torch.split(
-            F.linear(known_RX, torch.cat([to_query, to_hidden]), torch.cat([self.query.bias, to_bias])),
-            [self.config.token, self.config.hidden],
-            dim=1,
+        return [feedback_BLF, log_duration_BL1, log_age_BL1], step_columns(
+            outcome_BLF, log_duration_BL1, log_age_BL1, valid_BL
         )
-        share_BLS = self._interest_shares(x, outcome_BLF, valid_BL)
-        query_BNE = query_RE.reshape(*duration_BN.shape, self.config.token)
-        interest_RSE = self.attention(query_BNE, token_BLE, share_BLS, valid_BL).flatten(0, 1)
-        met_RM = [
-            interest_RSE.flatten(1),
-            (query_RE[:, None] * interest_RSE).flatten(1),
-            candidate_match_features(x, steps_BLF),
-        ]
-        candidate_RH = torch.addmm(direct_RH, torch.cat(met_RM, dim=1), of_interest.T)
-        candidate_BNH = candidate_RH.reshape(*duration_BN.shape, self.config.hidden)
-        hidden_BNH = self.norm(user_BH[:, None] + candidate_BNH)
-        state_RD = self.state(self.dropout(F.gelu(hidden_BNH.flatten(0, 1))))
-        return F.gelu(state_RD), duration_BN
 
-    def _tokens(self, x: RankerInputs, columns: list[Tensor], valid_BL: Tensor) -> Tensor:
-        """The steps as candidates attend over them, `[B, L, E]`."""
+    def _tokens(self, x: RankerInputs, columns: list[Tensor], valid_BL: Tensor) -> tuple[Tensor, Tensor]:
+        """What candidates attend over, `[B, J, E]`: history, then the steps; and which are no padding."""
         ids = self._drop(x.sequence_ids)
-        token = [self.tables.embed(ids[..., :KEYS]).flatten(2), self.tables.tab(ids[..., KEYS]), *columns]
+        token = [
+            self.tables.embed(ids[..., :KEYS]).flatten(2),
+            self.co_visitation(x.sequence_ids[..., 0]),
+            self.tables.tab(ids[..., KEYS]),
+            *columns,
+        ]
         if self.groups is not None and self.group is not None:
             token += [
                 self.group(self.groups(x.sequence_feedback[..., 1])),
                 torch.log1p(gap_s(x.sequence_age_s, valid_BL))[..., None] / 10.0,
             ]
-        token_BLX = torch.cat(token, dim=-1)
-        rows: Tensor = F.gelu(self.step(token_BLX.flatten(0, 1)))
-        return rows.reshape(*token_BLX.shape[:2], self.config.token)
+        step_BLE = self._layer(self.step, torch.cat(token, dim=-1))
+        if self.entry is None:
+            return step_BLE, valid_BL
+        valid_BH = (x.history_ids != PADDING).to(valid_BL.dtype)
+        back_H = torch.arange(x.history_ids.shape[1], 0, -1)
+        log_back_BH = (torch.log1p(back_H) / 4.0).expand_as(valid_BH)
+        flags_BH2 = x.history_feedback if self.config.feedback else torch.zeros_like(x.history_feedback)
+        entry = [embedding(x.history_ids, self._videos()), flags_BH2, log_back_BH[..., None]]
+        entry_BHE = self._layer(self.entry, torch.cat(entry, dim=-1))
+        return torch.cat([entry_BHE, step_BLE], dim=1), torch.cat([valid_BH, valid_BL], dim=1)
+
+    def _videos(self) -> Tensor:
+        """What is known of every video but itself, a row of the vocabulary each: one lookup for all of it."""
+        return torch.cat(
+            [
+                self.tables.author(self.author_tag[:, 0]),
+                self.tables.tag(self.author_tag[:, 1]),
+                self.co_visitation.vector,
+            ],
+            dim=1,
+        )
+
+    @staticmethod
+    def _layer(layer: nn.Linear, x_BLX: Tensor) -> Tensor:
+        """`[B, L, X]` -> `[B, L, E]`, as rows: a matrix with its bias is one operator."""
+        rows: Tensor = F.gelu(layer(x_BLX.flatten(0, 1)))
+        return rows.reshape(*x_BLX.shape[:2], layer.out_features)
 
     def _candidates(self, x: RankerInputs, statistics_BNS: Tensor | None) -> tuple[Tensor, Tensor]:
         """What is known of each candidate by itself, `[B·N, X]`, and its duration in seconds, `[B, N]`.
 
-        Columns: embedding and statistics of the video, of the author, of the tag; of the duration its
-        logarithm, whether it is short, and with full tokens its group.
+        Columns: embedding and statistics of the video, of the author, of the tag; the video's co-visitation;
+        of the duration its logarithm, whether it is short, and with full tokens its group.
         """
         duration_BN = torch.where(
             torch.isnan(x.candidate_duration_s), self.typical_duration_s, x.candidate_duration_s
@@ -200,42 +287,24 @@ class FeedbackEncoder(nn.Module):
         known_BNKW = self.tables.embed_with_statistics(ids_BN3, x.candidate_ids, statistics_BNS)
         duration_R1 = duration_BN.reshape(-1, 1)
         short_R1 = (duration_R1 <= 18.0).to(duration_R1.dtype)
-        known = [known_BNKW.flatten(2).flatten(0, 1), torch.log(duration_R1) / 4.0, short_R1]
+        known = [
+            known_BNKW.flatten(2).flatten(0, 1),
+            self.co_visitation(x.candidate_ids[..., 0]).flatten(0, 1),
+            torch.log(duration_R1 / self.typical_duration_s),
+            short_R1,
+        ]
         if self.groups is not None and self.group is not None:
             known.append(self.group(self.groups(duration_R1[:, 0])))
         return torch.cat(known, dim=1), duration_BN
 
-    def _candidate_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The matrices that rows of `_candidates` meet, from those that were learned.
+    def _interest_shares(self, x: RankerInputs, steps_BLF: Tensor, valid_BL: Tensor) -> Tensor | None:
+        """How much each entry of the history and each step counts in each interest, `[B, J, S]` in [0, 1].
 
-        The layer before the state reads the query, which is linear in the row, and parts of the row itself:
-        both together are one matrix on the row, and what is left to it is what met the user's steps.
-
-        Returns:
-            The row's way into the query `[E, X]` and past it into the hidden layer `[H, X]`, the bias of the
-            latter, and the way there of interests, their products with the query, and matches.
-        """
-        e, v = self.config.token, self.config.video_embedding
-        met = INTERESTS[self.config.interests] * e
-        of_query, of_interest, of_statistics, of_length = torch.split(
-            self.candidate.weight, [e, 2 * met + MATCH_COLUMNS, self.statistics.width, 2], dim=1
-        )
-        past = [of_query.new_zeros(len(of_query), KEYS * v), of_length, of_statistics]
-        if self.group is not None:
-            past.append(of_query.new_zeros(len(of_query), TAB_WIDTH))
-        direct_HX = of_query @ self.query.weight + torch.cat(past, dim=1)
-        weights = torch.cat([self.query.weight, direct_HX]).index_select(1, self.column)
-        to_query, to_hidden = torch.split(weights, [e, len(of_query)])
-        return to_query, to_hidden, of_query @ self.query.bias, of_interest
-
-    def _interest_shares(self, x: RankerInputs, outcome_BLF: Tensor, valid_BL: Tensor) -> Tensor | None:
-        """How much each step counts in each interest, `[B, L, S]` in [0, 1].
-
-        None where there is one interest and every step counts in full.
+        None where there is one interest and everything counts in full.
         """
         if self.config.interests == "one" and self.gate is None:
             return None
-        liked_BL, skipped_BL = liked_and_skipped(outcome_BLF)
+        liked_BL, skipped_BL = liked_and_skipped(steps_BLF)
         counted_BL, disliked_BL = valid_BL, skipped_BL
         if self.gate is not None:
             context_BLC = skip_context(skipped_BL, x.sequence_age_s, valid_BL)
@@ -243,7 +312,15 @@ class FeedbackEncoder(nn.Module):
             counted_BL = valid_BL - skipped_BL + disliked_BL
         shares = {"one": [counted_BL], "apart": [liked_BL, disliked_BL]}
         shares["both"] = shares["one"] + shares["apart"]
-        return torch.stack(shares[self.config.interests], dim=-1)
+        share_BLS = torch.stack(shares[self.config.interests], dim=-1)
+        if self.entry is None:
+            return share_BLS
+        # Of an exposure before the sequence nobody knows whether it was skipped.
+        valid_BH = (x.history_ids != PADDING).to(valid_BL.dtype)
+        liked_BH = x.history_feedback.amax(dim=2) * valid_BH
+        known = {"one": [valid_BH], "apart": [liked_BH, torch.zeros_like(valid_BH)]}
+        known["both"] = known["one"] + known["apart"]
+        return torch.cat([torch.stack(known[self.config.interests], dim=-1), share_BLS], dim=1)
 
     def _drop(self, ids: Tensor) -> Tensor:
         """While fitting, some ids become the unknown one."""
@@ -258,27 +335,11 @@ class FeedbackEncoder(nn.Module):
         While fitting, some profiles are unknown, so that a user without one is a trained case.
         """
         missing = torch.isnan(x.profile)
-        if self.training and self.config.id_dropout > 0:
-            missing = missing | (torch.rand(len(x.profile), 1) < self.config.id_dropout)
+        if self.training and self.config.profile_dropout > 0:
+            missing = missing | (torch.rand(len(x.profile), 1) < self.config.profile_dropout)
         number = (_squash(x.profile) - self.number_mean) / self.number_std
         number = torch.where(missing, 0.0, number).clamp(-4.0, 4.0)
         return [number, missing.to(number.dtype), self.tables.categories(x.profile_ids)]
-
-
-def _columns(embedding_width: int, statistics: int, group: int) -> Tensor:
-    """The index of each column of `_candidates` among the inputs of `query`: embeddings of all three keys,
-    length, statistics of all three, group."""
-    lengths = KEYS * embedding_width
-    behind = lengths + 2 + KEYS * statistics
-    by_key = [
-        column
-        for key in range(KEYS)
-        for column in (
-            *range(key * embedding_width, (key + 1) * embedding_width),
-            *range(lengths + 2 + key * statistics, lengths + 2 + (key + 1) * statistics),
-        )
-    ]
-    return torch.tensor([*by_key, lengths, lengths + 1, *range(behind, behind + group)])
 
 
 def _squash(number: Tensor) -> Tensor:

@@ -18,11 +18,11 @@ class FeedbackEncoderConfig(Config):
     carry what was skipped. Logs with long histories are where to try them.
     """
 
-    width: PositiveInt = 64
+    width: PositiveInt = 96
     """Width D of the state that the heads read."""
 
-    token: PositiveInt = 48
-    """Width E of a token of the sequence, and of a candidate's query."""
+    token: PositiveInt = 32
+    """Width E of a token of history or sequence, and of a candidate's query."""
 
     heads: PositiveInt = 4
     """Attention heads; divides `token`."""
@@ -30,7 +30,7 @@ class FeedbackEncoderConfig(Config):
     video_embedding: PositiveInt = 8
     """Width of a video's embedding; authors and tags take the same."""
 
-    hidden: PositiveInt = 128
+    hidden: PositiveInt = 192
     """Width of the layer before the state."""
 
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
@@ -38,6 +38,12 @@ class FeedbackEncoderConfig(Config):
 
     id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of ids replaced by the unknown row while fitting, so that the unknown row is trained."""
+
+    profile_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of users whose numbers are unknown while fitting, so that a user without any is trained."""
+
+    history: bool = True
+    """Whether a candidate also attends over what was shown before the sequence, flags alone."""
 
     feedback: bool = True
     """Off: the feedback-blind encoder, which knows what was shown and when, and not what was done."""

@@ -82,8 +82,6 @@ def plain_names(numbers: tuple[str, ...], categories: tuple[str, ...]) -> tuple[
             for i in range(RECENT)
             for name in (*STEP_COLUMNS, "log_duration", "recency", "is there")
         ),
-        "recency of the newest",
-        "recency of the last",
         *numbers,
         "tab",
         *categories,

@@ -20,6 +20,7 @@ from torch.nn.functional import embedding
 
 from models.arrays import F32, F64, I64
 from training.data import Interactions
+from training.encoders._standardised import Standardised
 
 KEYS = 3
 """Statistics are kept by video, by author and by tag: the columns of `candidate_ids`."""
@@ -52,10 +53,14 @@ class VideoStatistics(nn.Module):
     Buffers: one table a key, `[rows of the vocabulary, 5]`, columns as `COLUMNS`.
     """
 
+    scale: Standardised
+    """Over what training rows see, `[15]`: the networks read columns of one scale, trees the means."""
+
     def __init__(self, sizes: tuple[int, int, int]) -> None:
         super().__init__()
         for key, size in enumerate(sizes):
             self.register_buffer(f"table_{key}", torch.zeros(size, len(COLUMNS)))
+        self.scale = Standardised(KEYS * len(COLUMNS))
 
     @property
     def width(self) -> int:
@@ -94,7 +99,13 @@ class VideoStatistics(nn.Module):
             total = np.zeros((len(table), 5), np.float64)
             np.add.at(total, entry[counted], np.c_[np.ones(counted.sum()), value_N4[counted]])
             table.copy_(torch.from_numpy(_shrink(total, earlier, overall_4)))
+        self.scale.fit(torch.from_numpy(causal))
         return causal
+
+    def scaled_table(self, key: int) -> Tensor:
+        """Return `table` in the scale of the training rows."""
+        columns = slice(key * len(COLUMNS), (key + 1) * len(COLUMNS))
+        return (self.table(key) - self.scale.mean[columns]) * self.scale.factor[columns]
 
     def forward(self, candidate_ids_BN3: Tensor) -> Tensor:
         """Return `[B, N, 15]` from `[B, N, 3]` indices of video, author and tag."""

@@ -57,7 +57,7 @@ class EmbeddingTables(nn.Module):
     def embed_with_statistics(
         self, ids_BN3: Tensor, known_BN3: Tensor, statistics_BNS: Tensor | None
     ) -> Tensor:
-        """Return embedding and statistics of video, author and tag side by side, `[B, N, 3, W]`.
+        """Return embedding and scaled statistics of video, author and tag side by side, `[B, N, 3, W]`.
 
         Args:
             ids_BN3: the ids, of which some may have been dropped.
@@ -68,7 +68,9 @@ class EmbeddingTables(nn.Module):
             return self._lookup(ids_BN3)
         if statistics_BNS is None:
             statistics_BNS = self.statistics(known_BN3)
-        columns = statistics_BNS.reshape(*ids_BN3.shape[:2], KEYS, self.statistics.width // KEYS)
+        columns = self.statistics.scale(statistics_BNS).reshape(
+            *ids_BN3.shape[:2], KEYS, self.statistics.width // KEYS
+        )
         return torch.cat([self.embed(ids_BN3), columns], dim=-1)
 
     def _lookup(self, ids_BN3: Tensor) -> Tensor:
@@ -78,7 +80,7 @@ class EmbeddingTables(nn.Module):
         """
         keys = (self.video, self.author, self.tag)
         table = torch.cat(
-            [torch.cat([key.weight, self.statistics.table(k)], dim=1) for k, key in enumerate(keys)]
+            [torch.cat([key.weight, self.statistics.scaled_table(k)], dim=1) for k, key in enumerate(keys)]
         )
         return embedding(ids_BN3 + self.key_offset, table)
 

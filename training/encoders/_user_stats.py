@@ -6,9 +6,9 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from models.vocabulary import UNKNOWN
+from models.features import FEEDBACK_COLUMNS
+from models.vocabulary import PADDING, UNKNOWN
 from training.encoders._inputs import RankerInputs
 from training.encoders._steps import STEP_COLUMNS
 
@@ -17,13 +17,13 @@ from training.encoders._steps import STEP_COLUMNS
 RECENT: Final = 3
 """How many of the newest steps are also read one by one."""
 
-USER_COLUMNS: Final = 4 * (len(STEP_COLUMNS) + 1) + RECENT * (len(STEP_COLUMNS) + 3) + 2
+USER_COLUMNS: Final = 4 * (len(STEP_COLUMNS) + 1) + RECENT * (len(STEP_COLUMNS) + 3)
 """Columns of `user_stats`."""
 
 MATCH_COLUMNS: Final = 2 * (len(STEP_COLUMNS) + 1)
 """Columns of `candidate_match_features`."""
 
-_RECENCY: Final = len(STEP_COLUMNS) + 1
+_HATE: Final = FEEDBACK_COLUMNS.index("hate")
 _NO_ID: Final = -1
 """No index of any vocabulary."""
 
@@ -44,7 +44,7 @@ def user_stats(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
     """Return what the user usually does, `[B, USER_COLUMNS]`.
 
     Means over all steps, over those of the same tab, of its last half hour and of its last day, each with its
-    log count; then the newest steps one by one, and how long ago the newest was.
+    log count; then the newest steps one by one.
 
     Args:
         x: the inputs, of which tabs and ages are read.
@@ -55,29 +55,38 @@ def user_stats(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
     same_tab_B1L = (x.sequence_ids[..., 3] == x.context_ids)[:, None]
     counted_B4L = (same_tab_B1L | any_tab_41) & (x.sequence_age_s[:, None] < within_s_41)
     means_B4F = _mean(steps_BLF, counted_B4L.to(steps_BLF.dtype))
-    padded_BLF = F.pad(steps_BLF, (0, 0, RECENT, 0))
-    recency_BL = padded_BLF[..., _RECENCY]
-    return torch.cat(
-        [
-            means_B4F.flatten(1),
-            padded_BLF[:, -RECENT:].flatten(1),
-            recency_BL.amax(dim=1, keepdim=True),
-            recency_BL[:, -1:],
-        ],
-        dim=-1,
-    )
+    # Steps that are not read lie between others: the newest ones are found by counting from the end.
+    valid_BL = steps_BLF[..., -1]
+    from_end_BL = valid_BL @ torch.ones(valid_BL.shape[1], valid_BL.shape[1]).tril()
+    nth_31 = torch.arange(RECENT, 0, -1)[:, None]
+    newest_B3L = (from_end_BL[:, None] == nth_31).to(valid_BL.dtype) * valid_BL[:, None]
+    return torch.cat([means_B4F.flatten(1), (newest_B3L @ steps_BLF).flatten(1)], dim=-1)
 
 
 def candidate_match_features(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
     """Return what the user did with the candidate's author and with its tag, `[B·N, MATCH_COLUMNS]`."""
+    return _mean(steps_BLF, _same_author_and_tag(x)).reshape(-1, MATCH_COLUMNS)
+
+
+def dislikes(x: RankerInputs) -> Tensor:
+    """Return log(1 + hates) of the candidate's author, of its tag, and of anything, `[B·N, 3]`."""
+    hated_BL1 = x.sequence_feedback[..., _HATE, None] * (x.sequence_ids[..., :1] != PADDING)
+    b, n, _ = x.candidate_ids.shape
+    similar_BN2 = (_same_author_and_tag(x) @ hated_BL1).reshape(b, n, 2)
+    # A matrix of ones, as in `_mean`.
+    any_B11 = torch.ones_like(hated_BL1).transpose(1, 2) @ hated_BL1
+    return torch.log1p(torch.cat([similar_BN2, any_B11.expand(b, n, 1)], dim=2)).flatten(0, 1)
+
+
+def _same_author_and_tag(x: RankerInputs) -> Tensor:
+    """1 where a step has the candidate's author, then where it has its tag, `[B, 2·N, L]`."""
     seen_BL2 = x.sequence_ids[..., 1:3]
     # An unknown id matches none. Ruled out among the few steps rather than at each candidate.
     seen_BL2 = torch.where(seen_BL2 == UNKNOWN, _NO_ID, seen_BL2)
     same_BN2L = x.candidate_ids[..., 1:3, None] == seen_BL2.transpose(1, 2)[:, None]
     b, n, two, steps = same_BN2L.shape
     # One matrix a user: ONNX Runtime cannot spread the steps over no candidates of several users.
-    same_BML = same_BN2L.to(steps_BLF.dtype).reshape(b, n * two, steps)
-    return _mean(steps_BLF, same_BML).reshape(-1, MATCH_COLUMNS)
+    return same_BN2L.to(x.sequence_feedback.dtype).reshape(b, n * two, steps)
 
 
 def _mean(steps_BLF: Tensor, weight_BNL: Tensor) -> Tensor:

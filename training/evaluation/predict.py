@@ -107,8 +107,9 @@ def run_torch(
 
     def answers() -> Iterable[Mapping[str, F32]]:
         for x in batches_for(log, rows, length, history_at=history_at):
-            out = dict(zip(ranker.outputs, ranker(*x), strict=True))
-            yield {name: out[name][:, 0].numpy() for name in names}
+            out = ranker(*x)
+            columns = (out.watch_time_s, *out.objectives.unbind(-1))
+            yield {name: column[:, 0].numpy() for name, column in zip(names, columns, strict=True)}
 
     with torch.no_grad():
         return _joined(names, answers())

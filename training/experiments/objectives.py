@@ -50,6 +50,8 @@ class Method(MethodSpec):
     """Makes a new one for each fit (some remember earlier steps); `None` adds the losses up."""
     separate: bool = False
     """Whether every objective has a ranker of its own instead."""
+    by_entropy: bool = False
+    """Whether losses are added up over their outcomes' entropies."""
 
 
 METHODS: Final = (
@@ -59,6 +61,7 @@ METHODS: Final = (
         balancer=lambda c: GradCraft(c.tau, c.epsilon),
     ),
     Method("single", "a separate ranker for each objective", separate=True),
+    Method("entropy", "sum of the losses over their outcomes' entropies", by_entropy=True),
     Method("equal", "sum of the losses"),
     Method("pcgrad", "conflicts projected away one after the other", balancer=lambda _: PCGradWeighting()),
     Method("mgda", "shortest vector in the convex hull of the gradients", balancer=lambda _: MGDAWeighting()),
@@ -101,7 +104,7 @@ class ObjectivesExperimentConfig(ExperimentConfig):
     )
     """Steps, batches and rate of every method."""
     objectives: ObjectivesConfig = ObjectivesConfig()
-    """Experts, and GradCraft's hyperparameters."""
+    """The weight of `entropy`, and GradCraft's hyperparameters."""
     watch_time: VRConfig = Field(default_factory=_watch_time_head)
     """The watch-time head of every method."""
 
@@ -138,8 +141,8 @@ def new_ranker(
     """Return an unfitted ranker; the encoders of one seed are the same for every method."""
     torch.manual_seed(seed)
     encoder = data.new_encoder(config.encoder)
-    head = VR(config.objectives.expert, config.watch_time).fit_tables(data.log.take(data.fitted), seed=seed)
-    return MultiObjectiveRanker(encoder, head, Scale(), config.objectives, objectives)
+    head = VR(config.encoder.width, config.watch_time).fit_tables(data.log.take(data.fitted), seed=seed)
+    return MultiObjectiveRanker(encoder, head, Scale(), objectives)
 
 
 def fit_method(
@@ -166,6 +169,7 @@ def fit_method(
             config.loop,
             method.balancer(config.objectives) if method.balancer else None,
             seed=seed,
+            weight=config.objectives.weight if method.by_entropy else None,
             stop_rows=data.stop,
             censored=data.dataset.censored(data.vocabulary),
             on_step=lambda share, i=i: progress((i + share) / len(parts)),  # type: ignore[misc]  # default of a loop

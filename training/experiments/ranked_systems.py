@@ -132,7 +132,9 @@ def run_systems(
 
     def rank(x: RankerInputs) -> dict[str, F32]:
         with torch.no_grad():
-            return {n: t.numpy() for n, t in zip(fitted.ranker.outputs, fitted.ranker(*x), strict=True)}
+            out = fitted.ranker(*x)
+        objectives = zip(fitted.ranker.objectives, out.objectives.unbind(-1), strict=True)
+        return {n: t.numpy() for n, t in (*out._asdict().items(), *objectives)}
 
     def label(log: Interactions, rows: I64, names: Sequence[str]) -> Mapping[str, F32]:
         with torch.no_grad():

@@ -17,7 +17,6 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from models.arrays import F32
 from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS, HISTORY_COLUMNS, Array, columns_digest
 from models.histogram import Histogram
 from models.manifest import (
@@ -42,10 +41,9 @@ from models.manifest import Tensor as TensorRows
 from models.runtime import Bundle, session_options
 from models.store import BundleStore
 from models.vocabulary import Vocabulary
-from training.export.ranker_tail import rewrite
 from training.export.synthetic_inputs import SyntheticInputs
 from training.labels import LabelMakers
-from training.rankers import Ranker
+from training.rankers import Ranker, RankerOutputs
 
 OPSET: Final = 20
 """Pinned, so that a newer torch does not change the shipped graphs by itself. 20 is the first with Gelu."""
@@ -131,8 +129,7 @@ def export(
         label_makers.eval()
         ranker.eval()
         _write(label_makers, rows.exposures(label_makers, 5), staging / LABELER, list(label_makers.outputs))
-        _write(ranker, _request(rows, ranker, 2, 3, 4), staging / RANKER, list(ranker.outputs))
-        onnx.save(rewrite(onnx.load(staging / RANKER), ranker.objectives), staging / RANKER)
+        _write(ranker, _request(rows, ranker, 2, 3, 4), staging / RANKER, list(RankerOutputs._fields))
         (staging / VOCABULARY).write_bytes(vocabulary.to_bytes())
         files = checksums(staging, (LABELER, RANKER, VOCABULARY))
         now = datetime.now(UTC)
@@ -305,13 +302,7 @@ def _labels(label_makers: LabelMakers, inputs: Mapping[str, Array]) -> dict[str,
 
 
 def _predictions(ranker: Ranker, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    return join_objectives(dict(zip(ranker.outputs, _torch(ranker, inputs), strict=True)), ranker.objectives)
-
-
-def join_objectives(outputs: Mapping[str, Array], objectives: Sequence[str]) -> dict[str, Array]:
-    """Return a ranker's outputs with one `[B, N, T]` in place of one `[B, N]` an objective."""
-    joined: F32 = np.stack([outputs[name] for name in objectives], axis=-1)
-    return {name: array for name, array in outputs.items() if name not in objectives} | {OBJECTIVES: joined}
+    return dict(zip(RankerOutputs._fields, _torch(ranker, inputs), strict=True))
 
 
 def compare(

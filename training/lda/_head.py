@@ -82,6 +82,10 @@ class LDAConfig(Config):
     target: Literal["ratio", "time"] = "ratio"
     """What g's output stands for: a share of the duration, or of the mean watch time."""
 
+    regressor: Literal["anchors", "state"] = "anchors"
+    """What g reads: the state as a mean of anchors (poster), or the state itself. A mean of 16 anchors keeps
+    less of the order than the state that it is made from."""
+
     point: Literal["regressor", "median", "both"] = "regressor"
     """What `seconds` returns: g (poster), the median of the distribution over anchors, or halfway between
     them. `loss` and `rank` fit the median where it is all that is returned, and g otherwise."""
@@ -154,7 +158,8 @@ class LDA(DistributionModule):
         self.from_anchor = nn.Linear(c.anchors.code_dim, c.dim)
         self.phi = nn.Sequential(nn.GELU(), nn.Linear(c.dim, c.dim), nn.GELU(), nn.Linear(c.dim, c.dim))
         self.g_out = nn.Linear(c.dim, 1)
-        self.g = nn.Sequential(nn.Linear(c.dim, c.dim), nn.GELU(), self.g_out)
+        width = state_dim if c.regressor == "state" else c.dim
+        self.g = nn.Sequential(nn.Linear(width, c.dim), nn.GELU(), self.g_out)
         self.anchors = AnchorTables(c.groups, c.anchors)
         self.register_buffer("anchor_key", torch.zeros(c.groups, c.anchors.anchors, c.dim))
         self.register_buffer("scale", torch.tensor(torch.nan))
@@ -198,7 +203,7 @@ class LDA(DistributionModule):
             raise ValueError("LDA has no anchors yet, call `fit_tables` first.")
         c = self.config
         attended = self.attend(state_ND, duration_N)
-        predicted_N = self._point_s(attended, duration_N)
+        predicted_N = self._point_s(attended, state_ND, duration_N)
         loss = regression_loss(c.loss, predicted_N / self.scale, watch_time_N / self.scale, delta=c.delta)
         if c.rank:
             order: Tensor = self.rank_loss(predicted_N, watch_time_N)
@@ -247,11 +252,12 @@ class LDA(DistributionModule):
             cost_NK, attended.group, c.groups, epsilon=c.epsilon, kappa=c.kappa, iterations=c.iterations
         )
 
-    def _point_s(self, attended: Attended, duration_N: Tensor) -> Tensor:
+    def _point_s(self, attended: Attended, state_ND: Tensor, duration_N: Tensor) -> Tensor:
         if self.config.point == "median":
             cell_NM = self._cells(attended)
             return duration_N * self.anchors.quantiles(cell_NM, attended.group, (0.5,)).squeeze(-1)
-        return self._regress(self.g[0](attended.pooled), duration_N)
+        read = state_ND if self.config.regressor == "state" else attended.pooled
+        return self._regress(self.g[0](read), duration_N)
 
     def _cells(self, attended: Attended) -> Tensor:
         return self.anchors.cells(attended.log_weight.exp(), attended.group)
@@ -281,7 +287,9 @@ class LDA(DistributionModule):
         quantiles_RQ = self.anchors.quantiles(cell_RM, group_R, QUANTILES) * duration_R[:, None]
         points = []
         if self.config.point != "median":
-            points.append(self._regress(weight_RA @ self.g[0](key_AH), duration_R))
+            from_state = self.config.regressor == "state"
+            hidden_RH = self.g[0](state_RD) if from_state else weight_RA @ self.g[0](key_AH)
+            points.append(self._regress(hidden_RH, duration_R))
         if self.config.point != "regressor":
             points.append(quantiles_RQ[:, QUANTILES.index(0.5)])
         # What is the same share of an anchor's weight in every row is a product of matrices, too.

@@ -1,11 +1,12 @@
 """What every ranker is: an encoder and heads, and the outputs that are served."""
 
-# Shape suffixes: B users, N candidates, K anchors.
+# Shape suffixes: B users, N candidates, R = B·N, K anchors, T objectives.
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from training.encoders import FeedbackEncoder, RankerInputs
@@ -23,10 +24,9 @@ class RankerOutputs(NamedTuple):
     """`[B, N]` seconds: the point prediction, about the median"""
     watch_ratio: Tensor
     """`[B, N]` the same over the duration"""
-    watch_time: Tensor
-    """`[B, N]` the objective in [0, 1]: `scale(watch_time_s)` of LabelCraft"""
-    interest: Tensor
-    """`[B, N]` the objective in [0, 1]: LabelCraft's label, predicted"""
+    objectives: Tensor
+    """`[B, N, T]` in [0, 1], columns as `Ranker.objectives`: `scale(watch_time_s)` of LabelCraft, its label
+    predicted, and the probabilities of what else may happen"""
     anchor_weights: Tensor
     """`[B, N, K]` weight of each label-distribution anchor; sums to 1"""
     anchor_ratio: Tensor
@@ -49,11 +49,8 @@ class Ranker(nn.Module):
         head: state -> watch time. To be served it needs a distribution (`DistributionHead`); any other can be
             fitted and evaluated beside it.
         scale: seconds -> [0, 1], fitted on train.
-        objectives: the outputs that the score is fused from.
+        objectives: what the score is fused from. To be served, watch time comes first.
     """
-
-    outputs: tuple[str, ...] = RankerOutputs._fields
-    """Names of what `forward` returns, in its order."""
 
     def __init__(
         self, encoder: FeedbackEncoder, head: Head, scale: Scale, objectives: tuple[str, ...]
@@ -64,8 +61,13 @@ class Ranker(nn.Module):
         self.scale = scale
         self.objectives = objectives
 
-    def serve(self, x: RankerInputs) -> tuple[Tensor, ...]:
-        """Return the tensors named by `outputs`."""
+    def appeal(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> Tensor:
+        """Return what a candidate is ordered by, `[B, N, T]`, more is better for it: log(1 + seconds) and the
+        logits, those of skip and hate negated."""
+        raise TypeError(f"{type(self).__name__} orders no candidates.")
+
+    def serve(self, x: RankerInputs) -> RankerOutputs:
+        """Run the served path."""
         raise TypeError(f"{type(self).__name__} has no served path.")
 
     def forward(
@@ -80,9 +82,9 @@ class Ranker(nn.Module):
         profile_ids: Tensor,
         history_ids: Tensor | None = None,
         history_feedback: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:
-        """Return the tensors named by `outputs`; arguments as in `RankerInputs`. A graph whose encoder reads
-        no history is exported without the last two."""
+    ) -> RankerOutputs:
+        """Run the served path; arguments as in `RankerInputs`. A graph whose encoder reads no history is
+        exported without the last two."""
         return self.serve(
             RankerInputs(
                 sequence_ids,
@@ -98,13 +100,19 @@ class Ranker(nn.Module):
             )
         )
 
-    def served(self, watch_time: Prediction, duration: Tensor, interest: Tensor) -> RankerOutputs:
-        """Return the outputs that follow from a prediction of watch time and an interest, of any shape."""
-        return RankerOutputs(
+    def served(self, watch_time: Prediction, duration_BN: Tensor, probability_RT: Tensor) -> RankerOutputs:
+        """Return the outputs that follow from predictions of rows.
+
+        Args:
+            watch_time: of R = B·N rows.
+            duration_BN: seconds.
+            probability_RT: of the objectives besides watch time.
+        """
+        objectives_RT = torch.cat([self.scale(watch_time.seconds)[:, None], probability_RT], dim=1)
+        rows = RankerOutputs(
             watch_time_s=watch_time.seconds,
-            watch_ratio=watch_time.seconds / duration,
-            watch_time=self.scale(watch_time.seconds),
-            interest=interest,
+            watch_ratio=watch_time.seconds / duration_BN.flatten(),
+            objectives=objectives_RT,
             anchor_weights=watch_time.weights,
             anchor_ratio=watch_time.ratio,
             quantiles_s=watch_time.quantiles_s,
@@ -112,3 +120,4 @@ class Ranker(nn.Module):
             expected_watch_time=self.scale(watch_time.mean_s),
             states=watch_time.states,
         )
+        return RankerOutputs(*(row.reshape(*duration_BN.shape, *row.shape[1:]) for row in rows))

@@ -1,7 +1,6 @@
-"""The ranker of many objectives: one encoder, experts, a head for each."""
+"""The ranker of many objectives: one encoder, a watch-time head, a logit for every other objective."""
 
-# Shape suffixes: B users, N candidates, R = B N, S statistics of a candidate, D state width, T objectives,
-# E expert width.
+# Shape suffixes: B users, N candidates, S statistics of a candidate, D state width, T objectives.
 
 from __future__ import annotations
 
@@ -14,9 +13,9 @@ from torch.nn import functional as F
 
 from training.encoders import FeedbackEncoder, RankerInputs
 from training.labels import Scale
+from training.rankers._aversion import Aversion
 from training.rankers._base import INTEREST, WATCH_TIME, Ranker, RankerOutputs
 from training.rankers._calibration import Platt
-from training.rankers._experts import Experts, Mixture, ObjectivesConfig
 from training.rankers._outcomes import OUTCOMES, Side
 from training.watch_time import DistributionHead, Head
 
@@ -43,13 +42,15 @@ class Estimates(NamedTuple):
 
 
 class MultiObjectiveRanker(Ranker):
-    """Encoder, experts, watch-time head, and a probability for every other objective.
+    """Encoder, watch-time head, and a probability for every other objective, all from one state.
+
+        p_t = σ( s_t (w_t · state + b_t ∓ B_t · u) + c_t )      u: see `Aversion`
+                                                                s_t, c_t: calibration, fitted on other rows
 
     Args:
         encoder: inputs -> states.
-        head: reads the experts' state (width `config.expert`) -> watch time; see `Ranker`.
+        head: state -> watch time; see `Ranker`.
         scale: seconds -> [0, 1], fitted on train.
-        config: sizes of the experts.
         objectives: which of `watch_time`, `interest` and the names of `OUTCOMES`; by default all. A bundle
             needs the first two.
     """
@@ -59,20 +60,15 @@ class MultiObjectiveRanker(Ranker):
         encoder: FeedbackEncoder,
         head: Head,
         scale: Scale,
-        config: ObjectivesConfig,
         objectives: Sequence[str] = (WATCH_TIME, INTEREST, *NAMES),
     ) -> None:
         super().__init__(encoder, head, scale, tuple(objectives))
         self.likely = tuple(name for name in self.objectives if name != WATCH_TIME)
         """The objectives with a probability."""
-        sides: list[Side] = [_SIDES.get(name, "positive") for name in self.objectives]
-        self.experts = Experts(encoder.config.width, sides, config)
         # At least one, for a ranker of watch time alone would warn of a layer that is empty.
-        self.logit = nn.Linear(config.expert, max(1, len(self.likely)))
+        self.logit = nn.Linear(encoder.config.width, max(1, len(self.likely)))
         self.platt = Platt(len(self.likely))
-        own = [name for name in self.likely if name != INTEREST]
-        self.outputs = (*RankerOutputs._fields, *own)
-        """Names of what `forward` returns, in its order."""
+        self.aversion = Aversion([_SIDES.get(name, "positive") for name in self.likely])
 
     def start_at(self, rate_T: Tensor) -> None:
         """Start every probability at its share of the training rows.
@@ -101,47 +97,43 @@ class MultiObjectiveRanker(Ranker):
             is fitted afterwards, on other rows.
         """
         state_BND, duration_BN = self.encoder(x, statistics_BNS)
-        mixture = self.experts(state_BND)
-        logit_BNT = self._logits(mixture)
+        logit_BNT = self._logits(x, state_BND)
         each = []
-        for t, name in enumerate(self.objectives):
+        for name in self.objectives:
             if name == WATCH_TIME:
-                state_RE = mixture.state(t).flatten(0, 1)
-                each.append(self.head.loss(state_RE, duration_BN.flatten(), watch_time_BN.flatten()))
+                state_RD = state_BND.flatten(0, 1)
+                each.append(self.head.loss(state_RD, duration_BN.flatten(), watch_time_BN.flatten()))
             else:
                 at = self.likely.index(name)
                 each.append(F.binary_cross_entropy_with_logits(logit_BNT[..., at], target_BNT[..., at]))
         return Losses(each, state_BND)
 
+    def appeal(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> Tensor:
+        state_BND, duration_BN = self.encoder(x, statistics_BNS)
+        logit_BNT = self._logits(x, state_BND) * -self.aversion.sign
+        if WATCH_TIME not in self.objectives:
+            return logit_BNT
+        log_s_BN = torch.log1p(self.head.seconds(state_BND, duration_BN))
+        return torch.cat([log_s_BN[..., None], logit_BNT], dim=-1)
+
     def predict(self, x: RankerInputs) -> Estimates:
         """Return calibrated predictions, whatever the head."""
         state_BND, duration_BN = self.encoder(x)
-        mixture = self.experts(state_BND)
         seconds = None
         if WATCH_TIME in self.objectives:
-            seconds = self.head.seconds(mixture.state(self.objectives.index(WATCH_TIME)), duration_BN)
-        return Estimates(seconds, torch.sigmoid(self.platt(self._logits(mixture))))
+            seconds = self.head.seconds(state_BND, duration_BN)
+            seconds = seconds * self.aversion.kept(self.encoder.dislikes(x)).reshape(seconds.shape)
+        return Estimates(seconds, torch.sigmoid(self.platt(self._logits(x, state_BND))))
 
-    def _logits(self, mixture: Mixture) -> Tensor:
-        """`[B, N, T]`, columns as `likely`."""
-        if not self.likely:  # a ranker of watch time alone
-            return mixture.gate[..., :0, 0]
-        if WATCH_TIME not in self.objectives:
-            return mixture.readout(self.logit.weight) + self.logit.bias
-        # Watch time has a head for a readout: a row of zeros here keeps the experts in one piece.
-        at = self.objectives.index(WATCH_TIME)
-        weight = self.logit.weight
-        all_TE = torch.cat([weight[:at], torch.zeros_like(weight[:1]), weight[at:]])
-        logit_BNT = mixture.readout(all_TE)
-        return torch.cat([logit_BNT[..., :at], logit_BNT[..., at + 1 :]], dim=-1) + self.logit.bias
+    def serve(self, x: RankerInputs) -> RankerOutputs:
+        """Run the served path: no transport, no VQ encoder, no batch statistics."""
+        state_RD, duration_BN = self.encoder.rows(x)
+        found = cast(DistributionHead, self.head).predict(state_RD, duration_BN.flatten())
+        probability_RT = torch.sigmoid(self.platt(self._logits(x, state_RD)))
+        kept_R = self.aversion.kept(self.encoder.dislikes(x))
+        return self.served(found.cut(kept_R), duration_BN, probability_RT)
 
-    def serve(self, x: RankerInputs) -> tuple[Tensor, ...]:
-        """Run the served path."""
-        state_BND, duration_BN = self.encoder(x)
-        mixture = self.experts(state_BND)
-        watch_time = mixture.state(self.objectives.index(WATCH_TIME))
-        found = cast(DistributionHead, self.head).predict(watch_time, duration_BN)
-        probability_BNT = torch.sigmoid(self.platt(self._logits(mixture)))
-        by_name = dict(zip(self.likely, probability_BNT.unbind(-1), strict=True))
-        served = self.served(found, duration_BN, by_name[INTEREST])
-        return (*served, *(by_name[name] for name in self.outputs[len(served) :]))
+    def _logits(self, x: RankerInputs, state_D: Tensor) -> Tensor:
+        """`[..., D]` -> `[..., T]`, columns as `likely`."""
+        logit_T: Tensor = self.logit(state_D)[..., : len(self.likely)]
+        return logit_T + self.aversion.shift(self.encoder.dislikes(x)).reshape(logit_T.shape)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from training.encoders import FeedbackEncoder, RankerInputs
 from training.labels import Scale
+from training.rankers._aversion import Aversion
 from training.rankers._base import INTEREST, WATCH_TIME, Ranker, RankerOutputs
 from training.watch_time import DistributionHead, Head
 
@@ -22,6 +23,7 @@ class TwoObjectiveRanker(Ranker):
     def __init__(self, encoder: FeedbackEncoder, head: Head, scale: Scale) -> None:
         super().__init__(encoder, head, scale, (WATCH_TIME, INTEREST))
         self.interest = nn.Linear(encoder.config.width, 1)
+        self.aversion = Aversion(["positive"])
 
     def loss(
         self, x: RankerInputs, statistics_BNS: Tensor, watch_time_BN: Tensor, label_BN: Tensor
@@ -41,19 +43,27 @@ class TwoObjectiveRanker(Ranker):
         state_BND, duration_BN = self.encoder(x, statistics_BNS)
         state_RD = state_BND.flatten(0, 1)
         watch = self.head.loss(state_RD, duration_BN.flatten(), watch_time_BN.flatten())
-        interest = F.binary_cross_entropy_with_logits(self.interest(state_BND)[..., 0], label_BN)
+        interest = F.binary_cross_entropy_with_logits(self._logit(x, state_BND)[..., 0], label_BN)
         return watch, interest
+
+    def appeal(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> Tensor:
+        state_BND, duration_BN = self.encoder(x, statistics_BNS)
+        log_s_BN = torch.log1p(self.head.seconds(state_BND, duration_BN))
+        return torch.cat([log_s_BN[..., None], self._logit(x, state_BND)], dim=-1)
 
     def seconds(self, x: RankerInputs) -> Tensor:
         """Return the `[B, N]` predicted watch time, whatever the head."""
         state_BND, duration_BN = self.encoder(x)
-        return self.head.seconds(state_BND, duration_BN)
+        seconds_BN = self.head.seconds(state_BND, duration_BN)
+        return seconds_BN * self.aversion.kept(self.encoder.dislikes(x)).reshape(seconds_BN.shape)
 
     def serve(self, x: RankerInputs) -> RankerOutputs:
         """Run the served path: no transport, no VQ encoder, no batch statistics."""
         state_RD, duration_BN = self.encoder.rows(x)
-        duration_R = duration_BN.flatten()
-        found = cast(DistributionHead, self.head).predict(state_RD, duration_R)
-        interest_R = torch.sigmoid(self.interest(state_RD)[..., 0])
-        rows = self.served(found, duration_R, interest_R)
-        return RankerOutputs(*(row.reshape(*duration_BN.shape, *row.shape[1:]) for row in rows))
+        found = cast(DistributionHead, self.head).predict(state_RD, duration_BN.flatten())
+        kept_R = self.aversion.kept(self.encoder.dislikes(x))
+        return self.served(found.cut(kept_R), duration_BN, torch.sigmoid(self._logit(x, state_RD)))
+
+    def _logit(self, x: RankerInputs, state_D: Tensor) -> Tensor:
+        logit_1: Tensor = self.interest(state_D)
+        return logit_1 + self.aversion.shift(self.encoder.dislikes(x)).reshape(logit_1.shape)

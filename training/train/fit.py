@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from training.train.rankers import (
     fit_ranker,
 )
 from training.train.run_config import RunConfig, new_networks
+
+if TYPE_CHECKING:
+    from training.balance import Balancer
 
 Progress = Callable[[str, float], None]
 """Called with the name of a stage and the share of it that is done."""
@@ -212,16 +215,21 @@ def _fit_ranker(
             censored=censored,
             on_step=on_step,
         )
-    from training.balance import GradCraft  # TorchJD takes a second to import: only such fits wait for it
+    objectives = config.objectives
+    assert objectives is not None
+    balancer: Balancer | None = None
+    if objectives.balancer == "gradcraft":
+        from training.balance import GradCraft  # TorchJD takes a second to import: only such fits wait for it
 
-    assert config.objectives is not None
+        balancer = GradCraft(objectives.tau, objectives.epsilon)
     epochs = fit_objectives(
         ranker,
         log,
         windows.known,
         config.loop,
-        GradCraft(config.objectives.tau, config.objectives.epsilon),
+        balancer,
         seed=config.seed,
+        weight=objectives.weight,
         label=label,
         stop_rows=stop_rows,
         stop_after=stop_after,

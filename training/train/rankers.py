@@ -26,6 +26,7 @@ from training.rankers import (
     TwoObjectiveRanker,
     outcomes,
 )
+from training.train.counterfactual import Counterfactuals
 from training.train.trainer import EpochResult, Evaluation, StepResult, TrainerState, batches_by_length, train
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class TrainerConfig(Config):
     the way, by more in the first steps; 0 keeps the last step's. Steps are noisy on small logs."""
     interest: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the interest loss beside the watch-time loss."""
+    counterfactual: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of what one more exposure must do to its author's candidates, see `Counterfactuals`."""
+    counterfactual_rows: PositiveInt = 64
+    """Rows of a batch that this is asked of: each takes three more passes."""
     sequence_length: PositiveInt = 100
     """Most steps of a sequence, the newest."""
 
@@ -170,6 +175,7 @@ def fit_objectives(
     balancer: Balancer | None,
     *,
     seed: int,
+    weight: float | None = None,
     label: F32 | None = None,
     stop_rows: I64 | None = None,
     stop_after: int | None = None,
@@ -183,8 +189,9 @@ def fit_objectives(
         log: every exposure; sequences reach back over all of it.
         rows: `[R]` training rows.
         config: hyperparameters, without `interest`: the balancer decides what an objective weighs.
-        balancer: of the gradients over the encoder; `None` for their plain sum in one pass.
+        balancer: of the gradients over the encoder; `None` for a sum of the losses in one pass.
         seed: decides the order of the rows, dropout and id dropout.
+        weight: of that sum, see `entropy_weights`; `None` adds the losses up as they are.
         label: `[R]` LabelCraft's label of each of `rows`; needed where interest is an objective.
         stop_rows: early-stop rows. The parameters of the epoch with the highest mean AUC are kept
             (GradCraft's rule); without them those of the last epoch.
@@ -193,16 +200,19 @@ def fit_objectives(
     Returns:
         One entry an epoch.
     """
-    # TorchJD, with the solvers behind CAGrad, takes more than a second to import: only fits wait for it.
-    from training.balance import balanced_backward
-
     encoder = list(ranker.encoder.parameters())
+    target_RT = torch.from_numpy(targets(ranker, log, rows, label))
+    rate_T = target_RT.mean(dim=0)
+    weights = entropy_weights(ranker.objectives, rate_T, weight)
 
     def backward(x: RankerInputs, statistics: Tensor, watch_time: Tensor, target: Tensor) -> Sequence[float]:
         losses = ranker.losses(x, statistics, watch_time, target)
         if balancer is None:
-            torch.stack(losses.each).sum().backward()  # type: ignore[no-untyped-call]
+            (torch.stack(losses.each) @ weights).backward()  # type: ignore[no-untyped-call]
         else:
+            # TorchJD, with the solvers behind CAGrad, takes more than a second to import.
+            from training.balance import balanced_backward
+
             balanced_backward(losses.each, losses.shared, encoder, balancer)
         return torch.stack(losses.each).detach().tolist()
 
@@ -213,8 +223,7 @@ def fit_objectives(
         return Evaluation(-float(np.mean(known)) if known else 0.0, metrics)
 
     torch.manual_seed(seed)
-    target_RT = torch.from_numpy(targets(ranker, log, rows, label))
-    ranker.start_at(target_RT.mean(dim=0))
+    ranker.start_at(rate_T)
     epochs = _fit(
         ranker,
         log,
@@ -238,6 +247,26 @@ def fit_objectives(
         )
         for e in epochs
     ]
+
+
+def entropy_weights(objectives: Sequence[str], rate_T: Tensor, weight: float | None) -> Tensor:
+    """Return the weight of each objective's loss: 1 for watch time, for the others
+
+        weight / H(rate),   H(p) = -p log p - (1 - p) log(1 - p)
+
+    A cross-entropy is at most about H: each loss becomes the share of the uncertainty that is left, so that
+    an outcome of one row in a thousand is heard as one of every other row is.
+
+    Args:
+        objectives: their names.
+        rate_T: how often each happens, watch time left out.
+        weight: `None` for 1 everywhere.
+    """
+    if weight is None:
+        return torch.ones(len(objectives))
+    p = rate_T.clamp(1e-6, 1 - 1e-6)
+    each = iter((weight / -(p * p.log() + (1 - p) * (1 - p).log())).tolist())
+    return torch.tensor([1.0 if name == WATCH_TIME else next(each) for name in objectives])
 
 
 def _fit(
@@ -268,16 +297,17 @@ def _fit(
         optimiser, config.epochs * steps, eta_min=config.learning_rate / 10
     )
     random = np.random.default_rng(seed)
+    counterfactuals = Counterfactuals(log, rows)
 
     def step(pick: I64) -> StepResult:
         batch = rows[pick]
         optimiser.zero_grad()
-        losses = backward(
-            inputs_for(log, batch, config.sequence_length, first),
-            statistics[pick][:, None],
-            watch_time[batch][:, None],
-            target_RT[pick][:, None],
-        )
+        x, seen = inputs_for(log, batch, config.sequence_length, first), statistics[pick][:, None]
+        losses = backward(x, seen, watch_time[batch][:, None], target_RT[pick][:, None])
+        if config.counterfactual:
+            some = RankerInputs(*(column[: config.counterfactual_rows] for column in x))
+            moved = counterfactuals.loss(lambda x: ranker.appeal(x)[:, 0], some, random)
+            (config.counterfactual * moved).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         schedule.step()

@@ -120,4 +120,4 @@ def smoke() -> RunConfig:
 
 def smoke_objectives() -> RunConfig:
     """`smoke` with every objective."""
-    return smoke().model_copy(update={"objectives": ObjectivesConfig(expert=16)})
+    return smoke().model_copy(update={"objectives": ObjectivesConfig()})

@@ -42,7 +42,7 @@ class RunConfig(Config):
     lda: LDAConfig = LDAConfig()
     loop: TrainerConfig = TrainerConfig()
     objectives: ObjectivesConfig | None = None
-    """With it the ranker predicts all objectives, balanced by GradCraft; without, watch time and interest."""
+    """With it the ranker predicts all objectives; without, watch time and interest."""
     fusion_grid: tuple[PositiveFloat, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     """Weights of `interest` beside a `watch_time` of 1 that are tried on the early-stop days; with
     `objectives` see `search_fusion_weights` instead."""
@@ -89,7 +89,6 @@ def new_networks(
     if config.objectives is None:
         ranker = TwoObjectiveRanker(encoder, LDA(config.encoder.width, config.lda), Scale())
     else:
-        head = LDA(config.objectives.expert, config.lda)
-        ranker = MultiObjectiveRanker(encoder, head, Scale(), config.objectives)
+        ranker = MultiObjectiveRanker(encoder, LDA(config.encoder.width, config.lda), Scale())
     heuristics = [maker for maker in heuristic_label_makers() if maker.name not in refused]
     return LabelMakers([new_label_maker(config), *heuristics]), ranker

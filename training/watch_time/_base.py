@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol, Self, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from training.data import Interactions
@@ -58,6 +59,23 @@ class Prediction(NamedTuple):
     """`[...]` expected watch time in seconds, of the same law as the quantiles"""
     states: Tensor
     """`[..., 3]` P(skip), P(complete) and P(replay) of the same law, in the order of `STATES`"""
+
+    def cut(self, kept: Tensor) -> Prediction:
+        """Return the prediction with a share `[...]` of the watch time left.
+
+        Seconds and ratios are that share of what they were. Who would have watched to the end does so in that
+        share of the cases, and the others skip.
+        """
+        skip, whole = self.states[..., :1], self.states[..., 1:]
+        kept_1 = kept[..., None]
+        return Prediction(
+            seconds=self.seconds * kept,
+            weights=self.weights,
+            ratio=self.ratio * kept_1,
+            quantiles_s=self.quantiles_s * kept_1,
+            mean_s=self.mean_s * kept,
+            states=torch.cat([1.0 - (1.0 - skip) * kept_1, whole * kept_1], dim=-1),
+        )
 
 
 @runtime_checkable
