@@ -23,7 +23,6 @@ CONFIG = {
     "min_count": 1,
     "loop": {"epochs": 1, "batch_size": 1024, "sequence_length": 10},
     "encoder": {"width": 8, "token": 8, "heads": 2, "hidden": 16},
-    "objectives": {"expert": 8},
 }
 MEANS = {"auc", "gauc", "auc_frequent", "gauc_frequent"}
 SELECTED = ["gradcraft", "single", "equal", "pcgrad"]

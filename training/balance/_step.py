@@ -34,7 +34,7 @@ def balanced_backward(
     """
     parameters = [p for p in shared if p.requires_grad]
     # One at a time: in parallel (vmap) takes as long on a CPU, and T times the memory.
-    # The graph is kept meanwhile, because objectives may share experts behind the state, too.
+    # The graph is kept meanwhile, because the logits behind the state are one layer.
     mtl_backward(losses, shared_state, shared_params=parameters, retain_graph=True, parallel_chunk_size=1)
     # The sum of the tables' own Gramians: the T gradients are never copied into one matrix.
     weights: Tensor = jac_to_grad(

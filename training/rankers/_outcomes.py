@@ -25,8 +25,7 @@ class Outcome:
     happened: Callable[[F32], Bools]
     """`[N, 8]` feedback, columns as `FEEDBACK_COLUMNS` -> `[N]`."""
     side: Side = "positive"
-    """Positive ones go together and share experts; negative ones have their own and count against a
-    candidate."""
+    """Negative ones count against a candidate."""
 
 
 def _flag(*names: str) -> Callable[[F32], Bools]:

@@ -27,7 +27,7 @@ from training.rankers import (
     outcomes,
 )
 from training.train.counterfactual import Counterfactuals
-from training.train.trainer import EpochResult, Evaluation, StepResult, TrainerState, batches_by_length, train
+from training.train.trainer import EpochResult, Evaluation, StepResult, TrainerState, train
 
 if TYPE_CHECKING:
     from training.balance import Balancer
@@ -283,11 +283,13 @@ def _fit(
     censored: tuple[F64, F64, F64] | None,
     on_step: Callable[[float], None],
 ) -> list[EpochResult]:
-    """AdamW along a cosine, on batches of rows with sequences of like length.
+    """AdamW along a cosine, on batches of rows in random order.
+
+    Batches of like length would take half the time, and their users are alike, too: on KuaiRand-Pure the
+    error of watch time is .03 s higher with them.
 
     `backward` fills the gradients of one batch and returns its losses."""
     first = log.first_row()
-    length = np.minimum(np.arange(len(log)) - first, config.sequence_length)[rows]
     statistics = torch.from_numpy(ranker.encoder.fit_tables(log, rows, censored))
     watch_time = torch.from_numpy(log.watch_time_s)
     parameters = [p for p in ranker.parameters() if p.requires_grad]
@@ -315,7 +317,7 @@ def _fit(
 
     fitted: TrainerState = train(
         ranker,
-        lambda: batches_by_length(length, config.batch_size, random),
+        lambda: np.array_split(random.permutation(len(rows)), steps),
         step,
         None if stop_rows is None else lambda averaged: evaluate(averaged, stop_rows),
         epochs=stop_after or config.epochs,
