@@ -21,7 +21,7 @@ USERS, VIDEOS = 4 * CAMPS, EACH * CAMPS
 
 @pytest.fixture(scope="module")
 def log() -> Interactions:
-    """Users of each camp are shown its videos alone, so audiences of two camps share nobody."""
+    """Users of each camp are shown its videos alone, so two camps have no audience in common."""
     user = np.repeat(np.arange(USERS), EACH)
     return showing(user, FIRST + EACH * (user % CAMPS) + np.tile(np.arange(EACH), USERS))
 

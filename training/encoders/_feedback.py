@@ -315,7 +315,7 @@ class FeedbackEncoder(nn.Module):
         share_BLS = torch.stack(shares[self.config.interests], dim=-1)
         if self.entry is None:
             return share_BLS
-        # Of an exposure before the sequence nobody knows whether it was skipped.
+        # Whether an exposure before the sequence was skipped is not known.
         valid_BH = (x.history_ids != PADDING).to(valid_BL.dtype)
         liked_BH = x.history_feedback.amax(dim=2) * valid_BH
         known = {"one": [valid_BH], "apart": [liked_BH, torch.zeros_like(valid_BH)]}
