@@ -94,6 +94,7 @@ FITS: Final = {
         _ablation(
             "lda as printed",
             weights="raw_dot",
+            prior="even",
             point="regressor",
             loss="mse",
             rank=0.0,
