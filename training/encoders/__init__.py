@@ -4,7 +4,7 @@ from training.encoders._din import DIN, Dice, DinConfig, DinInputs
 from training.encoders._din_rows import DinRows, Slates, slates
 from training.encoders._feedback import FeedbackEncoder
 from training.encoders._feedback_config import FeedbackEncoderConfig
-from training.encoders._inputs import HistoryAt, RankerInputs, batches_for, inputs_for
+from training.encoders._inputs import HistoryAt, RankerInputs, batches_for, inputs_for, with_step
 from training.encoders._plain import plain_features, plain_names
 from training.encoders._sasrec import SASRec, SASRecConfig, SequenceInputs
 
@@ -27,4 +27,5 @@ __all__ = [
     "plain_features",
     "plain_names",
     "slates",
+    "with_step",
 ]

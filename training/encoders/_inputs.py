@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from models.arrays import I64
+from models.arrays import F32, I64
 from models.features import CANDIDATE_ID_COLUMNS
+from models.vocabulary import PADDING
 from training.data import Interactions
 
 
@@ -101,3 +102,24 @@ def batches_for(
     for start in range(0, len(rows), batch):
         part = slice(start, start + batch)
         yield inputs_for(log, rows[part], length, first, history_rows=history_rows[part])
+
+
+def with_step(x: RankerInputs, ids_B4: I64, feedback_B8: F32, age_B: Tensor) -> RankerInputs:
+    """Return the requests with one more step, the newest, in the tab of the request.
+
+    Args:
+        x: requests of B users.
+        ids_B4: the exposed video, columns as `SEQUENCE_ID_COLUMNS`; its tab is not read.
+        feedback_B8: what was done, columns as `FEEDBACK_COLUMNS`.
+        age_B: seconds from the exposure to the request; not more than the newest step's counts.
+    """
+    ids = torch.from_numpy(ids_B4.copy())
+    ids[:, -1] = x.context_ids[:, 0]
+    known_BL = x.sequence_ids[..., 0] != PADDING
+    older_BL = torch.where(known_BL, x.sequence_age_s, torch.inf)
+    age_BL = torch.cat([older_BL, age_B.to(older_BL.dtype)[:, None]], dim=1)
+    return x._replace(
+        sequence_ids=torch.cat([x.sequence_ids, ids[:, None]], dim=1),
+        sequence_feedback=torch.cat([x.sequence_feedback, torch.from_numpy(feedback_B8)[:, None]], dim=1),
+        sequence_age_s=torch.cat([x.sequence_age_s, age_BL.amin(dim=1, keepdim=True)], dim=1),
+    )

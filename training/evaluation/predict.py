@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from models.arrays import F32, I64
+from models.fusion import fuse
 from models.runtime import Bundle
 from training.data import Interactions
-from training.encoders import HistoryAt, batches_for
+from training.encoders import HistoryAt, RankerInputs, batches_for
 from training.rankers import MultiObjectiveRanker, Ranker, TwoObjectiveRanker
 
 BATCH: Final = 1024
@@ -108,11 +109,19 @@ def run_torch(
     def answers() -> Iterable[Mapping[str, F32]]:
         for x in batches_for(log, rows, length, history_at=history_at):
             out = ranker(*x)
-            columns = (out.watch_time_s, *out.objectives.unbind(-1))
-            yield {name: column[:, 0].numpy() for name, column in zip(names, columns, strict=True)}
+            by_name = out._asdict() | dict(zip(ranker.objectives, out.objectives.unbind(-1), strict=True))
+            yield {name: by_name[name][:, 0].numpy() for name in names}
 
     with torch.no_grad():
         return _joined(names, answers())
+
+
+def score_torch(ranker: Ranker, weights: Mapping[str, float], x: RankerInputs) -> F32:
+    """Return the score of requests of one candidate each, `[B]`."""
+    ranker.eval()
+    with torch.no_grad():
+        objectives = ranker(*x).objectives[:, 0].numpy()
+    return fuse(dict(zip(ranker.objectives, objectives.T, strict=True)), weights)[0]
 
 
 def run_onnx(

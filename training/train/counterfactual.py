@@ -1,6 +1,6 @@
 """What one more exposure of the same author must do to a candidate, as a loss."""
 
-# Shape suffixes: B rows, L steps, K figures that a candidate is ordered by.
+# Shape suffixes: B rows, K figures that a candidate is ordered by.
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.arrays import F32, I64
 from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS
 from models.vocabulary import FIRST
 from training.data import Interactions
-from training.encoders import RankerInputs
+from training.encoders import RankerInputs, with_step
 
 MARGIN: Final = 0.01
 """By how much a candidate must move; on log seconds and logits."""
@@ -26,7 +26,6 @@ SKIPPED_S: Final = 3.0
 """A skip is shorter than this."""
 
 _AUTHOR: Final = SEQUENCE_ID_COLUMNS.index("author_id")
-_COLUMNS: Final = len(FEEDBACK_COLUMNS)
 
 
 class Counterfactuals:
@@ -68,26 +67,18 @@ class Counterfactuals:
         duration = self._log.duration_s[other]
         draw = random.random((2, len(other)), dtype=np.float32)
         skipped = np.minimum(SKIPPED_S * draw[0], 0.9 * duration)
+        age = torch.from_numpy(LONGEST_AGO_S * draw[1])
         before = appeal(x)
         fell, rose = (
-            appeal(_appended(x, self._log.ids[other], watched, duration, draw[1]))
+            appeal(with_step(x, self._log.ids[other], _watched(watched, duration), age))
             for watched in (skipped, duration)
         )
         return F.relu(fell - before + MARGIN).mean() + F.relu(before - rose + MARGIN).mean()
 
 
-def _appended(x: RankerInputs, ids_B4: I64, watched_B: F32, duration_B: F32, share_B: F32) -> RankerInputs:
-    """The requests with one more step, the newest, in the tab of the request."""
-    newest = x.sequence_age_s[:, -1] if x.sequence_age_s.shape[1] else torch.tensor(torch.inf)
-    there = x.sequence_ids[:, -1, 0] > 0 if x.sequence_age_s.shape[1] else torch.tensor(False)
-    latest = torch.where(there, newest, LONGEST_AGO_S).clamp(max=LONGEST_AGO_S)
-    feedback = torch.zeros(len(ids_B4), 1, _COLUMNS)
-    feedback[:, 0, 0], feedback[:, 0, 1] = torch.from_numpy(watched_B), torch.from_numpy(duration_B)
-    ids = torch.from_numpy(ids_B4.copy())
-    ids[:, -1] = x.context_ids[:, 0]
-    age_B = latest * torch.from_numpy(share_B).to(latest.dtype)
-    return x._replace(
-        sequence_ids=torch.cat([x.sequence_ids, ids[:, None]], dim=1),
-        sequence_feedback=torch.cat([x.sequence_feedback, feedback], dim=1),
-        sequence_age_s=torch.cat([x.sequence_age_s, age_B[:, None]], dim=1),
-    )
+def _watched(watched_B: F32, duration_B: F32) -> F32:
+    """Feedback of exposures at which nothing else was done, `[B, 8]`."""
+    feedback = np.zeros((len(watched_B), len(FEEDBACK_COLUMNS)), np.float32)
+    feedback[:, FEEDBACK_COLUMNS.index("watch_time_s")] = watched_B
+    feedback[:, FEEDBACK_COLUMNS.index("duration_s")] = duration_B
+    return feedback

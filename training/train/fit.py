@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -20,7 +21,8 @@ from models.manifest import Evaluation, LearnedLabels
 from models.vocabulary import Vocabulary
 from training.data import Boundaries, Dataset, Interactions, LikesHates, Split, split_by_time
 from training.evaluation.evaluate import baselines, compute_metrics, compute_metrics_by_tab
-from training.evaluation.predict import predict_torch
+from training.evaluation.predict import predict_torch, score_torch
+from training.evaluation.reactions import reactions
 from training.labels import LabelMaker, LabelMakers, fit_heuristics
 from training.rankers import MultiObjectiveRanker, Ranker, TwoObjectiveRanker
 from training.train import labels
@@ -253,13 +255,15 @@ def _labels(learned: LabelMaker, log: Interactions, rows: I64) -> F32:
 def _evaluate(windows: _Windows, config: RunConfig, fitted: Fitted, from_ms: int) -> Evaluation:
     """The metrics of a fit on the days after it."""
     log, rows = windows.log, windows.split.test
-    predictions = predict_torch(fitted.ranker, log, rows, config.loop.sequence_length)
+    length = config.loop.sequence_length
+    predictions = predict_torch(fitted.ranker, log, rows, length)
+    reacted = reactions(partial(score_torch, fitted.ranker, fitted.weights), log, rows, length)
     tabs = fitted.vocabulary.fields["tab"]
     return Evaluation(
         fitted_before_ms=from_ms,
         from_ms=from_ms,
         to_ms=windows.dataset.info.last_timestamp_ms + 1,
-        metrics=compute_metrics(log, rows, predictions, fitted.weights),
+        metrics=compute_metrics(log, rows, predictions, fitted.weights) | reacted,
         by_tab=compute_metrics_by_tab(log, rows, predictions, fitted.weights, tabs),
         baselines=baselines(log, rows, log.rows_between(0, from_ms), tabs),
     )
