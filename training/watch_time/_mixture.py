@@ -5,11 +5,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from models.metrics import COMPLETE_RATIO, SKIP_S
+
+
+LEAST_SHARE: Final = 1e-3
+"""A part with less than this weight is crossed as if it had it: a quantile in a part of next to no weight
+would otherwise be a ratio of rounding errors, and differ between any two machines."""
 
 
 def mixture_quantiles(weight_K: Tensor, start_1: Tensor, width_K: Tensor, levels: Sequence[float]) -> Tensor:
@@ -31,7 +37,7 @@ def mixture_quantiles(weight_K: Tensor, start_1: Tensor, width_K: Tensor, levels
     """
     # The cumulative sum without the part itself, by a matrix of ones: CumSum takes three times as long.
     below_K = weight_K @ weight_K.new_ones(width_K.shape[-1], width_K.shape[-1]).triu(1)
-    share_K = weight_K.clamp(min=1e-7)
+    share_K = weight_K.clamp(min=LEAST_SHARE)
     # Levels come first while the parts are added up: as the innermost but one they cost twice the time.
     level = torch.tensor(levels, dtype=weight_K.dtype).reshape(-1, *([1] * weight_K.dim()))
     inside_QK = ((level - below_K) / share_K).clamp(0, 1) * width_K
