@@ -40,6 +40,9 @@ def watch_time_of_a_small_log() -> LDAConfig:
         alignment=0.12,
         epsilon=0.06,
         kappa=0.02,
+        crps=1.0,
+        states=0.3,
+        prior="share",
     )
 
 

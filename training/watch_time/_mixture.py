@@ -12,8 +12,7 @@ from torch import Tensor
 
 from models.metrics import COMPLETE_RATIO, SKIP_S
 
-
-LEAST_SHARE: Final = 1e-3
+LEAST_SHARE: Final = 1e-5
 """A part with less than this weight is crossed as if it had it: a quantile in a part of next to no weight
 would otherwise be a ratio of rounding errors, and differ between any two machines."""
 

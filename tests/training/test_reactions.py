@@ -1,0 +1,90 @@
+"""What one more exposure of an author does to its candidates: as a probe, and as a loss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.arrays import F32
+from models.features import FEEDBACK_COLUMNS
+from models.vocabulary import FIRST
+from tests.training._builders import log_of, ranker_request
+from training.data import Interactions
+from training.encoders import RankerInputs, inputs_for, with_step
+from training.evaluation.reactions import reactions
+from training.train.counterfactual import MARGIN, Counterfactuals
+
+WATCHED, HATE = (FEEDBACK_COLUMNS.index(name) for name in ("watch_time_s", "hate"))
+USERS, EACH = 20, 6
+
+
+@pytest.fixture(scope="module")
+def log() -> Interactions:
+    """Two authors of three videos each."""
+    made = log_of(np.repeat(np.arange(USERS), EACH).tolist(), list(range(USERS * EACH)))
+    ids = made.ids.copy()
+    ids[:, 0] = FIRST + np.arange(len(made)) % 6
+    ids[:, 1] = FIRST + (ids[:, 0] - FIRST) % 2
+    return replace(made, ids=ids)
+
+
+def similar(x: RankerInputs) -> Tensor:
+    """1 where a step has the candidate's author, `[B, L]`."""
+    return (x.sequence_ids[..., 1] == x.candidate_ids[:, :1, 1]).float()
+
+
+def watched(x: RankerInputs) -> F32:
+    """A ranker as one would wish for: seconds of the author's steps, less 100 for each hate."""
+    seconds = x.sequence_feedback[..., WATCHED] - 3.0 - 100.0 * x.sequence_feedback[..., HATE]
+    out: F32 = (similar(x) * seconds).sum(dim=1).numpy()
+    return out
+
+
+def test_a_ranker_that_adds_up_seconds_loses_by_skips_and_hates_and_gains_by_whole_views(
+    log: Interactions,
+) -> None:
+    found = reactions(watched, log, np.arange(len(log)), 50)
+    assert found["gains_after_hate"] == found["gains_after_skip"] == 0.0
+    assert found["gains_after_whole_view"] > 0.5
+
+
+def test_a_ranker_that_counts_exposures_gains_by_every_one(log: Interactions) -> None:
+    found = reactions(lambda x: similar(x).sum(dim=1).numpy(), log, np.arange(len(log)), 50)
+    assert set(found.values()) == {1.0}
+
+
+def test_a_log_without_known_authors_has_no_reactions(log: Interactions) -> None:
+    ids = log.ids.copy()
+    ids[:, 1] = FIRST - 1
+    assert reactions(watched, replace(log, ids=ids), np.arange(len(log)), 50) == {}
+
+
+def test_the_added_step_is_the_newest_and_in_the_tab_of_the_request(log: Interactions) -> None:
+    x = ranker_request(3, 1, 5)
+    feedback = np.ones((3, len(FEEDBACK_COLUMNS)), np.float32)
+    longer = with_step(x, log.ids[:3], feedback, torch.full((3,), 1e9))
+    assert (longer.sequence_age_s[:, -1] == x.sequence_age_s.amin(dim=1)).all()
+    assert (longer.sequence_ids[:, -1, 3] == x.context_ids[:, 0]).all()
+    assert (longer.sequence_ids[:, -1, :3] == torch.from_numpy(log.ids[:3, :3])).all()
+    torch.testing.assert_close(longer.sequence_ids[:, :-1], x.sequence_ids)
+
+
+def test_the_loss_is_0_for_who_falls_by_skips_and_gains_by_views_and_not_for_the_opposite(
+    log: Interactions,
+) -> None:
+    rows = np.arange(len(log))
+    counterfactuals, x = Counterfactuals(log, rows), inputs_for(log, rows, 50)
+
+    def loss(sign: float) -> float:
+        def appeal(x: RankerInputs) -> Tensor:
+            whole = (x.sequence_feedback[..., WATCHED] >= 3.0).float() * 2 - 1
+            return sign * (similar(x) * whole).sum(dim=1, keepdim=True)
+
+        return float(counterfactuals.loss(appeal, x, np.random.default_rng(0)))
+
+    assert loss(1.0) == 0.0
+    assert loss(-1.0) == pytest.approx(2 * (1 + MARGIN))
