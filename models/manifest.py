@@ -53,8 +53,8 @@ PERCENTILES: Final = "percentiles"
 """Output `[N, T]` of a labeler: for each of `Manifest.labels` the share of training rows whose label is
 lower, those with the same label counted half. Graphs of former exports have none."""
 INTERPOLATED: Final = {PERCENTILES: 1e-3, "quantiles_s": 1e-3}
-"""Tolerance of outputs that are read off a curve, absolute and relative: where labels lie close together, or a
-part of a distribution has next to no weight, they move by thousands of times what the rounding does."""
+"""Tolerance of outputs that are read off a curve, absolute and relative: where labels lie close together, or
+a part of a distribution has next to no weight, they move by thousands of times what the rounding does."""
 LABEL: Final = "label."
 RANKED: Final = "ranker."
 """Names for what comes out are these and its own, e.g. `label.labelcraft`, `ranker.watch_time_s`."""
