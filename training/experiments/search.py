@@ -123,6 +123,8 @@ OWN: Final[Mapping[str, Mapping[str, Choose]]] = {
         "head.epsilon": _between(0.02, 0.2, log=True),
         "head.kappa": _between(0.01, 1.0, log=True),
         "head.label_cost": _between(1.0, 8.0, log=True),
+        "head.regressor": _among("anchors", "state"),
+        "head.states": _among(0.0, 0.1, 0.3, 1.0),
         "head.prior": _among("even", "share"),
         "head.crps": _among(0.0, 0.1, 0.3, 1.0, 3.0),
         "head.point": _among("regressor", "both"),

@@ -43,8 +43,10 @@ class WatchTimeConfig(ExperimentConfig):
     """A published way of cutting a public log, instead of by days and tab; see `training.data`."""
     encoder: FeedbackEncoderConfig = Field(default_factory=lambda: any_log().encoder)
     """Of every head; by default as in the released bundle."""
-    loop: TrainerConfig = Field(default_factory=lambda: any_log().loop.model_copy(update={"interest": 0.0}))
-    """Steps, batches and rate of every head."""
+    loop: TrainerConfig = Field(
+        default_factory=lambda: any_log().loop.model_copy(update={"interest": 0.0, "counterfactual": 0.0})
+    )
+    """Steps, batches and rate of every head; of watch time alone."""
     lda: LDAConfig = Field(default_factory=lambda: any_log().lda)
     """By default as in the released bundle."""
     trees: TreesConfig = TreesConfig()

@@ -91,8 +91,11 @@ FITS: Final = {
         _ablation("lda - alignment", alignment=0.0),
         _ablation("lda - anchors", random_anchors=True),
         _ablation("lda - label cost", label_cost=0.0),
+        _ablation("lda - score", crps=0.0, states=0.0),
+        _ablation("lda - state", regressor="anchors"),
         _ablation(
             "lda as printed",
+            regressor="anchors",
             weights="raw_dot",
             prior="even",
             point="regressor",
@@ -101,6 +104,7 @@ FITS: Final = {
             label_cost=0.0,
             compactness=0.0,
             crps=0.0,
+            states=0.0,
         ),
     )
 }
@@ -139,6 +143,10 @@ METHODS: Final = (
     _row("lda - alignment", "point", "no transport: free weights of the anchors", ablation=True),
     _row("lda - anchors", "point", "random anchors instead of learned ones", ablation=True),
     _row("lda - label cost", "point", "transport without the label, as on the poster", ablation=True),
+    _row("lda - score", "point", "no proper score of the distribution in the loss", ablation=True),
+    _row(
+        "lda - state", "point", "the regressor reads the mean of the anchors, as on the poster", ablation=True
+    ),
     _row(
         "lda as printed",
         "point",
