@@ -26,7 +26,6 @@ from training.encoders._user_stats import (
     MATCH_COLUMNS,
     USER_COLUMNS,
     candidate_match_features,
-    dislikes,
     step_columns,
     user_stats,
 )
@@ -158,7 +157,7 @@ class FeedbackEncoder(nn.Module):
         x = inputs_for(log, some, SCALED_STEPS)
         _, steps_BLF = self._steps(x)
         self.user_scale.fit(user_stats(x, steps_BLF))
-        self.match_scale.fit(candidate_match_features(x, steps_BLF))
+        self.match_scale.fit(candidate_match_features(x, steps_BLF)[0])
 
     def forward(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Encode.
@@ -172,7 +171,7 @@ class FeedbackEncoder(nn.Module):
             The state `[B, N, D]`, and the candidates' durations in seconds with unknown ones filled by the
             typical one, `[B, N]`.
         """
-        state_RD, duration_BN = self.rows(x, statistics_BNS)
+        state_RD, duration_BN, _ = self.rows(x, statistics_BNS)
         return state_RD.reshape(*duration_BN.shape, self.config.width), duration_BN
 
     def dislikes(self, x: RankerInputs) -> Tensor:
@@ -180,16 +179,16 @@ class FeedbackEncoder(nn.Module):
 
         The state knows nothing of it: whatever a hate does to a candidate is for the ranker to decide.
         """
-        return dislikes(x) if self.config.feedback else torch.zeros(x.candidate_ids.shape[:2].numel(), 3)
+        return candidate_match_features(x, self._steps(x)[1])[1]
 
-    def rows(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Encode, with the states one under the other, `[B·N, D]`.
+    def rows(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode, with the states one under the other, `[B·N, D]`; behind them durations and `dislikes`.
 
         The served graph is made of few operators, since each costs about a microsecond whatever it does: rows
         instead of batches, so that a matrix with its bias is one; wide columns instead of many narrow ones.
         """
         token_columns, steps_BLF = self._steps(x)
-        valid_BL = steps_BLF[..., -1]
+        valid_BL = steps_BLF[..., -2]
         token_BJE, valid_BJ = self._tokens(x, token_columns, valid_BL)
         tab_BT = self.tables.tab(x.context_ids[..., 0])
         stats_BU = self.user_scale(user_stats(x, steps_BLF))
@@ -204,24 +203,24 @@ class FeedbackEncoder(nn.Module):
         share_BJS = self._interest_shares(x, steps_BLF, valid_BL)
         query_BNE = query_RE.reshape(*duration_BN.shape, self.config.token)
         interest_RSE = self.attention(query_BNE, token_BJE, share_BJS, valid_BJ).flatten(0, 1)
+        match_RM, dislike_R3 = candidate_match_features(x, steps_BLF)
         met_RM = [
             interest_RSE.flatten(1),
             (query_RE[:, None] * interest_RSE).flatten(1),
-            self.match_scale(candidate_match_features(x, steps_BLF)),
+            self.match_scale(match_RM),
         ]
         candidate_RH = torch.addmm(direct_RH, torch.cat(met_RM, dim=1), self.met.weight.T)
         candidate_BNH = candidate_RH.reshape(*duration_BN.shape, self.config.hidden)
         hidden_BNH = self.norm(user_BH[:, None] + candidate_BNH)
         state_RD = self.state(self.dropout(F.gelu(hidden_BNH.flatten(0, 1))))
-        return F.gelu(state_RD), duration_BN
+        return F.gelu(state_RD), duration_BN, dislike_R3
 
     def _steps(self, x: RankerInputs) -> tuple[list[Tensor], Tensor]:
         """The steps of the sequence: the columns of their tokens besides ids, and those that statistics are
         made from, see `step_columns`."""
-        read_BL = x.sequence_ids[..., 0] != PADDING
-        if self.config.feedback:  # a hated step is read by `dislikes` alone
-            read_BL = read_BL & (x.sequence_feedback[..., _HATE] == 0)
-        valid_BL = read_BL.to(x.sequence_age_s.dtype)
+        known_BL = (x.sequence_ids[..., 0] != PADDING).to(x.sequence_age_s.dtype)
+        hated_BL = known_BL * x.sequence_feedback[..., _HATE] * float(self.config.feedback)
+        valid_BL = known_BL - hated_BL
         feedback_BLF = self.feedback(x.sequence_feedback) * valid_BL[..., None]
         if not self.config.feedback:
             feedback_BLF = torch.zeros_like(feedback_BLF)
@@ -229,7 +228,7 @@ class FeedbackEncoder(nn.Module):
         log_age_BL1 = torch.log1p(x.sequence_age_s)[..., None] / 10.0
         outcome_BLF = feedback_BLF[..., : len(STEP_COLUMNS)]
         return [feedback_BLF, log_duration_BL1, log_age_BL1], step_columns(
-            outcome_BLF, log_duration_BL1, log_age_BL1, valid_BL
+            outcome_BLF, log_duration_BL1, log_age_BL1, valid_BL, hated_BL
         )
 
     def _tokens(self, x: RankerInputs, columns: list[Tensor], valid_BL: Tensor) -> tuple[Tensor, Tensor]:

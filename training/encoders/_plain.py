@@ -46,6 +46,7 @@ def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Te
         torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0,
         torch.log1p(x.sequence_age_s)[..., None] / 10.0,
         valid_BL,
+        torch.zeros_like(valid_BL),
     )
     user_BF = torch.cat(
         [
@@ -59,7 +60,7 @@ def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Te
     return torch.cat(
         [
             user_BF[:, None].expand(b, n, user_BF.shape[-1]),
-            candidate_match_features(x, steps_BLF).reshape(b, n, MATCH_COLUMNS),
+            candidate_match_features(x, steps_BLF)[0].reshape(b, n, MATCH_COLUMNS),
             statistics_BNS,
             x.candidate_duration_s[..., None],
             x.candidate_ids.float(),

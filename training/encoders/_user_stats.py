@@ -7,8 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from models.features import FEEDBACK_COLUMNS
-from models.vocabulary import PADDING, UNKNOWN
+from models.vocabulary import UNKNOWN
 from training.encoders._inputs import RankerInputs
 from training.encoders._steps import STEP_COLUMNS
 
@@ -23,21 +22,25 @@ USER_COLUMNS: Final = 4 * (len(STEP_COLUMNS) + 1) + RECENT * (len(STEP_COLUMNS) 
 MATCH_COLUMNS: Final = 2 * (len(STEP_COLUMNS) + 1)
 """Columns of `candidate_match_features`."""
 
-_HATE: Final = FEEDBACK_COLUMNS.index("hate")
 _NO_ID: Final = -1
 """No index of any vocabulary."""
 
 
 def step_columns(
-    feedback_BLF: Tensor, log_duration_BL1: Tensor, log_age_BL1: Tensor, valid_BL: Tensor
+    feedback_BLF: Tensor,
+    log_duration_BL1: Tensor,
+    log_age_BL1: Tensor,
+    valid_BL: Tensor,
+    hated_BL: Tensor,
 ) -> Tensor:
-    """Return the steps as `user_stats` and `candidate_match_features` read them, `[B, L, F + 3]`.
+    """Return the steps as `user_stats` and `candidate_match_features` read them, `[B, L, F + 4]`.
 
-    Columns `STEP_COLUMNS`, log duration, recency (1 - log age) and whether there is a step; all 0 on padding.
+    Columns `STEP_COLUMNS`, log duration, recency (1 - log age) and whether there is a step that is read, 0
+    elsewhere; and whether there is one that was hated, of which nothing else is read.
     """
     valid_BL1 = valid_BL[..., None]
     known_BLF = torch.cat([feedback_BLF, log_duration_BL1, 1.0 - log_age_BL1], dim=-1) * valid_BL1
-    return torch.cat([known_BLF, valid_BL1], dim=-1)
+    return torch.cat([known_BLF, valid_BL1, hated_BL[..., None]], dim=-1)
 
 
 def user_stats(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
@@ -54,28 +57,29 @@ def user_stats(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
     within_s_41 = torch.tensor([[torch.inf], [torch.inf], [1800.0], [86_400.0]])
     same_tab_B1L = (x.sequence_ids[..., 3] == x.context_ids)[:, None]
     counted_B4L = (same_tab_B1L | any_tab_41) & (x.sequence_age_s[:, None] < within_s_41)
-    means_B4F = _mean(steps_BLF, counted_B4L.to(steps_BLF.dtype))
+    means_B4F = _means(counted_B4L.to(steps_BLF.dtype) @ steps_BLF)
     # Steps that are not read lie between others: the newest ones are found by counting from the end.
-    valid_BL = steps_BLF[..., -1]
+    valid_BL = steps_BLF[..., -2]
     from_end_BL = valid_BL @ torch.ones(valid_BL.shape[1], valid_BL.shape[1]).tril()
     nth_31 = torch.arange(RECENT, 0, -1)[:, None]
     newest_B3L = (from_end_BL[:, None] == nth_31).to(valid_BL.dtype) * valid_BL[:, None]
-    return torch.cat([means_B4F.flatten(1), (newest_B3L @ steps_BLF).flatten(1)], dim=-1)
+    return torch.cat([means_B4F.flatten(1), (newest_B3L @ steps_BLF[..., :-1]).flatten(1)], dim=-1)
 
 
-def candidate_match_features(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
-    """Return what the user did with the candidate's author and with its tag, `[B·N, MATCH_COLUMNS]`."""
-    return _mean(steps_BLF, _same_author_and_tag(x)).reshape(-1, MATCH_COLUMNS)
+def candidate_match_features(x: RankerInputs, steps_BLF: Tensor) -> tuple[Tensor, Tensor]:
+    """Meet the candidates with the steps of their author and of their tag.
 
-
-def dislikes(x: RankerInputs) -> Tensor:
-    """Return log(1 + hates) of the candidate's author, of its tag, and of anything, `[B·N, 3]`."""
-    hated_BL1 = x.sequence_feedback[..., _HATE, None] * (x.sequence_ids[..., :1] != PADDING)
+    Returns:
+        What the user did with them, `[B·N, MATCH_COLUMNS]`; and log(1 + hates) of the candidate's author, of
+        its tag, and of anything, `[B·N, 3]`.
+    """
     b, n, _ = x.candidate_ids.shape
-    similar_BN2 = (_same_author_and_tag(x) @ hated_BL1).reshape(b, n, 2)
-    # A matrix of ones, as in `_mean`.
+    total_BMF = _same_author_and_tag(x) @ steps_BLF
+    hated_BL1 = steps_BLF[..., -1:]
+    # A matrix of ones, as in `_means`.
     any_B11 = torch.ones_like(hated_BL1).transpose(1, 2) @ hated_BL1
-    return torch.log1p(torch.cat([similar_BN2, any_B11.expand(b, n, 1)], dim=2)).flatten(0, 1)
+    hated_BN3 = torch.cat([total_BMF[..., -1].reshape(b, n, 2), any_B11.expand(b, n, 1)], dim=2)
+    return _means(total_BMF).reshape(-1, MATCH_COLUMNS), torch.log1p(hated_BN3).flatten(0, 1)
 
 
 def _same_author_and_tag(x: RankerInputs) -> Tensor:
@@ -89,12 +93,12 @@ def _same_author_and_tag(x: RankerInputs) -> Tensor:
     return same_BN2L.to(x.sequence_feedback.dtype).reshape(b, n * two, steps)
 
 
-def _mean(steps_BLF: Tensor, weight_BNL: Tensor) -> Tensor:
-    """Weighted mean of what was done, shrunk towards 0 by one step, and the log of the count: `[B, N, F+1]`.
+def _means(total: Tensor) -> Tensor:
+    """Sums over steps -> the mean of what was done, shrunk towards 0 by one step, and the log of the count:
+    `[B, N, F + 4]` -> `[B, N, F + 1]`.
 
     The count is a column of the matrix product, not a sum: ONNX Runtime's ReduceSum loses the axis when the
     sequence is empty.
     """
-    total = weight_BNL @ steps_BLF
-    count = total[..., -1:] + 1.0
+    count = total[..., -2:-1] + 1.0
     return torch.cat([total[..., : len(STEP_COLUMNS)] / count, torch.log(count) / 4.0], dim=-1)

@@ -97,7 +97,7 @@ class MultiObjectiveRanker(Ranker):
             is fitted afterwards, on other rows.
         """
         state_BND, duration_BN = self.encoder(x, statistics_BNS)
-        logit_BNT = self._logits(x, state_BND)
+        logit_BNT = self._logits(state_BND, self.encoder.dislikes(x))
         each = []
         for name in self.objectives:
             if name == WATCH_TIME:
@@ -110,7 +110,7 @@ class MultiObjectiveRanker(Ranker):
 
     def appeal(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> Tensor:
         state_BND, duration_BN = self.encoder(x, statistics_BNS)
-        logit_BNT = self._logits(x, state_BND) * -self.aversion.sign
+        logit_BNT = self._logits(state_BND, self.encoder.dislikes(x)) * -self.aversion.sign
         if WATCH_TIME not in self.objectives:
             return logit_BNT
         log_s_BN = torch.log1p(self.head.seconds(state_BND, duration_BN))
@@ -119,21 +119,21 @@ class MultiObjectiveRanker(Ranker):
     def predict(self, x: RankerInputs) -> Estimates:
         """Return calibrated predictions, whatever the head."""
         state_BND, duration_BN = self.encoder(x)
+        dislike_R3 = self.encoder.dislikes(x)
         seconds = None
         if WATCH_TIME in self.objectives:
             seconds = self.head.seconds(state_BND, duration_BN)
-            seconds = seconds * self.aversion.kept(self.encoder.dislikes(x)).reshape(seconds.shape)
-        return Estimates(seconds, torch.sigmoid(self.platt(self._logits(x, state_BND))))
+            seconds = seconds * self.aversion.kept(dislike_R3).reshape(seconds.shape)
+        return Estimates(seconds, torch.sigmoid(self.platt(self._logits(state_BND, dislike_R3))))
 
     def serve(self, x: RankerInputs) -> RankerOutputs:
         """Run the served path: no transport, no VQ encoder, no batch statistics."""
-        state_RD, duration_BN = self.encoder.rows(x)
+        state_RD, duration_BN, dislike_R3 = self.encoder.rows(x)
         found = cast(DistributionHead, self.head).predict(state_RD, duration_BN.flatten())
-        probability_RT = torch.sigmoid(self.platt(self._logits(x, state_RD)))
-        kept_R = self.aversion.kept(self.encoder.dislikes(x))
-        return self.served(found.cut(kept_R), duration_BN, probability_RT)
+        probability_RT = torch.sigmoid(self.platt(self._logits(state_RD, dislike_R3)))
+        return self.served(found.cut(self.aversion.kept(dislike_R3)), duration_BN, probability_RT)
 
-    def _logits(self, x: RankerInputs, state_D: Tensor) -> Tensor:
+    def _logits(self, state_D: Tensor, dislike_R3: Tensor) -> Tensor:
         """`[..., D]` -> `[..., T]`, columns as `likely`."""
         logit_T: Tensor = self.logit(state_D)[..., : len(self.likely)]
-        return logit_T + self.aversion.shift(self.encoder.dislikes(x)).reshape(logit_T.shape)
+        return logit_T + self.aversion.shift(dislike_R3).reshape(logit_T.shape)

@@ -43,13 +43,15 @@ class TwoObjectiveRanker(Ranker):
         state_BND, duration_BN = self.encoder(x, statistics_BNS)
         state_RD = state_BND.flatten(0, 1)
         watch = self.head.loss(state_RD, duration_BN.flatten(), watch_time_BN.flatten())
-        interest = F.binary_cross_entropy_with_logits(self._logit(x, state_BND)[..., 0], label_BN)
+        interest = F.binary_cross_entropy_with_logits(
+            self._logit(state_BND, self.encoder.dislikes(x))[..., 0], label_BN
+        )
         return watch, interest
 
     def appeal(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> Tensor:
         state_BND, duration_BN = self.encoder(x, statistics_BNS)
         log_s_BN = torch.log1p(self.head.seconds(state_BND, duration_BN))
-        return torch.cat([log_s_BN[..., None], self._logit(x, state_BND)], dim=-1)
+        return torch.cat([log_s_BN[..., None], self._logit(state_BND, self.encoder.dislikes(x))], dim=-1)
 
     def seconds(self, x: RankerInputs) -> Tensor:
         """Return the `[B, N]` predicted watch time, whatever the head."""
@@ -59,11 +61,11 @@ class TwoObjectiveRanker(Ranker):
 
     def serve(self, x: RankerInputs) -> RankerOutputs:
         """Run the served path: no transport, no VQ encoder, no batch statistics."""
-        state_RD, duration_BN = self.encoder.rows(x)
+        state_RD, duration_BN, dislike_R3 = self.encoder.rows(x)
         found = cast(DistributionHead, self.head).predict(state_RD, duration_BN.flatten())
-        kept_R = self.aversion.kept(self.encoder.dislikes(x))
-        return self.served(found.cut(kept_R), duration_BN, torch.sigmoid(self._logit(x, state_RD)))
+        probability_R1 = torch.sigmoid(self._logit(state_RD, dislike_R3))
+        return self.served(found.cut(self.aversion.kept(dislike_R3)), duration_BN, probability_R1)
 
-    def _logit(self, x: RankerInputs, state_D: Tensor) -> Tensor:
+    def _logit(self, state_D: Tensor, dislike_R3: Tensor) -> Tensor:
         logit_1: Tensor = self.interest(state_D)
-        return logit_1 + self.aversion.shift(self.encoder.dislikes(x)).reshape(logit_1.shape)
+        return logit_1 + self.aversion.shift(dislike_R3).reshape(logit_1.shape)
