@@ -24,6 +24,9 @@ _ROWS: Final = (
     ("NWTG@10", "nwtg@10", ".4f"),
     ("NEG@10", "neg@10", ".4f"),
     ("DS@10, s", "ds@10", ".1f"),
+    ("candidates that gain by a hate of their author", "gains_after_hate", ".1%"),
+    ("by a skip", "gains_after_skip", ".1%"),
+    ("by a whole view", "gains_after_whole_view", ".1%"),
     ("users with more than 10 exposures", "users@10", "d"),
     ("exposures", "rows", "d"),
 )

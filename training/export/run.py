@@ -15,6 +15,7 @@ from training.export.bundle import (
 )
 from training.export.drift_reference import reference, same_log
 from training.export.learned_gate import check_learned
+from training.export.reaction_gate import check_reactions
 from training.train import run_folder
 
 WHICH: Final[Mapping[str, run_folder.Which]] = {
@@ -39,14 +40,15 @@ def export_run(
         allow_unlearned: export labels that were not shown to be learned, see `check_learned`.
 
     Raises:
-        BadInput: there is no such fit, `folder` is not a run, `data` is not what it was fitted on, or the
-            labels were not shown to be learned.
+        BadInput: there is no such fit, `folder` is not a run, `data` is not what it was fitted on, the labels
+            were not shown to be learned, or a hate lifts candidates.
     """
     if which not in WHICH:
         raise BadInput(f"--which must be final or evaluation, found {which!r}.")
     saved = run_folder.read(folder, WHICH[which])
     fitted = saved.fitted
     learned = check_learned(fitted.learned_labels, allow=allow_unlearned)
+    check_reactions(saved.evaluation)
     log = None if data is None else same_log(load(data), saved.training).interactions(fitted.vocabulary)
 
     def histograms(bundle: Bundle) -> Mapping[str, Histogram]:
