@@ -21,18 +21,17 @@ from training.train.trainer import (
 )
 
 
-@pytest.mark.parametrize("even", [True, False])
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=300), st.integers(1, 40), st.integers(0, 99))
-def test_every_row_is_in_one_batch(even: bool, lengths: list[int], batch_size: int, seed: int) -> None:
-    batches = batches_by_length(np.array(lengths), batch_size, np.random.default_rng(seed), even=even)
+def test_every_row_is_in_one_batch(lengths: list[int], batch_size: int, seed: int) -> None:
+    batches = batches_by_length(np.array(lengths), batch_size, np.random.default_rng(seed))
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
     sizes = sorted(map(len, batches))
     assert sizes[-1] <= batch_size
     assert len(batches) == -(-len(lengths) // batch_size)
-    assert sizes[-1] - sizes[0] <= 1 if even else all(size == batch_size for size in sizes[1:])
+    assert all(size == batch_size for size in sizes[1:])
 
 
-def test_rows_of_a_batch_have_histories_of_like_length() -> None:
+def test_rows_of_a_batch_have_sequences_of_like_length() -> None:
     random = np.random.default_rng(0)
     length = random.geometric(0.05, 20_000)
     padded = sum(len(b) * length[b].max() for b in batches_by_length(length, 200, random))

@@ -44,12 +44,6 @@ def summarize_seeds(values: Sequence[float | None]) -> SeedSummary:
     return SeedSummary(float(np.mean(defined)), std, list(values))
 
 
-def mean_of(row: Row, figure: str) -> float:
-    """Return a row's mean of a figure over the seeds, 0 where it is undefined."""
-    mean: float | None = row["metrics"][figure]["mean"]
-    return mean or 0.0
-
-
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
     """Write a report with 6 digits a figure and one line a row, so that two reports compare by eye."""
     members = []

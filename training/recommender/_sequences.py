@@ -181,7 +181,7 @@ def fit_sequences(
 
     trained = train_model(
         model,
-        lambda: batches_by_length(length_U, config.batch_users, random, even=False),
+        lambda: batches_by_length(length_U, config.batch_users, random),
         step,
         None if stop is None else lambda model: evaluate(model, stop),
         epochs=config.epochs,

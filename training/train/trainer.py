@@ -160,9 +160,7 @@ def _running_mean(average: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
     return update
 
 
-def batches_by_length(
-    length_R: I64, batch_size: int, random: np.random.Generator, *, even: bool = True
-) -> list[I64]:
+def batches_by_length(length_R: I64, batch_size: int, random: np.random.Generator) -> list[I64]:
     """Cut `[R]` rows into batches in random order, each of rows with sequences of like length.
 
     A batch is as long as its longest sequence. Rows are shuffled, sorted by length a few batches at a time,
@@ -171,16 +169,14 @@ def batches_by_length(
 
     Args:
         length_R: steps of each row's sequence.
-        batch_size: rows of a batch.
+        batch_size: rows of a batch; one may have fewer.
         random: shuffles.
-        even: spread the rows evenly over the batches; otherwise the last batch may be small.
     """
     rows = len(length_R)
-    steps = max(1, -(-rows // batch_size))
-    runs = max(1, (steps if even else rows // batch_size) // _BATCHES_SORTED)
+    runs = max(1, rows // batch_size // _BATCHES_SORTED)
     parts = np.array_split(random.permutation(rows), runs)
     sorted_R = np.concatenate([part[np.argsort(length_R[part], kind="stable")] for part in parts])
-    batches = np.array_split(sorted_R, steps if even else range(batch_size, rows, batch_size))
+    batches = np.array_split(sorted_R, range(batch_size, rows, batch_size))
     return [batches[i] for i in random.permutation(len(batches))]
 
 
