@@ -189,7 +189,9 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     video_id: str
     rank: int
     score: float
-    watch_time_s: Annotated[float, msgspec.Meta(description="Predicted watch time, seconds: the median.")]
+    watch_time_s: Annotated[
+        float, msgspec.Meta(description="Predicted watch time, seconds: about the median.")
+    ]
     watch_ratio: float
     objectives: dict[str, float]
     expected_watch_time_s: Annotated[

@@ -55,9 +55,9 @@ class FeedbackEncoder(nn.Module):
       where a skip may count by its context (`gate`). It also meets its own author's and tag's steps.
     * Videos have frozen vectors of whom they were shown to (`CoVisitation`) beside learned ones.
     * Of a step that was hated nothing is read but its author and tag, see `dislikes`: a second watched before
-      a hate is no interest.
-    * Running statistics of the user (all, same tab, last half hour, last three) are computed in here from
-      the sequence, so that they are the same offline and online.
+      a hate is no interest. A history does not know of hates.
+    * Running statistics of the user (all, same tab, last half hour, last day, last three) are computed in
+      here from the sequence, so that they are the same offline and online.
     * No batch statistics: the state of a candidate does not depend on what else is in the call. No user id:
       a new or forgotten user is no special case.
 

@@ -14,8 +14,8 @@ class FeedbackEncoderConfig(Config):
 
     `tokens`, `interests` and `gate` are off: on the early-stop day of KuaiRand-Pure (two seeds, three epochs)
     neither one of them nor all at once left the MAE of watch time, 20.0 s, lower by more than 0.05 s.
-    Histories there are short, and the statistics of the user, and of the candidate's author and tag, already
-    carry what was skipped. Logs with long histories are where to try them.
+    Sequences there are short, and the statistics of the user, and of the candidate's author and tag, already
+    carry what was skipped. Logs with long sequences are where to try them.
     """
 
     width: PositiveInt = 96

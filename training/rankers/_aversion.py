@@ -25,8 +25,9 @@ class Aversion(nn.Module):
         ŵ ← ŵ · exp(-a · u)                     a fixed, see `SECONDS`
         logit_t ← logit_t ∓ softplus(b_t) · u   minus for what speaks for a candidate, plus for skip and hate
 
-    The encoder reads nothing of a hated exposure, so this is all that a hate does: no candidate of the hated
-    author gains by it, for any weights.
+    The encoder reads nothing of a hated step, so this is all that a hate does: no candidate of the hated
+    author gains by it, for any weights. It lasts as long as the step is in the sequence, and in a full one it
+    moves the oldest step to the history besides.
 
     Args:
         sides: of each of the T objectives with a logit.

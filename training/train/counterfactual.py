@@ -29,7 +29,7 @@ _AUTHOR: Final = SEQUENCE_ID_COLUMNS.index("author_id")
 
 
 class Counterfactuals:
-    """Requests to which one exposure is added: of another video of the candidate's author, just before.
+    """Requests to which one exposure is added: of a video of the candidate's author, within the last hour.
 
         L = mean relu(after a skip - before + m) + mean relu(before - after a whole view + m)
 
@@ -38,7 +38,8 @@ class Counterfactuals:
 
     Args:
         log: the exposures.
-        rows: those that are fitted on; the other videos are drawn from them.
+        rows: those that are fitted on; the videos that are added are drawn from them, the
+            candidate itself among them.
     """
 
     def __init__(self, log: Interactions, rows: I64) -> None:

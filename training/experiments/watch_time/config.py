@@ -36,7 +36,8 @@ class WatchTimeConfig(ExperimentConfig):
 
     windows: PositiveInt = 3
     """Of the rolling origin, at most: the last ones that leave a day to fit on. Each has `test_days`, and
-    nothing is fitted or chosen on its days or later ones."""
+    nothing is fitted on its days or later ones. Defaults, which hold for what is not in
+    `chosen`, were chosen on KuaiRand-Pure's last early-stop day: a test day of an older window there."""
     all_tabs: bool = False
     """Report every tab; otherwise the dataset's main tab, where it names one."""
     protocol: Protocol | None = None
