@@ -12,11 +12,14 @@ from torch import Tensor
 from models.arrays import F32
 from models.features import FEEDBACK_COLUMNS
 from models.vocabulary import FIRST
-from tests.training._builders import log_of, ranker_request
+from tests.training._builders import Spread, encoder_of, log_of, ranker_request
 from training.data import Interactions
 from training.encoders import RankerInputs, inputs_for, with_step
 from training.evaluation.reactions import reactions
+from training.labels import Scale
+from training.rankers import TwoObjectiveRanker
 from training.train.counterfactual import MARGIN, Counterfactuals
+from training.train.rankers import TrainerConfig, fit_ranker
 
 WATCHED, HATE = (FEEDBACK_COLUMNS.index(name) for name in ("watch_time_s", "hate"))
 USERS, EACH = 20, 6
@@ -88,3 +91,14 @@ def test_the_loss_is_0_for_who_falls_by_skips_and_gains_by_views_and_not_for_the
 
     assert loss(1.0) == 0.0
     assert loss(-1.0) == pytest.approx(2 * (1 + MARGIN))
+
+
+def test_a_ranker_is_fitted_on_a_log_without_known_authors(log: Interactions) -> None:
+    ids = log.ids.copy()
+    ids[:, 1] = FIRST - 1
+    unknown, encoder = replace(log, ids=ids), encoder_of()
+    head = Spread(encoder.config.width).fit_tables(log, seed=0)
+    ranker = TwoObjectiveRanker(encoder, head, Scale().fit(log.watch_time_s))
+    config, label = TrainerConfig(epochs=1, counterfactual=0.5), np.zeros(len(log), np.float32)
+    epochs = fit_ranker(ranker, unknown, np.arange(len(log)), label, config, seed=0)
+    assert np.isfinite(epochs[0].watch_loss)

@@ -60,7 +60,7 @@ class Counterfactuals:
         author_B = x.candidate_ids[:, 0, _AUTHOR].numpy()
         known = np.flatnonzero(author_B >= FIRST)
         if not len(known):
-            return torch.zeros(())
+            return torch.zeros((), requires_grad=True)
         x = RankerInputs(*(column[known] for column in x))
         low = np.searchsorted(self._author, author_B[known], side="left")
         high = np.maximum(np.searchsorted(self._author, author_B[known], side="right"), low + 1)
