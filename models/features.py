@@ -48,7 +48,7 @@ sequence. An entry whose index in `history_ids` `[B, H]` is 0 is padding."""
 HISTORY_LENGTH: Final = 50
 """Most entries of a user's history; the newest are kept."""
 
-_LIKE: Final = FEEDBACK_COLUMNS.index("like")
+_LIKE, _HATE = (FEEDBACK_COLUMNS.index(name) for name in ("like", "hate"))
 
 _feedback_of: Final = attrgetter(*FEEDBACK_COLUMNS)
 _history_of: Final = attrgetter(*HISTORY_COLUMNS)
@@ -267,9 +267,13 @@ def history_arrays(older: Exposures, imported: HistoryEntries, vocabulary: Vocab
 
 
 def history_feedback(feedback: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return what a history keeps of `[..., 8]` feedback: `[..., 2]`, columns as in `HISTORY_COLUMNS`."""
+    """Return what a history keeps of `[..., 8]` feedback: `[..., 2]`, columns as in `HISTORY_COLUMNS`.
+
+    What was watched or liked before a hate is no interest: of a hated exposure both are 0.
+    """
     columns = {"long_view": long_view(feedback[..., 0], feedback[..., 1]), "like": feedback[..., _LIKE]}
-    return np.stack([columns[name] for name in HISTORY_COLUMNS], axis=-1).astype(np.float32)
+    flags = np.stack([columns[name] for name in HISTORY_COLUMNS], axis=-1)
+    return (flags * (feedback[..., _HATE, None] == 0)).astype(np.float32)
 
 
 def candidate_arrays(candidates: Candidates, vocabulary: Vocabulary) -> dict[str, Array]:

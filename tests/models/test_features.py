@@ -26,6 +26,7 @@ from models.features import (
     feedback_matrix,
     group_ids,
     history_arrays,
+    history_feedback,
     sequence_arrays,
 )
 from models.schema import FLAGS, Candidate, FeedbackEvent, Profile
@@ -245,3 +246,10 @@ def test_another_column_order_has_another_digest(monkeypatch: pytest.MonkeyPatch
 
 def test_a_bundle_without_groups_has_the_digest_it_had_before_there_were_any() -> None:
     assert columns_digest() == "5fd4fb9c3e1c4bde"
+
+
+def test_a_hated_exposure_counts_as_neither_watched_nor_liked_in_a_history() -> None:
+    watched_and_liked = np.array([60.0, 60.0, 1, 0, 0, 0, 0, 0], np.float32)
+    hated = watched_and_liked.copy()
+    hated[FEEDBACK_COLUMNS.index("hate")] = 1
+    assert history_feedback(np.stack([watched_and_liked, hated])).tolist() == [[1.0, 1.0], [0.0, 0.0]]

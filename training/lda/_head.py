@@ -300,7 +300,7 @@ class LDA(DistributionModule):
         rows = Prediction(
             seconds=sum(points[1:], points[0]) / len(points),
             weights=weight_RK,
-            ratio=embedding(group_R, self.anchors.ratio),
+            ratio=embedding(group_R, self.anchors.mean),
             quantiles_s=quantiles_RQ,
             mean_s=mean_R * duration_R,
             states=state_probabilities(rank_R3),
