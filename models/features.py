@@ -273,7 +273,8 @@ def history_feedback(feedback: npt.NDArray[np.float32]) -> npt.NDArray[np.float3
     """
     columns = {"long_view": long_view(feedback[..., 0], feedback[..., 1]), "like": feedback[..., _LIKE]}
     flags = np.stack([columns[name] for name in HISTORY_COLUMNS], axis=-1)
-    return (flags * (feedback[..., _HATE, None] == 0)).astype(np.float32)
+    out: npt.NDArray[np.float32] = (flags * (feedback[..., _HATE, None] == 0)).astype(np.float32)
+    return out
 
 
 def candidate_arrays(candidates: Candidates, vocabulary: Vocabulary) -> dict[str, Array]:
