@@ -44,7 +44,7 @@ class ResettingServer:
         if b"XPENDING" in command:
             return b"*0\r\n"
         if b"MGET" in command:
-            return b"*2\r\n$-1\r\n$-1\r\n"
+            return b"*3\r\n$-1\r\n$-1\r\n$-1\r\n"
         return b"$-1\r\n" if b"GET" in command else b"+OK\r\n"
 
     def reset(self) -> None:

@@ -163,7 +163,7 @@ def test_what_only_the_graph_can_refuse_is_a_400_too(tmp_path: Path) -> None:
     """The released ranker looks ids up in tables, which a row beyond their end has no place in."""
     released = BundleStore(Settings().bundle)
     graph = Manifest.read(released.path(released.current())).ranker
-    sizes = {"B": 1, "N": 1, "L": 1}
+    sizes = {"B": 1, "N": 1, "L": 1, "H": 1}
     inputs = []
     for spec in graph.inputs:
         shape = [sizes[dim] if isinstance(dim, str) else dim for dim in spec.shape]

@@ -66,13 +66,19 @@ def test_the_card_has_what_the_evaluation_has(tmp_path: Path) -> None:
     BundleStore(tmp_path).promote(version)
     manifest = Manifest.read(folder)
     assert manifest.evaluation is not None
-    assert "CRPS" not in card(tmp_path)
-    metrics = manifest.evaluation.metrics | {"crps_s": 14.66, "ece_complete": 0.0054, "rmse_mean_s": 39.7}
-    constants = {"median": {"mae_s": 20.6}, "mean_by_duration": {"rmse_s": 43.2}}
-    evaluation = manifest.evaluation.model_copy(update={"metrics": metrics, "baselines": constants})
-    changed = manifest.model_copy(update={"evaluation": evaluation})
-    (folder / MANIFEST).write_text(changed.model_dump_json())
-    found = card(tmp_path)
+
+    def card_of(metrics: dict[str, float]) -> str:
+        assert manifest.evaluation is not None
+        tabs = {tab: {"mae_s": 20.7} for tab in manifest.evaluation.by_tab}
+        constants = {"median": {"mae_s": 20.6}, "mean_by_duration": {"rmse_s": 43.2}}
+        changes = {"metrics": metrics, "by_tab": tabs, "baselines": constants}
+        evaluation = manifest.evaluation.model_copy(update=changes)
+        changed = manifest.model_copy(update={"evaluation": evaluation})
+        (folder / MANIFEST).write_text(changed.model_dump_json())
+        return card(tmp_path)
+
+    assert "CRPS" not in card_of({"mae_s": 20.5})
+    found = card_of({"mae_s": 20.5, "crps_s": 14.66, "ece_complete": 0.0054, "rmse_mean_s": 39.7})
     assert "| CRPS, s | 14.66 | – |" in found
     assert "| calibration error of P(complete) | 0.0054 | – |" in found
     assert "| RMSE of the mean by duration of the earlier days, s | 43.20 | – |" in found

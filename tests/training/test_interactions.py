@@ -50,7 +50,7 @@ def test_what_is_older_than_the_sequence_is_history_and_before_it_what_was_befor
         known = log.history_ids[log.user[row]] != PADDING
         ids = [*log.history_ids[log.user[row]][known], *log.ids[older, 0]][-HISTORY_LENGTH:]
         watched, seconds, like = log.feedback[older][:, :3].T
-        flags = np.c_[watched >= np.minimum(seconds, 18), like]
+        flags = np.c_[watched >= np.minimum(seconds, 18), like] * (1 - log.hate[older, None])
         flags = np.concatenate([log.history_feedback[log.user[row]][known], flags])[-HISTORY_LENGTH:]
         padding = got.history_ids.shape[1] - len(ids)
         assert got.history_ids[row].tolist() == [PADDING] * padding + ids

@@ -163,7 +163,12 @@ def test_a_frozen_label_maker_serves_it_worse() -> None:
 def test_without_an_objective_less_of_it_comes_out(name: str) -> None:
     split = planted().split
     rows = np.union1d(split.meta, split.early_stop)
-    assert worth(learned(disable=name).label_maker, rows)[name] < worth(learned().label_maker, rows)[name]
+
+    def mean(**changes: Any) -> float:
+        """Over seeds: one fit may end anywhere, and elsewhere on another processor."""
+        return float(np.mean([worth(learned(seed, **changes).label_maker, rows)[name] for seed in range(3)]))
+
+    assert mean(disable=name) < mean()
 
 
 def test_the_warm_start_knows_the_rows_own_share_of_the_objectives() -> None:

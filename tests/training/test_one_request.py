@@ -15,7 +15,7 @@ from tests.training._builders import log_of
 from training.data import Interactions
 from training.encoders import HistoryAt, RankerInputs, inputs_for
 from training.evaluation.predict import run_torch
-from training.rankers import Ranker
+from training.rankers import Ranker, RankerOutputs
 
 HISTORIES: tuple[HistoryAt, HistoryAt] = ("row", "request")
 LIKE = 2
@@ -25,15 +25,25 @@ LIKE = 2
 class Habit:
     """Predicts what its user is used to: the share of likes among the steps it is shown, and nothing else."""
 
-    outputs = ("watch_time_s", "like")
     objectives = ("like",)
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, *inputs: Tensor) -> RankerOutputs:
         feedback_BL8, candidate_ids_BN3 = inputs[1], inputs[3]
         steps_B = (feedback_BL8[..., 1] > 0).sum(dim=1)
         share_B = (feedback_BL8[..., LIKE].sum(dim=1) + 0.5) / (steps_B + 1.0)
         share_BN = share_B[:, None].expand(candidate_ids_BN3.shape[:2])
-        return share_BN * 10.0, share_BN
+        one_BN1 = share_BN[..., None]
+        return RankerOutputs(
+            watch_time_s=share_BN * 10.0,
+            watch_ratio=share_BN,
+            objectives=one_BN1,
+            anchor_weights=torch.ones_like(one_BN1),
+            anchor_ratio=one_BN1,
+            quantiles_s=one_BN1.expand(-1, -1, 3),
+            expected_watch_time_s=share_BN,
+            expected_watch_time=share_BN,
+            states=one_BN1.expand(-1, -1, 3),
+        )
 
     def eval(self) -> None:
         """Nothing to switch."""

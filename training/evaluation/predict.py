@@ -124,6 +124,13 @@ def score_torch(ranker: Ranker, weights: Mapping[str, float], x: RankerInputs) -
     return fuse(dict(zip(ranker.objectives, objectives.T, strict=True)), weights)[0]
 
 
+def score_onnx(bundle: Bundle, x: RankerInputs) -> F32:
+    """Return a bundle's score of requests of one candidate each, `[B]`."""
+    names = bundle.manifest.objectives
+    out = bundle.run_ranker({n: t.numpy() for n, t in x._asdict().items()}, names)
+    return fuse({name: out[name][:, 0].astype(np.float32) for name in names}, bundle.manifest.weights)[0]
+
+
 def run_onnx(
     bundle: Bundle,
     log: Interactions,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from training.data import Dataset
 from training.evaluation.evaluate import evaluate, open_bundle, parse_window
-from training.evaluation.predict import predict_onnx, predict_torch
+from training.evaluation.predict import predict_onnx, predict_torch, score_onnx, score_torch
+from training.evaluation.reactions import reactions
 from training.train import run_folder
 
 
@@ -42,7 +44,9 @@ def evaluate_bundle(
         window=window,
         tab=tab,
     )
-    return {"evaluated": manifest.version, "seen": window[0] <= watermark_ms, **metrics}
+    rows = log.rows_between(*window)
+    reacted = reactions(partial(score_onnx, bundle), log, rows, manifest.sequence_length)
+    return {"evaluated": manifest.version, "seen": window[0] <= watermark_ms, **metrics, **reacted}
 
 
 def evaluate_run(
@@ -67,4 +71,7 @@ def evaluate_run(
         window=window,
         tab=tab,
     )
-    return {"evaluated": str(folder), "seen": window[0] <= saved.watermark_ms, **metrics}
+    reacted = reactions(
+        partial(score_torch, fitted.ranker, fitted.weights), log, log.rows_between(*window), length
+    )
+    return {"evaluated": str(folder), "seen": window[0] <= saved.watermark_ms, **metrics, **reacted}
