@@ -92,7 +92,7 @@ def test_probabilities_are_the_same_wherever_watch_time_stands(position: int) ->
     x = ranker_request(1, 4, 5)
     probability = ranker.eval().predict(x).probability
     state, _ = ranker.encoder(x)
-    shift = ranker.aversion.shift(ranker.encoder.dislikes(x)).reshape(1, 4, 2)
+    shift = ranker.aversion.shift(ranker.encoder.rows(x)[2]).reshape(1, 4, 2)
     expected = torch.sigmoid(state @ ranker.logit.weight.T + ranker.logit.bias + shift)
     torch.testing.assert_close(probability, expected)
 

@@ -54,7 +54,7 @@ class FeedbackEncoder(nn.Module):
     * Each candidate attends over the tokens: all of them, or the liked and the skipped apart (`interests`),
       where a skip may count by its context (`gate`). It also meets its own author's and tag's steps.
     * Videos have frozen vectors of whom they were shown to (`CoVisitation`) beside learned ones.
-    * Of a step that was hated nothing is read but its author and tag, see `dislikes`: a second watched before
+    * Of a step that was hated nothing is read but its author and tag, see `rows`: a second watched before
       a hate is no interest. A history does not know of hates.
     * Running statistics of the user (all, same tab, last half hour, last day, last three) are computed in
       here from the sequence, so that they are the same offline and online.
@@ -174,15 +174,13 @@ class FeedbackEncoder(nn.Module):
         state_RD, duration_BN, _ = self.rows(x, statistics_BNS)
         return state_RD.reshape(*duration_BN.shape, self.config.width), duration_BN
 
-    def dislikes(self, x: RankerInputs) -> Tensor:
-        """Return how much was hated of each candidate's author, of its tag, and at all, `[B·N, 3]`, ≥ 0.
-
-        The state knows nothing of it: whatever a hate does to a candidate is for the ranker to decide.
-        """
-        return candidate_match_features(x, self._steps(x)[1])[1]
-
     def rows(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode, with the states one under the other, `[B·N, D]`; behind them durations and `dislikes`.
+        """Encode, with the candidates of all users one under the other.
+
+        Returns:
+            The state `[B·N, D]`; the durations `[B, N]`; and how much was hated of each candidate's author,
+            of its tag, and at all, `[B·N, 3]`, ≥ 0. The state knows nothing of that: whatever a hate does to
+            a candidate is for the ranker to decide.
 
         The served graph is made of few operators, since each costs about a microsecond whatever it does: rows
         instead of batches, so that a matrix with its bias is one; wide columns instead of many narrow ones.

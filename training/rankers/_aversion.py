@@ -20,7 +20,7 @@ KuaiRand-Pure one exposure in 1,200 is hated, and hardly any is followed by the 
 
 
 class Aversion(nn.Module):
-    """Watch time and probabilities as they fall with `FeedbackEncoder.dislikes`, u.
+    """Watch time and probabilities as they fall with what was hated, u, see `FeedbackEncoder.rows`.
 
         ŵ ← ŵ · exp(-a · u)                     a fixed, see `SECONDS`
         logit_t ← logit_t ∓ softplus(b_t) · u   minus for what speaks for a candidate, plus for skip and hate
@@ -45,7 +45,7 @@ class Aversion(nn.Module):
 
     of_seconds: Tensor
 
-    def kept(self, dislike_3: Tensor) -> Tensor:
+    def watch_share(self, dislike_3: Tensor) -> Tensor:
         """Return the share of the watch time that is left, `[..., 3]` -> `[...]`."""
         return torch.exp(-(dislike_3 @ self.of_seconds)).squeeze(-1)
 

@@ -61,7 +61,7 @@ class Ranker(nn.Module):
         self.scale = scale
         self.objectives = objectives
 
-    def appeal(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> Tensor:
+    def appeal(self, x: RankerInputs) -> Tensor:
         """Return what a candidate is ordered by, `[B, N, T]`, more is better for it: log(1 + seconds) and the
         logits, those of skip and hate negated."""
         raise TypeError(f"{type(self).__name__} orders no candidates.")

@@ -1,6 +1,6 @@
 """The ranker of many objectives: one encoder, a watch-time head, a logit for every other objective."""
 
-# Shape suffixes: B users, N candidates, S statistics of a candidate, D state width, T objectives.
+# Shape suffixes: B users, N candidates, R = B·N, S statistics of a candidate, D state width, T objectives.
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Losses(NamedTuple):
     each: list[Tensor]
     """A scalar for each objective."""
     shared: Tensor
-    """`[B, N, D]` the last thing that all of them read: the encoder's state."""
+    """`[B·N, D]` the last thing that all of them read: the encoder's state."""
 
 
 class Estimates(NamedTuple):
@@ -96,44 +96,43 @@ class MultiObjectiveRanker(Ranker):
             The head's loss for watch time, binary cross-entropy for the others. Not calibrated: calibration
             is fitted afterwards, on other rows.
         """
-        state_BND, duration_BN = self.encoder(x, statistics_BNS)
-        logit_BNT = self._logits(state_BND, self.encoder.dislikes(x))
+        state_RD, duration_BN, dislike_R3 = self.encoder.rows(x, statistics_BNS)
+        logit_BNT = self._logits(state_RD, dislike_R3).reshape(target_BNT.shape)
         each = []
         for name in self.objectives:
             if name == WATCH_TIME:
-                state_RD = state_BND.flatten(0, 1)
                 each.append(self.head.loss(state_RD, duration_BN.flatten(), watch_time_BN.flatten()))
             else:
                 at = self.likely.index(name)
                 each.append(F.binary_cross_entropy_with_logits(logit_BNT[..., at], target_BNT[..., at]))
-        return Losses(each, state_BND)
+        return Losses(each, state_RD)
 
-    def appeal(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> Tensor:
-        state_BND, duration_BN = self.encoder(x, statistics_BNS)
-        logit_BNT = self._logits(state_BND, self.encoder.dislikes(x)) * -self.aversion.sign
-        if WATCH_TIME not in self.objectives:
-            return logit_BNT
-        log_s_BN = torch.log1p(self.head.seconds(state_BND, duration_BN))
-        return torch.cat([log_s_BN[..., None], logit_BNT], dim=-1)
+    def appeal(self, x: RankerInputs) -> Tensor:
+        state_RD, duration_BN, dislike_R3 = self.encoder.rows(x)
+        found_RT = self._logits(state_RD, dislike_R3) * -self.aversion.sign
+        if WATCH_TIME in self.objectives:
+            log_s_R = torch.log1p(self.head.seconds(state_RD, duration_BN.flatten()))
+            found_RT = torch.cat([log_s_R[:, None], found_RT], dim=1)
+        return found_RT.reshape(*duration_BN.shape, found_RT.shape[1])
 
     def predict(self, x: RankerInputs) -> Estimates:
         """Return calibrated predictions, whatever the head."""
-        state_BND, duration_BN = self.encoder(x)
-        dislike_R3 = self.encoder.dislikes(x)
+        state_RD, duration_BN, dislike_R3 = self.encoder.rows(x)
         seconds = None
         if WATCH_TIME in self.objectives:
-            seconds = self.head.seconds(state_BND, duration_BN)
-            seconds = seconds * self.aversion.kept(dislike_R3).reshape(seconds.shape)
-        return Estimates(seconds, torch.sigmoid(self.platt(self._logits(state_BND, dislike_R3))))
+            seconds_R = self.head.seconds(state_RD, duration_BN.flatten())
+            seconds = (seconds_R * self.aversion.watch_share(dislike_R3)).reshape(duration_BN.shape)
+        probability_RT = torch.sigmoid(self.platt(self._logits(state_RD, dislike_R3)))
+        return Estimates(seconds, probability_RT.reshape(*duration_BN.shape, len(self.likely)))
 
     def serve(self, x: RankerInputs) -> RankerOutputs:
         """Run the served path: no transport, no VQ encoder, no batch statistics."""
         state_RD, duration_BN, dislike_R3 = self.encoder.rows(x)
         found = cast(DistributionHead, self.head).predict(state_RD, duration_BN.flatten())
         probability_RT = torch.sigmoid(self.platt(self._logits(state_RD, dislike_R3)))
-        return self.served(found.cut(self.aversion.kept(dislike_R3)), duration_BN, probability_RT)
+        return self.served(found.cut(self.aversion.watch_share(dislike_R3)), duration_BN, probability_RT)
 
-    def _logits(self, state_D: Tensor, dislike_R3: Tensor) -> Tensor:
-        """`[..., D]` -> `[..., T]`, columns as `likely`."""
-        logit_T: Tensor = self.logit(state_D)[..., : len(self.likely)]
-        return logit_T + self.aversion.shift(dislike_R3).reshape(logit_T.shape)
+    def _logits(self, state_RD: Tensor, dislike_R3: Tensor) -> Tensor:
+        """`[R, D]` -> `[R, T]`, columns as `likely`."""
+        logit_RT: Tensor = self.logit(state_RD)[:, : len(self.likely)]
+        return logit_RT + self.aversion.shift(dislike_R3)

@@ -40,32 +40,30 @@ class TwoObjectiveRanker(Ranker):
         Returns:
             The head's loss, and the binary cross-entropy of interest against the soft label.
         """
-        state_BND, duration_BN = self.encoder(x, statistics_BNS)
-        state_RD = state_BND.flatten(0, 1)
+        state_RD, duration_BN, dislike_R3 = self.encoder.rows(x, statistics_BNS)
         watch = self.head.loss(state_RD, duration_BN.flatten(), watch_time_BN.flatten())
-        interest = F.binary_cross_entropy_with_logits(
-            self._logit(state_BND, self.encoder.dislikes(x))[..., 0], label_BN
-        )
-        return watch, interest
+        logit_R = self._logit(state_RD, dislike_R3)[:, 0]
+        return watch, F.binary_cross_entropy_with_logits(logit_R, label_BN.flatten())
 
-    def appeal(self, x: RankerInputs, statistics_BNS: Tensor | None = None) -> Tensor:
-        state_BND, duration_BN = self.encoder(x, statistics_BNS)
-        log_s_BN = torch.log1p(self.head.seconds(state_BND, duration_BN))
-        return torch.cat([log_s_BN[..., None], self._logit(state_BND, self.encoder.dislikes(x))], dim=-1)
+    def appeal(self, x: RankerInputs) -> Tensor:
+        state_RD, duration_BN, dislike_R3 = self.encoder.rows(x)
+        log_s_R = torch.log1p(self.head.seconds(state_RD, duration_BN.flatten()))
+        found_R2 = torch.cat([log_s_R[:, None], self._logit(state_RD, dislike_R3)], dim=1)
+        return found_R2.reshape(*duration_BN.shape, 2)
 
     def seconds(self, x: RankerInputs) -> Tensor:
         """Return the `[B, N]` predicted watch time, whatever the head."""
-        state_BND, duration_BN = self.encoder(x)
-        seconds_BN = self.head.seconds(state_BND, duration_BN)
-        return seconds_BN * self.aversion.kept(self.encoder.dislikes(x)).reshape(seconds_BN.shape)
+        state_RD, duration_BN, dislike_R3 = self.encoder.rows(x)
+        seconds_R = self.head.seconds(state_RD, duration_BN.flatten())
+        return (seconds_R * self.aversion.watch_share(dislike_R3)).reshape(duration_BN.shape)
 
     def serve(self, x: RankerInputs) -> RankerOutputs:
         """Run the served path: no transport, no VQ encoder, no batch statistics."""
         state_RD, duration_BN, dislike_R3 = self.encoder.rows(x)
         found = cast(DistributionHead, self.head).predict(state_RD, duration_BN.flatten())
         probability_R1 = torch.sigmoid(self._logit(state_RD, dislike_R3))
-        return self.served(found.cut(self.aversion.kept(dislike_R3)), duration_BN, probability_R1)
+        return self.served(found.cut(self.aversion.watch_share(dislike_R3)), duration_BN, probability_R1)
 
-    def _logit(self, state_D: Tensor, dislike_R3: Tensor) -> Tensor:
-        logit_1: Tensor = self.interest(state_D)
-        return logit_1 + self.aversion.shift(dislike_R3).reshape(logit_1.shape)
+    def _logit(self, state_RD: Tensor, dislike_R3: Tensor) -> Tensor:
+        logit_R1: Tensor = self.interest(state_RD)
+        return logit_R1 + self.aversion.shift(dislike_R3)
