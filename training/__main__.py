@@ -26,6 +26,7 @@ EXTRA = {
     "lightgbm",
     "torchjd",
     "optuna",
+    "duckdb",
 }
 """Modules that the extra `train` installs, and ONNX Runtime."""
 
@@ -64,6 +65,20 @@ app = typer.Typer(
 Data = Annotated[Path, typer.Option(help="a folder that `prepare` wrote, or one's own log in that layout")]
 Json = Annotated[Path | None, typer.Option("--json", help="write the figures here for machines")]
 Seed = Annotated[int, typer.Option(help="decides everything that is drawn")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        help="own: user_id=uid,like=liked|favorited,watch_time_s=played:ms; what is not given is guessed",
+    ),
+]
+MappingFile = Annotated[
+    Path | None, typer.Option("--mapping", help="own: a mapping.json; by default the one beside the log")
+]
+Videos = Annotated[Path | None, typer.Option(help="own: a table of videos, joined by video_id")]
+Users = Annotated[Path | None, typer.Option(help="own: a table of users, joined by user_id")]
+UtcOffset = Annotated[float | None, typer.Option(help="own: hours by which the log's days are ahead of UTC")]
+MainTab = Annotated[str | None, typer.Option(help="own: the tab in which watch time is evaluated")]
 Bundles = Annotated[Path, typer.Option(help="the folder of versions")]
 
 
@@ -98,11 +113,23 @@ def fetch(
 
 @app.command()
 def prepare(
-    dataset: Annotated[str, typer.Option(help="a published data set, or synthetic; a wrong name lists them")],
+    dataset: Annotated[
+        str, typer.Option(help="own, a published data set, or synthetic; a wrong name lists them")
+    ],
     out: Annotated[Path, typer.Option(help="a new folder")],
     source: Annotated[
-        Path | None, typer.Option(help="the data set's files; for synthetic a config.json, or nothing")
+        Path | None,
+        typer.Option(
+            help="the data set's files; for own a file, a folder or a quoted pattern; for synthetic a "
+            "config.json, or nothing"
+        ),
     ] = None,
+    columns: Columns = None,
+    mapping: MappingFile = None,
+    videos: Videos = None,
+    users: Users = None,
+    utc_offset: UtcOffset = None,
+    main_tab: MainTab = None,
     seed: Seed = 0,
     forget: Annotated[
         list[Path] | None,
@@ -113,7 +140,8 @@ def prepare(
     """Turn a data set's files into DATA: checked, in seconds, without duplicates."""
     from training import data
 
-    summary = data.prepare(dataset, source, out, seed=seed, forget=forget or ())
+    own = data.OwnLog(videos, users, mapping, tuple(columns or ()), utc_offset, main_tab)
+    summary = data.prepare(dataset, source, out, seed=seed, forget=forget or (), own=own, report=typer.echo)
     _write_json(figures, json.loads(summary.model_dump_json()))
     typer.echo(str(summary))
     typer.echo(f"wrote {out}")

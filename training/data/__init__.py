@@ -18,6 +18,7 @@ from training.data._split import (
     split_by_time,
 )
 from training.data._tables import Info, ProfileSchema, RowCounts, Tables
+from training.data.own_log import OwnLog
 from training.data.synthetic import SyntheticConfig, SyntheticLog, planted_utility, simulate_log
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Info",
     "Interactions",
     "LikesHates",
+    "OwnLog",
     "ProfileSchema",
     "Protocol",
     "RowCounts",

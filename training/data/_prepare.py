@@ -1,4 +1,4 @@
-"""`python -m training prepare`: write a published dataset as one folder of tables, whole or not at all."""
+"""`python -m training prepare`: write a dataset as one folder of tables, whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from models.errors import BadInput
 from training.data._checks import check_interactions, check_joins
 from training.data._forget import forgotten_users, leave_out
 from training.data._tables import HISTORY, INFO, INTERACTIONS, USERS, VIDEOS, Info, Tables
+from training.data.own_log import OwnLog, write_own_log
 from training.data.readers import (
     read_kuairand_pure,
     read_kuairec,
@@ -38,6 +39,10 @@ STREAMED: Final[Mapping[str, Callable[[Path | None, Path], Info]]] = {
 }
 """Readers of datasets larger than memory: they check and write their own tables."""
 
+OWN: Final = "own"
+"""A log with columns of its own, of any size."""
+DATASETS: Final = (*READERS, *STREAMED, OWN)
+
 
 class Summary(BaseModel):
     """What `prepare` wrote. Its text is a one-line summary."""
@@ -50,7 +55,8 @@ class Summary(BaseModel):
 
     def __str__(self) -> str:
         rows = self.info.rows
-        dropped = ", ".join(f"{n:,} {reason}" for reason, n in rows.dropped.items() if n)
+        listed = self.info.dataset == OWN  # `report` has said them, with their rules
+        dropped = ", ".join(f"{n:,} {reason}" for reason, n in rows.dropped.items() if n and not listed)
         return (
             f"{rows.kept:,} of {rows.read:,} rows{f' (dropped: {dropped})' if dropped else ''}, "
             f"{self.info.users:,} users, {self.info.videos:,} videos, "
@@ -65,21 +71,25 @@ def prepare(
     *,
     seed: int = 0,
     forget: Sequence[Path] = (),
+    own: OwnLog | None = None,
+    report: Callable[[str], None] = lambda line: None,
     progress: bool = True,
 ) -> Summary:
     """Read a dataset and write its tables.
 
     They are `interactions.parquet`, `users.parquet`, `videos.parquet`, `dataset.json`, and
-    `history.parquet` if the source has one. Timestamps become Unix milliseconds, durations seconds, ids
+    `history.parquet` if the source has one; of a log of one's own, `mapping.json` too. Timestamps become Unix milliseconds, durations seconds, ids
     strings. The folder is written under another name and renamed at the end, so that an interrupted run
     leaves nothing behind.
 
     Args:
-        dataset: a name in `READERS` or `STREAMED`.
+        dataset: a name in `DATASETS`.
         source: the files of the dataset; for `synthetic`, none or a JSON file with a `SyntheticConfig`.
         out: a new folder, or an empty one.
         seed: of the synthetic log.
         forget: unlearning ledgers; the users in them are left out of every table.
+        own: for `own`, further tables and what is known of the columns.
+        report: for `own`, is called with its columns and what was dropped, as lines for people.
         progress: show the current step on standard error.
 
     Raises:
@@ -87,13 +97,17 @@ def prepare(
             missing column, a value of a wrong type, range or unit, an empty log, a user's clock that runs
             backwards, users or videos of another log, or a ledger that cannot be read.
     """
-    if dataset not in (*READERS, *STREAMED):
-        raise BadInput(f"unknown dataset {dataset!r}; choose one of {', '.join((*READERS, *STREAMED))}.")
+    if dataset not in DATASETS:
+        raise BadInput(f"unknown dataset {dataset!r}; choose one of {', '.join(DATASETS)}.")
+    if dataset != OWN and own not in (None, OwnLog()):
+        raise BadInput(f"{dataset} has columns of its own; a mapping and further tables are for --dataset own.")
     refuse_existing(out)
     forgotten = forgotten_users(forget)
     console = Console(stderr=True, quiet=not progress)
     with console.status(f"reading {dataset}") as status, atomic_folder(out) as folder:
-        if dataset in STREAMED:
+        if dataset == OWN:
+            info = write_own_log(source, folder, own or OwnLog(), report).info
+        elif dataset in STREAMED:
             info = STREAMED[dataset](source, folder)
         else:
             tables = READERS[dataset](source, seed)

@@ -1,0 +1,8 @@
+"""A log of one's own: any CSV, NDJSON or Parquet with columns of its own, read out of core."""
+
+from training.data.own_log._columns import OwnLog
+from training.data.own_log._faults import Fault
+from training.data.own_log._mapping import MAPPING, ColumnMapping, Source
+from training.data.own_log._write import OwnInfo, write_own_log
+
+__all__ = ["MAPPING", "ColumnMapping", "Fault", "OwnInfo", "OwnLog", "Source", "write_own_log"]

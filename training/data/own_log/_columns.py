@@ -1,0 +1,192 @@
+"""Which column of a log of one's own is which: what was given, what is guessed, and what is still missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from models.errors import BadInput
+from training.data.own_log._files import Relation, TextTable, first_row
+from training.data.own_log._guess import guess_clock, guess_columns, guess_unit
+from training.data.own_log._mapping import (
+    MAPPING,
+    MEANINGS,
+    OF_VIDEOS,
+    REQUIRED,
+    TARGETS,
+    ColumnMapping,
+    Source,
+    left_out,
+)
+from training.data.own_log._values import seconds, text
+
+_SOUGHT: Final = {
+    "interactions": TARGETS,
+    "videos": ("video_id", "duration_s", *OF_VIDEOS),
+    "users": ("user_id",),
+}
+"""Our columns by table, in the order in which they are guessed and shown."""
+SAMPLE_ROWS: Final = 100_000
+"""From the beginning of a table; units are guessed from their values."""
+
+
+@dataclass(frozen=True)
+class OwnLog:
+    """What `prepare --dataset own` takes beside the log itself."""
+
+    videos: Path | None = None
+    """A table of videos: durations, authors and tags that rows of the log lack."""
+    users: Path | None = None
+    mapping: Path | None = None
+    """A `mapping.json`; without it the one beside the log, if there is one."""
+    changes: Sequence[str] = ()
+    """Of `--map`, see `ColumnMapping.with_changes`."""
+    utc_offset_hours: float | None = None
+    """Of the log's days; `None`: as the mapping says."""
+    main_tab: str | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The files of a log."""
+
+    log: TextTable
+    videos: TextTable | None
+    users: TextTable | None
+
+    def tables(self) -> dict[str, TextTable]:
+        """By the name of the table that they become."""
+        tables = {"interactions": self.log, "videos": self.videos, "users": self.users}
+        return {name: table for name, table in tables.items() if table is not None}
+
+
+def known_mapping(source: Path, own: OwnLog) -> tuple[ColumnMapping, Path | None]:
+    """Return the mapping before anything is guessed, and the file it is from.
+
+    A file is complete: with it only units are guessed.
+    """
+    beside = (source if source.is_dir() else source.parent) / MAPPING
+    path = own.mapping or (beside if beside.is_file() else None)
+    mapping = (ColumnMapping.read(path) if path else ColumnMapping()).with_changes(own.changes)
+    given = {"utc_offset_hours": own.utc_offset_hours, "main_tab": own.main_tab}
+    return mapping.model_copy(update={k: v for k, v in given.items() if v is not None}), path
+
+
+def complete(
+    mapping: ColumnMapping, opened: Opened, samples: Mapping[str, Relation], own: OwnLog, *, guess: bool
+) -> ColumnMapping:
+    """Return the mapping with every column and unit.
+
+    Args:
+        mapping: what is known.
+        opened: the files.
+        samples: rows of each table.
+        own: the options.
+        guess: which column is which; units are guessed in any case.
+
+    Raises:
+        BadInput: a column is not there, or cannot be guessed, or its unit cannot be.
+    """
+    tables = opened.tables()
+    found = {name: dict(getattr(mapping, name)) if name in tables else {} for name in _SOUGHT}
+    if guess:
+        for name, table in tables.items():
+            _add_guesses(found[name], table, name, own)
+        _add_clocks(found, opened.log, samples["interactions"], own)
+    for name, sources in found.items():
+        for target, source in sources.items():
+            _check_columns(target, source, tables[name])
+    _check_required(found, tables)
+    with_units: dict[str, dict[str, Source]] = {}
+    duration_s = None
+    for name in ("videos", "users", "interactions"):
+        with_units[name] = {}
+        # The duration first: the unit of watch times is guessed from it.
+        for target in sorted(found[name], key=lambda target: target != "duration_s"):
+            source = found[name][target]
+            known_s = duration_s if target == "watch_time_s" else None
+            unit = source.unit or guess_unit(target, source, samples[name], known_s)
+            with_units[name][target] = source = source.model_copy(update={"unit": unit})
+            if target == "duration_s":
+                duration_s = _median_s(source, samples[name]) or duration_s
+    ordered = {
+        name: {target: with_units[name][target] for target in sought if target in with_units[name]}
+        for name, sought in _SOUGHT.items()
+    }
+    return mapping.model_copy(update=ordered)
+
+
+def _add_guesses(found: dict[str, Source], table: TextTable, name: str, own: OwnLog) -> None:
+    taken = [column for source in found.values() for column in source.columns]
+    without = left_out(own.changes) if name == "interactions" else set()
+    targets = [target for target in _SOUGHT[name] if target not in found and target not in without]
+    found.update(guess_columns(table.columns, targets, taken))
+
+
+def _add_clocks(
+    found: dict[str, dict[str, Source]], log: TextTable, sample: Relation, own: OwnLog
+) -> None:
+    """`00:04/02:01` holds the watch time and the duration."""
+    ours = found["interactions"]
+    without = left_out(own.changes)
+    if "watch_time_s" not in ours and "watch_time_s" not in without:
+        taken = {column for source in ours.values() for column in source.columns}
+        clock = guess_clock([column for column in log.columns if column not in taken], sample)
+        if clock is not None:
+            ours["watch_time_s"] = clock
+    if "duration_s" not in ours and "duration_s" not in found["videos"] and "watch_time_s" in ours:
+        columns = [column for column in ours["watch_time_s"].columns if column in log.columns]
+        clock = guess_clock(columns, sample)
+        if clock is not None:
+            ours["duration_s"] = clock
+
+
+def _check_columns(target: str, source: Source, table: TextTable) -> None:
+    for column in source.columns:
+        if column not in table.columns:
+            raise BadInput(
+                f"{table.files[0].name} has no column {column!r}, which {target} is to be read from; "
+                f"it has {', '.join(table.columns)}."
+            )
+
+
+def _check_required(found: Mapping[str, Mapping[str, Source]], tables: Mapping[str, TextTable]) -> None:
+    missing = [
+        target
+        for target in REQUIRED
+        if target not in found["interactions"]
+        and not (target == "duration_s" and "duration_s" in found["videos"])
+    ]
+    if missing:
+        hint = "; durations may be in a table of --videos" if "duration_s" in missing else ""
+        raise BadInput(
+            f"it is unclear which column is {' and which is '.join(missing)}: the log has "
+            f"{', '.join(tables['interactions'].columns)}; give --map {missing[0]}=COLUMN{hint}."
+        )
+    for name, key in (("videos", "video_id"), ("users", "user_id")):
+        if name in tables and key not in found[name]:
+            raise BadInput(
+                f"{tables[name].files[0].name} has no column that looks like {key}: it has "
+                f"{', '.join(tables[name].columns)}; rename one, or give it in a {MAPPING}."
+            )
+
+
+def _median_s(source: Source, sample: Relation) -> float | None:
+    assert source.unit is not None
+    length = seconds(text(source), source.unit, "duration_s")
+    known = sample.project(f"{length} AS length").filter("length > 0")
+    row = first_row(known.aggregate("median(length)"))
+    return None if row is None else row[0]
+
+
+def described(mapping: ColumnMapping) -> str:
+    """Return the mapping as lines for people: ours, what it is read from, and how."""
+    lines = []
+    for table in ("interactions", "videos", "users"):
+        for target, source in getattr(mapping, table).items():
+            name = target if table == "interactions" else f"{table}.{target}"
+            meaning = MEANINGS[source.unit] if source.unit else ""
+            lines.append(f"  {name:18} {source!s:24} {meaning}")
+    return "\n".join(lines)

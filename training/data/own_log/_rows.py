@@ -1,0 +1,139 @@
+"""The rows of a log of one's own: typed, checked, without duplicates and in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from models.errors import BadInput
+from models.schema import FLAGS
+from training.data.own_log._faults import (
+    EXACT_DUPLICATE,
+    LOGGED_TWICE,
+    LOST_DIGITS,
+    UNREADABLE_LINE,
+    Fault,
+    first_reason,
+    rules,
+    wrong_value,
+)
+from training.data.own_log._files import Connection, Relation, TextTable, first_row, quoted
+from training.data.own_log._mapping import OF_VIDEOS, ColumnMapping
+from training.data.own_log._values import bits, flag, identifier, milliseconds, seconds, text
+
+_KEY: Final = "user_id, video_id, timestamp_ms"
+_COLUMNS: Final = f"{_KEY}, watch_time_s, duration_s, flags, tab, author_id, tag"
+_NOTHING: Final = "CAST(NULL AS VARCHAR)"
+
+
+def stage(
+    connection: Connection, log: TextTable, mapping: ColumnMapping, videos: Relation | None, work: Path
+) -> tuple[Relation, list[Fault]]:
+    """Type and check every row, in one pass over the files.
+
+    Args:
+        connection: of DuckDB.
+        log: the files.
+        mapping: with every unit.
+        videos: the catalogue, or nothing.
+        work: a folder for the staged rows.
+
+    Returns:
+        The rows that can be used, and why the others cannot.
+
+    Raises:
+        BadInput: ids or times have lost digits, so that different ones look the same.
+    """
+    checked = rules()
+    rows = _typed(log.rows, mapping)
+    if videos is not None:
+        rows = _joined(rows, videos)
+    path = work / "staged.parquet"
+    if log.rejects is not None:
+        connection.execute(f"TRUNCATE {log.rejects}")  # the sample has filled it, too
+    rows.project(f"*, {first_reason(checked)} AS reason").project(
+        f"{_COLUMNS}, reason, {wrong_value(checked)} AS found"
+    ).write_parquet(str(path), compression="lz4")
+    staged = connection.read_parquet(str(path))
+    counts = staged.filter("reason IS NOT NULL").aggregate("reason, count(*), min(found)", "reason").fetchall()
+    faults = [Fault(checked[n].reason, checked[n].text, rows, found) for n, rows, found in sorted(counts)]
+    for fault in faults:
+        if fault.reason == LOST_DIGITS:
+            raise BadInput(f"{log.files[0].name}, {fault}; save the column as text, or as whole numbers.")
+    faults += _rejected(connection, log)
+    return staged.filter("reason IS NULL").project(_COLUMNS), faults
+
+
+def merge(connection: Connection, rows: Relation, work: Path, out: Path) -> tuple[int, list[Fault]]:
+    """Write the rows without duplicates, oldest first.
+
+    Args:
+        connection: of DuckDB.
+        rows: what `stage` returns.
+        work: a folder for the distinct rows.
+        out: a new Parquet file with the columns of `interactions.parquet`.
+
+    Returns:
+        The number of rows written, and of those that were left out as duplicates.
+    """
+    path = work / "distinct.parquet"
+    rows.distinct().write_parquet(str(path), compression="lz4")
+    distinct = connection.read_parquet(str(path))
+    exposures = distinct.project(
+        f"* REPLACE (bit_or(flags) OVER (PARTITION BY {_KEY}) AS flags), "
+        f"row_number() OVER (PARTITION BY {_KEY} ORDER BY watch_time_s DESC, duration_s DESC, tab, author_id, "
+        "tag) AS copy"
+    ).filter("copy = 1")
+    flags = ", ".join(f"(flags >> {bit}) & 1 = 1 AS {quoted(name)}" for bit, name in enumerate(FLAGS))
+    exposures.project(
+        f"{_KEY}, watch_time_s, duration_s, {flags}, tab, author_id, tag"
+    ).order("timestamp_ms, user_id, video_id").write_parquet(str(out))
+    read, unique, kept = _count(rows), _count(distinct), _count(connection.read_parquet(str(out)))
+    faults = [Fault(*EXACT_DUPLICATE, read - unique), Fault(*LOGGED_TWICE, unique - kept)]
+    return kept, [fault for fault in faults if fault.rows]
+
+
+def _typed(rows: Relation, mapping: ColumnMapping) -> Relation:
+    ours = mapping.interactions
+
+    def raw(target: str) -> str:
+        return text(ours[target]) if target in ours else _NOTHING
+
+    def unit(target: str) -> str:
+        return (ours[target].unit if target in ours else None) or "s"
+
+    flags = [flag(ours[name]) if name in ours else "false" for name in FLAGS]
+    of_flags = [column for name in FLAGS if name in ours for column in ours[name].columns]
+    raw_flags = f"concat_ws(' ', {', '.join(map(quoted, of_flags))})" if of_flags else _NOTHING
+    ids = ", ".join(f"{identifier(raw(name))} AS {name}" for name in ("user_id", "video_id", "tab", *OF_VIDEOS))
+    return rows.project(
+        f"{ids}, {raw('timestamp_ms')} AS raw_time, {raw('watch_time_s')} AS raw_watch, "
+        f"{raw('duration_s')} AS raw_duration, {bits(flags)} AS flags, {raw_flags} AS raw_flags"
+    ).project(
+        f"*, {milliseconds('raw_time', unit('timestamp_ms'), mapping.utc_offset_hours)} AS timestamp_ms, "
+        f"{seconds('raw_watch', unit('watch_time_s'), 'watch_time_s')} AS watch_time_s, "
+        f"{seconds('raw_duration', unit('duration_s'), 'duration_s')} AS duration_s"
+    )
+
+
+def _joined(rows: Relation, videos: Relation) -> Relation:
+    """What a row does not say itself is its video's."""
+    log, known = rows.set_alias("log"), videos.set_alias("known")
+    of_video = ", ".join(f"coalesce(log.{name}, known.{name}) AS {name}" for name in OF_VIDEOS)
+    return log.join(known, "log.video_id = known.video_id", how="left").project(
+        f"log.* EXCLUDE (duration_s, {', '.join(OF_VIDEOS)}), {of_video}, "
+        "CASE WHEN log.duration_s > 0 THEN log.duration_s ELSE coalesce(known.duration_s, log.duration_s) END "
+        "AS duration_s"
+    )
+
+
+def _rejected(connection: Connection, log: TextTable) -> list[Fault]:
+    if log.rejects is None:
+        return []
+    lines = connection.table(log.rejects).aggregate("count(DISTINCT (scan_id, file_id, line)), min(csv_line)")
+    count, example = first_row(lines) or (0, None)
+    return [Fault(*UNREADABLE_LINE, count, example)] if count else []
+
+
+def _count(rows: Relation) -> int:
+    return int((first_row(rows.aggregate("count(*)")) or (0,))[0])

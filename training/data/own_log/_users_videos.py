@@ -1,0 +1,65 @@
+"""The tables of users and videos beside a log of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from models.errors import BadInput
+from training.data.own_log._files import Connection, Relation, TextTable, first_row
+from training.data.own_log._mapping import OF_VIDEOS, Source
+from training.data.own_log._values import identifier, seconds, text
+
+
+def catalogue(table: TextTable | None, sources: Mapping[str, Source]) -> Relation | None:
+    """Return `video_id`, `duration_s`, `author_id` and `tag` of each video; of one listed twice the largest."""
+    if table is None:
+        return None
+
+    def column(name: str) -> str:
+        return f"{identifier(text(sources[name])) if name in sources else 'CAST(NULL AS VARCHAR)'} AS {name}"
+
+    duration = sources.get("duration_s")
+    length = seconds(text(duration), duration.unit or "s", "duration_s") if duration else "NULL"
+    rows = table.rows.project(
+        f"{', '.join(map(column, ('video_id', *OF_VIDEOS)))}, CAST({length} AS DOUBLE) AS duration_s"
+    ).filter("video_id IS NOT NULL")
+    largest = ", ".join(f"max({name}) AS {name}" for name in OF_VIDEOS)
+    return rows.aggregate(
+        f"video_id, max(duration_s) FILTER (duration_s > 0) AS duration_s, {largest}", "video_id"
+    )
+
+
+def write_videos(log: Relation, videos: Relation | None, out: Path) -> None:
+    """Write the videos of the log and of the catalogue, by id.
+
+    Raises:
+        BadInput: the catalogue is of another log.
+    """
+    newest = ", ".join(f"arg_max({name}, timestamp_ms) AS {name}" for name in OF_VIDEOS)
+    seen = log.aggregate(f"video_id, max(duration_s) AS duration_s, {newest}", "video_id")
+    if videos is not None:
+        ours, theirs = seen.set_alias("seen"), videos.set_alias("known")
+        if first_row(ours.join(theirs, "seen.video_id = known.video_id", how="semi")) is None:
+            example = [(first_row(table.project("video_id")) or ("nothing",))[0] for table in (theirs, ours)]
+            raise BadInput(
+                f"the table of videos describes no video of the log: it has {example[0]!r}, the log has "
+                f"{example[1]!r}. Are ids spelled differently, or is it of another log?"
+            )
+        columns = ("video_id", "duration_s", *OF_VIDEOS)
+        seen = ours.join(theirs, "seen.video_id = known.video_id", how="outer").project(
+            ", ".join(f"coalesce(known.{name}, seen.{name}) AS {name}" for name in columns)
+        )
+    seen.order("video_id").write_parquet(str(out))
+
+
+def write_users(
+    connection: Connection, table: TextTable | None, sources: Mapping[str, Source], out: Path
+) -> None:
+    """Write the users, by id."""
+    rows = (
+        connection.sql("SELECT CAST(NULL AS VARCHAR) AS user_id").limit(0)
+        if table is None
+        else table.rows.project(f"{identifier(text(sources['user_id']))} AS user_id").distinct()
+    )
+    rows.filter("user_id IS NOT NULL").order("user_id").write_parquet(str(out))

@@ -1,0 +1,149 @@
+"""Read a log of one's own out of core: map, check, sort and write it as every other dataset is.
+
+DuckDB does it, not polars: it sorts, joins and removes duplicates with a limit on memory, using the disk
+beyond it, and streams compressed CSV.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import duckdb
+import polars as pl
+
+from models.errors import BadInput
+from models.schema import EXPLICIT, FLAGS
+from training.data._checks import check_medians
+from training.data._tables import INTERACTIONS, USERS, VIDEOS, Info, LogExtent, RowCounts
+from training.data.own_log._columns import SAMPLE_ROWS, Opened, OwnLog, complete, described, known_mapping
+from training.data.own_log._faults import Fault
+from training.data.own_log._files import Connection, Relation, open_table, unreadable
+from training.data.own_log._mapping import MAPPING, OF_VIDEOS, ColumnMapping
+from training.data.own_log._rows import merge, stage
+from training.data.own_log._users_videos import catalogue, write_users, write_videos
+
+MEMORY: Final = "1GB"
+"""Of DuckDB; what does not fit goes to a folder beside the output."""
+
+
+class OwnInfo(NamedTuple):
+    """What was read of a log of one's own."""
+
+    info: Info
+    faults: tuple[Fault, ...]
+    """Why rows were dropped or merged, one for each reason."""
+
+
+def write_own_log(source: Path | None, out: Path, own: OwnLog, report: Callable[[str], None]) -> OwnInfo:
+    """Read a log with columns of its own and write its tables and `mapping.json` into `out`.
+
+    Args:
+        source: a file, a folder, or a pattern of files: CSV, NDJSON or Parquet.
+        out: an existing folder with room for twice the log while it is written.
+        own: further tables, and what is known of the columns.
+        report: is called with the mapping, and with the faults that were found, as lines for people.
+
+    Raises:
+        BadInput: a file or column is not there or cannot be read, a column or unit cannot be guessed, no row
+            can be used, or times are in another unit than the mapping says.
+    """
+    if source is None:
+        raise BadInput("own is read from a file or folder of a log; give it with --source.")
+    work = out / ".work"
+    work.mkdir()
+    connection = duckdb.connect(
+        config={"memory_limit": MEMORY, "temp_directory": str(work), "preserve_insertion_order": False}
+    )
+    try:
+        return _write(connection, source, out, work, own, report)
+    except duckdb.Error as e:
+        raise unreadable(source, e) from e
+    finally:
+        connection.close()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _write(
+    connection: Connection, source: Path, out: Path, work: Path, own: OwnLog, report: Callable[[str], None]
+) -> OwnInfo:
+    opened = _open(connection, source, own)
+    known, file = known_mapping(source, own)
+    samples = {
+        name: _in_memory(connection, table.rows.limit(SAMPLE_ROWS), f"sample_of_{name}")
+        for name, table in opened.tables().items()
+    }
+    mapping = complete(known, opened, samples, own, guess=file is None)
+    report(f"columns, as {file} says:" if file else "columns, guessed from names and values:")
+    report(described(mapping))
+    (out / MAPPING).write_text(mapping.model_dump_json(indent=1, exclude_none=True) + "\n")
+    videos = catalogue(opened.videos, mapping.videos)
+    if videos is not None:
+        videos = _in_memory(connection, videos, "catalogue")
+    staged, faults = stage(connection, opened.log, mapping, videos, work)
+    kept, merged = merge(connection, staged, work, out / INTERACTIONS)
+    faults += merged
+    for fault in faults:
+        report(f"dropped {fault}")
+    if not kept:
+        raise BadInput(f"no row of {source} can be used; {'; '.join(map(str, faults)) or 'it has no rows'}.")
+    log = pl.scan_parquet(out / INTERACTIONS)
+    check_medians(log.select("watch_time_s", "duration_s").head(1_000_000).collect(), source.name)
+    log_of_ids = connection.read_parquet(str(out / INTERACTIONS))
+    write_videos(log_of_ids, videos, out / VIDEOS)
+    write_users(connection, opened.users, mapping.users, out / USERS)
+    dropped: dict[str, int] = {}
+    for fault in faults:
+        dropped[fault.reason] = dropped.get(fault.reason, 0) + fault.rows
+    notes = tuple(_missing(mapping, opened))
+    for note in notes:
+        report(note)
+    info = Info(
+        dataset="own",
+        source=", ".join(path.name for path in opened.log.files[:10]),
+        licence="unknown",
+        citation="unknown",
+        rows=RowCounts(read=kept + sum(dropped.values()), kept=kept, dropped=dropped),
+        **LogExtent.from_log(log, mapping.utc_offset_hours).as_info(),
+        utc_offset_hours=mapping.utc_offset_hours,
+        main_tab=mapping.main_tab,
+        notes=notes,
+    )
+    return OwnInfo(info, tuple(faults))
+
+
+def _open(connection: Connection, source: Path, own: OwnLog) -> Opened:
+    others = [path for path in (own.videos, own.users) if path is not None]
+    return Opened(
+        open_table(connection, "interactions", source, skip=others),
+        open_table(connection, "videos", own.videos) if own.videos else None,
+        open_table(connection, "users", own.users) if own.users else None,
+    )
+
+
+def _in_memory(connection: Connection, rows: Relation, name: str) -> Relation:
+    rows.create(name)
+    return connection.table(name)
+
+
+def _missing(mapping: ColumnMapping, opened: Opened) -> list[str]:
+    """Say what cannot be learned for lack of a column, one sentence each."""
+    ours, videos = mapping.interactions, mapping.videos
+    notes = []
+    without = [name for name in FLAGS if name not in ours]
+    if set(EXPLICIT) <= set(without):
+        notes.append("No explicit feedback: labels and objectives that need it cannot be fitted.")
+    elif without:
+        notes.append(f"No {', '.join(without)}: these count as never done.")
+    if "hate" in without and "hate" not in notes[-1]:
+        notes.append("No hates: nothing lowers an author.")
+    for name in OF_VIDEOS:
+        if name not in ours and name not in videos:
+            notes.append(f"No {name}: it counts as unknown.")
+    if "tab" not in ours:
+        notes.append("No tab: all rows are of one feed.")
+    if opened.users is None:
+        notes.append("No users: there are no profile features.")
+    return notes
