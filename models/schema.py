@@ -31,6 +31,8 @@ MAX_WATCH_TIME_S: Final = 7 * 86_400.0
 """A week of looping. Above it the clock or the unit is wrong."""
 MAX_TIMESTAMP_MS: Final = 253_402_300_799_999
 """End of the year 9999."""
+MAX_POSITION: Final = 1_000_000
+"""Far below any feed that was scrolled to its end. Above it an id was sent in place of a position."""
 
 # The JSON schemas below document what `__post_init__` checks; msgspec does not enforce them.
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ WatchTimeS = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "max
 DurationS = Annotated[
     float, msgspec.Meta(extra_json_schema={"minimum": MIN_DURATION_S, "maximum": MAX_DURATION_S})
 ]
+Position = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_POSITION})]
 
 
 def checked_id(value: object, member: str) -> str:
@@ -73,8 +76,8 @@ def _seconds(value: float, member: str, low: float, high: float) -> None:
         raise ValueError(f"`{member}` must be {low:g} to {high:g} s, found {value:g}{hint}")
 
 
-_context_of: Final = attrgetter("session_id", "tab", "device", "author_id", "tag")
-_NO_CONTEXT: Final = (None,) * 5
+_optional_of: Final = attrgetter("session_id", "tab", "device", "author_id", "tag", "request_id", "position")
+_NOTHING: Final = (None,) * 7
 
 
 class FeedbackEvent(
@@ -85,6 +88,8 @@ class FeedbackEvent(
     `watch_time_s` may exceed `duration_s`: short videos loop. It is never clipped here; a label maker
     that needs a clipped value clips it itself and says so. `duration_s` may be missing on the wire when
     the catalogue knows the video; it is present in everything that is stored or computed on.
+    `request_id` and `position` say which slate showed the video, and where in it, from 1; the served log
+    keeps them, a user's sequence does not.
     """
 
     event_id: Id
@@ -104,6 +109,8 @@ class FeedbackEvent(
     device: Id | None = None
     author_id: Id | None = None
     tag: Id | None = None
+    request_id: Id | None = None
+    position: Position | None = None
 
     def __post_init__(self) -> None:
         # What nearly every event is, in as few steps as it takes: the checks below, which say what is wrong,
@@ -120,7 +127,7 @@ class FeedbackEvent(
             and 0 <= self.timestamp_ms <= MAX_TIMESTAMP_MS
             and 0.0 <= self.watch_time_s <= MAX_WATCH_TIME_S
             and (duration_s is None or MIN_DURATION_S <= duration_s <= MAX_DURATION_S)
-            and _context_of(self) == _NO_CONTEXT
+            and _optional_of(self) == _NOTHING
         ):
             return
         for member in (
@@ -132,6 +139,7 @@ class FeedbackEvent(
             "device",
             "author_id",
             "tag",
+            "request_id",
         ):
             value = getattr(self, member)
             if value is not None:
@@ -143,6 +151,8 @@ class FeedbackEvent(
         _seconds(self.watch_time_s, "watch_time_s", 0.0, MAX_WATCH_TIME_S)
         if self.duration_s is not None:
             _seconds(self.duration_s, "duration_s", MIN_DURATION_S, MAX_DURATION_S)
+        if self.position is not None and not 1 <= self.position <= MAX_POSITION:
+            raise ValueError(f"`position` must be 1 to {MAX_POSITION}, found {self.position}")
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

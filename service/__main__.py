@@ -154,8 +154,13 @@ def demo(port: Port = 8000, url: Url = None, key: Key = "") -> None:
     run(url or f"http://127.0.0.1:{port}", key=key)
 
 
-@app.command()
-def ledger(
+ledger = typer.Typer(invoke_without_command=True, help="Print the unlearning ledger, or honour it.")
+app.add_typer(ledger, name="ledger")
+
+
+@ledger.callback()
+def print_ledger(
+    context: typer.Context,
     since: Annotated[
         str | None, typer.Option(help="Only requests since a date, a time, or Unix milliseconds.")
     ] = None,
@@ -166,7 +171,21 @@ def ledger(
     """Print the unlearning ledger under REELRANK_DATA_DIR."""
     from service.commands.ledger import export
 
-    export(since, as_json=as_json)
+    if context.invoked_subcommand is None:
+        export(since, as_json=as_json)
+
+
+@ledger.command("purge")
+def purge_log(
+    ledgers: Annotated[
+        list[Path] | None,
+        typer.Option("--ledger", help="Ledgers of other services, beside the one under REELRANK_DATA_DIR."),
+    ] = None,
+) -> None:
+    """Remove the users of the ledger from the served log (REELRANK_LOG_DIR); the service may run."""
+    from service.commands.ledger import purge
+
+    purge(ledgers or ())
 
 
 store_commands = typer.Typer(no_args_is_help=True, help="The embedded store under REELRANK_DATA_DIR.")

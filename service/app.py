@@ -43,9 +43,11 @@ from service.overload.admission import Admission
 from service.overload.event_loop_lag import EventLoopLagMonitor
 from service.periodic import repeating
 from service.pipeline.label import LabelPipeline
+from service.pipeline.logged import log_events, log_slate
 from service.pipeline.metered import count_events, count_slate
 from service.pipeline.rerank import RerankPipeline
 from service.pipeline.shadow import Shadow
+from service.served_log.log import ServedLog
 from service.services import Services
 from service.settings import Settings
 from service.state import GuardedStore
@@ -129,6 +131,11 @@ async def open_services(
     lag = EventLoopLagMonitor(admission.tick, report_load)
     offload = anyio.to_thread.run_sync
     shadow = Shadow(background.try_submit, metrics.bundles)
+    served_log = None
+    if settings.log_dir is not None:
+        served_log = ServedLog(settings.log_dir, settings.log_max_bytes, metrics.served_log)
+    log_slates = () if served_log is None else (partial(log_slate, served_log),)
+    log_accepted = () if served_log is None else (partial(log_events, served_log),)
     rerank = RerankPipeline(
         guarded,
         catalogue,
@@ -138,7 +145,7 @@ async def open_services(
         sampler=sample,
         batcher=batcher,
         offload=offload,
-        observers=(partial(count_slate, metrics), shadow.observe_slate),
+        observers=(partial(count_slate, metrics), shadow.observe_slate, *log_slates),
     )
     label = LabelPipeline(
         guarded,
@@ -148,7 +155,7 @@ async def open_services(
         steps=admission.streamed,
         sampler=sample,
         offload=offload,
-        observers=(partial(count_events, metrics), shadow.observe_events),
+        observers=(*log_accepted, partial(count_events, metrics), shadow.observe_events),
     )
     services = Services(
         settings=settings,
@@ -207,6 +214,8 @@ async def open_services(
             await anyio.to_thread.run_sync(batcher.close)
             await save_sample()
     finally:
+        if served_log is not None:
+            await anyio.to_thread.run_sync(served_log.close)
         if services.tracing is not None:
             await anyio.to_thread.run_sync(services.tracing.close)
         await guarded.close()

@@ -122,6 +122,11 @@ class Settings(BaseSettings):
     """`otlp` sends spans; the extra `tracing` must be installed."""
     trace_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Of the requests whose caller has not decided (`traceparent`), how many have spans."""
+    log_dir: Path | None = None
+    """The served log: what was ranked and what was accepted as feedback, for the next training. By default
+    there is none."""
+    log_max_bytes: Annotated[int, Field(ge=2**20, le=10**15)] = 10 * 1024**3
+    """Of the served log, of all workers. Beyond it the oldest slates are removed, then the oldest events."""
     drain_s: Seconds = 0.0
     """After SIGTERM: how long to go on serving, not ready, until the balancer has looked away."""
     grace_s: Duration = 10.0
@@ -155,10 +160,12 @@ class Settings(BaseSettings):
             first = e.errors(include_input=False)[0]
             name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
             raise BadInput(f"{name}: {first['msg']}.") from None
-        try:
-            resolved: dict[str, object] = {"data_dir": settings.data_dir.expanduser()}
-        except RuntimeError:
-            raise BadInput(f"REELRANK_DATA_DIR: there is no such user as in {settings.data_dir}.") from None
+        resolved: dict[str, object] = {}
+        for name, folder in (("data_dir", settings.data_dir), ("log_dir", settings.log_dir)):
+            try:
+                resolved[name] = folder and folder.expanduser()
+            except RuntimeError:
+                raise BadInput(f"{PREFIX}{name.upper()}: there is no such user as in {folder}.") from None
         if 0 < settings.earliest_ms < SMALLEST_MS:
             raise BadInput(
                 f"REELRANK_EARLIEST_MS: {settings.earliest_ms} is in seconds; write it in milliseconds, or 0 "

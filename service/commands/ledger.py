@@ -1,14 +1,17 @@
-"""`python -m service ledger`: the users that the next training must leave out."""
+"""`python -m service ledger`: the users that the next training must leave out, and the served log, too."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 
 from models import ledger
 from models.errors import BadInput
+from service.served_log import ended_files
 from service.settings import Settings
 from service.unlearning.ledger import FILE
 from service.wire import milliseconds
@@ -27,10 +30,8 @@ def export(since: str | None, *, as_json: bool) -> None:
     path = Settings.read().data_dir / FILE
     since_ms = 0 if since is None else _milliseconds(since)
     last: dict[str, ledger.Entry] = {}
-    # No file is an empty ledger: no user has asked to be forgotten yet. No folder is an error.
-    if path.exists() or not path.parent.is_dir():
-        for entry in ledger.read(path, since_ms=since_ms):
-            last[entry.user_id] = max(entry, last.get(entry.user_id, entry), key=lambda e: e.forgotten_at_ms)
+    for entry in _entries(path, since_ms):
+        last[entry.user_id] = max(entry, last.get(entry.user_id, entry), key=lambda e: e.forgotten_at_ms)
     for entry in sorted(last.values(), key=lambda e: (e.forgotten_at_ms, e.user_id)):
         if as_json:
             print(msgspec.json.encode(entry).decode())
@@ -38,6 +39,33 @@ def export(since: str | None, *, as_json: bool) -> None:
             time = datetime.fromtimestamp(entry.forgotten_at_ms / 1000, UTC)
             print(f"{time:%Y-%m-%dT%H:%M:%SZ}  {entry.user_id}")
     print(f"{len(last)} users in {path}", file=sys.stderr)
+
+
+def purge(ledgers: Sequence[Path]) -> None:
+    """Remove all lines of the ledger's users from the served log, and print what was removed.
+
+    Args:
+        ledgers: further ones.
+
+    Raises:
+        BadInput: there is no served log, a ledger or a file of the log cannot be read or written, or a
+            service does not end a file that it writes.
+    """
+    settings = Settings.read()
+    if settings.log_dir is None:
+        raise BadInput("No served log is configured: set REELRANK_LOG_DIR as the service has it.")
+    entries = _entries(settings.data_dir / FILE)
+    for path in ledgers:
+        entries += ledger.read(path)
+    users = {entry.user_id for entry in entries}
+    counts = list(ended_files.purge(settings.log_dir, users))
+    print(f"{sum(counts)} lines of {len(users)} users removed from {len(counts)} files in {settings.log_dir}")
+
+
+def _entries(path: Path, since_ms: int = 0) -> list[ledger.Entry]:
+    """Return the entries of the service's own ledger. No file is an empty ledger: no user has asked to be
+    forgotten yet. No folder is an error."""
+    return ledger.read(path, since_ms=since_ms) if path.exists() or not path.parent.is_dir() else []
 
 
 def _milliseconds(since: str) -> int:

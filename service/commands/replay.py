@@ -43,7 +43,9 @@ REASONS: Final = 5
 """Rejected events that are named one by one."""
 
 REQUIRED: Final = ("user_id", "video_id", "timestamp_ms", "watch_time_s", "duration_s")
-OPTIONAL: Final = (*FLAGS, "event_id", "tab", "author_id", "tag", "session_id", "device")
+OPTIONAL: Final = (
+    *FLAGS, "event_id", "tab", "author_id", "tag", "session_id", "device", "request_id", "position"
+)  # fmt: skip
 
 _FALSE_TRUE: Final = {"0": False, "false": False, "1": True, "true": True}
 _WRITTEN_TIME: Final = re.compile(rb'"timestamp_ms"\s*:\s*"')
@@ -218,7 +220,7 @@ def _cell(name: str, text: str) -> Any:
     """Return a cell of CSV as JSON has it; a text that is none is left for the service to reject."""
     if name in FLAGS:
         return _FALSE_TRUE.get(text.lower(), text)
-    if name in ("timestamp_ms", "watch_time_s", "duration_s") and _is_json(text.encode()):
+    if name in ("timestamp_ms", "watch_time_s", "duration_s", "position") and _is_json(text.encode()):
         return json.loads(text)
     return text
 

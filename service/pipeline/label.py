@@ -18,7 +18,7 @@ from service.pipeline.fan_out import for_each_user
 from service.pipeline.label_query import LabelQuery, LabelTarget
 from service.pipeline.labelling import Labels, label
 from service.pipeline.ports import Offload, Sampler, Turns, VideoLookup
-from service.pipeline.validation import Exposure, apply_outcomes, validate_events
+from service.pipeline.validation import REFUSED, Exposure, apply_outcomes, validate_events
 from service.settings import Settings
 from service.state.protocol import Outcome, Store
 from service.telemetry.trace import current_trace
@@ -48,6 +48,8 @@ class LabelledEvents:
     """In the order of the body; a late event has a label, too."""
     counts: Counter[str]
     """Events by outcome: accepted, duplicate, merged."""
+    recorded: Sequence[tuple[FeedbackEvent, str]] = ()
+    """Events that the store has taken, as they were sent and completed, with their outcomes. Of one step."""
 
 
 class LabelPipeline:
@@ -140,6 +142,8 @@ class LabelPipeline:
             outcomes = [Outcome("accepted", event) for event in events]
         trace.mark("state")
         exposures, rejected, counts = apply_outcomes(validated, outcomes)
+        kinds = ((event, outcome.kind) for event, outcome in zip(events, outcomes, strict=True))
+        recorded = [(event, kind) for event, kind in kinds if kind not in REFUSED] if query.store else []
         batches: list[LabelledBatch] = []
         groups = _by_bundle(serving, exposures) if serving.split else [(serving.active, exposures)]
         for bundle, shown in groups:
@@ -154,7 +158,7 @@ class LabelPipeline:
                 self._sampler.add_events(labels.feedback)
             batches.append(LabelledBatch(bundle, shown, profiles, labels))
         trace.mark("inference")
-        labelled = LabelledEvents(query, batches, rejected, counts)
+        labelled = LabelledEvents(query, batches, rejected, counts, recorded)
         for observe in self._observers:
             observe(labelled)
         return labelled

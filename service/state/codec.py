@@ -65,12 +65,16 @@ _NO_CONTEXT: Final = (None,) * len(CONTEXT)
 
 
 def normalised(event: FeedbackEvent) -> FeedbackEvent:
-    """Return the event as every store returns it: seconds to the microsecond."""
+    """Return the event as every store returns it: seconds to the microsecond, without the slate that showed
+    the video."""
     watch, duration = _seconds(_microseconds(event.watch_time_s)), event.duration_s
     rounded = None if duration is None else _seconds(_microseconds(duration))
-    if watch == event.watch_time_s and rounded == duration:
+    is_shown = event.request_id is not None or event.position is not None
+    if watch == event.watch_time_s and rounded == duration and not is_shown:
         return event
-    return msgspec.structs.replace(event, watch_time_s=watch, duration_s=rounded)
+    return msgspec.structs.replace(
+        event, watch_time_s=watch, duration_s=rounded, request_id=None, position=None
+    )
 
 
 def pack_id(text: str) -> str | int:

@@ -25,6 +25,7 @@ from service.state.policy import RISKS
 from service.telemetry.bundles import BundleMetrics
 from service.telemetry.drift import Drift
 from service.telemetry.process import ProcessMetrics
+from service.telemetry.served_log import ServedLogMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, without use
 
@@ -92,6 +93,7 @@ class Metrics:
         self.videos = largest("reelrank_catalogue_videos", "Videos of the in-process catalogue.")
         text = "Time of one call of the store, failed ones too."
         self.store_seconds = histogram("reelrank_store_seconds", text, ["operation"])
+        self.served_log = ServedLogMetrics(registry)
         self.process = ProcessMetrics(registry)
         self.drift = Drift(registry)
 

@@ -60,7 +60,8 @@ def _walk(path: str, command: Any, found: dict[str, Json]) -> None:
     if hasattr(command, "commands"):
         for name, child in command.commands.items():
             _walk(f"{path} {name}", child, found)
-        return
+        if not command.invoke_without_command:
+            return
     found[path] = {
         "/".join([*parameter.opts, *parameter.secondary_opts]): {
             "type": _type_name(parameter.type_descriptor.annotation),

@@ -18,6 +18,7 @@ from training.data.own_log import OwnLog, write_own_log
 from training.data.readers import (
     read_kuairand_pure,
     read_kuairec,
+    read_served,
     read_wechat,
     write_kuairand_1k,
     write_kuairand_27k,
@@ -29,6 +30,7 @@ READERS: Final[Mapping[str, Callable[[Path | None, int], Tables]]] = {
     "kuairand-pure": read_kuairand_pure,
     "kuairec": read_kuairec,
     "wechat": read_wechat,
+    "served": read_served,
     "synthetic": read_synthetic,
 }
 """Readers of datasets that fit into memory. One more dataset is one file and one line here."""

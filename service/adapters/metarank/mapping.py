@@ -119,6 +119,7 @@ def to_exposure(event: InteractionEvent, ranked_for: str | None) -> FeedbackEven
         "timestamp_ms": event.timestamp,
         "watch_time_s": 0.0,
         "session_id": event.session,
+        "request_id": event.ranking,
     }
     return convert(exposure | members, FeedbackEvent)
 

@@ -1,13 +1,15 @@
-"""Readers of published datasets: the files of one release to the tables that `prepare` writes."""
+"""Readers of datasets: the files of one release, or of a service's log, to the tables that `prepare` writes."""
 
 from training.data.readers._kuairand_large import write_kuairand_1k, write_kuairand_27k
 from training.data.readers._kuairand_pure import read_kuairand_pure
 from training.data.readers._kuairec import read_kuairec
+from training.data.readers._served import read_served
 from training.data.readers._wechat import read_wechat
 
 __all__ = [
     "read_kuairand_pure",
     "read_kuairec",
+    "read_served",
     "read_wechat",
     "write_kuairand_1k",
     "write_kuairand_27k",

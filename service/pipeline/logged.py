@@ -1,0 +1,67 @@
+"""Answers of the pipelines as lines of the served log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, Protocol
+
+import msgspec
+import numpy as np
+
+from models.served_log import LoggedSlate
+from service.pipeline.label import LabelledEvents
+from service.pipeline.ranking import fusion_weights
+from service.pipeline.rerank import RankedSlate
+from service.telemetry.trace import current_trace
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Log(Protocol):
+    """The served log."""
+
+    def append_events(self, lines: Sequence[bytes]) -> None:
+        """Append lines, which killing the process then loses no more."""
+        ...
+
+    def submit_slate(self, line: Callable[[], bytes]) -> None:
+        """Queue a line to be made and appended later, or drop it."""
+        ...
+
+
+def log_events(log: Log, labelled: LabelledEvents) -> None:
+    """Append the events that the store has taken, before they are answered for."""
+    if labelled.recorded:
+        end = b',"logged_at_ms":%d}\n' % (time.time() * 1000)
+        log.append_events(
+            [
+                b'%b,"outcome":"%b"%b' % (_encode(event)[:-1], outcome.encode(), end)
+                for event, outcome in labelled.recorded
+            ]
+        )
+
+
+def log_slate(log: Log, ranked: RankedSlate) -> None:
+    """Queue a slate."""
+    log.submit_slate(partial(_slate_line, ranked, current_trace().request_id))
+
+
+def _slate_line(ranked: RankedSlate, request_id: str) -> bytes:
+    query, slate, context, manifest = ranked.query, ranked.slate, ranked.context, ranked.bundle.manifest
+    order = slate.order.tolist()
+    line = LoggedSlate(
+        request_id=request_id if query.request_id is None else query.request_id,
+        user_id=query.user_id,
+        timestamp_ms=context.now_ms,
+        model_version=manifest.version,
+        weights=fusion_weights(manifest, query.weights),
+        returned=len(order) if query.top_k is None else min(query.top_k, len(order)),
+        history_length=slate.history_length,
+        video_id=list(map(context.candidates.video_id.__getitem__, order)),
+        score=slate.score[slate.order].astype(np.float64).round(6).tolist(),
+        tab=context.tab,
+        degraded=ranked.degraded,
+    )
+    return _encode(line) + b"\n"

@@ -1,0 +1,1 @@
+"""The served log, as the service writes it: `models.served_log` says what is in it."""
