@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NoReturn
 
 import typer
 
 from models.errors import BadInput, ReelrankError
 from models.store import BundleStore
 from training.lazy_commands import LazyGroup
+from training.loggers import Logger, open_logger
 
 BUNDLES = Path(__file__).parents[1] / "models" / "bundles"
 EXTRA = {
@@ -155,7 +158,26 @@ def fit(
     data: Data,
     out: Annotated[Path, typer.Option(help="a new folder for the run")],
     seed: Seed = 0,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="change a field of the recipe, such as loop.epochs=6; a wrong name lists those near it; "
+            "repeatable",
+        ),
+    ] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="JSON of the fields to change, nested; --set overrides it")
+    ] = None,
+    test_days: Annotated[
+        int | None, typer.Option(min=1, help="the last days, evaluated once; by default those of the recipe")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="continue from what a stopped fit into this folder has finished")
+    ] = False,
     threads: Annotated[int, typer.Option(help="of torch; 0 leaves it to torch")] = 0,
+    log: Annotated[Logger | None, typer.Option(help="send the figures of each epoch there, too")] = None,
     likes_hates: Annotated[
         Path | None,
         typer.Option(help="a folder of liked and hated rows: labels learn from half of their users, too"),
@@ -168,16 +190,30 @@ def fit(
     from training.data import load, read_likes_hates
     from training.progress import progress
     from training.provenance import provenance
-    from training.train import recipes, run_folder
+    from training.train import run_folder
+    from training.train.checkpoints import what_is_left
+    from training.train.chosen_config import chosen_config
 
-    if recipe not in recipes.__all__:
-        raise BadInput(f"there is no recipe {recipe!r}; there are {', '.join(recipes.__all__)}.")
+    config = chosen_config(
+        recipe, seed=seed, test_days=test_days, file=config_file, assignments=changes or ()
+    )
     if threads:
         torch.set_num_threads(threads)
-    config = getattr(recipes, recipe)().model_copy(update={"seed": seed})
     liked_or_hated = None if likes_hates is None else read_likes_hates(likes_hates)
-    with progress() as report:
-        evaluation = run_folder.fit(load(data), recipe, config, out, report, liked_or_hated)
+    dataset = load(data)
+    try:
+        with progress() as display, open_logger(log, out, config) as send:
+
+            def on_epoch(stage: str, epoch: int, figures: Mapping[str, float]) -> None:
+                display.epoch(stage, epoch, figures)
+                send(stage, epoch, figures)
+
+            evaluation = run_folder.fit(
+                dataset, recipe, config, out, display, liked_or_hated, on_epoch=on_epoch, resume=resume
+            )
+    except (KeyboardInterrupt, SystemExit):
+        typer.echo(f"stopped; {what_is_left(out)}", err=True)
+        raise
     _write_json(figures, {**provenance(), **evaluation.model_dump()})
     _print_metrics(evaluation.metrics, evaluation.by_tab, evaluation.baselines)
     typer.echo(f"wrote {out}")
@@ -364,8 +400,14 @@ def _print_metrics(metrics: dict[str, Any], by_tab: dict[str, Any], baselines: d
         typer.echo(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in errors.items() if v is not None))
 
 
+def _terminate(signal_number: int, frame: object) -> NoReturn:
+    """Unwind as Ctrl-C does, so that nothing half-written is left."""
+    raise SystemExit(128 + signal_number)
+
+
 def main() -> None:
     """Run a command; an error of the user's ends in one line and exit code 2."""
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         app(standalone_mode=True)
     except ReelrankError as e:
@@ -384,6 +426,8 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("stopped; nothing half-written was left", err=True)
         sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from importlib.metadata import version as installed_version
 from pathlib import Path
 
 
@@ -35,6 +37,18 @@ def commit() -> str:
         return git("rev-parse", "HEAD") + ("-dirty" if dirty else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def code_digest() -> str:
+    """Return a digest of this code and of torch's version: of what decides a figure besides data and config.
+
+    Not the commit: one that changes a README changes no figure, and an uncommitted change may.
+    """
+    root = Path(__file__).parents[1]
+    sha256 = hashlib.sha256(installed_version("torch").encode())
+    for path in sorted(path for package in ("models", "training") for path in (root / package).rglob("*.py")):
+        sha256.update(f"\n{path.name}\n".encode() + path.read_bytes())
+    return sha256.hexdigest()
 
 
 def machine() -> str:

@@ -31,7 +31,7 @@ def refuse_existing(out: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold a folder's lock, which the kernel lets go of when its holder dies.
 
     Raises:
@@ -57,13 +57,13 @@ def atomic_folder(out: Path) -> Iterator[Path]:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         for left in out.parent.glob(f".{glob.escape(out.name)}-????????{UNFINISHED}"):
-            with suppress(BlockingIOError), _locked(left):
+            with suppress(BlockingIOError), locked(left):
                 shutil.rmtree(left, ignore_errors=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", suffix=UNFINISHED, dir=out.parent))
     except OSError as e:
         raise BadInput(f"cannot write beside {out}: {e.strerror}; give another folder.") from e
     try:
-        with _locked(staging):
+        with locked(staging):
             yield staging
         umask = os.umask(0)  # the only way to read it; mkdtemp made the folder for its owner alone
         os.umask(umask)

@@ -12,11 +12,12 @@ import pytest
 from models.errors import BadInput
 from tests.conftest import ROOT
 from tests.training._experiments import copy_with_other_test_days, run_command, write_json, write_log
+from training.config import merged
 from training.experiments.config import load_config
 from training.experiments.engine import partial_path
 from training.experiments.search import SEARCHED, run_search, select_fits, stop_loss, suggest
 from training.experiments.variants import read_variants, run_variants
-from training.experiments.watch_time.config import WatchTimeConfig, merged
+from training.experiments.watch_time.config import WatchTimeConfig
 from training.experiments.watch_time.fits import fit_window
 from training.experiments.watch_time.methods import FITS
 from training.experiments.watch_time.windows import load_first_window

@@ -7,6 +7,7 @@ the objectives are measured on its slates of later days.
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,6 @@ from training.data import Boundaries, Interactions, Split, SyntheticConfig, simu
 from training.encoders import DinConfig, slates
 from training.labelcraft import (
     OBJECTIVES,
-    Checkpoint,
     FittedLabels,
     LabelCraftConfig,
     _train,
@@ -32,6 +32,7 @@ from training.labelcraft._hold_out import HoldOut
 from training.labelcraft.closed_form import Composite
 from training.labels import EF, PC, PCR, WT, LabelMaker, Scale, labels_of
 from training.recommender import FittedRecommender, RecommenderConfig, fit_recommender
+from training.train.checkpoints import Checkpoint, State
 
 pytestmark = pytest.mark.slow
 
@@ -211,14 +212,27 @@ def test_the_same_seed_gives_the_same_fit_and_another_one_another() -> None:
     assert float((label(1) - label(2)).abs().max()) > 1e-3
 
 
-def test_a_fit_resumed_from_a_checkpoint_is_the_fit_that_was_not_stopped() -> None:
+def test_a_fit_resumed_from_a_checkpoint_is_the_fit_that_was_not_stopped(tmp_path: Path) -> None:
     log, split, _ = planted()
-    kept: list[Checkpoint] = []
-    whole = fit_labelcraft(
-        log, split.train, split.meta, split.early_stop, tiny(epochs=4), on_epoch=kept.append
-    )
-    resumed = fit_labelcraft(log, split.train, split.meta, split.early_stop, tiny(epochs=4), resume=kept[1])
-    assert [c.trainer.next_epoch for c in kept] == [1, 2, 3, 4]
+
+    class Stopping(Checkpoint):
+        """Stops the fit after its second epoch."""
+
+        def write(self, state: State) -> None:
+            super().write(state)
+            if state["parts"][0]["next_epoch"] == 2:
+                raise KeyboardInterrupt
+
+    def fit(checkpoint: Checkpoint) -> FittedLabels:
+        return fit_labelcraft(
+            log, split.train, split.meta, split.early_stop, tiny(epochs=4), checkpoint=checkpoint
+        )
+
+    whole, path = fit(Checkpoint()), tmp_path / "labels.pt"
+    with pytest.raises(KeyboardInterrupt):
+        fit(Stopping(path))
+    resumed = fit(Checkpoint(path))
+    assert [c["epoch"] for c in resumed.curves] == [0, 1, 2, 3]
     rows = split.early_stop
     np.testing.assert_array_equal(whole.score(rows), resumed.score(rows))
     assert [c["nwtg"] for c in resumed.curves] == [c["nwtg"] for c in whole.curves]

@@ -17,7 +17,7 @@ from models.arrays import F32, I64
 from models.errors import BadInput
 from tests.training._asserts import assert_onnx_agrees_with_torch
 from training.strata import DurationGroups, StratifiedMoments, StratifiedQuantiles
-from training.train.run_folder import restore
+from training.train.run_config import restore
 
 
 def values_in_strata(rows: int = 4000, strata: int = 5, seed: int = 0) -> tuple[F32, I64]:

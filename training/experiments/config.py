@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
 from models.errors import BadInput
-from training.config import Config
+from training.config import Config, describe_first_error
 
 
 class ExperimentConfig(Config):
@@ -99,13 +99,6 @@ def _merged(fields: dict[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]
         if isinstance(value, Mapping) and isinstance(fields.get(name), dict)
     }
     return fields | {**chosen, **parts}
-
-
-def describe_first_error(error: ValidationError, owner: str) -> str:
-    """Return the first error of a config in one line: the field, the rule, and the value."""
-    first = error.errors()[0]
-    field = ".".join(map(str, first["loc"])) or "config"
-    return f"`{field}` of {owner}: {first['msg']}, found {first['input']!r}."
 
 
 def select_methods(methods: Sequence[M], names: str | None, *, ablations: bool | None) -> tuple[M, ...]:

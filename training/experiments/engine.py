@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import numpy as np
-import torch
 
 from models.arrays import I64
 from models.errors import BadInput
@@ -28,7 +27,7 @@ from training.experiments.jobs import Checkpoint, Job, Outcome, Prepare, Progres
 from training.experiments.render import render
 from training.experiments.results import Row, decode, summarize_seeds, write_json
 from training.experiments.significance import SIGNIFICANT
-from training.provenance import provenance
+from training.provenance import code_digest, provenance
 from training.staging import atomic_folder, refuse_existing
 
 _LEAST_REPEATED: Final = 4
@@ -194,15 +193,9 @@ def partial_path(out: Path) -> Path:
 
 
 def digest(data: Path, config: str) -> str:
-    """Return a digest of every table of a log, of the config, of this code and of torch.
-
-    It covers the code itself, not its commit: a commit that changes a README changes no figure, and an
-    uncommitted change may.
-    """
-    root = Path(__file__).parents[2]
-    sha256 = hashlib.sha256(f"{torch.__version__}\n{config}".encode())
-    code = (path for package in ("models", "training") for path in (root / package).rglob("*.py"))
-    for path in [*sorted(code), *sorted(path for path in data.iterdir() if path.is_file())]:
+    """Return a digest of every table of a log, of the config, of this code and of torch."""
+    sha256 = hashlib.sha256(f"{code_digest()}\n{config}".encode())
+    for path in sorted(path for path in data.iterdir() if path.is_file()):
         sha256.update(f"\n{path.name}\n".encode())
         with path.open("rb") as file:
             sha256.update(hashlib.file_digest(file, "sha256").digest())

@@ -22,15 +22,15 @@ from models.errors import BadInput
 from models.features import GROUP_COLUMNS
 from models.runtime import Bundle
 from models.vocabulary import UNKNOWN
+from training.config import describe_first_error, merged
 from training.encoders import RankerInputs
 from training.evaluation.counterfactual_probe import make_probes, moved
-from training.experiments.config import describe_first_error
 from training.experiments.data import ExperimentData, dataset_summary
 from training.experiments.engine import run_grid, write_report
 from training.experiments.jobs import Job, Outcome, Progress, Result, Work
 from training.experiments.results import summarize_seeds
 from training.experiments.search import EVALUATED_ON, stop_loss
-from training.experiments.watch_time.config import WatchTimeConfig, merged
+from training.experiments.watch_time.config import WatchTimeConfig
 from training.experiments.watch_time.evaluator import describe_window
 from training.experiments.watch_time.fits import fit_head
 from training.experiments.watch_time.methods import FITS

@@ -43,14 +43,13 @@ from training.labelcraft._objectives import (
 )
 from training.labelcraft._soft_top_k import relative_temperature, soft_top_k
 from training.labelcraft._step import BilevelLearner
-from training.labelcraft._train import Checkpoint, FittedLabels, fit_labelcraft
+from training.labelcraft._train import FittedLabels, fit_labelcraft
 
 __all__ = [
     "OBJECTIVES",
     "RELATIVE_OBJECTIVES",
     "BilevelLearner",
     "Candidates",
-    "Checkpoint",
     "FittedLabels",
     "InnerLoss",
     "LabelCraft",

@@ -26,6 +26,7 @@ from training.labelcraft._gradients import (
 from training.labelcraft._model import LabelCraft
 from training.labelcraft._objectives import OBJECTIVES, Candidates, Objective
 from training.labelcraft._soft_top_k import relative_temperature, soft_top_k
+from training.train.checkpoints import State
 
 _BETA2: Final = 0.999
 _EPSILON: Final = 1e-8
@@ -121,6 +122,17 @@ class BilevelLearner:
         if not self.frozen:
             optimiser = torch.optim.SGD if config.outer_optimiser == "sgd" else torch.optim.Adam
             self.optimiser = optimiser(self._phi, lr=config.lr_labels, maximize=True)
+
+    def state_dict(self) -> State:
+        """Return what its steps depend on besides the weights: the optimiser and the moments."""
+        optimiser = {} if self.frozen else self.optimiser.state_dict()
+        return {"optimiser": optimiser, **self.moments._asdict()}
+
+    def load_state_dict(self, state_dict: State, /) -> None:
+        """Continue from what `state_dict` returned."""
+        if not self.frozen:
+            self.optimiser.load_state_dict(state_dict["optimiser"])
+        self.moments = Moments(state_dict["square"], state_dict["steps"])
 
     def step(
         self,

@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.arrays import F32, I64
 from models.errors import BadInput
@@ -21,10 +20,11 @@ from training.labelcraft._config import LabelCraftConfig
 from training.labelcraft._hold_out import HoldOut
 from training.labelcraft._model import LabelCraft
 from training.labelcraft._objectives import OBJECTIVES, Objective
-from training.labelcraft._step import BilevelLearner, Moments, StepMetrics
+from training.labelcraft._step import BilevelLearner, StepMetrics
 from training.labelcraft._warm_start import warm_start
 from training.labels import Scale, labels_of
 from training.strata import DurationGroups
+from training.train.checkpoints import Checkpoint, RandomState
 from training.train.trainer import Evaluation, StepResult, TrainerState, early_stop_nwtg
 from training.train.trainer import train as train_model
 
@@ -54,20 +54,6 @@ class FittedLabels:
         return predict(self.recommender, self.prepared, rows)
 
 
-@dataclass
-class Checkpoint:
-    """Everything a fit needs to continue as if it had not stopped."""
-
-    trainer: TrainerState
-    model: dict[str, Tensor]
-    """Weights of recommender and label maker."""
-    optimiser: dict[str, Any]
-    """Of the label maker."""
-    random: dict[str, Any]
-    moments: Moments
-    """Of the inner gradients."""
-
-
 def fit_labelcraft(
     log: Interactions,
     train: I64,
@@ -78,8 +64,7 @@ def fit_labelcraft(
     seed: int = 0,
     objectives: Mapping[str, Objective] = OBJECTIVES,
     on_progress: Callable[[float], None] = lambda _: None,
-    on_epoch: Callable[[Checkpoint], None] | None = None,
-    resume: Checkpoint | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> FittedLabels:
     """Learn labels.
 
@@ -92,8 +77,8 @@ def fit_labelcraft(
         seed: decides the initial weights, the order of the rows and the held-out users of a step.
         objectives: what the platform wants, by name.
         on_progress: called after each step with the share of the work that is done at most.
-        on_epoch: called after each epoch with what `resume` takes.
-        resume: continue from there; the same log, rows, config and seed must be given again.
+        checkpoint: written after each epoch, and continued from; the same log, rows, config and seed must
+            be given again.
 
     Raises:
         BadInput: no training rows, no user with more than k held-out rows, or no explicit feedback while
@@ -124,13 +109,6 @@ def fit_labelcraft(
     feedback, random = torch.from_numpy(log.feedback), np.random.default_rng(seed)
     model = nn.ModuleList([recommender, label_maker])
     state = TrainerState()
-    if resume is not None:
-        resume = copy.deepcopy(resume)
-        state, learner.moments = resume.trainer, resume.moments
-        model.load_state_dict(resume.model)
-        if not learner.frozen:
-            learner.optimiser.load_state_dict(resume.optimiser)
-        random.bit_generator.state = resume.random
     steps: list[StepMetrics] = []
 
     def batches() -> list[I64]:
@@ -170,13 +148,6 @@ def fit_labelcraft(
         error = None if state.next_epoch < config.warmup_epochs else -nwtg
         return Evaluation(error, {**metrics, "nwtg": nwtg})
 
-    def save() -> None:
-        if on_epoch is not None:
-            optimiser = {} if learner.frozen else learner.optimiser.state_dict()
-            random_state = dict(random.bit_generator.state)
-            checkpoint = Checkpoint(state, dict(model.state_dict()), optimiser, random_state, learner.moments)
-            on_epoch(copy.deepcopy(checkpoint))
-
     train_model(
         model,
         batches,
@@ -189,8 +160,9 @@ def fit_labelcraft(
         min_gain=config.min_gain,
         max_seconds=config.max_seconds,
         on_step=on_progress,
-        on_epoch=save,
         state=state,
+        checkpoint=checkpoint,
+        stateful=(learner, RandomState(random)),
     )
     curves = [
         {"epoch": e.epoch, "loss": e.losses[0], **e.metrics, "seconds": e.seconds} for e in state.epochs

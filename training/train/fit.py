@@ -7,17 +7,16 @@ bundle is exported from its weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
 
 from models.arrays import F32, I64
 from models.errors import BadInput
-from models.manifest import Evaluation, LearnedLabels
+from models.manifest import Evaluation
 from models.vocabulary import Vocabulary
 from training.data import Boundaries, Dataset, Interactions, LikesHates, Split, split_by_time
 from training.evaluation.evaluate import baselines, compute_metrics, compute_metrics_by_tab
@@ -26,6 +25,8 @@ from training.evaluation.reactions import reactions
 from training.labels import LabelMaker, LabelMakers, fit_heuristics
 from training.rankers import MultiObjectiveRanker, Ranker, TwoObjectiveRanker
 from training.train import labels
+from training.train.checkpoints import Checkpoint, Checkpoints
+from training.train.fitted import Fitted, Networks
 from training.train.fusion import choose_weights
 from training.train.rankers import (
     ObjectivesEpoch,
@@ -36,6 +37,7 @@ from training.train.rankers import (
     fit_ranker,
 )
 from training.train.run_config import RunConfig, new_networks
+from training.train.trainer import EpochResult
 
 if TYPE_CHECKING:
     from training.balance import Balancer
@@ -43,27 +45,10 @@ if TYPE_CHECKING:
 Progress = Callable[[str, float], None]
 """Called with the name of a stage and the share of it that is done."""
 
+OnEpoch = Callable[[str, int, Mapping[str, float]], None]
+"""Called after an epoch with the name of the stage, the epoch, and figures by name."""
+
 Epochs = Sequence[RankerEpoch] | Sequence[ObjectivesEpoch]
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """The result of one fit: everything a bundle is exported from."""
-
-    vocabulary: Vocabulary
-    label_makers: LabelMakers
-    ranker: Ranker
-    weights: dict[str, float]
-    learned_labels: LearnedLabels
-    ranker_epochs: int
-    curves: dict[str, list[dict[str, Any]]]
-    refused: dict[str, str]
-    """Label makers that this log does not allow, and why."""
-
-    @property
-    def labelcraft(self) -> LabelMaker:
-        """The learned label maker, the first of `label_makers`."""
-        return next(iter(self.label_makers))
 
 
 class _Windows(NamedTuple):
@@ -81,7 +66,13 @@ class _Windows(NamedTuple):
 
 
 def fit_for_evaluation(
-    dataset: Dataset, config: RunConfig, progress: Progress, likes_hates: LikesHates | None = None
+    dataset: Dataset,
+    config: RunConfig,
+    progress: Progress,
+    likes_hates: LikesHates | None = None,
+    *,
+    on_epoch: OnEpoch = lambda stage, epoch, figures: None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[Fitted, Evaluation]:
     """Fit label makers and ranker before the test days, and evaluate them on the test days.
 
@@ -90,10 +81,13 @@ def fit_for_evaluation(
         config: the run's.
         progress: called with the stage and the share of it that is done.
         likes_hates: what labels are learned from besides the log, see `learn_surface`.
+        on_epoch: called after each epoch of the ranker.
+        checkpoints: of this fit; it continues from them.
 
     Raises:
         BadInput: the log has too few days or nothing to stop early by, or labels cannot be learned from it.
     """
+    checkpoints = checkpoints or Checkpoints()
     boundaries = evaluation_boundaries(dataset, config)
     windows = _cut(dataset, config, boundaries)
     if not len(_stop_rows(windows, config)):
@@ -101,45 +95,85 @@ def fit_for_evaluation(
         raise BadInput(
             f"no exposures{tab} are in the early-stop days, to choose an epoch by; take more days."
         )
-    log, split = windows.log, windows.split
+    return checkpoints.stage(
+        "fitted",
+        lambda: _fit_and_evaluate(windows, config, boundaries, progress, likes_hates, on_epoch, checkpoints),
+        lambda result: result[0].to_state() | {"evaluation": result[1].model_dump_json()},
+        lambda state: (
+            Fitted.from_state(config, dataset, windows.vocabulary, state),
+            Evaluation.model_validate_json(state["evaluation"]),
+        ),
+    )
+
+
+def _fit_and_evaluate(
+    windows: _Windows,
+    config: RunConfig,
+    boundaries: Boundaries,
+    progress: Progress,
+    likes_hates: LikesHates | None,
+    on_epoch: OnEpoch,
+    checkpoints: Checkpoints,
+) -> tuple[Fitted, Evaluation]:
+    dataset, _, log, split = windows
     before = rows_in_main_tab(dataset, log, log.rows_between(0, boundaries.test_ms), windows.vocabulary)
     offset = dataset.info.utc_offset_hours
-    learned = labels.learn(log, before, split, config, offset, progress, likes_hates)
-    label_makers, ranker, refused = _fit_tables(windows, config, learned.label_maker, progress)
-    epochs = _fit_ranker(windows, config, ranker, learned.label_maker, progress)
+    learned = labels.learn(log, before, split, config, offset, progress, likes_hates, checkpoints)
+    networks = _fit_tables(windows, config, learned.label_maker, progress, checkpoints)
+    epochs = _fit_ranker(
+        windows, config, networks.ranker, learned.label_maker, progress, on_epoch, checkpoints.named("ranker")
+    )
     fitted = Fitted(
         windows.vocabulary,
-        label_makers,
-        ranker,
-        choose_weights(ranker, log, split.early_stop, config),
+        networks.label_makers,
+        networks.ranker,
+        choose_weights(networks.ranker, log, split.early_stop, config),
         learned.record,
         best_epoch_count(epochs),
         {"labels": learned.curve, "ranker": [epoch._asdict() for epoch in epochs]},
-        refused,
+        networks.refused,
     )
     return fitted, _evaluate(windows, config, fitted, boundaries.test_ms)
 
 
-def refit(dataset: Dataset, config: RunConfig, progress: Progress, *, from_: Fitted) -> Fitted:
+def refit(
+    dataset: Dataset,
+    config: RunConfig,
+    progress: Progress,
+    *,
+    from_: Fitted,
+    on_epoch: OnEpoch = lambda stage, epoch, figures: None,
+    checkpoints: Checkpoints | None = None,
+) -> Fitted:
     """Fit tables and ranker again on all days, with what an evaluation fit chose.
 
     The learned labels, the number of epochs, the calibration and the fusion weights are taken over. Learned
     again without early-stop days, labels end elsewhere: an epoch of the outer level moves them a long way,
     and no rows are left to choose a good end by.
     """
+    checkpoints = checkpoints or Checkpoints()
     days = dataset.last_days(test_days=0, stop_days=0, meta_days=config.meta_days)
     windows = _cut(dataset, config, days)
-    label_makers, ranker, refused = _fit_tables(windows, config, from_.labelcraft, progress)
-    epochs = _fit_ranker(windows, config, ranker, from_.labelcraft, progress, from_)
+    networks = _fit_tables(windows, config, from_.labelcraft, progress, checkpoints)
+    epochs = _fit_ranker(
+        windows,
+        config,
+        networks.ranker,
+        from_.labelcraft,
+        progress,
+        on_epoch,
+        checkpoints.named("ranker"),
+        from_,
+    )
     return Fitted(
         windows.vocabulary,
-        label_makers,
-        ranker,
+        networks.label_makers,
+        networks.ranker,
         from_.weights,
         from_.learned_labels,
         len(epochs),
         {"labels": from_.curves["labels"], "ranker": [epoch._asdict() for epoch in epochs]},
-        refused,
+        networks.refused,
     )
 
 
@@ -173,18 +207,25 @@ def _stop_rows(windows: _Windows, config: RunConfig) -> I64:
 
 
 def _fit_tables(
-    windows: _Windows, config: RunConfig, learned: LabelMaker, progress: Progress
-) -> tuple[LabelMakers, Ranker, dict[str, str]]:
-    """The label makers with their tables, a new ranker with those of its head, and what the log refused."""
+    windows: _Windows, config: RunConfig, learned: LabelMaker, progress: Progress, checkpoints: Checkpoints
+) -> Networks:
+    """The label makers with their tables, and a new ranker with those of its head."""
     dataset, known = windows.dataset, windows.log.take(windows.known)
-    _, ranker = new_networks(config, windows.vocabulary, dataset.profile_numbers, dataset.profile_categories)
-    heuristics, refused = fit_heuristics(known)
-    makers: list[LabelMaker] = [learned, *heuristics]
-    progress("anchors", 0.0)
-    ranker.head.fit_tables(known, seed=config.seed)
-    ranker.scale.fit(known.watch_time_s)
-    progress("anchors", 1.0)
-    return LabelMakers(makers).fit_percentiles(known), ranker, refused
+    shapes = (config, windows.vocabulary, dataset.profile_numbers, dataset.profile_categories)
+
+    def fit() -> Networks:
+        _, ranker = new_networks(*shapes)
+        heuristics, refused = fit_heuristics(known)
+        makers: list[LabelMaker] = [learned, *heuristics]
+        progress("anchors", 0.0)
+        ranker.head.fit_tables(known, seed=config.seed)
+        ranker.scale.fit(known.watch_time_s)
+        progress("anchors", 1.0)
+        return Networks(LabelMakers(makers).fit_percentiles(known), ranker, refused)
+
+    return checkpoints.stage(
+        "tables", fit, Networks.to_state, lambda state: Networks.from_state(*shapes, state)
+    )
 
 
 def _fit_ranker(
@@ -193,6 +234,8 @@ def _fit_ranker(
     ranker: Ranker,
     learned: LabelMaker,
     progress: Progress,
+    on_epoch: OnEpoch,
+    checkpoint: Checkpoint,
     from_: Fitted | None = None,
 ) -> Epochs:
     """Fit the ranker and its calibration with early stopping, or as `from_` was fitted."""
@@ -203,6 +246,9 @@ def _fit_ranker(
 
     def on_step(share: float) -> None:
         progress("ranker", share)
+
+    def report(epoch: EpochResult) -> None:
+        on_epoch("ranker", epoch.epoch, _figures(epoch))
 
     if not isinstance(ranker, MultiObjectiveRanker):
         return fit_ranker(
@@ -216,6 +262,8 @@ def _fit_ranker(
             stop_after=stop_after,
             censored=censored,
             on_step=on_step,
+            on_epoch=report,
+            checkpoint=checkpoint,
         )
     objectives = config.objectives
     assert objectives is not None
@@ -237,6 +285,8 @@ def _fit_ranker(
         stop_after=stop_after,
         censored=censored,
         on_step=on_step,
+        on_epoch=report,
+        checkpoint=checkpoint,
     )
     if from_ is None:
         stop_label = _labels(learned, log, split.early_stop)
@@ -244,6 +294,14 @@ def _fit_ranker(
     else:
         ranker.platt.load_state_dict(cast(MultiObjectiveRanker, from_.ranker).platt.state_dict())
     return epochs
+
+
+def _figures(epoch: EpochResult) -> dict[str, float]:
+    """Return what is logged of an epoch: the sum of its losses, and what was measured on early-stop rows."""
+    measured = {"stop_error": epoch.error, **epoch.metrics}
+    return {"loss": sum(epoch.losses)} | {
+        n: float(value) for n, value in measured.items() if value is not None
+    }
 
 
 def _labels(learned: LabelMaker, log: Interactions, rows: I64) -> F32:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from models.arrays import I64
 from models.errors import BadInput
-from models.manifest import LearnedLabels, LearnerChoices, LikesAboveHates
+from models.manifest import LabelEvidence, LearnedLabels, LearnerChoices, LikesAboveHates
 from models.metrics import auc
 from training.data import Interactions, LikesHates, Split, day_numbers
 from training.labelcraft import fit_labelcraft
 from training.labelcraft.closed_form import learn_labels
 from training.labelcraft.evidence import compare_with_twins
 from training.labels import PCR, LabelMaker, labels_of
-from training.train.run_config import RunConfig
+from training.train.checkpoints import Checkpoints, State
+from training.train.run_config import RunConfig, new_label_maker, restore
 
 Progress = Callable[[str, float], None]
 """Called with the name of a stage and the share of it that is done."""
@@ -29,6 +30,18 @@ class Labels(NamedTuple):
     record: LearnedLabels
     curve: list[dict[str, Any]]
 
+    def to_state(self) -> State:
+        """Return everything, for a checkpoint."""
+        weights = self.label_maker.state_dict()
+        return {"weights": weights, "record": self.record.model_dump_json(), "curve": self.curve}
+
+    @classmethod
+    def from_state(cls, config: RunConfig, state: State) -> Self:
+        """Return what `to_state` was called on."""
+        label_maker = new_label_maker(config)
+        restore(label_maker, state["weights"])
+        return cls(label_maker, LearnedLabels.model_validate_json(state["record"]), state["curve"])
+
 
 def learn(
     log: Interactions,
@@ -38,6 +51,7 @@ def learn(
     utc_offset_hours: float,
     progress: Progress,
     likes_hates: LikesHates | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Labels:
     """Learn labels as `config.learner` says, and gather what shows that learning helped.
 
@@ -49,10 +63,12 @@ def learn(
         utc_offset_hours: where days begin.
         progress: called with the stage and the share of it that is done.
         likes_hates: from half of whose users the closed form learns; the others are in the record.
+        checkpoints: what was learned before the fit was stopped is not learned again.
 
     Raises:
         BadInput: the log does not allow the learner, or the learner no likes and hates.
     """
+    checkpoints = checkpoints or Checkpoints()
     if config.learner == "one_step":
         if likes_hates is not None:
             raise BadInput(
@@ -67,6 +83,7 @@ def learn(
             config.labelcraft,
             seed=config.seed,
             on_progress=lambda share: progress("labels", share),
+            checkpoint=checkpoints.named("labels"),
         )
         record = LearnedLabels(
             learner="one_step",
@@ -77,21 +94,38 @@ def learn(
         return Labels(fitted.label_maker, record, fitted.curves)
     known = log.take(rows)
     day = day_numbers(known.timestamp_ms, utc_offset_hours)
+    learned = checkpoints.stage(
+        "labels",
+        lambda: _learn_in_closed_form(known, day, config, progress, likes_hates),
+        Labels.to_state,
+        lambda state: Labels.from_state(config, state),
+    )
+    evidence = checkpoints.stage(
+        "twins",
+        lambda: compare_with_twins(
+            known,
+            day,
+            config.closed_form,
+            likes_hates=likes_hates,
+            seed=config.seed,
+            on_progress=lambda share: progress("labels and their twins", share),
+        ),
+        lambda found: {"evidence": None if found is None else found.model_dump_json()},
+        lambda state: state["evidence"] and LabelEvidence.model_validate_json(state["evidence"]),
+    )
+    return learned._replace(record=learned.record.model_copy(update={"evidence": evidence}))
+
+
+def _learn_in_closed_form(
+    log: Interactions, day: I64, config: RunConfig, progress: Progress, likes_hates: LikesHates | None
+) -> Labels:
     learned = learn_labels(
-        known,
+        log,
         day,
         config.closed_form,
         likes_hates=likes_hates,
         seed=config.seed,
         on_progress=lambda share: progress("labels", share),
-    )
-    evidence = compare_with_twins(
-        known,
-        day,
-        config.closed_form,
-        likes_hates=likes_hates,
-        seed=config.seed,
-        on_progress=lambda share: progress("labels and their twins", share),
     )
     record = LearnedLabels(
         learner="closed_form",
@@ -100,7 +134,6 @@ def learn(
         distance=learned.distance,
         choices=LearnerChoices(**config.closed_form.model_dump(include=set(LearnerChoices.model_fields))),
         left_out=learned.left_out,
-        evidence=evidence,
         likes_above_hates=None
         if likes_hates is None
         else _likes_above_hates(learned.label_maker, likes_hates, config.closed_form.likes_hates_weight),

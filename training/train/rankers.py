@@ -26,6 +26,7 @@ from training.rankers import (
     TwoObjectiveRanker,
     outcomes,
 )
+from training.train.checkpoints import Checkpoint, RandomState
 from training.train.counterfactual import Counterfactuals
 from training.train.trainer import EpochResult, Evaluation, StepResult, TrainerState, train
 
@@ -111,6 +112,8 @@ def fit_ranker(
     stop_error: Callable[[TwoObjectiveRanker, F32], float] | None = None,
     censored: tuple[F64, F64, F64] | None = None,
     on_step: Callable[[float], None] = lambda _: None,
+    on_epoch: Callable[[EpochResult], None] = lambda _: None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[RankerEpoch]:
     """Fit a ranker of watch time and interest in place.
 
@@ -128,6 +131,8 @@ def fit_ranker(
         stop_error: the ranker and its seconds of the early-stop rows -> their error; by default the MAE.
         censored: what is known of videos before the log, see `Dataset.censored`.
         on_step: called with the share of the work that is done.
+        on_epoch: called after each epoch.
+        checkpoint: written after each epoch, and continued from.
 
     Returns:
         One entry an epoch.
@@ -160,6 +165,8 @@ def fit_ranker(
         stop_after,
         censored,
         on_step,
+        on_epoch,
+        checkpoint,
     )
     return [
         RankerEpoch(e.epoch, e.losses[0], e.losses[1], e.metrics.get("mae_s"), e.metrics.get("xauc"), e.error)
@@ -181,6 +188,8 @@ def fit_objectives(
     stop_after: int | None = None,
     censored: tuple[F64, F64, F64] | None = None,
     on_step: Callable[[float], None] = lambda _: None,
+    on_epoch: Callable[[EpochResult], None] = lambda _: None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[ObjectivesEpoch]:
     """Fit a ranker of many objectives in place; its calibration is left to `calibrate`.
 
@@ -195,7 +204,7 @@ def fit_objectives(
         label: `[R]` LabelCraft's label of each of `rows`; needed where interest is an objective.
         stop_rows: early-stop rows. The parameters of the epoch with the highest mean AUC are kept
             (GradCraft's rule); without them those of the last epoch.
-        stop_after, censored, on_step: as in `fit_ranker`.
+        stop_after, censored, on_step, on_epoch, checkpoint: as in `fit_ranker`.
 
     Returns:
         One entry an epoch.
@@ -237,6 +246,8 @@ def fit_objectives(
         stop_after,
         censored,
         on_step,
+        on_epoch,
+        checkpoint,
     )
     return [
         ObjectivesEpoch(
@@ -282,6 +293,8 @@ def _fit(
     stop_after: int | None,
     censored: tuple[F64, F64, F64] | None,
     on_step: Callable[[float], None],
+    on_epoch: Callable[[EpochResult], None],
+    checkpoint: Checkpoint | None,
 ) -> list[EpochResult]:
     """AdamW along a cosine, on batches of rows in random order.
 
@@ -324,6 +337,9 @@ def _fit(
         patience=config.patience,
         average=config.average,
         on_step=on_step,
+        on_epoch=on_epoch,
+        checkpoint=checkpoint,
+        stateful=(optimiser, schedule, RandomState(random)),
     )
     return fitted.epochs
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
+from torch import nn
 
 from models.features import SEQUENCE_ID_COLUMNS
 from models.vocabulary import Vocabulary
@@ -92,3 +93,14 @@ def new_networks(
         ranker = MultiObjectiveRanker(encoder, LDA(config.encoder.width, config.lda), Scale())
     heuristics = [maker for maker in heuristic_label_makers() if maker.name not in refused]
     return LabelMakers([new_label_maker(config), *heuristics]), ranker
+
+
+def restore(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Load a state whose tables may have other sizes: a table is as large as the data made it."""
+    buffers = dict(module.named_buffers())
+    for name, tensor in state.items():
+        if name in buffers and buffers[name].shape != tensor.shape:
+            owner, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(owner), leaf, torch.empty_like(tensor))
+    module.load_state_dict(state)
+    module.eval()

@@ -16,7 +16,6 @@ from typing import Any, Final, Literal
 
 import torch
 from pydantic import ValidationError
-from torch import nn
 
 from models.errors import BadInput
 from models.manifest import Evaluation, LearnedLabels, Training
@@ -24,8 +23,11 @@ from models.vocabulary import Vocabulary
 from training.data import Dataset, LikesHates
 from training.provenance import command, commit, machine
 from training.staging import atomic_folder
-from training.train.fit import Fitted, Progress, fit_for_evaluation, refit
-from training.train.run_config import RunConfig, new_networks
+from training.train.checkpoints import open_checkpoints
+from training.train.fit import OnEpoch, Progress, fit_for_evaluation, refit
+from training.train.fitted import Fitted, Networks
+from training.train.identity import fit_identity
+from training.train.run_config import RunConfig
 
 Which = Literal["evaluation", "release"]
 """One of a run's two fits."""
@@ -55,6 +57,9 @@ def fit(
     out: Path,
     progress: Progress,
     likes_hates: LikesHates | None = None,
+    *,
+    on_epoch: OnEpoch = lambda stage, epoch, figures: None,
+    resume: bool = False,
 ) -> Evaluation:
     """Fit a recipe for evaluation and for release, and write a run folder.
 
@@ -65,21 +70,49 @@ def fit(
         out: a new folder.
         progress: called with the stage and the share of it that is done.
         likes_hates: what labels are learned from besides the log, see `learn_surface`.
+        on_epoch: called after each epoch of a ranker.
+        resume: continue from what a stopped fit into `out` has finished.
 
     Returns:
         The metrics of the evaluation fit on the test days.
 
     Raises:
-        BadInput: `out` exists, or the log is too short for the recipe.
+        BadInput: `out` exists, the log is too short for the recipe, or what was stopped is another fit.
     """
     at_commit = commit()  # now: it may change during a long fit
-    with atomic_folder(out) as folder:
+    identity = fit_identity(dataset, recipe, config, likes_hates)
+    with open_checkpoints(out, identity, resume=resume) as checkpoints:
         evaluated, evaluation = fit_for_evaluation(
-            dataset, config, lambda stage, share: progress(f"1/2 {stage}", share), likes_hates
+            dataset,
+            config,
+            lambda stage, share: progress(f"1/2 {stage}", share),
+            likes_hates,
+            on_epoch=lambda stage, epoch, figures: on_epoch(f"1/2 {stage}", epoch, figures),
+            checkpoints=checkpoints.part("evaluation"),
         )
         released = refit(
-            dataset, config, lambda stage, share: progress(f"2/2 {stage}", share), from_=evaluated
+            dataset,
+            config,
+            lambda stage, share: progress(f"2/2 {stage}", share),
+            from_=evaluated,
+            on_epoch=lambda stage, epoch, figures: on_epoch(f"2/2 {stage}", epoch, figures),
+            checkpoints=checkpoints.part("release"),
         )
+        _write(out, dataset, recipe, config, at_commit, evaluated, released, evaluation)
+    return evaluation
+
+
+def _write(
+    out: Path,
+    dataset: Dataset,
+    recipe: str,
+    config: RunConfig,
+    at_commit: str,
+    evaluated: Fitted,
+    released: Fitted,
+    evaluation: Evaluation,
+) -> None:
+    with atomic_folder(out) as folder:
         info = dataset.info
         times = dataset.log["timestamp_ms"]
         training = Training(
@@ -118,7 +151,6 @@ def fit(
             (folder / f"{which}.vocabulary.json").write_bytes(fitted.vocabulary.to_bytes())
             state = {"label_makers": fitted.label_makers.state_dict(), "ranker": fitted.ranker.state_dict()}
             torch.save(state, folder / f"{which}.pt")
-    return evaluation
 
 
 def read(folder: Path, which: Which) -> Saved:
@@ -133,21 +165,19 @@ def read(folder: Path, which: Which) -> Saved:
         vocabulary = Vocabulary.read(folder / f"{which}.vocabulary.json")
         state = torch.load(folder / f"{which}.pt", weights_only=True)
         numbers, categories = tuple(note["profile_numbers"]), tuple(note["profile_categories"])
-        refused: dict[str, str] = note["refused"][which]
-        label_makers, ranker = new_networks(config, vocabulary, numbers, categories, refused)
-        restore(label_makers, state["label_makers"])
-        restore(ranker, state["ranker"])
+        state["refused"] = note["refused"][which]
+        networks = Networks.from_state(config, vocabulary, numbers, categories, state)
         return Saved(
             config,
             Fitted(
                 vocabulary,
-                label_makers,
-                ranker,
+                networks.label_makers,
+                networks.ranker,
                 note["weights"],
                 LearnedLabels.model_validate(note["learned_labels"]),
                 note["epochs"]["ranker"],
                 note["curves"][which],
-                refused,
+                networks.refused,
             ),
             note["watermark_ms"][which],
             numbers,
@@ -159,14 +189,3 @@ def read(folder: Path, which: Which) -> Saved:
     except (OSError, KeyError, ValueError, RuntimeError, ValidationError) as e:
         first = (str(e).splitlines() or [type(e).__name__])[0]
         raise BadInput(f"{folder} is not a run of this build: {first}. Fit it again.") from e
-
-
-def restore(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Load a state whose tables may have other sizes: a table is as large as the data made it."""
-    buffers = dict(module.named_buffers())
-    for name, tensor in state.items():
-        if name in buffers and buffers[name].shape != tensor.shape:
-            owner, _, leaf = name.rpartition(".")
-            setattr(module.get_submodule(owner), leaf, torch.empty_like(tensor))
-    module.load_state_dict(state)
-    module.eval()

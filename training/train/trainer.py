@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -19,6 +20,7 @@ from models.arrays import F32, I64
 from models.errors import BadInput
 from models.metrics import nwtg_at_k
 from training.data import Interactions
+from training.train.checkpoints import Checkpoint, State, Stateful
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -58,13 +60,26 @@ class EpochResult(NamedTuple):
 
 @dataclass
 class TrainerState:
-    """Progress of a fit. A trainer that starts from a copy continues as if it had not stopped."""
+    """Progress of a fit."""
 
     next_epoch: int = 0
     best_epoch: int = -1
     best_error: float = float("inf")
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     epochs: list[EpochResult] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """What the epochs took."""
+        return self.epochs[-1].seconds if self.epochs else 0.0
+
+    def state_dict(self) -> State:
+        """Return the members, epochs as tuples."""
+        return vars(self) | {"epochs": [tuple(epoch) for epoch in self.epochs]}
+
+    def load_state_dict(self, state_dict: State, /) -> None:
+        """Continue from what `state_dict` returned."""
+        vars(self).update(state_dict, epochs=[EpochResult(*epoch) for epoch in state_dict["epochs"]])
 
 
 def train(
@@ -80,8 +95,10 @@ def train(
     max_seconds: float | None = None,
     average: float | None = None,
     on_step: Callable[[float], None] = lambda _: None,
-    on_epoch: Callable[[], None] = lambda: None,
+    on_epoch: Callable[[EpochResult], None] = lambda _: None,
     state: TrainerState | None = None,
+    checkpoint: Checkpoint | None = None,
+    stateful: Sequence[Stateful] = (),
 ) -> TrainerState:
     """Fit `model` in place and leave it in evaluation mode with the weights of its best epoch.
 
@@ -100,6 +117,10 @@ def train(
         on_step: called with the share of the work that is done.
         on_epoch: called after each epoch.
         state: continue from here; updated in place.
+        checkpoint: written after each epoch. If there is one, the fit continues from it as if it had not
+            stopped.
+        stateful: what changes with the steps besides `model` and PyTorch's random numbers, such as the
+            optimiser and the generator of `batches`.
 
     Returns:
         The state after the last epoch.
@@ -107,11 +128,21 @@ def train(
     Raises:
         BadInput: the fit diverged.
     """
-    state = state or TrainerState()
+    checkpoint, state = checkpoint or Checkpoint(), state or TrainerState()
     mean = None if average is None else AveragedModel(model, avg_fn=_running_mean(average))
     evaluated = model if mean is None else cast(M, mean.module)
-    began = time.monotonic()
-    while state.next_epoch < epochs:
+    everything: list[Stateful] = [state, model, *([] if mean is None else [mean]), *stateful]
+    saved = checkpoint.read()
+    if saved is not None:
+        for part, of_part in zip(everything, saved["parts"], strict=True):
+            part.load_state_dict(of_part)
+        torch.set_rng_state(saved["random"])
+    began = time.monotonic() - state.seconds
+    while (
+        state.next_epoch < epochs
+        and state.next_epoch - 1 - state.best_epoch < patience
+        and (max_seconds is None or state.seconds < max_seconds)
+    ):
         epoch = state.next_epoch
         model.train()
         results: list[StepResult] = []
@@ -124,16 +155,17 @@ def train(
         losses = np.average([r.losses for r in results], axis=0, weights=[r.weight for r in results])
         _refuse_divergence(model, losses.tolist(), epoch, rates)
         found = Evaluation(None) if evaluate is None else evaluate(evaluated)
-        seconds = time.monotonic() - began
-        state.epochs.append(EpochResult(epoch, tuple(losses.tolist()), *found, seconds))
+        result = EpochResult(epoch, tuple(losses.tolist()), *found, time.monotonic() - began)
+        state.epochs.append(result)
         better = found.error is None or found.error < state.best_error - min_gain
         if better or not state.best_weights:
             state.best_error = state.best_error if found.error is None else found.error
             state.best_epoch, state.best_weights = epoch, copy.deepcopy(evaluated.state_dict())
         state.next_epoch += 1
-        on_epoch()
-        if epoch - state.best_epoch >= patience or (max_seconds is not None and seconds >= max_seconds):
-            break
+        checkpoint.write(
+            {"parts": [part.state_dict() for part in everything], "random": torch.get_rng_state()}
+        )
+        on_epoch(result)
     model.load_state_dict(state.best_weights)
     model.eval()
     on_step(1.0)

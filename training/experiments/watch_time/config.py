@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveInt
 
@@ -15,8 +14,6 @@ from training.experiments.trees import TreesConfig
 from training.lda import LDAConfig
 from training.train.rankers import TrainerConfig
 from training.train.recipes import any_log
-
-C = TypeVar("C", bound=Config)
 
 
 class Hyperparameters(Config):
@@ -65,21 +62,3 @@ class WatchTimeConfig(ExperimentConfig):
         trees = self.trees.model_copy(update={"rounds": 100})
         update = {"windows": 1, "seeds": 1, "loop": loop, "trees": trees, "chosen": chosen}
         return self.model_copy(update=update)
-
-
-def merged(config: C, *changes: Mapping[str, Any]) -> C:
-    """Return a config with nested changes, the last first.
-
-    Raises:
-        ValidationError: a field does not exist, or a value breaks its rule.
-    """
-    content: Any = config.model_dump(mode="json")
-    for change in changes:
-        content = _merge(content, change)
-    return type(config).model_validate(content)
-
-
-def _merge(content: Any, changes: Any) -> Any:
-    if not isinstance(content, dict) or not isinstance(changes, Mapping):
-        return changes
-    return content | {name: _merge(content.get(name), value) for name, value in changes.items()}

@@ -17,12 +17,12 @@ from pydantic import ValidationError
 from models.arrays import F32, I64
 from models.errors import BadInput
 from models.metrics import crps, mae_s, rmse_s, xauc
+from training.config import describe_first_error, merged
 from training.encoders import HistoryAt, inputs_for, plain_names
-from training.experiments.config import describe_first_error
 from training.experiments.data import ExperimentData
 from training.experiments.jobs import Progress
 from training.experiments.trees import features, fit_trees
-from training.experiments.watch_time.config import Hyperparameters, WatchTimeConfig, merged
+from training.experiments.watch_time.config import Hyperparameters, WatchTimeConfig
 from training.experiments.watch_time.methods import Error, Fit
 from training.experiments.watch_time.rank_loss import with_rank_loss
 from training.experiments.watch_time.readouts import Distribution, Predicted, predict

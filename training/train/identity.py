@@ -1,0 +1,46 @@
+"""What decides the result of a fit: two with the same identity end with the same weights."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from training.data import Dataset, LikesHates
+from training.provenance import code_digest
+from training.train.run_config import RunConfig
+
+
+def fit_identity(
+    dataset: Dataset, recipe: str, config: RunConfig, likes_hates: LikesHates | None = None
+) -> dict[str, Any]:
+    """Return recipe, config, threads, and digests of the tables and of the code, as JSON."""
+    tables = dataset.tables
+    frames = {
+        "interactions": tables.interactions,
+        "users": tables.users,
+        "videos": tables.videos,
+        "history": tables.history,
+    }
+    return {
+        "recipe": recipe,
+        "config": config.model_dump(mode="json"),
+        "data": {name: _digest(frame) for name, frame in frames.items() if frame is not None},
+        "days": tables.info.model_dump(mode="json", include={"utc_offset_hours", "main_tab"}),
+        "likes_hates": None if likes_hates is None else _digest_of_rows(likes_hates),
+        "threads": torch.get_num_threads(),
+        "code": code_digest(),
+    }
+
+
+def _digest(frame: pl.DataFrame) -> str:
+    schema = repr(frame.schema).encode()
+    return hashlib.sha256(schema + frame.hash_rows(seed=0).to_numpy().tobytes()).hexdigest()
+
+
+def _digest_of_rows(rows: LikesHates) -> str:
+    columns = (rows.log.user, rows.log.feedback, rows.liked)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in columns)).hexdigest()
