@@ -6,17 +6,16 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, ClassVar, NoReturn
 
 import typer
 
 from models.errors import BadInput, ReelrankError
 from models.store import BundleStore
+from training.command_line import Data, Json, Seed, print_metrics, write_json
 from training.lazy_commands import LazyGroup
-from training.loggers import Logger, open_logger
 
 BUNDLES = Path(__file__).parents[1] / "models" / "bundles"
 EXTRA = {
@@ -50,6 +49,10 @@ class Commands(LazyGroup):
             "training.experiments.commands:app",
             "Compare methods of a kind on one log, with error bars.",
         ),
+        "fit": (
+            "training.train.commands:fit",
+            "Fit a recipe, evaluate it on days it has not seen, and fit it again on all days for release.",
+        ),
         "render": (
             "training.experiments.commands:render",
             "Render a report again from its JSON, without fitting anything.",
@@ -65,9 +68,6 @@ app = typer.Typer(
     help="Turn logs into bundles: prepare, fit, evaluate, export, promote.",
 )
 
-Data = Annotated[Path, typer.Option(help="a folder that `prepare` wrote, or one's own log in that layout")]
-Json = Annotated[Path | None, typer.Option("--json", help="write the figures here for machines")]
-Seed = Annotated[int, typer.Option(help="decides everything that is drawn")]
 Columns = Annotated[
     list[str] | None,
     typer.Option(
@@ -145,77 +145,8 @@ def prepare(
 
     own = data.OwnLog(videos, users, mapping, tuple(columns or ()), utc_offset, main_tab)
     summary = data.prepare(dataset, source, out, seed=seed, forget=forget or (), own=own, report=typer.echo)
-    _write_json(figures, json.loads(summary.model_dump_json()))
+    write_json(figures, json.loads(summary.model_dump_json()))
     typer.echo(str(summary))
-    typer.echo(f"wrote {out}")
-
-
-@app.command()
-def fit(
-    recipe: Annotated[
-        str, typer.Argument(help="a function of `training.train.recipes`; a wrong one lists them")
-    ],
-    data: Data,
-    out: Annotated[Path, typer.Option(help="a new folder for the run")],
-    seed: Seed = 0,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="change a field of the recipe, such as loop.epochs=6; a wrong name lists those near it; "
-            "repeatable",
-        ),
-    ] = None,
-    config_file: Annotated[
-        Path | None, typer.Option("--config", help="JSON of the fields to change, nested; --set overrides it")
-    ] = None,
-    test_days: Annotated[
-        int | None, typer.Option(min=1, help="the last days, evaluated once; by default those of the recipe")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="continue from what a stopped fit into this folder has finished")
-    ] = False,
-    threads: Annotated[int, typer.Option(help="of torch; 0 leaves it to torch")] = 0,
-    log: Annotated[Logger | None, typer.Option(help="send the figures of each epoch there, too")] = None,
-    likes_hates: Annotated[
-        Path | None,
-        typer.Option(help="a folder of liked and hated rows: labels learn from half of their users, too"),
-    ] = None,
-    figures: Json = None,
-) -> None:
-    """Fit a recipe, evaluate it on days it has not seen, and fit it again on all days for release."""
-    import torch
-
-    from training.data import load, read_likes_hates
-    from training.progress import progress
-    from training.provenance import provenance
-    from training.train import run_folder
-    from training.train.checkpoints import what_is_left
-    from training.train.chosen_config import chosen_config
-
-    config = chosen_config(
-        recipe, seed=seed, test_days=test_days, file=config_file, assignments=changes or ()
-    )
-    if threads:
-        torch.set_num_threads(threads)
-    liked_or_hated = None if likes_hates is None else read_likes_hates(likes_hates)
-    dataset = load(data)
-    try:
-        with progress() as display, open_logger(log, out, config) as send:
-
-            def on_epoch(stage: str, epoch: int, figures: Mapping[str, float]) -> None:
-                display.epoch(stage, epoch, figures)
-                send(stage, epoch, figures)
-
-            evaluation = run_folder.fit(
-                dataset, recipe, config, out, display, liked_or_hated, on_epoch=on_epoch, resume=resume
-            )
-    except (KeyboardInterrupt, SystemExit):
-        typer.echo(f"stopped; {what_is_left(out)}", err=True)
-        raise
-    _write_json(figures, {**provenance(), **evaluation.model_dump()})
-    _print_metrics(evaluation.metrics, evaluation.by_tab, evaluation.baselines)
     typer.echo(f"wrote {out}")
 
 
@@ -255,9 +186,9 @@ def evaluate(
         else:
             assert run_folder is not None
             found = evaluate_run(run_folder, dataset, start, end, tab, allow_seen=allow_seen)
-    _write_json(figures, {**provenance(), **found})
+    write_json(figures, {**provenance(), **found})
     metrics = {k: v for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    _print_metrics(metrics, found["by_tab"], found["baselines"])
+    print_metrics(metrics, found["by_tab"], found["baselines"])
     if found["seen"]:
         typer.echo("the weights have SEEN rows of this window: these figures say nothing about new days.")
     if figures:
@@ -289,7 +220,7 @@ def label(
             on_progress=lambda share: report("label", share),
         )
     seconds = round(time.monotonic() - began, 1)
-    _write_json(figures, {**provenance(), **summary._asdict(), "seconds": seconds})
+    write_json(figures, {**provenance(), **summary._asdict(), "seconds": seconds})
     typer.echo(f"{summary.rows:,} rows, bundle {summary.version}: {', '.join(summary.labels)}")
     typer.echo(f"wrote {out} in {seconds} s")
 
@@ -334,7 +265,7 @@ def export(
         raise BadInput(f"--layout must be bundle or triton, found {layout!r}.")
     folder = export_run(run_folder, which, to, data, allow_unlearned=allow_unlearned)
     size = sum(f.stat().st_size for f in folder.iterdir())
-    _write_json(figures, {"version": folder.name, "folder": str(folder), "bytes": size})
+    write_json(figures, {"version": folder.name, "folder": str(folder), "bytes": size})
     typer.echo(f"wrote {folder} ({size / 1e6:.1f} MB)")
 
 
@@ -381,23 +312,6 @@ def show_card(bundles: Bundles = BUNDLES) -> None:
     from training.export.model_card import card
 
     typer.echo(card(bundles), nl=False)
-
-
-def _write_json(path: Path | None, figures: dict[str, Any]) -> None:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=1) + "\n")
-
-
-def _print_metrics(metrics: dict[str, Any], by_tab: dict[str, Any], baselines: dict[str, Any]) -> None:
-    for name, value in metrics.items():
-        typer.echo(f"{name:24} {value:.4f}" if isinstance(value, float) else f"{name:24} {value}")
-    for tab, of_tab in by_tab.items():
-        typer.echo(
-            f"tab {tab}: mae_s {of_tab['mae_s']:.3f}, xauc {of_tab['xauc']:.4f}, rows {of_tab['rows']}"
-        )
-    for name, errors in baselines.items():
-        typer.echo(f"{name}: " + ", ".join(f"{k} {v:.3f}" for k, v in errors.items() if v is not None))
 
 
 def _terminate(signal_number: int, frame: object) -> NoReturn:

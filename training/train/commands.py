@@ -1,0 +1,78 @@
+"""The command `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from training.command_line import Data, Json, Seed, print_metrics, write_json
+from training.data import load, read_likes_hates
+from training.loggers import Logger, open_logger
+from training.progress import progress
+from training.provenance import provenance
+from training.train import run_folder
+from training.train.checkpoints import what_is_left
+from training.train.chosen_config import chosen_config
+
+
+def fit(
+    recipe: Annotated[
+        str, typer.Argument(help="a function of `training.train.recipes`; a wrong one lists them")
+    ],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="a new folder for the run")],
+    seed: Seed = 0,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="change a field of the recipe, such as loop.epochs=6; a wrong name lists those near it; "
+            "repeatable",
+        ),
+    ] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="JSON of the fields to change, nested; --set overrides it")
+    ] = None,
+    test_days: Annotated[
+        int | None, typer.Option(min=1, help="the last days, evaluated once; by default those of the recipe")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="continue from what a stopped fit into this folder has finished")
+    ] = False,
+    threads: Annotated[int, typer.Option(help="of torch; 0 leaves it to torch")] = 0,
+    log: Annotated[Logger | None, typer.Option(help="send the figures of each epoch there, too")] = None,
+    likes_hates: Annotated[
+        Path | None,
+        typer.Option(help="a folder of liked and hated rows: labels learn from half of their users, too"),
+    ] = None,
+    figures: Json = None,
+) -> None:
+    """Fit a recipe, evaluate it on days it has not seen, and fit it again on all days for release."""
+    config = chosen_config(
+        recipe, seed=seed, test_days=test_days, file=config_file, assignments=changes or ()
+    )
+    if threads:
+        torch.set_num_threads(threads)
+    liked_or_hated = None if likes_hates is None else read_likes_hates(likes_hates)
+    dataset = load(data)
+    try:
+        with progress() as display, open_logger(log, out, config) as send:
+
+            def on_epoch(stage: str, epoch: int, figures: Mapping[str, float]) -> None:
+                display.epoch(stage, epoch, figures)
+                send(stage, epoch, figures)
+
+            evaluation = run_folder.fit(
+                dataset, recipe, config, out, display, liked_or_hated, on_epoch=on_epoch, resume=resume
+            )
+    except (KeyboardInterrupt, SystemExit):
+        typer.echo(f"stopped; {what_is_left(out)}", err=True)
+        raise
+    write_json(figures, {**provenance(), **evaluation.model_dump()})
+    print_metrics(evaluation.metrics, evaluation.by_tab, evaluation.baselines)
+    typer.echo(f"wrote {out}")
