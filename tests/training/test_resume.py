@@ -74,17 +74,19 @@ def fit(data: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
     assert fit(tiny_data, out).returncode == 0
     return out
 
 
-def stopped(data: Path, out: Path, reports: int, how: str = "SIGKILL") -> subprocess.CompletedProcess[str]:
+def stopped(
+    data: Path, out: Path, reports: int, signal_name: str = "SIGKILL"
+) -> subprocess.CompletedProcess[str]:
     """The same fit, which ends at a report of progress."""
     arguments = ("fit", "smoke_objectives", "--data", data, "--out", out, *TINY, "--resume")
     return subprocess.run(
-        [sys.executable, "-c", KILLED.format(signal=how), str(reports), *map(str, arguments)],
+        [sys.executable, "-c", KILLED.format(signal=signal_name), str(reports), *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -110,7 +112,7 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 
 def test_a_fit_killed_at_random_moments_and_resumed_is_the_one_that_was_not_stopped(
-    tiny_data: Path, whole: Path, tmp_path: Path
+    tiny_data: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     draw, out = random.Random(0), tmp_path / "run"
     for _ in range(3):
@@ -121,12 +123,12 @@ def test_a_fit_killed_at_random_moments_and_resumed_is_the_one_that_was_not_stop
         assert not out.exists()
     else:
         assert fit(tiny_data, out, "--resume").returncode == 0
-    assert_same_run(whole, out)
+    assert_same_run(uninterrupted, out)
     assert list(tmp_path.iterdir()) == [out]
 
 
 def test_a_fit_that_is_stopped_keeps_what_is_finished_and_says_how_to_continue(
-    tiny_data: Path, whole: Path, tmp_path: Path
+    tiny_data: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     stop = stopped(tiny_data, out, 10, "SIGTERM")
@@ -147,7 +149,7 @@ def test_a_fit_that_is_stopped_keeps_what_is_finished_and_says_how_to_continue(
         assert refused.returncode == 2
         assert message in refused.stderr
     assert fit(tiny_data, out, "--resume").returncode == 0
-    assert_same_run(whole, out)
+    assert_same_run(uninterrupted, out)
 
 
 def test_another_log_is_another_fit() -> None:
