@@ -29,6 +29,7 @@ EXTRA = {
     "torchjd",
     "optuna",
     "duckdb",
+    "scipy",
 }
 """Modules that the extra `train` installs, and ONNX Runtime."""
 
