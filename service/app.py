@@ -21,8 +21,11 @@ from service.adapters.metarank.routes import metarank_routes
 from service.adapters.open_inference import docs as open_inference_docs
 from service.adapters.open_inference.routes import open_inference_routes
 from service.catalogue.catalogue import Catalogue
+from service.endpoints.console import console_routes
 from service.endpoints.health import health_routes
+from service.endpoints.keys import key_routes
 from service.endpoints.label import label_routes
+from service.endpoints.previews import preview_routes
 from service.endpoints.rerank import rerank_routes
 from service.endpoints.users import user_routes
 from service.endpoints.versions import version_routes
@@ -41,10 +44,13 @@ from service.inference.serving_set import Serving
 from service.inference.traffic_sample import TrafficSample
 from service.overload.admission import Admission
 from service.overload.event_loop_lag import EventLoopLagMonitor
+from service.overload.spare import SpareCapacity
 from service.periodic import repeating
 from service.pipeline.label import LabelPipeline
 from service.pipeline.logged import log_events, log_slate
 from service.pipeline.metered import count_events, count_slate
+from service.pipeline.ports import ServingSource
+from service.pipeline.preview import NoSample, Previews
 from service.pipeline.rerank import RerankPipeline
 from service.pipeline.shadow import Shadow
 from service.served_log.log import ServedLog
@@ -157,6 +163,34 @@ async def open_services(
         offload=offload,
         observers=(*log_accepted, partial(count_events, metrics), shadow.observe_events),
     )
+    spare = SpareCapacity(admission.budgets()[:2])
+    in_a_thread = settings.model_copy(update={"inline_candidates": 0, "inline_events": 0})
+
+    def preview_rerank(serving: ServingSource) -> RerankPipeline:
+        return RerankPipeline(
+            guarded,
+            catalogue,
+            serving,
+            in_a_thread,
+            capacity=spare,
+            sampler=NoSample(),
+            batcher=batcher,
+            offload=offload,
+            observers=(),
+        )
+
+    def preview_label(serving: ServingSource) -> LabelPipeline:
+        return LabelPipeline(
+            guarded,
+            catalogue,
+            serving,
+            in_a_thread,
+            steps=admission.streamed,
+            sampler=NoSample(),
+            offload=offload,
+            observers=(),
+        )
+
     services = Services(
         settings=settings,
         store=guarded,
@@ -171,6 +205,8 @@ async def open_services(
         reader=RequestReader(settings, admission.bodies, lag),
         rerank=rerank,
         label=label,
+        previews=Previews(serving_set, preview_rerank, preview_label),
+        spare=spare,
         requests=RequestLog(settings.slow_ms, settings.access_log),
         tracing=Tracing(settings.trace_share, package_version()) if settings.tracing == "otlp" else None,
     )
@@ -234,12 +270,16 @@ def create_app(services: Services) -> ASGIApp:
         user_routes(services),
         video_routes(services),
         version_routes(services),
+        preview_routes(services),
+        key_routes(services),
         health_routes(services),
         metarank_routes(services),
         open_inference_routes(services),
         page.router,
     ):
         app.include_router(router)
+    if services.settings.console:
+        app.include_router(console_routes())
     errors.install(app)
     sections = (operations.SECTION, metarank_docs.SECTION, open_inference_docs.SECTION)
     document.install(app, services.serving, sections, keys=bool(services.keys))

@@ -10,7 +10,9 @@ from service.http.request import RequestReader
 from service.inference.bundles import Bundles
 from service.inference.serving_set import Serving
 from service.overload.admission import Admission
+from service.overload.spare import SpareCapacity
 from service.pipeline.label import LabelPipeline
+from service.pipeline.preview import Previews
 from service.pipeline.rerank import RerankPipeline
 from service.settings import Settings
 from service.state.health import StoreHealth
@@ -38,6 +40,8 @@ class Services:
     reader: RequestReader
     rerank: RerankPipeline
     label: LabelPipeline
+    previews: Previews
+    spare: SpareCapacity
     requests: RequestLog
     tracing: Tracing | None
     """`None` when it is off."""

@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     """Where the graphs run. `cuda` fails at start if they would not really run there."""
     gpu_memory_mib: Count = 2048
     """On a GPU: the most that each graph of one worker may take of its memory."""
+    console: bool = True
+    """Whether to serve the page /console."""
     split: str | None = None
     """`VERSION=SHARE`: this share of the users, 0 to 1, is answered by that version, until a call or the file
     `SPLIT` beside `CURRENT` says otherwise."""

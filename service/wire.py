@@ -216,6 +216,43 @@ class RerankReply(msgspec.Struct, frozen=True):
     took_ms: float
 
 
+class Influence(msgspec.Struct, frozen=True, gc=False):
+    """What one exposure of the sequence adds to a candidate: with it minus without it."""
+
+    video_id: str
+    timestamp_ms: int
+    score: float
+    watch_time_s: float
+    """Of the predicted seconds."""
+
+
+class InfluencedItem(msgspec.Struct, frozen=True):
+    """One candidate, and what each exposure adds to it."""
+
+    video_id: str
+    score: float
+    watch_time_s: float
+    exposures: list[Influence]
+    """Of the sequence, newest last."""
+
+
+class InfluenceReply(msgspec.Struct, frozen=True):
+    """What the candidates' scores rest on."""
+
+    items: list[InfluencedItem]
+    """In the order of the slate."""
+    model_version: str
+    degraded: list[str]
+    took_ms: float
+
+
+class KeyRights(msgspec.Struct, frozen=True):
+    """What the caller's key may do."""
+
+    rights: list[str]
+    """Out of label, rerank, read, admin."""
+
+
 class Sequence(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the service holds on a user."""
 

@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from models.errors import BundleNotFound
 from models.manifest import Manifest
 from service.http.errors import without_folders
 from service.http.openapi import operations as docs
@@ -18,6 +19,9 @@ from service.inference.serving_set import LoadedRollout
 from service.pipeline.decoding import decode
 from service.services import Services
 from service.wire import Active, OnTrial, Share, Traffic
+
+DETAILS: Final = {"learned_labels", "evaluation", "reference"}
+"""Members of a manifest that only the reply on one version has."""
 
 _share: Final = msgspec.json.Decoder(Share)
 
@@ -47,6 +51,19 @@ def version_routes(services: Services) -> APIRouter:
             "models": [_model(version, manifest, active) for version, manifest in manifests.items()],
         }
         return json_response(reply)
+
+    @router.get("/v1/models/{version}", openapi_extra=docs.MODEL)
+    @keys.require("read")
+    async def get_model(request: Request) -> Response:
+        """One version as GET /v1/models lists it, with all figures of its evaluation and of its learned
+        labels, and the distributions of its training rows (`reference`)."""
+        version = request.path_params["version"]
+        manifests = await anyio.to_thread.run_sync(bundles.manifests)
+        if version not in manifests:
+            raise BundleNotFound(f"There is no version {version[:40]!r}; GET /v1/models lists what there is.")
+        manifest = manifests[version]
+        details = {} if isinstance(manifest, str) else manifest.model_dump(mode="json", include=DETAILS)
+        return json_response(_model(version, manifest, serving_set.version) | details)
 
     def active() -> Response:
         bundle = serving_set.active()

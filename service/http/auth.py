@@ -89,6 +89,31 @@ class Keys:
         """
         if not self._grants:
             return
+        number, grant, bucket = self._find(authorization)
+        if right not in grant.rights:
+            raise Forbidden(f"The key does not have the right `{right}`.")
+        if bucket is not None and (wait_s := bucket.take()):
+            raise TooFast(
+                f"The key may make {grant.rate:g} requests a second of this process; "
+                f"the next one in {wait_s:.2g} s.",
+                retry_after_s=wait_s,
+            )
+        if len(self._grants) > 1:
+            current_trace().caller = number
+
+    def rights(self, authorization: str | None) -> frozenset[str]:
+        """Return the caller's rights: all, if no keys are configured.
+
+        Args:
+            authorization: the header's value.
+
+        Raises:
+            Unauthorized: no `Bearer` key, or an unknown one.
+        """
+        return self._find(authorization)[1].rights if self._grants else frozenset(RIGHTS)
+
+    def _find(self, authorization: str | None) -> tuple[int, Grant, TokenBucket | None]:
+        """Number, grant and rate of the caller's key, or `Unauthorized`."""
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthorized("This service asks for `Authorization: Bearer <key>`.")
@@ -100,17 +125,7 @@ class Keys:
                 match = number, grant, bucket
         if match is None:
             raise Unauthorized("The key is not known.")
-        number, grant, bucket = match
-        if right not in grant.rights:
-            raise Forbidden(f"The key does not have the right `{right}`.")
-        if bucket is not None and (wait_s := bucket.take()):
-            raise TooFast(
-                f"The key may make {grant.rate:g} requests a second of this process; "
-                f"the next one in {wait_s:.2g} s.",
-                retry_after_s=wait_s,
-            )
-        if len(self._grants) > 1:
-            current_trace().caller = number
+        return match
 
     def require(self, right: str) -> Callable[[Handler], Handler]:
         """Return a decorator for handlers that answer only requests whose key has the right."""

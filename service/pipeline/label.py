@@ -13,11 +13,11 @@ from typing import Final
 from models.errors import Invalid
 from models.runtime import Bundle
 from models.schema import FeedbackEvent, Profile
-from service.inference.serving_set import Serving, ServingSet
+from service.inference.serving_set import ServingSet
 from service.pipeline.fan_out import for_each_user
 from service.pipeline.label_query import LabelQuery, LabelTarget
 from service.pipeline.labelling import Labels, label
-from service.pipeline.ports import Offload, Sampler, Turns, VideoLookup
+from service.pipeline.ports import Offload, Sampler, ServingSource, Turns, VideoLookup
 from service.pipeline.validation import REFUSED, Exposure, apply_outcomes, validate_events
 from service.settings import Settings
 from service.state.protocol import Outcome, Store
@@ -70,7 +70,7 @@ class LabelPipeline:
         self,
         store: Store,
         catalogue: VideoLookup,
-        serving_set: Serving,
+        serving_set: ServingSource,
         settings: Settings,
         *,
         steps: Turns,

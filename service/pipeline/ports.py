@@ -12,8 +12,17 @@ import numpy.typing as npt
 from models.features import Array, Candidates
 from models.runtime import Bundle
 from models.schema import FeedbackEvent
+from service.inference.serving_set import ServingSet
 
 R = TypeVar("R")
+
+
+class ServingSource(Protocol):
+    """Where a request takes its serving set from."""
+
+    def get(self) -> ServingSet:
+        """Return the bundles that answer now, or raise `NotReady`."""
+        ...
 
 
 class VideoLookup(Protocol):

@@ -12,8 +12,8 @@ from typing import Final
 from models.errors import DeadlineExceeded, Invalid, StoreUnavailable
 from models.features import Exposures
 from models.runtime import Bundle
-from service.inference.serving_set import LoadedRollout, Serving, ServingSet
-from service.pipeline.ports import Batcher, Capacity, Offload, Sampler, VideoLookup
+from service.inference.serving_set import LoadedRollout, ServingSet
+from service.pipeline.ports import Batcher, Capacity, Offload, Sampler, ServingSource, VideoLookup
 from service.pipeline.ranking import (
     RankingContext,
     Slate,
@@ -75,7 +75,7 @@ class RerankPipeline:
         self,
         store: Store,
         catalogue: VideoLookup,
-        serving_set: Serving,
+        serving_set: ServingSource,
         settings: Settings,
         *,
         capacity: Capacity,

@@ -21,10 +21,11 @@ import numpy.typing as npt
 from models.arrays import F32, F64
 from models.manifest import EXPECTED_SECONDS
 from models.metrics import STATES
+from service.pipeline.influence import Influences
 from service.pipeline.ranking import Explanation
 from service.pipeline.rerank import RankedSlate
 from service.telemetry.trace import Trace
-from service.wire import Anchor, Item, ItemExplanation, RerankReply
+from service.wire import Anchor, Influence, InfluencedItem, InfluenceReply, Item, ItemExplanation, RerankReply
 
 MILLION: Final = 1_000_000
 """Numbers of a reply are whole millionths: float32 holds no more, and the text is half as long."""
@@ -108,6 +109,28 @@ def encode_reply(ranked: RankedSlate, trace: Trace) -> bytes:
         took_ms=trace.took_ms(),
     )
     return _encode(reply)
+
+
+def influence_reply(ranked: RankedSlate, found: Influences, trace: Trace) -> InfluenceReply:
+    """Return what the scores of a slate rest on.
+
+    Args:
+        ranked: the slate.
+        found: of its candidates.
+        trace: of the request.
+    """
+    score, seconds = _rounded(found.score), _rounded(found.watch_time_s)
+    exposures = ranked.context.exposures.newest(len(found.added_score))
+    steps = list(zip(exposures.video_id, exposures.timestamp_ms.tolist(), strict=True))
+    columns = zip(_rounded(found.added_score.T), _rounded(found.added_s.T), strict=True)
+    by_candidate = [
+        [Influence(*step, *added) for step, *added in zip(steps, *column, strict=True)] for column in columns
+    ]
+    videos = ranked.context.candidates.video_id
+    items = [
+        InfluencedItem(videos[i], score[i], seconds[i], by_candidate[i]) for i in ranked.slate.order.tolist()
+    ]
+    return InfluenceReply(items, ranked.bundle.manifest.version, ranked.degraded, trace.took_ms())
 
 
 def _encode_numbers(keys_and_end: tuple[bytes, ...], millionths_CM: F64) -> list[bytes]:

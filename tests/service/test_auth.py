@@ -28,7 +28,11 @@ NEEDS = [
     ("POST", "/rerank", "rerank"),
     ("GET", "/users/u/sequence", "read"),
     ("GET", "/v1/models", "read"),
+    ("GET", "/v1/models/x", "read"),
     ("GET", "/metrics", "read"),
+    ("POST", "/v1/preview/rerank", "read"),
+    ("POST", "/v1/preview/influence", "read"),
+    ("POST", "/v1/preview/label", "read"),
     ("DELETE", "/users/u", "admin"),
     ("POST", f"/v1/models/{tiny_bundle.FIRST}:activate", "admin"),
     ("POST", "/v1/models:rollback", "admin"),
@@ -51,9 +55,11 @@ def test_each_path_needs_its_right(bundles: Path, tmp_path: Path) -> None:
 
 OPEN = {
     *("/docs", "/openapi.json", "/health", "/health/live", "/health/ready"),
+    *("/console", "/console/", "/console/x"),
     *("/v2/health/live", "/v2/health/ready", "/v2/models/x/ready", "/v2/models/x/versions/x/ready"),
 }
-"""Open to every caller, because probes have no keys: how it is, and what it can do. Nothing of a user."""
+"""Open to every caller, because probes have no keys, nor has a page that asks for one: how it is, and what it
+can do. Nothing of a user."""
 
 
 def test_a_route_asks_for_a_key_unless_it_is_listed_here(bundles: Path, tmp_path: Path) -> None:

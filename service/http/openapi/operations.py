@@ -110,6 +110,38 @@ VIDEOS: Final = operation(
     links={"rank": link("post /rerank", requestBody=_SLATE_OF_VIDEOS)},
 )
 
+_BY_VERSION: Final = parameter(
+    "version",
+    {"type": "string"},
+    description="One in memory: active, on trial, or the one before. By default that which answers the user.",
+)
+PREVIEW_RERANK: Final = operation(
+    wire.RerankReply("r1", [_ITEM], VERSION, degraded=[], warnings=[], history_length=37, took_ms=1.1),
+    *BODY_ERRORS,
+    "404",
+    body=json(ref(wire.RerankRequest), slate=_SLATE),
+    parameters=[EXPLAIN, _BY_VERSION, DEADLINE],
+)
+_INFLUENCE: Final = wire.Influence("v9", 1651330969569, 0.02, 1.4)
+PREVIEW_INFLUENCE: Final = operation(
+    wire.InfluenceReply([wire.InfluencedItem("v2", 0.71, 11.2, [_INFLUENCE])], VERSION, [], 4.2),
+    *BODY_ERRORS,
+    "404",
+    body=json(ref(wire.RerankRequest), slate=_SLATE),
+    parameters=[_BY_VERSION, DEADLINE],
+)
+PREVIEW_LABEL: Final = operation(
+    wire.LabelReply("ok", 1, 0, 0, [], [_LABELLED], VERSION, 1.9),
+    *BODY_ERRORS,
+    "404",
+    body=json(
+        {"anyOf": [ref(wire.Events), ref(FeedbackEvent), array(ref(FeedbackEvent))]},
+        events={"events": [EVENT]},
+    ),
+    parameters=[_LABELS, _BY_VERSION, DEADLINE],
+)
+KEY: Final = operation(wire.KeyRights(["label", "rerank", "read"]), "401")
+
 _ROLLOUT: Final[Json] = {"anyOf": [ref(wire.OnTrial), {"type": "null"}]}
 _TEXT_OR_NULL: Final[Json] = {"type": ["string", "null"]}
 _MODELS: Final[Json] = {  # written here because only two members of a version are always present
@@ -137,6 +169,19 @@ MODELS: Final = operation(
     "403",
     schema={"type": "object", "required": [*_MODELS], "properties": _MODELS},
     links={"activate": link("post /v1/models/{version}:activate", parameters=_FIRST_VERSION)},
+)
+_EVALUATED: Final[Json] = {"type": ["object", "null"]}
+_MODEL: Final[Json] = {
+    "learned_labels": _EVALUATED,
+    "evaluation": _EVALUATED,
+    "reference": {"type": "object"},
+}
+MODEL: Final = operation(
+    {"version": VERSION, "active": True, "learned_labels": None, "evaluation": None, "reference": {}},
+    "401",
+    "403",
+    "404",
+    schema={"type": "object", "required": ["version", "active"], "properties": _MODEL},
 )
 ACTIVATE: Final = operation(_ACTIVE, "401", "403", "404", "409")
 ROLLBACK: Final = operation(_ACTIVE, "401", "403", "404", "409")
@@ -173,7 +218,8 @@ def _complete(document: Json, manifest: Manifest | None) -> None:
         return
     number: Json = {"type": "number"}
     objectives = [*manifest.objectives]
-    paths["/label"]["post"]["parameters"][0]["schema"]["items"] = {"enum": [*manifest.labels]}
+    for path in ("/label", "/v1/preview/label"):
+        paths[path]["post"]["parameters"][0]["schema"]["items"] = {"enum": [*manifest.labels]}
     members = schemas["RerankRequest"]["properties"]
     weights = _object(dict.fromkeys(objectives, number)) | {"minProperties": 1}
     members["weights"]["anyOf"] = [weights, {"type": "null"}]

@@ -1,0 +1,78 @@
+// The form that says whose slate is looked at, and of which candidates.
+
+import { call, userPath } from "./api.js";
+import { Component, Failure, html } from "./parts.js";
+import { candidatesIn, linesOf, look, session } from "./session.js";
+
+const EXAMPLE = Array.from({ length: 16 }, (_, i) => ({
+  video_id: String(7 * i + 21),
+  duration_s: [8, 14, 21, 35, 12, 62, 18, 95, 27, 44, 10, 150, 31, 23, 75, 16][i],
+  author_id: String(1 + (i % 6)),
+  tag: String(1 + ((i * 5) % 30)),
+}));
+
+export class SlateForm extends Component {
+  constructor(props) {
+    super(props);
+    this.state = { error: null, count: countOf(session.candidates) };
+    this.submit = (event) => {
+      event?.preventDefault();
+      try {
+        if (!session.user) throw new Error("Enter a user id. An unknown user has an empty history.");
+        if (!candidatesIn(session.candidates).length) throw new Error("Enter at least one candidate, or take the example.");
+      } catch (error) {
+        this.setState({ error });
+        return;
+      }
+      this.setState({ error: null });
+      this.props.onSubmit();
+    };
+    this.fromSequence = async () => {
+      try {
+        if (!session.user) throw new Error("Enter a user id first.");
+        const { events } = await call("GET", `${userPath(session.user)}/sequence`);
+        const seen = new Map(events.toReversed().map((e) => [e.video_id, e]));
+        this.fill(linesOf([...seen.values()].slice(0, 40)));
+      } catch (error) {
+        this.setState({ error });
+      }
+    };
+  }
+
+  componentDidMount() {
+    if (session.user && session.candidates) this.submit();
+  }
+
+  fill(candidates, more = {}) {
+    look({ candidates, ...more });
+    this.setState({ error: null, count: countOf(candidates) });
+  }
+
+  render({ busy }, { error, count }) {
+    const input = (name, label, hint, type = "text") => html`<label class="field"><span>${label}</span>
+      <input type=${type} name=${name} value=${session[name]} placeholder=${hint} autocomplete="off" spellcheck="false" dir="auto"
+        onInput=${(e) => look({ [name]: e.currentTarget.value.trim() })} /></label>`;
+    return html`<form class="panel form" onSubmit=${this.submit}>
+      <header><h2>Request</h2></header>
+      ${input("user", "User id", "e.g. ann")}
+      <label class="field"><span>Candidates${count ? ` (${count})` : ""}</span>
+        <textarea name="candidates" rows="9" spellcheck="false" dir="auto" value=${session.candidates}
+          placeholder=${"one a line: video duration author tag\nor JSON: a body of POST /rerank"}
+          onInput=${(e) => this.fill(e.currentTarget.value)} /></label>
+      <details><summary>Moment and place</summary>
+        ${input("at", "Time, Unix ms", "now")}${input("tab", "Tab", "the bundle's")}</details>
+      <p class="buttons"><button type="submit" class="primary" disabled=${busy}>Rank</button>
+        <button type="button" onClick=${() => this.fill(linesOf(EXAMPLE), { user: session.user || "ann" })}>Example</button>
+        <button type="button" onClick=${this.fromSequence}>From the sequence</button></p>
+      ${error && html`<${Failure} error=${error} />`}
+    </form>`;
+  }
+}
+
+function countOf(text) {
+  try {
+    return candidatesIn(text).length;
+  } catch {
+    return 0;
+  }
+}
