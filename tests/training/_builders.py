@@ -23,7 +23,7 @@ from training.export.bundle import export
 from training.export.synthetic_inputs import SyntheticInputs
 from training.labels import PCR, LabelMaker, LabelMakers
 from training.rankers import Ranker
-from training.watch_time import Prediction
+from training.watch_time import Prediction, mixture_crps
 
 
 def log_of(user: list[int], time: list[int], seed: int = 0) -> Interactions:
@@ -176,6 +176,9 @@ class Spread(nn.Module):
 
     def quantiles_s(self, state_ND: Tensor, duration_N: Tensor) -> Tensor:
         return self.ratio * duration_N[..., None]
+
+    def crps_s(self, weight_NK: Tensor, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
+        return mixture_crps(watch_time_N / duration_N, weight_NK, self.ratio[:1], self.ratio) * duration_N
 
 
 DIN_SIZES = DinConfig(embedding=3, attention=4, tower=(8, 5))

@@ -186,8 +186,7 @@ def test_the_users_parts_make_the_figures(evaluator: WatchTimeEvaluator) -> None
     for index, window in enumerate(evaluator.evaluators):
         by_row, by_request = random.gamma(1.0, 20.0, (2, len(window.user)))
         value = random.gamma(1.0, 20.0, (len(window.user), 4)).astype(np.float32)
-        quantiles, weight = np.sort(value[:, :3]), np.full_like(value, 0.25)
-        distribution = Distribution(quantiles, value.mean(axis=1), weight, value)
+        distribution = Distribution(np.sort(value[:, :3]), value.mean(axis=1), value[:, 3])
         scores.append(evaluator.scores(index, by_row, by_request, distribution))
     joined = evaluator.join(scores)
     for name, (values, weight_V, of_mean) in evaluator.measures.items():

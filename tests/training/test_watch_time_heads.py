@@ -109,7 +109,7 @@ def test_has_a_distribution_or_has_none(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(DISTRIBUTIONS))
-def test_the_mean_is_the_integral_of_the_quantiles(name: str) -> None:
+def test_mean_and_score_are_those_of_the_law_that_has_the_quantiles(name: str) -> None:
     head = fitted(name)
     state, duration = wt.states(50)
     found = Prediction(*wt.served(head, state, duration))
@@ -123,6 +123,12 @@ def test_the_mean_is_the_integral_of_the_quantiles(name: str) -> None:
         edge = head.parts.edge_s
         quantiles = mixture_quantiles(found.weights, edge[:1], edge.diff(), levels)
     torch.testing.assert_close(found.mean_s, quantiles.mean(-1), rtol=1e-3, atol=1e-3)
+    # the score is twice the pinball loss, over all levels
+    watched = torch.linspace(0, 120, len(duration))
+    away = quantiles - watched[:, None]
+    expected = 2 * (((away > 0).to(away) - torch.tensor(levels)) * away).mean(-1)
+    crps = head.crps_s(found.weights, duration, watched)
+    torch.testing.assert_close(crps, expected, rtol=1e-3, atol=1e-3)
 
 
 @EVERY

@@ -13,13 +13,11 @@ import torch
 from models.arrays import F32, F64, I64
 from models.metrics import (
     count_pairs,
-    crps,
     gauc,
     long_view,
     mae_s,
     pinball,
     rmse_s,
-    row_crps,
     row_pairs,
     xauc,
     xgauc,
@@ -112,17 +110,15 @@ class SecondsEvaluator:
                     figures[f"xauc/{name}_{g}"] = xauc(by_row[members], self.watched[members])
         return figures
 
-    def distribution_figures(
-        self, quantiles_R3: F32, weight_RK: F32, value_RK: F32
-    ) -> dict[str, float | None]:
+    def distribution_figures(self, quantiles_R3: F32, crps_R: F32 | F64) -> dict[str, float | None]:
         """Return `crps`; `pinball_p10` and its like, and their mean `pinball`; how often watch times are at
         or below each quantile, `below_p10` and its like; and between the outer two, `coverage`.
 
         Args:
             quantiles_R3: predicted seconds at `QUANTILES`.
-            weight_RK, value_RK: the whole distribution: weights and what they stand for, s.
+            crps_R: ranked probability score of each row's distribution, s.
         """
-        figures: dict[str, float | None] = {"crps": crps(weight_RK, value_RK, self.watched)}
+        figures: dict[str, float | None] = {"crps": float(crps_R.mean())}
         for level, quantile_R in zip(QUANTILES, quantiles_R3.T, strict=True):
             figures[f"pinball_p{100 * level:.0f}"] = pinball(quantile_R, self.watched, level)
             figures[f"below_p{100 * level:.0f}"] = float((self.watched <= quantile_R).mean())
@@ -156,10 +152,10 @@ class SecondsEvaluator:
             "gauc_long_view": self._order_within(by_request, self.long_view),
         }
 
-    def distribution_values(self, quantiles_R3: F32, weight_RK: F32, value_RK: F32) -> dict[str, F64]:
+    def distribution_values(self, quantiles_R3: F32, crps_R: F32 | F64) -> dict[str, F64]:
         """Return `[U]` each user's part in `crps` and `pinball`, as `values`."""
         return {
-            "crps": -self._means(row_crps(weight_RK, value_RK, self.watched)),
+            "crps": -self._means(np.asarray(crps_R, np.float64)),
             "pinball": -self._means(self._pinball(quantiles_R3)),
         }
 

@@ -211,11 +211,12 @@ class LDA(DistributionModule):
         if c.alignment:
             label_NK = self.pseudo_labels(attended, duration_N, watch_time_N)
             loss = loss - c.alignment * (label_NK * attended.log_weight).sum(-1).mean()
-        if c.crps or c.states:
-            ratio_N, cell_NM = watch_time_N / duration_N, self._cells(attended)
-            score_N: Tensor = self.anchors.crps(ratio_N, cell_NM, attended.group)
+        ratio_N = watch_time_N / duration_N
+        if c.crps:
+            score_N: Tensor = self.anchors.crps(ratio_N, self._cells(attended), attended.group)
             loss = loss + c.crps * (score_N * duration_N).mean() / self.scale
-            rank_N3 = self.anchors.ranks(state_edges(duration_N), cell_NM, attended.group)
+        if c.states:
+            rank_N3 = self.anchors.ranks(state_edges(duration_N), self._cells(attended), attended.group)
             loss = loss + c.states * state_loss(state_probabilities(rank_N3), ratio_N, duration_N)
         if c.compactness:
             away_N = 1 - torch.cosine_similarity(attended.state, attended.pooled, dim=-1)
@@ -308,6 +309,11 @@ class LDA(DistributionModule):
         if duration_N.dim() == 1:
             return rows
         return Prediction(*(part.reshape(*duration_N.shape, *part.shape[1:]) for part in rows))
+
+    def crps_s(self, weight_NK: Tensor, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
+        group_N = self.groups(duration_N)
+        cell_NM = self.anchors.cells(weight_NK, group_N)
+        return self.anchors.crps(watch_time_N / duration_N, cell_NM, group_N) * duration_N
 
     def _keys(self) -> Tensor:
         """p_k of every anchor, `[G, K, H]`."""

@@ -95,6 +95,11 @@ class DistributionHead(Head, Protocol):
         """Return `[..., 3]` seconds at `QUANTILES`, non-decreasing, finite and ≥ 0."""
         ...
 
+    def crps_s(self, weight_NK: Tensor, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
+        """Return the `[N]` ranked probability scores in seconds of the law that these weights are, see
+        `mixture_crps`: each weight spread over its part, not at one ratio."""
+        ...
+
 
 class DistributionModule(nn.Module):
     """A `DistributionHead` whose parts are all read off `predict`."""

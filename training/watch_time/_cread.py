@@ -129,6 +129,9 @@ class CREAD(DistributionModule):
         restored_N = self.parts.restore(above_NM) if self.config.point == "restored" else None
         return self.parts.predict(weights_from_above(falling_NM), duration_N, restored_N)
 
+    def crps_s(self, weight_NK: Tensor, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
+        return self.parts.crps_s(weight_NK, watch_time_N)
+
 
 def out_of_order(above_NM: Tensor) -> Tensor:
     """Return the mean over rows of Σ_m max(φ_{m+1} - φ_m, 0): 0 for probabilities that fall."""

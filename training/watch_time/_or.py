@@ -93,3 +93,6 @@ class OR(DistributionModule):
         above_NM = self.above(state_ND)
         restored_N = self.parts.restore(above_NM) if self.config.point == "restored" else None
         return self.parts.predict(weights_from_above(above_NM), duration_N, restored_N)
+
+    def crps_s(self, weight_NK: Tensor, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
+        return self.parts.crps_s(weight_NK, watch_time_N)

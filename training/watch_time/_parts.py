@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from models.arrays import F32, F64
 from training.watch_time._base import QUANTILES, Prediction
-from training.watch_time._mixture import mixture_quantiles, mixture_rank, state_edges, state_probabilities
+from training.watch_time._mixture import (
+    mixture_crps,
+    mixture_quantiles,
+    mixture_rank,
+    state_edges,
+    state_probabilities,
+)
 
 
 class Parts(nn.Module):
@@ -89,6 +95,10 @@ class Parts(nn.Module):
             mean_s=(weight_K @ self.midpoint_s[:, None]).squeeze(-1),
             states=state_probabilities(self._ranks(weight_K, state_edges(duration) * duration[..., None])),
         )
+
+    def crps_s(self, weight_NK: Tensor, watch_time_N: Tensor) -> Tensor:
+        """Return `[N]` seconds, see `mixture_crps`."""
+        return mixture_crps(watch_time_N, weight_NK, self.edge_s[:1], self.edge_s.diff())
 
     def _ranks(self, weight_K: Tensor, seconds_3: Tensor) -> Tensor:
         return mixture_rank(seconds_3, self.edge_s[:1], self.edge_s.diff(), weight_K[..., None, :])

@@ -131,6 +131,9 @@ class TPM(DistributionModule):
         mean_N = self._moments(weight_NL)[0] if self.config.point == "mean" else None
         return self.parts.predict(weight_NL, duration_N, mean_N)
 
+    def crps_s(self, weight_NK: Tensor, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
+        return self.parts.crps_s(weight_NK, watch_time_N)
+
 
 def leaf_weights(upper_C: Tensor) -> Tensor:
     """`[..., L - 1]` probabilities of the upper side, in heap order -> `[..., L]` π, level by level."""

@@ -72,9 +72,8 @@ class WatchTimeEvaluator:
         evaluator = self.evaluators[window]
         figures, values = evaluator.figures(by_row, by_request), evaluator.values(by_row, by_request)
         if distribution is not None:
-            quantiles, _, weight, value = distribution
-            figures |= evaluator.distribution_figures(quantiles, weight, value)
-            values |= evaluator.distribution_values(quantiles, weight, value)
+            figures |= evaluator.distribution_figures(distribution.quantiles, distribution.crps)
+            values |= evaluator.distribution_values(distribution.quantiles, distribution.crps)
         return WindowScores(figures, values)
 
     def join(self, windows: Sequence[WindowScores]) -> dict[str, Any]:

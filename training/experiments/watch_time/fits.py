@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from models.arrays import F32, I64
 from models.errors import BadInput
-from models.metrics import crps, mae_s, rmse_s, xauc
+from models.metrics import mae_s, rmse_s, row_crps, xauc
 from training.config import describe_first_error, merged
 from training.encoders import HistoryAt, inputs_for, plain_names
 from training.experiments.data import ExperimentData
@@ -154,9 +154,8 @@ def error_of(error: Error, predicted: Predicted, watched_R: F32) -> float:
         return np.inf
     if error == "crps":
         assert predicted.distribution is not None
-        found = crps(predicted.distribution.weight, predicted.distribution.value, watched_R)
-    else:
-        found = {"mae_s": mae_s, "rmse_s": rmse_s}[error](predicted.seconds, watched_R)
+        return float(predicted.distribution.crps.mean())
+    found = {"mae_s": mae_s, "rmse_s": rmse_s}[error](predicted.seconds, watched_R)
     return np.inf if found is None else found
 
 
@@ -201,14 +200,14 @@ def _fit_constant(data: ExperimentData) -> Fitted:
     """The distribution of the train days, the same for every row."""
     watched = data.log.watch_time_s[data.fitted]
     levels = np.linspace(0.005, 0.995, 100)
+    values = np.quantile(watched, levels)
 
     def predicted(rows: I64, _: HistoryAt) -> Predicted:
         every = np.ones((len(rows), 1), np.float32)
         distribution = Distribution(
             every * np.quantile(watched, QUANTILES).astype(np.float32),
             every[:, 0] * watched.mean(),
-            every * np.full(len(levels), 1 / len(levels), np.float32),
-            every * np.quantile(watched, levels).astype(np.float32),
+            row_crps(every / len(levels) * np.ones(len(levels)), every * values, data.log.watch_time_s[rows]),
         )
         return Predicted(distribution.quantiles[:, 1], distribution)
 

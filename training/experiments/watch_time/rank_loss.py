@@ -44,6 +44,9 @@ class RankedDistributionHead(RankedHead, DistributionModule):
     def predict(self, state_ND: Tensor, duration_N: Tensor) -> Prediction:
         return cast(DistributionHead, self.head).predict(state_ND, duration_N)
 
+    def crps_s(self, weight_NK: Tensor, duration_N: Tensor, watch_time_N: Tensor) -> Tensor:
+        return cast(DistributionHead, self.head).crps_s(weight_NK, duration_N, watch_time_N)
+
 
 def with_rank_loss(head: Head, weight: float) -> Head:
     """Return the head with a rank loss of this weight beside its own; 0 leaves it as it is."""

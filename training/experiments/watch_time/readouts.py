@@ -23,16 +23,14 @@ _BINS: Final = 40
 
 
 class Distribution(NamedTuple):
-    """A predicted distribution of the watch time, s."""
+    """What is read off predicted distributions of the watch time, s."""
 
     quantiles: F32
     """`[R, 3]` at `QUANTILES`"""
     mean: F32
     """`[R]`"""
-    weight: F32
-    """`[R, K]`"""
-    value: F32
-    """`[R, K]` what the weights stand for"""
+    crps: F32 | F64
+    """`[R]` ranked probability score of the whole distribution"""
 
 
 class Predicted(NamedTuple):
@@ -50,13 +48,15 @@ def predict(
     ranker.eval()
     head = ranker.head
     parts: list[tuple[Tensor, ...]] = []
+    watched = torch.from_numpy(log.watch_time_s[rows])
     with torch.no_grad():
         for x in batches_for(log, rows, length, history_at=history_at):
             state, duration = ranker.encoder(x)
+            watched_B, watched = watched[: len(duration)], watched[len(duration) :]
             if isinstance(head, DistributionHead):
                 found = head.predict(state, duration)
-                value = found.ratio * duration[..., None]
-                parts.append((found.seconds, found.quantiles_s, found.mean_s, found.weights, value))
+                crps = head.crps_s(found.weights[:, 0], duration[:, 0], watched_B)[:, None]
+                parts.append((found.seconds, found.quantiles_s, found.mean_s, crps))
             else:
                 parts.append((head.seconds(state, duration),))
     seconds, *distribution = (_joined(columns) for columns in zip(*parts, strict=True))
