@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -48,8 +48,8 @@ class LabelledEvents:
     """In the order of the body; a late event has a label, too."""
     counts: Counter[str]
     """Events by outcome: accepted, duplicate, merged."""
-    recorded: Sequence[tuple[FeedbackEvent, str]] = ()
-    """Events that the store has taken, as they were sent and completed, with their outcomes. Of one step."""
+    recorded: dict[str, list[FeedbackEvent]] = field(default_factory=dict)
+    """Events that the store has taken, as they were sent and completed, by outcome. Of one step."""
 
 
 class LabelPipeline:
@@ -142,8 +142,11 @@ class LabelPipeline:
             outcomes = [Outcome("accepted", event) for event in events]
         trace.mark("state")
         exposures, rejected, counts = apply_outcomes(validated, outcomes)
-        kinds = ((event, outcome.kind) for event, outcome in zip(events, outcomes, strict=True))
-        recorded = [(event, kind) for event, kind in kinds if kind not in REFUSED] if query.store else []
+        recorded: dict[str, list[FeedbackEvent]] = {}
+        if query.store:
+            for event, outcome in zip(events, outcomes, strict=True):
+                if outcome.kind not in REFUSED:
+                    recorded.setdefault(outcome.kind, []).append(event)
         batches: list[LabelledBatch] = []
         groups = _by_bundle(serving, exposures) if serving.split else [(serving.active, exposures)]
         for bundle, shown in groups:

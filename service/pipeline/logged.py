@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
@@ -17,13 +17,14 @@ from service.pipeline.rerank import RankedSlate
 from service.telemetry.trace import current_trace
 
 _encode: Final = msgspec.json.Encoder().encode
+_encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
 class Log(Protocol):
     """The served log."""
 
-    def append_events(self, lines: Sequence[bytes]) -> None:
-        """Append lines, which killing the process then loses no more."""
+    def append_events(self, lines: bytes) -> None:
+        """Append whole lines, which killing the process then loses no more."""
         ...
 
     def submit_slate(self, line: Callable[[], bytes]) -> None:
@@ -34,12 +35,15 @@ class Log(Protocol):
 def log_events(log: Log, labelled: LabelledEvents) -> None:
     """Append the events that the store has taken, before they are answered for."""
     if labelled.recorded:
-        end = b',"logged_at_ms":%d}\n' % (time.time() * 1000)
+        now_ms = int(time.time() * 1000)
         log.append_events(
-            [
-                b'%b,"outcome":"%b"%b' % (_encode(event)[:-1], outcome.encode(), end)
-                for event, outcome in labelled.recorded
-            ]
+            b"".join(
+                # Only at the end of a line a brace is followed by a line break: within texts that is escaped.
+                _encode_lines(events).replace(
+                    b"}\n", b',"outcome":"%b","logged_at_ms":%d}\n' % (outcome.encode(), now_ms)
+                )
+                for outcome, events in labelled.recorded.items()
+            )
         )
 
 

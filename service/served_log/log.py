@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import queue
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,9 @@ log = logging.getLogger("reelrank.served_log")
 QUEUE_SIZE: Final = 256
 """Slates that may wait to be written: some megabytes. What does not fit is dropped and counted."""
 
+WRITE_S: Final = 0.05
+"""How often they are written. A thread that woke up for each slate would delay its reply."""
+
 FILE_BYTES: Final = 64 * 1024 * 1024
 """Size at which a file ends; less if the whole log may not have 16 of them."""
 
@@ -32,7 +35,7 @@ COOLDOWN_RATIO: Final = 3.0
 """Seconds of pause after each second of compressing: it takes at most a quarter of a core."""
 
 CLOSE_TIMEOUT_S: Final = 5.0
-"""How long `close` waits for the slates that are queued."""
+"""How long `close` waits for each thread."""
 
 
 class _Closing(Exception):
@@ -63,7 +66,7 @@ class ServedLog:
         file_bytes = min(FILE_BYTES, max_bytes // 16)
         self._events = LogFile(folder, "events", file_bytes)
         self._slates = LogFile(folder, "slates", file_bytes)
-        self._queue: queue.Queue[Callable[[], bytes] | None] = queue.Queue(QUEUE_SIZE)
+        self._queue: deque[Callable[[], bytes]] = deque()
         self._closing = threading.Event()
         self._failing: set[Kind] = set()
         self._threads = [
@@ -73,44 +76,45 @@ class ServedLog:
         for thread in self._threads:
             thread.start()
 
-    def append_events(self, lines: Sequence[bytes]) -> None:
-        """Append lines of events."""
+    def append_events(self, lines: bytes) -> None:
+        """Append whole lines of events."""
         self._append(self._events, "events", lines)
 
     def submit_slate(self, line: Callable[[], bytes]) -> None:
         """Queue a slate's line, which is made in the background, without waiting."""
-        try:
-            self._queue.put_nowait(line)
-        except queue.Full:
+        if len(self._queue) < QUEUE_SIZE:
+            self._queue.append(line)
+        else:
             self._metrics.lines.labels("slates", "dropped").inc()
 
     def close(self) -> None:
         """Write the slates that wait, and end the files."""
         self._closing.set()
-        try:
-            self._queue.put(None, timeout=CLOSE_TIMEOUT_S)
-        except queue.Full:
-            log.warning("slates were still waiting to be written at the end")
         for thread in self._threads:
             thread.join(CLOSE_TIMEOUT_S)
         self._events.close()
         self._slates.close()
 
-    def _append(self, file: LogFile, kind: Kind, lines: Sequence[bytes]) -> None:
+    def _append(self, file: LogFile, kind: Kind, lines: bytes) -> None:
         failure = None
         try:
-            file.append(b"".join(lines))
+            file.append(lines)
         except OSError as e:
             failure = e
         self._report(kind, failure)
-        self._metrics.lines.labels(kind, "written" if failure is None else "failed").inc(len(lines))
+        self._metrics.lines.labels(kind, "written" if failure is None else "failed").inc(lines.count(b"\n"))
 
     def _write_slates(self) -> None:
-        while (line := self._queue.get()) is not None:
-            try:
-                self._append(self._slates, "slates", [line()])
-            except Exception:  # a fault in one line must not end all later ones
-                log.exception("a slate could not be logged")
+        while not self._closing.wait(WRITE_S) or self._queue:
+            lines = []
+            for _ in range(len(self._queue)):
+                try:
+                    lines.append(self._queue.popleft()())
+                except Exception:  # a fault in one line must not end all later ones
+                    log.exception("a slate could not be logged")
+                time.sleep(0)  # lets the event loop have the interpreter
+            if lines:
+                self._append(self._slates, "slates", b"".join(lines))
 
     def _keep_files(self) -> None:
         while not self._closing.wait(HOUSEKEEPING_S):

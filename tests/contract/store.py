@@ -64,6 +64,12 @@ class StoreContract:
         assert await store.record("alice", [sent]) == [Outcome("accepted", sent)]
         assert await events_of(store) == [sent]
 
+    async def test_the_slate_that_showed_a_video_is_not_kept(self, store: Store) -> None:
+        for request_id, kind in (("r1", "accepted"), ("r2", "duplicate")):
+            shown = event(request_id=request_id, position=1)
+            assert await store.record("alice", [shown]) == [Outcome(kind, event())]  # type: ignore[arg-type]
+        assert await events_of(store) == [event()]
+
     @pytest.mark.parametrize("watch", [0.0, 0.001, 48.4, 59.999, 123.456, 604_800.0])
     async def test_seconds_come_back_as_the_decimals_that_were_sent(self, store: Store, watch: float) -> None:
         await store.record("alice", [event(watch_time_s=watch)])

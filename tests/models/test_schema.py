@@ -14,6 +14,7 @@ from models.schema import (
     EXPLICIT,
     FLAGS,
     MAX_DURATION_S,
+    MAX_POSITION,
     MAX_TIMESTAMP_MS,
     MAX_WATCH_TIME_S,
     MIN_DURATION_S,
@@ -29,7 +30,9 @@ EVENT: dict[str, Any] = {
     "watch_time_s": 48.4,
     "duration_s": 24.0,
 }
-IDS = ["event_id", "user_id", "video_id", "session_id", "tab", "device", "author_id", "tag"]
+IDS = [
+    "event_id", "user_id", "video_id", "session_id", "tab", "device", "author_id", "tag", "request_id",
+]  # fmt: skip
 CONTROLS = [chr(c) for c in (*range(32), *range(127, 160))]
 PRINTABLE = st.characters(exclude_categories=["Cs"], exclude_characters=CONTROLS)
 
@@ -109,6 +112,7 @@ def test_a_surrogate_pair_is_one_character() -> None:
     [
         ("watch_time_s", 0), ("watch_time_s", MAX_WATCH_TIME_S), ("duration_s", MIN_DURATION_S),
         ("duration_s", MAX_DURATION_S), ("timestamp_ms", 0), ("timestamp_ms", MAX_TIMESTAMP_MS),
+        ("position", 1), ("position", MAX_POSITION),
     ],
 )  # fmt: skip
 def test_limits_are_inside(member: str, value: float) -> None:
@@ -125,6 +129,8 @@ def test_limits_are_inside(member: str, value: float) -> None:
         ("duration_s", -3, "must be 0.001 to 86400 s, found -3"),
         ("duration_s", 86_401, "is it in milliseconds"),
         ("timestamp_ms", -1, "must be 0 to"),
+        ("position", 0, "must be 1 to 1000000, found 0"),
+        ("position", MAX_POSITION + 1, "must be 1 to"),
         ("timestamp_ms", MAX_TIMESTAMP_MS + 1, "must be 0 to"),
     ],
 )
