@@ -65,6 +65,8 @@ class Candidates:
     duration_s: Sequence[float | None]
     author_id: Sequence[str | None]
     tag: Sequence[str | None]
+    published_ms: Sequence[int | None] = ()
+    """For rules; no feature is made of it. May be empty."""
 
     def __len__(self) -> int:
         return len(self.video_id)
@@ -77,6 +79,7 @@ class Candidates:
             [c.duration_s for c in rows],
             [c.author_id for c in rows],
             [c.tag for c in rows],
+            [c.published_ms for c in rows],
         )
 
     def distinct(self) -> tuple[Candidates, list[str]]:
@@ -98,6 +101,7 @@ class Candidates:
             [self.duration_s[i] for i in indices],
             [self.author_id[i] for i in indices],
             [self.tag[i] for i in indices],
+            [self.published_ms[i] for i in indices] if self.published_ms else (),
         )
 
 
@@ -128,6 +132,11 @@ class Exposures:
             feedback_matrix(events),
             np.array([e.timestamp_ms for e in events], np.int64),
         )
+
+    def hated(self) -> list[int]:
+        """Return the indices of those that the user hated."""
+        indices: list[int] = np.flatnonzero(self.feedback[:, _HATE]).tolist()
+        return indices
 
     def newest(self, count: int) -> Exposures:
         """Return the last `count` of them."""

@@ -33,6 +33,8 @@ MAX_TIMESTAMP_MS: Final = 253_402_300_799_999
 """End of the year 9999."""
 MAX_POSITION: Final = 1_000_000
 """Far below any feed that was scrolled to its end. Above it an id was sent in place of a position."""
+MIN_PUBLISHED_MS: Final = 10**11
+"""Of the year 1973: a smaller number is in seconds."""
 
 # The JSON schemas below document what `__post_init__` checks; msgspec does not enforce them.
 if TYPE_CHECKING:
@@ -42,6 +44,10 @@ else:  # what the wire may hold; `__post_init__` makes a string of it
     Id = Annotated[str, msgspec.Meta(extra_json_schema=_TEXT)] | int
 
 TimestampMs = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_TIMESTAMP_MS})]
+UnitInterval = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})]
+PublishedMs = Annotated[
+    int, msgspec.Meta(extra_json_schema={"minimum": MIN_PUBLISHED_MS, "maximum": MAX_TIMESTAMP_MS})
+]
 WatchTimeS = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_WATCH_TIME_S})]
 DurationS = Annotated[
     float, msgspec.Meta(extra_json_schema={"minimum": MIN_DURATION_S, "maximum": MAX_DURATION_S})
@@ -162,6 +168,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     duration_s: DurationS | None = None
     author_id: Id | None = None
     tag: Id | None = None
+    published_ms: PublishedMs | None = None
 
     def __post_init__(self) -> None:
         # Written out, not looped over: a slate has hundreds of these.
@@ -174,6 +181,12 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             msgspec.structs.force_setattr(self, "tag", checked)
         if self.duration_s is not None:
             _seconds(self.duration_s, "duration_s", MIN_DURATION_S, MAX_DURATION_S)
+        published = self.published_ms
+        if published is not None and not MIN_PUBLISHED_MS <= published <= MAX_TIMESTAMP_MS:
+            raise ValueError(
+                f"`published_ms` must be {MIN_PUBLISHED_MS} to {MAX_TIMESTAMP_MS}, found {published}; "
+                "is it in seconds?"
+            )
 
 
 Video = Candidate

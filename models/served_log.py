@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated, Final, Literal, TypeVar
+from typing import IO, Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -58,6 +58,9 @@ class LoggedSlate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     tab: str | None = None
     degraded: list[str] = []
     """What the ranking had to do without."""
+    rules: dict[str, Any] = {}
+    """Of the request. They decide which candidates were in the reply and in what order: these are first, the
+    others follow in the order of their scores."""
 
 
 def log_files(folder: Path, kind: Kind) -> list[Path]:

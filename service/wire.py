@@ -16,10 +16,10 @@ from models.schema import (
     Id,
     Profile,
     TimestampMs,
+    UnitInterval,
     checked_id,
 )
-
-UnitInterval = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})]
+from service.slate_rules import Applied, Rules
 
 MAX_TEXT: Final = 1000
 """Characters of one text in a reply: a client never gets back more than it has sent."""
@@ -144,6 +144,7 @@ class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The bundle's objectives that an item has; all of them, if left out. Their weights stay as they are."""
     tab: Id | None = None
     """Where the slate is shown; the bundle's default, if left out."""
+    rules: Rules | None = None
 
     def __post_init__(self) -> None:
         for member in ("user_id", "request_id", "tab"):
@@ -214,6 +215,8 @@ class RerankReply(msgspec.Struct, frozen=True):
     history_length: int
     """Exposures the ranker has read."""
     took_ms: float
+    applied: list[Applied] | msgspec.UnsetType = msgspec.UNSET
+    """What each of the request's rules did, in the order in which they applied."""
 
 
 class Influence(msgspec.Struct, frozen=True, gc=False):

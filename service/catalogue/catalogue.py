@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -100,7 +101,7 @@ class Catalogue:
         if video is not None or self._file is None:
             return video or Video(video_id=video_id)
         facts = self._file.get(video_id) or _UNKNOWN
-        return Video(video_id=video_id, duration_s=facts.duration_s, author_id=facts.author_id, tag=facts.tag)
+        return Video(video_id=video_id, **msgspec.structs.asdict(facts))
 
     def complete(self, candidates: Candidates) -> Candidates:
         """Fill in what candidates lack and the catalogue knows. What a request holds is kept."""
@@ -119,7 +120,20 @@ class Catalogue:
             [f.duration_s if own is None else own for own, f in zip(c.duration_s, facts, strict=True)],
             [f.author_id if own is None else own for own, f in zip(c.author_id, facts, strict=True)],
             [f.tag if own is None else own for own, f in zip(c.tag, facts, strict=True)],
+            c.published_ms,
         )
+
+    def complete_published(self, candidates: Candidates) -> Candidates:
+        """Fill in publication times that candidates lack and the catalogue knows."""
+        c = candidates
+        own_ms = c.published_ms or [None] * len(c)
+        known: Mapping[str, Video | VideoFacts] = self._videos
+        if self._file is not None:
+            ids = zip(c.video_id, own_ms, strict=True)
+            known = self._lookup(self._file, [video_id for video_id, own in ids if own is None])
+        facts = [known.get(video_id, _UNKNOWN) for video_id in c.video_id]
+        published = [f.published_ms if own is None else own for own, f in zip(own_ms, facts, strict=True)]
+        return replace(c, published_ms=published)
 
     def complete_event(self, event: FeedbackEvent) -> FeedbackEvent:
         """Fill in what an event lacks and the catalogue knows; its duration may remain unknown."""

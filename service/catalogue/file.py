@@ -1,7 +1,8 @@
 """The catalogue file: a read-only LMDB database in one file, which all processes of a machine map.
 
-A key is a video id, its value `[duration_s, author_id, tag]` in MessagePack. The key `\\0`, which no id has,
-holds the `Header`. LMDB has no checksum, so the file ends with the CRC-32 of everything before it.
+A key is a video id, its value `[duration_s, author_id, tag]` in MessagePack, and `published_ms` as the fourth
+if it is known. The key `\\0`, which no id has, holds the `Header`. LMDB has no checksum, so the file ends
+with the CRC-32 of everything before it.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class VideoFacts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     duration_s: float | None = None
     author_id: str | None = None
     tag: str | None = None
+    published_ms: int | None = None
 
 
 _decode: Final = msgspec.msgpack.Decoder(VideoFacts).decode
@@ -148,7 +150,7 @@ class CatalogueWriter:
         """
         rest = iter(videos)
         while batch := list(islice(rest, BATCH)):
-            items = [(v.video_id.encode(), _encode((v.duration_s, v.author_id, v.tag))) for v in batch]
+            items = [(video.video_id.encode(), _encode(_values(video))) for video in batch]
             items.sort(key=itemgetter(0))
             with self._writable(), self._environment.begin(write=True) as transaction:
                 transaction.cursor().putmulti(items)
@@ -189,6 +191,11 @@ class CatalogueWriter:
         except (OSError, lmdb.Error) as e:
             reason = e.strerror if isinstance(e, OSError) else str(e).rpartition(": ")[2]
             raise BadInput(f"The catalogue {self._path} cannot be written: {reason}.") from None
+
+
+def _values(video: Video) -> tuple[float | str | None, ...]:
+    values = (video.duration_s, video.author_id, video.tag)
+    return values if video.published_ms is None else (*values, video.published_ms)
 
 
 def _create(path: Path) -> lmdb.Environment:

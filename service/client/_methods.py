@@ -14,6 +14,7 @@ import msgspec
 from models.schema import Candidate, FeedbackEvent, HistoryEntry, Profile, Video
 from service import wire
 from service.client._errors import Faulty
+from service.slate_rules import Rules
 
 Event = FeedbackEvent | bytes
 """An exposure, or one line of a log: the bytes of one JSON object, which only the service parses."""
@@ -124,6 +125,7 @@ class Methods:
         weights: Mapping[str, float] | None = None,
         objectives: Sequence[str] | None = None,
         tab: str | None = None,
+        rules: Rules | None = None,
         explain: bool = False,
         deadline_ms: float | None = None,
     ) -> Call[wire.RerankReply]:
@@ -135,6 +137,7 @@ class Methods:
             "weights": weights,
             "objectives": objectives,
             "tab": tab,
+            "rules": rules,
         }
         body: dict[str, Any] = {"user_id": user_id, "candidates": candidates}
         body |= {name: value for name, value in options.items() if value is not None}

@@ -54,18 +54,22 @@ def log_slate(log: Log, ranked: RankedSlate) -> None:
 
 def _slate_line(ranked: RankedSlate, request_id: str) -> bytes:
     query, slate, context, manifest = ranked.query, ranked.slate, ranked.context, ranked.bundle.manifest
-    order = slate.order.tolist()
+    order, shown = slate.order, len(slate.order)
+    if ranked.arrangement is not None:
+        shown = len(ranked.arrangement.order)
+        order = np.concatenate((ranked.arrangement.order, order[~np.isin(order, ranked.arrangement.order)]))
     line = LoggedSlate(
         request_id=request_id if query.request_id is None else query.request_id,
         user_id=query.user_id,
         timestamp_ms=context.now_ms,
         model_version=manifest.version,
         weights=fusion_weights(manifest, query.weights),
-        returned=len(order) if query.top_k is None else min(query.top_k, len(order)),
+        returned=shown if query.top_k is None else min(query.top_k, shown),
         history_length=slate.history_length,
-        video_id=list(map(context.candidates.video_id.__getitem__, order)),
-        score=slate.score[slate.order].astype(np.float64).round(6).tolist(),
+        video_id=list(map(context.candidates.video_id.__getitem__, order.tolist())),
+        score=slate.score[order].astype(np.float64).round(6).tolist(),
         tab=context.tab,
         degraded=ranked.degraded,
+        rules={} if query.rules is None else msgspec.to_builtins(query.rules),
     )
     return _encode(line) + b"\n"

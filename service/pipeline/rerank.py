@@ -13,6 +13,7 @@ from models.errors import DeadlineExceeded, Invalid, StoreUnavailable
 from models.features import Exposures
 from models.runtime import Bundle
 from service.inference.serving_set import LoadedRollout, ServingSet
+from service.pipeline.arrangement import Arrangement, arrange
 from service.pipeline.ports import Batcher, Capacity, Offload, Sampler, ServingSource, VideoLookup
 from service.pipeline.ranking import (
     RankingContext,
@@ -25,6 +26,7 @@ from service.pipeline.ranking import (
     returned_objectives,
 )
 from service.pipeline.rerank_query import RerankBody, RerankQuery
+from service.pipeline.rules import check_pins
 from service.pipeline.validation import too_early
 from service.prefetch import Prefetch
 from service.settings import Settings
@@ -54,6 +56,8 @@ class RankedSlate:
     """Parts that were unavailable: `history`."""
     repeated: list[str]
     """Video ids that the query names more than once."""
+    arrangement: Arrangement | None = None
+    """How the slate is shown, if not in the order of its scores."""
 
 
 class RerankPipeline:
@@ -135,8 +139,13 @@ class RerankPipeline:
         if query.timestamp_ms is not None and query.timestamp_ms < earliest_ms:
             raise Invalid(too_early(query.timestamp_ms, earliest_ms), loc="timestamp_ms")
         candidates, repeated = query.candidates.distinct()
+        rules = query.rules
+        if rules is not None and rules.pin:
+            check_pins(rules.pin, set(candidates.video_id), query.top_k)
         with self._capacity.take(size, query.deadline - time.perf_counter(), trace.caller):
             candidates = self._catalogue.complete(candidates)
+            if rules is not None and rules.fresh_boost is not None:
+                candidates = self._catalogue.complete_published(candidates)
             bundle = serving.for_user(query.user_id)
             trace.version = bundle.manifest.version
             weights = fusion_weights(bundle.manifest, query.weights)
@@ -157,6 +166,7 @@ class RerankPipeline:
             context = RankingContext(
                 candidates, state.exposures, state.profile, query.tab, now_ms, state.imported
             )
+            inline = len(candidates) <= self._settings.inline_candidates
             if bundle.on_gpu:
                 inputs = ranker_inputs(bundle, context)
                 names = ranker_outputs(bundle, weights, explain=query.explain)
@@ -165,11 +175,16 @@ class RerankPipeline:
             else:
                 # A thread hop costs about 0.1 ms and lengthens the tail, so short work is not worth one.
                 compute = partial(rank, bundle, context, weights, explain=query.explain)
-                inline = len(candidates) <= self._settings.inline_candidates
                 slate = compute() if inline else await self._offload(compute)
+            arrangement = None
+            if rules is not None:
+                order = partial(arrange, slate, context, rules, has_history="history" not in degraded)
+                arrangement = order() if inline else await self._offload(order)
             trace.mark("inference")
             if time.perf_counter() > query.deadline:
                 raise DeadlineExceeded("The slate was ranked after its deadline.")
             if not slate.nonfinite:
                 self._sampler.add_slate(slate.inputs)
-            return RankedSlate(query, bundle, serving.shadow, context, slate, objectives, degraded, repeated)
+            return RankedSlate(
+                query, bundle, serving.shadow, context, slate, objectives, degraded, repeated, arrangement
+            )

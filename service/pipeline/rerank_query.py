@@ -12,9 +12,17 @@ from typing import Annotated, Final, Self
 
 import msgspec
 
+from models.errors import Invalid
 from models.features import Candidates
-from models.schema import MAX_DURATION_S, MAX_ID_BYTES, MAX_TIMESTAMP_MS, MIN_DURATION_S
+from models.schema import (
+    MAX_DURATION_S,
+    MAX_ID_BYTES,
+    MAX_TIMESTAMP_MS,
+    MIN_DURATION_S,
+    MIN_PUBLISHED_MS,
+)
 from service.pipeline.decoding import decode
+from service.slate_rules import Rules
 from service.wire import RerankRequest
 
 
@@ -30,6 +38,7 @@ class RerankQuery:
     weights: dict[str, float] | None = None
     objectives: list[str] | None = None
     tab: str | None = None
+    rules: Rules | None = None
     explain: bool = False
     """Whether the slate has an `Explanation`."""
     deadline: float = field(kw_only=True)
@@ -47,6 +56,7 @@ class RerankQuery:
             request.weights,
             request.objectives,
             request.tab,
+            request.rules,
             explain,
             deadline=deadline,
         )
@@ -92,12 +102,18 @@ class RerankBody:
 
     def decode_strictly(self) -> RerankQuery:
         """Decode any body; raises as `decode` does."""
-        request = decode(_strict, self.content)
+        try:
+            request = decode(_strict, self.content)
+        except Invalid as e:
+            if e.loc != "rules" or "unknown field" not in str(e):
+                raise
+            raise Invalid(f"{e} The rules are {', '.join(Rules.__struct_fields__)}.", loc=e.loc) from None
         return RerankQuery.from_request(request, explain=self.explain, deadline=self.deadline)
 
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_BYTES)]
 _Seconds = Annotated[float, msgspec.Meta(ge=MIN_DURATION_S, le=MAX_DURATION_S)]
+_Published = Annotated[int, msgspec.Meta(ge=MIN_PUBLISHED_MS, le=MAX_TIMESTAMP_MS)]
 
 
 class _Candidate(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -105,6 +121,7 @@ class _Candidate(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, gc=Fa
     duration_s: _Seconds | None = None
     author_id: _Id | None = None
     tag: _Id | None = None
+    published_ms: _Published | None = None
 
 
 class _Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -116,6 +133,7 @@ class _Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     weights: dict[str, float] | None = None
     objectives: list[str] | None = None
     tab: _Id | None = None
+    rules: Rules | None = None
 
 
 _plain: Final = msgspec.json.Decoder(_Request)

@@ -58,9 +58,10 @@ class Items:
 
     @classmethod
     def from_ranked(cls, ranked: RankedSlate) -> Items:
-        """Return the items that a query asks for: the best `top_k`, or all."""
+        """Return the items that a query asks for: the best `top_k`, or all that rules have left."""
         slate, objectives = ranked.slate, ranked.objectives
-        order = slate.order[: ranked.query.top_k]
+        order = slate.order if ranked.arrangement is None else ranked.arrangement.order
+        order = order[: ranked.query.top_k]
         numbers = (*NUMBERS, EXPECTED_SECONDS) if EXPECTED_SECONDS in slate.names else NUMBERS
         rows = [slate.names.index(name) for name in (*numbers[1:], *objectives)]
         predictions = slate.predictions if len(rows) == len(slate.names) else slate.predictions[rows]
@@ -79,6 +80,8 @@ class Items:
 
     def encode(self) -> bytes:
         """Return the items as a JSON array of `service.wire.Item`."""
+        if not self.video_id:  # rules have left all of them out
+            return b"[]"
         rows = _encode_numbers(_keys(self.numbers, self.objectives), self.millionths)
         if self.explanations is not None:
             explained = zip(rows, map(_encode, self.explanations), strict=True)
@@ -107,6 +110,7 @@ def encode_reply(ranked: RankedSlate, trace: Trace) -> bytes:
         ],
         history_length=ranked.slate.history_length,
         took_ms=trace.took_ms(),
+        applied=msgspec.UNSET if ranked.arrangement is None else ranked.arrangement.applied,
     )
     return _encode(reply)
 

@@ -14,6 +14,8 @@ a hundred arrays. A *sequence* is [newest timestamp, values] with a head of fixe
 appends to it without unpacking it (`sequence.lua`). Equal ids have equal bytes. A change of this layout needs
 other first bytes of a sequence and of a page, and an addition to `upgrade.py`.
 
+A catalogue entry is [duration, author_id, tag], and published_ms as the fourth if it is known.
+
 A *history* is one flat array, too: for each entry the id of its video and a number whose bits are
 `HISTORY_COLUMNS` in order.
 """
@@ -48,7 +50,6 @@ MICROSECONDS: Final = 1_000_000
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_values: Final = msgspec.msgpack.Decoder(list[str | int]).decode
 _decode_sequence: Final = msgspec.msgpack.Decoder(tuple[int, list[str | int]]).decode
-_decode_video: Final = msgspec.msgpack.Decoder(tuple[int, str, str]).decode
 _decode_profile: Final = msgspec.msgpack.Decoder(Profile).decode
 
 _ARRAY: Final = struct.Struct(">BI")
@@ -144,9 +145,20 @@ def decode_exposures(data: bytes, length: int) -> Exposures:
         return _exposures(_newest(data, length))
 
 
+class _StoredVideo(msgspec.Struct, array_like=True, gc=False):
+    duration_us: int
+    author_id: str
+    tag: str
+    published_ms: int | None = None
+
+
+_decode_video: Final = msgspec.msgpack.Decoder(_StoredVideo).decode
+
+
 def encode_video(video: Video) -> bytes:
     """Encode a catalogue entry without its id."""
-    return _encode((_microseconds(video.duration_s or 0.0), video.author_id or "", video.tag or ""))
+    values = (_microseconds(video.duration_s or 0.0), video.author_id or "", video.tag or "")
+    return _encode(values if video.published_ms is None else (*values, video.published_ms))
 
 
 def decode_video(video_id: str, data: bytes) -> Video:
@@ -156,11 +168,16 @@ def decode_video(video_id: str, data: bytes) -> Video:
         ValueError: these bytes are no catalogue entry.
     """
     try:
-        duration_us, author_id, tag = _decode_video(data)
+        stored = _decode_video(data)
     except ValueError as e:
         raise ValueError(f"the entry of video {video_id!r} is damaged: {e}") from e
-    duration_s = _seconds(duration_us) if duration_us else None
-    return Video(video_id=video_id, duration_s=duration_s, author_id=author_id or None, tag=tag or None)
+    return Video(
+        video_id=video_id,
+        duration_s=_seconds(stored.duration_us) if stored.duration_us else None,
+        author_id=stored.author_id or None,
+        tag=stored.tag or None,
+        published_ms=stored.published_ms,
+    )
 
 
 def encode_profile(profile: Profile) -> bytes:

@@ -132,7 +132,10 @@ def upgrade_video(entry: bytes) -> bytes:
         members, _ = _optional_ids(entry, _VIDEO.size, mask, ("author_id", "tag"))
     except (struct.error, IndexError) as e:
         raise ValueError(f"the catalogue entry {entry!r} is damaged: {e}") from e
-    return codec.encode_video(Video(video_id="0", duration_s=_decimal(duration_s) or None, **members))
+    author_id, tag = members.get("author_id"), members.get("tag")
+    return codec.encode_video(
+        Video(video_id="0", duration_s=_decimal(duration_s) or None, author_id=author_id, tag=tag)
+    )
 
 
 def _decode_events(data: bytes, offset: int = 0) -> list[FeedbackEvent]:

@@ -28,7 +28,28 @@ def members(required: dict[str, Any], optional: dict[str, Any]) -> Any:
 
 
 candidates = members(
-    {"video_id": ids}, {"duration_s": numbers, "author_id": ids, "tag": ids, "more": st.none()}
+    {"video_id": ids},
+    {
+        "duration_s": numbers,
+        "author_id": ids,
+        "tag": ids,
+        "published_ms": numbers | st.sampled_from([10**11, 10**11 - 1]),
+        "more": st.none(),
+    },
+)
+rules = members(
+    {},
+    {
+        "exclude_seen": st.booleans() | numbers,
+        "exclude_hated": st.sampled_from(["video", "author", "x"]) | st.none(),
+        "fresh_boost": members({"hours": numbers, "weight": numbers}, {}) | st.none(),
+        "author_decay": numbers,
+        "diversity": numbers,
+        "max_per_author": numbers,
+        "max_per_tag": numbers,
+        "pin": st.dictionaries(st.sampled_from(["v", "w"]), numbers, max_size=2),
+        "more": st.none(),
+    },
 )
 slates = members(
     {"user_id": ids, "candidates": st.lists(candidates, max_size=3)},
@@ -39,6 +60,7 @@ slates = members(
         "weights": st.none() | st.dictionaries(st.sampled_from(["watch_time", "x"]), numbers, max_size=2),
         "objectives": st.none() | st.lists(st.sampled_from(["watch_time", "x"]) | numbers, max_size=2),
         "tab": ids,
+        "rules": rules | st.none(),
         "more": st.none(),
     },
 )

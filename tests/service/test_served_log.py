@@ -124,6 +124,21 @@ def test_a_slate_is_logged_with_all_candidates_best_first(
     assert first.weights == second.weights
 
 
+def test_a_slate_by_rules_is_logged_with_them_and_begins_with_what_was_shown(
+    logging_client: httpx2.Client, log_dir: Path
+) -> None:
+    candidates = [{"video_id": f"v{i}", "duration_s": 10.0 + i, "author_id": f"a{i // 2}"} for i in range(6)]
+    rules = {"max_per_author": 1, "pin": {"v0": 1}}
+    body = {"user_id": "alice", "candidates": candidates, "rules": rules}
+    shown = [item["video_id"] for item in logging_client.post("/rerank", json=body).json()["items"]]
+    assert eventually(lambda: len(logged_slates(log_dir)) == 1)
+    (slate,) = logged_slates(log_dir)
+    assert (slate.rules, slate.returned) == (rules, len(shown))
+    assert slate.video_id[: len(shown)] == shown
+    assert sorted(slate.video_id) == [video["video_id"] for video in candidates]
+    assert slate.score[len(shown) :] == sorted(slate.score[len(shown) :], reverse=True)
+
+
 def test_metarank_events_and_rankings_are_logged_as_ours(
     logging_client: httpx2.Client, log_dir: Path
 ) -> None:

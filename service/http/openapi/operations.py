@@ -6,7 +6,7 @@ from typing import Final
 
 from models.manifest import Manifest
 from models.schema import Candidate, FeedbackEvent, HistoryEntry
-from service import wire
+from service import slate_rules, wire
 from service.http.openapi.document import (
     BODY_ERRORS,
     PROBLEMS,
@@ -85,10 +85,11 @@ _SLATE: Final[Json] = {
     "top_k": 100,
     "weights": {"watch_time": 1.0, "interest": 1.0},
 }
+_RULES: Final = slate_rules.Rules(exclude_hated="author", author_decay=0.5, max_per_author=2, pin={"v1": 1})
 RERANK: Final = operation(
     wire.RerankReply("r1", [_ITEM], VERSION, degraded=[], warnings=[], history_length=37, took_ms=1.1),
     *BODY_ERRORS,
-    body=json(ref(wire.RerankRequest), slate=_SLATE),
+    body=json(ref(wire.RerankRequest), slate=_SLATE, rules=_SLATE | {"rules": _RULES}),
     parameters=[EXPLAIN, DEADLINE],
 )
 
@@ -235,5 +236,6 @@ def _object(members: Json) -> Json:
 
 
 SECTION: Final = Section(
-    [struct for struct in structs_in(wire) if struct not in (wire.Model, wire.Models)], _complete
+    [*structs_in(slate_rules), *(x for x in structs_in(wire) if x not in (wire.Model, wire.Models))],
+    _complete,
 )
