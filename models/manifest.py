@@ -267,6 +267,21 @@ class LearnedLabels(Part):
     """What the export would have been refused for, had it not been asked for all the same."""
 
 
+class Comparison(Part):
+    """One figure of the ranker beside that of a simple predictor, on the same rows."""
+
+    baseline: Literal["median", "mean", "popularity", "trees"]
+    """Of the earlier days: the median or the mean of all watch times, the mean of the same video, or boosted
+    trees on what the encoder reads."""
+    figure: Literal["mae_s", "rmse_s", "xauc"]
+    """RMSE is that of the predicted mean, the others of the point prediction."""
+    ranker: float
+    simple: float
+    """The baseline's."""
+    outcome: Literal["better", "worse", "undecided"]
+    """Of the ranker; undecided where the 95 % interval of the difference over users has 0 inside."""
+
+
 class Evaluation(Part):
     """How the figures in `metrics` were made: by the same recipe, fitted on the days before `from_ms`."""
 
@@ -277,6 +292,8 @@ class Evaluation(Part):
     by_tab: dict[str, dict[str, Figure]] = {}
     baselines: dict[str, dict[str, Figure]] = {}
     """The same figures of predictors that need no training, e.g. `median`."""
+    comparisons: tuple[Comparison, ...] = ()
+    """Empty in bundles of former exports."""
 
 
 class Manifest(Part):

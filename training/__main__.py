@@ -13,9 +13,11 @@ from typing import Annotated, ClassVar, NoReturn
 import typer
 
 from models.errors import BadInput, ReelrankError
+from models.manifest import Manifest
 from models.store import BundleStore
 from training.command_line import Data, Json, Seed, print_metrics, write_json
 from training.lazy_commands import LazyGroup
+from training.verdict import refuse_worse_than_constant
 
 BUNDLES = Path(__file__).parents[1] / "models" / "bundles"
 EXTRA = {
@@ -84,6 +86,9 @@ Users = Annotated[Path | None, typer.Option(help="own: a table of users, joined 
 UtcOffset = Annotated[float | None, typer.Option(help="own: hours by which the log's days are ahead of UTC")]
 MainTab = Annotated[str | None, typer.Option(help="own: the tab in which watch time is evaluated")]
 Bundles = Annotated[Path, typer.Option(help="the folder of versions")]
+Force = Annotated[
+    bool, typer.Option("--force", help="also if it predicts watch time worse than a constant does")
+]
 
 
 def _print_version(show: bool) -> None:
@@ -253,6 +258,10 @@ def export(
             "manifest says so",
         ),
     ] = False,
+    promoted: Annotated[
+        bool, typer.Option("--promote", help="make it the active version, as `promote` does")
+    ] = False,
+    force: Force = False,
     figures: Json = None,
 ) -> None:
     """Write a run's weights as one immutable bundle. `promote` makes it the active one."""
@@ -268,6 +277,8 @@ def export(
     size = sum(f.stat().st_size for f in folder.iterdir())
     write_json(figures, {"version": folder.name, "folder": str(folder), "bytes": size})
     typer.echo(f"wrote {folder} ({size / 1e6:.1f} MB)")
+    if promoted:
+        _promote(folder.name, to, force=force)
 
 
 @app.command("reference")
@@ -287,9 +298,17 @@ def add_reference(
 
 
 @app.command()
-def promote(version: str, bundles: Bundles = BUNDLES) -> None:
+def promote(version: str, bundles: Bundles = BUNDLES, force: Force = False) -> None:
     """Make a version the active one. Running services take it over."""
-    BundleStore(bundles).promote(version)
+    _promote(version, bundles, force=force)
+
+
+def _promote(version: str, bundles: Path, *, force: bool) -> None:
+    store = BundleStore(bundles)
+    evaluation = Manifest.read(store.path(version)).evaluation
+    if evaluation is not None and not force:
+        refuse_worse_than_constant(evaluation.comparisons)
+    store.promote(version)
     typer.echo(f"{bundles / 'CURRENT'} names {version}")
 
 

@@ -29,7 +29,6 @@ from training.encoders import inputs_for, plain_features, plain_names
 from training.evaluation.predict import predict_seconds
 from training.experiments.engine import grid
 from training.experiments.results import decode
-from training.experiments.trees import TreesConfig, features, fit_trees
 from training.experiments.watch_time.config import Hyperparameters, WatchTimeConfig
 from training.experiments.watch_time.evaluator import WatchTimeEvaluator
 from training.experiments.watch_time.experiment import fit_method, load_evaluator
@@ -38,6 +37,7 @@ from training.experiments.watch_time.methods import FITS, METHODS, rows_of
 from training.experiments.watch_time.rank_loss import with_rank_loss
 from training.experiments.watch_time.readouts import Distribution, fit_median_map, predict, read
 from training.experiments.watch_time.windows import load_first_window, load_window
+from training.trees import TreesConfig, features, fit_trees
 from training.watch_time import OR, VR, DistributionHead, RankLoss
 
 pytestmark = pytest.mark.slow

@@ -28,9 +28,10 @@ pytestmark = pytest.mark.slow
 TINY = (
     *("--set", "closed_form.steps=3", "--set", "closed_form.redraws=1", "--set", "closed_form.window_days=3"),
     *("--set", "loop.epochs=3", "--set", "loop.counterfactual=0.5", "--set", "lda.anchors.epochs=2"),
+    *("--set", "trees.rounds=20", "--set", "trees.rows_per_leaf=5"),
     *("--threads", "1"),
 )
-REPORTS = 27
+REPORTS = 29
 """Reports of progress of the whole fit."""
 
 KILLED = """

@@ -9,6 +9,7 @@ from typing import Final
 from models.manifest import Evaluation, LearnedLabels, Manifest, Margin
 from models.metrics import DURATIONS_S, STATES
 from models.store import BundleStore
+from training.verdict import verdict
 
 _ROWS: Final = (
     ("MAE, s", "mae_s", ".2f"),
@@ -118,6 +119,8 @@ def _table(evaluation: Evaluation, tab: str | None) -> list[str]:
         cells = [_cell(metrics.get(key), ".2f") for key in keys]
         title = f"{figure.removesuffix('_s').upper()} of the {name.replace('_', ' ')} of the earlier days, s"
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    if evaluation.comparisons:
+        lines += ["", verdict(evaluation.comparisons)]
     return lines
 
 

@@ -17,6 +17,7 @@ from training.provenance import provenance
 from training.train import run_folder
 from training.train.checkpoints import what_is_left
 from training.train.chosen_config import chosen_config
+from training.verdict import verdict
 
 
 def fit(
@@ -75,4 +76,5 @@ def fit(
         raise
     write_json(figures, {**provenance(), **evaluation.model_dump()})
     print_metrics(evaluation.metrics, evaluation.by_tab, evaluation.baselines)
+    typer.echo(verdict(evaluation.comparisons))
     typer.echo(f"wrote {out}")

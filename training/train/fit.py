@@ -19,6 +19,7 @@ from models.errors import BadInput
 from models.manifest import Evaluation
 from models.vocabulary import Vocabulary
 from training.data import Boundaries, Dataset, Interactions, LikesHates, Split, split_by_time
+from training.evaluation.comparisons import compare_with_baselines
 from training.evaluation.evaluate import baselines, compute_metrics, compute_metrics_by_tab
 from training.evaluation.predict import predict_torch, score_torch
 from training.evaluation.reactions import reactions
@@ -38,6 +39,7 @@ from training.train.rankers import (
 )
 from training.train.run_config import RunConfig, new_networks
 from training.train.trainer import EpochResult
+from training.train.trees import predict_by_trees
 
 if TYPE_CHECKING:
     from training.balance import Balancer
@@ -133,7 +135,8 @@ def _fit_and_evaluate(
         {"labels": learned.curve, "ranker": [epoch._asdict() for epoch in epochs]},
         networks.refused,
     )
-    return fitted, _evaluate(windows, config, fitted, boundaries.test_ms)
+    trees_s = None if config.trees is None else _predict_by_trees(windows, config, progress, checkpoints)
+    return fitted, _evaluate(windows, config, fitted, boundaries.test_ms, trees_s)
 
 
 def refit(
@@ -310,10 +313,30 @@ def _labels(learned: LabelMaker, log: Interactions, rows: I64) -> F32:
     return out
 
 
-def _evaluate(windows: _Windows, config: RunConfig, fitted: Fitted, from_ms: int) -> Evaluation:
+def _predict_by_trees(
+    windows: _Windows, config: RunConfig, progress: Progress, checkpoints: Checkpoints
+) -> F32:
+    """Seconds of the test rows."""
+    dataset, vocabulary, log, split = windows
+    assert config.trees is not None
+    trees, rows = config.trees, (windows.known, _stop_rows(windows, config), split.test)
+    progress("trees", 0.0)
+    seconds: F32 = checkpoints.stage(
+        "trees",
+        lambda: predict_by_trees(dataset, vocabulary, log, rows, config, trees),
+        lambda seconds: {"seconds": torch.from_numpy(seconds)},
+        lambda state: state["seconds"].numpy(),
+    )
+    progress("trees", 1.0)
+    return seconds
+
+
+def _evaluate(
+    windows: _Windows, config: RunConfig, fitted: Fitted, from_ms: int, trees_s: F32 | None
+) -> Evaluation:
     """The metrics of a fit on the days after it."""
     log, rows = windows.log, windows.split.test
-    length = config.loop.sequence_length
+    length, before = config.loop.sequence_length, log.rows_between(0, from_ms)
     predictions = predict_torch(fitted.ranker, log, rows, length)
     reacted = reactions(partial(score_torch, fitted.ranker, fitted.weights), log, rows, length)
     tabs = fitted.vocabulary.fields["tab"]
@@ -323,5 +346,6 @@ def _evaluate(windows: _Windows, config: RunConfig, fitted: Fitted, from_ms: int
         to_ms=windows.dataset.info.last_timestamp_ms + 1,
         metrics=compute_metrics(log, rows, predictions, fitted.weights) | reacted,
         by_tab=compute_metrics_by_tab(log, rows, predictions, fitted.weights, tabs),
-        baselines=baselines(log, rows, log.rows_between(0, from_ms), tabs),
+        baselines=baselines(log, rows, before, tabs),
+        comparisons=compare_with_baselines(log, rows, before, predictions.pointwise, trees_s),
     )

@@ -9,6 +9,7 @@ from training.lda import AnchorsConfig, LDAConfig
 from training.rankers import ObjectivesConfig
 from training.train.rankers import TrainerConfig
 from training.train.run_config import RunConfig
+from training.trees import TreesConfig
 
 __all__ = ["any_log", "kuairand_objectives", "kuairand_pure", "smoke", "smoke_objectives"]
 
@@ -89,11 +90,12 @@ def labels_of_a_small_log() -> LabelCraftConfig:
 def any_log() -> RunConfig:
     """One's own log of four days or more: a day to test, a day to stop early, a day for the meta hold-out."""
     days = {"test_days": 1, "stop_days": 1, "meta_days": 1}
-    return kuairand_pure().model_copy(update={**days, "closed_form": ClosedFormConfig(window_days=1)})
+    own = {"closed_form": ClosedFormConfig(window_days=1), "trees": TreesConfig()}
+    return kuairand_pure().model_copy(update=days | own)
 
 
 def smoke() -> RunConfig:
-    """The synthetic log in about a minute: everything is fitted, nothing is fitted well."""
+    """The synthetic log in about a minute: everything is fitted, briefly."""
     return RunConfig(
         test_days=1,
         stop_days=1,
@@ -101,8 +103,10 @@ def smoke() -> RunConfig:
         min_count=1,
         closed_form=ClosedFormConfig(watch_knots=9, duration_knots=5, steps=10, redraws=2),
         encoder=FeedbackEncoderConfig(width=16, token=16, heads=2, hidden=32),
-        lda=LDAConfig(anchors=AnchorsConfig(sequences=512, epochs=10)),
-        loop=TrainerConfig(epochs=1, sequence_length=50),
+        lda=watch_time_of_a_small_log().model_copy(
+            update={"anchors": AnchorsConfig(sequences=512, epochs=10)}
+        ),
+        loop=TrainerConfig(epochs=1, learning_rate=3e-3, sequence_length=50),
     )
 
 

@@ -19,6 +19,7 @@ from training.labels import LabelMaker, LabelMakers, Scale, heuristic_label_make
 from training.lda import LDA, LDAConfig
 from training.rankers import MultiObjectiveRanker, ObjectivesConfig, Ranker, TwoObjectiveRanker
 from training.train.rankers import TrainerConfig
+from training.trees import TreesConfig
 
 
 class RunConfig(Config):
@@ -47,6 +48,8 @@ class RunConfig(Config):
     fusion_grid: tuple[PositiveFloat, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     """Weights of `interest` beside a `watch_time` of 1 that are tried on the early-stop days; with
     `objectives` see `search_fusion_weights` instead."""
+    trees: TreesConfig | None = None
+    """With it boosted trees are fitted on the same days, and the ranker is compared with them."""
     seed: int = 0
 
 

@@ -10,10 +10,10 @@ from training.config import Config
 from training.data import Protocol
 from training.encoders import FeedbackEncoderConfig
 from training.experiments.config import ExperimentConfig
-from training.experiments.trees import TreesConfig
 from training.lda import LDAConfig
 from training.train.rankers import TrainerConfig
 from training.train.recipes import any_log
+from training.trees import TreesConfig
 
 
 class Hyperparameters(Config):

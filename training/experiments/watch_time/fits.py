@@ -21,7 +21,6 @@ from training.config import describe_first_error, merged
 from training.encoders import HistoryAt, inputs_for, plain_names
 from training.experiments.data import ExperimentData
 from training.experiments.jobs import Progress
-from training.experiments.trees import features, fit_trees
 from training.experiments.watch_time.config import Hyperparameters, WatchTimeConfig
 from training.experiments.watch_time.methods import Error, Fit
 from training.experiments.watch_time.rank_loss import with_rank_loss
@@ -30,6 +29,7 @@ from training.labels import Scale
 from training.lda import LDA
 from training.rankers import TwoObjectiveRanker
 from training.train.rankers import RankerEpoch, best_epoch_count, fit_ranker
+from training.trees import features, fit_trees
 from training.watch_time import QUANTILES
 
 MOST_RATIO: Final = 2.5

@@ -8,8 +8,8 @@ from typing import Any, Final, Literal
 
 from training.config import Config
 from training.experiments.config import MethodSpec
-from training.experiments.trees import Target
 from training.lda import LDA
+from training.trees import Target
 from training.watch_time import (
     CREAD,
     CWM,
