@@ -60,6 +60,10 @@ class Commands(LazyGroup):
             "training.experiments.commands:render",
             "Render a report again from its JSON, without fitting anything.",
         ),
+        "validate": (
+            "training.experiments.validation.commands:app",
+            "Estimates and experiments on data whose truth is known.",
+        ),
     }
 
 

@@ -30,6 +30,10 @@ def draw(folder: Path, kind: str, report: Json) -> None:
             _audit(folder, report)
         case "likes_hates":
             _likes_hates(folder, report)
+        case "validate_estimates":
+            _validate_estimates(folder, report)
+        case "validate_experiments":
+            _validate_experiments(folder, report)
 
 
 def _labels(folder: Path, report: Json) -> None:
@@ -206,3 +210,34 @@ def _color(paired: Json | None) -> str:
 
 def _fitted(report: Json) -> list[Json]:
     return [row for row in report["rows"] if row["refused"] is None]
+
+
+def _validate_estimates(folder: Path, report: Json) -> None:
+    if not report["open_bandit"]:
+        return
+    panels = {
+        f"{row['campaign']}: {row['wanted']} from the log of {row['logged']}": [
+            *(
+                Interval(name, one["value"], tuple(one["interval"]), BLUE)
+                for name, one in row["estimates"].items()
+            ),
+            Interval("its own log", row["truth"], (row["truth"], row["truth"]), ORANGE),
+        ]
+        for row in report["open_bandit"]
+    }
+    plots.intervals(
+        folder / "open-bandit.png", panels, "Clicks of 1,000 impressions, 95 % intervals over rows"
+    )
+
+
+def _validate_experiments(folder: Path, report: Json) -> None:
+    curves = {"any_look_by_day": RED, "always_valid_by_day": BLUE}
+    panels = {
+        row["metric"] + (", CUPED" if row["cuped"] else ""): [
+            Series(range(1, len(row[key]) + 1), row[key], color) for key, color in curves.items()
+        ]
+        for row in report["equal_arms"]
+    }
+    title = "Equal arms found to differ up to each day: fixed-horizon (red) and always-valid (blue) intervals"
+    labels = ("day", "share of the replays")
+    plots.small_multiples(folder / "looks.png", panels, title, labels, reference=[0.05])

@@ -37,7 +37,8 @@ def estimate(terms: Terms, user_N: I64, *, resamples: int = RESAMPLES, seed: int
     numerator_UK = _user_sums(terms.numerator, index_N, len(users))
     denominator_UK = _user_sums(terms.denominator, index_N, len(users))
     drawn: list[F64] = []
-    for counts_RU in draws(len(users), resamples, np.random.default_rng(seed)):
+    for drawn_RU in draws(len(users), resamples, np.random.default_rng(seed)):
+        counts_RU = drawn_RU.astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             drawn.append(((counts_RU @ numerator_UK) / (counts_RU @ denominator_UK)).sum(axis=1))
     drawn_R = np.concatenate(drawn)

@@ -1,0 +1,1 @@
+"""Whether estimates and experiments find what is true, on data whose truth is known."""
