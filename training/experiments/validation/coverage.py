@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from training.experiments.validation.planted_slates import PlantedLog, PlantedSlates, shown
+from training.experiments.validation.planted_slates import PlantedLog, PlantedSlates, shown_values
 from training.off_policy import (
     Estimate,
     Overlap,
@@ -67,14 +67,14 @@ def coverage(
 def overlap(planted: PlantedSlates, log: PlantedLog) -> Overlap:
     """Return the overlap of a planted log with the target policy, by the position-based weights."""
     target_NKM, logging_NKM = planted.target_marginals[log.slate], planted.logging_marginals[log.slate]
-    weight_NK = position_weights(shown(target_NKM, log.order), shown(logging_NKM, log.order))
+    weight_NK = position_weights(shown_values(target_NKM, log.order), shown_values(logging_NKM, log.order))
     return Overlap.of_weights(weight_NK, support(target_NKM, logging_NKM))
 
 
 def _estimators(planted: PlantedSlates, log: PlantedLog) -> Iterator[tuple[str, Terms]]:
     reward_NK, order_NK = log.reward, log.order
     target_NKM, logging_NKM = planted.target_marginals[log.slate], planted.logging_marginals[log.slate]
-    position_NK = position_weights(shown(target_NKM, order_NK), shown(logging_NKM, order_NK))
+    position_NK = position_weights(shown_values(target_NKM, order_NK), shown_values(logging_NKM, order_NK))
     policies = (
         PlackettLuce(policy.score[log.slate], policy.temperature, policy.epsilon)
         for policy in (planted.target, planted.logging)
@@ -83,7 +83,10 @@ def _estimators(planted: PlantedSlates, log: PlantedLog) -> Iterator[tuple[str, 
     features_NMF = planted.features[log.slate]
     features_NKF = np.take_along_axis(features_NMF, order_NK[..., None], axis=1)
     predicted_NKM = RewardModel.fit(features_NKF, reward_NK, log.user).predict(features_NMF)
-    predicted_NK, expected_NK = shown(predicted_NKM, order_NK), (target_NKM * predicted_NKM).sum(axis=2)
+    predicted_NK, expected_NK = (
+        shown_values(predicted_NKM, order_NK),
+        (target_NKM * predicted_NKM).sum(axis=2),
+    )
     for model, weight_NK in (("position", position_NK), ("cascade", cascade_NK)):
         yield f"IPS, {model}", ips(reward_NK, weight_NK)
         yield f"SNIPS, {model}", snips(reward_NK, weight_NK)

@@ -88,11 +88,11 @@ class PlantedSlates:
         slate_N = (first_U[:, None] + np.arange(SLATES_A_USER)).ravel()
         policy = PlackettLuce(self.logging.score[slate_N], self.logging.temperature, self.logging.epsilon)
         order_NK = policy.sample(POSITIONS, draws=1, seed=int(random.integers(2**32)))[:, 0]
-        reward_NK = shown(self.mean[slate_N], order_NK) + random.normal(0.0, 1.0, order_NK.shape)
+        reward_NK = shown_values(self.mean[slate_N], order_NK) + random.normal(0.0, 1.0, order_NK.shape)
         return PlantedLog(slate_N, np.repeat(np.arange(users), SLATES_A_USER), order_NK, reward_NK)
 
 
-def shown(value_NKM: F64, order_NK: I64) -> F64:
+def shown_values(value_NKM: F64, order_NK: I64) -> F64:
     """Return the values of the shown candidates at their positions, `[N, K]`."""
     out: F64 = np.take_along_axis(value_NKM, order_NK[..., None], axis=2)[..., 0]
     return out
