@@ -35,7 +35,8 @@ SERVICE_LINK: Final = re.compile(r"REELRANK_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|P
 class Settings(BaseSettings):
     """Read from the environment; `serve`'s options override. Immutable, so every worker sees the same."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    # Compose writes a variable that is not set as an empty one.
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     store: str | None = None
     """`redis://…`, `rediss://…`, `unix://…`, `redis+cluster://…` or `redis+sentinel://…`. Without it the
@@ -173,7 +174,7 @@ class Settings(BaseSettings):
                 f"REELRANK_EARLIEST_MS: {settings.earliest_ms} is in seconds; write it in milliseconds, or 0 "
                 "to take any time."
             )
-        store = settings.store or None  # Compose writes a variable that is not set as an empty one
+        store = settings.store or None
         if store is None and settings.store_file is not None:
             store = _line(settings.store_file)
         if store is not None:

@@ -183,10 +183,12 @@ def test_variables_that_kubernetes_makes_of_a_service_are_no_settings(
     assert Settings.read().earliest_ms == 1_104_537_600_000
 
 
-def test_an_empty_store_is_the_embedded_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compose writes a variable that is not set as an empty one."""
-    monkeypatch.setenv("REELRANK_STORE", "")
-    assert Settings.read().store is None
+    for name in ("STORE", "LOG_DIR", "LOG_MAX_BYTES"):
+        monkeypatch.setenv(f"REELRANK_{name}", "")
+    settings = Settings.read()
+    assert (settings.store, settings.log_dir, settings.log_max_bytes) == (None, None, 10 * 2**30)
 
 
 def test_a_ledger_that_cannot_be_written_ends_the_start(
