@@ -147,11 +147,16 @@ def replay(
 
 
 @app.command()
-def demo(port: Port = 8000, url: Url = None, key: Key = "") -> None:
-    """Rank a slate with a running service, label some feedback, and rank the slate again."""
+def demo(
+    port: Port = 8000,
+    url: Url = None,
+    key: Key = "",
+    svg: Annotated[Path | None, typer.Option(help="Write a picture of it here.")] = None,
+) -> None:
+    """Label what two users with opposite tastes do, and rank a slate for each, with a running service."""
     from service.commands.demo import demo as run
 
-    run(url or f"http://127.0.0.1:{port}", key=key)
+    run(url or f"http://127.0.0.1:{port}", key=key, svg=svg)
 
 
 ledger = typer.Typer(invoke_without_command=True, help="Print the unlearning ledger, or honour it.")

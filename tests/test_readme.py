@@ -73,10 +73,15 @@ def test_each_curl_answers_what_it_says(served: dict[str, str]) -> None:
         assert json.dumps(found) == json.dumps(want)
 
 
-def test_the_demo_shows_two_slates(served: dict[str, str]) -> None:
+def test_in_the_demo_two_slates_cross_over_and_a_hate_sinks_its_author(served: dict[str, str]) -> None:
     got = subprocess.run(["make", "demo"], cwd=ROOT, env=served, capture_output=True, text=True, check=True)
-    assert got.stdout.count("POST /rerank") == 2
-    assert "history 0 → 12" in got.stdout
+    _, slates = got.stdout.split("POST /rerank")
+    rows = re.findall(r"(\d+) +│ (\d+) +│ +\d+ +[\d.]+ │ +(\d+) +[\d.]+ │ +(\d+) +[\d.]+ │ +(\d+) ", slates)
+    assert len(rows) == 8
+    for _, tag, ann, bob, _ in rows:
+        assert (int(ann) <= 4, int(bob) <= 4) == ((True, False) if tag == "39" else (False, True))
+    hated = [(ann, later) for author, _, ann, _, later in rows if author == "8075929"]
+    assert sorted(hated) == [("1", "3"), ("2", "4")]
 
 
 def test_the_commands_for_ones_own_log_run(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""`python -m service demo`: what the service does, shown on a synthetic user of a running service."""
+"""`python -m service demo`: what the service does, shown on two users of a running service in one screen."""
 
 from __future__ import annotations
 
-import random
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from msgspec import UNSET
@@ -13,91 +14,155 @@ from rich.table import Table
 from models.errors import BadInput
 from models.schema import Candidate, FeedbackEvent
 from service.client import Client, Unreachable
-from service.wire import LabelReply, RerankReply
+from service.wire import Item, Label, RerankReply
 
-SEED: Final = 20
-EVENTS: Final = 12
-CANDIDATES: Final = 8
-SHORT_S: Final = 15.0
-LONG_S: Final = 90.0
+DURATION_S: Final = 24.0
+"""Of every video, so that nothing but taste can order them."""
 
-console: Final = Console()
+TASTES: Final = {"ann": "39", "bob": "6"}
+"""The tag that each user likes; they skip the other's. Ids are of KuaiRand, on which the released bundle was
+fitted: a bundle of another log knows none of them, and may see no difference."""
+
+SEEN: Final = (
+    ("6497", "8004185", "39"), ("252", "4645121", "6"), ("1457", "8075929", "39"), ("2362", "5281979", "6"),
+    ("2640", "7014464", "39"), ("3297", "5281979", "6"), ("120", "6166697", "39"), ("156", "5623243", "6"),
+    ("3866", "7014464", "39"), ("213", "5623243", "6"),
+)  # fmt: skip
+"""Video, author and tag of what both users are shown."""
+
+NEXT: Final = (
+    ("3906", "8075929", "39"), ("3970", "5281979", "6"), ("160", "8004185", "39"), ("308", "5623243", "6"),
+    ("7170", "8075929", "39"), ("5451", "5281979", "6"), ("3290", "8004185", "39"), ("912", "5623243", "6"),
+)  # fmt: skip
+"""The candidates of their slates."""
+
+HATED: Final = ("94", "8075929", "39")
+
+console: Final = Console(record=True)
 
 
-def demo(url: str, *, key: str = "") -> None:
-    """Rank a slate for a cold-start user, label what the user then does, and rank the slate again.
+def demo(url: str, *, key: str = "", svg: Path | None = None) -> None:
+    """Label what two users with opposite tastes do with ten videos, and rank eight others for each of them;
+    then one hates a video, and its author sinks.
 
-    The user likes short videos: watches them to the end and again, likes some, and skips long ones. Every run
-    is the same but for the user's id, so that each begins with an empty sequence.
+    Every run is the same but for the users' ids, so that each begins with empty sequences.
 
     Args:
         url: of the service.
         key: API key with the rights `label` and `rerank`.
+        svg: where to write a picture of what was printed.
 
     Raises:
-        BadInput: no service answers.
+        BadInput: no service answers, or the picture cannot be written.
         ServiceError: the service refuses.
     """
-    rng = random.Random(SEED)
     now_ms = int(time.time() * 1000)
-    user_id = f"demo-{now_ms}"
-    slate = [
-        Candidate(video_id=f"demo-v{i}", duration_s=SHORT_S if i % 2 else LONG_S) for i in range(CANDIDATES)
+    users = {name: f"demo-{name}-{now_ms}" for name in TASTES}
+    candidates = [
+        Candidate(video_id=video, duration_s=DURATION_S, author_id=author, tag=tag)
+        for video, author, tag in NEXT
     ]
-    events = [_event(rng, user_id, i, now_ms) for i in range(EVENTS)]
     with Client(url, key=key) as client:
+
+        def slate(user_id: str) -> RerankReply:
+            return client.rerank(user_id, candidates, timestamp_ms=now_ms)
+
         try:
-            before = client.rerank(user_id, slate, timestamp_ms=now_ms)
+            before = slate(f"demo-new-{now_ms}")
         except Unreachable as e:
             raise BadInput(f"{e} Start one: make serve.") from e
-        _print_slate(f"1. A slate for {user_id}, a cold-start user", before, slate)
-        _print_labels("2. The user watches short videos and skips long ones", client.label(events), events)
-        after = client.rerank(user_id, slate, timestamp_ms=now_ms)
-        _print_slate("3. The same slate a moment later", after, slate, before)
+        events = {name: _events(users[name], taste, now_ms) for name, taste in TASTES.items()}
+        labels = {name: client.label(shown).labels for name, shown in events.items()}
+        _print_labels(events, labels)
+        slates = {"new user": before} | {name: slate(user_id) for name, user_id in users.items()}
+        hate = _event(users["ann"], HATED, now_ms, watched_s=1.0, hate=True)
+        (disliked,) = client.label([hate]).labels
+        after = slates["ann, a hate later"] = slate(users["ann"])
+        _print_slates(slates)
+    video, author, tag = HATED
     console.print(
-        f"\nBundle {after.model_version} · history {before.history_length} → {after.history_length} "
-        f"exposures · ranked in {after.took_ms} ms. Try it yourself: {url}/docs\n"
+        f"The hate, of video {video}, has label {disliked.label:.3f}; its author {author} sinks, its tag "
+        f"{tag} a little.\n"
+        f"Bundle {after.model_version} · history {before.history_length} → {after.history_length} "
+        f"exposures · ranked in {after.took_ms} ms.\nTry it yourself: {url}/docs"
     )
+    if svg is not None:
+        write_picture(svg)
 
 
-def _event(rng: random.Random, user_id: str, i: int, now_ms: int) -> FeedbackEvent:
-    short = i % 2 == 1
-    duration_s = SHORT_S if short else LONG_S
+def write_picture(path: Path) -> None:
+    """Write what was printed as SVG.
+
+    Raises:
+        BadInput: it cannot be written.
+    """
+    try:
+        console.save_svg(str(path), title="python -m service demo")
+    except OSError as e:
+        raise BadInput(f"{path} cannot be written: {e.strerror}.") from None
+
+
+def _events(user_id: str, taste: str, now_ms: int) -> list[FeedbackEvent]:
+    """Watch videos of the taste to the end and beyond, like every other one, and skip the rest."""
+    events = []
+    for i, video in enumerate(SEEN):
+        at_ms, liked = now_ms - (len(SEEN) - i + 1) * 60_000, video[2] == taste
+        watched_s = DURATION_S + 1.7 * i if liked else 0.4 + 0.2 * i
+        events.append(_event(user_id, video, at_ms, watched_s=watched_s, like=liked and i % 4 < 2))
+    return events
+
+
+def _event(
+    user_id: str,
+    shown: tuple[str, str, str],
+    at_ms: int,
+    *,
+    watched_s: float,
+    like: bool = False,
+    hate: bool = False,
+) -> FeedbackEvent:
+    video_id, author_id, tag = shown
     return FeedbackEvent(
-        event_id=f"{user_id}-{i}",
+        event_id=f"{user_id}-{video_id}",
         user_id=user_id,
-        video_id=f"demo-seen-{i}",
-        timestamp_ms=now_ms - (EVENTS - i) * 60_000,
-        watch_time_s=round(duration_s * (rng.uniform(1.0, 2.0) if short else rng.uniform(0.0, 0.1)), 1),
-        duration_s=duration_s,
-        like=short and rng.random() < 0.5,
+        video_id=video_id,
+        timestamp_ms=at_ms,
+        watch_time_s=round(watched_s, 1),
+        duration_s=DURATION_S,
+        author_id=author_id,
+        tag=tag,
+        like=like,
+        hate=hate,
     )
 
 
-def _print_labels(title: str, reply: LabelReply, events: list[FeedbackEvent]) -> None:
-    console.print(f"\n[bold]{title}[/bold]  POST /label")
-    table = Table("video", "length", "watched", "like", "label", "percentile", "")
-    for event, answer in zip(events, reply.labels, strict=True):
-        seconds = (f"{event.duration_s:.0f} s", f"{event.watch_time_s:.1f} s")
-        bar = "█" * round(answer.label * 20)
-        share = "" if answer.percentile is UNSET else f"{answer.percentile:.0%}"
-        table.add_row(event.video_id, *seconds, "♥" if event.like else "", f"{answer.label:.3f}", share, bar)
+def _print_labels(events: Mapping[str, list[FeedbackEvent]], labels: Mapping[str, list[Label]]) -> None:
+    title = f"1. Ten videos of {DURATION_S:.0f} s and their labels  POST /label"
+    table = Table("video", "author", "tag", title=title, title_justify="left")
+    for name, taste in TASTES.items():
+        table.add_column(f"{name} likes {taste}", justify="right")
+        table.add_column("label, percentile", min_width=19)
+    for shown, *answers in zip(SEEN, *(zip(events[n], labels[n], strict=True) for n in TASTES), strict=True):
+        cells: list[str] = []
+        for event, label in answers:
+            share = "" if label.percentile is UNSET else f" {label.percentile:4.0%}"
+            heart = "♥" if event.like else " "
+            bar = "█" * round(label.label * 12)
+            cells += [f"{heart} {event.watch_time_s:.1f} s", f"{label.label:.3f}{share} {bar}"]
+        table.add_row(*shown, *cells)
     console.print(table)
 
 
-def _print_slate(
-    title: str, reply: RerankReply, slate: list[Candidate], before: RerankReply | None = None
-) -> None:
-    console.print(f"\n[bold]{title}[/bold]  POST /rerank")
-    durations = {candidate.video_id: candidate.duration_s for candidate in slate}
-    ranks = {item.video_id: item.rank for item in before.items} if before else {}
-    table = Table("rank", "video", "length", "expected watch", "score", "before" if before else "")
-    for item in reply.items:
-        seconds = (f"{durations[item.video_id]:.0f} s", f"{item.watch_time_s:.1f} s")
-        change = _change(ranks[item.video_id], item.rank) if ranks else ""
-        table.add_row(str(item.rank), item.video_id, *seconds, f"{item.score:.3f}", change)
+def _print_slates(slates: Mapping[str, RerankReply]) -> None:
+    title = "2. Rank and score of eight others  POST /rerank"
+    table = Table("video", "author", "tag", title=title, title_justify="left")
+    for name in slates:
+        table.add_column(name, justify="right")
+    items: list[dict[str, Item]] = [
+        {item.video_id: item for item in reply.items} for reply in slates.values()
+    ]
+    shown = {video[0]: video for video in NEXT}
+    for first in slates["ann"].items:
+        ranked = [by_video[first.video_id] for by_video in items]
+        table.add_row(*shown[first.video_id], *(f"{item.rank}  {item.score:.3f}" for item in ranked))
     console.print(table)
-
-
-def _change(before: int, rank: int) -> str:
-    return f"{before} {'=' if before == rank else '↑' if before > rank else '↓'}"

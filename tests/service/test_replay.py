@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -159,9 +158,11 @@ def test_what_cannot_be_replayed_is_said_in_one_line(
     assert (ended.code, word in reason, "Traceback" in ended.err) == (2, True, False), ended.err
 
 
-def test_demo_shows_labels_and_a_slate_before_and_after(service: Service, tmp_path: Path) -> None:
-    ended = invoke("demo", "--url", service.url)
+def test_demo_shows_labels_and_slates_of_two_users_and_draws_them(service: Service, tmp_path: Path) -> None:
+    ended = invoke("demo", "--url", service.url, "--svg", tmp_path / "demo.svg")
     assert ended.code == 0, ended.err
-    assert [ended.out.count(path) for path in ("POST /rerank", "POST /label")] == [2, 1]
-    assert re.search(r"history 0 → 12\s+exposures", ended.out)
+    assert [ended.out.count(path) for path in ("POST /rerank", "POST /label")] == [1, 1]
+    assert "history 0 → 11 exposures" in ended.out
+    assert "8075929" in (tmp_path / "demo.svg").read_text()
+    assert "nowhere" in refusal("demo", "--url", service.url, "--svg", "/nowhere/demo.svg", data_dir=tmp_path)
     assert "127.0.0.1:1" in refusal("demo", "--url", "http://127.0.0.1:1", data_dir=tmp_path)
