@@ -114,14 +114,14 @@ def _events(user_id: str, taste: str, now_ms: int) -> list[FeedbackEvent]:
 
 def _event(
     user_id: str,
-    shown: tuple[str, str, str],
+    video: tuple[str, str, str],
     at_ms: int,
     *,
     watched_s: float,
     like: bool = False,
     hate: bool = False,
 ) -> FeedbackEvent:
-    video_id, author_id, tag = shown
+    video_id, author_id, tag = video
     return FeedbackEvent(
         event_id=f"{user_id}-{video_id}",
         user_id=user_id,
