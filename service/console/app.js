@@ -2,10 +2,20 @@
 
 import { call, key } from "./api.js";
 import { Component, Failure, html, render } from "./parts.js";
+import { Compare } from "./views/compare.js";
+import { Health } from "./views/health.js";
+import { SurfaceView } from "./views/surface.js";
+import { User } from "./views/user.js";
+import { Versions } from "./views/versions.js";
 import { Why } from "./views/why.js";
 
 const VIEWS = {
   why: ["Why this score", Why],
+  compare: ["Before and after", Compare],
+  label: ["Label surface", SurfaceView],
+  user: ["User", User],
+  versions: ["Versions", Versions],
+  health: ["Health", Health],
 };
 
 const HEALTH_MS = 1000;
@@ -65,7 +75,7 @@ class Console extends Component {
       ${keyOpen && html`<${KeyForm} rights=${rights} onSet=${this.askRights} />`}
       ${health?.degraded.length > 0 && !healthError && html`<p class="notice bad bar" role="alert"><strong>Degraded: ${health.degraded.map((d) => MEANING[d] ?? d).join(" ")}</strong></p>`}
       ${healthError && html`<div class="bar"><${Failure} error=${healthError} /></div>`}
-      <main id="main" tabindex="-1"><${View} key=${`${view} ${turn}`} rights=${rights} version=${health?.model_version} health=${health} /></main>`;
+      <main id="main" tabindex="-1"><${View} key=${`${view} ${turn}`} rights=${rights} health=${health} /></main>`;
   }
 }
 

@@ -44,19 +44,22 @@ export const Distribution = ({ anchors, p10, p50, p90, mean, duration }) => {
   const text = `Predicted watch time: 80 % between ${seconds(p10)} and ${seconds(p90)}, median ${seconds(p50)}`
     + (mean == null ? "" : `, mean ${seconds(mean)}`) + (duration == null ? "." : `; the video lasts ${seconds(duration)}.`);
   return html`<${Sized} draw=${(width) => {
-    const height = 190, left = 44, bottom = height - 34, x = linear(0, high, left, width - 10), y = linear(0, top, bottom, 22);
-    const mark = (value, name, row, kind) => value != null && value <= high && html`
-      <line class=${`mark ${kind}`} x1=${x(value)} x2=${x(value)} y1=${12 + 11 * row} y2=${bottom} />
-      <text class=${`mark-name ${kind}`} x=${Math.min(x(value) + 4, width - 4)} y=${16 + 11 * row}
-        text-anchor=${x(value) > width - 110 ? "end" : "start"} dx=${x(value) > width - 110 ? -8 : 0}>${name} ${seconds(value)}</text>`;
+    const height = 214, left = 44, over = 48, bottom = height - 34, x = linear(0, high, left, width - 10), y = linear(0, top, bottom, over);
+    // The names stand in rows above the bars, that of the leftmost mark on top, so that no line crosses a name.
+    const marks = [[p50, "median", "of-median"], [mean, "mean", "of-mean"], [duration, "video", "of-video"]]
+      .filter(([value]) => value != null && value <= high).sort((a, b) => a[0] - b[0]);
+    const mark = ([value, name, kind], row) => html`
+      <line class=${`mark ${kind}`} x1=${x(value)} x2=${x(value)} y1=${6 + 15 * row} y2=${bottom} />
+      <text class=${`mark-name ${kind}`} y=${15 + 15 * row} x=${x(value) + (x(value) > width - 120 ? -5 : 5)}
+        text-anchor=${x(value) > width - 120 ? "end" : "start"}>${name} ${seconds(value)}</text>`;
     return html`<svg width=${width} height=${height} role="img" aria-label=${text}>
-      <rect class="band" x=${x(p10)} width=${Math.max(1, x(Math.min(p90, high)) - x(p10))} y="22" height=${bottom - 22} />
+      <rect class="band" x=${x(p10)} width=${Math.max(1, x(Math.min(p90, high)) - x(p10))} y=${over} height=${bottom - over} />
       ${ticks(0, top, 3).map((t) => html`<line class="grid" x1=${left} x2=${width - 10} y1=${y(t)} y2=${y(t)} />
         <text class="tick" x=${left - 6} y=${y(t) + 4} text-anchor="end">${percent(t)}</text>`)}
       ${ticks(0, high, Math.max(3, width / 90)).map((t) => html`<text class="tick" x=${x(t)} y=${bottom + 14} text-anchor="middle">${significant(t, 2)}</text>`)}
       ${likely.map((a) => html`<rect class="stem" x=${x(a.seconds) - 3} width="6" y=${y(a.weight)} height=${bottom - y(a.weight)}><title>${seconds(a.seconds)}: ${percent(a.weight)}</title></rect>`)}
       <line class="axis" x1=${left} x2=${width - 10} y1=${bottom} y2=${bottom} />
-      ${mark(duration, "video", 2, "of-video")}${mark(mean, "mean", 1, "of-mean")}${mark(p50, "median", 0, "of-median")}
+      ${marks.map(mark)}
       <text class="tick" x=${(left + width) / 2} y=${height - 4} text-anchor="middle">watch time, s · bars: probability · shaded: p10 to p90</text>
     </svg>`;
   }} />`;

@@ -4,11 +4,13 @@ import { call, userPath } from "./api.js";
 import { Component, Failure, html } from "./parts.js";
 import { candidatesIn, linesOf, look, session } from "./session.js";
 
-const EXAMPLE = Array.from({ length: 16 }, (_, i) => ({
-  video_id: String(7 * i + 21),
-  duration_s: [8, 14, 21, 35, 12, 62, 18, 95, 27, 44, 10, 150, 31, 23, 75, 16][i],
-  author_id: String(1 + (i % 6)),
-  tag: String(1 + ((i * 5) % 30)),
+// Videos, authors and tags that the released bundle knows; of other bundles they may be new ones.
+const VIDEOS = ["2303", "2630", "2962", "1868", "6921", "3018", "5239", "4113", "1725", "3654", "2383", "453", "4644", "6975", "2399", "4640"];
+const DURATIONS_S = [8, 14, 21, 35, 12, 62, 18, 95, 27, 44, 10, 150, 31, 23, 75, 16];
+const AUTHORS = ["5345439", "2420749", "1306", "7941871", "7515823", "6598904"];
+const TAGS = ["39", "12", "9", "3", "6"];
+const EXAMPLE = VIDEOS.map((video_id, i) => ({
+  video_id, duration_s: DURATIONS_S[i], author_id: AUTHORS[i % AUTHORS.length], tag: TAGS[i % TAGS.length],
 }));
 
 export class SlateForm extends Component {

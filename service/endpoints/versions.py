@@ -9,7 +9,6 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from models.errors import BundleNotFound
 from models.manifest import Manifest
 from service.http.errors import without_folders
 from service.http.openapi import operations as docs
@@ -58,10 +57,7 @@ def version_routes(services: Services) -> APIRouter:
         """One version as GET /v1/models lists it, with all figures of its evaluation and of its learned
         labels, and the distributions of its training rows (`reference`)."""
         version = request.path_params["version"]
-        manifests = await anyio.to_thread.run_sync(bundles.manifests)
-        if version not in manifests:
-            raise BundleNotFound(f"There is no version {version[:40]!r}; GET /v1/models lists what there is.")
-        manifest = manifests[version]
+        manifest = await anyio.to_thread.run_sync(bundles.manifest, version)
         details = {} if isinstance(manifest, str) else manifest.model_dump(mode="json", include=DETAILS)
         return json_response(_model(version, manifest, serving_set.version) | details)
 

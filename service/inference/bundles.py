@@ -176,17 +176,23 @@ class Bundles:
 
     def manifests(self) -> dict[str, Manifest | str]:
         """Return every version's manifest, or what is wrong with it. Reads the disk."""
+        return {version: _manifest(path) for version, path in self._folders().items()}
+
+    def manifest(self, version: str) -> Manifest | str:
+        """Return one version's manifest, or what is wrong with it. Reads the disk.
+
+        Raises:
+            BundleNotFound: no such version.
+        """
+        folders = self._folders()
+        if version not in folders:
+            raise _unknown(version)
+        return _manifest(folders[version])
+
+    def _folders(self) -> dict[str, Path]:
         if self._fixed:
-            folders = {self._folder.name: self._folder}
-        else:
-            folders = {version: self._store.path(version) for version in self._store.versions()}
-        manifests: dict[str, Manifest | str] = {}
-        for version, path in folders.items():
-            try:
-                manifests[version] = Manifest.read(path)
-            except BundleError as e:
-                manifests[version] = str(e)
-        return manifests
+            return {self._folder.name: self._folder}
+        return {version: self._store.path(version) for version in self._store.versions()}
 
     async def _stop_rollout(self, role: Role, stopped: Rollout) -> None:
         running = await anyio.to_thread.run_sync(self._rollouts.read, role)
@@ -197,9 +203,20 @@ class Bundles:
 
     def _path(self, version: str) -> Path:
         if version not in self._store.versions():
-            raise BundleNotFound(f"There is no version {version!r}; GET /v1/models lists what there is.")
+            raise _unknown(version)
         return self._store.path(version)
 
     def _refuse_if_fixed(self) -> None:
         if self._fixed:
             raise BundleError(FIXED.format(self._folder))
+
+
+def _manifest(folder: Path) -> Manifest | str:
+    try:
+        return Manifest.read(folder)
+    except BundleError as e:
+        return str(e)
+
+
+def _unknown(version: str) -> BundleNotFound:
+    return BundleNotFound(f"There is no version {version!r}; GET /v1/models lists what there is.")

@@ -21,7 +21,7 @@ export class Why extends Component {
       const body = requestBody();
       body.timestamp_ms ??= Date.now();
       const slate = await preview("rerank?explain=true", body);
-      const events = await call("GET", `${userPath(body.user_id)}/sequence`).then((s) => s.events, () => []);
+      const events = slate.history_length ? await call("GET", `${userPath(body.user_id)}/sequence`).then((s) => s.events, () => []) : [];
       this.body = body;
       this.setState({ slate, events, busy: false });
       const kept = slate.items.some((item) => item.video_id === this.state.chosen);
@@ -74,7 +74,7 @@ const SlatePanel = ({ slate, chosen, onChoose }) => {
     ]} />
     ${slate.degraded.length > 0 && html`<p class="notice bad" role="alert">Degraded: the slate was ranked without ${slate.degraded.join(", ")}. See Health.</p>`}
     ${slate.warnings.map((w) => html`<p class="notice">${w}</p>`)}
-    <${Table} label="Slate" head=${[" #", "Video", " Score", "", " Median", " Mean"]}>
+    <${Table} label="Slate" head=${[" #", "Video", " Score", "", " Predicted", " Mean"]}>
       ${slate.items.map((item) => html`<tr class=${item.video_id === chosen ? "chosen" : ""} key=${item.video_id}>
         <td class="number">${item.rank}</td>
         <th scope="row"><button type="button" class="link" aria-pressed=${item.video_id === chosen} onClick=${() => onChoose(item.video_id)}><${Id} of=${item.video_id} /></button></th>
@@ -92,7 +92,7 @@ const WatchTime = ({ item }) => {
   const duration = item.watch_ratio > 0 ? item.watch_time_s / item.watch_ratio : null;
   const partial = states && Math.max(0, 1 - states.skip - states.complete - states.replay);
   return html`<${Panel} title=${html`Watch time of <${Id} of=${item.video_id} />`}
-      note=${html`Rank ${item.rank}, score ${significant(item.score)}. Median <b>${seconds(item.watch_time_s)}</b>, mean <b>${seconds(item.expected_watch_time_s)}</b>, of a video of ${seconds(duration)}.`}>
+      note=${html`Rank ${item.rank}, score ${significant(item.score)}. Predicted <b>${seconds(item.watch_time_s)}</b> (near the median), mean <b>${seconds(item.expected_watch_time_s)}</b>, of a video of ${seconds(duration)}.`}>
     ${duration && html`<${Distribution} anchors=${anchors.map((a) => ({ seconds: a.watch_ratio * duration, weight: a.weight }))}
       p10=${quantiles.p10} p50=${quantiles.p50} p90=${quantiles.p90} mean=${item.expected_watch_time_s} duration=${duration} />`}
     ${states && html`<${Shares} label="How it may end" of=${[["skip (under 3 s)", states.skip], ["partial", partial], ["complete", states.complete], ["replay", states.replay]]} />`}
@@ -109,7 +109,7 @@ const Objectives = ({ item, items }) => {
     const effect = Math.exp(part - mean((i) => i.explanation.parts[name] ?? 0)) - 1;
     return { name, value, average, effect, weighted: items.some((i) => i.explanation.parts[name]) };
   });
-  const most = Math.max(0.01, ...rows.map((r) => Math.abs(r.effect)));
+  const most = Math.max(0.01, ...rows.map((r) => Math.abs(Math.log1p(r.effect))));
   return html`<${Panel} title="Objectives against the slate's mean"
       note="Effect: what the objective does to the score, against a candidate with the slate's typical value. Objectives of weight 0 have none.">
     <${Table} label="Objectives" head=${["Objective", " Value", " Slate's mean", " Effect on the score", ""]}>
@@ -118,7 +118,7 @@ const Objectives = ({ item, items }) => {
         <td class="number">${percent(r.value)}</td>
         <td class="number">${percent(r.average)}</td>
         <td class="number">${r.weighted ? change(r.effect) : "weight 0"}</td>
-        <td class="wide-bar">${r.weighted && html`<${Diverging} value=${r.effect} most=${most} />`}</td>
+        <td class="wide-bar">${r.weighted && html`<${Diverging} value=${Math.log1p(r.effect)} most=${most} />`}</td>
       </tr>`)}
     <//>
   <//>`;
@@ -140,7 +140,7 @@ const History = ({ item, influence, error, events, now }) => {
       event: known.get(`${e.video_id} ${e.timestamp_ms}`),
     }));
     const most = Math.max(0.001, ...rows.map((r) => Math.abs(r.share)));
-    content = html`<${Table} label="History" head=${["Exposure", "What happened", " Effect on the score", "", " On the median"]}>
+    content = html`<${Table} label="History" head=${["Exposure", "What happened", " Effect on the score", "", " On the prediction"]}>
       ${rows.map((r) => html`<tr>
         <th scope="row"><${Id} of=${r.video_id} length=${14} /> <small title=${moment(r.timestamp_ms)}>${age(r.timestamp_ms, now)} ago</small></th>
         <td>${r.event ? `${seconds(r.event.watch_time_s)} of ${seconds(r.event.duration_s)}` : ""}

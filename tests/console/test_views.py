@@ -1,0 +1,300 @@
+"""Each view in a real browser, against a real service with the released bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
+from tests.console.console_page import AUTHORS, NEXT, RELEASED, ConsolePage, ConsoleService, console_page
+from tests.service import tiny_bundle
+from tests.service.memory_store import MemoryStore
+from tests.service.running import served
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("console")]
+
+
+def videos(page: Page, table: str = "Slate") -> list[str]:
+    """Ids in the order of a table's rows."""
+    return page.get_by_role("region", name=table).locator("tbody th bdi").all_inner_texts()
+
+
+def slate_of(page: Page, console: ConsoleService) -> dict[str, Any]:
+    """The service's answer to what the page's form says, at the moment that the page has asked for."""
+    with page.expect_request("**/v1/preview/rerank*") as asked:
+        page.get_by_role("button", name="Rank").click()
+    body = json.loads(asked.value.post_data or "")
+    with console.client() as client:
+        reply: dict[str, Any] = client.post("/rerank", json=body, params={"explain": "true"}).json()
+    return reply
+
+
+def scores_by_author(page: Page, console: ConsoleService) -> dict[str, float]:
+    with page.expect_response("**/v1/preview/rerank*") as answered:
+        page.get_by_role("button", name="Rank").click()
+    body = json.loads(answered.value.request.post_data or "")
+    author = {c["video_id"]: c["author_id"] for c in body["candidates"]}
+    best: dict[str, float] = {}
+    for item in answered.value.json()["items"]:
+        best.setdefault(author[item["video_id"]], item["score"])
+    return best
+
+
+# --- 1 why this score
+
+
+def test_the_slate_is_the_services_answer(tab: ConsolePage, console: ConsoleService, user: str) -> None:
+    page = tab.rank_example(user)
+    answer = slate_of(page, console)
+    expect(page.get_by_role("region", name="Slate").locator("tbody tr")).to_have_count(16)
+    assert videos(page) == [item["video_id"] for item in answer["items"]]
+    best = answer["items"][0]
+    expect(page.get_by_role("heading", name=f"Watch time of {best['video_id']}")).to_be_visible()
+    skip = f"{best['explanation']['states']['skip'] * 100:.0f} %"
+    expect(page.get_by_text(f"skip (under 3 s) {skip}")).to_be_visible()
+    expect(page.get_by_role("region", name="Objectives").locator("tbody tr")).to_have_count(11)
+    expect(page.get_by_role("region", name="History").locator("tbody tr")).to_have_count(14)
+
+
+def test_another_video_is_chosen_by_keyboard(tab: ConsolePage, user: str) -> None:
+    page = tab.rank_example(user)
+    second = page.get_by_role("region", name="Slate").get_by_role("button").nth(1)
+    second.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name=f"Watch time of {second.inner_text()}")).to_be_visible()
+    expect(second).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_user_without_a_history_is_said_to_have_none(tab: ConsolePage) -> None:
+    page = tab.rank_example("a user without events")
+    expect(page.get_by_text("The user has no history here")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("candidates", "says"),
+    [
+        ("", "Enter at least one candidate"),
+        ("[{", "The candidates are not JSON"),
+        ("v1 long", "the duration must be seconds above 0"),
+        ('[{"video_id": "v", "duration_s": -1}]', "duration_s"),
+    ],
+)
+def test_what_cannot_be_ranked_is_explained(tab: ConsolePage, candidates: str, says: str) -> None:
+    page = tab.open("why")
+    page.get_by_label("User id").fill("ann")
+    page.get_by_label("Candidates").fill(candidates)
+    page.get_by_role("button", name="Rank").click()
+    expect(page.get_by_role("alert").filter(has_text=says)).to_be_visible()
+
+
+def test_texts_of_a_caller_stay_texts(tab: ConsolePage) -> None:
+    """Markup, right-to-left ids and 10,000 characters neither run nor break the page."""
+    ids = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\u202eevil", "שלום-1", "x" * 200]
+    page = tab.open("why")
+    page.on("dialog", lambda dialog: tab.errors.append("a script of a caller ran"))
+    page.get_by_label("User id").fill("<b>ann</b>")
+    page.get_by_label("Candidates").fill(json.dumps(ids))
+    page.get_by_role("button", name="Rank").click()
+    expect(page.get_by_role("region", name="Slate").locator("tbody tr")).to_have_count(len(ids))
+    assert page.locator("main script, main img").count() == 0
+    page.get_by_label("Candidates").fill("y" * 10_000)
+    page.get_by_role("button", name="Rank").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    assert page.evaluate(wide)
+
+
+# --- 2 slate before and after
+
+
+def test_a_slider_changes_the_order_as_the_api_says(
+    tab: ConsolePage, console: ConsoleService, user: str
+) -> None:
+    page = tab.rank_example(user, "compare")
+    expect(page.get_by_text("0 of 16")).to_be_visible()
+    with page.expect_response(
+        lambda r: "preview/rerank" in r.url and "hate" in (r.request.post_data or "")
+    ) as r:
+        page.locator("input[name=weight-hate]").fill("-1")
+    body = json.loads(r.value.request.post_data or "")
+    assert body["weights"]["hate"] == -1
+    with console.client() as client:
+        order = [item["video_id"] for item in client.post("/rerank", json=body).json()["items"]]
+    after = page.locator("svg text.entry[text-anchor=start]")
+    expect(page.get_by_text("0 of 16")).to_be_hidden()
+    assert [text.split()[0] for text in after.all_text_contents()] == order
+
+
+def test_the_request_can_be_copied(tab: ConsolePage, user: str) -> None:
+    page = tab.rank_example(user, "compare")
+    page.get_by_text("0 of 16").wait_for()
+    page.locator("input[name=weight-like]").fill("0.5")
+    page.get_by_role("button", name="Copy as request").click()
+    expect(page.get_by_role("status").filter(has_text="curl")).to_be_visible()
+
+
+# --- 3 label surface
+
+
+def test_the_label_of_a_place_is_the_services(tab: ConsolePage, console: ConsoleService) -> None:
+    page = tab.open("label")
+    chart = page.locator("svg.surface")
+    chart.wait_for()
+    with page.expect_response(
+        lambda r: "preview/label" in r.url and '"e"' in (r.request.post_data or "")
+    ) as r:
+        chart.click(position={"x": 300, "y": 200})
+    event = json.loads(r.value.request.post_data or "")["events"][0]
+    assert event["duration_s"] != 24
+    with console.client() as client:
+        label = client.post("/label?store=false", json=[event]).json()["labels"][0]["label"]
+    row = (
+        page.get_by_role("region", name="Labels of the event")
+        .get_by_role("row")
+        .filter(has_text="labelcraft")
+    )
+    expect(row).to_contain_text(f"{label:.3f}")
+
+
+def test_a_surface_can_be_of_a_difference(tab: ConsolePage) -> None:
+    page = tab.open("label")
+    page.get_by_label("hate").check()
+    page.get_by_label("Difference from").select_option("flags")
+    expect(page.get_by_role("img", name="labelcraft minus the same without feedback")).to_be_visible()
+    page.get_by_label("Difference from").select_option("maker")
+    page.locator("select").last.select_option("wtg")
+    expect(page.get_by_role("img", name="labelcraft minus wtg")).to_be_visible()
+
+
+# --- 4 user
+
+
+def test_a_hate_sent_here_lowers_its_author_in_the_slate(
+    tab: ConsolePage, console: ConsoleService, user: str
+) -> None:
+    hated = AUTHORS[4]
+    page = tab.rank_example(user)
+    page.get_by_role("region", name="History").wait_for()
+    before = scores_by_author(page, console)
+    page.get_by_role("link", name="User").click()
+    page.get_by_label("Video id").fill("3018")
+    page.get_by_label("Author id").fill(hated)
+    page.get_by_label("hate").check()
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("status").filter(has_text="Stored.")).to_be_visible()
+    expect(page.get_by_role("region", name="Sequence").locator("tbody tr").first).to_contain_text("hate")
+    page.get_by_role("link", name="Why this score").click()
+    page.get_by_role("region", name="Slate").wait_for()
+    after = scores_by_author(page, console)
+    ratios = {author: after[author] / before[author] for author in before}
+    assert min(ratios, key=ratios.__getitem__) == hated
+    assert ratios[hated] < 0.9
+
+
+def test_an_event_sent_again_is_marked_and_a_user_can_be_forgotten(
+    tab: ConsolePage, console: ConsoleService, user: str
+) -> None:
+    page = tab.open("user")
+    page.get_by_label("User id", exact=True).fill(user)
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_role("region", name="Sequence").locator("tbody tr")).to_have_count(14)
+    page.get_by_label("Video id").fill("v")
+    page.get_by_text("Id and moment").click()
+    page.get_by_label("Event id").fill(f"{user}-again")
+    page.get_by_label("Time, Unix ms").fill(str(1_790_000_000_000))
+    for outcome in ("Stored.", "A duplicate: nothing changed."):
+        page.get_by_role("button", name="Send").click()
+        expect(page.get_by_role("status").filter(has_text=outcome)).to_be_visible()
+    expect(page.get_by_text("duplicate", exact=True)).to_be_visible()
+    forget = page.get_by_role("button", name="Forget this user")
+    page.get_by_label("The user id again").fill("another")
+    expect(forget).to_be_disabled()
+    page.get_by_label("The user id again").fill(user)
+    forget.click()
+    expect(page.get_by_text("The service holds nothing on this user.")).to_be_visible()
+    with console.client() as client:
+        assert client.get(f"/users/{user}/sequence").status_code == 404
+
+
+# --- 5 versions
+
+
+def test_a_promotion_changes_the_version_everywhere(tab: ConsolePage, console: ConsoleService) -> None:
+    page = tab.open("versions")
+    card = page.locator(".panel").filter(has=page.get_by_role("heading", name=NEXT))
+    card.get_by_role("button", name="Promote").click()
+    dialog = page.get_by_role("alertdialog")
+    expect(dialog).to_contain_text(f"instead of {RELEASED}")
+    dialog.get_by_role("button", name="Promote").click()
+    expect(card.get_by_text("answers", exact=True)).to_be_visible()
+    expect(page.get_by_role("banner")).to_contain_text(NEXT)
+    page = tab.rank_example("ann")
+    expect(page.get_by_role("main")).to_contain_text(NEXT)
+    page = tab.open("versions")
+    page.get_by_role("button", name="Roll back").click()
+    page.get_by_role("alertdialog").get_by_role("button", name="Roll back").click()
+    expect(page.get_by_role("banner")).to_contain_text(RELEASED)
+
+
+# --- 6 health
+
+
+def test_health_counts_what_the_service_has_answered(tab: ConsolePage, console: ConsoleService) -> None:
+    with console.client() as client:
+        client.post("/rerank", json={"user_id": "u", "candidates": []})
+    page = tab.open("health")
+    page.get_by_role("button", name="Since the start").click()
+    routes = page.get_by_role("region", name="Requests by route")
+    expect(routes.get_by_role("row").filter(has_text="/rerank").first).to_be_visible()
+    expect(page.get_by_role("region", name="Refusals by reason")).to_contain_text("invalid")
+
+
+def test_a_dead_store_is_shown_and_its_return_too(tab: ConsolePage, console: ConsoleService) -> None:
+    page = tab.open("health")
+    expect(page.get_by_role("banner")).to_contain_text("ready")
+    console.store.terminate()
+    console.store.wait()
+    expect(page.get_by_role("alert").filter(has_text="the store does not answer")).to_be_visible()
+    console.store.restart()
+    expect(page.get_by_role("alert").filter(has_text="the store does not answer")).to_be_hidden()
+
+
+# --- everywhere
+
+
+def test_the_page_works_behind_a_prefix(tab: ConsolePage, console: ConsoleService, user: str) -> None:
+    def strip(route: Route) -> None:
+        route.fulfill(response=route.fetch(url=route.request.url.replace("/behind/a/proxy", "")))
+
+    tab.page.route("**/behind/a/proxy/**", strip)
+    tab.url += "/behind/a/proxy"
+    page = tab.rank_example(user)
+    expect(page.get_by_role("region", name="Slate").locator("tbody tr")).to_have_count(16)
+
+
+def test_all_of_the_page_weighs_less_than_300_kilobytes(tab: ConsolePage) -> None:
+    sizes: list[int] = []
+    tab.page.on("response", lambda r: sizes.append(len(r.body())) if "/console" in r.url else None)
+    tab.open("why").wait_for_load_state("networkidle")
+    assert 20_000 < sum(sizes) < 300_000
+
+
+def test_a_key_is_asked_for_and_without_a_right_the_page_only_reads(browser: Browser, tmp_path: Path) -> None:
+    tiny_bundle.write_root(tmp_path / "bundles", tiny_bundle.FIRST)
+    keys = {"api_keys": "good:read"}
+    with (
+        served(tmp_path / "bundles", MemoryStore(), tmp_path / "data", **keys) as client,
+        console_page(browser, str(client.base_url).rstrip("/")) as tab,
+    ):
+        page = tab.open("versions")
+        expect(page.get_by_role("alert").filter(has_text="Enter an API key")).to_be_visible()
+        page.get_by_label("API key").fill("good")
+        page.get_by_role("button", name="Use").click()
+        promote = page.get_by_role("button", name="Promote")
+        expect(promote).to_be_disabled()
+        expect(promote).to_have_attribute("title", "Needs a key with the right “admin”.")
+        assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
+        assert tab.errors == []
