@@ -243,7 +243,7 @@ class InfluenceReply(msgspec.Struct, frozen=True):
     """What the candidates' scores rest on."""
 
     items: list[InfluencedItem]
-    """In the order of the slate."""
+    """Best score first."""
     model_version: str
     degraded: list[str]
     took_ms: float

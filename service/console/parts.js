@@ -34,6 +34,10 @@ export const Panel = ({ title, note, tools, children, wide }) => html`
 export const Facts = ({ of }) => html`
   <dl class="facts">${of.filter(([, value]) => value != null).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 
+/** What each rule of a request did to its slate. */
+export const Applied = ({ of }) => of?.length > 0 && html`
+  <ul class="applied" aria-label="Rules">${of.map(({ rule, effect }) => html`<li><b>${rule.replaceAll("_", " ")}</b>: ${short(effect, 200)}</li>`)}</ul>`;
+
 /** A button that acts only with a right; without it it says which one is missing. */
 export const Guarded = ({ rights, right, onClick, children, kind }) => {
   const allowed = rights.includes(right);

@@ -74,7 +74,7 @@ def test_a_user_without_a_history_is_said_to_have_none(tab: ConsolePage) -> None
 
 
 @pytest.mark.parametrize(
-    ("candidates", "says"),
+    ("candidates", "message"),
     [
         ("", "Enter at least one candidate"),
         ("[{", "The candidates are not JSON"),
@@ -82,12 +82,12 @@ def test_a_user_without_a_history_is_said_to_have_none(tab: ConsolePage) -> None
         ('[{"video_id": "v", "duration_s": -1}]', "duration_s"),
     ],
 )
-def test_what_cannot_be_ranked_is_explained(tab: ConsolePage, candidates: str, says: str) -> None:
+def test_what_cannot_be_ranked_is_explained(tab: ConsolePage, candidates: str, message: str) -> None:
     page = tab.open("why")
     page.get_by_label("User id").fill("ann")
     page.get_by_label("Candidates").fill(candidates)
     page.get_by_role("button", name="Rank").click()
-    expect(page.get_by_role("alert").filter(has_text=says)).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text=message)).to_be_visible()
 
 
 def test_texts_of_a_caller_stay_texts(tab: ConsolePage) -> None:
@@ -126,6 +126,22 @@ def test_a_slider_changes_the_order_as_the_api_says(
     after = page.locator("svg text.entry[text-anchor=start]")
     expect(page.get_by_text("0 of 16")).to_be_hidden()
     assert [text.split()[0] for text in after.all_text_contents()] == order
+
+
+def test_a_rule_changes_the_slate_as_the_api_says(
+    tab: ConsolePage, console: ConsoleService, user: str
+) -> None:
+    page = tab.rank_example(user, "compare")
+    expect(page.get_by_text("0 of 16")).to_be_visible()
+    with page.expect_response(lambda r: '"rules"' in (r.request.post_data or "")) as answered:
+        page.get_by_label("At most 2 of one author").check()
+    with console.client() as client:
+        reply = client.post("/rerank", json=json.loads(answered.value.request.post_data or "")).json()
+    assert len(reply["items"]) == 12
+    after = page.locator("svg text.entry[text-anchor=start]")
+    expect(after).to_have_count(12)
+    assert [text.split()[0] for text in after.all_text_contents()] == [i["video_id"] for i in reply["items"]]
+    expect(page.get_by_role("list", name="Rules")).to_contain_text(reply["applied"][0]["effect"])
 
 
 def test_the_request_can_be_copied(tab: ConsolePage, user: str) -> None:

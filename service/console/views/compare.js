@@ -5,7 +5,7 @@ import { address, call, preview } from "../api.js";
 import { Slopes } from "../charts.js";
 import { percent, seconds, signed, significant, words } from "../format.js";
 import { kendallTau, mixOf } from "../mix.js";
-import { Choice, Component, Empty, Facts, Failure, html, Loader, Panel, Table } from "../parts.js";
+import { Applied, Choice, Component, Empty, Facts, Failure, html, Loader, Panel, Table } from "../parts.js";
 import { requestBody, session } from "../session.js";
 import { SlateForm } from "../slate_form.js";
 
@@ -139,8 +139,8 @@ const Result = ({ before, after, candidates, chosen, onChoose }) => {
         ["Kendall's τ", significant(tau)],
         ["Before", html`<code>${before.model_version}</code>`],
         ["After", html`<code>${after.model_version}</code>`],
-        ["Rules", after.applied && Object.keys(after.applied).length ? Object.keys(after.applied).map(words).join(", ") : null],
       ]} />
+      <${Applied} of=${after.applied} />
       <${Slopes} before=${a} after=${b} names=${name} chosen=${chosen} onChoose=${onChoose} />
     <//>
     <${Panel} title=${`The best ${k}`} note="Means over the best videos. Label: the predicted label of the bundle's label maker (interest). Effective authors: as many with equal parts would be as diverse.">

@@ -3,7 +3,7 @@
 import { call, preview, userPath } from "../api.js";
 import { Bar, Distribution, Diverging, Shares } from "../charts.js";
 import { age, change, moment, percent, seconds, significant, words } from "../format.js";
-import { Component, Empty, Facts, Failure, html, Id, Loading, Panel, Table } from "../parts.js";
+import { Applied, Component, Empty, Facts, Failure, html, Id, Loading, Panel, Table } from "../parts.js";
 import { requestBody } from "../session.js";
 import { SlateForm } from "../slate_form.js";
 
@@ -70,8 +70,8 @@ const SlatePanel = ({ slate, chosen, onChoose }) => {
       ["Version", html`<code>${slate.model_version}</code>`],
       ["History read", `${slate.history_length} exposures`],
       ["Computed in", `${significant(slate.took_ms, 2)} ms`],
-      ["Rules", slate.applied && Object.keys(slate.applied).length ? Object.keys(slate.applied).map(words).join(", ") : "none"],
     ]} />
+    <${Applied} of=${slate.applied} />
     ${slate.degraded.length > 0 && html`<p class="notice bad" role="alert">Degraded: the slate was ranked without ${slate.degraded.join(", ")}. See Health.</p>`}
     ${slate.warnings.map((w) => html`<p class="notice">${w}</p>`)}
     <${Table} label="Slate" head=${[" #", "Video", " Score", "", " Predicted", " Mean"]}>
