@@ -61,6 +61,10 @@ class LoggedSlate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     rules: dict[str, Any] = {}
     """Of the request. They decide which candidates were in the reply and in what order: these are first, the
     others follow in the order of their scores."""
+    explore: dict[str, float] = {}
+    """`temperature` and `epsilon`, if the slate was drawn."""
+    propensity: list[float] = []
+    """And then of each video that was returned: its probability at its position, given those above."""
 
 
 def log_files(folder: Path, kind: Kind) -> list[Path]:

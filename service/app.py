@@ -164,7 +164,7 @@ async def open_services(
         observers=(*log_accepted, partial(count_events, metrics), shadow.observe_events),
     )
     spare = SpareCapacity(admission.budgets()[:2])
-    in_a_thread = settings.model_copy(update={"inline_candidates": 0, "inline_events": 0})
+    in_a_thread = settings.model_copy(update={"inline_candidates": 0, "inline_events": 0, "explore": None})
 
     def preview_rerank(serving: ServingSource) -> RerankPipeline:
         return RerankPipeline(

@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     shadow: str | None = None
     """The same of a version that scores a share of the requests unseen; the file is `SHADOW`."""
 
+    explore: str | None = None
+    """`temperature=0.05,epsilon=0.02`: slates are drawn by score, unless their request says otherwise. By
+    default they are sorted by it."""
     sequence_length: Count = 100
     """Exposures kept a user, the newest."""
     idempotency_window_s: Count = 86_400

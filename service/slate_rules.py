@@ -1,17 +1,20 @@
-"""Rules of a slate as they are on the wire. `service.pipeline.rules` applies them."""
+"""Rules and exploration of a slate as they are on the wire. `service.pipeline.arrangement` applies them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 import msgspec
 
+from models.errors import BadInput
 from models.schema import UnitInterval
 
 MAX_FRESH_H: Final = 8_760
 """A year."""
 MAX_FRESH_WEIGHT: Final = 100
+MAX_TEMPERATURE: Final = 1000
+"""Scores are in [0, 1]: far above it every order is as probable."""
 
 _Count = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1})]
 
@@ -66,6 +69,45 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         for position, count in Counter(self.pin.values()).items():
             if count > 1:
                 raise ValueError(f"`pin` has {count} videos at position {position}; a position takes one")
+
+
+class Explore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Draw the slate by score instead of sorting it. Without both it is not explored."""
+
+    temperature: Annotated[
+        float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_TEMPERATURE})
+    ] = 0.0
+    """Scores that differ by it differ by a factor of e in how probable they come first; 0 sorts by score."""
+    epsilon: UnitInterval = 0.0
+    """Share of slates in uniformly random order."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= MAX_TEMPERATURE:  # so written, NaN is refused too
+            raise ValueError(f"`temperature` must be 0 to {MAX_TEMPERATURE}, found {self.temperature:g}")
+        if not 0 <= self.epsilon <= 1:
+            raise ValueError(f"`epsilon` must be 0 to 1, found {self.epsilon:g}")
+
+    def __bool__(self) -> bool:
+        return self.temperature > 0 or self.epsilon > 0
+
+    @classmethod
+    def parse(cls, text: str, source: str) -> Self:
+        """Parse `temperature=0.05,epsilon=0.02`, either of which may be left out.
+
+        Args:
+            text: of a setting.
+            source: its name, for the message.
+
+        Raises:
+            BadInput: it is something else.
+        """
+        pairs = [part.strip().partition("=") for part in text.split(",")]
+        try:
+            return msgspec.convert({name: float(value) for name, _, value in pairs}, cls)
+        except ValueError as e:
+            raise BadInput(
+                f"{source} must be like temperature=0.05,epsilon=0.02, found {text[:60]!r}: {e}."
+            ) from None
 
 
 class Applied(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from models.schema import (
     UnitInterval,
     checked_id,
 )
-from service.slate_rules import Applied, Rules
+from service.slate_rules import Applied, Explore, Rules
 
 MAX_TEXT: Final = 1000
 """Characters of one text in a reply: a client never gets back more than it has sent."""
@@ -145,6 +145,8 @@ class RerankRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tab: Id | None = None
     """Where the slate is shown; the bundle's default, if left out."""
     rules: Rules | None = None
+    explore: Explore | None = None
+    """The service's default (`REELRANK_EXPLORE`), if left out; `{}` is no exploration."""
 
     def __post_init__(self) -> None:
         for member in ("user_id", "request_id", "tab"):
@@ -201,6 +203,8 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     ] = None
     explanation: ItemExplanation | None = None
     """With `explain=true`."""
+    propensity: float | None = None
+    """With exploration: the probability of this video at this position, given those above it."""
 
 
 class RerankReply(msgspec.Struct, frozen=True):
@@ -217,6 +221,8 @@ class RerankReply(msgspec.Struct, frozen=True):
     took_ms: float
     applied: list[Applied] | msgspec.UnsetType = msgspec.UNSET
     """What each of the request's rules did, in the order in which they applied."""
+    explored: bool | msgspec.UnsetType = msgspec.UNSET
+    """True if the slate was drawn; otherwise left out."""
 
 
 class Influence(msgspec.Struct, frozen=True, gc=False):

@@ -14,7 +14,7 @@ import msgspec
 from models.schema import Candidate, FeedbackEvent, HistoryEntry, Profile, Video
 from service import wire
 from service.client._errors import Faulty
-from service.slate_rules import Rules
+from service.slate_rules import Explore, Rules
 
 Event = FeedbackEvent | bytes
 """An exposure, or one line of a log: the bytes of one JSON object, which only the service parses."""
@@ -126,6 +126,7 @@ class Methods:
         objectives: Sequence[str] | None = None,
         tab: str | None = None,
         rules: Rules | None = None,
+        explore: Explore | None = None,
         explain: bool = False,
         deadline_ms: float | None = None,
     ) -> Call[wire.RerankReply]:
@@ -138,6 +139,7 @@ class Methods:
             "objectives": objectives,
             "tab": tab,
             "rules": rules,
+            "explore": explore,
         }
         body: dict[str, Any] = {"user_id": user_id, "candidates": candidates}
         body |= {name: value for name, value in options.items() if value is not None}

@@ -1,10 +1,11 @@
-"""The order in which a slate is shown, if not that of the scores: rules, in the order in which they apply.
+"""The order in which a slate is shown, if not that of the scores: rules and exploration, in this order.
 
 1. `exclude_seen`, `exclude_hated` leave candidates out, pinned ones too.
 2. `fresh_boost`, `author_decay`, `diversity` change the values that sort; pinned candidates take no part.
-3. `max_per_author`, `max_per_tag` leave candidates out from the top; pinned ones count.
-4. `pin` puts candidates at their positions.
-5. `top_k` cuts.
+3. The values sort; or with exploration the order is drawn by them.
+4. `max_per_author`, `max_per_tag` leave candidates out from the top; pinned ones count.
+5. `pin` puts candidates at their positions.
+6. `top_k` cuts.
 """
 
 from __future__ import annotations
@@ -12,32 +13,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from service.pipeline.exploration import Explored, discounted_loss, drawn_order, logits, propensities
 from service.pipeline.ranking import RankingContext, Slate
-from service.pipeline.rules import Groups, adjust, exclude, limit, pin
-from service.slate_rules import Applied, Rules
+from service.pipeline.rules import Groups, Indices, adjust, exclude, limit, pin, possible_rounds
+from service.slate_rules import Applied, Explore, Rules
 
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """An order of a slate that rules have made."""
+    """An order of a slate that rules and exploration have made."""
 
-    order: npt.NDArray[np.intp]
-    """Indices of the candidates that are left, best first."""
-    applied: list[Applied]
-    """What each rule did, in the order in which they applied."""
+    order: Indices
+    """The candidates that are left, best first."""
+    applied: list[Applied] | None
+    """What each rule did, in the order in which they applied; `None` of a request without rules."""
+    explored: Explored | None = None
 
 
-def arrange(slate: Slate, context: RankingContext, rules: Rules, *, has_history: bool) -> Arrangement:
-    """Order a slate by rules.
+def arrange(
+    slate: Slate,
+    context: RankingContext,
+    rules: Rules | None,
+    explore: Explore | None,
+    *,
+    seed: str,
+    length: int | None,
+    has_history: bool,
+) -> Arrangement:
+    """Order a slate by rules and exploration.
 
     Args:
         slate: scored.
         context: what was ranked; with publication times, if there is a `fresh_boost`.
         rules: of the request, which `check_pins` has passed.
+        explore: `None` for no exploration.
+        seed: of the exploration.
+        length: of the reply, if it is cut.
         has_history: whether the store could be read.
     """
+    has_rules, rules = rules is not None, rules or Rules()
     candidates = context.candidates
     stays, applied = exclude(rules, context, has_history=has_history)
     pinned: dict[int, int] = {}
@@ -50,17 +65,37 @@ def arrange(slate: Slate, context: RankingContext, rules: Rules, *, has_history:
         stays = [i for i in stays if i not in pinned]
 
     free = np.array(stays, np.intp)
-    values = slate.score[free].astype(np.float64)
+    score = slate.score[free].astype(np.float64)
     groups = Groups.from_candidates(candidates)
     published_ms = [candidates.published_ms[i] for i in stays] if rules.fresh_boost else ()
-    values, adjusted = adjust(rules, values, groups.take(free), published_ms, context.now_ms)
+    values, adjusted = adjust(rules, score, groups.take(free), published_ms, context.now_ms)
     applied += adjusted
-    order = free[np.argsort(-values, kind="stable")]
+    best = drawn = np.argsort(-values, kind="stable")
+    if explore is not None:
+        logit = logits(values, explore.temperature)
+        drawn = drawn_order(logit, free, len(candidates), explore.epsilon, seed)
+    remaining = order = free[drawn]
     if rules.max_per_author is not None or rules.max_per_tag is not None:
-        order, limited = limit(rules, order, groups, list(pinned))
+        remaining, limited = limit(rules, order, groups, list(pinned))
         applied += limited
+    shown = remaining.tolist()
     if rules.pin:
-        positioned, done = pin(order.tolist(), pinned, missing, candidates.video_id)
-        order = np.array(positioned, np.intp)
+        shown, done = pin(shown, pinned, missing, candidates.video_id)
         applied.append(done)
-    return Arrangement(order, applied)
+    explored = None
+    if explore is not None:
+        rounds = possible_rounds(rules, order, remaining, groups, list(pinned))
+        chosen = np.flatnonzero(np.isin(order, remaining))
+        probability = dict(
+            zip(
+                remaining.tolist(),
+                propensities(logit[drawn], rounds, chosen, explore.epsilon).tolist(),
+                strict=True,
+            )
+        )
+        explored = Explored(
+            explore,
+            np.array([probability.get(i, 1.0) for i in shown]),
+            discounted_loss(score, best, drawn, length),
+        )
+    return Arrangement(np.array(shown, np.intp), applied if has_rules else None, explored)

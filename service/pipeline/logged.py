@@ -54,9 +54,9 @@ def log_slate(log: Log, ranked: RankedSlate) -> None:
 
 def _slate_line(ranked: RankedSlate, request_id: str) -> bytes:
     query, slate, context, manifest = ranked.query, ranked.slate, ranked.context, ranked.bundle.manifest
-    order, shown = slate.order, len(slate.order)
+    order, shown, explored = slate.order, len(slate.order), None
     if ranked.arrangement is not None:
-        shown = len(ranked.arrangement.order)
+        shown, explored = len(ranked.arrangement.order), ranked.arrangement.explored
         order = np.concatenate((ranked.arrangement.order, order[~np.isin(order, ranked.arrangement.order)]))
     line = LoggedSlate(
         request_id=request_id if query.request_id is None else query.request_id,
@@ -71,5 +71,7 @@ def _slate_line(ranked: RankedSlate, request_id: str) -> bytes:
         tab=context.tab,
         degraded=ranked.degraded,
         rules={} if query.rules is None else msgspec.to_builtins(query.rules),
+        explore={} if explored is None else msgspec.to_builtins(explored.explore),
+        propensity=[] if explored is None else explored.propensity[: query.top_k].tolist(),
     )
     return _encode(line) + b"\n"

@@ -30,6 +30,7 @@ from service.pipeline.rules import check_pins
 from service.pipeline.validation import too_early
 from service.prefetch import Prefetch
 from service.settings import Settings
+from service.slate_rules import Explore
 from service.state.protocol import History, Store
 from service.telemetry.trace import current_trace
 
@@ -67,12 +68,15 @@ class RerankPipeline:
         store: histories.
         catalogue: completes candidates.
         serving_set: the bundles that answer.
-        settings: `max_candidates`, `earliest_ms` and `inline_candidates`.
+        settings: `max_candidates`, `earliest_ms`, `inline_candidates` and `explore`.
         capacity: in candidates.
         sampler: of slates whose predictions are all finite.
         batcher: for bundles on a GPU.
         offload: for large slates on the CPU.
         observers: called with every slate.
+
+    Raises:
+        BadInput: the setting `explore` is not as it should be.
     """
 
     def __init__(
@@ -97,6 +101,8 @@ class RerankPipeline:
         self._offload = offload
         self._observers = observers
         self._settings = settings
+        text = settings.explore
+        self._explore = Explore.parse(text, "REELRANK_EXPLORE") if text else None
 
     async def run(self, request: RerankBody | RerankQuery) -> RankedSlate:
         """Rank the candidates of one query, best first.
@@ -176,9 +182,18 @@ class RerankPipeline:
                 # A thread hop costs about 0.1 ms and lengthens the tail, so short work is not worth one.
                 compute = partial(rank, bundle, context, weights, explain=query.explain)
                 slate = compute() if inline else await self._offload(compute)
-            arrangement = None
-            if rules is not None:
-                order = partial(arrange, slate, context, rules, has_history="history" not in degraded)
+            arrangement, explore = None, self._explore if query.explore is None else query.explore
+            if rules is not None or explore:
+                order = partial(
+                    arrange,
+                    slate,
+                    context,
+                    rules,
+                    explore or None,
+                    seed=f"{query.user_id}\n{query.request_id or trace.request_id}",
+                    length=query.top_k,
+                    has_history="history" not in degraded,
+                )
                 arrangement = order() if inline else await self._offload(order)
             trace.mark("inference")
             if time.perf_counter() > query.deadline:

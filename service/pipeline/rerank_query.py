@@ -22,7 +22,7 @@ from models.schema import (
     MIN_PUBLISHED_MS,
 )
 from service.pipeline.decoding import decode
-from service.slate_rules import Rules
+from service.slate_rules import Explore, Rules
 from service.wire import RerankRequest
 
 
@@ -39,6 +39,7 @@ class RerankQuery:
     objectives: list[str] | None = None
     tab: str | None = None
     rules: Rules | None = None
+    explore: Explore | None = None
     explain: bool = False
     """Whether the slate has an `Explanation`."""
     deadline: float = field(kw_only=True)
@@ -57,6 +58,7 @@ class RerankQuery:
             request.objectives,
             request.tab,
             request.rules,
+            request.explore,
             explain,
             deadline=deadline,
         )
@@ -134,6 +136,7 @@ class _Request(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     objectives: list[str] | None = None
     tab: _Id | None = None
     rules: Rules | None = None
+    explore: Explore | None = None
 
 
 _plain: Final = msgspec.json.Decoder(_Request)

@@ -55,13 +55,15 @@ class Items:
     millionths: F64
     """`[C, M]` whole numbers; `numbers`, then the objectives."""
     explanations: list[ItemExplanation] | None
+    propensities: list[float] | None = None
 
     @classmethod
     def from_ranked(cls, ranked: RankedSlate) -> Items:
         """Return the items that a query asks for: the best `top_k`, or all that rules have left."""
         slate, objectives = ranked.slate, ranked.objectives
-        order = slate.order if ranked.arrangement is None else ranked.arrangement.order
-        order = order[: ranked.query.top_k]
+        arrangement, length = ranked.arrangement, ranked.query.top_k
+        order = (slate.order if arrangement is None else arrangement.order)[:length]
+        explored = None if arrangement is None else arrangement.explored
         numbers = (*NUMBERS, EXPECTED_SECONDS) if EXPECTED_SECONDS in slate.names else NUMBERS
         rows = [slate.names.index(name) for name in (*numbers[1:], *objectives)]
         predictions = slate.predictions if len(rows) == len(slate.names) else slate.predictions[rows]
@@ -71,6 +73,7 @@ class Items:
             objectives,
             _millionths(np.concatenate((slate.score[None], predictions)).take(order, axis=1)),
             None if slate.explanation is None else _explanations(slate.explanation, order),
+            None if explored is None else explored.propensity[:length].tolist(),
         )
 
     def values(self) -> dict[str, list[float]]:
@@ -84,8 +87,9 @@ class Items:
             return b"[]"
         rows = _encode_numbers(_keys(self.numbers, self.objectives), self.millionths)
         if self.explanations is not None:
-            explained = zip(rows, map(_encode, self.explanations), strict=True)
-            rows = [row.removesuffix(_NEXT) + b',"explanation":' + e + _NEXT for row, e in explained]
+            rows = _with_member(rows, b"explanation", self.explanations)
+        if self.propensities is not None:
+            rows = _with_member(rows, b"propensity", self.propensities)
         rows[-1] = rows[-1].removesuffix(_NEXT) + b"}]"
         # Within a text of JSON every quote has a backslash before it, so this separates the ids only.
         ids = _encode(self.video_id)[2:-2].split(b'","')
@@ -99,7 +103,7 @@ def encode_reply(ranked: RankedSlate, trace: Trace) -> bytes:
         ranked: the slate.
         trace: of the request: its id stands in where the query has none.
     """
-    query = ranked.query
+    query, arrangement = ranked.query, ranked.arrangement
     reply = RerankReply(
         request_id=query.request_id if query.request_id is not None else trace.request_id,
         items=cast("list[Item]", msgspec.Raw(Items.from_ranked(ranked).encode())),
@@ -110,7 +114,8 @@ def encode_reply(ranked: RankedSlate, trace: Trace) -> bytes:
         ],
         history_length=ranked.slate.history_length,
         took_ms=trace.took_ms(),
-        applied=msgspec.UNSET if ranked.arrangement is None else ranked.arrangement.applied,
+        applied=msgspec.UNSET if arrangement is None or arrangement.applied is None else arrangement.applied,
+        explored=msgspec.UNSET if arrangement is None or arrangement.explored is None else True,
     )
     return _encode(reply)
 
@@ -135,6 +140,15 @@ def influence_reply(ranked: RankedSlate, found: Influences, trace: Trace) -> Inf
         InfluencedItem(videos[i], score[i], seconds[i], by_candidate[i]) for i in ranked.slate.order.tolist()
     ]
     return InfluenceReply(items, ranked.bundle.manifest.version, ranked.degraded, trace.took_ms())
+
+
+def _with_member(rows: list[bytes], name: bytes, values: Iterable[object]) -> list[bytes]:
+    """Return the texts of items with one more member."""
+    begin = b',"%s":' % name
+    return [
+        row.removesuffix(_NEXT) + begin + _encode(value) + _NEXT
+        for row, value in zip(rows, values, strict=True)
+    ]
 
 
 def _encode_numbers(keys_and_end: tuple[bytes, ...], millionths_CM: F64) -> list[bytes]:

@@ -267,6 +267,34 @@ def limit(
     return remaining, applied
 
 
+def possible_rounds(
+    rules: Rules, order: Indices, remaining: Indices, groups: Groups, pinned: Sequence[int]
+) -> Indices:
+    """Return of how many of the choices each candidate of an order could have been the result.
+
+    One that was chosen was there until then, another one until its author or its tag had enough.
+
+    Args:
+        rules: of the request.
+        order: candidates.
+        remaining: those of them that `limit` has left.
+        groups: of all N candidates.
+        pinned: candidates that count.
+    """
+    choices = np.full(len(groups.author), len(remaining))
+    for most, numbers in ((rules.max_per_author, groups.author), (rules.max_per_tag, groups.tag)):
+        if most is not None:
+            room = np.array(_room(most, numbers, pinned))
+            full_after = np.where(room > 0, len(remaining), 0)
+            chosen = numbers[remaining]
+            fills = np.flatnonzero(earlier_of_group(chosen) + 1 == room[chosen])
+            full_after[chosen[fills]] = fills + 1
+            choices = np.minimum(choices, full_after[numbers])
+    choices[remaining] = np.arange(1, len(remaining) + 1)
+    rounds: Indices = choices[order]
+    return rounds
+
+
 def _room(most: int, numbers: Indices, pinned: Sequence[int]) -> list[int]:
     """Return how many each group may have beside the pinned ones."""
     room = [most] * len(numbers)

@@ -13,6 +13,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Summary,
     disable_created_metrics,
     generate_latest,
 )
@@ -74,6 +75,9 @@ class Metrics:
         text = "Events of POST /label by outcome; rejected ones by their code."
         self.events = counter("reelrank_events", text, ["outcome"])
         self.candidates = counter("reelrank_candidates", "Candidates ranked.")
+        self.explored = counter("reelrank_explored", "Slates that were drawn instead of sorted.", ["version"])
+        text = "Share of the discounted score that a drawn slate gives up."
+        self.exploration_loss = Summary("reelrank_exploration_loss", text, ["version"], registry=registry)
         self.degraded = counter("reelrank_degraded", "Responses served in degraded mode.", ["what"])
         text = "Values of a graph that were not finite and were replaced."
         self.nonfinite = counter("reelrank_nonfinite", text, ["output"])

@@ -139,6 +139,20 @@ def test_a_slate_by_rules_is_logged_with_them_and_begins_with_what_was_shown(
     assert slate.score[len(shown) :] == sorted(slate.score[len(shown) :], reverse=True)
 
 
+def test_an_explored_slate_is_logged_with_the_propensities_of_its_reply(
+    logging_client: httpx2.Client, log_dir: Path
+) -> None:
+    candidates = [{"video_id": f"v{i}", "duration_s": 10.0 + i} for i in range(6)]
+    explore = {"temperature": 0.1, "epsilon": 0.2}
+    body = {"user_id": "alice", "candidates": candidates, "explore": explore, "top_k": 4}
+    items = logging_client.post("/rerank", json=body).json()["items"]
+    assert eventually(lambda: len(logged_slates(log_dir)) == 1)
+    (slate,) = logged_slates(log_dir)
+    assert (slate.explore, slate.returned, len(slate.video_id)) == (explore, 4, 6)
+    assert slate.video_id[:4] == [item["video_id"] for item in items]
+    assert slate.propensity == [item["propensity"] for item in items]
+
+
 def test_metarank_events_and_rankings_are_logged_as_ours(
     logging_client: httpx2.Client, log_dir: Path
 ) -> None:
