@@ -12,12 +12,16 @@ import pytest
 from models.errors import BadInput
 from models.metrics import auc
 from tests.training._builders import liked_and_hated
+from training.config import override
 from training.data import Dataset, SyntheticConfig, read_likes_hates, simulate_log, split_by_time
 from training.labelcraft.closed_form import ClosedFormConfig
 from training.labels import labels_of
+from training.rankers import NAMES
 from training.train.fit import evaluation_boundaries, fit_for_evaluation
 from training.train.labels import learn
-from training.train.recipes import any_log, smoke
+from training.train.objectives import choose_objectives, describe_left_out
+from training.train.recipes import any_log, smoke, smoke_objectives
+from training.train.run_config import new_networks
 
 
 def test_a_log_without_early_stop_rows_of_the_main_tab_is_refused_before_training() -> None:
@@ -94,3 +98,26 @@ def test_a_log_that_is_too_short_for_windows_is_told_of_shorter_ones() -> None:
             any_log().model_copy(update={"closed_form": ClosedFormConfig()}),
             until_labels_are_learned,
         )
+
+
+def test_any_log_learns_every_objective_that_the_log_allows_and_counts_the_others() -> None:
+    log = of_days(4)
+    config, test_ms = any_log(), evaluation_boundaries(log, any_log()).test_ms
+    hated = pl.int_range(pl.len()) < 7
+    rare = Dataset(
+        replace(log.tables, interactions=log.log.with_columns(hate=hated, follow=pl.lit(value=False)))
+    )
+    chosen, left_out = choose_objectives(rare, config, test_ms)
+    assert left_out == {"follow": 0, "hate": 7}
+    assert chosen.objectives is not None
+    assert chosen.objectives.names == tuple(name for name in NAMES if name not in left_out)
+    _, ranker = new_networks(chosen, rare.vocabulary(), (), ())
+    assert ranker.objectives == ("watch_time", "interest", *chosen.objectives.names)
+    assert describe_left_out(left_out, 50).endswith("fewer than 50 exposures: follow (0), hate (7)")
+
+
+def test_objectives_that_are_named_are_not_chosen() -> None:
+    config = smoke_objectives()
+    assert choose_objectives(of_days(4), config, 0) == (config, {})
+    with pytest.raises(BadInput, match="no outcome 'likes'; there are effective_view"):
+        override(any_log(), {"objectives": {"names": ["likes"]}}, owner="the recipe")

@@ -68,8 +68,19 @@ def fit(
                 display.epoch(stage, epoch, figures)
                 send(stage, epoch, figures)
 
+            def say(note: str) -> None:
+                typer.echo(note, err=True)
+
             evaluation = run_folder.fit(
-                dataset, recipe, config, out, display, liked_or_hated, on_epoch=on_epoch, resume=resume
+                dataset,
+                recipe,
+                config,
+                out,
+                display,
+                liked_or_hated,
+                on_epoch=on_epoch,
+                on_note=say,
+                resume=resume,
             )
     except (KeyboardInterrupt, SystemExit):
         typer.echo(f"stopped; {what_is_left(out)}", err=True)

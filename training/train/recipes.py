@@ -6,7 +6,7 @@ from training.encoders import FeedbackEncoderConfig
 from training.labelcraft import LabelCraftConfig
 from training.labelcraft.closed_form import ClosedFormConfig
 from training.lda import AnchorsConfig, LDAConfig
-from training.rankers import ObjectivesConfig
+from training.rankers import NAMES, ObjectivesConfig
 from training.train.rankers import TrainerConfig
 from training.train.run_config import RunConfig
 from training.trees import TreesConfig
@@ -88,10 +88,11 @@ def labels_of_a_small_log() -> LabelCraftConfig:
 
 
 def any_log() -> RunConfig:
-    """One's own log of four days or more: a day to test, a day to stop early, a day for the meta hold-out."""
+    """One's own log of four days or more: a day to test, to stop early, and for the meta hold-out; every
+    objective that the log allows."""
     days = {"test_days": 1, "stop_days": 1, "meta_days": 1}
     own = {"closed_form": ClosedFormConfig(window_days=1), "trees": TreesConfig()}
-    return kuairand_pure().model_copy(update=days | own)
+    return kuairand_objectives().model_copy(update=days | own)
 
 
 def smoke() -> RunConfig:
@@ -112,4 +113,4 @@ def smoke() -> RunConfig:
 
 def smoke_objectives() -> RunConfig:
     """`smoke` with every objective."""
-    return smoke().model_copy(update={"objectives": ObjectivesConfig()})
+    return smoke().model_copy(update={"objectives": ObjectivesConfig(names=NAMES)})

@@ -17,7 +17,15 @@ from training.labelcraft import LabelCraft, LabelCraftConfig
 from training.labelcraft.closed_form import ClosedFormConfig, LabelSurface
 from training.labels import LabelMaker, LabelMakers, Scale, heuristic_label_makers
 from training.lda import LDA, LDAConfig
-from training.rankers import MultiObjectiveRanker, ObjectivesConfig, Ranker, TwoObjectiveRanker
+from training.rankers import (
+    INTEREST,
+    NAMES,
+    WATCH_TIME,
+    MultiObjectiveRanker,
+    ObjectivesConfig,
+    Ranker,
+    TwoObjectiveRanker,
+)
 from training.train.rankers import TrainerConfig
 from training.trees import TreesConfig
 
@@ -44,7 +52,7 @@ class RunConfig(Config):
     lda: LDAConfig = LDAConfig()
     loop: TrainerConfig = TrainerConfig()
     objectives: ObjectivesConfig | None = None
-    """With it the ranker predicts all objectives; without, watch time and interest."""
+    """With it the ranker predicts every objective that the log allows; without, watch time and interest."""
     fusion_grid: tuple[PositiveFloat, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     """Weights of `interest` beside a `watch_time` of 1 that are tried on the early-stop days; with
     `objectives` see `search_fusion_weights` instead."""
@@ -93,7 +101,9 @@ def new_networks(
     if config.objectives is None:
         ranker = TwoObjectiveRanker(encoder, LDA(config.encoder.width, config.lda), Scale())
     else:
-        ranker = MultiObjectiveRanker(encoder, LDA(config.encoder.width, config.lda), Scale())
+        names = NAMES if config.objectives.names is None else config.objectives.names
+        objectives = (WATCH_TIME, INTEREST, *names)
+        ranker = MultiObjectiveRanker(encoder, LDA(config.encoder.width, config.lda), Scale(), objectives)
     heuristics = [maker for maker in heuristic_label_makers() if maker.name not in refused]
     return LabelMakers([new_label_maker(config), *heuristics]), ranker
 

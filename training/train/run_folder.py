@@ -10,6 +10,7 @@ release.pt         those of the release fit, on all days
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -24,9 +25,10 @@ from training.data import Dataset, LikesHates
 from training.provenance import command, commit, machine
 from training.staging import atomic_folder
 from training.train.checkpoints import open_checkpoints
-from training.train.fit import OnEpoch, Progress, fit_for_evaluation, refit
+from training.train.fit import OnEpoch, Progress, evaluation_boundaries, fit_for_evaluation, refit
 from training.train.fitted import Fitted, Networks
 from training.train.identity import fit_identity
+from training.train.objectives import choose_objectives, describe_left_out
 from training.train.run_config import RunConfig
 
 Which = Literal["evaluation", "release"]
@@ -59,6 +61,7 @@ def fit(
     likes_hates: LikesHates | None = None,
     *,
     on_epoch: OnEpoch = lambda stage, epoch, figures: None,
+    on_note: Callable[[str], None] = lambda note: None,
     resume: bool = False,
 ) -> Evaluation:
     """Fit a recipe for evaluation and for release, and write a run folder.
@@ -71,6 +74,7 @@ def fit(
         progress: called with the stage and the share of it that is done.
         likes_hates: what labels are learned from besides the log, see `learn_surface`.
         on_epoch: called after each epoch of a ranker.
+        on_note: called with what a reader should know of the log, in a sentence.
         resume: continue from what a stopped fit into `out` has finished.
 
     Returns:
@@ -80,6 +84,9 @@ def fit(
         BadInput: `out` exists, the log is too short for the recipe, or what was stopped is another fit.
     """
     at_commit = commit()  # now: it may change during a long fit
+    config, left_out = choose_objectives(dataset, config, evaluation_boundaries(dataset, config).test_ms)
+    if left_out and config.objectives is not None:
+        on_note(describe_left_out(left_out, config.objectives.least))
     identity = fit_identity(dataset, recipe, config, likes_hates)
     with open_checkpoints(out, identity, resume=resume) as checkpoints:
         evaluated, evaluation = fit_for_evaluation(
@@ -98,7 +105,7 @@ def fit(
             on_epoch=lambda stage, epoch, figures: on_epoch(f"2/2 {stage}", epoch, figures),
             checkpoints=checkpoints.part("release"),
         )
-        _write(out, dataset, recipe, config, at_commit, evaluated, released, evaluation)
+        _write(out, dataset, recipe, config, left_out, at_commit, evaluated, released, evaluation)
     return evaluation
 
 
@@ -107,6 +114,7 @@ def _write(
     dataset: Dataset,
     recipe: str,
     config: RunConfig,
+    left_out: dict[str, int],
     at_commit: str,
     evaluated: Fitted,
     released: Fitted,
@@ -139,6 +147,7 @@ def _write(
             "weights": evaluated.weights,
             "learned_labels": evaluated.learned_labels.model_dump(),
             "epochs": {"ranker": evaluated.ranker_epochs},
+            "objectives_left_out": left_out,
             "refused": {which: fitted.refused for which, fitted in fits.items()},
             "curves": {which: fitted.curves for which, fitted in fits.items()},
             "profile_numbers": dataset.profile_numbers,
