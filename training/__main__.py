@@ -13,11 +13,10 @@ from typing import Annotated, ClassVar, NoReturn
 import typer
 
 from models.errors import BadInput, ReelrankError
-from models.manifest import Manifest
 from models.store import BundleStore
 from training.command_line import Data, Json, Seed, print_metrics, write_json
+from training.export.promotion import promote_version
 from training.lazy_commands import LazyGroup
-from training.verdict import refuse_worse_than_constant
 
 BUNDLES = Path(__file__).parents[1] / "models" / "bundles"
 EXTRA = {
@@ -269,6 +268,7 @@ def export(
     figures: Json = None,
 ) -> None:
     """Write a run's weights as one immutable bundle. `promote` makes it the active one."""
+    from training.data import load
     from training.export.run import export_run
     from training.export.triton import lay_out
 
@@ -277,12 +277,14 @@ def export(
         return
     if layout != "bundle":
         raise BadInput(f"--layout must be bundle or triton, found {layout!r}.")
-    folder = export_run(run_folder, which, to, data, allow_unlearned=allow_unlearned)
+    dataset = None if data is None else load(data)
+    folder = export_run(run_folder, which, to, dataset, allow_unlearned=allow_unlearned)
     size = sum(f.stat().st_size for f in folder.iterdir())
     write_json(figures, {"version": folder.name, "folder": str(folder), "bytes": size})
     typer.echo(f"wrote {folder} ({size / 1e6:.1f} MB)")
     if promoted:
-        _promote(folder.name, to, force=force)
+        promote_version(folder.name, to, force=force)
+        typer.echo(f"{to / 'CURRENT'} names {folder.name}")
 
 
 @app.command("reference")
@@ -304,15 +306,7 @@ def add_reference(
 @app.command()
 def promote(version: str, bundles: Bundles = BUNDLES, force: Force = False) -> None:
     """Make a version the active one. Running services take it over."""
-    _promote(version, bundles, force=force)
-
-
-def _promote(version: str, bundles: Path, *, force: bool) -> None:
-    store = BundleStore(bundles)
-    evaluation = Manifest.read(store.path(version)).evaluation
-    if evaluation is not None and not force:
-        refuse_worse_than_constant(evaluation.comparisons)
-    store.promote(version)
+    promote_version(version, bundles, force=force)
     typer.echo(f"{bundles / 'CURRENT'} names {version}")
 
 

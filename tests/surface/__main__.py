@@ -19,6 +19,7 @@ def main() -> None:
         "bundle": surface.bundle_files(),
         "settings": surface.settings(),
         "commands": surface.commands(),
+        "python": surface.python(),
     }
     for name, document in documents.items():
         (GOLDEN / f"{name}.json").write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")

@@ -6,6 +6,7 @@ client, a dashboard or a script can depend on is in.
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 import typer
 import typer.main
 
+import training
 from models.store import BundleStore
 from service.__main__ import app as service_commands
 from service.settings import Settings
@@ -75,6 +77,21 @@ def _walk(path: str, command: Any, found: dict[str, Json]) -> None:
 
 def _type_name(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
+def python() -> Json:
+    """Per name of `training` its signature; of a class those of its public methods."""
+    found: dict[str, Json] = {}
+    for name in training.__all__:
+        value = getattr(training, name)
+        members = vars(value) if inspect.isclass(value) else {}
+        methods = {
+            member: str(inspect.signature(method))
+            for member, method in members.items()
+            if inspect.isfunction(method) and not member.startswith("_")
+        }
+        found[name] = {"": str(inspect.signature(value)), **methods}
+    return found
 
 
 def http(tmp: Path) -> Json:

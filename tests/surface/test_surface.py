@@ -39,6 +39,10 @@ def test_commands_and_their_options_are_as_pinned() -> None:
     assert plain(surface.commands()) == golden("commands")
 
 
+def test_python_api_and_its_signatures_are_as_pinned() -> None:
+    assert plain(surface.python()) == golden("python")
+
+
 def test_openapi_document_is_as_pinned(http: Any) -> None:
     assert plain(http["openapi"]) == golden("openapi")
 

@@ -9,7 +9,7 @@ from typing import Final
 from models.errors import BadInput
 from models.histogram import Histogram
 from models.runtime import Bundle
-from training.data import load
+from training.data import Dataset
 from training.export.bundle import (
     export,
 )
@@ -28,7 +28,7 @@ WHICH: Final[Mapping[str, run_folder.Which]] = {
 
 
 def export_run(
-    folder: Path, which: str, to: Path, data: Path | None, *, allow_unlearned: bool = False
+    folder: Path, which: str, to: Path, dataset: Dataset | None, *, allow_unlearned: bool = False
 ) -> Path:
     """Write a run's fit as one version of the bundle into `to`.
 
@@ -36,12 +36,12 @@ def export_run(
         folder: what `fit` wrote.
         which: a key of `WHICH`.
         to: the folder of versions.
-        data: what the run was fitted on: the manifest then holds histograms to measure drift by.
+        dataset: what the run was fitted on: the manifest then holds histograms to measure drift by.
         allow_unlearned: export labels that were not shown to be learned, see `check_learned`.
 
     Raises:
-        BadInput: there is no such fit, `folder` is not a run, `data` is not what it was fitted on, the labels
-            were not shown to be learned, or a hate lifts candidates.
+        BadInput: there is no such fit, `folder` is not a run, `dataset` is not what it was fitted on, the
+            labels were not shown to be learned, or a hate lifts candidates.
     """
     if which not in WHICH:
         raise BadInput(f"--which must be final or evaluation, found {which!r}.")
@@ -49,7 +49,9 @@ def export_run(
     fitted = saved.fitted
     learned = check_learned(fitted.learned_labels, allow=allow_unlearned)
     check_reactions(saved.evaluation)
-    log = None if data is None else same_log(load(data), saved.training).interactions(fitted.vocabulary)
+    log = None
+    if dataset is not None:
+        log = same_log(dataset, saved.training).interactions(fitted.vocabulary)
 
     def histograms(bundle: Bundle) -> Mapping[str, Histogram]:
         if log is None:
