@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -80,7 +81,7 @@ def test_labels_of_a_log_are_those_of_the_command(synthetic_data: Path, tmp_path
     assert found.sort(found.columns).equals(pl.read_parquet(out).sort(found.columns))
 
 
-TINY = {
+TINY: dict[str, Any] = {
     "closed_form": {"steps": 3, "redraws": 1, "window_days": 3},
     "loop": {"epochs": 2},
     "lda": {"anchors": {"epochs": 2}},
