@@ -68,7 +68,7 @@ class ServedLog:
         self._slates = LogFile(folder, "slates", file_bytes)
         self._queue: deque[Callable[[], bytes]] = deque()
         self._closing = threading.Event()
-        self._failing: set[Kind] = set()
+        self._failing: set[str] = set()
         self._threads = [
             threading.Thread(target=target, name=f"served log: {name}", daemon=True)
             for name, target in (("slates", self._write_slates), ("files", self._keep_files))
@@ -129,9 +129,12 @@ class ServedLog:
                         "the served log was too large: removed %s", path.name.removesuffix(COMPRESSED)
                     )
                 self._metrics.bytes.set(log_bytes(self._folder))
+                self._report("compressed files", None)
             except _Closing:
                 return
-            except Exception:  # e.g. a full disk; they are looked at again
+            except (OSError, BadInput) as e:  # e.g. a full disk; they are looked at again
+                self._report("compressed files", e)
+            except Exception:
                 log.exception("ended files of the served log stay as they are")
 
     def _cool_down(self, began_s: float) -> Callable[[], None]:
@@ -145,14 +148,14 @@ class ServedLog:
 
         return pause
 
-    def _report(self, kind: Kind, error: OSError | None) -> None:
-        """Log that a kind of lines cannot be written, or can be again; once each."""
-        if error is not None and kind not in self._failing:
-            self._failing.add(kind)
-            log.error("the served log loses %s: %s", kind, error)
-        elif error is None and kind in self._failing:
-            self._failing.remove(kind)
-            log.info("the served log has %s again", kind)
+    def _report(self, subject: str, error: Exception | None) -> None:
+        """Log that something cannot be written, or can be again; once each."""
+        if error is not None and subject not in self._failing:
+            self._failing.add(subject)
+            log.error("served log: %s cannot be written: %s", subject, error)
+        elif error is None and subject in self._failing:
+            self._failing.remove(subject)
+            log.info("served log: %s can be written again", subject)
 
 
 def prepare_folder(folder: Path) -> None:

@@ -61,9 +61,12 @@ class LogFile:
                 self._close()
 
     def close_if_asked(self) -> None:
-        """End the file if that was asked for since it was opened."""
+        """End the file if that was asked for since it was opened, or if it was removed."""
         with self._mutex:
-            if self._file is not None and _close_request(self._folder) != self._close_request:
+            if self._file is not None and (
+                _close_request(self._folder) != self._close_request
+                or not os.fstat(self._file.fileno()).st_nlink
+            ):
                 self._close()
 
     def close(self) -> None:

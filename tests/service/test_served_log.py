@@ -237,8 +237,8 @@ def test_a_full_disk_costs_lines_which_are_counted_and_no_request(
         assert service.terminate() == 0
         said = service.process.stderr.read()  # type: ignore[union-attr]
     assert [e.event_id for e in logged_events(log_dir)] == [*(e["event_id"] for e in before), "after"]
-    assert said.count("the served log loses events") == 1
-    assert said.count("the served log has events again") == 1
+    assert said.count("served log: events cannot be written") == 1
+    assert said.count("served log: events can be written again") == 1
 
 
 def test_a_folder_that_cannot_be_written_ends_the_start_with_one_line(bundles: Path, tmp_path: Path) -> None:
@@ -287,6 +287,19 @@ def test_an_open_file_is_not_compressed_and_one_whose_writer_was_killed_is_witho
     first, second = log_files(log_dir, "events")
     assert (first.name, gzip.decompress(first.read_bytes())) == (killed.name + ".gz", line("bob"))
     assert second.read_bytes() == line("alice")
+    file.close()
+
+
+def test_a_file_that_is_removed_is_followed_by_another(log_dir: Path) -> None:
+    log_dir.mkdir()
+    file = LogFile(log_dir, "events", MIB)
+    file.append(line("alice"))
+    file.close_if_asked()
+    (path,) = log_dir.iterdir()
+    path.unlink()
+    file.close_if_asked()
+    file.append(line("bob"))
+    assert [path.read_bytes() for path in log_dir.iterdir()] == [line("bob")]
     file.close()
 
 
