@@ -17,6 +17,7 @@ from models.store import BundleStore
 from training.command_line import Data, Json, Seed, print_metrics, write_json
 from training.export.promotion import promote_version
 from training.lazy_commands import LazyGroup
+from training.own_log_options import Columns, MainTab, MappingFile, Users, UtcOffset, Videos
 
 BUNDLES = Path(__file__).parents[1] / "models" / "bundles"
 EXTRA = {
@@ -47,6 +48,10 @@ class Commands(LazyGroup):
             "training.bench.commands:app",
             "Measure the expensive steps and the exported graphs, as JSON.",
         ),
+        "check": (
+            "training.check.commands:check",
+            "Find everything that is wrong with a log, and describe it. Nothing is fitted.",
+        ),
         "compare": (
             "training.experiments.commands:app",
             "Compare methods of a kind on one log, with error bars.",
@@ -74,20 +79,6 @@ app = typer.Typer(
     help="Turn logs into bundles: prepare, fit, evaluate, export, promote.",
 )
 
-Columns = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--map",
-        help="own: user_id=uid,like=liked|favorited,watch_time_s=played:ms; what is not given is guessed",
-    ),
-]
-MappingFile = Annotated[
-    Path | None, typer.Option("--mapping", help="own: a mapping.json; by default the one beside the log")
-]
-Videos = Annotated[Path | None, typer.Option(help="own: a table of videos, joined by video_id")]
-Users = Annotated[Path | None, typer.Option(help="own: a table of users, joined by user_id")]
-UtcOffset = Annotated[float | None, typer.Option(help="own: hours by which the log's days are ahead of UTC")]
-MainTab = Annotated[str | None, typer.Option(help="own: the tab in which watch time is evaluated")]
 Bundles = Annotated[Path, typer.Option(help="the folder of versions")]
 Force = Annotated[
     bool, typer.Option("--force", help="also if it predicts watch time worse than a constant does")

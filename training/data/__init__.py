@@ -4,7 +4,7 @@ from training.data._dataset import Dataset
 from training.data._fetch import ARCHIVES, fetch
 from training.data._interactions import History, Interactions
 from training.data._likes_hates import LikesHates, read_likes_hates
-from training.data._load import load, profile_feature, scan_interactions
+from training.data._load import Inspected, inspect, load, profile_feature, scan_interactions
 from training.data._prepare import READERS, STREAMED, Summary, prepare
 from training.data._published_splits import Protocol, cut
 from training.data._split import (
@@ -17,19 +17,21 @@ from training.data._split import (
     returned_next_day,
     split_by_time,
 )
-from training.data._tables import Info, ProfileSchema, RowCounts, Tables
+from training.data._tables import INTERACTIONS, Info, ProfileSchema, RowCounts, Tables
 from training.data.own_log import OwnLog
 from training.data.synthetic import SyntheticConfig, SyntheticLog, planted_utility, simulate_log
 
 __all__ = [
     "ARCHIVES",
     "DAY_MS",
+    "INTERACTIONS",
     "READERS",
     "STREAMED",
     "Boundaries",
     "Dataset",
     "History",
     "Info",
+    "Inspected",
     "Interactions",
     "LikesHates",
     "OwnLog",
@@ -45,6 +47,7 @@ __all__ = [
     "day_numbers",
     "day_to_ms",
     "fetch",
+    "inspect",
     "load",
     "ms_to_day",
     "planted_utility",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 import polars as pl
 
@@ -43,21 +44,35 @@ def check_interactions(log: pl.DataFrame, file: str) -> None:
     check_medians(log, file)
 
 
+class Rule(NamedTuple):
+    """What no row of a column may be."""
+
+    column: str
+    broken: pl.Expr
+    text: str
+
+
 def check_each_row(log: pl.DataFrame, file: str) -> None:
     """Check the rows of a part of a log, which may be empty.
 
     Raises:
         BadInput: a missing id, or a value outside its range. The first such row is named.
     """
+    for rule in row_rules():
+        refuse_first(log, rule.broken, file, rule.column, rule.text)
+
+
+def row_rules() -> Iterator[Rule]:
+    """Yield the rules for the columns of `INTERACTION_SCHEMA`, in the order in which they are checked."""
     for name in INTERACTION_SCHEMA:
         if name not in NULLABLE:
-            refuse_first(log, pl.col(name).is_null(), file, name, "is empty, and must not be")
+            yield Rule(name, pl.col(name).is_null(), "is empty, and must not be")
     for name in ("user_id", "video_id", *NULLABLE):
-        check_ids(log, name, file)
-    check_timestamps(log, "timestamp_ms", file)
-    check_amounts(log, "watch_time_s", file, high=MAX_WATCH_TIME_S, unit="s")
-    check_amounts(log, "duration_s", file, high=MAX_DURATION_S, unit="s")
-    refuse_first(log, pl.col("duration_s") <= 0, file, "duration_s", "must be above 0 s; leave the row out")
+        yield from _id_rules(name)
+    yield from _time_rules("timestamp_ms")
+    yield from _amount_rules("watch_time_s", MAX_WATCH_TIME_S, "s")
+    yield from _amount_rules("duration_s", MAX_DURATION_S, "s")
+    yield Rule("duration_s", pl.col("duration_s") <= 0, "must be above 0 s; leave the row out")
 
 
 def check_ids(table: pl.DataFrame, name: str, file: str) -> None:
@@ -66,11 +81,15 @@ def check_ids(table: pl.DataFrame, name: str, file: str) -> None:
     Raises:
         BadInput: the first such row is named.
     """
+    for rule in _id_rules(name):
+        refuse_first(table, rule.broken, file, name, rule.text)
+
+
+def _id_rules(name: str) -> Iterator[Rule]:
     size = pl.col(name).str.len_bytes()
-    refuse_first(table, size == 0, file, name, "is an empty id")
-    refuse_first(table, size > MAX_ID_BYTES, file, name, f"is an id of more than {MAX_ID_BYTES} bytes")
-    control = pl.col(name).str.contains(CONTROL_CHARACTERS)
-    refuse_first(table, control, file, name, "is an id with a control character")
+    yield Rule(name, size == 0, "is an empty id")
+    yield Rule(name, size > MAX_ID_BYTES, f"is an id of more than {MAX_ID_BYTES} bytes")
+    yield Rule(name, pl.col(name).str.contains(CONTROL_CHARACTERS), "is an id with a control character")
 
 
 def check_joins(log: pl.LazyFrame, table: pl.LazyFrame, key: str, file: str) -> None:
@@ -115,11 +134,16 @@ def check_timestamps(log: pl.DataFrame, name: str, file: str) -> None:
     Raises:
         BadInput: before 2000 (probably seconds) or after 9999 (probably microseconds).
     """
-    for bad, unit in (
+    for rule in _time_rules(name):
+        refuse_first(log, rule.broken, file, name, rule.text)
+
+
+def _time_rules(name: str) -> Iterator[Rule]:
+    for broken, unit in (
         (pl.col(name) < EARLIEST_MS, "seconds"),
         (pl.col(name) > MAX_TIMESTAMP_MS, "microseconds"),
     ):
-        refuse_first(log, bad, file, name, f"is not a time in Unix milliseconds; is it in {unit}?")
+        yield Rule(name, broken, f"is not a time in Unix milliseconds; is it in {unit}?")
 
 
 def check_amounts(log: pl.DataFrame, name: str, file: str, *, high: float, unit: str) -> None:
@@ -128,10 +152,15 @@ def check_amounts(log: pl.DataFrame, name: str, file: str, *, high: float, unit:
     Raises:
         BadInput: the first such row is named.
     """
+    for rule in _amount_rules(name, high, unit):
+        refuse_first(log, rule.broken, file, name, rule.text)
+
+
+def _amount_rules(name: str, high: float, unit: str) -> Iterator[Rule]:
     column = pl.col(name).cast(pl.Float64)
-    refuse_first(log, ~column.is_finite(), file, name, "is not a finite number")
-    refuse_first(log, column < 0, file, name, "is negative")
-    refuse_first(log, column > high, file, name, f"is above {high:,.0f} {unit}; is the unit wrong?")
+    yield Rule(name, ~column.is_finite(), "is not a finite number")
+    yield Rule(name, column < 0, "is negative")
+    yield Rule(name, column > high, f"is above {high:,.0f} {unit}; is the unit wrong?")
 
 
 def check_same_unit(log: pl.DataFrame, watch: str, duration: str, file: str) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import polars as pl
 from pydantic import ValidationError
 
 from models.errors import BadInput
-from training.data._checks import check_ids, check_interactions, check_joins, refuse_first
+from training.data._checks import (
+    check_ids,
+    check_interactions,
+    check_joins,
+    check_medians,
+    refuse_first,
+    row_rules,
+)
 from training.data._dataset import Dataset
 from training.data._files import UNREADABLE, first_line
 from training.data._tables import (
@@ -29,6 +36,9 @@ from training.data._tables import (
     in_order,
 )
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 def load(data: Path) -> Dataset:
     """Read a folder that `prepare` wrote, or your own log in the same layout.
@@ -42,26 +52,88 @@ def load(data: Path) -> Dataset:
         BadInput: a file is missing or cannot be read, a column is missing or of a wrong type, the log is
             empty, a value breaks its range or unit, or users or videos are those of another log.
     """
+    dataset, faults = inspect(data)
+    if dataset is None:
+        raise BadInput(faults[0])
+    return dataset
+
+
+class Inspected(NamedTuple):
+    """What a folder holds, and everything that is wrong with it."""
+
+    dataset: Dataset | None
+    """Only where nothing is wrong."""
+    faults: tuple[str, ...]
+    """One line each, the first of which `load` raises."""
+
+
+def inspect(data: Path) -> Inspected:
+    """Read a folder as `load` does, and find all of its faults instead of the first."""
+    found = _Faults()
     if not (data / INTERACTIONS).is_file():
-        raise BadInput(
-            f"{data} holds no {INTERACTIONS}; make it with "
-            f"`python -m training prepare --dataset kuairand-pure --source DIR --out {data}`."
+        return Inspected(
+            None,
+            (
+                f"{data} holds no {INTERACTIONS}; make it with "
+                f"`python -m training prepare --dataset own --source FILE --out {data}`.",
+            ),
         )
-    log = _typed(_read(data / INTERACTIONS), INTERACTION_SCHEMA, INTERACTIONS)
-    check_interactions(log, INTERACTIONS)
-    users = _optional(data / USERS, "user_id")
-    videos = _optional(data / VIDEOS, "video_id")
-    history = _history(data / HISTORY) if (data / HISTORY).is_file() else None
-    check_joins(log.lazy(), users.lazy(), "user_id", USERS)
-    check_joins(log.lazy(), videos.lazy(), "video_id", VIDEOS)
-    info = _info(data, log, users, videos)
-    for name in info.profile.categories:
-        if users[name].dtype == pl.String:
-            check_ids(users, name, USERS)
-    for name in info.profile.numbers:
-        if not users[name].dtype.is_numeric() and users[name].dtype != pl.Boolean:
-            raise BadInput(f"{USERS}: `{name}` must be a number, found {users[name].dtype}.")
-    return Dataset(Tables(in_order(log), users, videos, info, history))
+    log = found.collect(_log, data / INTERACTIONS, found)
+    users = found.collect(_optional, data / USERS, "user_id")
+    videos = found.collect(_optional, data / VIDEOS, "video_id")
+    history = found.collect(_history, data / HISTORY) if (data / HISTORY).is_file() else None
+    if log is None or users is None or videos is None:
+        return Inspected(None, tuple(found.lines))
+    if len(log) and "user_id" in log.columns:
+        found.collect(check_joins, log.lazy(), users.lazy(), "user_id", USERS)
+    if len(log) and "video_id" in log.columns:
+        found.collect(check_joins, log.lazy(), videos.lazy(), "video_id", VIDEOS)
+    if found.lines:
+        return Inspected(None, tuple(found.lines))
+    info = found.collect(_info, data, log, users, videos)
+    if info is not None:
+        for name in info.profile.categories:
+            if users[name].dtype == pl.String:
+                found.collect(check_ids, users, name, USERS)
+        for name in info.profile.numbers:
+            if not users[name].dtype.is_numeric() and users[name].dtype != pl.Boolean:
+                found.lines.append(f"{USERS}: `{name}` must be a number, found {users[name].dtype}.")
+    if info is None or found.lines:
+        return Inspected(None, tuple(found.lines))
+    return Inspected(Dataset(Tables(in_order(log), users, videos, info, history)), ())
+
+
+class _Faults:
+    """Collects the lines of checks that refuse."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def collect(self, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Return what a check returns, or nothing if it refuses."""
+        try:
+            return check(*args, **kwargs)
+        except BadInput as e:
+            self.lines.append(str(e))
+            return None
+
+
+def _log(path: Path, found: _Faults) -> pl.DataFrame:
+    """The columns of a log that have their types."""
+    raw = _read(path)
+    columns = [found.collect(_typed, raw, {name: kind}, INTERACTIONS) for name, kind in INTERACTION_SCHEMA.items()]
+    log = pl.DataFrame([table[name] for table, name in zip(columns, INTERACTION_SCHEMA, strict=True) if table is not None])
+    if raw.is_empty():
+        found.collect(check_interactions, raw, INTERACTIONS)
+        return log
+    rules = [rule for rule in row_rules() if rule.column in log.columns]
+    counts = log.select(rule.broken.sum().alias(str(n)) for n, rule in enumerate(rules)).row(0)
+    for rule, count in zip(rules, counts, strict=True):
+        if count:
+            found.collect(refuse_first, log, rule.broken, INTERACTIONS, rule.column, rule.text)
+    if {"watch_time_s", "duration_s"} <= set(log.columns) and not found.lines:
+        found.collect(check_medians, log, INTERACTIONS)
+    return log
 
 
 class Scan(NamedTuple):

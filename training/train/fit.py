@@ -17,7 +17,7 @@ import torch
 from models.arrays import F32, I64
 from models.errors import BadInput
 from models.manifest import Evaluation
-from models.vocabulary import Vocabulary
+from models.vocabulary import UNKNOWN, Vocabulary
 from training.data import Boundaries, Dataset, Interactions, LikesHates, Split, split_by_time
 from training.evaluation.comparisons import compare_with_baselines
 from training.evaluation.evaluate import baselines, compute_metrics, compute_metrics_by_tab
@@ -190,7 +190,10 @@ def evaluation_boundaries(dataset: Dataset, config: RunConfig) -> Boundaries:
 def rows_in_main_tab(dataset: Dataset, log: Interactions, rows: I64, vocabulary: Vocabulary) -> I64:
     """Return the rows of the main tab, in which results are reported; all where the data set has none."""
     main = dataset.info.main_tab
-    return rows if main is None else rows[log.tab[rows] == vocabulary.index("tab", main)]
+    if main is None:
+        return rows
+    index = vocabulary.index("tab", main)
+    return rows[log.tab[rows] == index] if index != UNKNOWN else rows[:0]
 
 
 def _cut(dataset: Dataset, config: RunConfig, boundaries: Boundaries) -> _Windows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -95,10 +95,9 @@ def complete(
         for name, table in tables.items():
             _add_guesses(found[name], table, name, own)
         _add_clocks(found, opened.log, samples["interactions"], own)
-    for name, sources in found.items():
-        for target, source in sources.items():
-            _check_columns(target, source, tables[name])
-    _check_required(found, tables)
+    problems = [*_wrong_columns(found, tables), *_missing_columns(found, tables)]
+    if problems:
+        raise BadInput(" Also: ".join(problems))
     with_units: dict[str, dict[str, Source]] = {}
     duration_s = None
     for name in ("videos", "users", "interactions"):
@@ -107,10 +106,16 @@ def complete(
         for target in sorted(found[name], key=lambda target: target != "duration_s"):
             source = found[name][target]
             known_s = duration_s if target == "watch_time_s" else None
-            unit = source.unit or guess_unit(target, source, samples[name], known_s)
+            try:
+                unit = source.unit or guess_unit(target, source, samples[name], known_s)
+            except BadInput as e:
+                problems.append(str(e))
+                continue
             with_units[name][target] = source = source.model_copy(update={"unit": unit})
             if target == "duration_s":
                 duration_s = _median_s(source, samples[name]) or duration_s
+    if problems:
+        raise BadInput(" Also: ".join(problems))
     ordered = {
         name: {target: with_units[name][target] for target in sought if target in with_units[name]}
         for name, sought in _SOUGHT.items()
@@ -143,16 +148,22 @@ def _add_clocks(
             ours["duration_s"] = clock
 
 
-def _check_columns(target: str, source: Source, table: TextTable) -> None:
-    for column in source.columns:
-        if column not in table.columns:
-            raise BadInput(
-                f"{table.files[0].name} has no column {column!r}, which {target} is to be read from; "
-                f"it has {', '.join(table.columns)}."
-            )
+def _wrong_columns(
+    found: Mapping[str, Mapping[str, Source]], tables: Mapping[str, TextTable]
+) -> Iterator[str]:
+    for name, sources in found.items():
+        for target, source in sources.items():
+            for column in source.columns:
+                if column not in tables[name].columns:
+                    yield (
+                        f"{tables[name].files[0].name} has no column {column!r}, which {target} is to be read "
+                        f"from; it has {', '.join(tables[name].columns)}."
+                    )
 
 
-def _check_required(found: Mapping[str, Mapping[str, Source]], tables: Mapping[str, TextTable]) -> None:
+def _missing_columns(
+    found: Mapping[str, Mapping[str, Source]], tables: Mapping[str, TextTable]
+) -> Iterator[str]:
     missing = [
         target
         for target in REQUIRED
@@ -161,13 +172,13 @@ def _check_required(found: Mapping[str, Mapping[str, Source]], tables: Mapping[s
     ]
     if missing:
         hint = "; durations may be in a table of --videos" if "duration_s" in missing else ""
-        raise BadInput(
+        yield (
             f"it is unclear which column is {' and which is '.join(missing)}: the log has "
             f"{', '.join(tables['interactions'].columns)}; give --map {missing[0]}=COLUMN{hint}."
         )
     for name, key in (("videos", "video_id"), ("users", "user_id")):
         if name in tables and key not in found[name]:
-            raise BadInput(
+            yield (
                 f"{tables[name].files[0].name} has no column that looks like {key}: it has "
                 f"{', '.join(tables[name].columns)}; rename one, or give it in a {MAPPING}."
             )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final, NamedTuple
 
+from models.errors import BadInput
 from models.schema import (
     CONTROL_CHARACTERS,
     MAX_DURATION_S,
@@ -116,3 +119,14 @@ def first_reason(checked: tuple[Rule, ...]) -> str:
 def wrong_value(checked: tuple[Rule, ...]) -> str:
     """Return the expression for the value that breaks rule `reason` of a row."""
     return f"CASE reason {' '.join(f'WHEN {n} THEN {r.value}' for n, r in enumerate(checked))} END"
+
+
+def refuse_lost_digits(faults: Iterable[Fault], source: Path) -> None:
+    """Refuse a log in which long numbers have been rounded.
+
+    Raises:
+        BadInput: names the column and an example.
+    """
+    for fault in faults:
+        if fault.reason == LOST_DIGITS:
+            raise BadInput(f"{source.name}: {fault}; save the column as text, or as whole numbers.")

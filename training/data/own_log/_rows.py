@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from models.errors import BadInput
 from models.schema import FLAGS
 from training.data.own_log._faults import (
     EXACT_DUPLICATE,
     LOGGED_TWICE,
-    LOST_DIGITS,
     UNREADABLE_LINE,
     Fault,
     first_reason,
@@ -40,9 +38,6 @@ def stage(
 
     Returns:
         The rows that can be used, and why the others cannot.
-
-    Raises:
-        BadInput: ids or times have lost digits, so that different ones look the same.
     """
     checked = rules()
     rows = _typed(log.rows, mapping)
@@ -57,9 +52,6 @@ def stage(
     staged = connection.read_parquet(str(path))
     counts = staged.filter("reason IS NOT NULL").aggregate("reason, count(*), min(found)", "reason").fetchall()
     faults = [Fault(checked[n].reason, checked[n].text, rows, found) for n, rows, found in sorted(counts)]
-    for fault in faults:
-        if fault.reason == LOST_DIGITS:
-            raise BadInput(f"{log.files[0].name}, {fault}; save the column as text, or as whole numbers.")
     faults += _rejected(connection, log)
     return staged.filter("reason IS NULL").project(_COLUMNS), faults
 

@@ -19,7 +19,7 @@ from models.schema import EXPLICIT, FLAGS
 from training.data._checks import check_medians
 from training.data._tables import INTERACTIONS, USERS, VIDEOS, Info, LogExtent, RowCounts
 from training.data.own_log._columns import SAMPLE_ROWS, Opened, OwnLog, complete, described, known_mapping
-from training.data.own_log._faults import Fault
+from training.data.own_log._faults import Fault, refuse_lost_digits
 from training.data.own_log._files import Connection, Relation, open_table, unreadable
 from training.data.own_log._mapping import MAPPING, OF_VIDEOS, ColumnMapping
 from training.data.own_log._rows import merge, stage
@@ -83,10 +83,13 @@ def _write(
     if videos is not None:
         videos = _in_memory(connection, videos, "catalogue")
     staged, faults = stage(connection, opened.log, mapping, videos, work)
-    kept, merged = merge(connection, staged, work, out / INTERACTIONS)
-    faults += merged
     for fault in faults:
         report(f"dropped {fault}")
+    refuse_lost_digits(faults, source)
+    kept, merged = merge(connection, staged, work, out / INTERACTIONS)
+    for fault in merged:
+        report(f"dropped {fault}")
+    faults += merged
     if not kept:
         raise BadInput(f"no row of {source} can be used; {'; '.join(map(str, faults)) or 'it has no rows'}.")
     log = pl.scan_parquet(out / INTERACTIONS)
