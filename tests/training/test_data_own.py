@@ -320,6 +320,13 @@ class TestWhatIsRefused:
         floats.write_parquet(tmp_path / "log.parquet")
         assert "has lost digits" in refusal(tmp_path / "log.parquet", tmp_path / "out")
 
+    def test_another_table_in_the_same_folder(self, tmp_path: Path) -> None:
+        write(tmp_path / "log" / "a.csv", rows())
+        write(tmp_path / "log" / "videos.csv", [{"vid": "v1", "length": 25.0}])
+        assert "videos.csv has no column 'uid'" in refusal(tmp_path / "log", tmp_path / "out")
+        data, _ = prepared(tmp_path / "log", tmp_path / "out", videos=tmp_path / "log" / "videos.csv")
+        assert len(data.log) == 12
+
     def test_files_of_several_kinds_or_damaged_ones(self, tmp_path: Path) -> None:
         write(tmp_path / "log" / "a.csv", rows())
         (tmp_path / "log" / "b.parquet").write_bytes(b"PAR1 and no more")

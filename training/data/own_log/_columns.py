@@ -95,7 +95,11 @@ def complete(
         for name, table in tables.items():
             _add_guesses(found[name], table, name, own)
         _add_clocks(found, opened.log, samples["interactions"], own)
-    problems = [*_wrong_columns(found, tables), *_missing_columns(found, tables)]
+    problems = [
+        *_wrong_columns(found, tables),
+        *_other_tables(found["interactions"], opened.log),
+        *_missing_columns(found, tables),
+    ]
     if problems:
         raise BadInput(" Also: ".join(problems))
     with_units: dict[str, dict[str, Source]] = {}
@@ -159,6 +163,19 @@ def _wrong_columns(
                         f"{tables[name].files[0].name} has no column {column!r}, which {target} is to be read "
                         f"from; it has {', '.join(tables[name].columns)}."
                     )
+
+
+def _other_tables(sources: Mapping[str, Source], log: TextTable) -> Iterator[str]:
+    """A file beside the log that lacks what every row needs is a table of videos or users."""
+    for target in ("user_id", "video_id", "timestamp_ms", "watch_time_s"):
+        columns = set(sources[target].columns if target in sources else ()) & set(log.columns)
+        for path, names in log.columns_of.items():
+            if columns and not columns & set(names):
+                yield (
+                    f"{path.name} has no column {str(sources[target])!r}, which {target} is to be read from: is it "
+                    "another table, to be given with --videos or --users?"
+                )
+                return
 
 
 def _missing_columns(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import glob
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -39,6 +40,8 @@ class TextTable:
     rows: Relation
     """Every column of every file, as text; null where the file has none, or says so."""
     files: tuple[Path, ...]
+    columns_of: Mapping[Path, Collection[str]]
+    """The columns of each file."""
     rejects: str | None
     """Table that will hold the lines which are no rows; `None` where every line is one."""
 
@@ -72,9 +75,13 @@ def open_table(connection: Connection, name: str, source: Path, skip: Collection
     try:
         if kind == "csv":
             rejects = _REJECTS.format(table=name)
-            return TextTable(_csv(connection, files, rejects), files, rejects)
-        rows = _json(connection, files) if kind == "json" else _parquet(connection, files)
-        return TextTable(rows, files, None)
+            headers = {path: _header(connection, path) for path in files}
+            columns = {path: names for path, (_, *names) in headers.items()}
+            return TextTable(_csv(connection, headers, rejects), files, columns, rejects)
+        read = _json if kind == "json" else _parquet
+        tables = {path: read(connection, path) for path in files}
+        columns = {path: table.columns for path, table in tables.items()}
+        return TextTable(_together(list(tables.values())), files, columns, None)
     except duckdb.Error as e:
         raise unreadable(source, e) from e
 
@@ -123,13 +130,12 @@ def _kind(path: Path) -> str | None:
     return _KINDS.get(suffix.lower())
 
 
-def _csv(connection: Connection, files: Iterable[Path], rejects: str) -> Relation:
-    headers = [(_header(connection, path), path) for path in files]
+def _csv(connection: Connection, headers: Mapping[Path, tuple[str, ...]], rejects: str) -> Relation:
     tables = []
-    for (delimiter, *names), group in groupby(headers, key=lambda header: header[0]):
+    for (delimiter, *names), group in groupby(headers.items(), key=itemgetter(1)):
         tables.append(
             connection.read_csv(
-                [str(path) for _, path in group],
+                [str(path) for path, _ in group],
                 columns=dict.fromkeys(names, "VARCHAR"),
                 delimiter=delimiter,
                 quotechar='"',
@@ -181,22 +187,19 @@ def _is_number(name: str) -> bool:
     return True
 
 
-def _json(connection: Connection, files: Sequence[Path]) -> Relation:
-    tables = []
-    for path in files:
-        form: Literal["array", "newline_delimited"] = "newline_delimited"
-        if _first_line(connection, path).lstrip().startswith("["):
-            form = "array"
-        lenient = form == "newline_delimited"
-        # Its own types would round whole numbers beyond 64 bits, so only the names are detected.
-        names = connection.read_json(str(path), format=form, ignore_errors=lenient).columns
-        columns = dict.fromkeys(names, "VARCHAR")
-        tables.append(connection.read_json(str(path), columns=columns, format=form, ignore_errors=lenient))
-    return _together(tables)
+def _json(connection: Connection, path: Path) -> Relation:
+    form: Literal["array", "newline_delimited"] = "newline_delimited"
+    if _first_line(connection, path).lstrip().startswith("["):
+        form = "array"
+    lenient = form == "newline_delimited"
+    # Its own types would round whole numbers beyond 64 bits, so only the names are detected.
+    names = connection.read_json(str(path), format=form, ignore_errors=lenient).columns
+    columns = dict.fromkeys(names, "VARCHAR")
+    return connection.read_json(str(path), columns=columns, format=form, ignore_errors=lenient)
 
 
-def _parquet(connection: Connection, files: Sequence[Path]) -> Relation:
-    rows = connection.read_parquet([str(path) for path in files], union_by_name=True)
+def _parquet(connection: Connection, path: Path) -> Relation:
+    rows = connection.read_parquet(str(path))
     return rows.project(", ".join(_text(n, t) for n, t in zip(rows.columns, rows.types, strict=True)))
 
 

@@ -54,9 +54,7 @@ def write_own_log(source: Path | None, out: Path, own: OwnLog, report: Callable[
         raise BadInput("own is read from a file or folder of a log; give it with --source.")
     work = out / ".work"
     work.mkdir()
-    connection = duckdb.connect(
-        config={"memory_limit": MEMORY, "temp_directory": str(work), "preserve_insertion_order": False}
-    )
+    connection = duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(work)})
     try:
         return _write(connection, source, out, work, own, report)
     except duckdb.Error as e:
@@ -79,6 +77,8 @@ def _write(
     report(f"columns, as {file} says:" if file else "columns, guessed from names and values:")
     report(described(mapping))
     (out / MAPPING).write_text(mapping.model_dump_json(indent=1, exclude_none=True) + "\n")
+    # Headers and samples are read in the order of the files; rows are sorted, so theirs is of no use.
+    connection.execute("SET preserve_insertion_order = false")
     videos = catalogue(opened.videos, mapping.videos)
     if videos is not None:
         videos = _in_memory(connection, videos, "catalogue")
