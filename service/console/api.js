@@ -34,8 +34,9 @@ async function send(method, path, body, signal) {
       cache: "no-store",
     });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new CallFailed(0, "The service does not answer. Check that it is running; this page tries again by itself.");
+    const what =
+      error.name === "TimeoutError" ? "The service takes too long to answer." : "The service does not answer.";
+    throw new CallFailed(0, `${what} Check that it is running; this page tries again by itself.`);
   }
 }
 

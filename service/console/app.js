@@ -19,6 +19,7 @@ const VIEWS = {
 };
 
 const HEALTH_MS = 1000;
+const TIMEOUT_MS = 2000;
 const THEME = "reelrank.theme";
 
 class Console extends Component {
@@ -48,8 +49,9 @@ class Console extends Component {
   /** Once a second, so that a store that dies is seen within two. */
   async askHealth() {
     try {
-      const health = await call("GET", "health/ready", undefined, AbortSignal.timeout(HEALTH_MS));
-      if (this.state.health && health.model_version !== this.state.health.model_version) this.setState({ turn: this.state.turn + 1 });
+      const health = await call("GET", "health/ready", undefined, AbortSignal.timeout(TIMEOUT_MS));
+      if (this.state.health && health.model_version !== this.state.health.model_version)
+        this.setState({ turn: this.state.turn + 1 });
       this.setState({ health, healthError: null });
     } catch (healthError) {
       this.setState({ healthError });
@@ -61,11 +63,16 @@ class Console extends Component {
     const [title, View] = VIEWS[view];
     document.title = `${title} · reelrank`;
     return html`
-      <a class="skip" href="#main" onClick=${(e) => { e.preventDefault(); document.getElementById("main").focus(); }}>To the content</a>
+      <a class="skip" href="#main" onClick=${(e) => {
+        e.preventDefault();
+        document.getElementById("main").focus();
+      }}>To the content</a>
       <header class="top">
         <p class="brand">reelrank</p>
-        <nav aria-label="Views">${Object.entries(VIEWS).map(([name, [text]]) => html`
-          <a href=${`#${name}`} aria-current=${name === view ? "page" : undefined}>${text}</a>`)}</nav>
+        <nav aria-label="Views">${Object.entries(VIEWS).map(
+          ([name, [text]]) => html`
+          <a href=${`#${name}`} aria-current=${name === view ? "page" : undefined}>${text}</a>`,
+        )}</nav>
         <div class="status">
           <${Status} health=${health} error=${healthError} />
           <button type="button" onClick=${() => this.setState({ keyOpen: !keyOpen })} aria-expanded=${keyOpen}>Key</button>
@@ -73,27 +80,38 @@ class Console extends Component {
         </div>
       </header>
       ${keyOpen && html`<${KeyForm} rights=${rights} onSet=${this.askRights} />`}
-      ${health?.degraded.length > 0 && !healthError && html`<p class="notice bad bar" role="alert"><strong>Degraded: ${health.degraded.map((d) => MEANING[d] ?? d).join(" ")}</strong></p>`}
+      ${health?.degraded.length > 0 && !healthError && html`<p class="notice bad bar" role="alert">
+        <strong>Degraded: ${health.degraded.map((d) => MEANING[d] ?? d).join(" ")}</strong></p>`}
       ${healthError && html`<div class="bar"><${Failure} error=${healthError} /></div>`}
       <main id="main" tabindex="-1"><${View} key=${`${view} ${turn}`} rights=${rights} health=${health} /></main>`;
   }
 }
 
 const MEANING = {
-  store: "the store does not answer. Slates are ranked from empty histories, and events are refused (503) until it is back.",
+  store:
+    "the store does not answer. Slates are ranked from empty histories, and events are refused (503) until it is back.",
   store_writes: "the last write to the store failed. Events are refused (503) until writes work again.",
   store_policy: "the store's configuration may lose events; see Store failures in the service's README.",
 };
 
 const Status = ({ health, error }) => {
-  const [kind, text] = error ? ["bad", error.status ? "not ready" : "away"]
-    : !health ? ["", "…"] : health.degraded.length ? ["warn", "degraded"] : ["good", "ready"];
+  const [kind, text] = error
+    ? ["bad", error.status ? "not ready" : "away"]
+    : !health
+      ? ["", "…"]
+      : health.degraded.length
+        ? ["warn", "degraded"]
+        : ["good", "ready"];
   return html`<p class=${`state ${kind}`} role="status"><span class="dot" aria-hidden="true"></span>${text}
     ${health?.model_version && html` · <code>${health.model_version}</code>`}</p>`;
 };
 
 const KeyForm = ({ rights, onSet }) => html`
-  <form class="bar key" onSubmit=${(e) => { e.preventDefault(); key.set(new FormData(e.currentTarget).get("key").trim()); onSet(); }}>
+  <form class="bar key" onSubmit=${(e) => {
+    e.preventDefault();
+    key.set(new FormData(e.currentTarget).get("key").trim());
+    onSet();
+  }}>
     <label class="field"><span>API key</span><input type="password" name="key" autocomplete="off" value=${key.get()} /></label>
     <button type="submit" class="primary">Use</button>
     <p class="note">Kept until this tab closes. Rights: ${rights.length ? rights.join(", ") : "none yet; the service asks for a key"}.</p>
@@ -105,8 +123,9 @@ function viewInAddress() {
 }
 
 function switchTheme() {
-  const dark = getComputedStyle(document.documentElement).colorScheme === "dark"
-    || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+  const dark =
+    getComputedStyle(document.documentElement).colorScheme === "dark" ||
+    (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
   setTheme(dark ? "light" : "dark");
 }
 

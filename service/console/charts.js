@@ -41,26 +41,43 @@ export const Distribution = ({ anchors, p10, p50, p90, mean, duration }) => {
   const likely = anchors.filter((a) => a.weight > 0.004);
   const high = Math.max(p90, mean || 0, duration || 0, ...likely.map((a) => a.seconds)) * 1.06;
   const top = Math.max(...anchors.map((a) => a.weight)) * 1.1;
-  const text = `Predicted watch time: 80 % between ${seconds(p10)} and ${seconds(p90)}, median ${seconds(p50)}`
-    + (mean == null ? "" : `, mean ${seconds(mean)}`) + (duration == null ? "." : `; the video lasts ${seconds(duration)}.`);
+  const text =
+    `Predicted watch time: 80 % between ${seconds(p10)} and ${seconds(p90)}, median ${seconds(p50)}` +
+    (mean == null ? "" : `, mean ${seconds(mean)}`) +
+    (duration == null ? "." : `; the video lasts ${seconds(duration)}.`);
   return html`<${Sized} draw=${(width) => {
-    const height = 214, left = 44, over = 48, bottom = height - 34, x = linear(0, high, left, width - 10), y = linear(0, top, bottom, over);
+    const height = 214,
+      left = 44,
+      over = 48,
+      bottom = height - 34,
+      x = linear(0, high, left, width - 10),
+      y = linear(0, top, bottom, over);
     // The names stand in rows above the bars, that of the leftmost mark on top, so that no line crosses a name.
-    const marks = [[p50, "median", "of-median"], [mean, "mean", "of-mean"], [duration, "video", "of-video"]]
-      .filter(([value]) => value != null && value <= high).sort((a, b) => a[0] - b[0]);
+    const marks = [
+      [p50, "median", "of-median"],
+      [mean, "mean", "of-mean"],
+      [duration, "video", "of-video"],
+    ]
+      .filter(([value]) => value != null && value <= high)
+      .sort((a, b) => a[0] - b[0]);
     const mark = ([value, name, kind], row) => html`
       <line class=${`mark ${kind}`} x1=${x(value)} x2=${x(value)} y1=${6 + 15 * row} y2=${bottom} />
       <text class=${`mark-name ${kind}`} y=${15 + 15 * row} x=${x(value) + (x(value) > width - 120 ? -5 : 5)}
         text-anchor=${x(value) > width - 120 ? "end" : "start"}>${name} ${seconds(value)}</text>`;
     return html`<svg width=${width} height=${height} role="img" aria-label=${text}>
       <rect class="band" x=${x(p10)} width=${Math.max(1, x(Math.min(p90, high)) - x(p10))} y=${over} height=${bottom - over} />
-      ${ticks(0, top, 3).map((t) => html`<line class="grid" x1=${left} x2=${width - 10} y1=${y(t)} y2=${y(t)} />
-        <text class="tick" x=${left - 6} y=${y(t) + 4} text-anchor="end">${percent(t)}</text>`)}
-      ${ticks(0, high, Math.max(3, width / 90)).map((t) => html`<text class="tick" x=${x(t)} y=${bottom + 14} text-anchor="middle">${significant(t, 2)}</text>`)}
-      ${likely.map((a) => html`<rect class="stem" x=${x(a.seconds) - 3} width="6" y=${y(a.weight)} height=${bottom - y(a.weight)}><title>${seconds(a.seconds)}: ${percent(a.weight)}</title></rect>`)}
+      ${ticks(0, top, 3).map(
+        (t) => html`<line class="grid" x1=${left} x2=${width - 10} y1=${y(t)} y2=${y(t)} />
+        <text class="tick" x=${left - 6} y=${y(t) + 4} text-anchor="end">${percent(t)}</text>`,
+      )}
+      ${ticks(0, high, Math.max(3, width / 90)).map((t) => html`<text class="tick" x=${x(t)} y=${bottom + 14}
+        text-anchor="middle">${significant(t, 2)}</text>`)}
+      ${likely.map((a) => html`<rect class="stem" x=${x(a.seconds) - 3} width="6" y=${y(a.weight)}
+        height=${bottom - y(a.weight)}><title>${seconds(a.seconds)}: ${percent(a.weight)}</title></rect>`)}
       <line class="axis" x1=${left} x2=${width - 10} y1=${bottom} y2=${bottom} />
       ${marks.map(mark)}
-      <text class="tick" x=${(left + width) / 2} y=${height - 4} text-anchor="middle">watch time, s · bars: probability · shaded: p10 to p90</text>
+      <text class="tick" x=${(left + width) / 2} y=${height - 4}
+        text-anchor="middle">watch time, s · bars: probability · shaded: p10 to p90</text>
     </svg>`;
   }} />`;
 };
@@ -70,9 +87,11 @@ export const Shares = ({ of, label }) => {
   const text = of.map(([name, share]) => `${name} ${percent(share)}`).join(", ");
   return html`<div class="shares" role="img" aria-label=${`${label}: ${text}`}>
     <svg width="100%" height="16" preserveAspectRatio="none" viewBox="0 0 100 16">
-      ${of.map(([, share], i) => html`<rect class=${`part-${i}`} x=${100 * of.slice(0, i).reduce((sum, [, s]) => sum + s, 0)} width=${100 * share} height="16" />`)}
+      ${of.map(([, share], i) => html`<rect class=${`part-${i}`} x=${100 * of.slice(0, i).reduce((sum, [, s]) => sum + s, 0)}
+        width=${100 * share} height="16" />`)}
     </svg>
-    <ul class="legend" aria-hidden="true">${of.map(([name, share], i) => html`<li class=${`part-${i}`}>${name} <b>${percent(share)}</b></li>`)}</ul>
+    <ul class="legend" aria-hidden="true">${of.map(([name, share], i) => html`<li
+      class=${`part-${i}`}>${name} <b>${percent(share)}</b></li>`)}</ul>
   </div>`;
 };
 
@@ -90,34 +109,53 @@ export const Bar = ({ value, most }) => html`
     <rect class="up" width=${Math.max(0, (100 * value) / (most || 1))} y="1" height="8" /></svg>`;
 
 /** The course of a figure, newest right. */
-export const Course = ({ of, label, format, height = 56 }) => html`<${Sized} draw=${(width) => {
-  const high = Math.max(...of, 1e-9), points = of.map((v, i) => `${(width - 60) * (of.length < 2 ? 1 : i / (of.length - 1))},${height - 4 - (height - 12) * (v / high)}`);
-  return html`<svg width=${width} height=${height} role="img" aria-label=${`${label}, now ${format(of.at(-1))}, at most ${format(high)}`}>
+export const Course = ({ of, label, format, height = 56 }) =>
+  html`<${Sized} draw=${(width) => {
+    const high = Math.max(...of, 1e-9),
+      points = of.map(
+        (v, i) =>
+          `${(width - 60) * (of.length < 2 ? 1 : i / (of.length - 1))},${height - 4 - (height - 12) * (v / high)}`,
+      );
+    return html`<svg width=${width} height=${height} role="img"
+      aria-label=${`${label}, now ${format(of.at(-1))}, at most ${format(high)}`}>
     <line class="axis" x1="0" x2=${width - 60} y1=${height - 4} y2=${height - 4} />
     <polyline class="course" points=${points.join(" ")} />
     <text class="tick" x=${width - 54} y="12">${format(high)}</text><text class="tick" x=${width - 54} y=${height - 2}>0</text>
   </svg>`;
-}} />`;
+  }} />`;
 
 /** How the order changes from one slate to another: a line for each video, ranks as on the page. */
-export const Slopes = ({ before, after, names, chosen, onChoose }) => html`<${Sized} draw=${(width) => {
-  const rows = Math.max(before.length, after.length), row = 22, height = rows * row + 26;
-  const side = Math.min(230, width * 0.36), x1 = side + 8, x2 = width - side - 8;
-  const y = (rank) => 26 + rank * row + row / 2;
-  const where = new Map(after.map((id, rank) => [id, rank]));
-  const kind = (move) => (move === 0 ? "same" : move > 0 ? "rises" : "falls");
-  const line = (id, rank) => {
-    const to = where.get(id), move = to === undefined ? -1 : rank - to;
-    return html`<path class=${`slope ${kind(move)} ${id === chosen ? "chosen" : ""}`}
+export const Slopes = ({ before, after, names, chosen, onChoose }) =>
+  html`<${Sized} draw=${(width) => {
+    const rows = Math.max(before.length, after.length),
+      row = 22,
+      height = rows * row + 26;
+    const side = Math.min(230, width * 0.36),
+      x1 = side + 8,
+      x2 = width - side - 8;
+    const y = (rank) => 26 + rank * row + row / 2;
+    const where = new Map(after.map((id, rank) => [id, rank]));
+    const kind = (move) => (move === 0 ? "same" : move > 0 ? "rises" : "falls");
+    const line = (id, rank) => {
+      const to = where.get(id),
+        move = to === undefined ? -1 : rank - to;
+      return html`<path class=${`slope ${kind(move)} ${id === chosen ? "chosen" : ""}`}
       d=${`M${x1},${y(rank)} C${x1 + (x2 - x1) / 3},${y(rank)} ${x2 - (x2 - x1) / 3},${y(to ?? rows)} ${x2},${y(to ?? rows)}`} />`;
-  };
-  const entry = (id, rank, x, anchor, move) => html`<text class=${`entry ${kind(move)} ${id === chosen ? "chosen" : ""}`}
+    };
+    const entry = (
+      id,
+      rank,
+      x,
+      anchor,
+      move,
+    ) => html`<text class=${`entry ${kind(move)} ${id === chosen ? "chosen" : ""}`}
     x=${x} y=${y(rank) + 4} text-anchor=${anchor} onClick=${() => onChoose(id)}>${names(id, rank, move)}</text>`;
-  const moved = before.filter((id, rank) => where.get(id) !== rank).length;
-  return html`<svg width=${width} height=${height} role="img" aria-label=${`${moved} of ${before.length} videos change their rank; the table below has the figures.`}>
+    const moved = before.filter((id, rank) => where.get(id) !== rank).length;
+    return html`<svg width=${width} height=${height} role="img"
+      aria-label=${`${moved} of ${before.length} videos change their rank; the table below has the figures.`}>
     <text class="tick" x=${x1} y="14" text-anchor="end">before</text><text class="tick" x=${x2} y="14">after</text>
     ${before.map(line)}
     ${before.map((id, rank) => entry(id, rank, x1 - 6, "end", where.has(id) ? rank - where.get(id) : -1))}
     ${after.map((id, rank) => entry(id, rank, x2 + 6, "start", before.includes(id) ? before.indexOf(id) - rank : 1))}
   </svg>`;
-}} />`;
+  }} />`;

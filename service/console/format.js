@@ -54,7 +54,11 @@ export function moment(ms) {
 /** How long ago: `3 min`, `2 d`. */
 export function age(ms, now = Date.now()) {
   const s = Math.max(0, (now - ms) / 1000);
-  for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60]]) {
+  for (const [unit, size] of [
+    ["d", 86400],
+    ["h", 3600],
+    ["min", 60],
+  ]) {
     if (s >= size) return `${Math.floor(s / size)} ${unit}`;
   }
   return `${Math.floor(s)} s`;

@@ -10,7 +10,9 @@ export function parse(text) {
     const match = line.startsWith("#") ? null : LINE.exec(line);
     if (!match) continue;
     const [, name, inner = "", value] = match;
-    const labels = Object.fromEntries([...inner.matchAll(LABEL)].map(([, k, v]) => [k, v.replace(/\\(.)/g, (_, c) => (c === "n" ? "\n" : c))]));
+    const labels = Object.fromEntries(
+      [...inner.matchAll(LABEL)].map(([, k, v]) => [k, v.replace(/\\(.)/g, (_, c) => (c === "n" ? "\n" : c))]),
+    );
     if (!samples.has(name)) samples.set(name, []);
     samples.get(name).push({ labels, value: Number(value) });
   }
@@ -39,12 +41,16 @@ export class Window {
 
   /** Quantile of a histogram between the readings, interpolated within its bucket; NaN without values. */
   quantile(name, where, q) {
-    const buckets = [...this.by(`${name}_bucket`, "le", where)].map(([le, n]) => [le === "+Inf" ? Infinity : Number(le), n]).sort((a, b) => a[0] - b[0]);
+    const buckets = [...this.by(`${name}_bucket`, "le", where)]
+      .map(([le, n]) => [le === "+Inf" ? Infinity : Number(le), n])
+      .sort((a, b) => a[0] - b[0]);
     const total = buckets.at(-1)?.[1] ?? 0;
     if (!total) return NaN;
-    let low = 0, below = 0;
+    let low = 0,
+      below = 0;
     for (const [high, upTo] of buckets) {
-      if (upTo >= q * total) return high === Infinity ? low : low + ((high - low) * (q * total - below)) / (upTo - below || 1);
+      if (upTo >= q * total)
+        return high === Infinity ? low : low + ((high - low) * (q * total - below)) / (upTo - below || 1);
       [low, below] = [high, upTo];
     }
     return NaN;
@@ -52,7 +58,8 @@ export class Window {
 }
 
 /** Values of a gauge by a label. */
-export const gauge = (samples, name, label) => new Map((samples.get(name) ?? []).map((s) => [s.labels[label], s.value]));
+export const gauge = (samples, name, label) =>
+  new Map((samples.get(name) ?? []).map((s) => [s.labels[label], s.value]));
 
 /** The one value of a metric without labels. */
 export const single = (samples, name) => samples.get(name)?.[0].value ?? NaN;

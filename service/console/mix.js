@@ -31,7 +31,8 @@ export function mixOf(items, k, candidates) {
 export function kendallTau(before, after) {
   const rank = new Map(after.map((id, i) => [id, i]));
   const ranks = before.filter((id) => rank.has(id)).map((id) => rank.get(id));
-  let agreeing = 0, pairs = 0;
+  let agreeing = 0,
+    pairs = 0;
   for (let i = 0; i < ranks.length; i++) {
     for (let j = i + 1; j < ranks.length; j++) {
       pairs += 1;

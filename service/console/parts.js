@@ -32,11 +32,15 @@ export const Panel = ({ title, note, tools, children, wide }) => html`
 
 /** Name and value, side by side. */
 export const Facts = ({ of }) => html`
-  <dl class="facts">${of.filter(([, value]) => value != null).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+  <dl class="facts">${of.filter(([, value]) => value != null).map(([name, value]) => html`<div><dt>${name}</dt>
+    <dd>${value}</dd></div>`)}</dl>`;
 
 /** What each rule of a request did to its slate. */
-export const Applied = ({ of }) => of?.length > 0 && html`
-  <ul class="applied" aria-label="Rules">${of.map(({ rule, effect }) => html`<li><b>${rule.replaceAll("_", " ")}</b>: ${short(effect, 200)}</li>`)}</ul>`;
+export const Applied = ({ of }) =>
+  of?.length > 0 &&
+  html`
+  <ul class="applied" aria-label="Rules">${of.map(({ rule, effect }) => html`<li>
+    <b>${rule.replaceAll("_", " ")}</b>: ${short(effect, 200)}</li>`)}</ul>`;
 
 /** A button that acts only with a right; without it it says which one is missing. */
 export const Guarded = ({ rights, right, onClick, children, kind }) => {
@@ -58,7 +62,8 @@ export const Choice = ({ label, value, options, onChange }) => html`
 /** A table that scrolls within itself on a narrow screen. */
 export const Table = ({ label, head, children }) => html`
   <div class="scroll" tabindex="0" role="region" aria-label=${label}>
-    <table><thead><tr>${head.map((c) => html`<th scope="col" class=${c.startsWith(" ") ? "number" : ""}>${c.trim()}</th>`)}</tr></thead>
+    <table><thead><tr>${head.map((c) => html`<th scope="col"
+      class=${c.startsWith(" ") ? "number" : ""}>${c.trim()}</th>`)}</tr></thead>
     <tbody>${children}</tbody></table>
   </div>`;
 

@@ -28,22 +28,34 @@ export function candidatesIn(text) {
     if (!Array.isArray(list)) throw new Error("The JSON must be an array of candidates, or a body of POST /rerank.");
     return list.map((c) => (typeof c === "object" && c !== null ? c : { video_id: String(c) }));
   }
-  return trimmed.split("\n").map((line) => line.trim()).filter(Boolean).map((line, index) => {
-    const [video_id, duration, author_id, tag] = line.split(/[,\t]\s*|\s+/);
-    const candidate = { video_id };
-    if (duration) {
-      candidate.duration_s = Number(duration);
-      if (!(candidate.duration_s > 0)) throw new Error(`Line ${index + 1}: the duration must be seconds above 0, found “${duration.slice(0, 20)}”.`);
-    }
-    if (author_id) candidate.author_id = author_id;
-    if (tag) candidate.tag = tag;
-    return candidate;
-  });
+  return trimmed
+    .split("\n")
+    .map((line) => line.trim())
+    .filter(Boolean)
+    .map((line, index) => {
+      const [video_id, duration, author_id, tag] = line.split(/[,\t]\s*|\s+/);
+      const candidate = { video_id };
+      if (duration) {
+        candidate.duration_s = Number(duration);
+        if (!(candidate.duration_s > 0))
+          throw new Error(`Line ${index + 1}: the duration must be seconds above 0, found “${duration.slice(0, 20)}”.`);
+      }
+      if (author_id) candidate.author_id = author_id;
+      if (tag) candidate.tag = tag;
+      return candidate;
+    });
 }
 
 /** Candidates as lines. */
 export const linesOf = (candidates) =>
-  candidates.map((c) => [c.video_id, c.duration_s, c.author_id, c.tag].map((x) => x ?? "").join(" ").trimEnd()).join("\n");
+  candidates
+    .map((c) =>
+      [c.video_id, c.duration_s, c.author_id, c.tag]
+        .map((x) => x ?? "")
+        .join(" ")
+        .trimEnd(),
+    )
+    .join("\n");
 
 /** The body of a request for the slate that is looked at. */
 export function requestBody(weights) {

@@ -5,12 +5,32 @@ import { Component, Failure, html } from "./parts.js";
 import { candidatesIn, linesOf, look, session } from "./session.js";
 
 // Videos, authors and tags that the released bundle knows; of other bundles they may be new ones.
-const VIDEOS = ["2303", "2630", "2962", "1868", "6921", "3018", "5239", "4113", "1725", "3654", "2383", "453", "4644", "6975", "2399", "4640"];
+const VIDEOS = [
+  "2303",
+  "2630",
+  "2962",
+  "1868",
+  "6921",
+  "3018",
+  "5239",
+  "4113",
+  "1725",
+  "3654",
+  "2383",
+  "453",
+  "4644",
+  "6975",
+  "2399",
+  "4640",
+];
 const DURATIONS_S = [8, 14, 21, 35, 12, 62, 18, 95, 27, 44, 10, 150, 31, 23, 75, 16];
 const AUTHORS = ["5345439", "2420749", "1306", "7941871", "7515823", "6598904"];
 const TAGS = ["39", "12", "9", "3", "6"];
 const EXAMPLE = VIDEOS.map((video_id, i) => ({
-  video_id, duration_s: DURATIONS_S[i], author_id: AUTHORS[i % AUTHORS.length], tag: TAGS[i % TAGS.length],
+  video_id,
+  duration_s: DURATIONS_S[i],
+  author_id: AUTHORS[i % AUTHORS.length],
+  tag: TAGS[i % TAGS.length],
 }));
 
 export class SlateForm extends Component {
@@ -21,7 +41,8 @@ export class SlateForm extends Component {
       event?.preventDefault();
       try {
         if (!session.user) throw new Error("Enter a user id. An unknown user has an empty history.");
-        if (!candidatesIn(session.candidates).length) throw new Error("Enter at least one candidate, or take the example.");
+        if (!candidatesIn(session.candidates).length)
+          throw new Error("Enter at least one candidate, or take the example.");
       } catch (error) {
         this.setState({ error });
         return;

@@ -51,16 +51,6 @@ def version_routes(services: Services) -> APIRouter:
         }
         return json_response(reply)
 
-    @router.get("/v1/models/{version}", openapi_extra=docs.MODEL)
-    @keys.require("read")
-    async def get_model(request: Request) -> Response:
-        """One version as GET /v1/models lists it, with all figures of its evaluation and of its learned
-        labels, and the distributions of its training rows (`reference`)."""
-        version = request.path_params["version"]
-        manifest = await anyio.to_thread.run_sync(bundles.manifest, version)
-        details = {} if isinstance(manifest, str) else manifest.model_dump(mode="json", include=DETAILS)
-        return json_response(_model(version, manifest, serving_set.version) | details)
-
     def active() -> Response:
         bundle = serving_set.active()
         reply = Active(bundle.manifest.version, bundle.provider)
@@ -113,6 +103,17 @@ def version_routes(services: Services) -> APIRouter:
         No answer changes or waits. How its answers would differ is in /metrics, `reelrank_shadow_*`.
         """
         return await start(request, "shadow")
+
+    # Last, so that paths of operations match their own routes first.
+    @router.get("/v1/models/{version}", openapi_extra=docs.MODEL)
+    @keys.require("read")
+    async def get_model(request: Request) -> Response:
+        """One version as GET /v1/models lists it, with all figures of its evaluation and of its learned
+        labels, and the distributions of its training rows (`reference`)."""
+        version = request.path_params["version"]
+        manifest = await anyio.to_thread.run_sync(bundles.manifest, version)
+        details = {} if isinstance(manifest, str) else manifest.model_dump(mode="json", include=DETAILS)
+        return json_response(_model(version, manifest, serving_set.version) | details)
 
     return router
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.console.console_page import (
     CHROMIUM,
@@ -15,6 +15,11 @@ from tests.console.console_page import (
     console_page,
     console_service,
 )
+
+WAIT_MS = 60_000
+"""A busy machine may take its time."""
+
+expect.set_options(timeout=WAIT_MS)
 
 
 @pytest.fixture(scope="package")

@@ -144,4 +144,5 @@ def console_page(
     with browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce"
     ) as context:
+        context.set_default_timeout(60_000)
         yield ConsolePage(context.new_page(), url)

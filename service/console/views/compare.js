@@ -44,7 +44,16 @@ class Comparison extends Component {
   constructor(props) {
     super(props);
     const { active } = props.models;
-    this.state = { weights: { ...this.weightsOf(active) }, rules: {}, version: active, before: null, after: null, error: null, chosen: null, copied: "" };
+    this.state = {
+      weights: { ...this.weightsOf(active) },
+      rules: {},
+      version: active,
+      before: null,
+      after: null,
+      error: null,
+      chosen: null,
+      copied: "",
+    };
     this.rank = this.rank.bind(this);
     this.copy = this.copy.bind(this);
   }
@@ -66,7 +75,11 @@ class Comparison extends Component {
 
   request() {
     const body = requestBody(this.state.weights);
-    const rules = Object.fromEntries(Object.keys(this.state.rules).filter((r) => this.state.rules[r]).map((r) => [r, RULES[r][0]]));
+    const rules = Object.fromEntries(
+      Object.keys(this.state.rules)
+        .filter((r) => this.state.rules[r])
+        .map((r) => [r, RULES[r][0]]),
+    );
     return Object.keys(rules).length ? { ...body, rules } : body;
   }
 
@@ -98,24 +111,38 @@ class Comparison extends Component {
   render({ models, rules }, { weights, version, before, after, error, chosen, candidates, copied }) {
     const loaded = [...new Set([models.active, models.split?.version, models.shadow?.version].filter(Boolean))];
     return html`<div class="columns three compare-view">
-      <${SlateForm} onSubmit=${() => { this.at = undefined; this.rank(); }} />
+      <${SlateForm} onSubmit=${() => {
+        this.at = undefined;
+        this.rank();
+      }} />
       <div class="stack">
         ${error && html`<${Failure} error=${error} retry=${this.rank} />`}
         ${!before && !error && html`<${Empty}>Enter a user and candidates, or take the example; then move a slider.<//>`}
-        ${after && html`<${Result} before=${before} after=${after} candidates=${candidates} chosen=${chosen} onChoose=${(c) => this.setState({ chosen: c })} />`}
+        ${after && html`<${Result} before=${before} after=${after} candidates=${candidates} chosen=${chosen}
+          onChoose=${(c) => this.setState({ chosen: c })} />`}
       </div>
       <div class="stack">
         <${Panel} title="After" note="Before is the active version with its own weights.">
-          <${Choice} label="Version (in memory)" value=${version} options=${loaded} onChange=${(v) => this.change({ version: v, weights: this.weightsOf(v) })} />
+          <${Choice} label="Version (in memory)" value=${version} options=${loaded}
+            onChange=${(v) => this.change({ version: v, weights: this.weightsOf(v) })} />
           ${loaded.length < 2 && html`<p class="note">To compare a second version, start a shadow of it under Versions.</p>`}
           <fieldset><legend>Weights</legend>
-            ${Object.entries(weights).map(([name, weight]) => html`<label class="slider"><span>${words(name)}</span>
+            ${Object.entries(weights).map(
+              ([name, weight]) => html`<label class="slider"><span>${words(name)}</span>
               <input type="range" min="-1" max="2" step="0.05" value=${weight} name=${`weight-${name}`}
                 onInput=${(e) => this.change({ weights: { ...this.state.weights, [name]: Number(e.currentTarget.value) } })} />
-              <output>${signed(weight)}</output></label>`)}</fieldset>
-          ${rules.length > 0 && html`<fieldset><legend>Rules</legend>${rules.map((name) => html`<label class="check row">
-            <input type="checkbox" name=${name} checked=${this.state.rules[name]} onChange=${(e) => this.change({ rules: { ...this.state.rules, [name]: e.currentTarget.checked } })} />${RULES[name][1]}</label>`)}</fieldset>`}
-          <p class="buttons"><button type="button" onClick=${() => this.change({ weights: this.weightsOf(version), rules: {} })}>Reset</button>
+              <output>${signed(weight)}</output></label>`,
+            )}</fieldset>
+          ${
+            rules.length > 0 &&
+            html`<fieldset><legend>Rules</legend>${rules.map(
+              (name) => html`<label class="check row">
+            <input type="checkbox" name=${name} checked=${this.state.rules[name]}
+              onChange=${(e) => this.change({ rules: { ...this.state.rules, [name]: e.currentTarget.checked } })} />${RULES[name][1]}</label>`,
+            )}</fieldset>`
+          }
+          <p class="buttons"><button type="button"
+            onClick=${() => this.change({ weights: this.weightsOf(version), rules: {} })}>Reset</button>
             <button type="button" onClick=${this.copy}>Copy as request</button></p>
           ${copied && html`<p class="notice" role="status">${copied}</p>`}
         <//>
@@ -125,15 +152,24 @@ class Comparison extends Component {
 }
 
 const Result = ({ before, after, candidates, chosen, onChoose }) => {
-  const a = before.items.map((i) => i.video_id), b = after.items.map((i) => i.video_id);
-  const tau = kendallTau(a, b), moved = a.filter((id, rank) => b[rank] !== id).length;
+  const a = before.items.map((i) => i.video_id),
+    b = after.items.map((i) => i.video_id);
+  const tau = kendallTau(a, b),
+    moved = a.filter((id, rank) => b[rank] !== id).length;
   const k = Math.min(K, Math.ceil(before.items.length * SHARE));
-  const left = mixOf(before.items, k, candidates), right = mixOf(after.items, k, candidates);
-  const name = (id, rank, move) => `${id.length > 18 ? `${id.slice(0, 17)}…` : id}  ${rank + 1}${move ? (move > 0 ? " ▲" : " ▼") + Math.abs(move) : ""}`;
-  const row = (text, key, format) => html`<tr><th scope="row">${text}</th><td class="number">${format(left[key])}</td><td class="number">${format(right[key])}</td>
+  const left = mixOf(before.items, k, candidates),
+    right = mixOf(after.items, k, candidates);
+  const name = (id, rank, move) =>
+    `${id.length > 18 ? `${id.slice(0, 17)}…` : id}  ${rank + 1}${move ? (move > 0 ? " ▲" : " ▼") + Math.abs(move) : ""}`;
+  const row = (
+    text,
+    key,
+    format,
+  ) => html`<tr><th scope="row">${text}</th><td class="number">${format(left[key])}</td><td class="number">${format(right[key])}</td>
     <td class="number">${signed(right[key] - left[key])}</td></tr>`;
   return html`
-    <${Panel} title="Order" note=${html`<span class="key-rises">Solid blue rises</span>, <span class="key-falls">dashed orange falls</span>, grey stays. Choose a video to follow it.`}>
+    <${Panel} title="Order" note=${html`<span class="key-rises">Solid blue rises</span>, <span
+      class="key-falls">dashed orange falls</span>, grey stays. Choose a video to follow it.`}>
       <${Facts} of=${[
         ["Moved", `${moved} of ${a.length}`],
         ["Kendall's τ", significant(tau)],
@@ -143,7 +179,8 @@ const Result = ({ before, after, candidates, chosen, onChoose }) => {
       <${Applied} of=${after.applied} />
       <${Slopes} before=${a} after=${b} names=${name} chosen=${chosen} onChoose=${onChoose} />
     <//>
-    <${Panel} title=${`The best ${k}`} note="Means over the best videos. Label: the predicted label of the bundle's label maker (interest). Effective authors: as many with equal parts would be as diverse.">
+    <${Panel} title=${`The best ${k}`}
+      note="Means over the best videos. Label: the predicted label of the bundle's label maker (interest). Effective authors: as many with equal parts would be as diverse.">
       <${Table} label="Figures of both slates" head=${["Mean of", " Before", " After", " Change"]}>
         ${row("predicted watch time", "predicted", seconds)}
         ${row("expected watch time", "expected", seconds)}

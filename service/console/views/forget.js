@@ -14,7 +14,11 @@ export class Forget extends Component {
     submit.preventDefault();
     try {
       const { known } = await call("DELETE", userPath(this.props.user));
-      this.setState({ done: known ? "Forgotten." : "Nothing was held; the id is in the ledger.", typed: "", error: null });
+      this.setState({
+        done: known ? "Forgotten." : "Nothing was held; the id is in the ledger.",
+        typed: "",
+        error: null,
+      });
       this.props.onForgotten();
     } catch (error) {
       this.setState({ error });
@@ -26,7 +30,8 @@ export class Forget extends Component {
     return html`<${Panel} title="Forget"
       note="Removes the sequence, profile and history at once, and adds the id to the unlearning ledger, so that training leaves the user out. It cannot be undone.">
       <form class="key" onSubmit=${this.forget}>
-        <label class="field"><span>The user id again</span><input value=${typed} dir="auto" name="forget" autocomplete="off" disabled=${!allowed} onInput=${(e) => this.setState({ typed: e.currentTarget.value })} /></label>
+        <label class="field"><span>The user id again</span><input value=${typed} dir="auto" name="forget" autocomplete="off"
+          disabled=${!allowed} onInput=${(e) => this.setState({ typed: e.currentTarget.value })} /></label>
         <button type="submit" class="danger" disabled=${!allowed || typed !== user}>Forget this user</button>
       </form>
       ${!allowed && html`<p class="note">Needs a key with the right “admin”.</p>`}

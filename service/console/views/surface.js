@@ -9,7 +9,13 @@ export const FLAGS = ["like", "follow", "comment", "forward", "profile_enter", "
 const LEVELS = [0.1, 0.25, 0.5, 0.75, 0.9];
 
 const exposure = (event_id, watch, duration, flags) => ({
-  event_id, user_id: "console", video_id: "console", timestamp_ms: Date.now(), watch_time_s: watch, duration_s: duration, ...flags,
+  event_id,
+  user_id: "console",
+  video_id: "console",
+  timestamp_ms: Date.now(),
+  watch_time_s: watch,
+  duration_s: duration,
+  ...flags,
 });
 
 const CELLS = Array.from({ length: ROWS * COLUMNS }, (_, i) => [Math.floor(i / COLUMNS), i % COLUMNS]);
@@ -20,7 +26,9 @@ async function labelsOfMap(makers, flags, version) {
   const reply = await preview(`label?labels=${[...new Set(makers)].join(",")}`, { events }, version);
   return (maker, scale) => {
     const member = scale === "percentile" ? "percentiles" : "labels";
-    return Array.from({ length: ROWS }, (_, r) => reply.labels.slice(r * COLUMNS, (r + 1) * COLUMNS).map((l) => l[member]?.[maker] ?? NaN));
+    return Array.from({ length: ROWS }, (_, r) =>
+      reply.labels.slice(r * COLUMNS, (r + 1) * COLUMNS).map((l) => l[member]?.[maker] ?? NaN),
+    );
   };
 }
 
@@ -38,10 +46,24 @@ class Explorer extends Component {
   constructor(props) {
     super(props);
     const { active } = props;
-    this.versions = [...new Set([active.version, props.models.split?.version, props.models.shadow?.version].filter(Boolean))];
+    this.versions = [
+      ...new Set([active.version, props.models.split?.version, props.models.shadow?.version].filter(Boolean)),
+    ];
     this.density = trainingDensity(active.reference);
-    this.state = { maker: active.labels[0], version: active.version, against: "nothing", other: active.labels[1] ?? active.labels[0],
-      scale: "label", flags: {}, showLog: true, grid: null, error: null, watch: 12, duration: 24, point: null };
+    this.state = {
+      maker: active.labels[0],
+      version: active.version,
+      against: "nothing",
+      other: active.labels[1] ?? active.labels[0],
+      scale: "label",
+      flags: {},
+      showLog: true,
+      grid: null,
+      error: null,
+      watch: 12,
+      duration: 24,
+      point: null,
+    };
     this.draw = this.draw.bind(this);
     this.labelPoint = this.labelPoint.bind(this);
   }
@@ -52,7 +74,10 @@ class Explorer extends Component {
   }
 
   change(change) {
-    this.setState(change, () => { this.draw(); this.labelPoint(); });
+    this.setState(change, () => {
+      this.draw();
+      this.labelPoint();
+    });
   }
 
   async draw() {
@@ -62,8 +87,16 @@ class Explorer extends Component {
       const map = await labelsOfMap(against === "maker" ? [maker, other] : [maker], flags, version);
       let grid = map(maker, scale);
       if (against !== "nothing") {
-        const base = against === "maker" ? map(other, scale)
-          : (await labelsOfMap([maker], against === "flags" ? {} : flags, against === "version" ? this.versions[0] : version))(maker, scale);
+        const base =
+          against === "maker"
+            ? map(other, scale)
+            : (
+                await labelsOfMap(
+                  [maker],
+                  against === "flags" ? {} : flags,
+                  against === "version" ? this.versions[0] : version,
+                )
+              )(maker, scale);
         grid = grid.map((row, r) => row.map((value, c) => value - base[r][c]));
       }
       if (turn === this.turn) this.setState({ grid, gridAgainst: against, error: null });
@@ -76,54 +109,98 @@ class Explorer extends Component {
     const { watch, duration, flags, version } = this.state;
     if (!(duration > 0) || !(watch >= 0)) return;
     try {
-      const reply = await preview(`label?labels=${this.props.active.labels.join(",")}`, { events: [exposure("e", watch, duration, flags)] }, version);
+      const reply = await preview(
+        `label?labels=${this.props.active.labels.join(",")}`,
+        { events: [exposure("e", watch, duration, flags)] },
+        version,
+      );
       this.setState({ point: reply.labels[0] });
     } catch (error) {
       this.setState({ error });
     }
   }
 
-  render({ active }, { maker, version, against, other, scale, flags, showLog, grid, gridAgainst, error, watch, duration, point }) {
+  render(
+    { active },
+    { maker, version, against, other, scale, flags, showLog, grid, gridAgainst, error, watch, duration, point },
+  ) {
     const difference = gridAgainst !== "nothing";
     const most = grid && Math.max(0.05, ...grid.flat().map(Math.abs).filter(Number.isFinite));
     const limits = difference ? [-most, most] : [0, Math.min(1, Math.ceil(most * 10) / 10)];
     const missing = grid && grid.flat().every(Number.isNaN);
-    const format = (v) => (scale === "percentile" ? (difference ? `${signed(v * 100, 0)} %` : percent(v)) : difference ? signed(v) : String(Number(v.toFixed(2))));
-    const sign = { nothing: "", maker: ` minus ${other}`, version: ` minus that of ${this.versions[0]}`, flags: " minus the same without feedback" }[against];
+    const format = (v) =>
+      scale === "percentile"
+        ? difference
+          ? `${signed(v * 100, 0)} %`
+          : percent(v)
+        : difference
+          ? signed(v)
+          : String(Number(v.toFixed(2)));
+    const sign = {
+      nothing: "",
+      maker: ` minus ${other}`,
+      version: ` minus that of ${this.versions[0]}`,
+      flags: " minus the same without feedback",
+    }[against];
     const title = `${scale === "percentile" ? "Percentile of " : ""}${maker}${sign}`;
     return html`<div class="columns three surface-view">
       <${Panel} title="Label">
         <${Choice} label="Label maker" value=${maker} options=${active.labels} onChange=${(v) => this.change({ maker: v })} />
-        <${Choice} label="Version (in memory)" value=${version} options=${this.versions} onChange=${(v) => this.change({ version: v })} />
-        <fieldset><legend>Feedback beside the watch time</legend>${FLAGS.map((f) => html`<label class="check">
-          <input type="checkbox" name=${f} checked=${flags[f]} onChange=${(e) => this.change({ flags: { ...flags, [f]: e.currentTarget.checked } })} />${words(f)}</label>`)}</fieldset>
-        <fieldset><legend>Scale</legend>${["label", "percentile"].map((s) => html`<label class="check">
-          <input type="radio" name="scale" checked=${scale === s} onChange=${() => this.change({ scale: s })} />${s}</label>`)}</fieldset>
+        <${Choice} label="Version (in memory)" value=${version} options=${this.versions}
+          onChange=${(v) => this.change({ version: v })} />
+        <fieldset><legend>Feedback beside the watch time</legend>${FLAGS.map(
+          (f) => html`<label class="check">
+          <input type="checkbox" name=${f} checked=${flags[f]}
+            onChange=${(e) => this.change({ flags: { ...flags, [f]: e.currentTarget.checked } })} />${words(f)}</label>`,
+        )}</fieldset>
+        <fieldset><legend>Scale</legend>${["label", "percentile"].map(
+          (s) => html`<label class="check">
+          <input type="radio" name="scale" checked=${scale === s} onChange=${() => this.change({ scale: s })} />${s}</label>`,
+        )}</fieldset>
         <${Choice} label="Difference from" value=${against} onChange=${(v) => this.change({ against: v })}
           options=${[["nothing", "nothing: the label itself"], ["flags", "the same without feedback"], ["maker", "another label maker"], ...(this.versions.length > 1 ? [["version", "the active version"]] : [])]} />
-        ${against === "maker" && html`<${Choice} label="Other label maker" value=${other} options=${active.labels} onChange=${(v) => this.change({ other: v })} />`}
-        <label class="check"><input type="checkbox" checked=${showLog} disabled=${!this.density} onChange=${(e) => this.setState({ showLog: e.currentTarget.checked })} />Show the training log</label>
+        ${against === "maker" && html`<${Choice} label="Other label maker" value=${other} options=${active.labels}
+          onChange=${(v) => this.change({ other: v })} />`}
+        <label class="check"><input type="checkbox" checked=${showLog} disabled=${!this.density}
+          onChange=${(e) => this.setState({ showLog: e.currentTarget.checked })} />Show the training log</label>
       <//>
-      <${Panel} title=${title} note="Lines: equal values. Dots: where the training log lies, as if watch ratio and duration were independent. Choose a place to see its event's labels.">
+      <${Panel} title=${title}
+        note="Lines: equal values. Dots: where the training log lies, as if watch ratio and duration were independent. Choose a place to see its event's labels.">
         ${error && html`<${Failure} error=${error} retry=${this.draw} />`}
         ${!grid && !error && html`<${Loading} what="the map" />`}
         ${missing && html`<p class="notice">This version has no percentiles. Choose “label” as the scale.</p>`}
-        ${grid && !missing && html`<${Scale} limits=${limits} diverging=${difference} format=${format} />
-          <${Map} grid=${grid} limits=${limits} diverging=${difference} density=${showLog && this.density} label=${`${title}, over duration and watch time`}
+        ${
+          grid &&
+          !missing &&
+          html`<${Scale} limits=${limits} diverging=${difference} format=${format} />
+          <${Map} grid=${grid} limits=${limits} diverging=${difference} density=${showLog && this.density}
+            label=${`${title}, over duration and watch time`}
             format=${format} levels=${difference ? [-most / 2, 0, most / 2] : LEVELS} chosen=${{ watch, duration }}
-            onChoose=${(d, w) => this.change({ duration: Number(d.toPrecision(3)), watch: Number(w.toPrecision(3)) })} />`}
+            onChoose=${(d, w) => this.change({ duration: Number(d.toPrecision(3)), watch: Number(w.toPrecision(3)) })} />`
+        }
       <//>
       <${Panel} title="Labels of one event">
         <div class="pair">
-          ${[["watch", "Watch time, s", watch], ["duration", "Duration, s", duration]].map(([name, text, value]) => html`<label class="field"><span>${text}</span>
-            <input type="number" name=${name} min="0" step="any" value=${value} onChange=${(e) => this.change({ [name]: Number(e.currentTarget.value) })} /></label>`)}
+          ${[
+            ["watch", "Watch time, s", watch],
+            ["duration", "Duration, s", duration],
+          ].map(
+            ([name, text, value]) => html`<label class="field"><span>${text}</span>
+            <input type="number" name=${name} min="0" step="any" value=${value}
+              onChange=${(e) => this.change({ [name]: Number(e.currentTarget.value) })} /></label>`,
+          )}
         </div>
         <p class="note">${seconds(watch)} of ${seconds(duration)}, ${percent(watch / duration)} watched${FLAGS.filter((f) => flags[f]).map((f) => `, ${words(f)}`)}.</p>
-        ${point && html`<${Table} label="Labels of the event" head=${["Label maker", " Label", " Percentile"]}>
-          ${Object.entries(point.labels).map(([name, value]) => html`<tr class=${name === maker ? "chosen" : ""}><th scope="row">
+        ${
+          point &&
+          html`<${Table} label="Labels of the event" head=${["Label maker", " Label", " Percentile"]}>
+          ${Object.entries(point.labels).map(
+            ([name, value]) => html`<tr class=${name === maker ? "chosen" : ""}><th scope="row">
             <button type="button" class="link" onClick=${() => this.change({ maker: name })}>${name}</button></th>
-            <td class="number">${value.toFixed(3)}</td><td class="number">${percent(point.percentiles?.[name])}</td></tr>`)}
-        <//>`}
+            <td class="number">${value.toFixed(3)}</td><td class="number">${percent(point.percentiles?.[name])}</td></tr>`,
+          )}
+        <//>`
+        }
       <//>
     </div>`;
   }

@@ -10,7 +10,8 @@ const SHARES = { split: 0.1, shadow: 0.05 };
 export class Versions extends Component {
   render({ rights }) {
     return html`<h1>Versions</h1>
-      <${Loader} what="the versions" from=${load}>${(value, reload) => html`<${Overview} ...${value} rights=${rights} reload=${reload} />`}<//>`;
+      <${Loader} what="the versions" from=${load}>${(value, reload) => html`<${Overview} ...${value} rights=${rights}
+        reload=${reload} />`}<//>`;
   }
 }
 
@@ -41,9 +42,13 @@ class Overview extends Component {
   render({ models, details, samples, rights, reload }, { asked, error, done }) {
     const ask = (request) => this.setState({ asked: request, error: null, done: null });
     return html`
-      <p class="buttons"><${Guarded} rights=${rights} right="admin" onClick=${() => ask({
-        path: "v1/models:rollback", title: "Roll back", done: "Rolled back.",
-        text: `The version that was current before ${models.active} is tested and answers all users from then on, in every worker within a second, also after a restart.` })}>Roll back</>
+      <p class="buttons"><${Guarded} rights=${rights} right="admin" onClick=${() =>
+        ask({
+          path: "v1/models:rollback",
+          title: "Roll back",
+          done: "Rolled back.",
+          text: `The version that was current before ${models.active} is tested and answers all users from then on, in every worker within a second, also after a restart.`,
+        })}>Roll back</>
         <button type="button" onClick=${reload}>Read again</button></p>
       ${error && html`<${Failure} error=${error} />`}
       ${done && html`<p class="notice" role="status">${done}</p>`}
@@ -66,42 +71,94 @@ class Confirm extends Component {
 
   render({ title, text: what, share: asksShare, onYes, onNo }, { share }) {
     return html`<section class="panel" role="alertdialog" aria-label=${title}><header><h2>${title}</h2></header><p>${what}</p>
-      ${asksShare !== undefined && html`<label class="field"><span>Share, 0 to 1 (0 ends it)</span><input type="number" min="0" max="1" step="0.01" value=${share} onInput=${(e) => this.setState({ share: Number(e.currentTarget.value) })} /></label>`}
-      <p class="buttons"><button type="button" class="primary" ref=${this.focus} onClick=${() => onYes(share)}>${title}</button><button type="button" onClick=${onNo}>Cancel</button></p></section>`;
+      ${asksShare !== undefined && html`<label class="field"><span>Share, 0 to 1 (0 ends it)</span><input type="number"
+        min="0" max="1" step="0.01" value=${share}
+        onInput=${(e) => this.setState({ share: Number(e.currentTarget.value) })} /></label>`}
+      <p class="buttons"><button type="button" class="primary" ref=${this.focus}
+        onClick=${() => onYes(share)}>${title}</button><button type="button" onClick=${onNo}>Cancel</button></p></section>`;
   }
 }
 
 const Card = ({ model, models, rights, ask }) => {
   const { version } = model;
-  const roles = [[model.active, "answers", "good"], [models.split?.version === version, `split ${percent(models.split?.share)} of the users`, "warn"],
-    [models.shadow?.version === version, `shadow ${percent(models.shadow?.share)} of the requests`, "warn"]].filter(([has]) => has);
+  const roles = [
+    [model.active, "answers", "good"],
+    [models.split?.version === version, `split ${percent(models.split?.share)} of the users`, "warn"],
+    [models.shadow?.version === version, `shadow ${percent(models.shadow?.share)} of the requests`, "warn"],
+  ].filter(([has]) => has);
   const tools = html`<span>${roles.map(([, text, kind]) => html`<span class=${`badge ${kind}`}>${text}</span> `)}</span>`;
-  if (model.error) return html`<${Panel} title=${html`<code>${version}</code>`} tools=${tools}><p class="notice bad">Cannot be used: ${model.error}</p><//>`;
+  if (model.error)
+    return html`<${Panel} title=${html`<code>${version}</code>`} tools=${tools}><p
+      class="notice bad">Cannot be used: ${model.error}</p><//>`;
   const evidence = model.learned_labels?.evidence;
   const baseline = model.evaluation?.baselines ?? {};
   return html`<${Panel} title=${html`<code>${version}</code>`} tools=${tools}>
-    <${Facts} of=${[["Created", moment(Date.parse(model.created_at))], ["Recipe", model.training.recipe], ["Log", model.training.dataset],
-      ["Exposures", count(model.training.rows)], ["Users", count(model.training.users)], ["Up to", moment(model.watermark_ms)], ["Reads", `${model.sequence_length} exposures`]]} />
+    <${Facts} of=${[
+      ["Created", moment(Date.parse(model.created_at))],
+      ["Recipe", model.training.recipe],
+      ["Log", model.training.dataset],
+      ["Exposures", count(model.training.rows)],
+      ["Users", count(model.training.users)],
+      ["Up to", moment(model.watermark_ms)],
+      ["Reads", `${model.sequence_length} exposures`],
+    ]} />
     <${Figures} metrics=${model.metrics} baselines=${baseline} />
-    ${evidence && html`<h3>Labels learned</h3><p class="note">Composite of ${evidence.objectives.map(words).join(", ")} on ${evidence.windows} later windows (${count(evidence.users)} users); intervals are of 95 %.</p>
+    ${
+      evidence &&
+      html`<h3>Labels learned</h3><p
+        class="note">Composite of ${evidence.objectives.map(words).join(", ")} on ${evidence.windows} later windows (${count(evidence.users)} users); intervals are of 95 %.</p>
       <${Table} label="Learned labels" head=${["Against labels", " Difference", " From", " to", "Gate"]}>
-        ${[["at their start", evidence.over_frozen], ["learned from shuffled gradients", evidence.over_shuffled]].map(([name, m]) => html`<tr><th scope="row">${name}</th>
-          <td class="number">${signed(m.difference, 3)}</td><td class="number">${signed(m.low, 3)}</td><td class="number">${signed(m.high, 3)}</td>
-          <td><span class=${`badge ${m.low > 0 ? "good" : "bad"}`}>${m.low > 0 ? "passed" : "not passed"}</span></td></tr>`)}
-      <//>`}
-    ${model.learned_labels?.allowed_unlearned && html`<p class="notice">Exported with unlearned labels: ${model.learned_labels.allowed_unlearned}</p>`}
+        ${[
+          ["at their start", evidence.over_frozen],
+          ["learned from shuffled gradients", evidence.over_shuffled],
+        ].map(
+          ([name, m]) => html`<tr><th scope="row">${name}</th>
+          <td class="number">${signed(m.difference, 3)}</td><td class="number">${signed(m.low, 3)}</td><td
+            class="number">${signed(m.high, 3)}</td>
+          <td><span class=${`badge ${m.low > 0 ? "good" : "bad"}`}>${m.low > 0 ? "passed" : "not passed"}</span></td></tr>`,
+        )}
+      <//>`
+    }
+    ${model.learned_labels?.allowed_unlearned && html`<p
+      class="notice">Exported with unlearned labels: ${model.learned_labels.allowed_unlearned}</p>`}
     <p class="buttons">
-      <${Guarded} rights=${rights} right="admin" onClick=${() => ask({ path: `v1/models/${version}:activate`, title: "Promote", done: `${version} answers.`,
-        text: model.active ? `${version} answers already; nothing changes.` : `${version} is loaded, self-tested and warmed up; then it answers all users instead of ${models.active}, in every worker within a second, also after a restart. If any test fails, ${models.active} goes on.` })}>Promote</>
-      ${["split", "shadow"].map((role) => html`<${Guarded} rights=${rights} right="admin" onClick=${() => ask({ path: `v1/models/${version}:${role}`, title: role === "split" ? "Split" : "Shadow", share: SHARES[role], done: `The ${role} is set.`,
-        text: role === "split" ? `${version} answers this share of the users, chosen by a hash, instead of ${models.active}.` : `${version} scores this share of the requests after they were answered. No answer changes or waits.` })}>${role === "split" ? "Split …" : "Shadow …"}</>`)}
+      <${Guarded} rights=${rights} right="admin" onClick=${() =>
+        ask({
+          path: `v1/models/${version}:activate`,
+          title: "Promote",
+          done: `${version} answers.`,
+          text: model.active
+            ? `${version} answers already; nothing changes.`
+            : `${version} is loaded, self-tested and warmed up; then it answers all users instead of ${models.active}, in every worker within a second, also after a restart. If any test fails, ${models.active} goes on.`,
+        })}>Promote</>
+      ${["split", "shadow"].map(
+        (role) =>
+          html`<${Guarded} rights=${rights} right="admin" onClick=${() =>
+            ask({
+              path: `v1/models/${version}:${role}`,
+              title: role === "split" ? "Split" : "Shadow",
+              share: SHARES[role],
+              done: `The ${role} is set.`,
+              text:
+                role === "split"
+                  ? `${version} answers this share of the users, chosen by a hash, instead of ${models.active}.`
+                  : `${version} scores this share of the requests after they were answered. No answer changes or waits.`,
+            })}>${role === "split" ? "Split …" : "Shadow …"}</>`,
+      )}
     </p>
   <//>`;
 };
 
 const ROWS = [
-  ["mae_s", "MAE", "s", "median"], ["rmse_mean_s", "RMSE of the mean", "s", "mean:rmse_s"], ["crps_s", "CRPS", "s"], ["xauc", "XAUC", ""],
-  ["gauc_long_view", "GAUC of long view", ""], ["nwtg@10", "NWTG@10", ""], ["neg@10", "NEG@10", ""], ["coverage_p10_p90", "Between p10 and p90", "share"], ["ece_skip", "Calibration error of P(skip)", "share"],
+  ["mae_s", "MAE", "s", "median"],
+  ["rmse_mean_s", "RMSE of the mean", "s", "mean:rmse_s"],
+  ["crps_s", "CRPS", "s"],
+  ["xauc", "XAUC", ""],
+  ["gauc_long_view", "GAUC of long view", ""],
+  ["nwtg@10", "NWTG@10", ""],
+  ["neg@10", "NEG@10", ""],
+  ["coverage_p10_p90", "Between p10 and p90", "share"],
+  ["ece_skip", "Calibration error of P(skip)", "share"],
 ];
 
 const Figures = ({ metrics, baselines }) => {
@@ -111,19 +168,26 @@ const Figures = ({ metrics, baselines }) => {
   return html`<${Table} label="Evaluation" head=${["On later days", " This version", " Baseline"]}>
     ${rows.map(([name, title, unit, base]) => {
       const [kind, member = name] = base?.split(":") ?? [];
-      return html`<tr><th scope="row">${title}</th><td class="number">${show(metrics[name], unit)}</td><td class="number">${baselines[kind]?.[member] != null ? `${show(baselines[kind][member], unit)} (${kind})` : "–"}</td></tr>`;
+      return html`<tr><th scope="row">${title}</th><td class="number">${show(metrics[name], unit)}</td><td
+        class="number">${baselines[kind]?.[member] != null ? `${show(baselines[kind][member], unit)} (${kind})` : "–"}</td></tr>`;
     })}<//>`;
 };
 
 const ShadowPanel = ({ shadow, samples }) => {
   const means = (name) => {
-    const sums = gauge(samples, `${name}_sum`, "what"), counts = gauge(samples, `${name}_count`, "what");
+    const sums = gauge(samples, `${name}_sum`, "what"),
+      counts = gauge(samples, `${name}_count`, "what");
     return [...sums].map(([what, sum]) => [what, sum / counts.get(what), counts.get(what)]);
   };
   const rows = [...means("reelrank_shadow_order"), ...means("reelrank_shadow_difference")];
   const outcomes = gauge(samples, "reelrank_shadow_total", "outcome");
-  return html`<${Panel} title=${html`Shadow of <code>${shadow.version}</code>`} note="How its answers would differ, since the service started.">
+  return html`<${Panel} title=${html`Shadow of <code>${shadow.version}</code>`}
+    note="How its answers would differ, since the service started.">
     <${Facts} of=${["compared", "dropped", "failed"].map((o) => [o, count(outcomes.get(o) ?? 0)])} />
-    ${rows.length ? html`<${Table} label="Shadow" head=${["", " Mean", " Requests"]}>${rows.map(([what, value, n]) => html`<tr><th scope="row">${words(what)}</th><td class="number">${significant(value)}</td><td class="number">${count(n)}</td></tr>`)}<//>`
-      : html`<p class="note">Nothing compared yet.</p>`}<//>`;
+    ${
+      rows.length
+        ? html`<${Table} label="Shadow" head=${["", " Mean", " Requests"]}>${rows.map(([what, value, n]) => html`<tr><th
+          scope="row">${words(what)}</th><td class="number">${significant(value)}</td><td class="number">${count(n)}</td></tr>`)}<//>`
+        : html`<p class="note">Nothing compared yet.</p>`
+    }<//>`;
 };

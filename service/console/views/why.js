@@ -10,7 +10,15 @@ import { SlateForm } from "../slate_form.js";
 export class Why extends Component {
   constructor(props) {
     super(props);
-    this.state = { slate: null, error: null, busy: false, chosen: null, influence: null, influenceError: null, events: [] };
+    this.state = {
+      slate: null,
+      error: null,
+      busy: false,
+      chosen: null,
+      influence: null,
+      influenceError: null,
+      events: [],
+    };
     this.rank = this.rank.bind(this);
     this.choose = this.choose.bind(this);
   }
@@ -21,7 +29,12 @@ export class Why extends Component {
       const body = requestBody();
       body.timestamp_ms ??= Date.now();
       const slate = await preview("rerank?explain=true", body);
-      const events = slate.history_length ? await call("GET", `${userPath(body.user_id)}/sequence`).then((s) => s.events, () => []) : [];
+      const events = slate.history_length
+        ? await call("GET", `${userPath(body.user_id)}/sequence`).then(
+            (s) => s.events,
+            () => [],
+          )
+        : [];
       this.body = body;
       this.setState({ slate, events, busy: false });
       const kept = slate.items.some((item) => item.video_id === this.state.chosen);
@@ -50,14 +63,22 @@ export class Why extends Component {
         <${SlateForm} onSubmit=${this.rank} busy=${busy} />
         <div class="stack">
           ${error && html`<${Failure} error=${error} retry=${this.rank} />`}
-          ${!slate && !error && (busy ? html`<${Loading} what="the slate" />`
-            : html`<${Empty}>Enter a user and candidates, or take the example. Nothing here is counted, sampled or stored.<//>`)}
+          ${
+            !slate &&
+            !error &&
+            (busy
+              ? html`<${Loading} what="the slate" />`
+              : html`<${Empty}>Enter a user and candidates, or take the example. Nothing here is counted, sampled or stored.<//>`)
+          }
           ${slate && html`<${SlatePanel} slate=${slate} chosen=${chosen} onChoose=${this.choose} />`}
         </div>
         <div class="stack">
-          ${item && html`<${WatchTime} item=${item} />
+          ${
+            item &&
+            html`<${WatchTime} item=${item} />
             <${Objectives} item=${item} items=${slate.items} />
-            <${History} item=${item} influence=${influence} error=${influenceError} events=${events} now=${this.body.timestamp_ms} />`}
+            <${History} item=${item} influence=${influence} error=${influenceError} events=${events} now=${this.body.timestamp_ms} />`
+          }
         </div>
       </div>`;
   }
@@ -72,17 +93,21 @@ const SlatePanel = ({ slate, chosen, onChoose }) => {
       ["Computed in", `${significant(slate.took_ms, 2)} ms`],
     ]} />
     <${Applied} of=${slate.applied} />
-    ${slate.degraded.length > 0 && html`<p class="notice bad" role="alert">Degraded: the slate was ranked without ${slate.degraded.join(", ")}. See Health.</p>`}
+    ${slate.degraded.length > 0 && html`<p class="notice bad"
+      role="alert">Degraded: the slate was ranked without ${slate.degraded.join(", ")}. See Health.</p>`}
     ${slate.warnings.map((w) => html`<p class="notice">${w}</p>`)}
     <${Table} label="Slate" head=${[" #", "Video", " Score", "", " Predicted", " Mean"]}>
-      ${slate.items.map((item) => html`<tr class=${item.video_id === chosen ? "chosen" : ""} key=${item.video_id}>
+      ${slate.items.map(
+        (item) => html`<tr class=${item.video_id === chosen ? "chosen" : ""} key=${item.video_id}>
         <td class="number">${item.rank}</td>
-        <th scope="row"><button type="button" class="link" aria-pressed=${item.video_id === chosen} onClick=${() => onChoose(item.video_id)}><${Id} of=${item.video_id} /></button></th>
+        <th scope="row"><button type="button" class="link" aria-pressed=${item.video_id === chosen}
+          onClick=${() => onChoose(item.video_id)}><${Id} of=${item.video_id} /></button></th>
         <td class="number">${significant(item.score)}</td>
         <td class="wide-bar"><${Bar} value=${item.score} most=${most} /></td>
         <td class="number">${seconds(item.watch_time_s)}</td>
         <td class="number">${seconds(item.expected_watch_time_s)}</td>
-      </tr>`)}
+      </tr>`,
+      )}
     <//>
   <//>`;
 };
@@ -93,9 +118,20 @@ const WatchTime = ({ item }) => {
   const partial = states && Math.max(0, 1 - states.skip - states.complete - states.replay);
   return html`<${Panel} title=${html`Watch time of <${Id} of=${item.video_id} />`}
       note=${html`Rank ${item.rank}, score ${significant(item.score)}. Predicted <b>${seconds(item.watch_time_s)}</b> (near the median), mean <b>${seconds(item.expected_watch_time_s)}</b>, of a video of ${seconds(duration)}.`}>
-    ${duration && html`<${Distribution} anchors=${anchors.map((a) => ({ seconds: a.watch_ratio * duration, weight: a.weight }))}
-      p10=${quantiles.p10} p50=${quantiles.p50} p90=${quantiles.p90} mean=${item.expected_watch_time_s} duration=${duration} />`}
-    ${states && html`<${Shares} label="How it may end" of=${[["skip (under 3 s)", states.skip], ["partial", partial], ["complete", states.complete], ["replay", states.replay]]} />`}
+    ${
+      duration &&
+      html`<${Distribution} anchors=${anchors.map((a) => ({ seconds: a.watch_ratio * duration, weight: a.weight }))}
+      p10=${quantiles.p10} p50=${quantiles.p50} p90=${quantiles.p90} mean=${item.expected_watch_time_s} duration=${duration} />`
+    }
+    ${
+      states &&
+      html`<${Shares} label="How it may end" of=${[
+        ["skip (under 3 s)", states.skip],
+        ["partial", partial],
+        ["complete", states.complete],
+        ["replay", states.replay],
+      ]} />`
+    }
   <//>`;
 };
 
@@ -113,13 +149,15 @@ const Objectives = ({ item, items }) => {
   return html`<${Panel} title="Objectives against the slate's mean"
       note="Effect: what the objective does to the score, against a candidate with the slate's typical value. Objectives of weight 0 have none.">
     <${Table} label="Objectives" head=${["Objective", " Value", " Slate's mean", " Effect on the score", ""]}>
-      ${rows.map((r) => html`<tr class=${r.weighted ? "" : "faint"} key=${r.name}>
+      ${rows.map(
+        (r) => html`<tr class=${r.weighted ? "" : "faint"} key=${r.name}>
         <th scope="row">${words(r.name)}</th>
         <td class="number">${percent(r.value)}</td>
         <td class="number">${percent(r.average)}</td>
         <td class="number">${r.weighted ? change(r.effect) : "weight 0"}</td>
         <td class="wide-bar">${r.weighted && html`<${Diverging} value=${Math.log1p(r.effect)} most=${most} />`}</td>
-      </tr>`)}
+      </tr>`,
+      )}
     <//>
   <//>`;
 };
@@ -131,7 +169,8 @@ const History = ({ item, influence, error, events, now }) => {
   let content;
   if (error) content = html`<${Failure} error=${error} />`;
   else if (!influence) content = html`<${Loading} what="what the score rests on" />`;
-  else if (!influence.exposures.length) content = html`<${Empty}>The user has no history here: the score rests on the video and the profile alone.<//>`;
+  else if (!influence.exposures.length)
+    content = html`<${Empty}>The user has no history here: the score rests on the video and the profile alone.<//>`;
   else {
     const known = new Map(events.map((e) => [`${e.video_id} ${e.timestamp_ms}`, e]));
     const rows = influence.exposures.toReversed().map((e) => ({
@@ -141,14 +180,17 @@ const History = ({ item, influence, error, events, now }) => {
     }));
     const most = Math.max(0.001, ...rows.map((r) => Math.abs(r.share)));
     content = html`<${Table} label="History" head=${["Exposure", "What happened", " Effect on the score", "", " On the prediction"]}>
-      ${rows.map((r) => html`<tr>
-        <th scope="row"><${Id} of=${r.video_id} length=${14} /> <small title=${moment(r.timestamp_ms)}>${age(r.timestamp_ms, now)} ago</small></th>
+      ${rows.map(
+        (r) => html`<tr>
+        <th scope="row"><${Id} of=${r.video_id} length=${14} /> <small
+          title=${moment(r.timestamp_ms)}>${age(r.timestamp_ms, now)} ago</small></th>
         <td>${r.event ? `${seconds(r.event.watch_time_s)} of ${seconds(r.event.duration_s)}` : ""}
           ${FLAGS.filter((f) => r.event?.[f]).map((f) => html` <span class=${`flag ${f}`}>${words(f)}</span>`)}</td>
         <td class="number">${change(r.share)}</td>
         <td class="wide-bar"><${Diverging} value=${r.share} most=${most} /></td>
         <td class="number">${r.watch_time_s > 0 ? "+" : ""}${seconds(r.watch_time_s)}</td>
-      </tr>`)}
+      </tr>`,
+      )}
     <//>`;
   }
   return html`<${Panel} title=${html`What of the history <${Id} of=${item.video_id} /> rests on`}
