@@ -60,6 +60,10 @@ class Commands(LazyGroup):
             "training.train.commands:fit",
             "Fit a recipe, evaluate it on days it has not seen, and fit it again on all days for release.",
         ),
+        "estimate": (
+            "training.served_estimates.commands:estimate",
+            "Estimate what a bundle would have earned, from a service's log.",
+        ),
         "render": (
             "training.experiments.commands:render",
             "Render a report again from its JSON, without fitting anything.",

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from models.arrays import F64
 
 
@@ -24,3 +26,10 @@ class Terms(NamedTuple):
     def value(self) -> float:
         """The estimated reward of a slate: the sum of the rewards of its positions."""
         return float((self.numerator.sum(axis=0) / self.denominator.sum(axis=0)).sum())
+
+    def __sub__(self, other: Terms) -> Terms:
+        """Return the terms of the difference of two estimates from the same slates."""
+        return Terms(
+            np.concatenate([self.numerator, -other.numerator], axis=1),
+            np.concatenate([self.denominator, other.denominator], axis=1),
+        )
