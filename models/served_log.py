@@ -58,6 +58,9 @@ class LoggedSlate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     tab: str | None = None
     degraded: list[str] = []
     """What the ranking had to do without."""
+    experiment: str | None = None
+    """The experiment that the user is in, and there the arm that answered."""
+    arm: str | None = None
     rules: dict[str, Any] = {}
     """Of the request. They decide which candidates were in the reply and in what order: these are first, the
     others follow in the order of their scores."""

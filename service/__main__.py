@@ -1,4 +1,4 @@
-"""`python -m service`: serve, consume, replay, demo, ledger, store, catalogue.
+"""`python -m service`: serve, consume, replay, demo, ledger, experiment, store, catalogue.
 
 Each command imports what it needs when it runs, so that `--help` is quick.
 """
@@ -191,6 +191,49 @@ def purge_log(
     from service.commands.ledger import purge
 
     purge(ledgers or ())
+
+
+experiment = typer.Typer(no_args_is_help=True, help="Experiments on the users of a folder of versions.")
+app.add_typer(experiment, name="experiment")
+
+
+@experiment.command("start")
+def start_experiment(
+    name: Annotated[str, typer.Argument(help="A name that was not used before.")],
+    arms: Annotated[
+        str,
+        typer.Option(help="A=VERSION[:weights.json],B=…; the first is the control; or `current`."),
+    ],
+    share: Annotated[float, typer.Option(help="Of the users, in equal parts for the arms.")] = 1.0,
+    bundle: Bundle = None,
+) -> None:
+    """Let arms answer a share of the users; running services follow."""
+    from service.commands.experiment import start
+    from service.settings import Settings
+
+    start(Settings.read(bundle=bundle).bundle, name, arms, share)
+
+
+@experiment.command("status")
+def experiment_status(
+    as_json: Annotated[bool, typer.Option("--json", help="NDJSON.")] = False, bundle: Bundle = None
+) -> None:
+    """List the experiments, oldest first."""
+    from service.commands.experiment import status
+    from service.settings import Settings
+
+    status(Settings.read(bundle=bundle).bundle, as_json=as_json)
+
+
+@experiment.command("stop")
+def stop_experiment(
+    name: Annotated[str, typer.Argument(help="Of a running experiment.")], bundle: Bundle = None
+) -> None:
+    """End an experiment; running services follow."""
+    from service.commands.experiment import stop
+    from service.settings import Settings
+
+    stop(Settings.read(bundle=bundle).bundle, name)
 
 
 store_commands = typer.Typer(no_args_is_help=True, help="The embedded store under REELRANK_DATA_DIR.")

@@ -22,6 +22,7 @@ from service.adapters.open_inference import docs as open_inference_docs
 from service.adapters.open_inference.routes import open_inference_routes
 from service.catalogue.catalogue import Catalogue
 from service.endpoints.console import console_routes
+from service.endpoints.experiments import experiment_routes
 from service.endpoints.health import health_routes
 from service.endpoints.keys import key_routes
 from service.endpoints.label import label_routes
@@ -270,6 +271,7 @@ def create_app(services: Services) -> ASGIApp:
         user_routes(services),
         video_routes(services),
         version_routes(services),
+        experiment_routes(services),
         preview_routes(services),
         key_routes(services),
         health_routes(services),

@@ -223,6 +223,8 @@ class RerankReply(msgspec.Struct, frozen=True):
     """What each of the request's rules did, in the order in which they applied."""
     explored: bool | msgspec.UnsetType = msgspec.UNSET
     """True if the slate was drawn; otherwise left out."""
+    experiment: str | msgspec.UnsetType = msgspec.UNSET
+    arm: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Influence(msgspec.Struct, frozen=True, gc=False):

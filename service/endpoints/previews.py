@@ -14,7 +14,6 @@ from service.http.request import JSON, flag, json_response
 from service.pipeline.influence import influences
 from service.pipeline.label_query import LabelQuery, decode_events
 from service.pipeline.label_reply import label_reply
-from service.pipeline.ranking import fusion_weights
 from service.pipeline.rerank import RankedSlate
 from service.pipeline.rerank_query import RerankBody
 from service.pipeline.rerank_reply import encode_reply, influence_reply
@@ -56,9 +55,8 @@ def preview_routes(services: Services) -> APIRouter:
         ranked = await ranked_slate(request, explain=False)
         if (size := len(ranked.context.candidates)) > MAX_INFLUENCED:
             raise Invalid(f"At most {MAX_INFLUENCED} candidates, found {size}.", loc="candidates")
-        weights = fusion_weights(ranked.bundle.manifest, ranked.query.weights)
         with services.spare.take(size):
-            compute = partial(influences, ranked.bundle, ranked.context, weights)
+            compute = partial(influences, ranked.bundle, ranked.context, ranked.weights)
             found = await anyio.to_thread.run_sync(compute)
         return json_response(influence_reply(ranked, found, current_trace()))
 

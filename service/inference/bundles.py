@@ -13,6 +13,7 @@ from models.errors import BundleError, BundleNotFound
 from models.manifest import MANIFEST, Manifest
 from models.runtime import GPU_MEMORY_MIB, Device
 from models.store import BundleStore
+from service.inference.experiments import Experiment, ExperimentsFile, NewExperiment
 from service.inference.loader import BundleLoader
 from service.inference.rollout import Role, Rollout, RolloutFiles, check_compatible
 from service.inference.serving_set import LoadedRollout, Refusal, Serving
@@ -58,7 +59,8 @@ class Bundles:
         self._store = BundleStore(folder)
         self._rollouts = RolloutFiles(folder, rollouts)
         self._loader = BundleLoader(device, gpu_memory_mib, sample, metrics)
-        self._watcher = FolderWatcher(self._store, self._rollouts, self._loader, serving)
+        self.experiments = ExperimentsFile(folder)
+        self._watcher = FolderWatcher(self._store, self._rollouts, self.experiments, self._loader, serving)
         self._lock = asyncio.Lock()
 
     @property
@@ -87,6 +89,7 @@ class Bundles:
             elif (version := self._watcher.current_version()) is not None:
                 self._serving.activate(await self._loader.load(self._store.path(version), only=True))
                 await self._watcher.follow_rollouts()
+                await self._watcher.follow_experiments()
 
     async def follow(self) -> None:
         """Compare the folder with the serving set once, and load and serve what it names. A bundle that
@@ -97,6 +100,7 @@ class Bundles:
             await self._watcher.follow_current()
             if self._serving.version is not None:
                 await self._watcher.follow_rollouts()
+                await self._watcher.follow_experiments()
 
     async def activate(self, version: str) -> None:
         """Load a version, promote it, and let it answer. Of the current version, nothing happens.
@@ -169,6 +173,42 @@ class Bundles:
                 raise
             await anyio.to_thread.run_sync(self._rollouts.write, role, rollout)
             self._serving.start_rollout(role, LoadedRollout(bundle, rollout))
+
+    async def start_experiment(self, new: NewExperiment) -> Experiment:
+        """Let the arms of an experiment answer their users, in every worker and after a restart.
+
+        Raises:
+            NotReady: there is no current version.
+            BundleNotFound: an arm names no version.
+            BundleError: one cannot be used, or the service was started with one fixed version.
+            Invalid: there was one of this name, not enough users are free, or weights do not fit.
+            BadInput: the folder cannot be written.
+        """
+        self._refuse_if_fixed()
+        async with self._lock:
+            draft = Experiment(name=new.name, share=new.share, arms=new.arms, buckets=[], started_ms=0)
+            for version in draft.versions:
+                self._path(version)
+            await self._watcher.load_experiment(draft)
+            started = await anyio.to_thread.run_sync(self.experiments.start, new)
+            await self._watcher.follow_experiments()
+            return started
+
+    async def stop_experiment(self, name: str) -> Experiment:
+        """End an experiment.
+
+        Raises:
+            NotReady: there is no current version.
+            BundleNotFound: there is none of this name.
+            BundleError: the file cannot be read, or the service was started with one fixed version.
+            BadInput: the folder cannot be written.
+        """
+        self._refuse_if_fixed()
+        async with self._lock:
+            self._serving.active()
+            stopped = await anyio.to_thread.run_sync(self.experiments.stop, name)
+            await self._watcher.follow_experiments()
+            return stopped
 
     def stop_loading(self) -> None:
         """Let loading fail from now on: the process ends, and no request waits for a bundle."""

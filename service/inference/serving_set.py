@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from models.errors import BundleError, NotReady, ReelrankError
 from models.runtime import Bundle
+from service.inference.experiments import Assignment, LoadedExperiment, assignment
 from service.inference.rollout import ROLES, Role, Rollout, check_compatible
 from service.telemetry.bundles import BundleMetrics
 
@@ -32,9 +33,17 @@ class ServingSet:
     """Answers its share of the users instead of the active one."""
     shadow: LoadedRollout | None = None
     """Scores its share of the requests after they were answered."""
+    experiments: tuple[LoadedExperiment, ...] = ()
+    """Their arms answer their users, before the split does."""
+
+    def assignment(self, user_id: str) -> Assignment | None:
+        """Return the arm of a user who is in an experiment."""
+        return assignment(user_id, self.experiments) if self.experiments else None
 
     def for_user(self, user_id: str) -> Bundle:
         """Return the bundle that answers this user."""
+        if (assigned := self.assignment(user_id)) is not None:
+            return assigned.bundle or self.active
         split = self.split
         return split.bundle if split is not None and split.rollout.includes(user_id) else self.active
 
@@ -65,9 +74,10 @@ class Serving:
         self._on_activate = on_activate
         self._current: ServingSet | None = None
         self._rollouts: dict[Role, LoadedRollout] = {}
+        self._experiments: tuple[LoadedExperiment, ...] = ()
         self._previous: Bundle | None = None
         self.refused: dict[str, Refusal] = {}
-        """By role: `current`, `split`, `shadow`."""
+        """By role: `current`, `split`, `shadow`, `experiment NAME`."""
 
     @property
     def version(self) -> str | None:
@@ -101,6 +111,7 @@ class Serving:
         """Return every bundle with a part, and the previous one, by version."""
         active = self._current.active if self._current is not None else None
         bundles = [self._previous, active, *(loaded.bundle for loaded in self._rollouts.values())]
+        bundles += [bundle for loaded in self._experiments for bundle in loaded.bundles]
         return {bundle.manifest.version: bundle for bundle in bundles if bundle is not None}
 
     def rollout(self, role: Role) -> Rollout | None:
@@ -139,6 +150,11 @@ class Serving:
         self._rollouts.pop(role, None)
         self._publish_serving_set(self.active())
 
+    def replace_experiments(self, loaded: Sequence[LoadedExperiment]) -> None:
+        """Let the arms of these experiments answer their users, and of no others."""
+        self._experiments = tuple(loaded)
+        self._publish_serving_set(self.active())
+
     def refuse(self, role: str, refusal: Refusal, error: ReelrankError) -> None:
         """Remember that a version cannot have its role."""
         self.refused[role] = refusal
@@ -152,7 +168,7 @@ class Serving:
     def _publish_serving_set(self, active: Bundle) -> None:
         # A rollout of the active version has nothing to try; it goes on when another version is active.
         effective = {r: x for r, x in self._rollouts.items() if x.rollout.version != active.manifest.version}
-        self._current = ServingSet(active, effective.get("split"), effective.get("shadow"))
+        self._current = ServingSet(active, effective.get("split"), effective.get("shadow"), self._experiments)
         for role in ROLES:
             rollout = effective[role].rollout if role in effective else None
             self._metrics.rollout(

@@ -9,6 +9,8 @@ import anyio.to_thread
 from models.errors import ReelrankError
 from models.manifest import MANIFEST
 from models.store import CURRENT, BundleStore
+from service.inference import experiments
+from service.inference.experiments import Experiment, ExperimentsFile, LoadedExperiment
 from service.inference.loader import BundleLoader
 from service.inference.rollout import ROLES, Role, Rollout, RolloutFiles, check_compatible
 from service.inference.serving_set import LoadedRollout, Refusal, Serving
@@ -24,15 +26,23 @@ class FolderWatcher:
     Args:
         store: the versions.
         rollouts: the files beside them.
+        experiments_file: likewise.
         loader: of bundles.
         serving: what is brought up to date.
     """
 
     def __init__(
-        self, store: BundleStore, rollouts: RolloutFiles, loader: BundleLoader, serving: Serving
+        self,
+        store: BundleStore,
+        rollouts: RolloutFiles,
+        experiments_file: ExperimentsFile,
+        loader: BundleLoader,
+        serving: Serving,
     ) -> None:
         self._store = store
         self._rollouts = rollouts
+        self._experiments = experiments_file
+        self._followed: object = None
         self._loader = loader
         self._serving = serving
 
@@ -67,6 +77,55 @@ class FolderWatcher:
         for role in ROLES:
             await self._follow_rollout(role)
 
+    async def follow_experiments(self) -> None:
+        """Start and stop experiments as `EXPERIMENTS` says. There must be an active bundle. One of which an
+        arm cannot be used does not run."""
+        serving = self._serving
+        try:
+            running = await anyio.to_thread.run_sync(self._experiments.running)
+        except ReelrankError as e:
+            if self._followed != str(e):
+                self._followed = str(e)
+                log.error("the experiments stay as they are: %s", e)
+            return
+        versions = [version for experiment in running for version in experiment.versions]
+        there = [(self._store.root / version / MANIFEST).exists() for version in versions]
+        state = running, there, serving.version
+        if state == self._followed or (not running and self._followed is None):
+            return
+        roles = {_role(experiment) for experiment in running}
+        for role in [role for role in serving.refused if role.startswith(_role()) and role not in roles]:
+            serving.clear_refusal(role)
+        loaded = []
+        for experiment in running:
+            role = _role(experiment)
+            try:
+                loaded.append(await self.load_experiment(experiment))
+                if role in serving.refused:
+                    serving.clear_refusal(role)
+            except ReelrankError as e:
+                serving.refuse(role, Refusal(", ".join(experiment.versions), str(e), state), e)
+                log.error("experiment %s does not run: %s", experiment.name, e)
+        serving.replace_experiments(loaded)
+        self._followed = state
+
+    async def load_experiment(self, experiment: Experiment) -> LoadedExperiment:
+        """Load the bundles of the arms.
+
+        Raises:
+            BundleError: one cannot be used.
+            Invalid: it cannot be used with the weights of its arm.
+        """
+        serving, bundles = self._serving, []
+        for arm in experiment.arms:
+            bundle = None
+            if arm.version != experiments.CURRENT:
+                bundle = await self._loader.get(self._store.path(arm.version), serving)
+                check_compatible(bundle, serving.active())
+            experiments.check_weights(arm, (bundle or serving.active()).manifest)
+            bundles.append(bundle)
+        return LoadedExperiment(experiment, bundles)
+
     async def _follow_rollout(self, role: Role) -> None:
         serving = self._serving
         rollout: Rollout | None = None
@@ -99,6 +158,10 @@ class FolderWatcher:
                 log.error(
                     "the %s beside bundle %s %s: %s", role, serving.version, "stays" if passing else "ends", e
                 )
+
+
+def _role(experiment: Experiment | None = None) -> str:
+    return f"experiment {experiment.name if experiment else ''}"
 
 
 def _is_passing(error: ReelrankError) -> bool:

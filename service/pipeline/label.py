@@ -148,7 +148,8 @@ class LabelPipeline:
                 if outcome.kind not in REFUSED:
                     recorded.setdefault(outcome.kind, []).append(event)
         batches: list[LabelledBatch] = []
-        groups = _by_bundle(serving, exposures) if serving.split else [(serving.active, exposures)]
+        is_divided = serving.split or serving.experiments
+        groups = _by_bundle(serving, exposures) if is_divided else [(serving.active, exposures)]
         for bundle, shown in groups:
             events, names = [exposure.event for exposure in shown], query.target.names
             profiles: dict[str, Profile] = {}

@@ -12,7 +12,6 @@ import numpy as np
 
 from models.served_log import LoggedSlate
 from service.pipeline.label import LabelledEvents
-from service.pipeline.ranking import fusion_weights
 from service.pipeline.rerank import RankedSlate
 from service.telemetry.trace import current_trace
 
@@ -63,7 +62,7 @@ def _slate_line(ranked: RankedSlate, request_id: str) -> bytes:
         user_id=query.user_id,
         timestamp_ms=context.now_ms,
         model_version=manifest.version,
-        weights=fusion_weights(manifest, query.weights),
+        weights=ranked.weights,
         returned=shown if query.top_k is None else min(query.top_k, shown),
         history_length=slate.history_length,
         video_id=list(map(context.candidates.video_id.__getitem__, order.tolist())),
@@ -71,6 +70,8 @@ def _slate_line(ranked: RankedSlate, request_id: str) -> bytes:
         tab=context.tab,
         degraded=ranked.degraded,
         rules={} if query.rules is None else msgspec.to_builtins(query.rules),
+        experiment=None if ranked.assigned is None else ranked.assigned.experiment,
+        arm=None if ranked.assigned is None else ranked.assigned.arm.name,
         explore={} if explored is None else msgspec.to_builtins(explored.explore),
         propensity=[] if explored is None else explored.propensity[: query.top_k].tolist(),
     )

@@ -12,6 +12,8 @@ def count_slate(metrics: Metrics, ranked: RankedSlate) -> None:
     slate, version = ranked.slate, ranked.bundle.manifest.version
     metrics.candidates.inc(len(slate.order))
     metrics.bundles.answers.labels("rerank", version).inc()
+    if ranked.assigned is not None:
+        metrics.experiments.labels(ranked.assigned.experiment, ranked.assigned.arm.name).inc()
     if ranked.arrangement is not None and ranked.arrangement.explored is not None:
         metrics.explored.labels(version).inc()
         metrics.exploration_loss.labels(version).observe(ranked.arrangement.explored.loss)

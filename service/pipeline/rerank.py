@@ -12,6 +12,7 @@ from typing import Final
 from models.errors import DeadlineExceeded, Invalid, StoreUnavailable
 from models.features import Exposures
 from models.runtime import Bundle
+from service.inference.experiments import Assignment
 from service.inference.serving_set import LoadedRollout, ServingSet
 from service.pipeline.arrangement import Arrangement, arrange
 from service.pipeline.ports import Batcher, Capacity, Offload, Sampler, ServingSource, VideoLookup
@@ -57,8 +58,12 @@ class RankedSlate:
     """Parts that were unavailable: `history`."""
     repeated: list[str]
     """Video ids that the query names more than once."""
-    arrangement: Arrangement | None = None
+    weights: dict[str, float]
+    """Of the score."""
+    arrangement: Arrangement | None
     """How the slate is shown, if not in the order of its scores."""
+    assigned: Assignment | None
+    """The arm of the user, who is in an experiment."""
 
 
 class RerankPipeline:
@@ -152,9 +157,11 @@ class RerankPipeline:
             candidates = self._catalogue.complete(candidates)
             if rules is not None and rules.fresh_boost is not None:
                 candidates = self._catalogue.complete_published(candidates)
+            assigned = serving.assignment(query.user_id)
             bundle = serving.for_user(query.user_id)
             trace.version = bundle.manifest.version
-            weights = fusion_weights(bundle.manifest, query.weights)
+            chosen = query.weights if query.weights is not None or assigned is None else assigned.arm.weights
+            weights = fusion_weights(bundle.manifest, chosen)
             objectives = returned_objectives(bundle.manifest, query.objectives)
             trace.mark("parse")
 
@@ -201,5 +208,15 @@ class RerankPipeline:
             if not slate.nonfinite:
                 self._sampler.add_slate(slate.inputs)
             return RankedSlate(
-                query, bundle, serving.shadow, context, slate, objectives, degraded, repeated, arrangement
+                query,
+                bundle,
+                serving.shadow,
+                context,
+                slate,
+                objectives,
+                degraded,
+                repeated,
+                weights,
+                arrangement,
+                assigned,
             )

@@ -115,6 +115,8 @@ def encode_reply(ranked: RankedSlate, trace: Trace) -> bytes:
         history_length=ranked.slate.history_length,
         took_ms=trace.took_ms(),
         applied=msgspec.UNSET if arrangement is None or arrangement.applied is None else arrangement.applied,
+        experiment=msgspec.UNSET if ranked.assigned is None else ranked.assigned.experiment,
+        arm=msgspec.UNSET if ranked.assigned is None else ranked.assigned.arm.name,
         explored=msgspec.UNSET if arrangement is None or arrangement.explored is None else True,
     )
     return _encode(reply)

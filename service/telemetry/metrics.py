@@ -75,6 +75,8 @@ class Metrics:
         text = "Events of POST /label by outcome; rejected ones by their code."
         self.events = counter("reelrank_events", text, ["outcome"])
         self.candidates = counter("reelrank_candidates", "Candidates ranked.")
+        text = "Slates of users in an experiment, by the arm that answered."
+        self.experiments = counter("reelrank_experiment_slates", text, ["experiment", "arm"])
         self.explored = counter("reelrank_explored", "Slates that were drawn instead of sorted.", ["version"])
         text = "Share of the discounted score that a drawn slate gives up."
         self.exploration_loss = Summary("reelrank_exploration_loss", text, ["version"], registry=registry)

@@ -21,6 +21,7 @@ from service.http.openapi.document import (
     ref,
     structs_in,
 )
+from service.inference.experiments import Arm, Experiment, NewExperiment
 
 VERSION: Final = "20261121-1a2b3c4d"
 NEXT_VERSION: Final = "20261128-5e6f7a8b"
@@ -193,6 +194,16 @@ def _rollout(example: wire.Traffic, share: float) -> Json:
     return operation(example, *BODY_ERRORS, "404", "409", body=body)
 
 
+_ARMS: Final = [Arm(name="A"), Arm(name="B", version=NEXT_VERSION, weights={"watch_time": 1.0})]
+_NEW: Final = NewExperiment(name="next", share=0.2, arms=_ARMS)
+_STARTED: Final = Experiment(
+    name="next", share=0.2, arms=_ARMS, buckets=[(0, 2000)], started_ms=1764460800000
+)
+EXPERIMENTS: Final = operation([_STARTED], "401", "403", "409", schema=array(ref(Experiment)))
+START_EXPERIMENT: Final = operation(
+    _STARTED, *BODY_ERRORS, "404", "409", body=json(ref(NewExperiment), start=_NEW)
+)
+STOP_EXPERIMENT: Final = operation(_STARTED, "401", "403", "404", "409", "422", "503")
 SPLIT: Final = _rollout(wire.Traffic(VERSION, _SPLIT, None), 0.1)
 SHADOW: Final = _rollout(wire.Traffic(VERSION, None, wire.OnTrial(NEXT_VERSION, 0.05)), 0.05)
 
@@ -235,7 +246,5 @@ def _object(members: Json) -> Json:
     return {"type": "object", "properties": members, "additionalProperties": False}
 
 
-SECTION: Final = Section(
-    [*structs_in(slate_rules), *(x for x in structs_in(wire) if x not in (wire.Model, wire.Models))],
-    _complete,
-)
+_ANSWERED: Final = [struct for struct in structs_in(wire) if struct not in (wire.Model, wire.Models)]
+SECTION: Final = Section([*_ANSWERED, *structs_in(slate_rules), Arm, NewExperiment, Experiment], _complete)
