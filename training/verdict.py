@@ -27,9 +27,9 @@ def verdict(comparisons: Sequence[Comparison]) -> str:
     """Return in a sentence what the ranker is better than on the test days, what worse, what is undecided."""
     parts = []
     for outcome, words in _OUTCOMES.items():
-        against = [_described(each) for each in comparisons if each.outcome == outcome]
+        against = [each for each in comparisons if each.outcome == outcome]
         if against:
-            parts.append(f"{words} {', '.join(against)}")
+            parts.append(f"{words} {', '.join(_described(against))}")
     if not parts:
         return "The ranker was not compared with simple predictors."
     return f"On the test days the predicted watch time is {'; '.join(parts)}."
@@ -41,17 +41,20 @@ def refuse_worse_than_constant(comparisons: Sequence[Comparison]) -> None:
     Raises:
         BadInput: it is worse than the median or the mean of the earlier days.
     """
-    worse = [
-        _described(each) for each in comparisons if each.baseline in _CONSTANTS and each.outcome == "worse"
-    ]
+    worse = [each for each in comparisons if each.baseline in _CONSTANTS and each.outcome == "worse"]
     if worse:
+        constants = " and ".join(_described(worse))
         raise BadInput(
-            f"on the test days this ranker predicts watch time worse than {' and '.join(worse)} of the "
+            f"on the test days this ranker predicts watch time worse than {constants} of the "
             "earlier days. Fit on a longer log or with other hyperparameters, or promote it with --force."
         )
 
 
-def _described(comparison: Comparison) -> str:
-    name, form, unit = _FIGURES[comparison.figure]
-    figures = f"{comparison.ranker:{form}} against {comparison.simple:{form}}{unit}"
-    return f"{_NAMES[comparison.baseline]} ({name} {figures})"
+def _described(comparisons: Sequence[Comparison]) -> list[str]:
+    """Name each baseline once, with its figures."""
+    figures: dict[str, list[str]] = {}
+    for each in comparisons:
+        name, form, unit = _FIGURES[each.figure]
+        figure = f"{name} {each.ranker:{form}} against {each.simple:{form}}{unit}"
+        figures.setdefault(_NAMES[each.baseline], []).append(figure)
+    return [f"{baseline} ({', '.join(found)})" for baseline, found in figures.items()]

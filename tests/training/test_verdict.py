@@ -74,11 +74,12 @@ def test_a_verdict_says_what_is_better_worse_and_undecided() -> None:
             compared("mean", "rmse_s", 12.0, 13.0, "better"),
             compared("popularity", "xauc", 0.61, 0.6, "undecided"),
             compared("trees", "mae_s", 6.5, 6.25, "worse"),
+            compared("trees", "xauc", 0.61, 0.62, "worse"),
         ]
     ) == (
         "On the test days the predicted watch time is better than the median (MAE 6.50 against 7.25 s), "
-        "the mean (RMSE 12.00 against 13.00 s); worse than boosted trees (MAE 6.50 against 6.25 s); not "
-        "decided against the mean of each video (XAUC 0.6100 against 0.6000)."
+        "the mean (RMSE 12.00 against 13.00 s); worse than boosted trees (MAE 6.50 against 6.25 s, XAUC "
+        "0.6100 against 0.6200); not decided against the mean of each video (XAUC 0.6100 against 0.6000)."
     )
     assert "not compared" in verdict([])
 
