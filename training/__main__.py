@@ -64,6 +64,10 @@ class Commands(LazyGroup):
             "training.served_estimates.commands:estimate",
             "Estimate what a bundle would have earned, from a service's log.",
         ),
+        "experiment": (
+            "training.experiments.served_experiment:experiment",
+            "Report how the arms of a service's experiment differ, from its log.",
+        ),
         "render": (
             "training.experiments.commands:render",
             "Render a report again from its JSON, without fitting anything.",

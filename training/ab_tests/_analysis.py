@@ -158,6 +158,8 @@ def _figures(look: _Look, metric: Metric, analysis: Analysis) -> dict[str, dict[
     for arm in treatments:
         found = arm_difference(arms[control], arms[arm], smallest_effect=analysis.smallest_effect)
         figures[arm] |= asdict(found)
+        if not np.isfinite(found.always_valid_interval).all():  # the control has nothing of it
+            figures[arm]["always_valid_interval"] = None
     return figures
 
 
@@ -187,7 +189,7 @@ def _power(last: _Look, assigned: pl.DataFrame, analysis: Analysis) -> dict[str,
     return {
         "metric": METRICS[0].name,
         "coefficient_of_variation": variation,
-        "detectable_effect": {arm: detectable_effect(one, arms[arm]) for arm in treatments},
+        "detectable_effect": {arm: detectable_effect(one, arms[arm]) for arm in treatments if one.value},
         "effect": analysis.smallest_effect,
         "users_per_arm": wanted,
         "days_needed": None

@@ -30,6 +30,8 @@ def draw(folder: Path, kind: str, report: Json) -> None:
             _audit(folder, report)
         case "likes_hates":
             _likes_hates(folder, report)
+        case "experiment":
+            _experiment(folder, report)
         case "validate_estimates":
             _validate_estimates(folder, report)
         case "validate_experiments":
@@ -241,3 +243,38 @@ def _validate_experiments(folder: Path, report: Json) -> None:
     title = "Equal arms found to differ up to each day: fixed-horizon (red) and always-valid (blue) intervals"
     labels = ("day", "share of the replays")
     plots.small_multiples(folder / "looks.png", panels, title, labels, reference=[0.05])
+
+
+def _experiment(folder: Path, report: Json) -> None:
+    treatments = [one["arm"] for one in report["arms"]][1:]
+    metrics: dict[str, list[Interval]] = {arm: [] for arm in treatments}
+    for metric, arms in report["metrics"].items():
+        for arm in treatments:
+            one = arms[arm]
+            if one["relative"] is not None:
+                color = BLUE if one["p_value"] < SIGNIFICANT else GREY
+                metrics[arm].append(
+                    Interval(metric, 100 * one["relative"], _percent(one["relative_interval"]), color)
+                )
+    if drawn := {f"{arm} against {report['control']}, %": found for arm, found in metrics.items() if found}:
+        plots.intervals(folder / "metrics.png", drawn, "Relative differences, 95 % fixed-horizon intervals")
+    looks = {}
+    for arm in treatments:
+        known = [look["arms"][arm] for look in report["looks"] if look["arms"][arm]["relative"] is not None]
+        days = range(1, len(known) + 1)
+        curves = {"relative_interval": RED, "always_valid_relative_interval": BLUE}
+        looks[f"{arm} against {report['control']}"] = [
+            Series(days, [100 * one["relative"] for one in known], GREY),
+            *(
+                Series(days, [_percent(one[key])[end] for one in known], color)
+                for key, color in curves.items()
+                for end in (0, 1)
+            ),
+        ]
+    if any(series[0].y for series in looks.values()):
+        title = "Watch time: at one look (red), at any (blue)"
+        plots.small_multiples(folder / "looks.png", looks, title, ("day", "%"), size=(4, 3), reference=[0.0])
+
+
+def _percent(ends: Sequence[float]) -> tuple[float, float]:
+    return 100 * ends[0], 100 * ends[1]

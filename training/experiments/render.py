@@ -124,6 +124,13 @@ def estimate(value: float | None, ci: Sequence[float] | None, digits: int = 3, f
     return f"{number(value, digits, form)} ({number(ci[0], digits, form)} to {number(ci[1], digits, form)})"
 
 
+def percent_estimate(value: float | None, ci: Sequence[float] | None, digits: int = 2) -> str:
+    """Return a share with its confidence interval, in percent and with signs."""
+    if value is None or ci is None:
+        return "–"
+    return estimate(100 * value, (100 * ci[0], 100 * ci[1]), digits, "+")
+
+
 def lead(paired: Json, digits: int = 4) -> str:
     """Return the paired lead of the reference with its interval and p value, and if it is significant."""
     low, high = paired["ci"]
@@ -215,7 +222,7 @@ def _cell(row: Json, column: Column, rows: Sequence[Json]) -> str:
 
 
 FILTERS: Final = (
-    number, interval, estimate, lead, has_metric, cells, ranked, summarize, p_value, adjusted, changes,
-    extreme_groups,
+    number, interval, estimate, percent_estimate, lead, has_metric, cells, ranked, summarize, p_value,
+    adjusted, changes, extreme_groups,
 )  # fmt: skip
 """Filters of the templates, by their own names."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from models.errors import BadInput
+from training.command_line import write_json
 from training.evaluation.evaluate import open_bundle
 from training.experiments.render import estimate as with_interval
 from training.progress import progress
@@ -43,9 +44,7 @@ def estimate(
             seed=seed,
             on_progress=lambda share: show("slates", share),
         )
-    if figures is not None:
-        figures.parent.mkdir(parents=True, exist_ok=True)
-        figures.write_text(json.dumps(provenance() | found, indent=1) + "\n")
+    write_json(figures, provenance() | found)
     if found["refused"] is not None:
         raise BadInput(f"no estimate: {found['refused']}")
     typer.echo(_table(found))

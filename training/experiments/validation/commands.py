@@ -10,6 +10,7 @@ import typer
 from scipy.stats import binom
 
 from training.ab_tests import sample_ratio_p, users_per_arm
+from training.command_line import write_json
 from training.experiments.engine import write_report
 from training.experiments.options import Json, Out
 from training.experiments.validation.coverage import coverage, overlap
@@ -127,7 +128,5 @@ def _by_chance(share: float, trials: int) -> list[float]:
 
 def _finish(out: Path, report: dict[str, Any], figures: Path | None) -> None:
     write_report(out, "report", report)
-    if figures is not None:
-        figures.parent.mkdir(parents=True, exist_ok=True)
-        figures.write_text((out / "report.json").read_text())
+    write_json(figures, report)
     typer.echo(f"wrote {out / 'report.md'} and report.json")
