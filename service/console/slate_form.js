@@ -1,6 +1,7 @@
 // The form that says whose slate is looked at, and of which candidates.
 
 import { call, userPath } from "./api.js";
+import { age, short } from "./format.js";
 import { Component, Failure, html } from "./parts.js";
 import { candidatesIn, linesOf, look, session } from "./session.js";
 
@@ -36,7 +37,7 @@ const EXAMPLE = VIDEOS.map((video_id, i) => ({
 export class SlateForm extends Component {
   constructor(props) {
     super(props);
-    this.state = { error: null, count: countOf(session.candidates) };
+    this.state = { error: null, count: countOf(session.candidates), logged: null };
     this.submit = (event) => {
       event?.preventDefault();
       try {
@@ -49,6 +50,13 @@ export class SlateForm extends Component {
       }
       this.setState({ error: null });
       this.props.onSubmit();
+    };
+    this.fromLog = async () => {
+      try {
+        this.setState({ logged: await call("GET", "v1/slates"), error: null });
+      } catch (error) {
+        this.setState({ error });
+      }
     };
     this.fromSequence = async () => {
       try {
@@ -66,12 +74,18 @@ export class SlateForm extends Component {
     if (session.user && session.candidates) this.submit();
   }
 
+  /** Take a logged slate, at the moment it was ranked for. */
+  take(slate) {
+    const { user_id: user, timestamp_ms: at, tab } = slate;
+    this.fill(linesOf(slate.video_id.map((video_id) => ({ video_id }))), { user, at: String(at), tab: tab ?? "" });
+  }
+
   fill(candidates, more = {}) {
     look({ candidates, ...more });
     this.setState({ error: null, count: countOf(candidates) });
   }
 
-  render({ busy }, { error, count }) {
+  render({ busy }, { error, count, logged }) {
     const input = (name, label, hint, type = "text") => html`<label class="field"><span>${label}</span>
       <input type=${type} name=${name} value=${session[name]} placeholder=${hint} autocomplete="off" spellcheck="false" dir="auto"
         onInput=${(e) => look({ [name]: e.currentTarget.value.trim() })} /></label>`;
@@ -86,11 +100,23 @@ export class SlateForm extends Component {
         ${input("at", "Time, Unix ms", "now")}${input("tab", "Tab", "the bundle's")}</details>
       <p class="buttons"><button type="submit" class="primary" disabled=${busy}>Rank</button>
         <button type="button" onClick=${() => this.fill(linesOf(EXAMPLE), { user: session.user || "ann" })}>Example</button>
-        <button type="button" onClick=${this.fromSequence}>From the sequence</button></p>
+        <button type="button" onClick=${this.fromSequence}>From the sequence</button>
+        <button type="button" onClick=${this.fromLog}>From the log</button></p>
+      ${logged && html`<${Logged} slates=${logged} onTake=${(slate) => this.take(slate)} />`}
       ${error && html`<${Failure} error=${error} />`}
     </form>`;
   }
 }
+
+/** Slates of the served log to choose from. */
+const Logged = ({ slates, onTake }) =>
+  slates.length
+    ? html`<label class="field"><span>Logged slate</span><select name="logged" onChange=${(e) => onTake(slates[e.currentTarget.value])}>
+        <option disabled selected>choose one of ${slates.length}</option>
+        ${slates.map((s, i) => html`<option value=${i}>${short(s.user_id, 20)}, ${s.video_id.length} videos, ${age(s.timestamp_ms)} ago</option>`)}
+      </select></label>
+      <p class="note">The log has ids. Durations, authors and tags come from the catalogue; those that a request gave are not logged.</p>`
+    : html`<p class="note" role="status">No slate is logged. Set REELRANK_LOG_DIR to log what is ranked.</p>`;
 
 function countOf(text) {
   try {

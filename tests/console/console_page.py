@@ -71,7 +71,7 @@ class ConsoleService:
 
 
 @contextmanager
-def console_service(folder: Path, **env: str) -> Iterator[ConsoleService]:
+def console_service(folder: Path) -> Iterator[ConsoleService]:
     """The program with the released bundle and a second version, over a store that can be ended alone."""
     bundles = folder / "bundles"
     shutil.copytree(BUNDLES, bundles)
@@ -80,7 +80,9 @@ def console_service(folder: Path, **env: str) -> Iterator[ConsoleService]:
     (bundles / NEXT / MANIFEST).write_text(json.dumps(manifest | {"version": NEXT}))
     with (
         EmbeddedServer(folder / "store") as store,
-        running(bundles, folder / "data", REELRANK_STORE=store.url, **env) as service,
+        running(
+            bundles, folder / "data", REELRANK_STORE=store.url, REELRANK_LOG_DIR=str(folder / "log")
+        ) as service,
     ):
         yield ConsoleService(service.url, store)
 

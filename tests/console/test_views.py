@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from tests.console.console_page import AUTHORS, NEXT, RELEASED, ConsolePage, ConsoleService, console_page
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
-from tests.service.running import served
+from tests.service.running import eventually, served
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("console")]
 
@@ -88,6 +89,21 @@ def test_what_cannot_be_ranked_is_explained(tab: ConsolePage, candidates: str, m
     page.get_by_label("Candidates").fill(candidates)
     page.get_by_role("button", name="Rank").click()
     expect(page.get_by_role("alert").filter(has_text=message)).to_be_visible()
+
+
+def test_a_logged_slate_is_ranked_again(tab: ConsolePage, console: ConsoleService, user: str) -> None:
+    """At its moment, by the history of now, and without getting into the log again."""
+    body = {"user_id": user, "timestamp_ms": int(time.time() * 1000), "candidates": [{"video_id": "2303"}]}
+    with console.client() as client:
+        client.post("/rerank", json=body).raise_for_status()
+        assert eventually(lambda: user in client.get("/v1/slates").text)
+    page = tab.open("why")
+    page.get_by_role("button", name="From the log").click()
+    option = page.locator("select[name=logged] option").filter(has_text=f"{user[:9]}").first
+    page.locator("select[name=logged]").select_option(option.get_attribute("value"))
+    expect(page.get_by_label("User id")).to_have_value(user)
+    page.get_by_role("button", name="Rank").click()
+    expect(page.get_by_role("region", name="Slate").locator("tbody tr")).to_have_count(1)
 
 
 def test_texts_of_a_caller_stay_texts(tab: ConsolePage) -> None:
@@ -253,6 +269,25 @@ def test_a_promotion_changes_the_version_everywhere(tab: ConsolePage, console: C
     page.get_by_role("button", name="Roll back").click()
     page.get_by_role("alertdialog").get_by_role("button", name="Roll back").click()
     expect(page.get_by_role("banner")).to_contain_text(RELEASED)
+
+
+def test_an_experiment_is_started_and_ended(tab: ConsolePage, console: ConsoleService) -> None:
+    page = tab.open("versions")
+    form = page.locator("form").filter(has_text="Start an experiment")
+    form.get_by_label("Name").fill("likes")
+    form.get_by_label("Version of arm B").select_option(NEXT)
+    form.get_by_label("Weights of arm B").fill('{"watch_time": 1, "like": 0.3}')
+    form.get_by_role("button").click()
+    page.get_by_role("alertdialog").get_by_role("button", name="Start").click()
+    arms = page.get_by_role("region", name="Arms of likes")
+    expect(arms).to_contain_text("watch time 1.0, like 0.30")
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("alertdialog").get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("ended", exact=True)).to_be_visible()
+    with console.client() as client:
+        (experiment,) = client.get("/v1/experiments").json()
+    assert [arm["name"] for arm in experiment["arms"]] == ["A", "B"]
+    assert experiment["stopped_ms"]
 
 
 # --- 6 health

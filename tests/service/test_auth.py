@@ -30,6 +30,7 @@ NEEDS = [
     ("GET", "/v1/models", "read"),
     ("GET", "/v1/models/x", "read"),
     ("GET", "/metrics", "read"),
+    ("GET", "/v1/slates", "read"),
     ("POST", "/v1/preview/rerank", "read"),
     ("POST", "/v1/preview/influence", "read"),
     ("POST", "/v1/preview/label", "read"),

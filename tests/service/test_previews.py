@@ -15,7 +15,7 @@ from service.overload.budget import Budget
 from service.overload.spare import MAX_PREVIEWS, SpareCapacity
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
-from tests.service.running import NOW_MS, event, served
+from tests.service.running import NOW_MS, event, eventually, served
 from tests.service.tiny_bundle import FIRST, SECOND
 
 SLATE: dict[str, Any] = {
@@ -145,3 +145,30 @@ def test_a_key_knows_its_rights(tmp_path: Path) -> None:
         assert client.get("/v1/key").status_code == 401
         reply = client.get("/v1/key", headers={"authorization": "Bearer k"})
         assert reply.json() == {"rights": ["label", "read"]}
+
+
+def test_the_newest_logged_slates_can_be_read(tmp_path: Path) -> None:
+    root = tmp_path / "bundles"
+    tiny_bundle.write_root(root, FIRST)
+    with served(root, MemoryStore(), tmp_path / "data", log_dir=tmp_path / "log") as client:
+        assert client.get("/v1/slates").json() == []
+        for number in range(3):
+            answers(client, "/rerank", SLATE | {"request_id": f"r{number}", "timestamp_ms": NOW_MS + number})
+        answers(client, "/v1/preview/rerank", SLATE)  # leaves no trace here, either
+        assert eventually(lambda: len(client.get("/v1/slates").json()) == 3)
+        (path,) = (tmp_path / "log").glob("slates-*")
+        with path.open("ab") as file:
+            file.write(b"damaged\n")
+        newest, _ = client.get("/v1/slates", params={"limit": 2}).json()
+        assert (newest["request_id"], newest["user_id"], newest["timestamp_ms"]) == (
+            "r2",
+            "alice",
+            NOW_MS + 2,
+        )
+        assert sorted(newest["video_id"]) == ["v0", "v1", "v2", "v3"]
+        for limit in ("0", "101", "x", ""):
+            assert client.get("/v1/slates", params={"limit": limit}).status_code == 422
+
+
+def test_without_a_log_there_are_no_logged_slates(client: httpx2.Client) -> None:
+    assert client.get("/v1/slates").json() == []

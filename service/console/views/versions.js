@@ -1,15 +1,17 @@
-// View 5: the versions of the bundle, how good they are, and which of them answers whom.
+// View 5: the versions of the bundle, how good they are, which of them answers whom, and experiments.
 
 import { call, text } from "../api.js";
 import { count, moment, percent, signed, significant, words } from "../format.js";
 import { parse, gauge } from "../metrics.js";
 import { Component, Facts, Failure, Guarded, html, Loader, Panel, Table } from "../parts.js";
+import { Experiments } from "./experiments.js";
 
+const SHOWN = 12;
 const SHARES = { split: 0.1, shadow: 0.05 };
 
 export class Versions extends Component {
   render({ rights }) {
-    return html`<h1>Versions</h1>
+    return html`<h1>Versions and experiments</h1>
       <${Loader} what="the versions" from=${load}>${(value, reload) => html`<${Overview} ...${value} rights=${rights}
         reload=${reload} />`}<//>`;
   }
@@ -17,8 +19,11 @@ export class Versions extends Component {
 
 async function load() {
   const models = await call("GET", "v1/models");
-  const details = await Promise.all(models.models.map((m) => (m.error ? m : call("GET", `v1/models/${m.version}`))));
-  return { models, details, samples: parse(await text("metrics")) };
+  const newest = models.models.toSorted((a, b) => b.active - a.active || b.version.localeCompare(a.version)).slice(0, SHOWN);
+  const details = await Promise.all(newest.map((m) => (m.error ? m : call("GET", `v1/models/${m.version}`))));
+  const { paths } = await call("GET", "openapi.json");
+  const experiments = "/v1/experiments" in paths ? await call("GET", "v1/experiments") : null;
+  return { models, details, experiments, samples: parse(await text("metrics")) };
 }
 
 class Overview extends Component {
@@ -29,9 +34,9 @@ class Overview extends Component {
   }
 
   async confirm(share) {
-    const { path, done } = this.state.asked;
+    const { path, body, done } = this.state.asked;
     try {
-      await call("POST", path, share === undefined ? undefined : { share });
+      await call("POST", path, share === undefined ? body : { share });
       this.setState({ asked: null, error: null, done });
       this.props.reload();
     } catch (error) {
@@ -39,7 +44,7 @@ class Overview extends Component {
     }
   }
 
-  render({ models, details, samples, rights, reload }, { asked, error, done }) {
+  render({ models, details, experiments, samples, rights, reload }, { asked, error, done }) {
     const ask = (request) => this.setState({ asked: request, error: null, done: null });
     return html`
       <p class="buttons"><${Guarded} rights=${rights} right="admin" onClick=${() =>
@@ -57,6 +62,8 @@ class Overview extends Component {
       <div class="flow">
         ${details.map((m) => html`<${Card} key=${m.version} model=${m} models=${models} rights=${rights} ask=${ask} />`)}
         ${models.shadow && html`<${ShadowPanel} shadow=${models.shadow} samples=${samples} />`}
+        ${experiments && html`<${Experiments} experiments=${experiments} samples=${samples} rights=${rights} ask=${ask}
+          versions=${models.models.filter((m) => !m.error).map((m) => m.version)} />`}
       </div>`;
   }
 }

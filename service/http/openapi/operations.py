@@ -6,6 +6,7 @@ from typing import Final
 
 from models.manifest import Manifest
 from models.schema import Candidate, FeedbackEvent, HistoryEntry
+from models.served_log import LoggedSlate
 from service import slate_rules, wire
 from service.http.openapi.document import (
     BODY_ERRORS,
@@ -142,6 +143,19 @@ PREVIEW_LABEL: Final = operation(
     ),
     parameters=[_LABELS, _BY_VERSION, DEADLINE],
 )
+_LOGGED: Final = LoggedSlate(
+    request_id="r1",
+    user_id="u1",
+    timestamp_ms=1651330969569,
+    model_version=VERSION,
+    weights={"watch_time": 1.0},
+    returned=1,
+    history_length=37,
+    video_id=["v2", "v1"],
+    score=[0.71, 0.43],
+)
+_LIMIT: Final = parameter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20})
+SLATES: Final = operation([_LOGGED], "401", "403", "422", schema=array(ref(LoggedSlate)), parameters=[_LIMIT])
 KEY: Final = operation(wire.KeyRights(["label", "rerank", "read"]), "401")
 
 _ROLLOUT: Final[Json] = {"anyOf": [ref(wire.OnTrial), {"type": "null"}]}
@@ -247,4 +261,6 @@ def _object(members: Json) -> Json:
 
 
 _ANSWERED: Final = [struct for struct in structs_in(wire) if struct not in (wire.Model, wire.Models)]
-SECTION: Final = Section([*_ANSWERED, *structs_in(slate_rules), Arm, NewExperiment, Experiment], _complete)
+SECTION: Final = Section(
+    [*_ANSWERED, *structs_in(slate_rules), LoggedSlate, Arm, NewExperiment, Experiment], _complete
+)
