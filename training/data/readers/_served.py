@@ -20,8 +20,8 @@ from models.schema import FLAGS
 from models.served_log import LoggedEvent, decoded_lines, log_files
 from training.data._tables import INTERACTION_SCHEMA, NULLABLE, Info, LogExtent, RowCounts, Tables, in_order
 
-BATCH_LINES: Final = 1_000_000
-"""Lines that are objects at a time, some 600 MB."""
+BATCH_LINES: Final = 500_000
+"""Lines that are objects at a time, some 500 MB."""
 
 EXPOSURE: Final = ("event_id", "user_id", "video_id")
 """What names an exposure: an `event_id` may be used again by others after the idempotency window."""
