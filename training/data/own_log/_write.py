@@ -59,6 +59,10 @@ def write_own_log(source: Path | None, out: Path, own: OwnLog, report: Callable[
         return _write(connection, source, out, work, own, report)
     except duckdb.Error as e:
         raise unreadable(source, e) from e
+    except RuntimeError as e:
+        if "interrupted" in str(e):  # what DuckDB makes of Ctrl-C
+            raise KeyboardInterrupt from e
+        raise
     finally:
         connection.close()
         shutil.rmtree(work, ignore_errors=True)
