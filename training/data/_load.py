@@ -121,8 +121,12 @@ class _Faults:
 def _log(path: Path, found: _Faults) -> pl.DataFrame:
     """The columns of a log that have their types."""
     raw = _read(path)
-    columns = [found.collect(_typed, raw, {name: kind}, INTERACTIONS) for name, kind in INTERACTION_SCHEMA.items()]
-    log = pl.DataFrame([table[name] for table, name in zip(columns, INTERACTION_SCHEMA, strict=True) if table is not None])
+    columns = [
+        found.collect(_typed, raw, {name: kind}, INTERACTIONS) for name, kind in INTERACTION_SCHEMA.items()
+    ]
+    log = pl.DataFrame(
+        [table[name] for table, name in zip(columns, INTERACTION_SCHEMA, strict=True) if table is not None]
+    )
     if raw.is_empty():
         found.collect(check_interactions, raw, INTERACTIONS)
         return log

@@ -80,9 +80,9 @@ def prepare(
     """Read a dataset and write its tables.
 
     They are `interactions.parquet`, `users.parquet`, `videos.parquet`, `dataset.json`, and
-    `history.parquet` if the source has one; of a log of one's own, `mapping.json` too. Timestamps become Unix milliseconds, durations seconds, ids
-    strings. The folder is written under another name and renamed at the end, so that an interrupted run
-    leaves nothing behind.
+    `history.parquet` if the source has one; of a log of one's own, `mapping.json` too. Timestamps become
+    Unix milliseconds, durations seconds, ids strings. The folder is written under another name and renamed
+    at the end, so that an interrupted run leaves nothing behind.
 
     Args:
         dataset: a name in `DATASETS`.
@@ -102,7 +102,9 @@ def prepare(
     if dataset not in DATASETS:
         raise BadInput(f"unknown dataset {dataset!r}; choose one of {', '.join(DATASETS)}.")
     if dataset != OWN and own not in (None, OwnLog()):
-        raise BadInput(f"{dataset} has columns of its own; a mapping and further tables are for --dataset own.")
+        raise BadInput(
+            f"{dataset} has columns of its own; a mapping and further tables are for --dataset own."
+        )
     refuse_existing(out)
     forgotten = forgotten_users(forget)
     console = Console(stderr=True, quiet=not progress)

@@ -134,9 +134,7 @@ def _add_guesses(found: dict[str, Source], table: TextTable, name: str, own: Own
     found.update(guess_columns(table.columns, targets, taken))
 
 
-def _add_clocks(
-    found: dict[str, dict[str, Source]], log: TextTable, sample: Relation, own: OwnLog
-) -> None:
+def _add_clocks(found: dict[str, dict[str, Source]], log: TextTable, sample: Relation, own: OwnLog) -> None:
     """`00:04/02:01` holds the watch time and the duration."""
     ours = found["interactions"]
     without = left_out(own.changes)
@@ -160,8 +158,8 @@ def _wrong_columns(
             for column in source.columns:
                 if column not in tables[name].columns:
                     yield (
-                        f"{tables[name].files[0].name} has no column {column!r}, which {target} is to be read "
-                        f"from; it has {', '.join(tables[name].columns)}."
+                        f"{tables[name].files[0].name} has no column {column!r}, which {target} is to be "
+                        f"read from; it has {', '.join(tables[name].columns)}."
                     )
 
 
@@ -172,8 +170,8 @@ def _other_tables(sources: Mapping[str, Source], log: TextTable) -> Iterator[str
         for path, names in log.columns_of.items():
             if columns and not columns & set(names):
                 yield (
-                    f"{path.name} has no column {str(sources[target])!r}, which {target} is to be read from: is it "
-                    "another table, to be given with --videos or --users?"
+                    f"{path.name} has no column {str(sources[target])!r}, which {target} is to be read from: "
+                    "is it another table, to be given with --videos or --users?"
                 )
                 return
 

@@ -48,7 +48,10 @@ class Rule(NamedTuple):
 LOST_DIGITS: Final = "lost_digits"
 """A spreadsheet or a floating-point column has rounded a long number. Such rows are not dropped but refused:
 others have been rounded to the same number."""
-UNREADABLE_LINE: Final = ("unreadable_line", "the line is no row: it has more or fewer columns than the header")
+UNREADABLE_LINE: Final = (
+    "unreadable_line",
+    "the line is no row: it has more or fewer columns than the header",
+)
 EXACT_DUPLICATE: Final = ("exact_duplicate", "the row is there already")
 LOGGED_TWICE: Final = (
     "logged_twice",
@@ -62,7 +65,10 @@ def rules() -> tuple[Rule, ...]:
     ids = ("user_id", "video_id", "tab", "author_id", "tag")
     return (
         Rule(
-            "empty_row", "the row is empty", "coalesce(user_id, video_id, raw_time, raw_watch) IS NULL", "user_id"
+            "empty_row",
+            "the row is empty",
+            "coalesce(user_id, video_id, raw_time, raw_watch) IS NULL",
+            "user_id",
         ),
         Rule(LOST_DIGITS, "`user_id` has lost digits", has_lost_digits("user_id"), "user_id"),
         Rule(LOST_DIGITS, "`video_id` has lost digits", has_lost_digits("video_id"), "video_id"),

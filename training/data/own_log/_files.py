@@ -111,9 +111,7 @@ def _files(name: str, source: Path, skip: Collection[Path]) -> tuple[Path, ...]:
         if not found:
             raise BadInput(f"{source}: there is no such file or folder, to read {name} from.")
     others = {path.resolve() for path in skip}
-    usable = [
-        p for p in found if _kind(p) and p.name not in (MAPPING, INFO) and p.resolve() not in others
-    ]
+    usable = [p for p in found if _kind(p) and p.name not in (MAPPING, INFO) and p.resolve() not in others]
     if not usable:
         raise BadInput(
             f"{source} holds no file to read {name} from; CSV, NDJSON and Parquet are read, "
@@ -159,7 +157,9 @@ def _header(connection: Connection, path: Path) -> tuple[str, ...]:
     if not any(names):
         raise BadInput(f"{path}: its first line is empty; it must name the columns.")
     if any(_is_number(name) for name in names):
-        raise BadInput(f"{path} has no header: its first line is {first[:80]!r}; put the columns' names there.")
+        raise BadInput(
+            f"{path} has no header: its first line is {first[:80]!r}; put the columns' names there."
+        )
     names = [name or f"column_{number}" for number, name in enumerate(names, 1)]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

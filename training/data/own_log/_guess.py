@@ -15,20 +15,20 @@ from training.data.own_log._values import FACTORS, flag, is_clock, number, text
 NAMES: Final[dict[str, tuple[str, ...]]] = {
     "user_id": ("user", "userid", "uid", "member", "viewer", "visitor", "account", "customer", "device"),
     "video_id": (
-        "video", "videoid", "vid", "item", "itemid", "iid", "content", "photo", "post", "feed", "clip", "media",
-        "movie",
+        "video", "videoid", "vid", "item", "itemid", "iid", "content", "photo", "post", "feed", "clip",
+        "media", "movie",
     ),
     "timestamp_ms": (
-        "timestamp", "ts", "time", "datetime", "starttime", "startedat", "servertime", "loggedat", "createdat",
-        "at", "date",
+        "timestamp", "ts", "time", "datetime", "starttime", "startedat", "servertime", "loggedat",
+        "createdat", "at", "date",
     ),
     "watch_time_s": (
         "watchtime", "watched", "watch", "watchduration", "playtime", "played", "play", "playduration",
         "playingtime", "viewtime", "viewed", "dwelltime", "dwell", "timespent", "staytime",
     ),
     "duration_s": (
-        "duration", "videoduration", "videolength", "length", "itemduration", "contentduration", "mediaduration",
-        "clipduration", "runtime",
+        "duration", "videoduration", "videolength", "length", "itemduration", "contentduration",
+        "mediaduration", "clipduration", "runtime",
     ),
     "like": ("like", "liked", "likes", "thumbsup", "thumbup"),
     "follow": ("follow", "followed", "follows", "subscribe", "subscribed"),

@@ -50,7 +50,9 @@ def stage(
         f"{_COLUMNS}, reason, {wrong_value(checked)} AS found"
     ).write_parquet(str(path), compression="lz4")
     staged = connection.read_parquet(str(path))
-    counts = staged.filter("reason IS NOT NULL").aggregate("reason, count(*), min(found)", "reason").fetchall()
+    counts = (
+        staged.filter("reason IS NOT NULL").aggregate("reason, count(*), min(found)", "reason").fetchall()
+    )
     faults = [Fault(checked[n].reason, checked[n].text, rows, found) for n, rows, found in sorted(counts)]
     faults += _rejected(connection, log)
     return staged.filter("reason IS NULL").project(_COLUMNS), faults
@@ -73,13 +75,13 @@ def merge(connection: Connection, rows: Relation, work: Path, out: Path) -> tupl
     distinct = connection.read_parquet(str(path))
     exposures = distinct.project(
         f"* REPLACE (bit_or(flags) OVER (PARTITION BY {_KEY}) AS flags), "
-        f"row_number() OVER (PARTITION BY {_KEY} ORDER BY watch_time_s DESC, duration_s DESC, tab, author_id, "
-        "tag) AS copy"
+        f"row_number() OVER (PARTITION BY {_KEY} ORDER BY watch_time_s DESC, duration_s DESC, tab, "
+        "author_id, tag) AS copy"
     ).filter("copy = 1")
     flags = ", ".join(f"(flags >> {bit}) & 1 = 1 AS {quoted(name)}" for bit, name in enumerate(FLAGS))
-    exposures.project(
-        f"{_KEY}, watch_time_s, duration_s, {flags}, tab, author_id, tag"
-    ).order("timestamp_ms, user_id, video_id").write_parquet(str(out))
+    exposures.project(f"{_KEY}, watch_time_s, duration_s, {flags}, tab, author_id, tag").order(
+        "timestamp_ms, user_id, video_id"
+    ).write_parquet(str(out))
     read, unique, kept = _count(rows), _count(distinct), _count(connection.read_parquet(str(out)))
     faults = [Fault(*EXACT_DUPLICATE, read - unique), Fault(*LOGGED_TWICE, unique - kept)]
     return kept, [fault for fault in faults if fault.rows]
@@ -97,7 +99,9 @@ def _typed(rows: Relation, mapping: ColumnMapping) -> Relation:
     flags = [flag(ours[name]) if name in ours else "false" for name in FLAGS]
     of_flags = [column for name in FLAGS if name in ours for column in ours[name].columns]
     raw_flags = f"concat_ws(' ', {', '.join(map(quoted, of_flags))})" if of_flags else _NOTHING
-    ids = ", ".join(f"{identifier(raw(name))} AS {name}" for name in ("user_id", "video_id", "tab", *OF_VIDEOS))
+    ids = ", ".join(
+        f"{identifier(raw(name))} AS {name}" for name in ("user_id", "video_id", "tab", *OF_VIDEOS)
+    )
     return rows.project(
         f"{ids}, {raw('timestamp_ms')} AS raw_time, {raw('watch_time_s')} AS raw_watch, "
         f"{raw('duration_s')} AS raw_duration, {bits(flags)} AS flags, {raw_flags} AS raw_flags"
@@ -114,8 +118,8 @@ def _joined(rows: Relation, videos: Relation) -> Relation:
     of_video = ", ".join(f"coalesce(log.{name}, known.{name}) AS {name}" for name in OF_VIDEOS)
     return log.join(known, "log.video_id = known.video_id", how="left").project(
         f"log.* EXCLUDE (duration_s, {', '.join(OF_VIDEOS)}), {of_video}, "
-        "CASE WHEN log.duration_s > 0 THEN log.duration_s ELSE coalesce(known.duration_s, log.duration_s) END "
-        "AS duration_s"
+        "CASE WHEN log.duration_s > 0 THEN log.duration_s ELSE coalesce(known.duration_s, log.duration_s) "
+        "END AS duration_s"
     )
 
 

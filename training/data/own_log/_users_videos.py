@@ -12,7 +12,7 @@ from training.data.own_log._values import identifier, seconds, text
 
 
 def catalogue(table: TextTable | None, sources: Mapping[str, Source]) -> Relation | None:
-    """Return `video_id`, `duration_s`, `author_id` and `tag` of each video; of one listed twice the largest."""
+    """Return `video_id`, `duration_s`, `author_id`, `tag` of each video; of one listed twice the largest."""
     if table is None:
         return None
 

@@ -146,9 +146,8 @@ def _missing(mapping: ColumnMapping, opened: Opened) -> list[str]:
         notes.append(f"No {', '.join(without)}: these count as never done.")
     if "hate" in without and "hate" not in notes[-1]:
         notes.append("No hates: nothing lowers an author.")
-    for name in OF_VIDEOS:
-        if name not in ours and name not in videos:
-            notes.append(f"No {name}: it counts as unknown.")
+    unknown = (name for name in OF_VIDEOS if name not in ours and name not in videos)
+    notes += [f"No {name}: it counts as unknown." for name in unknown]
     if "tab" not in ours:
         notes.append("No tab: all rows are of one feed.")
     if opened.users is None:

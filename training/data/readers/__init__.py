@@ -1,4 +1,4 @@
-"""Readers of datasets: the files of one release, or of a service's log, to the tables that `prepare` writes."""
+"""Readers of datasets: the files of a release, or of a service's log, to the tables that `prepare` writes."""
 
 from training.data.readers._kuairand_large import write_kuairand_1k, write_kuairand_27k
 from training.data.readers._kuairand_pure import read_kuairand_pure

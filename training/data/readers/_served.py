@@ -1,8 +1,8 @@
 """The served log: what a service with `REELRANK_LOG_DIR` accepted as feedback.
 
-One exposure has a line for each version and repetition of its event. They become one row by the service's rule
-(`models/event_schema.md`), so a log that was written by several workers, some of which were killed, is read to
-what was sent. Profiles and histories are not in the log.
+One exposure has a line for each version and repetition of its event. They become one row by the service's
+rule (`models/event_schema.md`), so a log that was written by several workers, some of which were killed, is
+read to what was sent. Profiles and histories are not in the log.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def read_served(source: Path | None, seed: int) -> Tables:
     """
     del seed
     if source is None:
-        raise BadInput("served is read from a folder, REELRANK_LOG_DIR of the service; give it with --source.")
+        raise BadInput(
+            "served is read from a folder, REELRANK_LOG_DIR of the service; give it with --source."
+        )
     exposures = served_exposures(source)
     if exposures.is_empty():
         raise BadInput(f"{source} holds no event yet; was REELRANK_LOG_DIR set when the service took them?")
