@@ -13,8 +13,11 @@ from models.schema import UnitInterval
 MAX_FRESH_H: Final = 8_760
 """A year."""
 MAX_FRESH_WEIGHT: Final = 100
+MIN_TEMPERATURE: Final = 1e-6
+"""The millionth to which scores are answered. Far below it, equal scores would not be equally probable."""
 MAX_TEMPERATURE: Final = 1000
 """Scores are in [0, 1]: far above it every order is as probable."""
+_TEMPERATURES: Final = {"minimum": MIN_TEMPERATURE, "maximum": MAX_TEMPERATURE}
 
 _Count = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1})]
 
@@ -75,15 +78,18 @@ class Explore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Draw the slate by score instead of sorting it. Without both it is not explored."""
 
     temperature: Annotated[
-        float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_TEMPERATURE})
+        float, msgspec.Meta(extra_json_schema={"anyOf": [{"const": 0}, _TEMPERATURES]})
     ] = 0.0
     """Scores that differ by it differ by a factor of e in how probable they come first; 0 sorts by score."""
     epsilon: UnitInterval = 0.0
     """Share of slates in uniformly random order."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= MAX_TEMPERATURE:  # so written, NaN is refused too
-            raise ValueError(f"`temperature` must be 0 to {MAX_TEMPERATURE}, found {self.temperature:g}")
+        if self.temperature != 0 and not MIN_TEMPERATURE <= self.temperature <= MAX_TEMPERATURE:
+            raise ValueError(
+                f"`temperature` must be 0, or {MIN_TEMPERATURE:g} to {MAX_TEMPERATURE}, "
+                f"found {self.temperature:g}"
+            )
         if not 0 <= self.epsilon <= 1:
             raise ValueError(f"`epsilon` must be 0 to 1, found {self.epsilon:g}")
 

@@ -127,6 +127,8 @@ class Catalogue:
         """Fill in publication times that candidates lack and the catalogue knows."""
         c = candidates
         own_ms = c.published_ms or [None] * len(c)
+        if None not in own_ms:
+            return c
         known: Mapping[str, Video | VideoFacts] = self._videos
         if self._file is not None:
             ids = zip(c.video_id, own_ms, strict=True)

@@ -74,28 +74,22 @@ def arrange(
     if explore is not None:
         logit = logits(values, explore.temperature)
         drawn = drawn_order(logit, free, len(candidates), explore.epsilon, seed)
+        logit = logit[drawn]
     remaining = order = free[drawn]
     if rules.max_per_author is not None or rules.max_per_tag is not None:
         remaining, limited = limit(rules, order, groups, list(pinned))
         applied += limited
-    shown = remaining.tolist()
+    shown = remaining
     if rules.pin:
-        shown, done = pin(shown, pinned, missing, candidates.video_id)
+        positioned, done = pin(remaining.tolist(), pinned, missing, candidates.video_id)
+        shown = np.array(positioned, np.intp)
         applied.append(done)
     explored = None
     if explore is not None:
         rounds = possible_rounds(rules, order, remaining, groups, list(pinned))
-        chosen = np.flatnonzero(np.isin(order, remaining))
-        probability = dict(
-            zip(
-                remaining.tolist(),
-                propensities(logit[drawn], rounds, chosen, explore.epsilon).tolist(),
-                strict=True,
-            )
-        )
-        explored = Explored(
-            explore,
-            np.array([probability.get(i, 1.0) for i in shown]),
-            discounted_loss(score, best, drawn, length),
-        )
-    return Arrangement(np.array(shown, np.intp), applied if has_rules else None, explored)
+        is_chosen = np.zeros(len(candidates), np.bool_)
+        is_chosen[remaining] = True
+        propensity = np.ones(len(candidates))  # of pinned ones it stays so
+        propensity[remaining] = propensities(logit, rounds, np.flatnonzero(is_chosen[order]), explore.epsilon)
+        explored = Explored(explore, propensity[shown], discounted_loss(score, best, drawn, length))
+    return Arrangement(shown, applied if has_rules else None, explored)

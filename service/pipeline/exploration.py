@@ -78,10 +78,10 @@ def propensities(logit_M: F64, rounds_M: Indices, chosen_K: Indices, epsilon: fl
         chosen_K: positions in that order of those that were chosen, ascending.
         epsilon: share of uniformly random orders.
     """
-    longest = np.argsort(-rounds_M, kind="stable")
-    log_sum_M = np.logaddexp.accumulate(logit_M[longest])
+    shortest = np.argsort(rounds_M, kind="stable")
+    log_sum_M = np.logaddexp.accumulate(logit_M[shortest[::-1]])
     choices = np.arange(len(chosen_K))
-    possible_K = len(rounds_M) - np.searchsorted(np.sort(rounds_M), choices, side="right")
+    possible_K = len(rounds_M) - np.searchsorted(rounds_M[shortest], choices, side="right")
     with np.errstate(divide="ignore"):
         by_score = np.log(1 - epsilon) + np.cumsum(logit_M[chosen_K] - log_sum_M[possible_K - 1])
         uniform = np.log(epsilon) - np.cumsum(np.log(possible_K))

@@ -87,9 +87,9 @@ class Items:
             return b"[]"
         rows = _encode_numbers(_keys(self.numbers, self.objectives), self.millionths)
         if self.explanations is not None:
-            rows = _with_member(rows, b"explanation", self.explanations)
+            rows = _with_member(rows, b"explanation", map(_encode, self.explanations))
         if self.propensities is not None:
-            rows = _with_member(rows, b"propensity", self.propensities)
+            rows = _with_member(rows, b"propensity", _encode(self.propensities)[1:-1].split(b","))
         rows[-1] = rows[-1].removesuffix(_NEXT) + b"}]"
         # Within a text of JSON every quote has a backslash before it, so this separates the ids only.
         ids = _encode(self.video_id)[2:-2].split(b'","')
@@ -144,13 +144,10 @@ def influence_reply(ranked: RankedSlate, found: Influences, trace: Trace) -> Inf
     return InfluenceReply(items, ranked.bundle.manifest.version, ranked.degraded, trace.took_ms())
 
 
-def _with_member(rows: list[bytes], name: bytes, values: Iterable[object]) -> list[bytes]:
-    """Return the texts of items with one more member."""
-    begin = b',"%s":' % name
-    return [
-        row.removesuffix(_NEXT) + begin + _encode(value) + _NEXT
-        for row, value in zip(rows, values, strict=True)
-    ]
+def _with_member(rows: list[bytes], name: bytes, values: Iterable[bytes]) -> list[bytes]:
+    """Return the texts of items with one more member, whose values are JSON already."""
+    begin, behind = b',"%s":' % name, -len(_NEXT)
+    return [row[:behind] + begin + value + _NEXT for row, value in zip(rows, values, strict=True)]
 
 
 def _encode_numbers(keys_and_end: tuple[bytes, ...], millionths_CM: F64) -> list[bytes]:

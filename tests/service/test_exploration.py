@@ -96,7 +96,7 @@ videos = st.lists(st.tuples(st.floats(0.01, 1), names, names), min_size=1, max_s
 limits = st.integers(1, 2) | st.none()
 
 
-@given(videos, limits, limits, st.floats(0, 2), st.floats(0, 1), st.integers(0, 9))
+@given(videos, limits, limits, st.just(0.0) | st.floats(1e-6, 2), st.floats(0, 1), st.integers(0, 9))
 def test_propensities_are_those_of_one_choice_after_another(
     rows: list[tuple[float, str, str]],
     per_author: int | None,
@@ -180,6 +180,7 @@ def test_without_exploration_a_reply_has_nothing_of_it(client: httpx2.Client) ->
     ("explore", "loc"),
     [
         ({"temperature": -1}, "explore.temperature"),
+        ({"temperature": 1e-9}, "explore.temperature"),
         ({"temperature": float("inf")}, "explore.temperature"),
         ({"epsilon": 1.5}, "explore.epsilon"),
         ({"epsilon": "1"}, "explore.epsilon"),
