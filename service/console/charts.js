@@ -111,10 +111,10 @@ export const Bar = ({ value, most }) => html`
 /** The course of a figure, newest right. */
 export const Course = ({ of, label, format, height = 56 }) =>
   html`<${Sized} draw=${(width) => {
-    const high = Math.max(...of, 1e-9),
+    const high = Math.max(...of),
       points = of.map(
         (v, i) =>
-          `${(width - 60) * (of.length < 2 ? 1 : i / (of.length - 1))},${height - 4 - (height - 12) * (v / high)}`,
+          `${(width - 60) * (of.length < 2 ? 1 : i / (of.length - 1))},${height - 4 - (height - 12) * (v / (high || 1))}`,
       );
     return html`<svg width=${width} height=${height} role="img"
       aria-label=${`${label}, now ${format(of.at(-1))}, at most ${format(high)}`}>

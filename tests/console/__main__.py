@@ -33,7 +33,7 @@ SIZES: dict[str, tuple[int, int, Theme]] = {
     "compare": (1400, 860, "light"),
     "label": (1400, 780, "light"),
     "user": (1400, 800, "light"),
-    "versions": (1400, 860, "dark"),
+    "versions": (1400, 980, "dark"),
     "health": (1400, 900, "dark"),
 }
 """Pixels and theme of each picture."""
@@ -50,11 +50,17 @@ def main() -> None:
     ):
         service.add_history(USER)
         with service.client() as client:
+            arms = [{"name": "A"}, {"name": "B", "weights": {"watch_time": 1.0, "like": 0.3}}]
+            experiment = {"name": "likes", "share": 0.5, "arms": arms}
+            client.post("/v1/experiments", json=experiment).raise_for_status()
             client.post(f"/v1/models/{NEXT}:shadow", json={"share": 1}).raise_for_status()
         add_traffic(service)
         for view, (width, height, theme) in SIZES.items():
             with console_page(browser, service.url, width, height, theme) as tab:
                 page = show(tab, view)
+                if view == "health":
+                    add_traffic(service)
+                    page.wait_for_timeout(6000)
                 page.mouse.move(0, 0)
                 picture = Image.open(io.BytesIO(page.screenshot()))
                 picture.quantize(COLOURS).save(folder / f"console-{view}.png", optimize=True)
@@ -88,7 +94,6 @@ def show(tab: ConsolePage, view: str) -> Page:
         case "health":
             page.get_by_role("button", name="Since the start").click()
             page.get_by_role("region", name="Drift").wait_for()
-            page.wait_for_timeout(5000)  # for the course of the rate
         case _:
             page.locator(".panel table").first.wait_for()
     page.wait_for_timeout(800)  # whatever is still being drawn

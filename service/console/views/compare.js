@@ -169,7 +169,9 @@ const Result = ({ before, after, candidates, chosen, onChoose }) => {
     <td class="number">${signed(right[key] - left[key])}</td></tr>`;
   return html`
     <${Panel} title="Order" note=${html`<span class="key-rises">Solid blue rises</span>, <span
-      class="key-falls">dashed orange falls</span>, grey stays. Choose a video to follow it.`}>
+      class="key-falls">dashed orange falls</span>, grey stays.`}
+      tools=${html`<${Choice} label="Follow" value=${chosen ?? ""} onChange=${onChoose}
+        options=${[["", "no video"], ...a.map((id) => [id, id.slice(0, 40)])]} />`}>
       <${Facts} of=${[
         ["Moved", `${moved} of ${a.length}`],
         ["Kendall's τ", significant(tau)],

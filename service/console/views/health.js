@@ -6,11 +6,11 @@ import { count, latency, percent, significant, words } from "../format.js";
 import { gauge, parse, single, Window } from "../metrics.js";
 import { Component, Empty, Failure, html, Loading, Panel, Table } from "../parts.js";
 
-const POLL_MS = 2000;
-const KEPT = 31;
+const POLL_MS = 5000; // a scrape of the metrics takes milliseconds of the event loop
+const KEPT = 13;
 const BREAKERS = ["closed", "half open", "open"];
 const STAGES = ["wait", "parse", "state", "inference", "encode", "rest", "total"];
-const OWN = /^\/(console|v1\/preview|v1\/key|v1\/models|metrics|health)/;
+const OWN = /^(\/(console|v1\/|metrics|health)|unmatched$)/;
 const DRIFTS = 0.1;
 const DRIFTED = 0.25;
 
