@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -119,13 +120,13 @@ def test_the_command_prints_and_writes_what_was_estimated(folder: Path, tmp_path
 # --- logs that cannot answer
 
 
-def write_slates(folder: Path, slates: list[dict[str, object]]) -> Path:
+def write_slates(folder: Path, slates: list[dict[str, Any]]) -> Path:
     folder.mkdir()
     (folder / "slates-1.ndjson").write_text("".join(json.dumps(slate) + "\n" for slate in slates))
     return folder
 
 
-def logged(folder: Path) -> list[dict[str, object]]:
+def logged(folder: Path) -> list[dict[str, Any]]:
     return [
         json.loads(line)
         for path in log_files(folder / "log", "slates")
@@ -161,6 +162,28 @@ def test_a_short_log_is_refused_in_words(folder: Path, tmp_path: Path) -> None:
     assert found["value"] is found["interval"] is None
     assert "slates, at least 100 are needed" in found["refused"]
     assert found["estimates"] == []
+
+
+def test_candidates_of_unknown_facts_are_refused_until_they_are_given(folder: Path, tmp_path: Path) -> None:
+    """Else what was shown would be scored otherwise than what was not."""
+    never = {f"n{i}": (20.0, f"a{i}", None) for i in range(4)}
+    slates = [slate | {"video_id": [*slate["video_id"][:SHOWN], *never, "v0"]} for slate in logged(folder)]
+    log = write_slates(tmp_path / "log", slates)
+    for path in log_files(folder / "log", "events"):
+        (log / path.name).write_bytes(path.read_bytes())
+    bundle = Bundle.load(folder / "bundle")
+    with pytest.raises(BadInput, match="of only 50% of the candidates are known"):
+        estimate_bundle(log, bundle, INTEREST)
+    rows = [(video, *facts) for video, facts in never.items()]
+    schema = {"video_id": pl.String, "duration_s": pl.Float64, "author_id": pl.String, "tag": pl.String}
+    given = pl.DataFrame(rows, schema, orient="row")
+    assert estimate_bundle(log, bundle, INTEREST, videos=given)["known_candidates"] == 1.0
+    given.write_parquet(tmp_path / "videos.parquet")
+    arguments = ["estimate", "--log", str(log), "--bundle", str(folder / "bundle"), "--videos"]
+    ran = CliRunner().invoke(app, [*arguments, str(tmp_path / "videos.parquet")])
+    assert ran.exit_code == 0, ran.output
+    wrong = CliRunner().invoke(app, [*arguments, str(log / "slates-1.ndjson")])
+    assert "is no parquet file with video_id" in str(wrong.exception)
 
 
 def test_a_retried_request_counts_once(folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 import typer
 
 from models.errors import BadInput
@@ -23,6 +24,10 @@ def estimate(
     weights: Annotated[
         Path | None, typer.Option(help="fusion weights as JSON, by default the bundle's")
     ] = None,
+    videos: Annotated[
+        Path | None,
+        typer.Option(help="a videos.parquet, as `prepare` writes it: facts of candidates without any event"),
+    ] = None,
     reward: Annotated[
         str, typer.Option(help="what a shown video earns; a wrong one lists them")
     ] = "watch_time_s",
@@ -39,6 +44,7 @@ def estimate(
             log,
             opened,
             given,
+            videos=None if videos is None else _read_videos(videos),
             reward=reward,
             positions=positions,
             seed=seed,
@@ -56,6 +62,15 @@ def _read_weights(path: Path) -> dict[str, float]:
         return {str(name): float(weight) for name, weight in content.items()}
     except (OSError, ValueError, TypeError, AttributeError) as e:
         raise BadInput(f'{path} holds no weights ({e}); write them as {{"watch_time": 1.0}}.') from None
+
+
+def _read_videos(path: Path) -> pl.DataFrame:
+    columns = ("video_id", "duration_s", "author_id", "tag")
+    try:
+        return pl.read_parquet(path, columns=list(columns))
+    except (OSError, pl.exceptions.PolarsError) as e:
+        reason = str(e).splitlines()[0]
+        raise BadInput(f"{path} is no parquet file with {', '.join(columns)} ({reason}).") from None
 
 
 def _table(found: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import polars as pl
 
 from models.arrays import F64
 from models.errors import BadInput
@@ -37,6 +38,9 @@ HEADLINE: Final = "DR, position-based"
 BOUND: Final = 20.0
 """Of clipped weights, and of the switch."""
 POSITIONS: Final = 10
+LEAST_KNOWN: Final = 0.99
+"""Share of candidates with known facts. Events have the facts of what was shown: with fewer, scores would
+depend on what was shown, and estimates would be biased."""
 TOLERANCE: Final = 0.05
 """Relative difference of the propensities of a slate between log and estimate that rounded scores explain."""
 
@@ -46,6 +50,7 @@ def estimate_bundle(
     bundle: Bundle,
     weights: Mapping[str, float] | None = None,
     *,
+    videos: pl.DataFrame | None = None,
     reward: str = "watch_time_s",
     positions: int = POSITIONS,
     seed: int = 0,
@@ -60,6 +65,7 @@ def estimate_bundle(
         log: the folder that the service wrote as `REELRANK_LOG_DIR`.
         bundle: to estimate.
         weights: of the score; by default the bundle's.
+        videos: facts of candidates, see `SlatePredictions`.
         reward: one of `REWARDS`, summed over the slate's positions.
         positions: the first ones of each slate that count.
         seed: of draws and resamples.
@@ -71,12 +77,20 @@ def estimate_bundle(
         to what the log has earned (`estimates`, `logged`); what was estimated from.
 
     Raises:
-        BadInput: the log holds no explored slate, or no event that names one; or unknown weights or reward.
+        BadInput: the log holds no explored slate, or no event that names one; too few candidates have known
+            facts; or unknown weights or reward.
     """
     explored, exposures = ExploredSlates.read(log), served_exposures(log)
     positions = min(positions, max(len(slate.propensity) for slate in explored.slates))
     reward_NK = explored.rewards(exposures, reward, positions)
-    predictions = SlatePredictions(bundle, exposures)
+    predictions = SlatePredictions(bundle, exposures, videos)
+    known_candidates = predictions.known_candidates(explored.slates)
+    if known_candidates < LEAST_KNOWN:
+        raise BadInput(
+            f"the durations, authors and tags of only {known_candidates:.0%} of the candidates are known, "
+            f"{LEAST_KNOWN:.0%} are needed: those that were shown would be scored otherwise than those that "
+            "were not. Give the facts of all candidates (--videos)."
+        )
     weights = bundle.manifest.weights if weights is None else weights
     scores, features = [], []
     for n, slate in enumerate(explored.slates, 1):
@@ -123,7 +137,6 @@ def estimate_bundle(
     logged = estimate(plain, explored.users, seed=seed)
     rows = [] if overlap.refusal else _rows(terms, plain, explored, seed)
     headline = next((row for row in rows if row["method"] == HEADLINE), None)
-    candidates = sum(len(slate.video_id) for slate in explored.slates)
     return {
         "method": HEADLINE,
         "value": None if headline is None else headline["value"],
@@ -143,7 +156,7 @@ def estimate_bundle(
         "users": len(np.unique(explored.users)),
         "left_out": explored.left_out,
         "whole_histories": float(np.mean([*map(predictions.has_whole_history, explored.slates)])),
-        "known_candidates": sum(map(predictions.known_candidates, explored.slates)) / candidates,
+        "known_candidates": known_candidates,
     }
 
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 
@@ -32,9 +34,10 @@ class SlatePredictions:
     Args:
         bundle: that predicts.
         exposures: of the served log.
+        videos: `video_id`, `duration_s`, `author_id` and `tag` of candidates; those of exposures are known.
     """
 
-    def __init__(self, bundle: Bundle, exposures: pl.DataFrame) -> None:
+    def __init__(self, bundle: Bundle, exposures: pl.DataFrame, videos: pl.DataFrame | None = None) -> None:
         self._bundle = bundle
         seconds = {EXPECTED_WATCH_TIME} & bundle.ranker_outputs
         self.names = (*bundle.manifest.objectives, *seconds)
@@ -45,7 +48,8 @@ class SlatePredictions:
             for (user,), rows in ordered.partition_by("user_id", as_dict=True).items()
         }
         facts = exposures.group_by("video_id").agg(pl.col("duration_s", "author_id", "tag").max())
-        self._facts = {video: known for video, *known in facts.iter_rows()}
+        given = facts.clear() if videos is None else videos.select(facts.columns)
+        self._facts = {video: known for video, *known in (*facts.iter_rows(), *given.iter_rows())}
 
     def predict(self, slate: LoggedSlate) -> F32:
         """Predict every candidate, `[M, T]`, columns as `names`."""
@@ -71,9 +75,10 @@ class SlatePredictions:
         """Whether the log has as many exposures before the slate as the service's ranker has read."""
         return len(self._history(slate)) >= slate.history_length
 
-    def known_candidates(self, slate: LoggedSlate) -> int:
-        """Return how many candidates have a known duration, author and tag."""
-        return sum(video in self._facts for video in slate.video_id)
+    def known_candidates(self, slates: Sequence[LoggedSlate]) -> float:
+        """Return the share of the candidates whose duration, author and tag are known."""
+        known = [video in self._facts for slate in slates for video in slate.video_id]
+        return sum(known) / len(known)
 
     def _history(self, slate: LoggedSlate) -> Exposures:
         every = self._users.get(slate.user_id)
