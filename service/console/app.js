@@ -89,7 +89,7 @@ class Console extends Component {
 
 const MEANING = {
   store:
-    "the store does not answer. Slates are ranked from empty histories, and events are refused (503) until it is back.",
+    "the store does not answer. Slates are ranked without sequences, and events are refused (503) until it is back.",
   store_writes: "the last write to the store failed. Events are refused (503) until writes work again.",
   store_policy: "the store's configuration may lose events; see Store failures in the service's README.",
 };

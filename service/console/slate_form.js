@@ -41,7 +41,7 @@ export class SlateForm extends Component {
     this.submit = (event) => {
       event?.preventDefault();
       try {
-        if (!session.user) throw new Error("Enter a user id. An unknown user has an empty history.");
+        if (!session.user) throw new Error("Enter a user id. It may be a new one.");
         if (!candidatesIn(session.candidates).length)
           throw new Error("Enter at least one candidate, or take the example.");
       } catch (error) {

@@ -75,7 +75,7 @@ def show(tab: ConsolePage, view: str) -> Page:
     page = tab.open(view)
     match view:
         case "why":
-            page.locator("[aria-label=History] tbody tr").first.wait_for()
+            page.locator("[aria-label=Influence] tbody tr").first.wait_for()
         case "compare":
             page.locator("svg .entry").first.wait_for()
             page.locator("input[name=weight-like]").fill("0.5")

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("console")]
 AXE: Final = (Path(__file__).parent / "axe" / "axe.min.js").read_text()
 VIEWS: Final = ("why", "compare", "label", "user", "versions", "health")
 READY: Final = {
-    "why": "section[aria-label=History], .panel table",
+    "why": "[aria-label=Influence] tbody tr",
     "compare": "svg .entry",
     "label": "svg.surface",
     "user": "[aria-label=Sequence] tbody tr",
@@ -53,7 +53,7 @@ def test_nothing_serious_is_found(
 def test_a_screen_of_2560_pixels_is_used(browser: Browser, console: ConsoleService, user: str) -> None:
     with console_page(browser, console.url, 2560, 1400) as tab:
         page = tab.rank_example(user)
-        page.locator("[aria-label=History] tbody tr").first.wait_for()
+        page.locator("[aria-label=Influence] tbody tr").first.wait_for()
         columns = {
             round(box["x"]) for panel in page.locator("main .panel").all() if (box := panel.bounding_box())
         }

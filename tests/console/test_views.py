@@ -57,7 +57,7 @@ def test_the_slate_is_the_services_answer(tab: ConsolePage, console: ConsoleServ
     skip = f"{best['explanation']['states']['skip'] * 100:.0f} %"
     expect(page.get_by_text(f"skip (under 3 s) {skip}")).to_be_visible()
     expect(page.get_by_role("region", name="Objectives").locator("tbody tr")).to_have_count(11)
-    expect(page.get_by_role("region", name="History").locator("tbody tr")).to_have_count(14)
+    expect(page.get_by_role("region", name="Influence").locator("tbody tr")).to_have_count(14)
 
 
 def test_another_video_is_chosen_by_keyboard(tab: ConsolePage, user: str) -> None:
@@ -69,9 +69,9 @@ def test_another_video_is_chosen_by_keyboard(tab: ConsolePage, user: str) -> Non
     expect(second).to_have_attribute("aria-pressed", "true")
 
 
-def test_a_user_without_a_history_is_said_to_have_none(tab: ConsolePage) -> None:
+def test_a_user_without_a_sequence_is_said_to_have_none(tab: ConsolePage) -> None:
     page = tab.rank_example("a user without events")
-    expect(page.get_by_text("The user has no history here")).to_be_visible()
+    expect(page.get_by_text("The user has no sequence")).to_be_visible()
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,19 @@ def test_a_rule_changes_the_slate_as_the_api_says(
     expect(page.get_by_role("list", name="Rules")).to_contain_text(reply["applied"][0]["effect"])
 
 
+def test_a_second_version_is_compared_with_the_active_one(
+    tab: ConsolePage, console: ConsoleService, user: str
+) -> None:
+    with console.client() as client:
+        client.post(f"/v1/models/{NEXT}:shadow", json={"share": 0.01}).raise_for_status()
+        page = tab.rank_example(user, "compare")
+        expect(page.get_by_text("0 of 16")).to_be_visible()
+        with page.expect_response(lambda r: f"version={NEXT}" in r.url) as answered:
+            page.get_by_label("Version (in memory)").select_option(NEXT)
+        assert answered.value.json()["model_version"] == NEXT
+        client.post(f"/v1/models/{NEXT}:shadow", json={"share": 0}).raise_for_status()
+
+
 def test_the_request_can_be_copied(tab: ConsolePage, user: str) -> None:
     page = tab.rank_example(user, "compare")
     page.get_by_text("0 of 16").wait_for()
@@ -209,7 +222,7 @@ def test_a_hate_sent_here_lowers_its_author_in_the_slate(
 ) -> None:
     hated = AUTHORS[4]
     page = tab.rank_example(user)
-    page.get_by_role("region", name="History").wait_for()
+    page.get_by_role("region", name="Influence").wait_for()
     before = scores_by_author(page, console)
     page.get_by_role("link", name="User").click()
     page.get_by_label("Video id").fill("3018")
@@ -260,6 +273,9 @@ def test_a_promotion_changes_the_version_everywhere(tab: ConsolePage, console: C
     card.get_by_role("button", name="Promote").click()
     dialog = page.get_by_role("alertdialog")
     expect(dialog).to_contain_text(f"instead of {RELEASED}")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    card.get_by_role("button", name="Promote").click()
     dialog.get_by_role("button", name="Promote").click()
     expect(card.get_by_text("answers", exact=True)).to_be_visible()
     expect(page.get_by_role("banner")).to_contain_text(NEXT)

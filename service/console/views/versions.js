@@ -77,7 +77,8 @@ class Confirm extends Component {
   }
 
   render({ title, text: what, share: asksShare, onYes, onNo }, { share }) {
-    return html`<section class="panel" role="alertdialog" aria-label=${title}><header><h2>${title}</h2></header><p>${what}</p>
+    return html`<section class="panel" role="alertdialog" aria-label=${title}
+      onKeyDown=${(e) => e.key === "Escape" && onNo()}><header><h2>${title}</h2></header><p>${what}</p>
       ${asksShare !== undefined && html`<label class="field"><span>Share, 0 to 1 (0 ends it)</span><input type="number"
         min="0" max="1" step="0.01" value=${share}
         onInput=${(e) => this.setState({ share: Number(e.currentTarget.value) })} /></label>`}

@@ -77,7 +77,7 @@ export class Why extends Component {
             item &&
             html`<${WatchTime} item=${item} />
             <${Objectives} item=${item} items=${slate.items} />
-            <${History} item=${item} influence=${influence} error=${influenceError} events=${events} now=${this.body.timestamp_ms} />`
+            <${InfluencePanel} item=${item} influence=${influence} error=${influenceError} events=${events} now=${this.body.timestamp_ms} />`
           }
         </div>
       </div>`;
@@ -89,7 +89,7 @@ const SlatePanel = ({ slate, chosen, onChoose }) => {
   return html`<${Panel} title="Slate" note="Best first. Choose a video to see what its score is made of.">
     <${Facts} of=${[
       ["Version", html`<code>${slate.model_version}</code>`],
-      ["History read", `${slate.history_length} exposures`],
+      ["Read", `${slate.history_length} exposures`],
       ["Computed in", `${significant(slate.took_ms, 2)} ms`],
     ]} />
     <${Applied} of=${slate.applied} />
@@ -164,13 +164,13 @@ const Objectives = ({ item, items }) => {
 
 const FLAGS = ["like", "follow", "comment", "forward", "profile_enter", "hate"];
 
-/** What each exposure of the history adds to the score, by leaving it out. */
-const History = ({ item, influence, error, events, now }) => {
+/** What each exposure of the sequence adds to the score, by leaving it out. */
+const InfluencePanel = ({ item, influence, error, events, now }) => {
   let content;
   if (error) content = html`<${Failure} error=${error} />`;
   else if (!influence) content = html`<${Loading} what="what the score rests on" />`;
   else if (!influence.exposures.length)
-    content = html`<${Empty}>The user has no history here: the score rests on the video and the profile alone.<//>`;
+    content = html`<${Empty}>The user has no sequence: the score rests on the video and the profile alone.<//>`;
   else {
     const known = new Map(events.map((e) => [`${e.video_id} ${e.timestamp_ms}`, e]));
     const rows = influence.exposures.toReversed().map((e) => ({
@@ -179,7 +179,7 @@ const History = ({ item, influence, error, events, now }) => {
       event: known.get(`${e.video_id} ${e.timestamp_ms}`),
     }));
     const most = Math.max(0.001, ...rows.map((r) => Math.abs(r.share)));
-    content = html`<${Table} label="History" head=${["Exposure", "What happened", " Effect on the score", "", " On the prediction"]}>
+    content = html`<${Table} label="Influence" head=${["Exposure", "What happened", " Effect on the score", "", " On the prediction"]}>
       ${rows.map(
         (r) => html`<tr>
         <th scope="row"><${Id} of=${r.video_id} length=${14} /> <small
@@ -193,6 +193,6 @@ const History = ({ item, influence, error, events, now }) => {
       )}
     <//>`;
   }
-  return html`<${Panel} title=${html`What of the history <${Id} of=${item.video_id} /> rests on`}
-    note="Newest first. Each exposure is left out once and the video ranked again; the effect is what changes.">${content}<//>`;
+  return html`<${Panel} title=${html`What the score of <${Id} of=${item.video_id} /> rests on`}
+    note="Newest first. Each exposure of the sequence is left out once and the video ranked again; the effect is what changes.">${content}<//>`;
 };
