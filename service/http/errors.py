@@ -143,7 +143,8 @@ def problem_response(request: Request, error: Exception) -> Response:
                 HTTPStatus.METHOD_NOT_ALLOWED: f"This path does not take {request.method}.",
             }.get(status, error.detail)
             trace.reason = status.name.lower()
-            return _response(_with_error_member(request, _problem(status, detail)), error.headers)
+            headers = _allow(request) if status is HTTPStatus.METHOD_NOT_ALLOWED else None
+            return _response(_with_error_member(request, _problem(status, detail)), headers or error.headers)
         case ClientDisconnect():
             # No client will read it. But one that hangs up is no fault of ours: not a 500, not a traceback.
             trace.reason = "client_disconnected"
@@ -176,6 +177,13 @@ def install(app: FastAPI) -> None:
     for kind in (errors.ReelrankError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, handle)
     app.add_exception_handler(Exception, handle_fault)
+
+
+def _allow(request: Request) -> dict[str, str] | None:
+    """Return all documented methods of the path; the framework names those of its first route alone."""
+    path = getattr(request.scope.get("route"), "path", None)
+    methods = request.app.openapi()["paths"].get(path)
+    return methods and {"Allow": ", ".join(sorted(method.upper() for method in methods))}
 
 
 def _with_error_member(request: Request, problem: Problem) -> Problem:

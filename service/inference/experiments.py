@@ -53,8 +53,8 @@ class NewExperiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What starts an experiment. Its arms get equal parts of the share; the first is the control."""
 
     name: Name
-    share: Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": 1})]
-    """Of the users, above 0 to 1."""
+    share: Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 1 / BUCKETS, "maximum": 1})]
+    """Of the users, a ten-thousandth to 1."""
     arms: Annotated[list[Arm], msgspec.Meta(extra_json_schema={"minItems": 2})]
 
     def __post_init__(self) -> None:
@@ -66,8 +66,12 @@ class NewExperiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 )
         if not 1 / BUCKETS <= self.share <= 1:
             raise ValueError(f"`share` must be {1 / BUCKETS} to 1, found {self.share:g}")
-        if len(self.arms) < 2 or len({arm.name for arm in self.arms}) < len(self.arms):
-            raise ValueError(f"`arms` must be two or more of different names, found {len(self.arms)}")
+        if len(self.arms) < 2:
+            raise ValueError(f"`arms` must be two or more, found {len(self.arms)}")
+        if len(names := {arm.name for arm in self.arms}) < len(self.arms):
+            raise ValueError(
+                f"`arms` must be of different names, found {len(self.arms)} of {len(names)} names"
+            )
 
 
 class Experiment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

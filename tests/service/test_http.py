@@ -116,6 +116,14 @@ def test_refusals_of_paths_are_problem_documents_too(
     assert is_problem(client.request(method, path), status)
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/label", "POST"), ("/v1/experiments", "GET, POST"), ("/v1/models/x:activate", "POST")],
+)
+def test_a_405_names_all_methods_of_the_path(client: httpx2.Client, path: str, allowed: str) -> None:
+    assert client.request("PATCH", path).headers["allow"] == allowed
+
+
 @pytest.mark.parametrize("bad", [b"", b"x" * 129, b"a\tb", b"\xe4"])
 def test_a_request_id_that_could_harm_a_log_is_replaced(client: httpx2.Client, bad: bytes) -> None:
     got = client.get("/health/live", headers=[(b"x-request-id", bad)]).headers["x-request-id"]
