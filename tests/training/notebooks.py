@@ -34,7 +34,7 @@ def execute(path: Path, cwd: Path = ROOT) -> Any:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     client = NotebookClient(
         notebook,
-        timeout=300,
+        timeout=None,
         record_timing=False,
         coalesce_streams=True,
         resources={"metadata": {"path": str(cwd)}},
