@@ -40,6 +40,7 @@ class Candidate(BaseModel):
     duration_s: float | None = None
     author_id: str | None = None
     tag: str | None = None
+    published_ms: int | None = None
 
 
 class Request(BaseModel):

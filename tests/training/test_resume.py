@@ -142,7 +142,7 @@ def test_a_fit_that_is_stopped_keeps_what_is_finished_and_says_how_to_continue(
         ((), "continue with --resume"),
         (
             ("--resume", "--set", "loop.learning_rate=0.002"),
-            "`config.loop.learning_rate` was 0.001 and is 0.002",
+            "`config.loop.learning_rate` was 0.003 and is 0.002",
         ),
         (("--resume", "--seed", "1"), "`config.seed` was 0 and is 1"),
     ):

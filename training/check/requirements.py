@@ -38,7 +38,7 @@ class Needs(NamedTuple):
 
 
 RECIPES: Final = {
-    "any_log": Needs(1, 1, 1, 1, True),
+    "any_log": Needs(1, 1, 1, 1, False),
     "kuairand_pure": Needs(2, 1, 2, 2, True),
     "kuairand_objectives": Needs(2, 1, 2, 2, False),
     "smoke": Needs(1, 1, 2, 2, True),
