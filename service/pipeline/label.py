@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -18,7 +18,7 @@ from service.pipeline.fan_out import for_each_user
 from service.pipeline.label_query import LabelQuery, LabelTarget
 from service.pipeline.labelling import Labels, label
 from service.pipeline.ports import Offload, Sampler, ServingSource, Turns, VideoLookup
-from service.pipeline.validation import REFUSED, Exposure, apply_outcomes, validate_events
+from service.pipeline.validation import Exposure, apply_outcomes, validate_events
 from service.settings import Settings
 from service.state.protocol import Outcome, Store
 from service.telemetry.trace import current_trace
@@ -48,8 +48,10 @@ class LabelledEvents:
     """In the order of the body; a late event has a label, too."""
     counts: Counter[str]
     """Events by outcome: accepted, duplicate, merged."""
-    recorded: dict[str, list[FeedbackEvent]] = field(default_factory=dict)
-    """Events that the store has taken, as they were sent and completed, by outcome. Of one step."""
+    events: Sequence[FeedbackEvent] = ()
+    """Valid events as they were sent and completed, of one step."""
+    outcomes: Sequence[Outcome] = ()
+    """What the store made of each of them."""
 
 
 class LabelPipeline:
@@ -142,27 +144,22 @@ class LabelPipeline:
             outcomes = [Outcome("accepted", event) for event in events]
         trace.mark("state")
         exposures, rejected, counts = apply_outcomes(validated, outcomes)
-        recorded: dict[str, list[FeedbackEvent]] = {}
-        if query.store:
-            for event, outcome in zip(events, outcomes, strict=True):
-                if outcome.kind not in REFUSED:
-                    recorded.setdefault(outcome.kind, []).append(event)
         batches: list[LabelledBatch] = []
         is_divided = serving.split or serving.experiments
         groups = _by_bundle(serving, exposures) if is_divided else [(serving.active, exposures)]
         for bundle, shown in groups:
-            events, names = [exposure.event for exposure in shown], query.target.names
+            to_label, names = [exposure.event for exposure in shown], query.target.names
             profiles: dict[str, Profile] = {}
             if not set(names).isdisjoint(bundle.manifest.labels_by_user):
-                profiles = await self._profiles(events)
-            compute = partial(label, bundle, events, names, profiles)
-            inline = len(events) <= self._settings.inline_events
+                profiles = await self._profiles(to_label)
+            compute = partial(label, bundle, to_label, names, profiles)
+            inline = len(to_label) <= self._settings.inline_events
             labels = compute() if inline else await self._offload(compute)
-            if events and not labels.nonfinite:
+            if to_label and not labels.nonfinite:
                 self._sampler.add_events(labels.feedback)
             batches.append(LabelledBatch(bundle, shown, profiles, labels))
         trace.mark("inference")
-        labelled = LabelledEvents(query, batches, rejected, counts, recorded)
+        labelled = LabelledEvents(query, batches, rejected, counts, events, outcomes)
         for observe in self._observers:
             observe(labelled)
         return labelled

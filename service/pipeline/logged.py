@@ -10,9 +10,11 @@ from typing import Final, Protocol
 import msgspec
 import numpy as np
 
+from models.schema import FeedbackEvent
 from models.served_log import LoggedSlate
 from service.pipeline.label import LabelledEvents
 from service.pipeline.rerank import RankedSlate
+from service.pipeline.validation import REFUSED
 from service.telemetry.trace import current_trace
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -33,7 +35,13 @@ class Log(Protocol):
 
 def log_events(log: Log, labelled: LabelledEvents) -> None:
     """Append the events that the store has taken, before they are answered for."""
-    if labelled.recorded:
+    if not labelled.query.store:
+        return
+    taken: dict[str, list[FeedbackEvent]] = {}
+    for event, outcome in zip(labelled.events, labelled.outcomes, strict=True):
+        if outcome.kind not in REFUSED:
+            taken.setdefault(outcome.kind, []).append(event)
+    if taken:
         now_ms = int(time.time() * 1000)
         log.append_events(
             b"".join(
@@ -41,7 +49,7 @@ def log_events(log: Log, labelled: LabelledEvents) -> None:
                 _encode_lines(events).replace(
                     b"}\n", b',"outcome":"%b","logged_at_ms":%d}\n' % (outcome.encode(), now_ms)
                 )
-                for outcome, events in labelled.recorded.items()
+                for outcome, events in taken.items()
             )
         )
 
