@@ -28,7 +28,7 @@ def merged(config: C, *changes: Mapping[str, Any]) -> C:
     """
     content: Any = config.model_dump(mode="json")
     for change in changes:
-        content = _merge(content, change)
+        content = merge_fields(content, change)
     return type(config).model_validate(content)
 
 
@@ -78,7 +78,8 @@ def field_names(kind: type[BaseModel]) -> Iterator[str]:
                 yield from (f"{name}.{nested}" for nested in field_names(part))
 
 
-def _merge(content: Any, changes: Any) -> Any:
+def merge_fields(content: Any, changes: Any) -> Any:
+    """Return nested values by field with some of them changed; what is no mapping is replaced."""
     if not isinstance(content, dict) or not isinstance(changes, Mapping):
         return changes
-    return content | {name: _merge(content.get(name), value) for name, value in changes.items()}
+    return content | {name: merge_fields(content.get(name), value) for name, value in changes.items()}

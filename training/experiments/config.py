@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
 from models.errors import BadInput
-from training.config import Config, describe_first_error
+from training.config import Config, describe_first_error, merge_fields
 
 
 class ExperimentConfig(Config):
@@ -85,20 +85,11 @@ def load_config(kind: type[C], path: Path | None, options: Mapping[str, Any]) ->
         chosen = {name: value for name, value in options.items() if value is not None}
         if not isinstance(fields, dict):
             raise TypeError(f"it is a {type(fields).__name__}")
-        return kind.model_validate(_merged(fields, chosen))
+        return kind.model_validate(merge_fields(fields, chosen))
     except (OSError, TypeError, json.JSONDecodeError) as e:
         raise BadInput(f"{path} does not hold a config as JSON: {e}.") from e
     except ValidationError as e:
         raise BadInput(describe_first_error(e, "the comparison")) from e
-
-
-def _merged(fields: dict[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    parts = {
-        name: _merged(fields[name], value)
-        for name, value in chosen.items()
-        if isinstance(value, Mapping) and isinstance(fields.get(name), dict)
-    }
-    return fields | {**chosen, **parts}
 
 
 def select_methods(methods: Sequence[M], names: str | None, *, ablations: bool | None) -> tuple[M, ...]:
