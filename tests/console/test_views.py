@@ -340,6 +340,7 @@ def test_the_page_works_behind_a_prefix(tab: ConsolePage, console: ConsoleServic
     tab.url += "/behind/a/proxy"
     page = tab.rank_example(user)
     expect(page.get_by_role("region", name="Slate").locator("tbody tr")).to_have_count(16)
+    page.unroute_all(behavior="wait")  # the page may still ask for the influences when the tab closes
 
 
 def test_all_of_the_page_weighs_less_than_300_kilobytes(tab: ConsolePage) -> None:

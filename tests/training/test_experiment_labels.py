@@ -369,7 +369,7 @@ def test_quick_changes_what_it_names_of_a_config_and_nothing_else(tmp_path: Path
 
 
 def test_the_central_rows_have_all_redraws_of_every_recommender() -> None:
-    plan = Plan(METHODS, LabelsConfig(), Path())
+    plan = Plan(METHODS, LabelsConfig(network_seeds=4), Path())
     central = {method.name for method in METHODS if method.central}
     assert central == {"labelcraft", "frozen", "shuffled", "best rule: past", "best rule: hindsight"}
     for method in METHODS:
