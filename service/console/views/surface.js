@@ -106,6 +106,7 @@ class Explorer extends Component {
   }
 
   async labelPoint() {
+    const turn = (this.pointTurn = (this.pointTurn ?? 0) + 1);
     const { watch, duration, flags, version } = this.state;
     if (!(duration > 0) || !(watch >= 0)) return;
     try {
@@ -114,9 +115,9 @@ class Explorer extends Component {
         { events: [exposure("e", watch, duration, flags)] },
         version,
       );
-      this.setState({ point: reply.labels[0] });
+      if (turn === this.pointTurn) this.setState({ point: reply.labels[0] });
     } catch (error) {
-      this.setState({ error });
+      if (turn === this.pointTurn) this.setState({ error });
     }
   }
 
