@@ -189,15 +189,15 @@ def test_the_label_of_a_place_is_the_services(tab: ConsolePage, console: Console
     chart = page.locator("svg.surface")
     chart.wait_for()
 
-    def asked(response: Response) -> dict[str, Any]:
+    def previewed(response: Response) -> dict[str, Any]:
         """The event whose labels a response has; nothing of the surface's own."""
         sent = json.loads(response.request.post_data or "{}") if "preview/label" in response.url else {}
         return next((e for e in sent.get("events", ()) if e["event_id"] == "e"), {})
 
     default = 24  # the page asks for the labels of its own example first
-    with page.expect_response(lambda r: asked(r).get("duration_s", default) != default) as r:
+    with page.expect_response(lambda r: previewed(r).get("duration_s", default) != default) as r:
         chart.click(position={"x": 300, "y": 200})
-    event = asked(r.value)
+    event = previewed(r.value)
     with console.client() as client:
         label = client.post("/label?store=false", json=[event]).json()["labels"][0]["label"]
     row = (
