@@ -7,7 +7,7 @@ import pytest
 
 from models.schema import FLAGS
 from training.data import SyntheticConfig, SyntheticLog, planted_utility, simulate_log
-from training.data.synthetic._steps import COMPLETE, PART, REPLAY, SKIP
+from training.simulator import COMPLETE, PART, REPLAY, SKIP
 
 
 @pytest.fixture(scope="module")

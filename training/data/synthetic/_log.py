@@ -27,12 +27,10 @@ from training.data._tables import Info, LogExtent, ProfileSchema, RowCounts, Tab
 from training.data.synthetic._config import SyntheticConfig
 from training.data.synthetic._steps import (
     draw_exposures,
-    draw_flags,
     draw_sessions,
     draw_timestamps,
-    draw_watch,
-    interest_of,
 )
+from training.simulator import draw_flags, draw_watch, flag_thresholds, interest_of
 
 # Shape suffixes: N exposures, U users, V videos, D latent dimensions, F flags.
 
@@ -90,7 +88,7 @@ class SyntheticLog:
 
     def all_interest(self) -> F64:
         """Return ρ of every pair, `[U, V]`."""
-        return interest_of(self.config, self.user_latent @ self.video_latent.T)
+        return interest_of(self.config, self.user_latent @ self.video_latent.T / np.sqrt(self.config.latent))
 
     def dataset(self) -> Dataset:
         """Return the log as `load` would, without a folder."""
@@ -142,12 +140,13 @@ def simulate_log(config: SyntheticConfig | None = None, seed: int = 0) -> Synthe
 
     user, video = draw_exposures(config, user_UD @ video_VD.T, popularity, rng)
     session, hurried = draw_sessions(config, user, rng)
-    interest = interest_of(config, np.einsum("nd,nd->n", user_UD[user], video_VD[video]))
+    affinity = np.einsum("nd,nd->n", user_UD[user], video_VD[video]) / np.sqrt(config.latent)
+    interest = interest_of(config, affinity)
     flipped = rng.random(len(user)) < config.flip_fraction
     duration = video_duration[video]
     behaviour = np.where(flipped, 1.0 - interest, interest)
     counterfactual, state, watch = draw_watch(config, behaviour, duration, hurried, rng)
-    flags = draw_flags(config, behaviour, rng)
+    flags = draw_flags(config, behaviour, flag_thresholds(config, behaviour), rng)
     explicit: Bools = np.asarray(flags[:, [FLAGS.index(name) for name in EXPLICIT]].any(axis=1))
     return SyntheticLog(
         config=config,

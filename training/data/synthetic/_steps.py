@@ -1,30 +1,15 @@
-"""Steps of the simulation: exposures, sessions, watch times, flags, timestamps."""
+"""Steps of the simulation: exposures, sessions, timestamps."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
 
 import numpy as np
 
 from models.arrays import F64, I64, Bools
-from models.schema import FLAGS
 from training.data.synthetic._config import SyntheticConfig
 
 # Shape suffixes: N exposures, U users, V videos.
-
-
-SKIP: Final = 0
-PART: Final = 1
-COMPLETE: Final = 2
-REPLAY: Final = 3
-
-
-def interest_of(config: SyntheticConfig, affinity: F64) -> F64:
-    """Compute ρ = σ(scale * ⟨p_u, q_i⟩ / √D), clipped to (0.01, 0.99) so that w_c stays finite."""
-    logit = config.interest_scale * affinity / np.sqrt(config.latent)
-    out: F64 = np.clip(1.0 / (1.0 + np.exp(-logit)), 0.01, 0.99)
-    return out
 
 
 def draw_exposures(
@@ -52,42 +37,6 @@ def draw_sessions(config: SyntheticConfig, user: I64, rng: np.random.Generator) 
     session = np.cumsum(begins) - 1
     hurried = rng.random(int(session[-1]) + 1) < config.hurried_sessions
     return session.astype(np.int64), hurried[session]
-
-
-def draw_watch(
-    config: SyntheticConfig, behaviour: F64, duration: F64, hurried: Bools, rng: np.random.Generator
-) -> tuple[F64, I64, F64]:
-    """Sample counterfactual watch time, watch state and observed watch time, all `[N]`."""
-    rows = len(behaviour)
-    noise = np.exp(config.watch_noise * rng.normal(size=rows))
-    counterfactual = np.maximum((config.watch_scale_s / -np.log(behaviour) - 1.0) * noise, 0.1)
-    odds = np.log(config.skip_base / (1 - config.skip_base)) - np.log(behaviour / (1 - behaviour))
-    skip = rng.random(rows) < 1.0 / (1.0 + np.exp(-odds))
-    skip |= hurried & (rng.random(rows) < config.hurried_skip)
-    complete = ~skip & (counterfactual >= duration)
-    replay = complete & (rng.random(rows) < config.replay * behaviour)
-
-    watch = np.minimum(counterfactual, duration)
-    watch = np.where(skip, np.minimum(rng.exponential(config.skip_s, size=rows), duration), watch)
-    loops = np.where(rng.random(rows) < 0.75, 2.0, 3.0) * np.exp(0.02 * rng.normal(size=rows))
-    watch = np.where(replay, loops * duration, watch).round(3)
-    state = np.select([skip, replay, complete], [SKIP, REPLAY, COMPLETE], PART).astype(np.int64)
-    return counterfactual, state, watch
-
-
-def draw_flags(config: SyntheticConfig, behaviour: F64, rng: np.random.Generator) -> Bools:
-    """Sample flags `[N, 6]`: Bernoulli(σ(a logit ρ - b)), with b such that the mean is the rate."""
-    logit = np.log(behaviour / (1 - behaviour))
-    columns = []
-    for name in FLAGS:
-        slope = -config.explicit_slope if name == "hate" else config.explicit_slope
-        low, high = -30.0, 30.0
-        for _ in range(60):
-            b = (low + high) / 2
-            mean = float(np.mean(1.0 / (1.0 + np.exp(b - slope * logit))))
-            low, high = (b, high) if mean > config.rates[name] else (low, b)
-        columns.append(rng.random(len(behaviour)) < 1.0 / (1.0 + np.exp(b - slope * logit)))
-    return np.stack(columns, axis=1)
 
 
 def draw_timestamps(
