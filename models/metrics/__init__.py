@@ -11,7 +11,7 @@ from models.metrics._classes import Confusion
 from models.metrics._distribution import DURATIONS_S, crps, distribution_report, pinball, row_crps
 from models.metrics._labels import COMPLETE_RATIO, LONG_VIEW_S, SKIP_S, STATES, long_view, watch_states
 from models.metrics._pairs import Pairs, RowPairs, Ties, count_pairs, row_pairs
-from models.metrics._pointwise import mae_s, rmse_s
+from models.metrics._pointwise import mae_s, mape, rmse_s
 from models.metrics._report import CUTS, Figures, report
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "gauc",
     "long_view",
     "mae_s",
+    "mape",
     "neg_at_k",
     "nwtg_at_k",
     "pinball",

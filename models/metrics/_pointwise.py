@@ -24,6 +24,17 @@ def mae_s(predicted_s: Column, watch_time_s: Column) -> float | None:
     return float(np.abs(predicted - watched).mean()) if predicted.size else None
 
 
+def mape(predicted_s: Column, watch_time_s: Column, least_s: float = 1.0) -> float | None:
+    """Compute the mean absolute percentage error as a share, mean |ŵ - w| / w, over rows that were watched at
+    least `least_s` seconds, since a skip would count for more than everything else; `None` without such rows.
+    Other arguments as for `mae_s`."""
+    predicted, watched = numbers(predicted_s=predicted_s, watch_time_s=watch_time_s)
+    counted = watched >= least_s
+    if not counted.any():
+        return None
+    return float((np.abs(predicted[counted] - watched[counted]) / watched[counted]).mean())
+
+
 def rmse_s(predicted_s: Column, watch_time_s: Column) -> float | None:
     """Compute the root of the mean squared error in seconds, sqrt(mean (ŵ - w)²). Arguments as for
     `mae_s`."""

@@ -19,6 +19,7 @@ from models.metrics import (
     gauc,
     long_view,
     mae_s,
+    mape,
     neg_at_k,
     report,
     rmse_s,
@@ -42,6 +43,9 @@ def test_errors_in_seconds_by_hand() -> None:
     predicted, watched = column(10, 0, 5), column(7, 4, 5)
     assert mae_s(predicted, watched) == pytest.approx(7 / 3)
     assert rmse_s(predicted, watched) == pytest.approx(np.sqrt(25 / 3))
+    assert mape(column(10, 0, 5, 9), column(8, 4, 5, 0.5)) == pytest.approx(
+        (2 / 8 + 4 / 4 + 0) / 3
+    )  # no skip
 
 
 def test_float32_columns_are_summed_without_losing_digits() -> None:
@@ -52,10 +56,11 @@ def test_float32_columns_are_summed_without_losing_digits() -> None:
 def test_no_rows_no_error() -> None:
     assert mae_s(column(), column()) is None
     assert rmse_s(column(), column()) is None
+    assert mape(column(), column()) is None
 
 
 def test_a_diverged_prediction_is_refused_not_dropped() -> None:
-    for figure in (mae_s, rmse_s):
+    for figure in (mae_s, mape, rmse_s):
         with pytest.raises(BadInput, match="`predicted_s` must be finite: 2 of 3"):
             figure(column(np.nan, 1, np.inf), column(1, 1, 1))
         with pytest.raises(ValueError, match="with one N"):

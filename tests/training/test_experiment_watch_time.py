@@ -35,7 +35,14 @@ from training.experiments.watch_time.experiment import fit_method, load_evaluato
 from training.experiments.watch_time.fits import fit_head
 from training.experiments.watch_time.methods import FITS, METHODS, rows_of
 from training.experiments.watch_time.rank_loss import with_rank_loss
-from training.experiments.watch_time.readouts import Distribution, fit_median_map, predict, read
+from training.experiments.watch_time.readouts import (
+    Distribution,
+    Predicted,
+    fit_median_map,
+    fit_summary_trees,
+    predict,
+    read,
+)
 from training.experiments.watch_time.windows import load_first_window, load_window
 from training.trees import TreesConfig, features, fit_trees
 from training.watch_time import OR, VR, DistributionHead, RankLoss
@@ -109,7 +116,7 @@ def test_rows_of_one_fit_are_fitted_once() -> None:
 def test_every_distribution_answers_with_its_median_and_mean_and_every_regression_has_both_losses() -> None:
     names = {method.name for method in METHODS}
     assert {f"{fit} {kind}" for fit in ("lda", "or", "tpm", "cread") for kind in ("median", "mean")} <= names
-    assert {f"{fit} {loss}" for fit in ("vr", "d2q", "cwm", "trees") for loss in ("l1", "l2")} <= names
+    assert {f"{fit} {loss}" for fit in ("vr", "d2q", "dml", "cwm", "trees") for loss in ("l1", "l2")} <= names
 
 
 def test_the_median_has_the_error_of_the_median_by_hand(report: Path, evaluator: WatchTimeEvaluator) -> None:
@@ -186,7 +193,7 @@ def test_the_users_parts_make_the_figures(evaluator: WatchTimeEvaluator) -> None
     for index, window in enumerate(evaluator.evaluators):
         by_row, by_request = random.gamma(1.0, 20.0, (2, len(window.user)))
         value = random.gamma(1.0, 20.0, (len(window.user), 4)).astype(np.float32)
-        distribution = Distribution(np.sort(value[:, :3]), value.mean(axis=1), value[:, 3])
+        distribution = Distribution(np.sort(value[:, :3]), value.mean(axis=1), value[:, :3], value[:, 3])
         scores.append(evaluator.scores(index, by_row, by_request, distribution))
     joined = evaluator.join(scores)
     for name, (values, weight_V, of_mean) in evaluator.measures.items():
@@ -218,25 +225,38 @@ def test_the_order_within_users_is_that_of_one_request(evaluator: WatchTimeEvalu
 def test_readouts_are_the_medians_and_means_of_the_head(evaluator: WatchTimeEvaluator) -> None:
     data, length = evaluator.data, CONFIG.loop.sequence_length
     ranker, _ = fit_head(data, FITS["or"], CONFIG, 0, lambda _: None)
-    found = predict(ranker, data.log, data.test[:64], length)
+    found, length_R = predict(ranker, data.log, data.test[:64], length), data.log.duration_s[data.test[:64]]
     x = inputs_for(data.log, data.test[:64], length)
     with torch.no_grad():
         state, duration = ranker.encoder(x)
         assert isinstance(ranker.head, DistributionHead)
         want = ranker.head.predict(state, duration)
-    np.testing.assert_allclose(read(found, "median"), want.quantiles_s[:, 0, 1].numpy(), rtol=1e-5)
-    np.testing.assert_allclose(read(found, "mean"), want.mean_s[:, 0].numpy(), rtol=1e-5)
-    np.testing.assert_allclose(read(found, "point"), want.seconds[:, 0].numpy(), rtol=1e-5)
+    np.testing.assert_allclose(read(found, "median", length_R), want.quantiles_s[:, 0, 1].numpy(), rtol=1e-5)
+    np.testing.assert_allclose(read(found, "mean", length_R), want.mean_s[:, 0].numpy(), rtol=1e-5)
+    np.testing.assert_allclose(read(found, "point", length_R), want.seconds[:, 0].numpy(), rtol=1e-5)
 
 
 def test_the_map_to_medians_rises_and_repairs_a_scale() -> None:
     random = np.random.default_rng(0)
     truth = random.uniform(1, 100, 20_000)
     watched = truth * random.exponential(1.0, len(truth))  # its median is truth · ln 2
-    median_map = fit_median_map(7 * truth, watched.astype(np.float32))
-    mapped = median_map(7 * np.linspace(5, 95, 50))
+    duration = np.ones(len(truth), np.float32)
+    median_map = fit_median_map(Predicted(7 * truth), duration, watched.astype(np.float32))
+    mapped = median_map(Predicted(7 * np.linspace(5, 95, 50)), duration[:50])
     assert (np.diff(mapped) >= 0).all()
     np.testing.assert_allclose(mapped, np.linspace(5, 95, 50) * np.log(2), rtol=0.25)
+
+
+def test_trees_of_the_summary_learn_what_the_distribution_says_and_the_answer_does_not() -> None:
+    """The median hides in the first state; the answered seconds are noise."""
+    random = np.random.default_rng(0)
+    truth = random.uniform(1, 100, 4000).astype(np.float32)
+    watched = truth * random.uniform(0.9, 1.1, len(truth)).astype(np.float32)
+    noise = random.uniform(1, 100, (4000, 4)).astype(np.float32)
+    states = np.stack([truth / 100, truth * 0, truth * 0], axis=1)
+    predicted = Predicted(noise[:, 0], Distribution(np.sort(noise[:, 1:]), noise[:, 0], states, noise[:, 0]))
+    learned = fit_summary_trees(predicted, noise[:, 0], watched)
+    assert np.abs(learned(predicted, noise[:, 0]) - truth).mean() < 5
 
 
 @pytest.mark.parametrize("kind", [VR, OR])

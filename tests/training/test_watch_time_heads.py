@@ -20,6 +20,7 @@ from training.lda import LDA, LDAConfig
 from training.watch_time import (
     CREAD,
     CWM,
+    DML,
     OR,
     TPM,
     VR,
@@ -29,6 +30,7 @@ from training.watch_time import (
     D2QSeconds,
     D2QSecondsConfig,
     DistributionHead,
+    DMLConfig,
     Head,
     ORConfig,
     Prediction,
@@ -44,6 +46,7 @@ HEADS: dict[str, tuple[Callable[..., Head], type[Config], dict[str, Any]]] = {
     "wlr skips": (WLR, WLRConfig, {"negatives": "skips"}),
     "wlr below_quantile": (WLR, WLRConfig, {"negatives": "below_quantile"}),
     "d2q": (D2QSeconds, D2QSecondsConfig, {"groups": 4}),
+    "dml": (DML, DMLConfig, {"groups": 4}),
     "cwm": (CWM, CWMConfig, {}),
     "or restored": (OR, ORConfig, {"point": "restored"}),
     "or median": (OR, ORConfig, {"point": "median"}),

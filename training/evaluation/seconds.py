@@ -16,6 +16,7 @@ from models.metrics import (
     gauc,
     long_view,
     mae_s,
+    mape,
     pinball,
     rmse_s,
     row_pairs,
@@ -80,9 +81,9 @@ class SecondsEvaluator:
         }
 
     def figures(self, by_row: F32 | F64, by_request: F32 | F64) -> dict[str, float | None]:
-        """Return every figure by name: `mae_s`, `rmse_s`, `xauc` and its other conventions, `bias_s`, `mae_s`
-        and `xauc` of each duration group (`/octile_3`) and activity group, and, in one request, `xgauc` and
-        `gauc_long_view`.
+        """Return every figure by name: `mae_s`, `rmse_s`, `mape`, `bias_s`, `xauc` and its other conventions,
+        `mae_s` and `xauc` of each duration group (`/octile_3`) and activity group, and, in one request,
+        `xgauc` and `gauc_long_view`.
 
         Args:
             by_row: `[R]` seconds of each row with the sequence before it.
@@ -92,6 +93,7 @@ class SecondsEvaluator:
         figures: dict[str, float | None] = {
             "mae_s": mae_s(by_row, self.watched),
             "rmse_s": rmse_s(by_row, self.watched),
+            "mape": mape(by_row, self.watched),
             "bias_s": float((by_row - self.watched).mean()),
             "xauc": pairs.xauc(),
             "xauc_strict": pairs.xauc("strict"),

@@ -108,6 +108,11 @@ _TREES: Final[Mapping[str, Choose]] = {
     "trees.l2": _between(0.1, 100.0, log=True),
 }
 _D2Q: Final[Mapping[str, Choose]] = {"head.groups": _among(10, 30, 50, 100)}
+_DML: Final[Mapping[str, Choose]] = {
+    **_D2Q,
+    "head.rho": _among(0.95, 0.97, 0.99, 1.0),
+    "head.views": _between(0.01, 1.0, log=True),
+}
 _CWM: Final[Mapping[str, Choose]] = {
     "head.cost": _between(10.0, 80.0, log=True),
     "head.sigma": _between(0.5, 4.0, log=True),
@@ -143,6 +148,8 @@ OWN: Final[Mapping[str, Mapping[str, Choose]]] = {
     },
     "d2q l1": _D2Q,
     "d2q l2": _D2Q,
+    "dml l1": _DML,
+    "dml l2": _DML,
     "cwm l1": _CWM,
     "cwm l2": _CWM,
 }

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,10 +13,7 @@ from torch import Tensor
 from models.errors import BadInput
 from training.data import Interactions
 from training.labels._base import LabelMaker, duration_s, watch_time_s
-from training.strata import DurationGroups, StratifiedQuantiles
-
-_SMALLEST: Final = 1e-6
-"""Mass of a group. Labels are float32, whose steps below 1 are 6e-8."""
+from training.strata import DurationGroups, StratifiedQuantiles, falling_masses
 
 
 class WPR(LabelMaker):
@@ -53,21 +50,15 @@ class WPR(LabelMaker):
         min_rows: int = 50,
     ) -> None:
         super().__init__()
-        if not 0 < rho <= 1 or steps < 1:
-            raise ValueError(f"`rho` must be in (0, 1] and `steps` at least 1, got {rho} and {steps}.")
-        mass = rho ** np.arange(steps)
-        if mass[-1] / mass.sum() < _SMALLEST:
-            raise ValueError(f"`rho` {rho} leaves nothing for the last of {steps} `steps`; make it larger.")
         self.name = "dml_wpr_d" if debias else "dml_wpr"
         self.description = (
             f"percentile rank of the watch time{' within its duration group' if debias else ''}"
         )
         self.debias = debias
-        share = np.cumsum(mass)
         self.groups = DurationGroups(groups if debias else 1)
         self.quantiles = StratifiedQuantiles(
             self.groups.groups,
-            [0.0, *(share / share[-1])[:-1].tolist(), 1.0],
+            falling_masses(steps, rho),
             exact=True,
             min_rows=min_rows,
         )

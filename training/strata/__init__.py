@@ -12,11 +12,12 @@ tensor([ 3., 30.])
 
 from training.strata._groups import DurationGroups, how_many
 from training.strata._moments import StratifiedMoments
-from training.strata._quantiles import StratifiedQuantiles
+from training.strata._quantiles import StratifiedQuantiles, falling_masses
 
 __all__ = [
     "DurationGroups",
     "StratifiedMoments",
     "StratifiedQuantiles",
+    "falling_masses",
     "how_many",
 ]

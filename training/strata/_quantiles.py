@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch.nn.functional import embedding
 from models.arrays import F32, F64, I64
 from models.errors import BadInput
 from training.strata._groups import how_many
+
+_SMALLEST_MASS: Final = 1e-6
+"""Of a group. Shares are float32, whose steps below 1 are 6e-8."""
 
 
 class StratifiedQuantiles(nn.Module):
@@ -169,6 +172,22 @@ class StratifiedQuantiles(nn.Module):
     def _share_at(self, point_N1: Tensor) -> Tensor:
         last = len(self.share) - 1
         return embedding(point_N1[:, 0].clamp(0, last), self.share[:, None])
+
+
+def falling_masses(steps: int, rho: float) -> list[float]:
+    """Return the shares 0 … 1 at which rows are cut into groups of masses q_n ∝ ρⁿ: coarse at the low end,
+    fine at the top; ρ = 1 makes them equal.
+
+    Raises:
+        ValueError: ρ outside (0, 1], no group, or ρ so small that float32 does not separate the last groups.
+    """
+    if not 0 < rho <= 1 or steps < 1:
+        raise ValueError(f"`rho` must be in (0, 1] and `steps` at least 1, got {rho} and {steps}.")
+    mass = rho ** np.arange(steps)
+    if mass[-1] / mass.sum() < _SMALLEST_MASS:
+        raise ValueError(f"`rho` {rho} leaves nothing for the last of {steps} `steps`; make it larger.")
+    share = np.cumsum(mass)
+    return [0.0, *(share / share[-1])[:-1].tolist(), 1.0]
 
 
 def _mixture(share: F64, first: F32, second: F32, n: int, m: int, exact: bool) -> F32:

@@ -4,6 +4,7 @@ from training.watch_time._base import QUANTILES, DistributionHead, DistributionM
 from training.watch_time._cread import CREAD, CREADConfig
 from training.watch_time._cwm import CWM, CWMConfig
 from training.watch_time._d2q import D2QSeconds, D2QSecondsConfig
+from training.watch_time._dml import DML, DMLConfig
 from training.watch_time._losses import RankError, RankLoss, Regression, regression_loss
 from training.watch_time._mixture import (
     mixture_crps,
@@ -12,6 +13,7 @@ from training.watch_time._mixture import (
     state_edges,
     state_loss,
     state_probabilities,
+    state_shares,
 )
 from training.watch_time._or import OR, ORConfig
 from training.watch_time._tpm import TPM, TPMConfig
@@ -21,6 +23,7 @@ from training.watch_time._wlr import WLR, WLRConfig
 __all__ = [
     "CREAD",
     "CWM",
+    "DML",
     "OR",
     "QUANTILES",
     "TPM",
@@ -30,6 +33,7 @@ __all__ = [
     "CWMConfig",
     "D2QSeconds",
     "D2QSecondsConfig",
+    "DMLConfig",
     "DistributionHead",
     "DistributionModule",
     "Head",
@@ -48,4 +52,5 @@ __all__ = [
     "state_edges",
     "state_loss",
     "state_probabilities",
+    "state_shares",
 ]

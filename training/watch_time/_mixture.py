@@ -102,8 +102,17 @@ def state_loss(state_N3: Tensor, ratio_N: Tensor, duration_N: Tensor) -> Tensor:
         ratio_N: `[N]` watch ratios that were watched.
         duration_N: `[N]` seconds.
     """
-    step_N3 = (ratio_N[:, None] < state_edges(duration_N)).to(state_N3.dtype)  # the law of what happened
     predicted_N4, happened_N4 = (
-        torch.cat([x, 1 - x.sum(-1, keepdim=True)], -1) for x in (state_N3, state_probabilities(step_N3))
+        torch.cat([x, 1 - x.sum(-1, keepdim=True)], -1) for x in (state_N3, _happened(ratio_N, duration_N))
     )
     return -(happened_N4 * predicted_N4.clamp(min=1e-6).log()).sum(-1).mean()
+
+
+def state_shares(ratio_N: Tensor, duration_N: Tensor) -> Tensor:
+    """Return `[3]` shares of the rows in each of `STATES`; arguments as of `state_loss`."""
+    return _happened(ratio_N, duration_N).mean(0)
+
+
+def _happened(ratio_N: Tensor, duration_N: Tensor) -> Tensor:
+    """`[N, 3]` 1 for the state that each row came to: the law of what happened is a step."""
+    return state_probabilities((ratio_N[:, None] < state_edges(duration_N)).to(ratio_N.dtype))

@@ -19,7 +19,7 @@ from training.experiments.watch_time.config import WatchTimeConfig
 from training.experiments.watch_time.evaluator import WatchTimeEvaluator, WindowScores, describe_window
 from training.experiments.watch_time.fits import Fitted, fit_window
 from training.experiments.watch_time.methods import FITS, METHODS, Method, rows_of
-from training.experiments.watch_time.readouts import fit_median_map, read
+from training.experiments.watch_time.readouts import LEARNED, read
 from training.experiments.watch_time.windows import load_windows
 
 DRAWN: Final = ("by_duration", "by_prediction", "calibration")
@@ -73,13 +73,16 @@ def _measure(
     if not all(np.isfinite(predicted.seconds).all() for predicted in (by_row, by_request)):
         raise BadInput(f"{name} diverged with seed {seed}: its predictions are not all finite.")
     rows = rows_of(name)
-    median_map = None
-    if any(row.readout == "median map" for row in rows):
-        on_stop = fitted.predict(data.stop, "row")
-        median_map = fit_median_map(on_stop.seconds, data.log.watch_time_s[data.stop])
+    log, duration_R = data.log, data.log.duration_s[data.test]
+    learned = {}
+    if any(row.readout in LEARNED for row in rows):
+        stop = fitted.predict(data.stop, "row"), log.duration_s[data.stop], log.watch_time_s[data.stop]
+        learned = {row.readout: LEARNED[row.readout](*stop) for row in rows if row.readout in LEARNED}
     measured = {}
     for row in rows:
-        answer, in_request = (read(predicted, row.readout, median_map) for predicted in (by_row, by_request))
+        answer, in_request = (
+            read(predicted, row.readout, duration_R, learned) for predicted in (by_row, by_request)
+        )
         distribution = by_row.distribution if row is rows[0] else None
         drawn: dict[str, Any] = {
             "by_duration": seconds.by_duration(answer),

@@ -30,7 +30,7 @@ from training.lda import LDA
 from training.rankers import TwoObjectiveRanker
 from training.train.rankers import RankerEpoch, best_epoch_count, fit_ranker
 from training.trees import features, fit_trees
-from training.watch_time import QUANTILES
+from training.watch_time import QUANTILES, state_shares
 
 MOST_RATIO: Final = 2.5
 """Watch ratio at which the histograms of anchors end."""
@@ -201,12 +201,15 @@ def _fit_constant(data: ExperimentData) -> Fitted:
     watched = data.log.watch_time_s[data.fitted]
     levels = np.linspace(0.005, 0.995, 100)
     values = np.quantile(watched, levels)
+    duration = torch.from_numpy(data.log.duration_s[data.fitted])
+    shares = state_shares(torch.from_numpy(watched) / duration, duration).numpy()
 
     def predicted(rows: I64, _: HistoryAt) -> Predicted:
         every = np.ones((len(rows), 1), np.float32)
         distribution = Distribution(
             every * np.quantile(watched, QUANTILES).astype(np.float32),
             every[:, 0] * watched.mean(),
+            every * shares,
             row_crps(every / len(levels) * np.ones(len(levels)), every * values, data.log.watch_time_s[rows]),
         )
         return Predicted(distribution.quantiles[:, 1], distribution)

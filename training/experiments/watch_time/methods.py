@@ -13,6 +13,7 @@ from training.trees import Target
 from training.watch_time import (
     CREAD,
     CWM,
+    DML,
     OR,
     TPM,
     VR,
@@ -21,6 +22,7 @@ from training.watch_time import (
     CWMConfig,
     D2QSeconds,
     D2QSecondsConfig,
+    DMLConfig,
     Head,
     ORConfig,
     TPMConfig,
@@ -29,9 +31,9 @@ from training.watch_time import (
 )
 
 Error = Literal["mae_s", "rmse_s", "crps"]
-Readout = Literal["point", "median", "mean", "median map"]
-"""Seconds of a fit: what the head answers; median or mean of its distribution; or what it answers, mapped to
-the medians of the early-stop rows that it answers alike."""
+Readout = Literal["point", "median", "mean", "median map", "summary"]
+"""Seconds of a fit: what the head answers; median or mean of its distribution; or what was learned from the
+early-stop rows: the medians of those that it answers alike, or trees of the distribution's summary."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ FITS: Final = {
         Fit("wlr", WLR, WLRConfig(), error="rmse_s"),
         Fit("d2q l1", D2QSeconds, D2QSecondsConfig(loss="l1")),
         Fit("d2q l2", D2QSeconds, D2QSecondsConfig()),
+        Fit("dml l1", DML, DMLConfig(loss="l1")),
+        Fit("dml l2", DML, DMLConfig()),
         Fit("cwm l1", CWM, CWMConfig(loss="l1")),
         Fit("cwm l2", CWM, CWMConfig()),
         Fit("trees l1", trees="l1"),
@@ -120,6 +124,7 @@ METHODS: Final = (
     _row("lda", "point", "label distributions as anchors: what it serves as watch time"),
     _row("lda", "median", "median of its distribution"),
     _row("lda", "mean", "mean of its distribution"),
+    _row("lda", "summary", "trees of its states, quantiles, mean and the duration, as DSI's readouts"),
     _row("or", "median", "ordinal regression over equal-frequency thresholds", paper=True),
     _row("or", "mean", "the mean of the same fit", paper=True),
     _row("tpm", "median", "tree of binary questions about the interval of the watch time", paper=True),
@@ -132,6 +137,8 @@ METHODS: Final = (
     _row("wlr", "median map", "the same, mapped to the medians of the early-stop days", paper=True),
     _row("d2q l1", "point", "quantile within the duration group, absolute error", paper=True),
     _row("d2q l2", "point", "quantile within the duration group, squared error", paper=True),
+    _row("dml l1", "point", "percentile rank within the duration group, absolute error"),
+    _row("dml l2", "point", "percentile rank within the duration group, squared error"),
     _row("cwm l1", "point", "counterfactual watch time, complete plays censored, absolute error", paper=True),
     _row("cwm l2", "point", "counterfactual watch time, complete plays censored, squared error", paper=True),
     _row("trees l1", "point", "boosted trees, absolute error of log(1 + seconds)"),
