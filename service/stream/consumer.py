@@ -23,7 +23,7 @@ from service.pipeline.label import LabelPipeline
 from service.pipeline.label_query import LabelQuery, decode_line
 from service.pipeline.label_reply import label_rows
 from service.stream.metrics import StreamMetrics
-from service.stream.redis_stream import Entry, EventStream, Output
+from service.stream.source import Entry, Output, Source
 from service.wire import Rejected
 
 log = logging.getLogger("reelrank.consumer")
@@ -66,7 +66,7 @@ class Consumer:
 
     Args:
         pipeline: that labels.
-        stream: the three streams.
+        source: of the events, which also takes what became of them.
         config: see `ConsumerConfig`.
         metrics: what it counts.
         stop: set it to finish the batch and end.
@@ -75,13 +75,13 @@ class Consumer:
     def __init__(
         self,
         pipeline: LabelPipeline,
-        stream: EventStream,
+        source: Source,
         config: ConsumerConfig,
         metrics: StreamMetrics,
         stop: asyncio.Event,
     ) -> None:
         self._pipeline = pipeline
-        self._stream = stream
+        self._source = source
         self._config = config
         self._metrics = metrics
         self._stop = stop
@@ -99,14 +99,14 @@ class Consumer:
         while not self._stop.is_set():
             try:
                 if not own_taken:
-                    await self._stream.prepare()
+                    await self._source.prepare()
                     await self._take_own()
                     own_taken = True
                 if time.monotonic() >= report_at:
                     await self._take_abandoned()
                     await self._report_backlog()
                     report_at = time.monotonic() + min(REPORT_S, self._config.idle_s)
-                if entries := await self._stream.new(self._config.batch):
+                if entries := await self._source.new(self._config.batch):
                     await self._work(entries)
                 self._pause_s = FIRST_PAUSE_S
             except StoreUnavailable as e:
@@ -172,7 +172,7 @@ class Consumer:
     async def _settle(self, outputs: Sequence[Output]) -> None:
         while True:
             try:
-                settled = await self._stream.settle(outputs)
+                settled = await self._source.settle(outputs)
                 break
             except StoreUnavailable as e:
                 if (
@@ -193,14 +193,14 @@ class Consumer:
     async def _take_own(self) -> None:
         """Work on entries that an earlier run of this consumer's name left pending."""
         after = b"0-0"
-        while (entry := await self._stream.own(after)) and not self._stop.is_set():
+        while (entry := await self._source.own(after)) and not self._stop.is_set():
             after = entry.id
             await self._handle_redelivery(entry)
 
     async def _take_abandoned(self) -> None:
         cursor = b"0-0"
         while not self._stop.is_set():
-            cursor, entry, gone = await self._stream.abandoned(cursor, self._config.idle_s)
+            cursor, entry, gone = await self._source.abandoned(cursor, self._config.idle_s)
             if gone:
                 self._metrics.lost.inc(gone)
                 log.error("%d entries were deleted from the stream before they were settled", gone)
@@ -212,7 +212,7 @@ class Consumer:
     async def _handle_redelivery(self, entry: Entry) -> None:
         """Work on an entry that was given out before, or bury one that was given out too often."""
         self._metrics.redelivered.inc()
-        deliveries = await self._stream.deliveries(entry)
+        deliveries = await self._source.deliveries(entry)
         if deliveries > self._config.deliveries:
             detail = (
                 f"Given out {deliveries} times and never settled; the consumers' logs may say why. "
@@ -223,11 +223,11 @@ class Consumer:
             await self._work([entry])
 
     async def _report_backlog(self) -> None:
-        backlog = await self._stream.backlog()
+        backlog = await self._source.backlog()
         self._metrics.pending.set(backlog.pending)
         self._metrics.lag.set(float("nan") if backlog.lag is None else backlog.lag)
         if self._config.trim:
-            await self._stream.trim()
+            await self._source.trim()
 
     async def _wait(self, error: Exception) -> None:
         """Pause before a retry; the pause doubles until something works again, and a stop ends it."""

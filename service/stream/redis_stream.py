@@ -10,9 +10,8 @@ import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Self, cast
 
-import msgspec
 from redis import asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -25,6 +24,9 @@ from service.state.connect import connect
 from service.state.failures import unavailable
 from service.state.multi_node_url import MultiNodeUrl, display_url
 from service.state.scripts import SETTLE
+from service.stream.source import Backlog
+from service.stream.source import Entry as Entry
+from service.stream.source import Output as Output
 
 BLOCK_MS: Final = 500
 """How long a read waits for new entries."""
@@ -42,33 +44,6 @@ class Names:
     consumer: str
     labels: str
     dead: str
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One entry of the stream of events."""
-
-    id: bytes
-    fields: dict[bytes, bytes]
-    """Empty if it was deleted after it had been given out."""
-
-
-class Output(msgspec.Struct, frozen=True):
-    """What became of an entry."""
-
-    entry: bytes
-    """Its id."""
-    to: Literal["labels", "dead"]
-    fields: dict[str, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """Entries that the group has not settled."""
-
-    lag: int | None
-    """Entries that no consumer was given yet; the server does not always know."""
-    pending: int
-    """Entries that were given out and are not settled."""
 
 
 class EventStream:
