@@ -15,7 +15,7 @@ import typer
 from models.errors import BadInput, ReelrankError
 from models.store import BundleStore
 from training.command_line import Data, Json, Seed, print_metrics, write_json
-from training.export.promotion import promote_version
+from training.export.promotion import DEFAULT, promote_version, requirements_table
 from training.lazy_commands import LazyGroup
 from training.own_log_options import Columns, MainTab, MappingFile, Users, UtcOffset, Videos
 
@@ -89,7 +89,14 @@ app = typer.Typer(
 
 Bundles = Annotated[Path, typer.Option(help="the folder of versions")]
 Force = Annotated[
-    bool, typer.Option("--force", help="also if it predicts watch time worse than a constant does")
+    bool,
+    typer.Option(
+        "--force", help="also if it predicts watch time worse than a constant does, or fails a requirement"
+    ),
+]
+Require = Annotated[
+    Path | None,
+    typer.Option(help="a file of requirements that must be met before, or `default` for those that ship"),
 ]
 
 
@@ -263,6 +270,7 @@ def export(
     promoted: Annotated[
         bool, typer.Option("--promote", help="make it the active version, as `promote` does")
     ] = False,
+    require: Require = None,
     force: Force = False,
     figures: Json = None,
 ) -> None:
@@ -281,8 +289,10 @@ def export(
     size = sum(f.stat().st_size for f in folder.iterdir())
     write_json(figures, {"version": folder.name, "folder": str(folder), "bytes": size})
     typer.echo(f"wrote {folder} ({size / 1e6:.1f} MB)")
+    if require is None or not promoted:
+        typer.echo(requirements_table(folder.name, to, require or DEFAULT)[0])
     if promoted:
-        promote_version(folder.name, to, force=force)
+        promote_version(folder.name, to, require=require, force=force, on_note=typer.echo)
         typer.echo(f"{to / 'CURRENT'} names {folder.name}")
 
 
@@ -303,9 +313,9 @@ def add_reference(
 
 
 @app.command()
-def promote(version: str, bundles: Bundles = BUNDLES, force: Force = False) -> None:
+def promote(version: str, bundles: Bundles = BUNDLES, require: Require = None, force: Force = False) -> None:
     """Make a version the active one. Running services take it over."""
-    promote_version(version, bundles, force=force)
+    promote_version(version, bundles, require=require, force=force, on_note=typer.echo)
     typer.echo(f"{bundles / 'CURRENT'} names {version}")
 
 

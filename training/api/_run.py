@@ -139,6 +139,7 @@ class Run:
         to: str | Path,
         *,
         promote: bool = False,
+        require: str | Path | None = None,
         force: bool = False,
         allow_unlearned: bool = False,
     ) -> Path:
@@ -147,7 +148,8 @@ class Run:
         Args:
             to: the folder of versions.
             promote: make it the active version.
-            force: promote it even if it predicts watch time worse than a constant.
+            require: requirements that it must meet before: a file, or `default` for those that ship.
+            force: promote it even if it predicts watch time worse than a constant, or fails one.
             allow_unlearned: export labels that were not shown to be learned.
 
         Returns:
@@ -159,7 +161,13 @@ class Run:
         dataset = None if self.log is None else self.log.dataset
         folder = export_run(self.folder, "final", Path(to), dataset, allow_unlearned=allow_unlearned)
         if promote:
-            promote_version(folder.name, Path(to), force=force)
+            promote_version(
+                folder.name,
+                Path(to),
+                require=None if require is None else Path(require),
+                force=force,
+                on_note=print,
+            )
         return folder
 
     def _log(self, log: Any) -> Log:

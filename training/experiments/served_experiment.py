@@ -74,12 +74,15 @@ def report_experiment(
     """
     refuse_existing(out)
     about = provenance()
-    assigned, last_slate_ms = _assignments(log, name)
+    assigned, rankers, last_slate_ms = _assignments(log, name)
     exposures = served_exposures(log)
     start_ms = int(assigned["first_ms"].to_numpy().min())
     end_ms = min(last_slate_ms + DAY_MS, max(last_slate_ms, *exposures["timestamp_ms"].top_k(1))) + 1
     shares = dict.fromkeys(arms or sorted(assigned["arm"].unique()), 1.0)
     analysis = Analysis(shares, start_ms, end_ms, smallest_effect)
+    figures = analyse(exposures, assigned, analysis)
+    for one in figures["arms"]:
+        one["rankers"] = rankers[one["arm"]]
     report = {
         "kind": "experiment",
         **about,
@@ -88,14 +91,16 @@ def report_experiment(
         "start_ms": start_ms,
         "end_ms": end_ms,
         "smallest_effect": smallest_effect,
-        **analyse(exposures, assigned, analysis),
+        **figures,
     }
     write_report(out, "report", report)
     return report
 
 
-def _assignments(log: Path, name: str) -> tuple[pl.DataFrame, int]:
-    """Return each user's arm with the moment of the first slate, and the moment of the last slate of all."""
+def _assignments(log: Path, name: str) -> tuple[pl.DataFrame, dict[str, list[dict[str, Any]]], int]:
+    """Return each user's arm with the moment of the first slate; by arm the versions and weights that have
+    ranked; the moment of the last slate of all."""
+    rankers: dict[str, list[dict[str, Any]]] = {}
     first: dict[tuple[str, str], int] = {}
     others: set[str] = set()
     last_ms = 0
@@ -105,13 +110,16 @@ def _assignments(log: Path, name: str) -> tuple[pl.DataFrame, int]:
                 key, moment = (slate.user_id, slate.arm), slate.timestamp_ms
                 first[key] = min(first.get(key, moment), moment)
                 last_ms = max(last_ms, moment)
+                ranker = {"version": slate.model_version, "weights": slate.weights}
+                if ranker not in (known := rankers.setdefault(slate.arm, [])):
+                    known.append(ranker)
             elif slate.experiment is not None:
                 others.add(slate.experiment)
     if not first:
-        known = ", ".join(sorted(others)) or "no experiment"
-        raise BadInput(f"{log} has no slate of an experiment {name!r}; it has {known}.")
+        there = ", ".join(sorted(others)) or "no experiment"
+        raise BadInput(f"{log} has no slate of an experiment {name!r}; it has {there}.")
     rows = [(user, arm, moment) for (user, arm), moment in first.items()]
-    return pl.DataFrame(rows, _ASSIGNED, orient="row"), last_ms
+    return pl.DataFrame(rows, _ASSIGNED, orient="row"), rankers, last_ms
 
 
 def _table(report: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 from models.manifest import Evaluation, LearnedLabels, Manifest, Margin
 from models.metrics import DURATIONS_S, STATES
 from models.store import BundleStore
+from training.gate import DEFAULT, REQUESTS, Requirements, check_requirements, table
 from training.verdict import verdict
 
 _ROWS: Final = (
@@ -40,7 +41,7 @@ def card(bundles: Path) -> str:
         bundles: folder of bundle versions with its `CURRENT`.
 
     Raises:
-        BundleNotFound, CorruptBundle, ContractMismatch: see `Manifest.read`.
+        BundleNotFound, CorruptBundle, ContractMismatch, SelfTestFailed: see `Bundle.load`.
     """
     store = BundleStore(bundles)
     folder = store.path(store.current())
@@ -57,7 +58,13 @@ def card(bundles: Path) -> str:
     if manifest.learned_labels is not None:
         lines += [_learned(manifest.learned_labels), ""]
     if manifest.evaluation is not None:
-        lines += _table(manifest.evaluation, manifest.default_tab)
+        lines += [*_table(manifest.evaluation, manifest.default_tab), ""]
+    required = Requirements(behaviours=Requirements.read(DEFAULT).behaviours)
+    lines += [
+        f"Requirements that ship, on {REQUESTS:,} drawn requests to the exported ranker:",
+        "",
+        table(check_requirements(required, folder, None)),
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,15 @@
+"""Expectations that a bundle must meet before it may answer. Neither torch nor Polars is imported."""
+
+from training.gate._behaviours import REQUESTS, count_behaviours
+from training.gate._expectations import Expectation, check_requirements, table
+from training.gate._requirements import DEFAULT, Requirements
+
+__all__ = [
+    "DEFAULT",
+    "REQUESTS",
+    "Expectation",
+    "Requirements",
+    "check_requirements",
+    "count_behaviours",
+    "table",
+]
