@@ -146,7 +146,9 @@ def _draw_durations(random: np.random.Generator, shape: int | tuple[int, ...]) -
 
 def _score(bundle: Bundle, request: Mapping[str, Array]) -> F32:
     objectives = bundle.run_ranker(request, bundle.manifest.objectives)
-    return fuse({name: x[:, 0].astype(np.float32) for name, x in objectives.items()}, bundle.manifest.weights)[0]
+    return fuse(
+        {name: x[:, 0].astype(np.float32) for name, x in objectives.items()}, bundle.manifest.weights
+    )[0]
 
 
 def _seconds(bundle: Bundle, request: Mapping[str, Array]) -> F32:
