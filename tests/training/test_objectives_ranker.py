@@ -34,8 +34,9 @@ from training.rankers import (
     Platt,
     outcomes,
 )
+from training.train.calibration import calibrate
 from training.train.fusion import search_fusion_weights
-from training.train.rankers import TrainerConfig, best_epoch_count, calibrate, fit_objectives, targets
+from training.train.rankers import TrainerConfig, best_epoch_count, fit_objectives, targets
 from training.watch_time import VR, VRConfig
 
 SMALL = FeedbackEncoderConfig(width=16, token=8, heads=2, hidden=16, dropout=0.0)

@@ -33,7 +33,8 @@ from training.experiments.jobs import Progress, Result
 from training.experiments.results import Row, encode
 from training.labels import Scale
 from training.rankers import NAMES, WATCH_TIME, MultiObjectiveRanker, ObjectivesConfig, outcomes
-from training.train.rankers import TrainerConfig, best_epoch_count, calibrate, fit_objectives
+from training.train.calibration import calibrate
+from training.train.rankers import TrainerConfig, best_epoch_count, fit_objectives
 from training.train.recipes import any_log
 from training.watch_time import VR, VRConfig
 

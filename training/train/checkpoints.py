@@ -15,6 +15,7 @@ import torch
 
 from models.errors import BadInput
 from training.staging import locked, refuse_existing
+from training.train.process_group import on_first, processes, rank
 
 T = TypeVar("T")
 
@@ -92,8 +93,16 @@ class Checkpoint:
         draft.replace(self.path)
 
 
+class GroupCheckpoint(Checkpoint):
+    """A checkpoint that the first process of a group keeps, and from which all of them continue."""
+
+    def read(self) -> State | None:
+        """Return what the first process wrote last, on every process."""
+        return on_first(super().read)
+
+
 class Checkpoints:
-    """The checkpoints of one fit, by name.
+    """The checkpoints of one fit, by name. Of the processes that fit together, the first one keeps them.
 
     Args:
         folder: where they are; without one nothing is kept.
@@ -110,17 +119,44 @@ class Checkpoints:
         """Return the checkpoint of this name."""
         return Checkpoint(None if self.folder is None else self.folder / f"{name}.pt")
 
+    def of_group(self, name: str) -> GroupCheckpoint:
+        """Return the checkpoint of this name of what all processes compute together."""
+        return GroupCheckpoint(self.named(name).path)
+
     def stage(
-        self, name: str, compute: Callable[[], T], save: Callable[[T], State], restore: Callable[[State], T]
+        self,
+        name: str,
+        compute: Callable[[], T],
+        save: Callable[[T], State],
+        restore: Callable[[State], T],
+        *,
+        together: bool = False,
     ) -> T:
-        """Return the result of a stage: restored if it was finished before, otherwise computed and saved."""
+        """Return the result of a stage: restored if it was finished before, otherwise computed and saved.
+
+        Args:
+            name: the stage's.
+            compute: returns the result.
+            save: the result as a state.
+            restore: the result of a state.
+            together: whether all processes of the group compute it, because they take steps in it; otherwise
+                the first one does, and the others restore what it has.
+        """
         checkpoint = self.named(name)
-        state = checkpoint.read()
+        state = on_first(checkpoint.read)
         if state is not None:
             return restore(state)
-        result = compute()
-        checkpoint.write(save(result))
-        return result
+        if together or processes() == 1:
+            result = compute()
+            checkpoint.write(save(result))
+            return result
+
+        def finish() -> State:
+            state = save(compute())
+            checkpoint.write(state)
+            return state
+
+        return restore(on_first(finish))
 
 
 def checkpoint_folder(out: Path) -> Path:
@@ -141,7 +177,7 @@ def open_checkpoints(out: Path, identity: Mapping[str, Any], *, resume: bool) ->
     """Yield the checkpoints of a fit into `out`.
 
     They are removed when the block succeeds, or refuses its input: it would do so again. Whatever else ends
-    it leaves what is finished.
+    it leaves what is finished. Of the processes that fit together, only the first one has a folder.
 
     Args:
         out: the folder that the fit writes.
@@ -152,6 +188,9 @@ def open_checkpoints(out: Path, identity: Mapping[str, Any], *, resume: bool) ->
         BadInput: `out` exists, another process fits into it, or an earlier fit left checkpoints that are not
             to be resumed, or are those of another fit; the first difference is named.
     """
+    if rank() > 0:
+        yield Checkpoints()
+        return
     refuse_existing(out)
     folder = checkpoint_folder(out)
     try:

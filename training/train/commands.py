@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +15,12 @@ import typer
 from training.command_line import Data, Json, Seed, print_metrics, write_json
 from training.data import load, read_likes_hates
 from training.loggers import Logger, open_logger
-from training.progress import progress
+from training.progress import Silence, progress
 from training.provenance import provenance
 from training.train import run_folder
 from training.train.checkpoints import what_is_left
 from training.train.chosen_config import chosen_config
+from training.train.process_group import LOST, ProcessLost, launched_by_torchrun, process_group, rank
 from training.verdict import verdict
 
 
@@ -45,7 +49,10 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="continue from what a stopped fit into this folder has finished")
     ] = False,
-    threads: Annotated[int, typer.Option(help="of torch; 0 leaves it to torch")] = 0,
+    processes: Annotated[
+        int, typer.Option(min=1, help="fit the ranker in so many processes, which share each batch")
+    ] = 1,
+    threads: Annotated[int, typer.Option(help="of torch, a process; 0 leaves it to torch")] = 0,
     log: Annotated[Logger | None, typer.Option(help="send the figures of each epoch there, too")] = None,
     likes_hates: Annotated[
         Path | None,
@@ -53,38 +60,56 @@ def fit(
     ] = None,
     figures: Json = None,
 ) -> None:
-    """Fit a recipe, evaluate it on days it has not seen, and fit it again on all days for release."""
+    """Fit a recipe, evaluate it on days it has not seen, and fit it again on all days for release.
+
+    `torchrun -m training fit ...` fits on several machines: each reads the log, the first one writes the run.
+    """
     config = chosen_config(
         recipe, seed=seed, test_days=test_days, file=config_file, assignments=changes or ()
     )
+    if processes > 1 and not launched_by_torchrun():
+        from training.train.supervisor import fit_in_processes  # torch.distributed.elastic takes a second
+
+        raise typer.Exit(fit_in_processes(processes, sys.argv[1:], partial(typer.echo, err=True)))
     if threads:
         torch.set_num_threads(threads)
     liked_or_hated = None if likes_hates is None else read_likes_hates(likes_hates)
     dataset = load(data)
-    try:
-        with progress() as display, open_logger(log, out, config) as send:
+    with process_group():
+        first = rank() == 0
+        try:
+            with (
+                progress() if first else nullcontext(Silence()) as display,
+                open_logger(log if first else None, out, config) as send,
+            ):
 
-            def on_epoch(stage: str, epoch: int, figures: Mapping[str, float]) -> None:
-                display.epoch(stage, epoch, figures)
-                send(stage, epoch, figures)
+                def on_epoch(stage: str, epoch: int, figures: Mapping[str, float]) -> None:
+                    display.epoch(stage, epoch, figures)
+                    send(stage, epoch, figures)
 
-            def say(note: str) -> None:
-                typer.echo(note, err=True)
+                def say(note: str) -> None:
+                    if first:
+                        typer.echo(note, err=True)
 
-            evaluation = run_folder.fit(
-                dataset,
-                recipe,
-                config,
-                out,
-                display,
-                liked_or_hated,
-                on_epoch=on_epoch,
-                on_note=say,
-                resume=resume,
-            )
-    except (KeyboardInterrupt, SystemExit):
-        typer.echo(f"stopped; {what_is_left(out)}", err=True)
-        raise
+                evaluation = run_folder.fit(
+                    dataset,
+                    recipe,
+                    config,
+                    out,
+                    display,
+                    liked_or_hated,
+                    on_epoch=on_epoch,
+                    on_note=say,
+                    resume=resume,
+                )
+        except ProcessLost as e:
+            raise typer.Exit(LOST) from e
+        except (KeyboardInterrupt, SystemExit):
+            if first:
+                typer.echo(f"stopped; {what_is_left(out)}", err=True)
+            raise
+    if not first:
+        return
     write_json(figures, {**provenance(), **evaluation.model_dump()})
     print_metrics(evaluation.metrics, evaluation.by_tab, evaluation.baselines)
     typer.echo(verdict(evaluation.comparisons))

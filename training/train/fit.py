@@ -26,14 +26,15 @@ from training.evaluation.reactions import reactions
 from training.labels import LabelMaker, LabelMakers, fit_heuristics
 from training.rankers import MultiObjectiveRanker, Ranker, TwoObjectiveRanker
 from training.train import labels
+from training.train.calibration import calibrate
 from training.train.checkpoints import Checkpoint, Checkpoints
 from training.train.fitted import Fitted, Networks
 from training.train.fusion import choose_weights
+from training.train.process_group import on_first, processes
 from training.train.rankers import (
     ObjectivesEpoch,
     RankerEpoch,
     best_epoch_count,
-    calibrate,
     fit_objectives,
     fit_ranker,
 )
@@ -105,6 +106,7 @@ def fit_for_evaluation(
             Fitted.from_state(config, dataset, windows.vocabulary, state),
             Evaluation.model_validate_json(state["evaluation"]),
         ),
+        together=True,
     )
 
 
@@ -123,20 +125,26 @@ def _fit_and_evaluate(
     learned = labels.learn(log, before, split, config, offset, progress, likes_hates, checkpoints)
     networks = _fit_tables(windows, config, learned.label_maker, progress, checkpoints)
     epochs = _fit_ranker(
-        windows, config, networks.ranker, learned.label_maker, progress, on_epoch, checkpoints.named("ranker")
+        windows,
+        config,
+        networks.ranker,
+        learned.label_maker,
+        progress,
+        on_epoch,
+        checkpoints.of_group("ranker"),
     )
     fitted = Fitted(
         windows.vocabulary,
         networks.label_makers,
         networks.ranker,
-        choose_weights(networks.ranker, log, split.early_stop, config),
+        on_first(lambda: choose_weights(networks.ranker, log, split.early_stop, config)),
         learned.record,
         best_epoch_count(epochs),
         {"labels": learned.curve, "ranker": [epoch._asdict() for epoch in epochs]},
         networks.refused,
     )
     trees_s = None if config.trees is None else _predict_by_trees(windows, config, progress, checkpoints)
-    return fitted, _evaluate(windows, config, fitted, boundaries.test_ms, trees_s)
+    return fitted, on_first(lambda: _evaluate(windows, config, fitted, boundaries.test_ms, trees_s))
 
 
 def refit(
@@ -165,7 +173,7 @@ def refit(
         from_.labelcraft,
         progress,
         on_epoch,
-        checkpoints.named("ranker"),
+        checkpoints.of_group("ranker"),
         from_,
     )
     return Fitted(
@@ -275,6 +283,11 @@ def _fit_ranker(
     assert objectives is not None
     balancer: Balancer | None = None
     if objectives.balancer == "gradcraft":
+        if processes() > 1:
+            raise BadInput(
+                "GradCraft balances the gradients of whole batches, of which each process has a part; "
+                "fit in one process, or take `objectives.balancer=entropy`."
+            )
         from training.balance import GradCraft  # TorchJD takes a second to import: only such fits wait for it
 
         balancer = GradCraft(objectives.tau, objectives.epsilon)

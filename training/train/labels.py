@@ -75,23 +75,12 @@ def learn(
                 "labels are learned from likes and hates in closed form alone; take a recipe with "
                 '`learner="closed_form"`, or leave --likes-hates out.'
             )
-        fitted = fit_labelcraft(
-            log,
-            split.train,
-            split.meta,
-            split.early_stop,
-            config.labelcraft,
-            seed=config.seed,
-            on_progress=lambda share: progress("labels", share),
-            checkpoint=checkpoints.named("labels"),
+        return checkpoints.stage(
+            "labels",
+            lambda: _learn_by_one_step(log, split, config, progress, checkpoints),
+            Labels.to_state,
+            lambda state: Labels.from_state(config, state),
         )
-        record = LearnedLabels(
-            learner="one_step",
-            gradient="one_step",
-            steps=fitted.best_epoch + 1,
-            distance=fitted.distance,
-        )
-        return Labels(fitted.label_maker, record, fitted.curves)
     known = log.take(rows)
     day = day_numbers(known.timestamp_ms, utc_offset_hours)
     learned = checkpoints.stage(
@@ -114,6 +103,28 @@ def learn(
         lambda state: state["evidence"] and LabelEvidence.model_validate_json(state["evidence"]),
     )
     return learned._replace(record=learned.record.model_copy(update={"evidence": evidence}))
+
+
+def _learn_by_one_step(
+    log: Interactions, split: Split, config: RunConfig, progress: Progress, checkpoints: Checkpoints
+) -> Labels:
+    fitted = fit_labelcraft(
+        log,
+        split.train,
+        split.meta,
+        split.early_stop,
+        config.labelcraft,
+        seed=config.seed,
+        on_progress=lambda share: progress("labels", share),
+        checkpoint=checkpoints.named("label_epochs"),
+    )
+    record = LearnedLabels(
+        learner="one_step",
+        gradient="one_step",
+        steps=fitted.best_epoch + 1,
+        distance=fitted.distance,
+    )
+    return Labels(fitted.label_maker, record, fitted.curves)
 
 
 def _learn_in_closed_form(

@@ -28,6 +28,7 @@ from training.rankers import (
 )
 from training.train.checkpoints import Checkpoint, RandomState
 from training.train.counterfactual import Counterfactuals
+from training.train.process_group import average, on_first, processes, rank, share_of
 from training.train.trainer import EpochResult, Evaluation, StepResult, TrainerState, train
 
 if TYPE_CHECKING:
@@ -311,17 +312,29 @@ def _fit(
         optimiser, config.epochs * steps, eta_min=config.learning_rate / 10
     )
     random = np.random.default_rng(seed)
-    counterfactuals = Counterfactuals(log, rows)
+    draws = random
+    counterfactuals, counterfactual_rows = Counterfactuals(log, rows), config.counterfactual_rows
+
+    def batches() -> list[I64]:
+        nonlocal draws
+        picks = np.array_split(random.permutation(len(rows)), steps)
+        if processes() > 1:  # each draws its own dropout and exposures, the same after a checkpoint
+            own = int(random.integers(2**31)) + rank()
+            torch.manual_seed(own)
+            draws = np.random.default_rng(own)
+        return picks
 
     def step(pick: I64) -> StepResult:
+        pick = share_of(pick)
         batch = rows[pick]
         optimiser.zero_grad()
         x, seen = inputs_for(log, batch, config.sequence_length, first), statistics[pick][:, None]
         losses = backward(x, seen, watch_time[batch][:, None], target_RT[pick][:, None])
         if config.counterfactual:
-            some = RankerInputs(*(column[: config.counterfactual_rows] for column in x))
-            moved = counterfactuals.loss(lambda x: ranker.appeal(x)[:, 0], some, random)
+            some = RankerInputs(*(column[: -(-counterfactual_rows // processes())] for column in x))
+            moved = counterfactuals.loss(lambda x: ranker.appeal(x)[:, 0], some, draws)
             (config.counterfactual * moved).backward()  # type: ignore[no-untyped-call]
+        losses = average(losses, parameters, len(pick))
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         schedule.step()
@@ -329,9 +342,9 @@ def _fit(
 
     fitted: TrainerState = train(
         ranker,
-        lambda: np.array_split(random.permutation(len(rows)), steps),
+        batches,
         step,
-        None if stop_rows is None else lambda averaged: evaluate(averaged, stop_rows),
+        None if stop_rows is None else lambda averaged: on_first(lambda: evaluate(averaged, stop_rows)),
         epochs=stop_after or config.epochs,
         rates=f"learning_rate = {config.learning_rate:g}",
         patience=config.patience,
@@ -371,23 +384,3 @@ def order_metrics(
             score = predictions.probability[:, ranker.likely.index(outcome.name)]
             metrics[outcome.name] = auc(happened[:, t], score)
     return metrics
-
-
-def calibrate(
-    ranker: MultiObjectiveRanker, log: Interactions, rows: I64, length: int, label: F32 | None = None
-) -> None:
-    """Fit the lines of calibration on rows that the ranker was not fitted on.
-
-    Args:
-        ranker: fitted. Lines that it had are replaced.
-        log: every exposure.
-        rows: `[R]` held out.
-        length: most steps of a sequence.
-        label: as in `fit_objectives`.
-    """
-    ranker.platt.slope.fill_(1.0)
-    ranker.platt.shift.zero_()
-    probability = predict_objectives(ranker, log, rows, length).probability.astype(np.float64)
-    probability = np.clip(probability, 1e-9, 1 - 1e-7)
-    logit = np.log(probability) - np.log1p(-probability)
-    ranker.platt.fit(logit.astype(np.float32), targets(ranker, log, rows, label))

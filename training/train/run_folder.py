@@ -29,6 +29,7 @@ from training.train.fit import OnEpoch, Progress, evaluation_boundaries, fit_for
 from training.train.fitted import Fitted, Networks
 from training.train.identity import fit_identity
 from training.train.objectives import choose_objectives, describe_left_out
+from training.train.process_group import rank
 from training.train.run_config import RunConfig
 
 Which = Literal["evaluation", "release"]
@@ -105,7 +106,8 @@ def fit(
             on_epoch=lambda stage, epoch, figures: on_epoch(f"2/2 {stage}", epoch, figures),
             checkpoints=checkpoints.part("release"),
         )
-        _write(out, dataset, recipe, config, left_out, at_commit, evaluated, released, evaluation)
+        if rank() == 0:
+            _write(out, dataset, recipe, config, left_out, at_commit, evaluated, released, evaluation)
     return evaluation
 
 
