@@ -164,6 +164,29 @@ def objectives(
     _compare(OBJECTIVES, data, out, methods, ablations, jobs, loaded, figures)
 
 
+@app.command("forgetting")
+def forgetting(
+    data: Data,
+    out: Out,
+    methods: Methods = None,
+    ablations: Ablations = None,
+    seeds: Seeds = None,
+    seed: Seed = None,
+    jobs: Jobs = CORES,
+    test_days: TestDays = None,
+    stop_days: StopDays = None,
+    quick: Annotated[bool, typer.Option("--quick", help="one seed, two epochs a fit")] = False,
+    config: ConfigFile = None,
+    figures: Json = None,
+) -> None:
+    """Forget wrong rows, one user and a share of the users, in every way, next to fits without them."""
+    from training.experiments.forgetting.experiment import FORGETTING
+
+    options = {"seeds": seeds, "seed": seed, "test_days": test_days, "stop_days": stop_days}
+    loaded = load_config(FORGETTING.config, config, options)
+    _compare(FORGETTING, data, out, methods, ablations, jobs, loaded.quick() if quick else loaded, figures)
+
+
 @app.command("search")
 def search(
     data: Data,

@@ -1,0 +1,1 @@
+"""`compare forgetting`: ways of forgetting rows, each against a fit without them."""
