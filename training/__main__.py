@@ -41,7 +41,7 @@ class Commands(LazyGroup):
 
     lazy: ClassVar = {
         "audit": (
-            "training.experiments.commands:audit",
+            "training.experiments.audit_command:audit",
             "Report what is shown more than the log has it, and who gets less.",
         ),
         "bench": (

@@ -38,7 +38,7 @@ def rows() -> Rows:
 
 
 def model_of(name: str, rows: Rows) -> IdModel:
-    return MatrixFactorisation() if name == "matrix_factorisation" else LightGCN.of(rows)
+    return MatrixFactorisation() if name == "matrix_factorisation" else LightGCN.from_rows(rows)
 
 
 both_models = pytest.mark.parametrize("name", ["matrix_factorisation", "light_gcn"])
@@ -62,12 +62,12 @@ def gradient(model: IdModel, rows: Rows, table: Tensor) -> Tensor:
 def test_the_update_makes_up_for_the_removal(name: str, rows: Rows, fitted: dict[str, Tensor]) -> None:
     """Over all embeddings, the remaining rows on the remaining graph have the gradient that all had."""
     model, table = model_of(name, rows), fitted[name]
-    gone = torch.arange(len(rows.user)) < 20
-    found = forget_rows(model, table, rows, gone, FIT.penalty, EXACT, steps=2, nodes=torch.arange(NODES))
-    remaining = rows.take(~gone)
+    removed = torch.arange(len(rows.user)) < 20
+    found = forget_rows(model, table, rows, removed, FIT.penalty, EXACT, steps=2, nodes=torch.arange(NODES))
+    remaining = rows.take(~removed)
     before = gradient(model, rows, table)
-    after = gradient(model.on(remaining), remaining, found.table)
-    untouched = gradient(model.on(remaining), remaining, table)
+    after = gradient(model.on_rows(remaining), remaining, found.table)
+    untouched = gradient(model.on_rows(remaining), remaining, table)
     rest = float((after - before).norm() / (untouched - before).norm())
     assert rest < 0.05
     assert rest == pytest.approx(found.residual, abs=1e-3)
@@ -75,9 +75,9 @@ def test_the_update_makes_up_for_the_removal(name: str, rows: Rows, fitted: dict
 
 @both_models
 def test_pruned_embeddings_are_bit_identical(name: str, rows: Rows, fitted: dict[str, Tensor]) -> None:
-    model, table, gone = model_of(name, rows), fitted[name], rows.user == 3
+    model, table, removed = model_of(name, rows), fitted[name], rows.user == 3
     config = EXACT.model_copy(update={"quantile": 0.5})
-    found = forget_rows(model, table, rows, gone, FIT.penalty, config)
+    found = forget_rows(model, table, rows, removed, FIT.penalty, config)
     same = (found.table == table).all(1)
     assert 0 < found.nodes < NODES
     assert int((~same).sum()) == found.nodes
@@ -86,19 +86,21 @@ def test_pruned_embeddings_are_bit_identical(name: str, rows: Rows, fitted: dict
 
 @both_models
 def test_forgetting_no_rows_changes_nothing(name: str, rows: Rows, fitted: dict[str, Tensor]) -> None:
-    gone = torch.zeros(len(rows.user), dtype=torch.bool)
-    found = forget_rows(model_of(name, rows), fitted[name], rows, gone, FIT.penalty, EXACT)
+    removed = torch.zeros(len(rows.user), dtype=torch.bool)
+    found = forget_rows(model_of(name, rows), fitted[name], rows, removed, FIT.penalty, EXACT)
     assert torch.equal(found.table, fitted[name])
 
 
 def test_nothing_of_a_user_is_left_of_a_forgotten_user(rows: Rows, fitted: dict[str, Tensor]) -> None:
-    gone = rows.user == 3
-    found = forget_rows(MatrixFactorisation(), fitted["matrix_factorisation"], rows, gone, FIT.penalty, EXACT)
+    removed = rows.user == 3
+    found = forget_rows(
+        MatrixFactorisation(), fitted["matrix_factorisation"], rows, removed, FIT.penalty, EXACT
+    )
     assert not found.table[3].any()
 
 
 def test_a_part_of_the_graph_answers_as_the_whole(rows: Rows, fitted: dict[str, Tensor]) -> None:
-    model, table = LightGCN.of(rows), fitted["light_gcn"]
+    model, table = LightGCN.from_rows(rows), fitted["light_gcn"]
     some = rows.take(rows.user < 3)
     ends = torch.zeros(NODES, dtype=torch.bool).index_fill(0, some.edges.reshape(-1), True)
     inside = torch.nonzero(model.reached(ends))[:, 0]
@@ -116,10 +118,10 @@ def test_only_shards_with_forgotten_rows_are_fitted_again(rows: Rows) -> None:
 def test_removals_are_apart_from_their_control(rows: Rows) -> None:
     config = ForgettingConfig(flipped=0.05, users=0.1)
     drawn = draw_removals(rows, config, seed=1)
-    assert len(drawn.control.user) == int(drawn.gone[FLIPPED].sum()) == 30
+    assert len(drawn.control.user) == int(drawn.removed[FLIPPED].sum()) == 30
     assert len(drawn.train.user) == 570
-    assert len(torch.unique(drawn.train.user[drawn.gone[ONE_USER]])) == 1
-    assert len(torch.unique(drawn.train.user[drawn.gone[USERS]])) == 4
+    assert len(torch.unique(drawn.train.user[drawn.removed[ONE_USER]])) == 1
+    assert len(torch.unique(drawn.train.user[drawn.removed[USERS]])) == 4
 
 
 @pytest.mark.slow

@@ -1,19 +1,16 @@
-"""`python -m training compare`, `audit` and `render`: experiments on one log, as reports."""
+"""`python -m training compare` and `render`: experiments on one log, as reports."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
-from models.errors import BadInput
-from training.evaluation.evaluate import open_bundle
 from training.experiments.config import ExperimentConfig, load_config, select_methods
-from training.experiments.engine import Experiment, partial_path, run_experiment
-from training.experiments.jobs import Progress
+from training.experiments.engine import Experiment, run_experiment
 from training.experiments.options import (
     CORES,
     Ablations,
@@ -35,11 +32,7 @@ from training.experiments.options import (
 )
 from training.experiments.render import interval
 from training.experiments.render import render as render_folder
-from training.progress import progress
-
-if TYPE_CHECKING:
-    from models.runtime import Bundle
-    from training.experiments.audit_data import AuditConfig
+from training.experiments.running import finish, run_with_progress
 
 app = typer.Typer(no_args_is_help=True, help="Every method of a kind on one log, with error bars.")
 
@@ -90,7 +83,7 @@ def labels(
     loaded = load_config(LabelsConfig, config, (QUICK if quick else {}) | chosen)
     wanted = False if quick and ablations is None else ablations
     selected = select_methods(METHODS, methods, ablations=wanted)
-    report = _run(
+    report = run_with_progress(
         "compare",
         out,
         lambda step: run_labels(
@@ -99,7 +92,7 @@ def labels(
     )
     columns = (("composite", "composite", 4), ("nwtg", "NWTG", 4), ("neg", "NEG", 4), ("ds", "DS, s", 1))
     _print_table(report, columns, f"@{loaded.k}")
-    _finish(out, figures)
+    finish(out, figures)
 
 
 @app.command("watch-time")
@@ -216,7 +209,7 @@ def search(
 
     loaded = load_config(WatchTimeConfig, config, {"seed": seed, "windows": windows})
     selected = select_fits(methods)
-    report = _run(
+    report = run_with_progress(
         "search",
         out,
         lambda step: run_search(
@@ -251,7 +244,7 @@ def variants(
 
     loaded = load_config(WatchTimeConfig, config, {"seeds": seeds})
     selected = read_variants(variants, loaded)
-    report = _run(
+    report = run_with_progress(
         "variants",
         out,
         lambda step: run_variants(
@@ -262,106 +255,6 @@ def variants(
         figures = f"MAE {interval(row['mae_s'], 3)} s, XAUC {interval(row['xauc'], 4)}"
         typer.echo(f"{row['name']:24}  {row['refused'] or figures}")
     typer.echo(f"wrote {out / 'variants.md'} and variants.json")
-
-
-def audit(
-    out: Out,
-    data: Annotated[
-        Path | None, typer.Option(help="a folder that `prepare` wrote, or one's own log like it")
-    ] = None,
-    bundle: Annotated[Path | None, typer.Option(help="a version's folder, or the folder of versions")] = None,
-    runs: Annotated[
-        list[Path] | None, typer.Option("--run", help="a run: its evaluation fit; repeatable")
-    ] = None,
-    labels: Annotated[
-        str | None, typer.Option(help="label makers, separated by commas; by default all, `none` for none")
-    ] = None,
-    fit: Annotated[
-        str | None,
-        typer.Option(help="recommenders to fit for it: `lda`, `sasrec binary`, `sasrec ratio`, `din LABEL`"),
-    ] = None,
-    likes_hates: Annotated[
-        Path | None,
-        typer.Option(help="a folder of liked and hated rows: audit how often labels put likes above hates"),
-    ] = None,
-    k: Annotated[int | None, typer.Option(min=1, help="positions of a list (default 5)")] = None,
-    test_days: Annotated[
-        int | None, typer.Option(min=1, help="the last days: what is audited (default 2)")
-    ] = None,
-    all_tabs: AllTabs = None,
-    allow_seen: Annotated[bool, typer.Option(help="audit rows the weights have seen, and say so")] = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="of fits and draws (default 0)")] = None,
-    jobs: Jobs = CORES,
-    config: ConfigFile = None,
-    figures: Json = None,
-) -> None:
-    """Report whose exposure a ranking raises and whom it serves less: durations, popularity, users."""
-    from training.experiments.audit import run_audit
-    from training.experiments.audit_data import AuditConfig
-    from training.experiments.audit_fits import parse_fits
-
-    options = {"k": k, "test_days": test_days, "all_tabs": all_tabs, "seed": seed}
-    loaded, fits = load_config(AuditConfig, config, options), parse_fits(fit)
-    opened = None if bundle is None else open_bundle(bundle)
-    if likes_hates is not None:
-        if labels is not None or fits or allow_seen:
-            raise BadInput("--labels, --fit and --allow-seen audit a log; leave them out with --likes-hates.")
-        if data is None and (k, test_days, all_tabs) != (None, None, None):
-            raise BadInput(
-                "--k, --test-days and --all-tabs say which slates of a log are chosen beside likes and "
-                "hates; give the log as --data, or leave them out."
-            )
-        _audit_likes_hates(likes_hates, out, loaded, data, opened, runs or (), figures)
-        return
-    if data is None:
-        raise BadInput("there is no log to audit; give --data, or liked and hated rows as --likes-hates.")
-    names = None if labels is None else [name.strip() for name in labels.split(",") if name.strip()]
-    report = _run(
-        "audit",
-        out,
-        lambda step: run_audit(
-            data,
-            out,
-            loaded,
-            bundle=opened,
-            runs=runs or (),
-            labels=[] if names == ["none"] else names,
-            fits=fits,
-            allow_seen=allow_seen,
-            processes=jobs,
-            on_progress=step,
-        ),
-    )
-    typer.echo(f"{'':36}{'nDCG':>8}{'by duration':>14}{'by popularity':>15}   positions that would change")
-    for row in report["rows"]:
-        ndcg = row["users"]["whole"]["ndcg"]
-        typer.echo(
-            f"{row['name']:36}{'–' if ndcg is None else f'{ndcg:.4f}':>8}"
-            f"{row['duration']['distance']:>13.1%}{row['popularity']['distance']:>14.1%}"
-        )
-    _finish(out, figures)
-
-
-def _audit_likes_hates(
-    likes_hates: Path,
-    out: Path,
-    config: AuditConfig,
-    data: Path | None,
-    bundle: Bundle | None,
-    runs: Sequence[Path],
-    figures: Path | None,
-) -> None:
-    from training.experiments.likes_hates import audit_likes_hates, table
-
-    report = _run(
-        "audit",
-        out,
-        lambda step: audit_likes_hates(
-            likes_hates, out, config, data=data, bundle=bundle, runs=runs, on_progress=step
-        ),
-    )
-    typer.echo(table(report))
-    _finish(out, figures)
 
 
 def render(
@@ -384,7 +277,7 @@ def _compare(
 ) -> None:
     """Run an experiment, and print the figures of its columns."""
     selected = select_methods(experiment.methods, methods, ablations=ablations)
-    report = _run(
+    report = run_with_progress(
         "compare",
         out,
         lambda step: run_experiment(
@@ -392,7 +285,7 @@ def _compare(
         ),
     )
     _print_table(report, experiment.columns, "")
-    _finish(out, figures)
+    finish(out, figures)
 
 
 def _print_table(report: dict[str, Any], columns: Sequence[tuple[str, str, int]], suffix: str) -> None:
@@ -402,21 +295,3 @@ def _print_table(report: dict[str, Any], columns: Sequence[tuple[str, str, int]]
         metrics = row["metrics"]
         cells = [f"{interval(metrics.get(n + suffix), digits):>20}" for n, _, digits in columns]
         typer.echo(f"{row['method']:{width}}{row['refused'] or ''.join(cells)}")
-
-
-def _run(title: str, out: Path, run: Callable[[Progress], dict[str, Any]]) -> dict[str, Any]:
-    """Run with a progress bar; on Ctrl-C report where finished fits are kept."""
-    try:
-        with progress() as report:
-            return run(lambda share: report(title, share))
-    except KeyboardInterrupt:
-        if partial_path(out).exists():
-            typer.echo(f"finished fits are in {partial_path(out)}: the same command continues", err=True)
-        raise
-
-
-def _finish(out: Path, figures: Path | None) -> None:
-    if figures is not None:
-        figures.parent.mkdir(parents=True, exist_ok=True)
-        figures.write_text((out / "report.json").read_text())
-    typer.echo(f"wrote {out / 'report.md'} and report.json")

@@ -126,60 +126,60 @@ class _Forgetting:
     shards: Shards
     seed: int
 
-    def refit(self, gone: Tensor, added: int) -> Logits:
-        remaining, fit = self.removals.train.take(~gone), self.model_config.fit
-        model = self.model.on(remaining)
+    def refit(self, removed: Tensor, added: int) -> Logits:
+        remaining, fit = self.removals.train.take(~removed), self.model_config.fit
+        model = self.model.on_rows(remaining)
         table = fit_table(model, remaining, len(self.table), fit, seed=self.seed + added)
         return partial(model.logits, table)
 
-    def influence(self, gone: Tensor, **options: Any) -> tuple[Logits, Forgotten]:
+    def influence(self, removed: Tensor, **options: Any) -> tuple[Logits, Forgotten]:
         chosen = self.model_config
         found = forget_rows(
             self.model,
             self.table,
             self.removals.train,
-            gone,
+            removed,
             chosen.fit.penalty,
             chosen.influence,
             **options,
         )
-        return partial(self.model.on(self.removals.train.take(~gone)).logits, found.table), found
+        return partial(self.model.on_rows(self.removals.train.take(~removed)).logits, found.table), found
 
-    def forget(self, way: str, gone: Tensor) -> tuple[Logits, Forgotten | None]:
+    def forget(self, way: str, removed: Tensor) -> tuple[Logits, Forgotten | None]:
         """Return what a way to forget leaves, and what is known of its update."""
         rows, config = self.removals.train, self.config
         match way:
             case "retrain":
-                return self.refit(gone, REFIT_SEEDS[0]), None
+                return self.refit(removed, REFIT_SEEDS[0]), None
             case "influence":
-                return self.influence(gone)
+                return self.influence(removed)
             case "influence, 2 steps":
-                return self.influence(gone, steps=2)
+                return self.influence(removed, steps=2)
             case "no spillover":
-                return self.influence(gone, spillover=False)
+                return self.influence(removed, spillover=False)
             case "no pruning":
-                return self.influence(gone, nodes=torch.unique(rows.edges))
+                return self.influence(removed, nodes=torch.unique(rows.edges))
             case "all-data curvature":
-                return self.influence(gone, all_rows_curvature=True)
+                return self.influence(removed, all_rows_curvature=True)
             case "SCIF":
-                users = torch.unique(rows.user[gone])
-                return self.influence(gone, nodes=users, spillover=False, all_rows_curvature=True)
+                users = torch.unique(rows.user[removed])
+                return self.influence(removed, nodes=users, spillover=False, all_rows_curvature=True)
             case "SISA":
-                parts = self.shards.without(gone)
+                parts = self.shards.without(removed)
                 return lambda test: torch.stack([m.logits(table, test) for m, table in parts]).mean(0), None
             case "fine-tuning":
                 table = fine_tune(
                     self.model,
                     self.table,
-                    rows.take(~gone),
+                    rows.take(~removed),
                     self.model_config.fit,
                     epochs=config.fine_tuning_epochs,
                     seed=self.seed,
                 )
-                return partial(self.model.on(rows.take(~gone)).logits, table), None
+                return partial(self.model.on_rows(rows.take(~removed)).logits, table), None
             case "negative gradient":
                 steps, rate = config.ascent_steps, config.ascent_rate
-                table = ascend(self.model, self.table, rows.take(gone), steps=steps, rate=rate)
+                table = ascend(self.model, self.table, rows.take(removed), steps=steps, rate=rate)
                 return partial(self.model.logits, table), None
             case _:
                 return partial(self.model.logits, self.table), None
@@ -191,21 +191,23 @@ def fit_model(
     """Fit one model on rows some of which have the wrong label, and forget sets of rows in every way."""
     views = evaluator.views
     removals = draw_removals(views.train, config, seed=seed)
-    model: IdModel = MatrixFactorisation() if name == "matrix_factorisation" else LightGCN.of(removals.train)
+    model: IdModel = (
+        MatrixFactorisation() if name == "matrix_factorisation" else LightGCN.from_rows(removals.train)
+    )
     chosen = config.matrix_factorisation if name == "matrix_factorisation" else config.light_gcn
     table = fit_table(model, removals.train, views.nodes, chosen.fit, seed=seed)
     shards = Shards(model, removals.train, views.nodes, config.shards, chosen.fit, seed=seed)
     forgetting = _Forgetting(model, table, removals, config, chosen, shards, seed)
     methods = [method for method in METHODS if method.fit == name]
     readouts: dict[str, Result] = {method.name: {"figures": {}, "values": {}} for method in methods}
-    steps, finished = len(removals.gone) * (len(methods) + 1), 0
-    for removal, gone in removals.gone.items():
+    steps, finished = len(removals.removed) * (len(methods) + 1), 0
+    for removal, removed in removals.removed.items():
         suffix = "" if removal == FLIPPED else f"/{removal}"
-        second = _predict(forgetting.refit(gone, REFIT_SEEDS[1]), views.test)
+        second = _predict(forgetting.refit(removed, REFIT_SEEDS[1]), views.test)
         retrained, retraining_s = second, 0.0  # replaced by the first way, which is `retrain`
         for method in methods:
             began = time.process_time()
-            logits, update = forgetting.forget(method.way, gone)
+            logits, update = forgetting.forget(method.way, removed)
             seconds = time.process_time() - began
             score, result = _predict(logits, views.test), readouts[method.name]
             if method.way == "retrain":
@@ -231,12 +233,12 @@ def fit_model(
 
 def _sweep(forgetting: _Forgetting) -> list[dict[str, Any]]:
     """Return what is left of the gradient's change by damping, when the flipped rows are forgotten."""
-    chosen, gone = forgetting.model_config, forgetting.removals.gone[FLIPPED]
+    chosen, removed = forgetting.model_config, forgetting.removals.removed[FLIPPED]
     found = []
     for damping in forgetting.config.dampings:
         influence = chosen.influence.model_copy(update={"damping": damping})
         damped = replace(forgetting, model_config=chosen.model_copy(update={"influence": influence}))
-        one, two = (damped.influence(gone, steps=steps)[1] for steps in (1, 2))
+        one, two = (damped.influence(removed, steps=steps)[1] for steps in (1, 2))
         found.append(
             {
                 "damping": damping,
@@ -262,7 +264,7 @@ def _distance(first: F64, second: F64) -> float:
 
 def _membership_auc(logits: Logits, removals: Removals) -> float | None:
     """Return how well the loss distinguishes fitted flipped rows from the control; .5 is not at all."""
-    fitted = removals.train.take(removals.gone[FLIPPED])
+    fitted = removals.train.take(removals.removed[FLIPPED])
     margin = np.concatenate(
         [_predict(logits, rows) * rows.sign.numpy() for rows in (fitted, removals.control)]
     )
@@ -298,7 +300,7 @@ def sections(
             "videos": len(torch.unique(train.video)),
             "test": len(test.user),
         },
-        "forgotten": {name: int(gone.sum()) for name, gone in removals.gone.items()},
+        "forgotten": {name: int(removed.sum()) for name, removed in removals.removed.items()},
         "recovery": recovery,
         "sweep": {title: sweep for title in MODELS.values() if (sweep := _first_sweep(title, fits))},
     }

@@ -19,7 +19,7 @@ class IdModel(Protocol):
     hops: int
     """How far embeddings spread along the edges of the long views."""
 
-    def on(self, rows: Rows) -> Self:
+    def on_rows(self, rows: Rows) -> Self:
         """Return the model with the graph of other train rows."""
         ...
 

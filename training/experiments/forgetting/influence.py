@@ -39,7 +39,7 @@ def forget_rows(
     model: IdModel,
     table_VD: Tensor,
     rows: Rows,
-    gone: Tensor,
+    removed: Tensor,
     penalty: float,
     config: InfluenceConfig,
     *,
@@ -56,7 +56,7 @@ def forget_rows(
         model: as it was fitted.
         table_VD: as it was fitted.
         rows: what it was fitted on.
-        gone: which of them to forget, bool `[N]`.
+        removed: which of them to forget, bool `[N]`.
         penalty: of the fit.
         config: damping, pruning and solver.
         steps: of Newton's method.
@@ -64,13 +64,13 @@ def forget_rows(
         nodes: embeddings to update; by default the important ones.
         all_rows_curvature: take the curvature of all rows, as before the removal.
     """
-    remaining, forgotten = rows.take(~gone), rows.take(gone)
+    remaining, forgotten = rows.take(~removed), rows.take(removed)
     spillover = spillover and model.hops > 0
     if nodes is None:
-        importance_V = node_importance(rows.edges, gone, len(table_VD), hops=model.hops)
+        importance_V = node_importance(rows.edges, removed, len(table_VD), hops=model.hops)
         nodes = keep_important(importance_V, config.quantile)
     selected_V = node_mask(nodes, len(table_VD))
-    without = model.on(remaining)
+    without = model.on_rows(remaining)
     near = remaining.take(remaining.touching(model.reached(selected_V)))
     # From here on in a table of what these rows depend on: for one user that is a hundredth of it.
     ends_V = node_mask(torch.cat([near.edges, forgotten.edges]).reshape(-1), len(table_VD))
@@ -81,11 +81,11 @@ def forget_rows(
     near, forgotten = near.renamed(index_V), forgotten.renamed(index_V)
     local, local_nodes = table_VD[inside], index_V[nodes]
 
-    def loss(of: IdModel, part: Rows, selected: Tensor) -> Tensor:
-        return total_loss(of, local.index_copy(0, local_nodes, selected), part)
+    def loss(graph: IdModel, part: Rows, selected: Tensor) -> Tensor:
+        return total_loss(graph, local.index_copy(0, local_nodes, selected), part)
 
-    def penalised(of: IdModel, part: Rows, selected: Tensor) -> Tensor:
-        return loss(of, part, selected) + penalty / 2 * selected.square().sum()
+    def penalised(graph: IdModel, part: Rows, selected: Tensor) -> Tensor:
+        return loss(graph, part, selected) + penalty / 2 * selected.square().sum()
 
     removal = Removal(
         partial(penalised, without if spillover else model, near),

@@ -33,7 +33,7 @@ class LightGCN:
         self.source_E, self.target_E, self.weight_E = source_E, target_E, weight_E
 
     @classmethod
-    def of(cls, rows: Rows) -> Self:
+    def from_rows(cls, rows: Rows) -> Self:
         """Return the model on the graph of the long views among rows."""
         user_N, video_N, _ = rows.take(rows.sign > 0)
         source_E, target_E = torch.cat([user_N, video_N]), torch.cat([video_N, user_N])
@@ -41,8 +41,8 @@ class LightGCN:
         weight_E = (degree_V[source_E] * degree_V[target_E]).rsqrt()
         return cls(source_E, target_E, weight_E)
 
-    def on(self, rows: Rows) -> Self:
-        return self.of(rows)
+    def on_rows(self, rows: Rows) -> Self:
+        return self.from_rows(rows)
 
     def reached(self, node_V: Tensor) -> Tensor:
         return node_V.index_fill(0, self.target_E[node_V[self.source_E]], True)

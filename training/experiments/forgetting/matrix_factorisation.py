@@ -15,7 +15,7 @@ class MatrixFactorisation:
 
     hops = 0
 
-    def on(self, rows: Rows) -> Self:
+    def on_rows(self, rows: Rows) -> Self:
         return self
 
     def reached(self, node_V: Tensor) -> Tensor:

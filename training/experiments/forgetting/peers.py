@@ -18,7 +18,7 @@ def fine_tune(
 ) -> Tensor:
     """Return the table after more epochs on the remaining rows, at half the rate of the fit."""
     briefly = config.model_copy(update={"epochs": epochs, "learning_rate": config.learning_rate / 2})
-    return fit_table(model.on(remaining), remaining, len(table_VD), briefly, seed=seed, start=table_VD)
+    return fit_table(model.on_rows(remaining), remaining, len(table_VD), briefly, seed=seed, start=table_VD)
 
 
 def ascend(model: IdModel, table_VD: Tensor, forgotten: Rows, *, steps: int, rate: float) -> Tensor:
@@ -54,16 +54,16 @@ class Shards:
         self.config, self.seed = config, seed
         self.fits = [self._fit(rows, shard) for shard in range(count)]
 
-    def without(self, gone: Tensor) -> Sequence[tuple[IdModel, Tensor]]:
+    def without(self, removed: Tensor) -> Sequence[tuple[IdModel, Tensor]]:
         """Return model and table of every shard, refitted where rows go.
 
         Args:
-            gone: which rows to forget, bool `[N]`.
+            removed: which rows to forget, bool `[N]`.
         """
-        touched, remaining = set((self.rows.user[gone] % self.count).tolist()), self.rows.take(~gone)
+        touched, remaining = set((self.rows.user[removed] % self.count).tolist()), self.rows.take(~removed)
         return [self._fit(remaining, n) if n in touched else fit for n, fit in enumerate(self.fits)]
 
     def _fit(self, rows: Rows, shard: int) -> tuple[IdModel, Tensor]:
         part = rows.take(rows.user % self.count == shard)
-        model = self.model.on(part)
+        model = self.model.on_rows(part)
         return model, fit_table(model, part, self.nodes, self.config, seed=self.seed + shard)

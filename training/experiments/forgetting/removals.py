@@ -18,7 +18,7 @@ class Removals(NamedTuple):
 
     train: Rows
     """What models are fitted on: rows of `FLIPPED` have the wrong label."""
-    gone: dict[str, Tensor]
+    removed: dict[str, Tensor]
     """By name, which rows go, bool `[N]`."""
     control: Rows
     """As many rows as are flipped, drawn alike and with the wrong label too, that no model is fitted on."""
@@ -37,9 +37,9 @@ def draw_removals(rows: Rows, config: ForgettingConfig, *, seed: int) -> Removal
     users = torch.unique(train.user)
     users = users[torch.randperm(len(users), generator=random)]
     share = max(1, round(config.users * len(users)))
-    gone = {
+    removed = {
         FLIPPED: flipped[~control],
         ONE_USER: train.user == users[0],
         USERS: torch.isin(train.user, users[:share]),
     }
-    return Removals(train, gone, rows.take(control).flipped())
+    return Removals(train, removed, rows.take(control).flipped())
