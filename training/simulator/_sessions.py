@@ -29,6 +29,8 @@ class Feedback(NamedTuple):
     """`[N, K, F]` in the order of `FLAGS`."""
     begins_s: F64
     """`[N, K]` seconds from the start of the session to the exposure."""
+    interest: F64
+    """`[N, K]` ρ', which the behaviour followed."""
 
 
 class Sessions:
@@ -72,14 +74,17 @@ class Sessions:
             slate_NK: videos by their index, best first; rows of sessions that have ended do not matter.
         """
         shape = slate_NK.shape
-        feedback = Feedback(
-            np.zeros(shape, bool), np.zeros(shape), np.zeros((*shape, len(FLAGS)), bool), np.zeros(shape)
-        )
+        flags = np.zeros((*shape, len(FLAGS)), bool)
+        feedback = Feedback(np.zeros(shape, bool), np.zeros(shape), flags, np.zeros(shape), np.zeros(shape))
         for k in range(shape[1]):
             rows = np.flatnonzero(self.is_open)
             feedback.is_shown[rows, k] = True
             feedback.begins_s[rows, k] = self.elapsed_s[rows]
-            feedback.watch_time_s[rows, k], feedback.flags[rows, k] = self._watch(rows, slate_NK[rows, k])
+            interest = self._interest(rows, slate_NK[rows, k : k + 1])[:, 0]
+            feedback.interest[rows, k] = interest
+            feedback.watch_time_s[rows, k], feedback.flags[rows, k] = self._watch(
+                rows, slate_NK[rows, k], interest
+            )
         return feedback
 
     def interest(self, videos_NK: I64) -> F64:
@@ -106,10 +111,9 @@ class Sessions:
         out: F64 = np.clip(1.0 / (1.0 + np.exp(-logit)), 0.01, 0.99)
         return out
 
-    def _watch(self, rows: I64, videos: I64) -> tuple[F64, Bools]:
+    def _watch(self, rows: I64, videos: I64, interest: F64) -> tuple[F64, Bools]:
         """Let the users of open sessions watch one video each."""
         p, c, users = self._population, self._population.config, self.users[rows]
-        interest = self._interest(rows, videos[:, None])[:, 0]
         _, state, watch_s = draw_watch(c, interest, p.duration_s[videos], self._hurried[rows], self._rng)
         flags = draw_flags(c, interest, p.flag_thresholds, self._rng)
         hate = flags[:, _HATE].copy()
