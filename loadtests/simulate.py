@@ -32,6 +32,8 @@ CANDIDATES: Final = 40
 POSITIONS: Final = 5
 MOST_SLATES: Final = 12
 """Of a session; a user who goes on is taken to leave."""
+DEADLINE_MS: Final = 10_000.0
+"""A slate that a busy host ranked without the history would not be the seed's."""
 _THREADS: Final = 4
 _PAUSE_S: Final = 1.0
 """Between two slates, so that the events of one are stored before the next is ranked."""
@@ -109,7 +111,7 @@ class Feed:
     def _round(self, client: Client, pool: ThreadPoolExecutor, users: I64, explore: Explore | None) -> None:
         """Let each of some users have one session, side by side."""
         sessions = self._audience.open_sessions(users)
-        begun_ms, shown = self._next_ms[users], np.zeros(len(users), np.int64)
+        begun_ms, exposures = self._next_ms[users], np.zeros(len(users), np.int64)
         last: list[RerankReply | None] = [None] * len(users)
         for step in range(MOST_SLATES):
             rows = np.flatnonzero(sessions.is_open)
@@ -128,15 +130,16 @@ class Feed:
                     timestamp_ms=int(now_ms[row]),
                     top_k=POSITIONS,
                     explore=explore,
+                    deadline_ms=DEADLINE_MS,
                 )
 
             for row, reply in zip(rows, pool.map(rank, rows.tolist(), candidates_NC), strict=True):
                 slate_NK[row] = [int(item.video_id[1:]) for item in reply.items]
                 last[row] = reply
             feedback = sessions.step(slate_NK)
-            shown += feedback.is_shown.sum(axis=1)
+            exposures += feedback.is_shown.sum(axis=1)
             self._send(client, users, slate_NK, feedback, begun_ms + int(step * _PAUSE_S * 1000), step)
-        self._close(sessions, begun_ms, shown, last)
+        self._close(sessions, begun_ms, exposures, last)
 
     def _send(
         self, client: Client, users: I64, slate_NK: I64, feedback: Feedback, start_ms: I64, step: int
@@ -166,7 +169,9 @@ class Feed:
             if reply.rejected:
                 raise LoadtestError(f"the service rejected an event: {reply.rejected[0].detail}")
 
-    def _close(self, sessions: Sessions, begun_ms: I64, shown: I64, last: list[RerankReply | None]) -> None:
+    def _close(
+        self, sessions: Sessions, begun_ms: I64, exposures: I64, last: list[RerankReply | None]
+    ) -> None:
         users = sessions.users
         for row, user in enumerate(users.tolist()):
             reply = last[row]
@@ -176,7 +181,7 @@ class Feed:
                     "user_id": self._user_ids[user],
                     "start_ms": int(begun_ms[row]),
                     "watch_time_s": round(float(sessions.watch_time_s[row]), 3),
-                    "exposures": int(shown[row]),
+                    "exposures": int(exposures[row]),
                     "mood": round(float(sessions.mood[row]), 3),
                     "version": reply.model_version,
                     "arm": reply.arm if isinstance(reply.arm, str) else None,

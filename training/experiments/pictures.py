@@ -32,6 +32,8 @@ def draw(folder: Path, kind: str, report: Json) -> None:
             _likes_hates(folder, report)
         case "experiment":
             _experiment(folder, report)
+        case "log_to_promotion":
+            _log_to_promotion(folder, report)
         case "validate_estimates":
             _validate_estimates(folder, report)
         case "validate_experiments":
@@ -274,6 +276,24 @@ def _experiment(folder: Path, report: Json) -> None:
     if any(series[0].y for series in looks.values()):
         title = "Watch time: at one look (red), at any (blue)"
         plots.small_multiples(folder / "looks.png", looks, title, ("day", "%"), size=(4, 3), reference=[0.0])
+
+
+def _log_to_promotion(folder: Path, report: Json) -> None:
+    """Draw what was estimated and measured beside the truth, and the experiment day by day."""
+    estimates = []
+    for name, found in report["estimates"].items():
+        row = next(row for row in found["estimates"] if row["method"] == found["method"])
+        estimates.append(Interval(name, row["value"], row["interval"], BLUE))
+    logged = report["estimates"]["fitted"]["logged"]
+    truth = [
+        Interval(name, x["watch_time_s_a_user"], x["interval"], ORANGE) for name, x in report["truth"].items()
+    ]
+    panels = {
+        "estimated, s a slate": [Interval("the log", logged["value"], logged["interval"], GREY), *estimates],
+        "truth, s a user in half the days": truth,
+    }
+    plots.intervals(folder / "values.png", panels, "What the log says, and what is so; 95 % intervals")
+    _experiment(folder, report["experiment"])
 
 
 def _percent(ends: Sequence[float]) -> tuple[float, float]:
