@@ -21,12 +21,14 @@ import numpy.typing as npt
 
 from models.metrics import long_view
 from models.schema import FLAGS, Candidate, FeedbackEvent, HistoryEntry, Profile
+from models.signals import NO_SIGNALS, Signals
 from models.vocabulary import UNKNOWN, Vocabulary
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.int64]
 
 FEEDBACK_COLUMNS: Final = ("watch_time_s", "duration_s", *FLAGS)
-"""Columns of `feedback` `[N, 8]` and `sequence_feedback` `[B, L, 8]`; flags are 0.0 or 1.0."""
+"""Columns of `feedback` `[N, 8 + S]` and `sequence_feedback` `[B, L, 8 + S]`; flags are 0.0 or 1.0. The S
+signals that a bundle declares follow, see `models.signals.Signals`."""
 
 SEQUENCE_ID_COLUMNS: Final = ("video_id", "author_id", "tag", "tab")
 """Columns of `sequence_ids` `[B, L, 4]`. A step whose video index is 0 is padding."""
@@ -117,6 +119,8 @@ class Exposures:
     """`[L, 8]`, columns as in `FEEDBACK_COLUMNS`."""
     timestamp_ms: npt.NDArray[np.int64]
     """`[L]`."""
+    signals: Sequence[Mapping[str, bool | float] | None] = ()
+    """Own signals of each; empty where none has any."""
 
     def __len__(self) -> int:
         return len(self.video_id)
@@ -124,6 +128,7 @@ class Exposures:
     @classmethod
     def from_events(cls, events: Sequence[FeedbackEvent]) -> Self:
         """Return the columns of these events. `duration_s` must be known."""
+        signals = [e.signals for e in events]
         return cls(
             [e.video_id for e in events],
             [e.author_id for e in events],
@@ -131,6 +136,7 @@ class Exposures:
             [e.tab for e in events],
             feedback_matrix(events),
             np.array([e.timestamp_ms for e in events], np.int64),
+            signals if any(signals) else (),
         )
 
     def hated(self) -> list[int]:
@@ -154,6 +160,7 @@ class Exposures:
             self.tab[steps],
             self.feedback[steps],
             self.timestamp_ms[steps],
+            self.signals[steps],
         )
 
 
@@ -183,18 +190,47 @@ class HistoryEntries:
 NO_HISTORY: Final = HistoryEntries([], np.zeros((0, len(HISTORY_COLUMNS)), np.float32))
 
 
-def feedback_matrix(events: Sequence[FeedbackEvent]) -> npt.NDArray[np.float32]:
+def feedback_matrix(
+    events: Sequence[FeedbackEvent], signals: Signals = NO_SIGNALS
+) -> npt.NDArray[np.float32]:
     """Lay events out as rows.
 
     Args:
         events: N events in any order; the order is kept. `duration_s` must be known.
+        signals: those that the bundle declares; others of an event are left out.
 
     Returns:
-        `[N, 8]` float32, columns as in `FEEDBACK_COLUMNS`. N may be 0.
+        `[N, 8 + S]` float32, columns as in `FEEDBACK_COLUMNS`, then the signals. N may be 0.
     """
     rows, columns = len(events), len(FEEDBACK_COLUMNS)
     values = chain.from_iterable(map(_feedback_of, events))
-    return np.fromiter(values, np.float32, rows * columns).reshape(rows, columns)
+    feedback = np.fromiter(values, np.float32, rows * columns).reshape(rows, columns)
+    return with_signals(feedback, [e.signals for e in events], signals) if signals.names else feedback
+
+
+def with_signals(
+    feedback: npt.NDArray[np.float32],
+    given: Sequence[Mapping[str, bool | float] | None],
+    signals: Signals,
+) -> npt.NDArray[np.float32]:
+    """Return `[N, 8]` feedback with the columns of the signals, `[N, 8 + S]`.
+
+    Args:
+        feedback: of N exposures.
+        given: what each says of signals; may be empty where none says anything.
+        signals: those that the bundle declares.
+    """
+    out = np.zeros((len(feedback), feedback.shape[1] + len(signals.names)), np.float32)
+    out[:, : feedback.shape[1]] = feedback
+    for row, known in enumerate(given):
+        if known:
+            out[row, feedback.shape[1] :] = [known.get(name, 0.0) for name in signals.names]
+    return out
+
+
+def signal_columns(signals: Signals, names: Sequence[str]) -> list[int]:
+    """Return the columns of feedback that hold these signals."""
+    return [len(FEEDBACK_COLUMNS) + signals.names.index(name) for name in names]
 
 
 def group_ids(
@@ -237,24 +273,28 @@ def group_matrix(
     return out
 
 
-def sequence_arrays(exposures: Exposures, vocabulary: Vocabulary, now_ms: int) -> dict[str, Array]:
+def sequence_arrays(
+    exposures: Exposures, vocabulary: Vocabulary, now_ms: int, signals: Signals = NO_SIGNALS
+) -> dict[str, Array]:
     """Lay a user's exposures out as the ranker takes them.
 
     Args:
         exposures: L of them; L may be 0.
         vocabulary: the bundle's.
         now_ms: the moment of the ranking. An event after it (clocks differ) has age 0.
+        signals: those that the bundle declares.
 
     Returns:
-        `sequence_ids` `[1, L, 4]` int64, `sequence_feedback` `[1, L, 8]` float32 and
+        `sequence_ids` `[1, L, 4]` int64, `sequence_feedback` `[1, L, 8 + S]` float32 and
         `sequence_age_s` `[1, L]` float32: seconds from the exposure to `now_ms`, never negative.
     """
     e = exposures
     columns = (e.video_id, e.author_id, e.tag, e.tab)
+    feedback = with_signals(e.feedback, e.signals, signals) if signals.names else e.feedback
     age_s = np.maximum(now_ms - e.timestamp_ms, 0) / 1000.0
     return {
         "sequence_ids": _indices(vocabulary, SEQUENCE_ID_COLUMNS, columns),
-        "sequence_feedback": e.feedback[None],
+        "sequence_feedback": feedback[None],
         "sequence_age_s": age_s.astype(np.float32)[None],
     }
 
@@ -276,7 +316,7 @@ def history_arrays(older: Exposures, imported: HistoryEntries, vocabulary: Vocab
 
 
 def history_feedback(feedback: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return what a history keeps of `[..., 8]` feedback: `[..., 2]`, columns as in `HISTORY_COLUMNS`.
+    """Return what a history keeps of `[..., 8 + S]` feedback: `[..., 2]`, columns as in `HISTORY_COLUMNS`.
 
     What was watched or liked before a hate is no interest: of a hated exposure both are 0.
     """
@@ -356,12 +396,15 @@ def category_of(value: float | str) -> str:
     return str(value)
 
 
-def columns_digest(*, grouped: bool = False, reads_history: bool = False) -> str:
+def columns_digest(
+    *, grouped: bool = False, reads_history: bool = False, signals: Signals = NO_SIGNALS
+) -> str:
     """Return the fingerprint of every column order above, `GROUP_COLUMNS` too if the label graph takes
-    groups and `HISTORY_COLUMNS` if the ranker reads histories. A bundle fitted on another one refuses to
-    load."""
+    groups, `HISTORY_COLUMNS` if the ranker reads histories, and the signals if there are any. A bundle fitted
+    on another one refuses to load."""
     parts: tuple[tuple[str, ...], ...]
     parts = (FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS, CANDIDATE_ID_COLUMNS, CONTEXT_ID_COLUMNS)
     parts += (GROUP_COLUMNS,) if grouped else ()
     parts += (HISTORY_COLUMNS,) if reads_history else ()
+    parts += (signals.names,) if signals.names else ()
     return hashlib.sha256("|".join(",".join(p) for p in parts).encode()).hexdigest()[:16]

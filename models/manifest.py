@@ -26,6 +26,7 @@ from models.features import Array, columns_digest
 from models.histogram import Histogram
 from models.metrics import STATES
 from models.schema import MAX_TIMESTAMP_MS
+from models.signals import NO_SIGNALS, Signals
 
 MANIFEST: Final = "manifest.json"
 LABELER: Final = "labeler.onnx"
@@ -324,6 +325,8 @@ class Manifest(Part):
     """Most steps of a sequence the ranker was trained on; the newest are kept."""
     profile_numbers: tuple[str, ...] = ()
     profile_categories: tuple[str, ...] = ()
+    signals: Signals = NO_SIGNALS
+    """Own feedback signals: columns of `feedback` and `sequence_feedback` after those of every bundle."""
     default_tab: str | None = None
     """Taken for the slate's tab when a request names none."""
     training: Training
@@ -394,6 +397,7 @@ class Manifest(Part):
         ours = columns_digest(
             grouped=any(spec.name == "group_ids" for spec in manifest.labeler.inputs),
             reads_history=manifest.reads_history,
+            signals=manifest.signals,
         )
         if manifest.columns_digest != ours:
             raise ContractMismatch(

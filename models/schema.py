@@ -82,8 +82,10 @@ def _seconds(value: float, member: str, low: float, high: float) -> None:
         raise ValueError(f"`{member}` must be {low:g} to {high:g} s, found {value:g}{hint}")
 
 
-_optional_of: Final = attrgetter("session_id", "tab", "device", "author_id", "tag", "request_id", "position")
-_NOTHING: Final = (None,) * 7
+_optional_of: Final = attrgetter(
+    "session_id", "tab", "device", "author_id", "tag", "request_id", "position", "signals"
+)
+_NOTHING: Final = (None,) * 8
 
 
 class FeedbackEvent(
@@ -117,6 +119,8 @@ class FeedbackEvent(
     tag: Id | None = None
     request_id: Id | None = None
     position: Position | None = None
+    signals: dict[str, bool | float] | None = None
+    """A platform's own, of those that the bundle declares; what is left out is no, or 0."""
 
     def __post_init__(self) -> None:
         # What nearly every event is, in as few steps as it takes: the checks below, which say what is wrong,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from models.errors import BundleError, NotReady, ReelrankError
 from models.runtime import Bundle
+from models.signals import Signals
 from service.inference.experiments import Assignment, LoadedExperiment, assignment
 from service.inference.rollout import ROLES, Role, Rollout, check_compatible
 from service.telemetry.bundles import BundleMetrics
@@ -35,6 +36,16 @@ class ServingSet:
     """Scores its share of the requests after they were answered."""
     experiments: tuple[LoadedExperiment, ...] = ()
     """Their arms answer their users, before the split does."""
+
+    @property
+    def signals(self) -> tuple[Signals, ...]:
+        """The own signals that the active bundle knows, and those that others with a part know, if they are
+        other ones."""
+        if self.split is None and not self.experiments:
+            return (self.active.manifest.signals,)
+        others = [self.split.bundle] if self.split is not None else []
+        others += [bundle for loaded in self.experiments for bundle in loaded.bundles if bundle is not None]
+        return tuple(dict.fromkeys(bundle.manifest.signals for bundle in (self.active, *others)))
 
     def assignment(self, user_id: str) -> Assignment | None:
         """Return the arm of a user who is in an experiment."""

@@ -35,6 +35,7 @@ from models.features import (
     columns_digest,
     context_arrays,
     history_feedback,
+    with_signals,
 )
 from models.manifest import EXPECTED_SECONDS, OBJECTIVES
 from models.runtime import Bundle
@@ -124,13 +125,15 @@ class TrafficSample:
         """
         if self._slates.accepts():
             names = ("sequence_feedback", "sequence_age_s", "candidate_duration_s")
-            self._slates.add(SampledSlate(*(inputs[name][0].astype(np.float32) for name in names)))
+            feedback, age_s, duration_s = (inputs[name][0].astype(np.float32) for name in names)
+            self._slates.add(SampledSlate(feedback[:, : len(FEEDBACK_COLUMNS)], age_s, duration_s))
             self._unsaved = True
 
     def add_events(self, feedback: F32) -> None:
-        """Perhaps keep events that were labelled, `[N, 8]`."""
+        """Perhaps keep events that were labelled, `[N, 8 + S]`; own signals are not kept: bundles differ in
+        them."""
         if self._bodies.accepts():
-            self._bodies.add(feedback[:MAX_ROWS].copy())
+            self._bodies.add(feedback[:MAX_ROWS, : len(FEEDBACK_COLUMNS)].copy())
             self._unsaved = True
 
     def load(self) -> None:
@@ -213,7 +216,7 @@ def _slate_inputs(bundle: Bundle, slate: SampledSlate, rng: np.random.Generator)
         "history_ids": _ids(vocabulary, ("video_id",), len(feedback), rng)[None, -HISTORY_LENGTH:, 0],
         "history_feedback": history_feedback(feedback)[None, -HISTORY_LENGTH:],
         "sequence_ids": _ids(vocabulary, SEQUENCE_ID_COLUMNS, len(feedback), rng)[None],
-        "sequence_feedback": feedback[None],
+        "sequence_feedback": with_signals(feedback, (), manifest.signals)[None],
         "sequence_age_s": slate.age_s[recent][None],
         "candidate_ids": _ids(vocabulary, CANDIDATE_ID_COLUMNS, len(slate.duration_s), rng)[None],
         "candidate_duration_s": slate.duration_s[None],
@@ -228,7 +231,7 @@ def _body_inputs(bundle: Bundle, body: F32, rng: np.random.Generator) -> dict[st
     fields = ("tag", *(f"profile.{name}" for name in users))
     groups = np.full((len(body), len(GROUP_COLUMNS)), UNKNOWN, np.int64)
     groups[:, : len(fields)] = _ids(bundle.vocabulary, fields, len(body), rng)
-    return {"feedback": body, "group_ids": groups}
+    return {"feedback": with_signals(body, (), bundle.manifest.signals), "group_ids": groups}
 
 
 def _ids(vocabulary: Vocabulary, fields: tuple[str, ...], rows: int, rng: np.random.Generator) -> I64:

@@ -57,7 +57,8 @@ def warm_up(bundle: Bundle) -> None:
         )
     for rows in (1, len(events)):
         groups = group_ids(events[:rows], bundle.vocabulary, {}, manifest.profile_categories)
-        bundle.run_labeler({"feedback": feedback_matrix(events[:rows]), "group_ids": groups})
+        feedback = feedback_matrix(events[:rows], manifest.signals)
+        bundle.run_labeler({"feedback": feedback, "group_ids": groups})
     context = context_arrays(
         {}, manifest.default_tab, bundle.vocabulary, manifest.profile_numbers, manifest.profile_categories
     )
@@ -71,7 +72,7 @@ def warm_up(bundle: Bundle) -> None:
                 for length in (manifest.sequence_length, HISTORY_LENGTH)
             )
             inputs = (
-                sequence_arrays(sequence, bundle.vocabulary, now_ms=10**7)
+                sequence_arrays(sequence, bundle.vocabulary, 10**7, manifest.signals)
                 | (history_arrays(history, NO_HISTORY, bundle.vocabulary) if manifest.reads_history else {})
                 | candidate_arrays(Candidates.from_rows(slate), bundle.vocabulary)
                 | context

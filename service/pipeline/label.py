@@ -135,6 +135,7 @@ class LabelPipeline:
             now_ms=int(time.time() * 1000),
             earliest_ms=self._settings.earliest_ms,
             late_s=self._settings.late_s,
+            signals=serving.signals,
             offset=query.offset,
         )
         events = [exposure.event for exposure in validated.accepted]

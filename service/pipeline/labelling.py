@@ -26,7 +26,7 @@ class Labels:
     nonfinite: tuple[str, ...]
     """Labels of which a value was not finite; it became 0."""
     feedback: npt.NDArray[np.float32]
-    """`[N, 8]` what they were computed from, columns as in `models.features.FEEDBACK_COLUMNS`."""
+    """`[N, 8 + S]` what they were computed from, see `models.features.feedback_matrix`."""
 
 
 def label(
@@ -44,7 +44,7 @@ def label(
         profiles: profile features by user, for labels that compare exposures within groups of users
             (`Manifest.labels_by_user`); a user without any is compared with all.
     """
-    feedback = feedback_matrix(events)
+    feedback = feedback_matrix(events, bundle.manifest.signals)
     if not events:
         return Labels({name: [] for name in names}, {}, (), feedback)
     groups = group_ids(events, bundle.vocabulary, profiles, bundle.manifest.profile_categories)

@@ -170,7 +170,7 @@ def ranker_inputs(bundle: Bundle, context: RankingContext) -> dict[str, Array]:
     if manifest.reads_history:
         history = history_arrays(exposures.older(length), context.imported, vocabulary)
     return (
-        sequence_arrays(exposures.newest(length), vocabulary, context.now_ms)
+        sequence_arrays(exposures.newest(length), vocabulary, context.now_ms, manifest.signals)
         | history
         | candidate_arrays(context.candidates, vocabulary)
         | context_arrays(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from models.schema import FeedbackEvent
+from models.signals import NO_SIGNALS, SignalFault, Signals
 from service.state.protocol import Outcome
 from service.wire import Rejected
 
@@ -47,10 +48,12 @@ def validate_events(
     now_ms: int,
     earliest_ms: int,
     late_s: float,
+    signals: Sequence[Signals] = (NO_SIGNALS,),
     offset: int = 0,
 ) -> Validated:
     """Apply the rules that need no store.
 
+    An event with a signal that no bundle knows, or knows with another kind of value, is rejected (`invalid`).
     An event without a duration is rejected (`duration_unknown`), and so is one more than 300 s in the future
     or before `earliest_ms` (`clock_skew`). One older than `late_s`, if that is set, gets its label and is not
     stored (`late`).
@@ -61,6 +64,7 @@ def validate_events(
         now_ms: the service's clock.
         earliest_ms: the first moment that is taken for one.
         late_s: 0 means no limit.
+        signals: own ones, of each bundle that answers; the first is the active one's.
         offset: position of the first event, in a body that is read in parts.
     """
     out = Validated()
@@ -69,6 +73,8 @@ def validate_events(
     for index, event in enumerate(events, offset):
         if isinstance(event, Rejected):
             out.rejected.append(event)
+        elif event.signals and (fault := _fault(event.signals, signals)):
+            out.rejected.append(_rejected(index, event, "invalid", fault.detail, f"signals.{fault.name}"))
         elif event.duration_s is None:
             detail = (
                 f"`duration_s` is missing and the catalogue does not know {event.video_id!r}; "
@@ -91,6 +97,12 @@ def validate_events(
         else:
             out.accepted.append(Exposure(index, event))
     return out
+
+
+def _fault(given: Mapping[str, bool | float], signals: Sequence[Signals]) -> SignalFault | None:
+    """Return what is wrong with an event's signals under every bundle, as the active one has it."""
+    faults = [known.fault(given) for known in signals]
+    return faults[0] if all(faults) else None
 
 
 def too_early(timestamp_ms: int, earliest_ms: int) -> str:

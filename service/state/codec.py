@@ -7,7 +7,9 @@ not in it: the key names the user.
     timestamp_ms
     watch_time, duration  microseconds; 0 is an unknown duration (a known one is above 0)
     flags                 its bits are `FLAGS` in order
-    context               "", or the members of `CONTEXT`, "" where unknown, with `SEPARATOR` between them
+    context               "", or the members of `CONTEXT`, "" where unknown, with `SEPARATOR` between them,
+                          and one more if there are own signals: `name=value`, by name, `t` for yes, with
+                          `SIGNAL_SEPARATOR` between them
 
 Records lie one after the other in one flat array: a script unpacks a hundred of them five times as fast as
 a hundred arrays. A *sequence* is [newest timestamp, values] with a head of fixed size, so that a script
@@ -35,11 +37,16 @@ import numpy as np
 from models.features import HISTORY_COLUMNS, Exposures, HistoryEntries
 from models.schema import FLAGS, FeedbackEvent, HistoryEntry, Profile, Video
 
+Signals = dict[str, bool | float]
+
 CONTEXT: Final = ("session_id", "tab", "device", "author_id", "tag")
 """Optional members of an event, in the order of a record."""
 
 SEPARATOR: Final = "\x1f"
 """A control character: no id holds one."""
+SIGNAL_SEPARATOR: Final = "\x1e"
+YES: Final = "t"
+"""Of a signal; what is no, or 0, is not kept."""
 
 SIZE: Final = 7
 """Values of a record."""
@@ -67,15 +74,26 @@ _NO_CONTEXT: Final = (None,) * len(CONTEXT)
 
 def normalised(event: FeedbackEvent) -> FeedbackEvent:
     """Return the event as every store returns it: seconds to the microsecond, without the slate that showed
-    the video."""
+    the video, and without signals that say no or 0."""
     watch, duration = _seconds(_microseconds(event.watch_time_s)), event.duration_s
     rounded = None if duration is None else _seconds(_microseconds(duration))
     is_shown = event.request_id is not None or event.position is not None
-    if watch == event.watch_time_s and rounded == duration and not is_shown:
+    signals = _said(event.signals)
+    if watch == event.watch_time_s and rounded == duration and not is_shown and signals == event.signals:
         return event
     return msgspec.structs.replace(
-        event, watch_time_s=watch, duration_s=rounded, request_id=None, position=None
+        event,
+        watch_time_s=watch,
+        duration_s=rounded,
+        request_id=None,
+        position=None,
+        signals=signals,
     )
+
+
+def _said(signals: Signals | None) -> Signals | None:
+    """Return the signals that say more than no or 0, if there are any."""
+    return {name: value for name, value in signals.items() if value} or None if signals else None
 
 
 def pack_id(text: str) -> str | int:
@@ -87,7 +105,7 @@ def pack_id(text: str) -> str | int:
 
 def encode_event(event: FeedbackEvent) -> bytes:
     """Encode one record."""
-    context = _context_of(event)
+    context, signals = _context_of(event), _said(event.signals)
     values = (
         pack_id(event.event_id),
         pack_id(event.video_id),
@@ -95,9 +113,23 @@ def encode_event(event: FeedbackEvent) -> bytes:
         _microseconds(event.watch_time_s),
         _microseconds(event.duration_s or 0.0),
         _FLAG_BITS[_flags_of(event)],
-        "" if context == _NO_CONTEXT else SEPARATOR.join(value or "" for value in context),
+        "" if context == _NO_CONTEXT and not signals else _encode_context(context, signals),
     )
     return _encode(values)[1:]  # without the head of an array of seven
+
+
+def _encode_context(context: tuple[str | None, ...], signals: Signals | None) -> str:
+    values = [value or "" for value in context]
+    if signals:
+        known = sorted(signals.items())
+        parts = [f"{name}={YES if value is True else repr(float(value))}" for name, value in known]
+        values.append(SIGNAL_SEPARATOR.join(parts))
+    return SEPARATOR.join(values)
+
+
+def _decode_signals(text: str) -> Signals:
+    pairs = (part.split("=") for part in text.split(SIGNAL_SEPARATOR))
+    return {name: True if value == YES else float(value) for name, value in pairs}
 
 
 def encode_events(events: Sequence[FeedbackEvent]) -> bytes:
@@ -244,12 +276,16 @@ def _exposures(values: list[Any]) -> Exposures:
     feedback[:, 2:] = np.array(values[5::SIZE], np.int64)[:, None] >> _FLAG_SHIFTS & 1
     authors: list[str | None] = [None] * count
     tags, tabs = authors.copy(), authors.copy()
+    signals: list[Signals | None] = []
     for i, context in enumerate(values[6::SIZE]):
         if context:
-            _, tab, _, author, tag = str(context).split(SEPARATOR)
+            _, tab, _, author, tag, *own = str(context).split(SEPARATOR)
             authors[i], tags[i], tabs[i] = author or None, tag or None, tab or None
+            if own:
+                signals = signals or [None] * count
+                signals[i] = _decode_signals(own[0])
     timestamp_ms = np.array(values[2::SIZE], np.int64)
-    return Exposures(list(map(str, values[1::SIZE])), authors, tags, tabs, feedback, timestamp_ms)
+    return Exposures(list(map(str, values[1::SIZE])), authors, tags, tabs, feedback, timestamp_ms, signals)
 
 
 def _events(user_id: str, values: list[str | int]) -> list[FeedbackEvent]:
@@ -268,7 +304,10 @@ def _events(user_id: str, values: list[str | int]) -> list[FeedbackEvent]:
             **_FLAGS[flags],
         )
         if context:
-            for name, value in zip(CONTEXT, context.split(SEPARATOR), strict=True):
+            parts = context.split(SEPARATOR)
+            if len(parts) > len(CONTEXT):
+                msgspec.structs.force_setattr(event, "signals", _decode_signals(parts.pop()))
+            for name, value in zip(CONTEXT, parts, strict=True):
                 msgspec.structs.force_setattr(event, name, value or None)
         events.append(event)
     return events

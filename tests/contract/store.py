@@ -21,6 +21,7 @@ FULL: dict[str, Any] = {
     "tag": "39",
     "like": True,
     "hate": True,
+    "signals": {"favorite": True, "stars": 4.5},
 }
 
 
@@ -134,6 +135,29 @@ class StoreContract:
         merged = event(watch_time_s=10.0, like=True, follow=True, tab="1", tag="39")
         assert outcome == Outcome("merged", merged)
         assert await events_of(store) == [merged]
+
+    @pytest.mark.parametrize("context", [{}, {"tab": "1"}])
+    async def test_of_a_signal_the_most_that_any_version_says_is_kept(
+        self, store: Store, context: dict[str, Any]
+    ) -> None:
+        versions: list[dict[str, bool | float]] = [
+            {"stars": 2.0, "report": False},
+            {"Z": 1.0, "stars": 10.0, "favorite": True},
+            {"stars": 9.5, "favorite": 3.0},
+            {},
+        ]
+        kept = {"stars": 10.0, "favorite": True, "Z": 1.0}
+        for name, order in (("e1", versions), ("e2", versions[::-1])):
+            for signals in order:
+                [outcome] = await store.record("alice", [event(name, signals=signals, **context)])
+            assert outcome.event == event(name, signals=kept, **context)
+            again = await store.record("alice", [event(name, signals=kept)])
+            assert kinds(again) == ["duplicate"]
+        assert [e.signals for e in await events_of(store)] == [kept, kept]
+
+    async def test_a_signal_that_says_no_is_not_kept(self, store: Store) -> None:
+        [outcome] = await store.record("alice", [event(signals={"favorite": False, "stars": 0.0})])
+        assert outcome.event == (await events_of(store))[0] == event()
 
     async def test_an_event_that_left_the_sequence_is_still_known(self, store: Store) -> None:
         await store.record(

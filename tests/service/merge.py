@@ -10,14 +10,19 @@ versions ends in the same exposure:
                          out of the newest L after an older one had already been let go for it
     tab, device, ...     known before unknown; of two known the greater by its bytes: arbitrary, but the same
                          whichever came first
+    signals              of each the larger amount, and yes before any
 """
 
 from __future__ import annotations
+
+import math
 
 import msgspec
 
 from models.schema import FLAGS, FeedbackEvent
 from service.state.codec import CONTEXT
+
+Signals = dict[str, bool | float]
 
 
 def merge(one: FeedbackEvent, other: FeedbackEvent) -> FeedbackEvent:
@@ -31,7 +36,16 @@ def merge(one: FeedbackEvent, other: FeedbackEvent) -> FeedbackEvent:
         changes[name] = getattr(one, name) or getattr(other, name)
     for name in CONTEXT:
         changes[name] = _known(getattr(one, name), getattr(other, name))
+    changes["signals"] = _larger(one.signals or {}, other.signals or {}) or None
     return msgspec.structs.replace(one, **changes)
+
+
+def _larger(one: Signals, other: Signals) -> Signals:
+    return one | {name: max(one.get(name, value), value, key=_size) for name, value in other.items()}
+
+
+def _size(value: bool | float) -> float:
+    return math.inf if value is True else value
 
 
 def _known(one: str | None, other: str | None) -> str | None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from models.features import Exposures
 from models.schema import FLAGS, MAX_TIMESTAMP_MS, MAX_WATCH_TIME_S, FeedbackEvent, HistoryEntry, Video
+from models.signals import MAX_AMOUNT
 from service.state import codec
 from tests.service.merge import merge
 from tests.service.stores import event
@@ -29,6 +30,7 @@ DECODERS: list[Callable[[bytes], Any]] = [
     partial(codec.decode_exposures, length=100),
     partial(codec.decode_sequence, "alice", length=100),
 ]
+names = st.sampled_from(["Z", "favorite", "half_stars", "stars2"])
 some_seconds = st.one_of(st.integers(1, 600_000).map(lambda ms: ms / 1000), st.floats(0.001, 86_400))
 
 
@@ -36,6 +38,9 @@ some_seconds = st.one_of(st.integers(1, 600_000).map(lambda ms: ms / 1000), st.f
 def events(draw: st.DrawFn, *, event_id: str | None = None, video_id: str | None = None) -> FeedbackEvent:
     optional: dict[str, Any] = {name: draw(st.booleans()) for name in FLAGS}
     optional |= {name: draw(st.none() | ids) for name in codec.CONTEXT}
+    optional["signals"] = draw(
+        st.none() | st.dictionaries(names, st.booleans() | st.floats(0, MAX_AMOUNT), max_size=3)
+    )
     return FeedbackEvent(
         event_id=event_id or draw(ids),
         user_id="alice",
@@ -169,6 +174,7 @@ def test_a_profile_comes_back(profile: dict[str, float | str]) -> None:
 
 @given(*(events(event_id="e", video_id="v") for _ in range(3)))
 def test_merging_is_order_free_and_idempotent(x: FeedbackEvent, y: FeedbackEvent, z: FeedbackEvent) -> None:
+    x, y, z = map(codec.normalised, (x, y, z))
     assert merge(x, x) == x
     assert merge(x, y) == merge(y, x)
     assert merge(merge(x, y), z) == merge(x, merge(y, z))

@@ -269,6 +269,7 @@ def export_ranker(ranker: Ranker, folder: Path, *makers: LabelMaker, weights: di
         sequence_length=100,
         profile_numbers=("one", "two"),
         profile_categories=("kind",),
+        signals=ranker.encoder.signals,
     )
     return Bundle.load(exported)
 
@@ -278,7 +279,8 @@ def assert_graph_answers_as_torch(
 ) -> None:
     """A bundle of `export_ranker` answers a request of this shape as its ranker does."""
     random = np.random.default_rng([users, candidates, steps])
-    request = SyntheticInputs(bundle.vocabulary, 2, ("kind",), random).request(users, candidates, steps)
+    made = SyntheticInputs(bundle.vocabulary, 2, ("kind",), random, bundle.manifest.signals)
+    request = made.request(users, candidates, steps)
     got = bundle.run_ranker(request)
     with torch.no_grad():
         answers = ranker(*map(torch.from_numpy, request.values()))

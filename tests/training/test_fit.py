@@ -11,6 +11,7 @@ import pytest
 
 from models.errors import BadInput
 from models.metrics import auc
+from models.signals import Signals
 from tests.training._builders import liked_and_hated
 from training.config import override
 from training.data import Dataset, SyntheticConfig, read_likes_hates, simulate_log, split_by_time
@@ -121,3 +122,17 @@ def test_objectives_that_are_named_are_not_chosen() -> None:
     assert choose_objectives(of_days(4), config, 0) == (config, {})
     with pytest.raises(BadInput, match="no outcome 'likes'; there are effective_view"):
         override(any_log(), {"objectives": {"names": ["likes"]}}, owner="the recipe")
+
+
+def test_signals_are_objectives_where_the_log_allows() -> None:
+    signals = Signals(positive=("favorite",), negative=("report",))
+    tables = of_days(4).tables
+    log = tables.interactions.with_columns(favorite=pl.col("like"), report=pl.lit(False))
+    info = tables.info.model_copy(update={"signals": signals})
+    declared = Dataset(replace(tables, interactions=log, info=info))
+    config, left_out = choose_objectives(declared, smoke_objectives(), tables.info.last_timestamp_ms)
+    assert config.objectives is not None
+    assert config.objectives.signals == ("favorite",)
+    assert left_out == {"report": 0}
+    _, ranker = new_networks(config, declared.vocabulary(), (), (), signals)
+    assert ranker.objectives[-1] == "favorite"

@@ -89,7 +89,8 @@ def synthetic_inputs(bundle: Bundle, seed: int) -> SyntheticInputs:
     """Return random inputs that fit a bundle."""
     manifest = bundle.manifest
     numbers, categories = len(manifest.profile_numbers), manifest.profile_categories
-    return SyntheticInputs(bundle.vocabulary, numbers, categories, np.random.default_rng(seed))
+    random = np.random.default_rng(seed)
+    return SyntheticInputs(bundle.vocabulary, numbers, categories, random, manifest.signals)
 
 
 def time_in_turns(

@@ -50,7 +50,7 @@ def bench_precision(
     loaded = Bundle.load(folder)
     manifest = loaded.manifest
     request = synthetic_inputs(loaded, seed).request(1, CANDIDATES, HISTORY)
-    log = dataset.interactions(loaded.vocabulary, manifest.profile_numbers)
+    log = dataset.interactions(loaded.vocabulary, manifest.profile_numbers, manifest.signals)
     rows = log.rows_between(*window)
     with tempfile.TemporaryDirectory(prefix="reelrank-precision-") as scratch:
         paths = {"float32": folder / RANKER}

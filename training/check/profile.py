@@ -102,7 +102,8 @@ class _Group(NamedTuple):
 def profile(dataset: Dataset) -> Profile:
     """Return the profile of a log in memory."""
     log, info = dataset.log, dataset.info
-    share_of_flags = log.select(pl.col(name).mean() for name in FLAGS).row(0, named=True)
+    flags = (*FLAGS, *dataset.signals.flags)
+    share_of_flags = log.select(pl.col(name).mean() for name in flags).row(0, named=True)
     tabs = log["tab"].drop_nulls().value_counts(sort=True)
     return Profile(
         dataset=info.dataset,

@@ -1,6 +1,6 @@
 """Logs in, columns out: the readers, the synthetic world, and the splits by time."""
 
-from training.data._dataset import Dataset
+from training.data._dataset import Dataset, feedback_columns
 from training.data._fetch import ARCHIVES, fetch
 from training.data._interactions import History, Interactions
 from training.data._likes_hates import LikesHates, read_likes_hates
@@ -46,6 +46,7 @@ __all__ = [
     "cut",
     "day_numbers",
     "day_to_ms",
+    "feedback_columns",
     "fetch",
     "inspect",
     "load",

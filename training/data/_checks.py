@@ -15,6 +15,7 @@ from models.schema import (
     MAX_TIMESTAMP_MS,
     MAX_WATCH_TIME_S,
 )
+from models.signals import MAX_AMOUNT, NO_SIGNALS, Signals
 from training.data._tables import INTERACTION_SCHEMA, NULLABLE
 
 EARLIEST_MS: Final = 946_684_800_000
@@ -62,8 +63,8 @@ def check_each_row(log: pl.DataFrame, file: str) -> None:
         refuse_first(log, rule.broken, file, rule.column, rule.text)
 
 
-def row_rules() -> Iterator[Rule]:
-    """Yield the rules for the columns of `INTERACTION_SCHEMA`, in the order in which they are checked."""
+def row_rules(signals: Signals = NO_SIGNALS) -> Iterator[Rule]:
+    """Yield the rules for the columns of `interaction_schema`, in the order in which they are checked."""
     for name in INTERACTION_SCHEMA:
         if name not in NULLABLE:
             yield Rule(name, pl.col(name).is_null(), "is empty, and must not be")
@@ -73,6 +74,10 @@ def row_rules() -> Iterator[Rule]:
     yield from _amount_rules("watch_time_s", MAX_WATCH_TIME_S, "s")
     yield from _amount_rules("duration_s", MAX_DURATION_S, "s")
     yield Rule("duration_s", pl.col("duration_s") <= 0, "must be above 0 s; leave the row out")
+    for name in signals.names:
+        yield Rule(name, pl.col(name).is_null(), "is empty, and must not be")
+    for name in signals.numbers:
+        yield from _amount_rules(name, MAX_AMOUNT, "")
 
 
 def check_ids(table: pl.DataFrame, name: str, file: str) -> None:
@@ -160,7 +165,7 @@ def _amount_rules(name: str, high: float, unit: str) -> Iterator[Rule]:
     column = pl.col(name).cast(pl.Float64)
     yield Rule(name, ~column.is_finite(), "is not a finite number")
     yield Rule(name, column < 0, "is negative")
-    yield Rule(name, column > high, f"is above {high:,.0f} {unit}; is the unit wrong?")
+    yield Rule(name, column > high, f"is above {high:,.0f}{unit and f' {unit}'}; is the unit wrong?")
 
 
 def check_same_unit(log: pl.DataFrame, watch: str, duration: str, file: str) -> None:

@@ -18,6 +18,7 @@ from models.features import (
     SEQUENCE_ID_COLUMNS,
     category_of,
 )
+from models.signals import Signals
 from models.vocabulary import PADDING, UNKNOWN, Vocabulary
 from training.data._interactions import Interactions
 from training.data._split import Boundaries
@@ -87,7 +88,17 @@ class Dataset:
             fields[_PROFILE + name] = _by_count(_spelled(users[name]), min_count)
         return Vocabulary(fields)
 
-    def interactions(self, vocabulary: Vocabulary, numbers: Sequence[str] | None = None) -> Interactions:
+    @property
+    def signals(self) -> Signals:
+        """Own feedback signals, in the order of their columns of `Interactions.feedback`."""
+        return self.info.signals
+
+    def interactions(
+        self,
+        vocabulary: Vocabulary,
+        numbers: Sequence[str] | None = None,
+        signals: Signals | None = None,
+    ) -> Interactions:
         """Return the log as arrays, sorted by (user, timestamp, video).
 
         Ids that are missing or outside the vocabulary become `UNKNOWN`. Users are those of the log, in the
@@ -98,23 +109,25 @@ class Dataset:
             vocabulary: its `profile.<name>` fields define the categorical features and their order, so
                 that a bundle reads another dataset's log in the layout it was fitted on.
             numbers: names of the numeric features, as in a bundle's manifest; `None` uses the dataset's.
+            signals: likewise; those that the dataset does not have are 0.
         """
+        signals = self.signals if signals is None else signals
         ids = np.stack([self._codes[name].indices(name, vocabulary) for name in SEQUENCE_ID_COLUMNS], axis=1)
         user = self._codes["user_id"].code.astype(np.int64)
         time = self.log["timestamp_ms"].to_numpy()
         order = np.lexsort((ids[:, 0], time, user))
-        feedback = np.stack([self.log[name].cast(pl.Float32).to_numpy() for name in FEEDBACK_COLUMNS], axis=1)
         history_ids, history_feedback = self._before_the_log(vocabulary)
         return Interactions(
             user=user[order],
             ids=ids[order],
             timestamp_ms=time[order],
-            feedback=feedback[order],
+            feedback=feedback_columns(self.log, signals)[order],
             user_ids=tuple(self._codes["user_id"].values),
             profile=self._profile(self.profile_numbers if numbers is None else numbers),
             profile_ids=self._profile_ids(vocabulary),
             history_ids=history_ids,
             history_feedback=history_feedback,
+            signals=signals,
         )
 
     def censored(self, vocabulary: Vocabulary) -> tuple[F64, F64, F64] | None:
@@ -216,6 +229,16 @@ class _Codes:
         table = np.append(vocabulary.encode(field, self.values), UNKNOWN)
         out: I64 = table[self.code]
         return out
+
+
+def feedback_columns(log: pl.DataFrame, signals: Signals) -> F32:
+    """Return `[N, 8 + S]` of N rows: `FEEDBACK_COLUMNS`, then the signals, 0 where the log has none."""
+    names = (*FEEDBACK_COLUMNS, *signals.names)
+    out = np.zeros((len(log), len(names)), np.float32)
+    for column, name in enumerate(names):
+        if name in log.columns:
+            out[:, column] = log[name].cast(pl.Float32).to_numpy()
+    return out
 
 
 def _by_count(values: pl.Series, min_count: int) -> list[str]:

@@ -14,8 +14,10 @@ from models.features import (
     SEQUENCE_ID_COLUMNS,
     group_matrix,
     history_feedback,
+    signal_columns,
 )
 from models.schema import EXPLICIT
+from models.signals import NO_SIGNALS, Signals
 from models.vocabulary import PADDING, UNKNOWN
 
 # Shape suffixes: N rows of the log, B rows picked from it, L sequence steps, H history entries, M of the B.
@@ -35,7 +37,7 @@ class History(NamedTuple):
     sequence_ids: I64
     """`[B, L, 4]`"""
     sequence_feedback: F32
-    """`[B, L, 8]`"""
+    """`[B, L, 8 + S]`"""
     sequence_age_s: F32
     """`[B, L]`"""
     history_ids: I64
@@ -58,7 +60,7 @@ class Interactions:
     timestamp_ms: I64
     """`[N]`"""
     feedback: F32
-    """`[N, 8]` columns as `FEEDBACK_COLUMNS`: watch_time_s, duration_s, then the flags."""
+    """`[N, 8 + S]` columns as `FEEDBACK_COLUMNS`: watch_time_s, duration_s, the flags; then `signals`."""
     user_ids: tuple[str, ...]
     """Ids of the users."""
     profile: F32
@@ -70,6 +72,8 @@ class Interactions:
     W is 0 where nothing is known of that time."""
     history_feedback: F32
     """`[users, W, 2]` what is known of them, columns as `HISTORY_COLUMNS`."""
+    signals: Signals = NO_SIGNALS
+    """The S own signals."""
 
     def __post_init__(self) -> None:
         key = (self.ids[:, 0], self.timestamp_ms, self.user)
@@ -91,14 +95,17 @@ class Interactions:
 
     @property
     def explicit(self) -> F32:
-        """`[N]` 1.0 where the user gave any explicit feedback, δ(Σ y_e) of LabelCraft."""
-        out: F32 = (self.feedback[:, _EXPLICIT_COLUMNS].sum(axis=1) > 0).astype(np.float32)
+        """`[N]` 1.0 where the user gave any explicit feedback or positive signal, δ(Σ y_e) of LabelCraft."""
+        columns = [*_EXPLICIT_COLUMNS, *signal_columns(self.signals, self.signals.positive)]
+        out: F32 = (self.feedback[:, columns].sum(axis=1) > 0).astype(np.float32)
         return out
 
     @property
     def hate(self) -> F32:
-        """`[N]` 1.0 where the user asked for less of this."""
-        return self.feedback[:, _HATE]
+        """`[N]` 1.0 where the user asked for less of this, by a hate or a negative signal."""
+        columns = [_HATE, *signal_columns(self.signals, self.signals.negative)]
+        out: F32 = self.feedback[:, columns].max(axis=1)
+        return out
 
     @property
     def tab(self) -> I64:
@@ -115,6 +122,11 @@ class Interactions:
         """Return the rows with `from_ms <= timestamp_ms < to_ms`."""
         inside = (self.timestamp_ms >= from_ms) & (self.timestamp_ms < to_ms)
         return np.flatnonzero(inside).astype(np.int64)
+
+    def with_signals(self, signals: Signals) -> Interactions:
+        """Return a log without signals with columns of these, at which nothing was given."""
+        missing = len(FEEDBACK_COLUMNS) + len(signals.names) - self.feedback.shape[1]
+        return replace(self, feedback=np.pad(self.feedback, ((0, 0), (0, missing))), signals=signals)
 
     def take(self, rows: I64) -> Interactions:
         """Return a log of the given rows (ascending) alone; sequences then consist of these rows, too."""

@@ -10,6 +10,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from models.errors import BadInput
+from models.signals import NO_SIGNALS, Signals
 from training.data._checks import (
     check_ids,
     check_interactions,
@@ -34,6 +35,7 @@ from training.data._tables import (
     RowCounts,
     Tables,
     in_order,
+    interaction_schema,
 )
 
 P = ParamSpec("P")
@@ -78,7 +80,9 @@ def inspect(data: Path) -> Inspected:
                 f"`python -m training prepare --dataset own --source FILE --out {data}`.",
             ),
         )
-    log = found.collect(_log, data / INTERACTIONS, found)
+    declared = found.collect(_declared, data)
+    signals = NO_SIGNALS if declared is None else declared.signals
+    log = found.collect(_log, data / INTERACTIONS, signals, found)
     users = found.collect(_optional, data / USERS, "user_id")
     videos = found.collect(_optional, data / VIDEOS, "video_id")
     history = found.collect(_history, data / HISTORY) if (data / HISTORY).is_file() else None
@@ -90,7 +94,7 @@ def inspect(data: Path) -> Inspected:
         found.collect(check_joins, log.lazy(), videos.lazy(), "video_id", VIDEOS)
     if found.lines:
         return Inspected(None, tuple(found.lines))
-    info = found.collect(_info, data, log, users, videos)
+    info = found.collect(_info, declared, data, log, users, videos)
     if info is not None:
         for name in info.profile.categories:
             if users[name].dtype == pl.String:
@@ -100,7 +104,7 @@ def inspect(data: Path) -> Inspected:
                 found.lines.append(f"{USERS}: `{name}` must be a number, found {users[name].dtype}.")
     if info is None or found.lines:
         return Inspected(None, tuple(found.lines))
-    return Inspected(Dataset(Tables(in_order(log), users, videos, info, history)), ())
+    return Inspected(Dataset(Tables(in_order(log, signals), users, videos, info, history)), ())
 
 
 class _Faults:
@@ -118,19 +122,17 @@ class _Faults:
             return None
 
 
-def _log(path: Path, found: _Faults) -> pl.DataFrame:
+def _log(path: Path, signals: Signals, found: _Faults) -> pl.DataFrame:
     """The columns of a log that have their types."""
-    raw = _read(path)
-    columns = [
-        found.collect(_typed, raw, {name: kind}, INTERACTIONS) for name, kind in INTERACTION_SCHEMA.items()
-    ]
+    raw, schema = _read(path), interaction_schema(signals)
+    columns = [found.collect(_typed, raw, {name: kind}, INTERACTIONS) for name, kind in schema.items()]
     log = pl.DataFrame(
-        [table[name] for table, name in zip(columns, INTERACTION_SCHEMA, strict=True) if table is not None]
+        [table[name] for table, name in zip(columns, schema, strict=True) if table is not None]
     )
     if raw.is_empty():
         found.collect(check_interactions, raw, INTERACTIONS)
         return log
-    rules = [rule for rule in row_rules() if rule.column in log.columns]
+    rules = [rule for rule in row_rules(signals) if rule.column in log.columns]
     counts = log.select(rule.broken.sum().alias(str(n)) for n, rule in enumerate(rules)).row(0)
     for rule, count in zip(rules, counts, strict=True):
         if count:
@@ -192,18 +194,25 @@ def profile_feature(data: Path, name: str) -> dict[str, str | float | int | bool
     return dict(known.iter_rows())
 
 
-def _info(data: Path, log: pl.DataFrame, users: pl.DataFrame, videos: pl.DataFrame) -> Info:
+def _declared(data: Path) -> Info | None:
     path = data / INFO
     if not path.is_file():
-        return _inferred(data, log, users, videos)
+        return None
     try:
-        info = Info.model_validate_json(path.read_bytes())
+        return Info.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as e:
         raise BadInput(f"{path} cannot be read: {first_line(e)}; prepare the data again.") from e
-    declared = (*info.profile.numbers, *info.profile.categories)
-    if users.is_empty() and declared:
+
+
+def _info(
+    info: Info | None, data: Path, log: pl.DataFrame, users: pl.DataFrame, videos: pl.DataFrame
+) -> Info:
+    if info is None:
+        return _inferred(data, log, users, videos)
+    features = (*info.profile.numbers, *info.profile.categories)
+    if users.is_empty() and features:
         return info.model_copy(update={"profile": ProfileSchema()})
-    missing = [name for name in declared if name not in users.columns]
+    missing = [name for name in features if name not in users.columns]
     if missing:
         raise BadInput(f"{USERS} lacks `{missing[0]}`, which {INFO} declares; prepare the data again.")
     return info

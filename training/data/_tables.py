@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from models.signals import NO_SIGNALS, Signals
 from training.data._split import DAY_MS
 
 INTERACTIONS: Final = "interactions.parquet"
@@ -109,6 +110,8 @@ class Info(_Record):
     main_tab: str | None
     """The feed in which watch time is fitted and evaluated. `None`: every row."""
     profile: ProfileSchema = ProfileSchema()
+    signals: Signals = NO_SIGNALS
+    """Own feedback signals, each a column of `interactions.parquet` after those of every log."""
     history: CensoredHistory | None = None
     notes: tuple[str, ...] = ()
     """Caveats for readers of the figures, one sentence each."""
@@ -129,11 +132,19 @@ class Tables:
     """Columns and types of `HISTORY_SCHEMA`."""
 
 
-def in_order(interactions: pl.DataFrame) -> pl.DataFrame:
-    """Return the columns of `INTERACTION_SCHEMA` in their types, oldest rows first."""
-    return interactions.select(pl.col(name).cast(kind) for name, kind in INTERACTION_SCHEMA.items()).sort(
-        "timestamp_ms", "user_id", "video_id", maintain_order=True
-    )
+def in_order(interactions: pl.DataFrame, signals: Signals = NO_SIGNALS) -> pl.DataFrame:
+    """Return the columns of a log's `interaction_schema` in their types, oldest rows first."""
+    return interactions.select(
+        pl.col(name).cast(kind) for name, kind in interaction_schema(signals).items()
+    ).sort("timestamp_ms", "user_id", "video_id", maintain_order=True)
+
+
+def interaction_schema(signals: Signals) -> dict[str, pl.DataType]:
+    """Return the columns of `interactions.parquet` of a log with these signals."""
+    return INTERACTION_SCHEMA | {
+        **dict.fromkeys(signals.flags, pl.Boolean()),
+        **dict.fromkeys(signals.numbers, pl.Float64()),
+    }
 
 
 class LogExtent(_Record):

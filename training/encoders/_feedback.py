@@ -10,6 +10,7 @@ from torch.nn.functional import embedding
 
 from models.arrays import F32, F64, I64
 from models.features import FEEDBACK_COLUMNS, HISTORY_COLUMNS
+from models.signals import NO_SIGNALS, Signals
 from models.vocabulary import FIRST, PADDING, UNKNOWN
 from training.data import Interactions
 from training.encoders._attention import CandidateAttention
@@ -20,13 +21,13 @@ from training.encoders._gate import SkipGate, skip_context
 from training.encoders._inputs import RankerInputs, inputs_for
 from training.encoders._standardised import Standardised
 from training.encoders._statistics import KEYS, VideoStatistics
-from training.encoders._steps import STEP_COLUMNS, StepFeedback, gap_s, liked_and_skipped
+from training.encoders._steps import StepFeedback, gap_s, liked_and_skipped
 from training.encoders._tables import CATEGORY_WIDTH, TAB_WIDTH, EmbeddingTables
 from training.encoders._user_stats import (
-    MATCH_COLUMNS,
-    USER_COLUMNS,
     candidate_match_features,
+    match_columns,
     step_columns,
+    user_columns,
     user_stats,
 )
 from training.strata import DurationGroups
@@ -69,6 +70,7 @@ class FeedbackEncoder(nn.Module):
         numbers: P numeric profile features.
         categories: rows of the vocabulary for each of the Q categorical ones.
         config: hyperparameters.
+        signals: own signals of a step.
     """
 
     typical_duration_s: Tensor
@@ -82,18 +84,21 @@ class FeedbackEncoder(nn.Module):
         numbers: int,
         categories: tuple[int, ...],
         config: FeedbackEncoderConfig,
+        signals: Signals = NO_SIGNALS,
     ) -> None:
         super().__init__()
         e, v, h = config.token, config.video_embedding, config.hidden
         full = config.tokens == "full"
         self.config = config
+        self.signals = signals
         self.tables = EmbeddingTables(sizes, categories, v)
         self.co_visitation = CoVisitation(sizes[0])
         self.register_buffer("author_tag", torch.full((sizes[0], 2), UNKNOWN))
         self.register_buffer("typical_duration_s", torch.tensor(30.0))
         self.register_buffer("number_mean", torch.zeros(numbers))
         self.register_buffer("number_std", torch.ones(numbers))
-        self.feedback = StepFeedback(full=full)
+        self.feedback = StepFeedback(full=full, signals=signals)
+        done = len(self.feedback.columns)
         self.groups = DurationGroups(config.duration_groups) if full else None
         self.group = nn.Embedding(config.duration_groups, TAB_WIDTH) if full else None
         group = TAB_WIDTH if full else 0
@@ -105,14 +110,15 @@ class FeedbackEncoder(nn.Module):
         self.entry = nn.Linear(entry, e) if config.history else None
         interests = INTERESTS[config.interests]
         self.attention = CandidateAttention(e, config.heads, interests)
-        self.user_scale = Standardised(USER_COLUMNS)
-        self.user = nn.Linear(USER_COLUMNS + TAB_WIDTH + 2 * numbers + CATEGORY_WIDTH * len(categories), h)
+        self.user_scale = Standardised(user_columns(done))
+        profile = 2 * numbers + CATEGORY_WIDTH * len(categories)
+        self.user = nn.Linear(user_columns(done) + TAB_WIDTH + profile, h)
         # a candidate: ids with their statistics, co-visitation, log duration, whether short; full: group
         known = KEYS * v + self.statistics.width + CO_VISITATION_WIDTH + 2 + group
         self.query = nn.Linear(known, e)
         self.candidate = nn.Linear(known, h, bias=False)
-        self.match_scale = Standardised(MATCH_COLUMNS)
-        self.met = nn.Linear(2 * interests * e + MATCH_COLUMNS, h, bias=False)
+        self.match_scale = Standardised(match_columns(done))
+        self.met = nn.Linear(2 * interests * e + match_columns(done), h, bias=False)
         self.norm = nn.LayerNorm(h)
         self.dropout = nn.Dropout(config.dropout)
         self.state = nn.Linear(h, config.width)
@@ -224,7 +230,7 @@ class FeedbackEncoder(nn.Module):
             feedback_BLF = torch.zeros_like(feedback_BLF)
         log_duration_BL1 = torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0
         log_age_BL1 = torch.log1p(x.sequence_age_s)[..., None] / 10.0
-        outcome_BLF = feedback_BLF[..., : len(STEP_COLUMNS)]
+        outcome_BLF = feedback_BLF[..., : len(self.feedback.columns)]
         return [feedback_BLF, log_duration_BL1, log_age_BL1], step_columns(
             outcome_BLF, log_duration_BL1, log_age_BL1, valid_BL, hated_BL
         )

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from models.arrays import F32, I64
 from models.features import CANDIDATE_ID_COLUMNS
@@ -23,7 +24,7 @@ class RankerInputs(NamedTuple):
     sequence_ids: Tensor
     """`[B, L, 4]` int64"""
     sequence_feedback: Tensor
-    """`[B, L, 8]` float32"""
+    """`[B, L, 8 + S]` float32"""
     sequence_age_s: Tensor
     """`[B, L]` float32"""
     candidate_ids: Tensor
@@ -110,16 +111,17 @@ def with_step(x: RankerInputs, ids_B4: I64, feedback_B8: F32, age_B: Tensor) -> 
     Args:
         x: requests of B users.
         ids_B4: the exposed video, columns as `SEQUENCE_ID_COLUMNS`; its tab is not read.
-        feedback_B8: what was done, columns as `FEEDBACK_COLUMNS`.
+        feedback_B8: what was done, columns as `FEEDBACK_COLUMNS`; of own signals nothing was.
         age_B: seconds from the exposure to the request; not more than the newest step's counts.
     """
     ids = torch.from_numpy(ids_B4.copy())
     ids[:, -1] = x.context_ids[:, 0]
     known_BL = x.sequence_ids[..., 0] != PADDING
     older_BL = torch.where(known_BL, x.sequence_age_s, torch.inf)
+    done_B1C = F.pad(torch.from_numpy(feedback_B8), (0, x.sequence_feedback.shape[2] - feedback_B8.shape[1]))
     age_BL = torch.cat([older_BL, age_B.to(older_BL.dtype)[:, None]], dim=1)
     return x._replace(
         sequence_ids=torch.cat([x.sequence_ids, ids[:, None]], dim=1),
-        sequence_feedback=torch.cat([x.sequence_feedback, torch.from_numpy(feedback_B8)[:, None]], dim=1),
+        sequence_feedback=torch.cat([x.sequence_feedback, done_B1C[:, None]], dim=1),
         sequence_age_s=torch.cat([x.sequence_age_s, age_BL.amin(dim=1, keepdim=True)], dim=1),
     )

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from models.features import SEQUENCE_ID_COLUMNS
+from models.signals import NO_SIGNALS, Signals
 from models.vocabulary import PADDING
 from training.encoders._feedback import FeedbackEncoder
 from training.encoders._inputs import RankerInputs
 from training.encoders._statistics import COLUMNS, KEYS
 from training.encoders._steps import STEP_COLUMNS
 from training.encoders._user_stats import (
-    MATCH_COLUMNS,
     RECENT,
     candidate_match_features,
     step_columns,
@@ -42,7 +42,7 @@ def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Te
     b, n = x.candidate_duration_s.shape
     valid_BL = (x.sequence_ids[..., 0] != PADDING).float()
     steps_BLF = step_columns(
-        encoder.feedback(x.sequence_feedback)[..., : len(STEP_COLUMNS)],
+        encoder.feedback(x.sequence_feedback)[..., : len(encoder.feedback.columns)],
         torch.log1p(x.sequence_feedback[..., 1:2]) / 4.0,
         torch.log1p(x.sequence_age_s)[..., None] / 10.0,
         valid_BL,
@@ -57,10 +57,11 @@ def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Te
         ],
         dim=-1,
     )
+    match_RM, _ = candidate_match_features(x, steps_BLF)
     return torch.cat(
         [
             user_BF[:, None].expand(b, n, user_BF.shape[-1]),
-            candidate_match_features(x, steps_BLF)[0].reshape(b, n, MATCH_COLUMNS),
+            match_RM.reshape(b, n, match_RM.shape[1]),
             statistics_BNS,
             x.candidate_duration_s[..., None],
             x.candidate_ids.float(),
@@ -69,19 +70,23 @@ def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Te
     )
 
 
-def plain_names(numbers: tuple[str, ...], categories: tuple[str, ...]) -> tuple[list[str], list[int]]:
+def plain_names(
+    numbers: tuple[str, ...], categories: tuple[str, ...], signals: Signals = NO_SIGNALS
+) -> tuple[list[str], list[int]]:
     """Return the columns of `plain_features`, and which of them are categories.
 
     Args:
         numbers, categories: names of the profile's.
+        signals: own signals of a step.
     """
-    done = [*STEP_COLUMNS, "count"]
+    step = (*STEP_COLUMNS, *signals.names)
+    done = [*step, "count"]
     named = [
         *(f"{name}, {window}" for window in _WINDOWS for name in done),
         *(
             f"{name}, step {RECENT - i} from the end"
             for i in range(RECENT)
-            for name in (*STEP_COLUMNS, "log_duration", "recency", "is there")
+            for name in (*step, "log_duration", "recency", "is there")
         ),
         *numbers,
         "tab",

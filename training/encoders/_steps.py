@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from models.features import FEEDBACK_COLUMNS
 from models.schema import EXPLICIT
+from models.signals import NO_SIGNALS, Signals
 from training.strata import how_many
 
 # Shape suffixes: B users, L steps, F columns of what was done.
@@ -22,7 +23,7 @@ STEP_COLUMNS: Final = (
     "complete",
     *FEEDBACK_COLUMNS[2:],
 )
-"""The first columns of `StepFeedback`, of which means are taken."""
+"""The first columns of `StepFeedback`, of which means are taken, before those of own signals."""
 
 RATIO_EDGES: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 0.98, 1.1, 1.5, 2.0, 3.0)
 """Inner edges of the watch-ratio buckets: about even on a log scale, finer where people finish or start
@@ -38,8 +39,9 @@ FIRST_GAP_S: Final = 30 * 86_400.0
 class StepFeedback(nn.Module):
     """Raw feedback -> what was done. The only way of feedback into the encoder.
 
-    Columns `STEP_COLUMNS`; with `full` also whether it was an effective view (KuaiRand's valid play: w ≥ d up
-    to 7 s, w > 7 s above) and the embedding of the bucket of w/d.
+    Columns `STEP_COLUMNS`, then own signals, amounts as log(1 + x); with `full` also whether it was an
+    effective view (KuaiRand's valid play: w ≥ d up to 7 s, w > 7 s above) and the embedding of the bucket of
+    w/d.
     """
 
     reach_s: Tensor
@@ -47,30 +49,37 @@ class StepFeedback(nn.Module):
     order: Tensor
     ratio_edges: Tensor
 
-    def __init__(self, *, full: bool) -> None:
+    def __init__(self, *, full: bool, signals: Signals = NO_SIGNALS) -> None:
         super().__init__()
         self.ratio = nn.Embedding(len(RATIO_EDGES) + 1, RATIO_WIDTH) if full else None
         # long view, skip, complete: w against the lesser of d and this many seconds; a skip stays short of it
         self.register_buffer("reach_s", torch.tensor([18.0, 3.0, torch.inf]), persistent=False)
         self.register_buffer("short_of", torch.tensor([False, True, False]), persistent=False)
-        computed = ["long_view", "skip", "complete", "log_watch_time", "watch_ratio", *STEP_COLUMNS[5:]]
+        self.columns = (*STEP_COLUMNS, *signals.names)
+        """Those of which means are taken."""
+        self.amounts = len(signals.numbers)
+        computed = ["long_view", "skip", "complete", "log_watch_time", "watch_ratio", *self.columns[5:]]
         self.register_buffer(
-            "order", torch.tensor([computed.index(n) for n in STEP_COLUMNS]), persistent=False
+            "order", torch.tensor([computed.index(n) for n in self.columns]), persistent=False
         )
         self.register_buffer("ratio_edges", torch.tensor(RATIO_EDGES), persistent=False)
-        self.width = len(STEP_COLUMNS) + (1 + RATIO_WIDTH if full else 0)
+        self.width = len(self.columns) + (1 + RATIO_WIDTH if full else 0)
 
-    def forward(self, feedback_BL8: Tensor) -> Tensor:
-        """Return `[B, L, F]` from `[B, L, 8]`, columns as `FEEDBACK_COLUMNS`."""
-        w_BL1, d_BL1 = feedback_BL8[..., :1], feedback_BL8[..., 1:2].clamp(min=0.1)
+    def forward(self, feedback_BLC: Tensor) -> Tensor:
+        """Return `[B, L, F]` from `[B, L, 8 + S]`, columns as `FEEDBACK_COLUMNS`, then own signals."""
+        w_BL1, d_BL1 = feedback_BLC[..., :1], feedback_BLC[..., 1:2].clamp(min=0.1)
         # Few operators on wide columns, not one for each column: an operator costs a microsecond.
         reached_BL3 = torch.logical_xor(w_BL1 >= torch.minimum(d_BL1, self.reach_s), self.short_of)
         columns = [
             reached_BL3.to(w_BL1.dtype),
             torch.log1p(w_BL1) / 4.0,
             (w_BL1 / d_BL1).clamp(max=3.0),
-            feedback_BL8[..., 2:],
         ]
+        if self.amounts:
+            columns += [feedback_BLC[..., 2 : -self.amounts]]
+            columns += [torch.log1p(feedback_BLC[..., -self.amounts :]) / 4.0]
+        else:
+            columns += [feedback_BLC[..., 2:]]
         feedback_BLF = torch.cat(columns, dim=-1).index_select(-1, self.order)
         if self.ratio is None:
             return feedback_BLF

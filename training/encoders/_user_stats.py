@@ -9,18 +9,22 @@ from torch import Tensor
 
 from models.vocabulary import UNKNOWN
 from training.encoders._inputs import RankerInputs
-from training.encoders._steps import STEP_COLUMNS
 
 # Shape suffixes: B users, L steps, N candidates (or windows), F columns of what was done.
 
 RECENT: Final = 3
 """How many of the newest steps are also read one by one."""
 
-USER_COLUMNS: Final = 4 * (len(STEP_COLUMNS) + 1) + RECENT * (len(STEP_COLUMNS) + 3)
-"""Columns of `user_stats`."""
 
-MATCH_COLUMNS: Final = 2 * (len(STEP_COLUMNS) + 1)
-"""Columns of `candidate_match_features`."""
+def user_columns(done: int) -> int:
+    """Return how many columns `user_stats` has, of so many of what was done at a step."""
+    return 4 * (done + 1) + RECENT * (done + 3)
+
+
+def match_columns(done: int) -> int:
+    """Return how many columns `candidate_match_features` has."""
+    return 2 * (done + 1)
+
 
 _NO_ID: Final = -1
 """No index of any vocabulary."""
@@ -35,8 +39,9 @@ def step_columns(
 ) -> Tensor:
     """Return the steps as `user_stats` and `candidate_match_features` read them, `[B, L, F + 4]`.
 
-    Columns `STEP_COLUMNS`, log duration, recency (1 - log age) and whether there is a step that is read, 0
-    elsewhere; and whether there is one that was hated, of which nothing else is read.
+    Columns of what was done (`StepFeedback.columns`), log duration, recency (1 - log age) and whether there
+    is a step that is read, 0 elsewhere; and whether there is one that was hated, of which nothing else is
+    read.
     """
     valid_BL1 = valid_BL[..., None]
     known_BLF = torch.cat([feedback_BLF, log_duration_BL1, 1.0 - log_age_BL1], dim=-1) * valid_BL1
@@ -44,7 +49,7 @@ def step_columns(
 
 
 def user_stats(x: RankerInputs, steps_BLF: Tensor) -> Tensor:
-    """Return what the user usually does, `[B, USER_COLUMNS]`.
+    """Return what the user usually does, `[B, user_columns(F)]`.
 
     Means over all steps, over those of the same tab, of its last half hour and of its last day, each with its
     log count; then the newest steps one by one.
@@ -70,8 +75,8 @@ def candidate_match_features(x: RankerInputs, steps_BLF: Tensor) -> tuple[Tensor
     """Meet the candidates with the steps of their author and of their tag.
 
     Returns:
-        What the user did with them, `[B·N, MATCH_COLUMNS]`; and log(1 + hates) of the candidate's author, of
-        its tag, and of anything, `[B·N, 3]`.
+        What the user did with them, `[B·N, match_columns(F)]`; and log(1 + hates) of the candidate's author,
+        of its tag, and of anything, `[B·N, 3]`.
     """
     b, n, _ = x.candidate_ids.shape
     total_BMF = _same_author_and_tag(x) @ steps_BLF
@@ -79,7 +84,8 @@ def candidate_match_features(x: RankerInputs, steps_BLF: Tensor) -> tuple[Tensor
     # A matrix of ones, as in `_means`.
     any_B11 = torch.ones_like(hated_BL1).transpose(1, 2) @ hated_BL1
     hated_BN3 = torch.cat([total_BMF[..., -1].reshape(b, n, 2), any_B11.expand(b, n, 1)], dim=2)
-    return _means(total_BMF).reshape(-1, MATCH_COLUMNS), torch.log1p(hated_BN3).flatten(0, 1)
+    columns = match_columns(total_BMF.shape[2] - 4)
+    return _means(total_BMF).reshape(-1, columns), torch.log1p(hated_BN3).flatten(0, 1)
 
 
 def _same_author_and_tag(x: RankerInputs) -> Tensor:
@@ -101,4 +107,4 @@ def _means(total: Tensor) -> Tensor:
     sequence is empty.
     """
     count = total[..., -2:-1] + 1.0
-    return torch.cat([total[..., : len(STEP_COLUMNS)] / count, torch.log(count) / 4.0], dim=-1)
+    return torch.cat([total[..., :-4] / count, torch.log(count) / 4.0], dim=-1)

@@ -37,7 +37,7 @@ def label_surface(maker: LabelMaker, log: Interactions) -> dict[str, Any]:
     most_s = float(np.quantile(log.watch_time_s, SURFACE_QUANTILE))
     duration_D = np.linspace(1.0, max(longest_s, 2.0), SURFACE_POINTS)
     watch_time_W = np.linspace(0.0, max(most_s, 1.0), SURFACE_POINTS)
-    feedback = np.zeros((SURFACE_POINTS**2, len(FEEDBACK_COLUMNS)), np.float32)
+    feedback = np.zeros((SURFACE_POINTS**2, log.feedback.shape[1]), np.float32)
     feedback[:, FEEDBACK_COLUMNS.index("watch_time_s")] = np.repeat(watch_time_W, SURFACE_POINTS)
     feedback[:, FEEDBACK_COLUMNS.index("duration_s")] = np.tile(duration_D, SURFACE_POINTS)
     groups = torch.full((len(feedback), len(GROUP_COLUMNS)), UNKNOWN)

@@ -49,7 +49,8 @@ class ExperimentData:
     def new_encoder(self, config: FeedbackEncoderConfig) -> FeedbackEncoder:
         """Return an unfitted encoder of the sizes that this log calls for."""
         dataset = self.dataset
-        return new_encoder(config, self.vocabulary, dataset.profile_numbers, dataset.profile_categories)
+        profile = dataset.profile_numbers, dataset.profile_categories
+        return new_encoder(config, self.vocabulary, *profile, dataset.signals)
 
 
 def load_experiment_data(

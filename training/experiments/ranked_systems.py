@@ -18,6 +18,7 @@ from models.errors import BadInput
 from models.features import Array
 from models.fusion import fuse
 from models.runtime import Bundle
+from models.signals import Signals
 from models.vocabulary import Vocabulary
 from training.data import Interactions
 from training.encoders import RankerInputs
@@ -72,6 +73,7 @@ class _Served:
     watermark_ms: int
     vocabulary: Vocabulary
     profile_numbers: tuple[str, ...]
+    signals: Signals
     weights: Mapping[str, float]
     length: int
     labels: tuple[str, ...]
@@ -113,6 +115,7 @@ def bundle_systems(
         manifest.training.watermark_ms,
         bundle.vocabulary,
         manifest.profile_numbers,
+        manifest.signals,
         manifest.weights,
         manifest.sequence_length,
         manifest.labels,
@@ -148,6 +151,7 @@ def run_systems(
         saved.watermark_ms,
         fitted.vocabulary,
         saved.profile_numbers,
+        saved.signals,
         fitted.weights,
         length,
         tuple(fitted.label_makers.names),
@@ -171,7 +175,7 @@ def _systems(
     for name in names:
         if name not in served.labels:
             raise BadInput(f"--labels names {name!r}; there are {', '.join(served.labels)}.")
-    log = data.dataset.interactions(served.vocabulary, served.profile_numbers)
+    log = data.dataset.interactions(served.vocabulary, served.profile_numbers, served.signals)
     order = data.locate(served.vocabulary)
     predictions = served.predict(log, order.rows)
     values = predictions.slate.objectives

@@ -9,16 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import numpy as np
 import polars as pl
 
 from models.arrays import I64
 from models.errors import BadInput
-from models.features import FEEDBACK_COLUMNS, Array, group_matrix, user_group
+from models.features import Array, group_matrix, user_group
 from models.manifest import PERCENTILES
 from models.runtime import Bundle
 from models.vocabulary import UNKNOWN
-from training.data import profile_feature, scan_interactions
+from training.data import feedback_columns, profile_feature, scan_interactions
 
 BATCH_ROWS: Final = 262_144
 """Rows in memory at a time: some 100 MB with every label."""
@@ -81,7 +80,7 @@ def label_log(
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
         done = 0
         for number, part in enumerate(log.batches):
-            feedback = np.stack([part[c].cast(pl.Float32).to_numpy() for c in FEEDBACK_COLUMNS], axis=1)
+            feedback = feedback_columns(part, bundle.manifest.signals)
             found = bundle.run_labeler({"feedback": feedback, "group_ids": groups(part)}, outputs)
             columns: dict[str, Array] = {}
             for name in names:

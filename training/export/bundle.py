@@ -17,7 +17,7 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS, HISTORY_COLUMNS, Array, columns_digest
+from models.features import GROUP_COLUMNS, HISTORY_COLUMNS, Array, columns_digest
 from models.histogram import Histogram
 from models.manifest import (
     EXPECTED_SECONDS,
@@ -40,6 +40,7 @@ from models.manifest import (
 )
 from models.manifest import Tensor as TensorRows
 from models.runtime import Bundle, session_options
+from models.signals import NO_SIGNALS, Signals
 from models.store import BundleStore
 from models.vocabulary import Vocabulary
 from training.export.synthetic_inputs import SyntheticInputs
@@ -58,12 +59,12 @@ PARITY: Final = 1e-4
 Unit = Literal["s", "ratio", "probability", "value", "row", "raw"]
 
 LABELER_INPUTS: Final[dict[str, tuple[tuple[str | int, ...], Unit]]] = {
-    "feedback": (("N", len(FEEDBACK_COLUMNS)), "raw"),
+    "feedback": (("N", -1), "raw"),
     "group_ids": (("N", len(GROUP_COLUMNS)), "row"),
 }
 RANKER_INPUTS: Final[dict[str, tuple[tuple[str | int, ...], Unit]]] = {
     "sequence_ids": (("B", "L", 4), "row"),
-    "sequence_feedback": (("B", "L", len(FEEDBACK_COLUMNS)), "raw"),
+    "sequence_feedback": (("B", "L", -1), "raw"),
     "sequence_age_s": (("B", "L"), "s"),
     "candidate_ids": (("B", "N", 3), "row"),
     "candidate_duration_s": (("B", "N"), "s"),
@@ -73,8 +74,8 @@ RANKER_INPUTS: Final[dict[str, tuple[tuple[str | int, ...], Unit]]] = {
     "history_ids": (("B", "H"), "row"),
     "history_feedback": (("B", "H", len(HISTORY_COLUMNS)), "raw"),
 }
-"""Axes and units; -1 stands for however many profile features the data set has. A graph takes the last two if
-its encoder reads them."""
+"""Axes and units; -1 stands for however many profile features and signals the data set has. A graph takes the
+last two if its encoder reads them."""
 
 RANKER_UNITS: Final[dict[str, Unit]] = {
     "watch_time_s": "s",
@@ -102,6 +103,7 @@ def export(
     profile_numbers: Sequence[str] = (),
     profile_categories: Sequence[str] = (),
     default_tab: str | None = None,
+    signals: Signals = NO_SIGNALS,
     learned_labels: LearnedLabels | None = None,
     evaluation: Evaluation | None = None,
     reference: Callable[[Bundle], Mapping[str, Histogram]] | None = None,
@@ -123,7 +125,7 @@ def export(
         staging = Path(scratch) / "bundle"
         staging.mkdir()
         rows = SyntheticInputs(
-            vocabulary, len(profile_numbers), profile_categories, np.random.default_rng(seed)
+            vocabulary, len(profile_numbers), profile_categories, np.random.default_rng(seed), signals
         )
         label_makers.eval()
         ranker.eval()
@@ -140,7 +142,7 @@ def export(
             created_at=now,
             files=files,
             columns_digest=columns_digest(
-                grouped=label_makers.grouped, reads_history=ranker.encoder.reads_history
+                grouped=label_makers.grouped, reads_history=ranker.encoder.reads_history, signals=signals
             ),
             vocabulary_digest=vocabulary.digest(),
             labeler=Graph(
@@ -172,6 +174,7 @@ def export(
             sequence_length=sequence_length,
             profile_numbers=tuple(profile_numbers),
             profile_categories=tuple(profile_categories),
+            signals=signals,
             default_tab=default_tab,
             training=training,
             learned_labels=learned_labels,

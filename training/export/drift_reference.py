@@ -95,9 +95,12 @@ def republish(folder: Path, dataset: Dataset, to: Path, on_step: Callable[[float
     """
     bundle = Bundle.load(folder, threads=2)
     training = bundle.manifest.training
-    log = same_log(dataset, training).interactions(bundle.vocabulary)
+    manifest = bundle.manifest
+    log = same_log(dataset, training).interactions(
+        bundle.vocabulary, manifest.profile_numbers, manifest.signals
+    )
     found = reference(bundle, log, until_ms=training.watermark_ms, seed=training.seed, on_step=on_step)
-    manifest = with_reference(bundle.manifest, found, datetime.now(UTC))
+    manifest = with_reference(manifest, found, datetime.now(UTC))
     with tempfile.TemporaryDirectory(prefix="reelrank-reference-") as made:
         staging = Path(made) / "bundle"
         staging.mkdir()

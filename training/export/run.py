@@ -51,7 +51,9 @@ def export_run(
     check_reactions(saved.evaluation)
     log = None
     if dataset is not None:
-        log = same_log(dataset, saved.training).interactions(fitted.vocabulary)
+        log = same_log(dataset, saved.training).interactions(
+            fitted.vocabulary, saved.profile_numbers, saved.signals
+        )
 
     def histograms(bundle: Bundle) -> Mapping[str, Histogram]:
         if log is None:
@@ -68,6 +70,7 @@ def export_run(
         sequence_length=saved.config.loop.sequence_length,
         profile_numbers=saved.profile_numbers,
         profile_categories=saved.profile_categories,
+        signals=saved.signals,
         default_tab=saved.default_tab,
         learned_labels=learned,
         evaluation=saved.evaluation,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.features import FEEDBACK_COLUMNS, HISTORY_COLUMNS, HISTORY_LENGTH, Array
+from models.signals import NO_SIGNALS, Signals
 from models.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
 from training.labels import LabelMakers
 
@@ -15,19 +16,28 @@ class SyntheticInputs:
     """Random inputs that cover what real ones may hold. No row of a log travels in a bundle."""
 
     def __init__(
-        self, vocabulary: Vocabulary, numbers: int, categories: Sequence[str], random: np.random.Generator
+        self,
+        vocabulary: Vocabulary,
+        numbers: int,
+        categories: Sequence[str],
+        random: np.random.Generator,
+        signals: Signals = NO_SIGNALS,
     ) -> None:
         self._vocabulary = vocabulary
         self._numbers = numbers
         self._categories = categories
         self._random = random
+        self._signals = signals
 
     def feedback(self, n: int) -> Array:
-        """Return `[n, 8]`: 0 s watches, loops, flags, short and long videos."""
-        out = np.zeros((n, len(FEEDBACK_COLUMNS)), np.float32)
+        """Return `[n, 8 + S]`: 0 s watches, loops, flags, short and long videos, signals."""
+        out = np.zeros((n, len(FEEDBACK_COLUMNS) + len(self._signals.names)), np.float32)
         out[:, 1] = np.exp(self._random.uniform(np.log(3), np.log(600), n))
         out[:, 0] = out[:, 1] * self._random.choice([0.0, 0.05, 0.5, 1.0, 2.5], n)
-        out[:, 2:] = self._random.random((n, len(FEEDBACK_COLUMNS) - 2)) < 0.2
+        out[:, 2:] = self._random.random((n, out.shape[1] - 2)) < 0.2
+        amounts = len(self._signals.numbers)
+        if amounts:
+            out[:, -amounts:] *= np.exp(self._random.uniform(0, 5, (n, amounts)))
         return out
 
     def exposures(self, label_makers: LabelMakers, n: int) -> dict[str, Array]:
@@ -39,7 +49,8 @@ class SyntheticInputs:
     def request(self, users: int, candidates: int, steps: int) -> dict[str, Array]:
         """Return inputs of the ranker, those of histories too: as many entries as steps, at most
         `HISTORY_LENGTH`. Of the users after the first both are shorter, padded on the left."""
-        feedback = self.feedback(users * steps).reshape(users, steps, len(FEEDBACK_COLUMNS))
+        feedback = self.feedback(users * steps)
+        feedback = feedback.reshape(users, steps, feedback.shape[1])
         ids = np.stack(
             [self._ids(f, (users, steps)) for f in ("video_id", "author_id", "tag", "tab")], axis=-1
         )

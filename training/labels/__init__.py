@@ -21,6 +21,7 @@ from training.labels._rad import RAD
 from training.labels._sasrec_binary import SASRecBinary
 from training.labels._sasrec_ratio import SASRecRatio
 from training.labels._scale import Scale
+from training.labels._signal import SignalLabel
 from training.labels._wt import WT
 from training.labels._wtg import WTG
 from training.labels._wtg_relevant import WTGRelevant
@@ -44,6 +45,7 @@ __all__ = [
     "SASRecBinary",
     "SASRecRatio",
     "Scale",
+    "SignalLabel",
     "WTGRelevant",
     "duration_s",
     "explicit",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from models.errors import BadInput
+from models.signals import NO_SIGNALS, Signals
 from training.data import Interactions
 from training.labels._base import LabelMaker
 from training.labels._d2co import D2Co
@@ -15,13 +16,18 @@ from training.labels._pcr import PCR
 from training.labels._rad import RAD
 from training.labels._sasrec_binary import SASRecBinary
 from training.labels._sasrec_ratio import SASRecRatio
+from training.labels._signal import SignalLabel
 from training.labels._wt import WT
 from training.labels._wtg import WTG
 from training.labels._wtg_relevant import WTGRelevant
 
 
-def heuristic_label_makers() -> list[LabelMaker]:
-    """Return every label maker without learned parameters, unfitted."""
+def heuristic_label_makers(signals: Signals = NO_SIGNALS) -> list[LabelMaker]:
+    """Return every label maker without learned parameters, unfitted.
+
+    Args:
+        signals: own signals; each yes or no that asks for more is a label.
+    """
     return [
         WT(),
         EF(),
@@ -40,6 +46,7 @@ def heuristic_label_makers() -> list[LabelMaker]:
         *(ProgressViewByGroup(view, "user_group") for view in VIEWS),
         *(ProgressViewByGroup(view, "tag") for view in VIEWS),
         RAD(),
+        *(SignalLabel(name, signals) for name in signals.positive),
     ]
 
 
@@ -51,7 +58,7 @@ def fit_heuristics(known: Interactions) -> tuple[list[LabelMaker], dict[str, str
     """
     fitted: list[LabelMaker] = []
     refused: dict[str, str] = {}
-    for maker in heuristic_label_makers():
+    for maker in heuristic_label_makers(known.signals):
         try:
             fitted.append(maker.fit(known))
         except BadInput as e:

@@ -16,11 +16,10 @@ from training.labels import Scale
 from training.rankers._aversion import Aversion
 from training.rankers._base import INTEREST, WATCH_TIME, Ranker, RankerOutputs
 from training.rankers._calibration import Platt
-from training.rankers._outcomes import OUTCOMES, Side
+from training.rankers._outcomes import OUTCOMES, outcomes_with
 from training.watch_time import DistributionHead, Head
 
 NAMES = tuple(outcome.name for outcome in OUTCOMES)
-_SIDES: dict[str, Side] = {outcome.name: outcome.side for outcome in OUTCOMES}
 
 
 class Losses(NamedTuple):
@@ -51,8 +50,8 @@ class MultiObjectiveRanker(Ranker):
         encoder: inputs -> states.
         head: state -> watch time; see `Ranker`.
         scale: seconds -> [0, 1], fitted on train.
-        objectives: which of `watch_time`, `interest` and the names of `OUTCOMES`; by default all. A bundle
-            needs the first two.
+        objectives: which of `watch_time`, `interest`, the names of `OUTCOMES` and the encoder's signals; by
+            default all but signals. A bundle needs the first two.
     """
 
     def __init__(
@@ -68,7 +67,8 @@ class MultiObjectiveRanker(Ranker):
         # At least one, for a ranker of watch time alone would warn of a layer that is empty.
         self.logit = nn.Linear(encoder.config.width, max(1, len(self.likely)))
         self.platt = Platt(len(self.likely))
-        self.aversion = Aversion([_SIDES.get(name, "positive") for name in self.likely])
+        sides = {outcome.name: outcome.side for outcome in outcomes_with(encoder.signals)}
+        self.aversion = Aversion([sides.get(name, "positive") for name in self.likely])
 
     def start_at(self, rate_T: Tensor) -> None:
         """Start every probability at its share of the training rows.

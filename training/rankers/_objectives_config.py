@@ -17,6 +17,9 @@ class ObjectivesConfig(Config):
     """Outcomes that are predicted beside watch time and interest, of `OUTCOMES`; `None` takes all that the
     log allows, see `least`."""
 
+    signals: tuple[str, ...] | None = None
+    """The same of own signals that are a yes or no."""
+
     least: PositiveInt = 50
     """Exposures of the days before the test days on which an outcome must have happened, and on which it must
     not have, to be predicted."""

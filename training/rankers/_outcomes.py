@@ -11,8 +11,9 @@ from typing import Final, Literal
 import numpy as np
 
 from models.arrays import F32, Bools
-from models.features import FEEDBACK_COLUMNS
+from models.features import FEEDBACK_COLUMNS, signal_columns
 from models.metrics import SKIP_S, long_view
+from models.signals import NO_SIGNALS, Signals
 
 Side = Literal["positive", "negative"]
 
@@ -23,13 +24,16 @@ class Outcome:
 
     name: str
     happened: Callable[[F32], Bools]
-    """`[N, 8]` feedback, columns as `FEEDBACK_COLUMNS` -> `[N]`."""
+    """`[N, 8 + S]` feedback, columns as `FEEDBACK_COLUMNS`, then own signals -> `[N]`."""
     side: Side = "positive"
     """Negative ones count against a candidate."""
 
 
 def _flag(*names: str) -> Callable[[F32], Bools]:
-    columns = [FEEDBACK_COLUMNS.index(name) for name in names]
+    return _any_of(*(FEEDBACK_COLUMNS.index(name) for name in names))
+
+
+def _any_of(*columns: int) -> Callable[[F32], Bools]:
     return lambda feedback_N8: np.asarray(feedback_N8[:, columns].max(axis=1) > 0)
 
 
@@ -52,10 +56,20 @@ as its documentation defines them: of no fitted threshold, so that they mean the
 took effective and long views at quantiles of the training rows; `training.labels` has those as labels."""
 
 
-def outcomes(feedback_N8: F32) -> F32:
-    """`[N, T]` 1.0 where it happened, columns as `OUTCOMES`.
+def outcomes_with(signals: Signals) -> tuple[Outcome, ...]:
+    """Return `OUTCOMES`, and one for each own signal that is a yes or no."""
+    sides: dict[str, Side] = dict.fromkeys(signals.positive, "positive")
+    sides |= dict.fromkeys(signals.negative, "negative")
+    columns = dict(zip(sides, signal_columns(signals, signals.flags), strict=True))
+    return (*OUTCOMES, *(Outcome(name, _any_of(columns[name]), side) for name, side in sides.items()))
+
+
+def outcomes(feedback_NC: F32, signals: Signals = NO_SIGNALS) -> F32:
+    """`[N, T]` 1.0 where it happened, columns as `outcomes_with`.
 
     Args:
-        feedback_N8: columns as `FEEDBACK_COLUMNS`: seconds watched, duration, flags.
+        feedback_NC: columns as `FEEDBACK_COLUMNS`: seconds watched, duration, flags; then the signals.
+        signals: own ones.
     """
-    return np.stack([outcome.happened(feedback_N8) for outcome in OUTCOMES], axis=1).astype(np.float32)
+    happened = [outcome.happened(feedback_NC) for outcome in outcomes_with(signals)]
+    return np.stack(happened, axis=1).astype(np.float32)

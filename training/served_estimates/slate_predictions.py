@@ -56,7 +56,9 @@ class SlatePredictions:
         manifest, vocabulary = self._bundle.manifest, self._bundle.vocabulary
         known = self._history(slate)
         inputs = (
-            sequence_arrays(known.newest(manifest.sequence_length), vocabulary, slate.timestamp_ms)
+            sequence_arrays(
+                known.newest(manifest.sequence_length), vocabulary, slate.timestamp_ms, manifest.signals
+            )
             | candidate_arrays(self._candidates(slate), vocabulary)
             | context_arrays(
                 {},

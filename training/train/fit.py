@@ -225,7 +225,8 @@ def _fit_tables(
 ) -> Networks:
     """The label makers with their tables, and a new ranker with those of its head."""
     dataset, known = windows.dataset, windows.log.take(windows.known)
-    shapes = (config, windows.vocabulary, dataset.profile_numbers, dataset.profile_categories)
+    profile = dataset.profile_numbers, dataset.profile_categories
+    shapes = (config, windows.vocabulary, *profile, dataset.signals)
 
     def fit() -> Networks:
         _, ranker = new_networks(*shapes)

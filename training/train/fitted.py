@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from models.manifest import LearnedLabels
+from models.signals import Signals
 from models.vocabulary import Vocabulary
 from training.data import Dataset
 from training.labels import LabelMaker, LabelMakers
@@ -38,10 +39,13 @@ class Networks(NamedTuple):
         vocabulary: Vocabulary,
         numbers: tuple[str, ...],
         categories: tuple[str, ...],
+        signals: Signals,
         state: Mapping[str, Any],
     ) -> Networks:
         """Return what `to_state` was called on; the other arguments are those of `new_networks`."""
-        label_makers, ranker = new_networks(config, vocabulary, numbers, categories, state["refused"])
+        label_makers, ranker = new_networks(
+            config, vocabulary, numbers, categories, signals, state["refused"]
+        )
         restore(label_makers, state["label_makers"])
         restore(ranker, state["ranker"])
         return cls(label_makers, ranker, state["refused"])
@@ -85,7 +89,7 @@ class Fitted:
     def from_state(cls, config: RunConfig, dataset: Dataset, vocabulary: Vocabulary, state: State) -> Fitted:
         """Return what `to_state` was called on."""
         numbers, categories = dataset.profile_numbers, dataset.profile_categories
-        networks = Networks.from_state(config, vocabulary, numbers, categories, state)
+        networks = Networks.from_state(config, vocabulary, numbers, categories, dataset.signals, state)
         return cls(
             vocabulary,
             networks.label_makers,

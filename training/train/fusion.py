@@ -15,7 +15,7 @@ from models.metrics import CUTS, ds_at_k, neg_at_k, nwtg_at_k
 from training.data import Interactions
 from training.evaluation.evaluate import compute_metrics
 from training.evaluation.predict import Predictions, run_torch
-from training.rankers import INTEREST, OUTCOMES, WATCH_TIME, Ranker
+from training.rankers import INTEREST, WATCH_TIME, Ranker, outcomes_with
 from training.train.run_config import RunConfig
 
 GRID: Final = (0.0, 0.1, 0.25, 0.5, 1.0)
@@ -67,7 +67,7 @@ def search_fusion_weights(log: Interactions, rows: I64, objectives: Mapping[str,
     Returns:
         A weight for each objective: `watch_time` 1, positive ones 0 or more, negative ones below 0.
     """
-    negative = {outcome.name for outcome in OUTCOMES if outcome.side == "negative"} & set(objectives)
+    negative = {o.name for o in outcomes_with(log.signals) if o.side == "negative"} & set(objectives)
     weights = {name: -NEGATIVE_GRID[0] if name in negative else 0.0 for name in objectives}
     weights[WATCH_TIME] = 1.0
     reference = _metrics(log, rows, objectives, {WATCH_TIME: 1.0})

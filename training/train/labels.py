@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -69,6 +70,8 @@ def learn(
         BadInput: the log does not allow the learner, or the learner no likes and hates.
     """
     checkpoints = checkpoints or Checkpoints()
+    if likes_hates is not None:
+        likes_hates = replace(likes_hates, log=likes_hates.log.with_signals(log.signals))
     if config.learner == "one_step":
         if likes_hates is not None:
             raise BadInput(

@@ -6,19 +6,18 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from models.features import FEEDBACK_COLUMNS
-from training.data import Dataset
-from training.rankers import NAMES, outcomes
+from training.data import Dataset, feedback_columns
+from training.rankers import NAMES, outcomes, outcomes_with
 from training.train.run_config import RunConfig
 
 
 def choose_objectives(
     dataset: Dataset, config: RunConfig, before_ms: int
 ) -> tuple[RunConfig, dict[str, int]]:
-    """Return the config with the outcomes that the log allows, and how often the others happened.
+    """Return the config with the outcomes and signals that the log allows, and how often the others happened.
 
     An outcome must have happened on `ObjectivesConfig.least` exposures before a moment, and not have happened
-    on as many. A config that names its outcomes, or predicts none, stays as it is.
+    on as many. What a config names itself stays as it is, and so does one that predicts none.
 
     Args:
         dataset: the log.
@@ -26,16 +25,24 @@ def choose_objectives(
         before_ms: where the test days begin.
     """
     objectives = config.objectives
-    if objectives is None or objectives.names is not None:
+    if objectives is None:
         return config, {}
+    signals = dataset.signals
+    candidates = {"names": NAMES, "signals": signals.flags}
+    sought = {
+        member: names for member, names in candidates.items() if names and getattr(objectives, member) is None
+    }
     rows = dataset.log.filter(pl.col("timestamp_ms") < before_ms)
-    feedback = rows.select(pl.col(name).cast(pl.Float32) for name in FEEDBACK_COLUMNS).to_numpy()
-    counts = dict(zip(NAMES, outcomes(feedback).sum(axis=0, dtype=int).tolist(), strict=True))
-    allowed = tuple(
-        name for name, count in counts.items() if min(count, len(rows) - count) >= objectives.least
-    )
-    chosen = config.model_copy(update={"objectives": objectives.model_copy(update={"names": allowed})})
-    return chosen, {name: count for name, count in counts.items() if name not in allowed}
+    happened = outcomes(feedback_columns(rows, signals), signals).sum(axis=0, dtype=int).tolist()
+    counts = dict(zip((outcome.name for outcome in outcomes_with(signals)), happened, strict=True))
+    left_out = {
+        name: counts[name]
+        for names in sought.values()
+        for name in names
+        if min(counts[name], len(rows) - counts[name]) < objectives.least
+    }
+    allowed = {member: tuple(n for n in names if n not in left_out) for member, names in sought.items()}
+    return config.model_copy(update={"objectives": objectives.model_copy(update=allowed)}), left_out
 
 
 def describe_left_out(left_out: Mapping[str, int], least: int) -> str:

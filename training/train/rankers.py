@@ -20,11 +20,11 @@ from training.encoders import RankerInputs, inputs_for
 from training.evaluation.predict import ObjectivePredictions, predict_objectives, predict_seconds
 from training.rankers import (
     INTEREST,
-    OUTCOMES,
     WATCH_TIME,
     MultiObjectiveRanker,
     TwoObjectiveRanker,
     outcomes,
+    outcomes_with,
 )
 from training.train.checkpoints import Checkpoint, RandomState
 from training.train.counterfactual import Counterfactuals
@@ -359,7 +359,8 @@ def _fit(
 
 def targets(ranker: MultiObjectiveRanker, log: Interactions, rows: I64, label: F32 | None = None) -> F32:
     """Return `[R, T]` in [0, 1], columns as `ranker.likely`: what happened, and `label` for interest."""
-    happened = dict(zip((o.name for o in OUTCOMES), outcomes(log.feedback[rows]).T, strict=True))
+    names = [outcome.name for outcome in outcomes_with(log.signals)]
+    happened = dict(zip(names, outcomes(log.feedback[rows], log.signals).T, strict=True))
     if INTEREST in ranker.likely:
         if label is None:
             raise ValueError(
@@ -378,8 +379,8 @@ def order_metrics(
     metrics: dict[str, float | None] = {}
     if predictions.seconds is not None:
         metrics[WATCH_TIME] = xauc(predictions.seconds, log.watch_time_s[rows])
-    happened = outcomes(log.feedback[rows])
-    for t, outcome in enumerate(OUTCOMES):
+    happened = outcomes(log.feedback[rows], log.signals)
+    for t, outcome in enumerate(outcomes_with(log.signals)):
         if outcome.name in ranker.likely:
             score = predictions.probability[:, ranker.likely.index(outcome.name)]
             metrics[outcome.name] = auc(happened[:, t], score)

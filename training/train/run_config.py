@@ -10,6 +10,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
 from models.features import SEQUENCE_ID_COLUMNS
+from models.signals import NO_SIGNALS, Signals
 from models.vocabulary import Vocabulary
 from training.config import Config
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
@@ -66,11 +67,12 @@ def new_encoder(
     vocabulary: Vocabulary,
     numbers: tuple[str, ...],
     categories: tuple[str, ...],
+    signals: Signals = NO_SIGNALS,
 ) -> FeedbackEncoder:
-    """Return an unfitted encoder of the sizes that a vocabulary and its profile features call for."""
+    """Return an unfitted encoder of the sizes that a vocabulary, profile features and signals call for."""
     video, author, tag, tab = (vocabulary.size(f) for f in SEQUENCE_ID_COLUMNS)
     sizes = tuple(vocabulary.size(f"profile.{name}") for name in categories)
-    return FeedbackEncoder((video, author, tag, tab), len(numbers), sizes, config)
+    return FeedbackEncoder((video, author, tag, tab), len(numbers), sizes, config, signals)
 
 
 def new_label_maker(config: RunConfig) -> LabelMaker:
@@ -85,6 +87,7 @@ def new_networks(
     vocabulary: Vocabulary,
     numbers: tuple[str, ...],
     categories: tuple[str, ...],
+    signals: Signals = NO_SIGNALS,
     refused: Collection[str] = (),
 ) -> tuple[LabelMakers, Ranker]:
     """Return unfitted networks of the shapes that a config and a vocabulary call for.
@@ -93,18 +96,19 @@ def new_networks(
         config: the run's.
         vocabulary: whose sizes the tables have.
         numbers, categories: names of the profile's features.
+        signals: own signals of the log.
         refused: names of the heuristic label makers to leave out.
     """
     torch.manual_seed(config.seed)
-    encoder = new_encoder(config.encoder, vocabulary, numbers, categories)
+    encoder = new_encoder(config.encoder, vocabulary, numbers, categories, signals)
     ranker: Ranker
     if config.objectives is None:
         ranker = TwoObjectiveRanker(encoder, LDA(config.encoder.width, config.lda), Scale())
     else:
         names = NAMES if config.objectives.names is None else config.objectives.names
-        objectives = (WATCH_TIME, INTEREST, *names)
+        objectives = (WATCH_TIME, INTEREST, *names, *(config.objectives.signals or ()))
         ranker = MultiObjectiveRanker(encoder, LDA(config.encoder.width, config.lda), Scale(), objectives)
-    heuristics = [maker for maker in heuristic_label_makers() if maker.name not in refused]
+    heuristics = [maker for maker in heuristic_label_makers(signals) if maker.name not in refused]
     return LabelMakers([new_label_maker(config), *heuristics]), ranker
 
 

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from models.errors import BadInput
 from models.manifest import Evaluation, LearnedLabels, Training
+from models.signals import Signals
 from models.vocabulary import Vocabulary
 from training.data import Dataset, LikesHates
 from training.provenance import command, commit, machine
@@ -48,6 +49,7 @@ class Saved:
     """The newest timestamp it was fitted on."""
     profile_numbers: tuple[str, ...]
     profile_categories: tuple[str, ...]
+    signals: Signals
     default_tab: str | None
     training: Training
     evaluation: Evaluation
@@ -154,6 +156,7 @@ def _write(
             "curves": {which: fitted.curves for which, fitted in fits.items()},
             "profile_numbers": dataset.profile_numbers,
             "profile_categories": dataset.profile_categories,
+            "signals": dataset.signals.model_dump(),
             "default_tab": info.main_tab,
         }
         (folder / CONFIG).write_text(config.model_dump_json(indent=1) + "\n")
@@ -177,7 +180,8 @@ def read(folder: Path, which: Which) -> Saved:
         state = torch.load(folder / f"{which}.pt", weights_only=True)
         numbers, categories = tuple(note["profile_numbers"]), tuple(note["profile_categories"])
         state["refused"] = note["refused"][which]
-        networks = Networks.from_state(config, vocabulary, numbers, categories, state)
+        signals = Signals.model_validate(note.get("signals", {}))
+        networks = Networks.from_state(config, vocabulary, numbers, categories, signals, state)
         return Saved(
             config,
             Fitted(
@@ -193,6 +197,7 @@ def read(folder: Path, which: Which) -> Saved:
             note["watermark_ms"][which],
             numbers,
             categories,
+            signals,
             note["default_tab"],
             Training.model_validate(note["training"]),
             Evaluation.model_validate(note["evaluation"]),

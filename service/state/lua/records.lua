@@ -5,6 +5,7 @@ local byte, sub, find = string.byte, string.sub, string.find
 
 local ID, VIDEO, TIME, WATCH, DURATION, FLAGS, CONTEXT = 1, 2, 3, 4, 5, 6, 7
 local SIZE = 7 -- values of a record
+local MEMBERS = 5 -- of a context, before the signals
 
 local function slice(values, i)
   return { unpack(values, i + 1, i + SIZE) }
@@ -34,15 +35,35 @@ local function earlier(a, values, i)
   return a[ID] ~= id and less(text(a[ID]), text(id))
 end
 
+-- Signals of two versions: `name=value`, by name. A yes is t; of two amounts the larger is kept.
+local function merge_signals(a, b)
+  local values, names = {}, {}
+  for name, value in string.gmatch(a .. "\30" .. b, "([%w_]+)=([^\30]+)") do
+    local known = values[name]
+    if not known then
+      names[#names + 1] = name
+    end
+    if not known or (tonumber(value) or math.huge) > (tonumber(known) or math.huge) then
+      values[name] = value
+    end
+  end
+  table.sort(names, less)
+  for i, name in ipairs(names) do
+    names[i] = name .. "=" .. values[name]
+  end
+  return table.concat(names, "\30")
+end
+
 local function merge_contexts(a, b)
   if a == "" or b == "" or a == b then
     return a == "" and b or a
   end
   local others, merged = string.gmatch(b .. "\31", "(.-)\31"), {}
   for x in string.gmatch(a .. "\31", "(.-)\31") do
-    local y = others()
-    merged[#merged + 1] = less(x, y) and y or x
+    local y = others() or ""
+    merged[#merged + 1] = #merged == MEMBERS and merge_signals(x, y) or less(x, y) and y or x
   end
+  merged[#merged + 1] = others() -- signals, where only `b` has any
   return table.concat(merged, "\31")
 end
 

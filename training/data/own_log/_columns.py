@@ -9,13 +9,21 @@ from typing import Final
 
 from models.errors import BadInput
 from training.data.own_log._files import Relation, TextTable, first_row
-from training.data.own_log._guess import guess_clock, guess_columns, guess_unit
+from training.data.own_log._guess import (
+    NAMES_OF_SIGNALS,
+    guess_clock,
+    guess_columns,
+    guess_features,
+    guess_unit,
+)
 from training.data.own_log._mapping import (
     MAPPING,
     MEANINGS,
     OF_VIDEOS,
     REQUIRED,
+    SIGNALS,
     TARGETS,
+    USERS,
     ColumnMapping,
     Source,
     left_out,
@@ -91,10 +99,13 @@ def complete(
     """
     tables = opened.tables()
     found = {name: dict(getattr(mapping, name)) if name in tables else {} for name in _SOUGHT}
+    found["interactions"] |= mapping.signal_sources()
     if guess:
         for name, table in tables.items():
             _add_guesses(found[name], table, name, own)
         _add_clocks(found, opened.log, samples["interactions"], own)
+        if opened.users is not None:
+            _add_features(found["users"], opened.users, samples["users"], own)
     problems = [
         *_wrong_columns(found, tables),
         *_other_tables(found["interactions"], opened.log),
@@ -111,7 +122,10 @@ def complete(
             source = found[name][target]
             known_s = duration_s if target == "watch_time_s" else None
             try:
-                unit = source.unit or guess_unit(target, source, samples[name], known_s)
+                is_feature = name == USERS and target != "user_id"
+                unit = source.unit or (
+                    "id" if is_feature else guess_unit(target, source, samples[name], known_s)
+                )
             except BadInput as e:
                 problems.append(str(e))
                 continue
@@ -124,14 +138,29 @@ def complete(
         name: {target: with_units[name][target] for target in sought if target in with_units[name]}
         for name, sought in _SOUGHT.items()
     }
-    return mapping.model_copy(update=ordered)
+    ordered["users"] |= with_units["users"]
+    signals: dict[str, dict[str, Source]] = {kind: {} for kind in SIGNALS}
+    for target, source in with_units["interactions"].items():
+        kind, dot, name = target.partition(".")
+        if dot:
+            signals[kind][name] = source
+    return mapping.model_copy(update=ordered | signals)
 
 
 def _add_guesses(found: dict[str, Source], table: TextTable, name: str, own: OwnLog) -> None:
     taken = [column for source in found.values() for column in source.columns]
     without = left_out(own.changes) if name == "interactions" else set()
-    targets = [target for target in _SOUGHT[name] if target not in found and target not in without]
+    declared = {target.rpartition(".")[2] for target in found}
+    sought = (*_SOUGHT[name], *(NAMES_OF_SIGNALS if name == "interactions" else ()))
+    targets = [t for t in sought if t.rpartition(".")[2] not in declared and t not in without]
     found.update(guess_columns(table.columns, targets, taken))
+
+
+def _add_features(found: dict[str, Source], table: TextTable, sample: Relation, own: OwnLog) -> None:
+    taken = {column for source in found.values() for column in source.columns}
+    features = guess_features([column for column in table.columns if column not in taken], sample)
+    without = left_out(own.changes)
+    found.update({n: s for n, s in features.items() if n not in found and f"{USERS}.{n}" not in without})
 
 
 def _add_clocks(found: dict[str, dict[str, Source]], log: TextTable, sample: Relation, own: OwnLog) -> None:
@@ -210,7 +239,7 @@ def _median_s(source: Source, sample: Relation) -> float | None:
 def described(mapping: ColumnMapping) -> str:
     """Return the mapping as lines for people: ours, what it is read from, and how."""
     lines = []
-    for table in ("interactions", "videos", "users"):
+    for table in ("interactions", *SIGNALS, "videos", "users"):
         for target, source in getattr(mapping, table).items():
             name = target if table == "interactions" else f"{table}.{target}"
             meaning = MEANINGS[source.unit] if source.unit else ""

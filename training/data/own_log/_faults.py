@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,6 +15,7 @@ from models.schema import (
     MAX_WATCH_TIME_S,
     MIN_DURATION_S,
 )
+from models.signals import MAX_AMOUNT
 from training.data._checks import EARLIEST_MS
 from training.data._split import DAY_MS
 from training.data.own_log._values import has_lost_digits
@@ -59,8 +60,12 @@ LOGGED_TWICE: Final = (
 )
 
 
-def rules() -> tuple[Rule, ...]:
-    """Return the rules, in the order in which they are checked."""
+def rules(numbers: Sequence[str] = ()) -> tuple[Rule, ...]:
+    """Return the rules, in the order in which they are checked.
+
+    Args:
+        numbers: own signals with amounts.
+    """
     latest = round(time.time() * 1000) + DAY_MS
     ids = ("user_id", "video_id", "tab", "author_id", "tag")
     return (
@@ -114,6 +119,15 @@ def rules() -> tuple[Rule, ...]:
             "raw_duration",
         ),
         Rule("invalid_flag", "feedback that is neither yes, no, nor a count", "flags IS NULL", "raw_flags"),
+        *(
+            Rule(
+                f"invalid_{name}",
+                f"`{name}` is no number from 0 to {MAX_AMOUNT:g}",
+                f'NOT coalesce("{name}" BETWEEN 0 AND {MAX_AMOUNT!r}, false)',
+                f'"raw_{name}"',
+            )
+            for name in numbers
+        ),
     )
 
 

@@ -7,9 +7,8 @@ from collections.abc import Collection, Sequence
 from typing import Final, cast
 
 from models.errors import BadInput
-from models.schema import FLAGS
 from training.data.own_log._files import Relation, first_row
-from training.data.own_log._mapping import TIMES, Source, Unit
+from training.data.own_log._mapping import TIMES, Source, Unit, units_of
 from training.data.own_log._values import FACTORS, flag, is_clock, number, text
 
 NAMES: Final[dict[str, tuple[str, ...]]] = {
@@ -42,6 +41,18 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """What columns are often called, without units and `_FILLERS`; the likeliest names first."""
 
+NAMES_OF_SIGNALS: Final[dict[str, tuple[str, ...]]] = {
+    "positive.favorite": (
+        "favorite", "favorited", "favourite", "favourited", "fav", "faved", "bookmark", "bookmarked",
+        "collect", "collected",
+    ),
+    "positive.save": ("save", "saved", "saves"),
+    "positive.download": ("download", "downloaded"),
+    "negative.report": ("report", "reported", "complaint", "complained"),
+    "negative.block": ("block", "blocked", "mute", "muted"),
+}  # fmt: skip
+"""The same of signals beyond the six flags that many platforms have."""
+
 _UNITS: Final[dict[str, Unit]] = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
     **dict.fromkeys(("ms", "msec", "millis", "milliseconds"), "ms"),
@@ -50,6 +61,11 @@ _UNITS: Final[dict[str, Unit]] = {
 }
 _FILLERS: Final = frozenset(("id", "is", "has", "unix", "epoch", "utc", "event", "total"))
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W_A-Za-z]+")
+
+_FEATURE: Final = re.compile(r"\W+")
+"""What the name of a feature does not hold."""
+MAX_CATEGORIES: Final = 1_000
+"""Text with more values in a sample says who a user is, not of what kind."""
 
 _THOUSANDS: Final[tuple[Unit, ...]] = ("s", "ms", "us")
 """Units of lengths that values show; minutes are too close to seconds."""
@@ -70,7 +86,7 @@ def guess_columns(
 
     Args:
         columns: the table's.
-        targets: ours that are looked for.
+        targets: ours that are looked for, of `NAMES` or `NAMES_OF_SIGNALS`.
         used: the table's that are something else already.
 
     Raises:
@@ -116,10 +132,11 @@ def guess_unit(target: str, source: Source, sample: Relation, duration_s: float 
     Raises:
         BadInput: more than one unit is plausible, or none.
     """
-    if target in FLAGS:
+    units = units_of(target)
+    if "flag" in units:
         return _unit_of_flag(source, sample)
-    if target not in ("timestamp_ms", "watch_time_s", "duration_s"):
-        return "id"
+    if len(units) == 1:
+        return units[0]
     known = sample.project(f"{text(source)} AS value").filter("value IS NOT NULL")
     counts = f"count(*), count({number('value')}), count(*) FILTER ({is_clock('value')})"
     rows, numbers, clocks = cast(tuple[int, int, int], first_row(known.aggregate(counts)))
@@ -141,6 +158,21 @@ def guess_unit(target: str, source: Source, sample: Relation, duration_s: float 
             f"give it: --map {target}={source}:s, or :ms, :us, :min."
         )
     return likely[0]
+
+
+def guess_features(columns: Sequence[str], sample: Relation) -> dict[str, Source]:
+    """Return the columns that are features of users: numbers, or text of few enough values for a category."""
+    found: dict[str, Source] = {}
+    for column in columns:
+        source = Source(columns=(column,))
+        known = sample.project(f"{text(source)} AS value").filter("value IS NOT NULL")
+        counts = f"count(*), count({number('value')}), count(DISTINCT value)"
+        rows, numbers, values = cast(tuple[int, int, int], first_row(known.aggregate(counts)))
+        if rows and numbers >= _MOST * rows:
+            found[_FEATURE.sub("_", column)] = source.model_copy(update={"unit": "number"})
+        elif rows and values <= MAX_CATEGORIES:
+            found[_FEATURE.sub("_", column)] = source.model_copy(update={"unit": "id"})
+    return found
 
 
 def _unit_of_time(source: Source, median: float) -> Unit:
@@ -174,7 +206,8 @@ def _words(column: str) -> list[str]:
 
 def _rank(column: str, target: str) -> int | None:
     """How likely a column is one of ours: 0 is the likeliest; `None`: not at all."""
-    if column == target:
+    if column == target.rpartition(".")[2]:
         return 0
+    names = NAMES[target] if target in NAMES else NAMES_OF_SIGNALS[target]
     bare = "".join(word for word in _words(column) if word not in _UNITS and word not in _FILLERS)
-    return NAMES[target].index(bare) + 1 if bare in NAMES[target] else None
+    return names.index(bare) + 1 if bare in names else None

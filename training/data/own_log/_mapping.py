@@ -18,6 +18,7 @@ from pydantic import (
 
 from models.errors import BadInput
 from models.schema import FLAGS
+from models.signals import Signals
 
 MAPPING: Final = "mapping.json"
 
@@ -26,9 +27,13 @@ REQUIRED: Final = ("user_id", "video_id", "timestamp_ms", "watch_time_s", "durat
 OF_VIDEOS: Final = ("author_id", "tag")
 """May come from the table of videos, too."""
 TARGETS: Final = (*REQUIRED, *FLAGS, "tab", *OF_VIDEOS)
-"""The columns of `interactions.parquet`."""
+"""The columns of `interactions.parquet` that every log has."""
+SIGNALS: Final = ("positive", "negative", "numbers")
+"""The kinds of own signals, see `models.signals.Signals`; a signal is written `positive.favorite`."""
+USERS: Final = "users"
+"""Features of users are written `users.age`."""
 
-Unit = Literal["id", "s", "ms", "us", "ns", "min", "datetime", "clock", "flag", "present"]
+Unit = Literal["id", "s", "ms", "us", "ns", "min", "datetime", "clock", "flag", "present", "number"]
 TIMES: Final[tuple[Unit, ...]] = ("s", "ms", "us", "ns", "datetime")
 LENGTHS: Final[tuple[Unit, ...]] = ("s", "ms", "us", "min", "clock")
 MEANINGS: Final[dict[Unit, str]] = {
@@ -42,6 +47,7 @@ MEANINGS: Final[dict[Unit, str]] = {
     "clock": "minutes:seconds, `watched/length` where there are two",
     "flag": "yes or no, or a count",
     "present": "yes where there is a value",
+    "number": "a number from 0 on",
 }
 
 
@@ -51,7 +57,12 @@ def units_of(target: str) -> tuple[Unit, ...]:
         return TIMES
     if target in ("watch_time_s", "duration_s"):
         return LENGTHS
-    return ("flag", "present") if target in FLAGS else ("id",)
+    kind = target.partition(".")[0]
+    if kind == "numbers":
+        return ("number",)
+    if kind == USERS:
+        return ("number", "id")
+    return ("flag", "present") if target in FLAGS or kind in SIGNALS else ("id",)
 
 
 class _Record(BaseModel):
@@ -93,7 +104,11 @@ class ColumnMapping(_Record):
     videos: dict[str, Source] = {}
     """`video_id`, and what a row of the log does not say itself: `duration_s`, `author_id`, `tag`."""
     users: dict[str, Source] = {}
-    """`user_id`."""
+    """`user_id`, and features: numbers, and text for categories."""
+    positive: dict[str, Source] = {}
+    negative: dict[str, Source] = {}
+    numbers: dict[str, Source] = {}
+    """Own signals, from columns of the log."""
     utc_offset_hours: float = Field(0.0, ge=-14, le=14)
     """How far the log's days, and its dates without a time zone, are ahead of UTC."""
     main_tab: str | None = None
@@ -116,11 +131,32 @@ class ColumnMapping(_Record):
         for table, targets in (
             ("interactions", TARGETS),
             ("videos", ("video_id", "duration_s", *OF_VIDEOS)),
-            ("users", ("user_id",)),
         ):
             for target, source in getattr(mapping, table).items():
                 _check(f"{path}: {table}", target, source.unit, targets)
+        features = {f"{USERS}.{name}": source for name, source in mapping.users.items() if name != "user_id"}
+        for target, source in (mapping.signal_sources() | features).items():
+            _check(str(path), target, source.unit, ())
+        mapping.signals(str(path))
         return mapping
+
+    def signal_sources(self) -> dict[str, Source]:
+        """Return the sources of the signals, by names such as `positive.favorite`."""
+        return {f"{kind}.{name}": source for kind in SIGNALS for name, source in getattr(self, kind).items()}
+
+    def signals(self, source: str = MAPPING) -> Signals:
+        """Return the signals that are declared.
+
+        Args:
+            source: what declares them, for the message.
+
+        Raises:
+            BadInput: a name is none, or taken.
+        """
+        try:
+            return Signals(**{kind: tuple(getattr(self, kind)) for kind in SIGNALS})
+        except ValidationError as e:
+            raise BadInput(f"{source}: {e.errors()[0]['msg'].removeprefix('Value error, ')}.") from e
 
     def with_changes(self, changes: Sequence[str]) -> Self:
         """Return the mapping with the changes of `--map`.
@@ -132,17 +168,21 @@ class ColumnMapping(_Record):
         Raises:
             BadInput: a change is spelled differently, or names a column or a unit that does not exist.
         """
-        interactions = dict(self.interactions)
+        found = {kind: dict(getattr(self, kind)) for kind in ("interactions", *SIGNALS, USERS)}
         for change in (part.strip() for changed in changes for part in changed.split(",")):
             target, equals, column = (part.strip() for part in change.partition("="))
             if not equals:
                 raise BadInput(f"--map {change!r} is not OURS=YOURS, such as user_id=uid.")
             source = Source.model_validate(column) if column else None
             _check("--map", target, source.unit if source else None, TARGETS)
-            interactions.pop(target, None)
+            kind, dot, name = target.partition(".")
+            ours, name = (found[kind], name) if dot else (found["interactions"], target)
+            ours.pop(name, None)
             if source:
-                interactions[target] = source
-        return self.model_copy(update={"interactions": interactions})
+                ours[name] = source
+        changed_mapping = self.model_copy(update=found)
+        changed_mapping.signals("--map")
+        return changed_mapping
 
 
 def left_out(changes: Sequence[str]) -> set[str]:
@@ -152,8 +192,11 @@ def left_out(changes: Sequence[str]) -> set[str]:
 
 
 def _check(source: str, target: str, unit: str | None, targets: Sequence[str]) -> None:
-    if target not in targets:
-        raise BadInput(f"{source}: there is no column {target!r} of ours; there are {', '.join(targets)}.")
+    if target not in targets and target.partition(".")[0] not in (*SIGNALS, USERS):
+        raise BadInput(
+            f"{source}: there is no column {target!r} of ours; there are {', '.join(targets)}, your own "
+            "signals as positive.NAME, negative.NAME or numbers.NAME, and features as users.NAME."
+        )
     if unit is not None and unit not in units_of(target):
         raise BadInput(
             f"{source}: {target} cannot be in {unit!r}; give one of {', '.join(units_of(target))}."

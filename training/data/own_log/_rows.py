@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from models.schema import FLAGS
+from models.signals import Signals
 from training.data.own_log._faults import (
     EXACT_DUPLICATE,
     LOGGED_TWICE,
@@ -17,10 +18,10 @@ from training.data.own_log._faults import (
 )
 from training.data.own_log._files import Connection, Relation, TextTable, first_row, quoted
 from training.data.own_log._mapping import OF_VIDEOS, ColumnMapping
-from training.data.own_log._values import bits, flag, identifier, milliseconds, seconds, text
+from training.data.own_log._values import bits, flag, identifier, milliseconds, number, seconds, text
 
 _KEY: Final = "user_id, video_id, timestamp_ms"
-_COLUMNS: Final = f"{_KEY}, watch_time_s, duration_s, flags, tab, author_id, tag"
+_COLUMNS: Final = ("watch_time_s", "duration_s", "flags", "tab", "author_id", "tag")
 _NOTHING: Final = "CAST(NULL AS VARCHAR)"
 
 
@@ -39,7 +40,9 @@ def stage(
     Returns:
         The rows that can be used, and why the others cannot.
     """
-    checked = rules()
+    numbers = mapping.signals().numbers
+    columns = ", ".join((_KEY, *_COLUMNS, *map(quoted, numbers)))
+    checked = rules(numbers)
     rows = _typed(log.rows, mapping)
     if videos is not None:
         rows = _joined(rows, videos)
@@ -47,7 +50,7 @@ def stage(
     if log.rejects is not None:
         connection.execute(f"TRUNCATE {log.rejects}")  # the sample has filled it, too
     rows.project(f"*, {first_reason(checked)} AS reason").project(
-        f"{_COLUMNS}, reason, {wrong_value(checked)} AS found"
+        f"{columns}, reason, {wrong_value(checked)} AS found"
     ).write_parquet(str(path), compression="lz4")
     staged = connection.read_parquet(str(path))
     counts = (
@@ -55,17 +58,20 @@ def stage(
     )
     faults = [Fault(checked[n].reason, checked[n].text, rows, found) for n, rows, found in sorted(counts)]
     faults += _rejected(connection, log)
-    return staged.filter("reason IS NULL").project(_COLUMNS), faults
+    return staged.filter("reason IS NULL").project(columns), faults
 
 
-def merge(connection: Connection, rows: Relation, work: Path, out: Path) -> tuple[int, list[Fault]]:
+def merge(
+    connection: Connection, rows: Relation, signals: Signals, work: Path, out: Path
+) -> tuple[int, list[Fault]]:
     """Write the rows without duplicates, oldest first.
 
     Args:
         connection: of DuckDB.
         rows: what `stage` returns.
+        signals: what the log declares.
         work: a folder for the distinct rows.
-        out: a new Parquet file with the columns of `interactions.parquet`.
+        out: a new Parquet file with the columns of `interactions.parquet`, signals last.
 
     Returns:
         The number of rows written, and of those that were left out as duplicates.
@@ -73,22 +79,27 @@ def merge(connection: Connection, rows: Relation, work: Path, out: Path) -> tupl
     path = work / "distinct.parquet"
     rows.distinct().write_parquet(str(path), compression="lz4")
     distinct = connection.read_parquet(str(path))
+    numbers = [quoted(name) for name in signals.numbers]
+    largest = "".join(f", max({name}) OVER (PARTITION BY {_KEY}) AS {name}" for name in numbers)
     exposures = distinct.project(
-        f"* REPLACE (bit_or(flags) OVER (PARTITION BY {_KEY}) AS flags), "
+        f"* REPLACE (bit_or(flags) OVER (PARTITION BY {_KEY}) AS flags{largest}), "
         f"row_number() OVER (PARTITION BY {_KEY} ORDER BY watch_time_s DESC, duration_s DESC, tab, "
         "author_id, tag) AS copy"
     ).filter("copy = 1")
-    flags = ", ".join(f"(flags >> {bit}) & 1 = 1 AS {quoted(name)}" for bit, name in enumerate(FLAGS))
-    exposures.project(f"{_KEY}, watch_time_s, duration_s, {flags}, tab, author_id, tag").order(
-        "timestamp_ms, user_id, video_id"
-    ).write_parquet(str(out))
+    bit_of = {name: bit for bit, name in enumerate((*FLAGS, *signals.flags))}
+    flags, own = (
+        [f"(flags >> {bit_of[name]}) & 1 = 1 AS {quoted(name)}" for name in names]
+        for names in (FLAGS, signals.flags)
+    )
+    columns = (_KEY, "watch_time_s", "duration_s", *flags, "tab", "author_id", "tag", *own, *numbers)
+    exposures.project(", ".join(columns)).order("timestamp_ms, user_id, video_id").write_parquet(str(out))
     read, unique, kept = _count(rows), _count(distinct), _count(connection.read_parquet(str(out)))
     faults = [Fault(*EXACT_DUPLICATE, read - unique), Fault(*LOGGED_TWICE, unique - kept)]
     return kept, [fault for fault in faults if fault.rows]
 
 
 def _typed(rows: Relation, mapping: ColumnMapping) -> Relation:
-    ours = mapping.interactions
+    ours, signals = mapping.interactions | mapping.signal_sources(), mapping.signals()
 
     def raw(target: str) -> str:
         return text(ours[target]) if target in ours else _NOTHING
@@ -96,15 +107,26 @@ def _typed(rows: Relation, mapping: ColumnMapping) -> Relation:
     def unit(target: str) -> str:
         return (ours[target].unit if target in ours else None) or "s"
 
-    flags = [flag(ours[name]) if name in ours else "false" for name in FLAGS]
-    of_flags = [column for name in FLAGS if name in ours for column in ours[name].columns]
+    names = (
+        *FLAGS,
+        *(f"positive.{n}" for n in signals.positive),
+        *(f"negative.{n}" for n in signals.negative),
+    )
+    flags = [flag(ours[name]) if name in ours else "false" for name in names]
+    of_flags = [column for name in names if name in ours for column in ours[name].columns]
     raw_flags = f"concat_ws(' ', {', '.join(map(quoted, of_flags))})" if of_flags else _NOTHING
     ids = ", ".join(
         f"{identifier(raw(name))} AS {name}" for name in ("user_id", "video_id", "tab", *OF_VIDEOS)
     )
+    amounts = "".join(
+        f", {raw(f'numbers.{name}')} AS {quoted(f'raw_{name}')}, "
+        f"CASE WHEN {raw(f'numbers.{name}')} IS NULL THEN 0 ELSE {number(raw(f'numbers.{name}'))} END "
+        f"AS {quoted(name)}"
+        for name in signals.numbers
+    )
     return rows.project(
         f"{ids}, {raw('timestamp_ms')} AS raw_time, {raw('watch_time_s')} AS raw_watch, "
-        f"{raw('duration_s')} AS raw_duration, {bits(flags)} AS flags, {raw_flags} AS raw_flags"
+        f"{raw('duration_s')} AS raw_duration, {bits(flags)} AS flags, {raw_flags} AS raw_flags{amounts}"
     ).project(
         f"*, {milliseconds('raw_time', unit('timestamp_ms'), mapping.utc_offset_hours)} AS timestamp_ms, "
         f"{seconds('raw_watch', unit('watch_time_s'), 'watch_time_s')} AS watch_time_s, "

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from models.errors import BadInput
-from training.data.own_log._files import Connection, Relation, TextTable, first_row
+from training.data._tables import ProfileSchema
+from training.data.own_log._files import Connection, Relation, TextTable, first_row, quoted
 from training.data.own_log._mapping import OF_VIDEOS, Source
-from training.data.own_log._values import identifier, seconds, text
+from training.data.own_log._values import category, identifier, number, seconds, text
 
 
 def catalogue(table: TextTable | None, sources: Mapping[str, Source]) -> Relation | None:
@@ -55,11 +56,25 @@ def write_videos(log: Relation, videos: Relation | None, out: Path) -> None:
 
 def write_users(
     connection: Connection, table: TextTable | None, sources: Mapping[str, Source], out: Path
-) -> None:
-    """Write the users, by id."""
-    rows = (
-        connection.sql("SELECT CAST(NULL AS VARCHAR) AS user_id").limit(0)
-        if table is None
-        else table.rows.project(f"{identifier(text(sources['user_id']))} AS user_id").distinct()
-    )
-    rows.filter("user_id IS NOT NULL").order("user_id").write_parquet(str(out))
+) -> ProfileSchema:
+    """Write the users and their features, by id; of one listed twice the largest of each.
+
+    Returns:
+        Which features are numbers, and which categories. A text that no id may be is unknown.
+    """
+    if table is None:
+        rows = connection.sql("SELECT CAST(NULL AS VARCHAR) AS user_id").limit(0)
+        rows.write_parquet(str(out))
+        return ProfileSchema()
+    features = {name: source for name, source in sources.items() if name != "user_id"}
+    numbers = tuple(name for name, source in features.items() if source.unit == "number")
+    values = [
+        f"{number(text(source)) if name in numbers else category(text(source))} AS {quoted(name)}"
+        for name, source in features.items()
+    ]
+    rows = table.rows.project(", ".join([f"{identifier(text(sources['user_id']))} AS user_id", *values]))
+    largest = [f"max({quoted(name)}) AS {quoted(name)}" for name in features]
+    rows.filter("user_id IS NOT NULL").aggregate(", ".join(["user_id", *largest]), "user_id").order(
+        "user_id"
+    ).write_parquet(str(out))
+    return ProfileSchema(numbers=numbers, categories=tuple(name for name in features if name not in numbers))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from models.schema import CONTROL_CHARACTERS, MAX_ID_BYTES
 from training.data.own_log._files import quoted
 from training.data.own_log._mapping import Source
 
@@ -31,6 +32,15 @@ def text(source: Source) -> str:
 def identifier(value: str) -> str:
     """Text without the decimals that a spreadsheet has given a whole number: `12.0` is `12`."""
     return rf"regexp_replace({value}, '^(-?[0-9]+)\.0*$', '\1')"
+
+
+def category(value: str) -> str:
+    """An id that may be one on the wire, too; null for others."""
+    spelled = identifier(value)
+    return (
+        f"CASE WHEN strlen({spelled}) <= {MAX_ID_BYTES} "
+        f"AND NOT regexp_matches({spelled}, '{CONTROL_CHARACTERS}') THEN {spelled} END"
+    )
 
 
 def has_lost_digits(value: str) -> str:
@@ -88,4 +98,4 @@ def _flag(value: str) -> str:
 
 def bits(flags: Sequence[str]) -> str:
     """Flags as one whole number, the first in the lowest bit."""
-    return " + ".join(f"(CAST({flag} AS UTINYINT) << {bit})" for bit, flag in enumerate(flags)) or "0"
+    return " + ".join(f"(CAST({flag} AS BIGINT) << {bit})" for bit, flag in enumerate(flags)) or "0"

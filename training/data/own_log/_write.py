@@ -90,7 +90,7 @@ def _write(
     for fault in faults:
         report(f"dropped {fault}")
     refuse_lost_digits(faults, source)
-    kept, merged = merge(connection, staged, work, out / INTERACTIONS)
+    kept, merged = merge(connection, staged, mapping.signals(), work, out / INTERACTIONS)
     for fault in merged:
         report(f"dropped {fault}")
     faults += merged
@@ -100,7 +100,7 @@ def _write(
     check_medians(log.select("watch_time_s", "duration_s").head(1_000_000).collect(), source.name)
     log_of_ids = connection.read_parquet(str(out / INTERACTIONS))
     write_videos(log_of_ids, videos, out / VIDEOS)
-    write_users(connection, opened.users, mapping.users, out / USERS)
+    profile = write_users(connection, opened.users, mapping.users, out / USERS)
     dropped: dict[str, int] = {}
     for fault in faults:
         dropped[fault.reason] = dropped.get(fault.reason, 0) + fault.rows
@@ -116,6 +116,8 @@ def _write(
         **LogExtent.from_log(log, mapping.utc_offset_hours).as_info(),
         utc_offset_hours=mapping.utc_offset_hours,
         main_tab=mapping.main_tab,
+        profile=profile,
+        signals=mapping.signals(),
         notes=notes,
     )
     return OwnInfo(info, tuple(faults))

@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from models.errors import BadInput
+from models.features import signal_columns
 from training.data import Interactions
 from training.labelcraft.closed_form._config import ClosedFormConfig
 from training.labels import LabelMaker, duration_s, explicit, hated, watch_time_s
@@ -27,8 +28,9 @@ class Sheet(IntEnum):
     PLAIN = 0
     """No flag, or none that matters here."""
     EXPLICIT = 1
-    """A like, follow, comment or forward, and no hate."""
+    """A like, follow, comment, forward or positive signal of the log, and no hate."""
     HATE = 2
+    """A hate, or a negative signal of the log."""
 
 
 class LabelSurface(LabelMaker):
@@ -47,6 +49,10 @@ class LabelSurface(LabelMaker):
     """log(1 + w) at the last knot; the first is at 0."""
     duration_ends: Tensor
     """`[2]` log(1 + d) at the first and the last knot."""
+    positive: Tensor
+    """Columns of feedback with the positive signals of the log."""
+    negative: Tensor
+    """The same of the negative ones."""
 
     def __init__(self, config: ClosedFormConfig | None = None) -> None:
         super().__init__()
@@ -55,9 +61,11 @@ class LabelSurface(LabelMaker):
         self.register_buffer("table", torch.zeros(shape))
         self.register_buffer("watch_end", torch.tensor(1.0))
         self.register_buffer("duration_ends", torch.tensor([0.0, 1.0]))
+        self.register_buffer("positive", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("negative", torch.zeros(0, dtype=torch.int64))
 
     def fit(self, train: Interactions) -> Self:
-        """Place the knots; the table is learned by `learn_surface`.
+        """Place the knots, and note the signals; the table is learned by `learn_surface`.
 
         Raises:
             BadInput: nothing was watched, or all durations are equal.
@@ -73,6 +81,9 @@ class LabelSurface(LabelMaker):
                 f"{np.expm1(high):g} s."
             )
         self.duration_ends.copy_(torch.tensor([low, high]))
+        signals = train.signals
+        self.positive = torch.tensor(signal_columns(signals, signals.positive), dtype=torch.int64)
+        self.negative = torch.tensor(signal_columns(signals, signals.negative), dtype=torch.int64)
         return self
 
     def watch_knots_s(self) -> Tensor:
@@ -114,7 +125,15 @@ class LabelSurface(LabelMaker):
         duration_N = duration_N.clamp(0.0, 1.0) * (durations - 1)
         i_N = watch_N.floor().clamp(max=watches - 2)
         j_N = duration_N.floor().clamp(max=durations - 2)
-        hated_N = hated(feedback_NF)
-        sheet_N = Sheet.HATE * hated_N + Sheet.EXPLICIT * explicit(feedback_NF) * (1 - hated_N)
+        hated_N = _or_any(hated(feedback_NF), feedback_NF, self.negative)
+        liked_N = _or_any(explicit(feedback_NF), feedback_NF, self.positive)
+        sheet_N = Sheet.HATE * hated_N + Sheet.EXPLICIT * liked_N * (1 - hated_N)
         cell_N = (i_N * durations + j_N) * sheets + sheet_N
         return cell_N.long(), watch_N - i_N, duration_N - j_N
+
+
+def _or_any(flag_N: Tensor, feedback_NF: Tensor, columns: Tensor) -> Tensor:
+    """Return `[N]` 1.0 where the flag or one of the columns is set."""
+    if not len(columns):
+        return flag_N
+    return torch.maximum(flag_N, feedback_NF.index_select(1, columns).sum(1).clamp(max=1.0))
