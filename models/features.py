@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from models.metrics import long_view
 from models.schema import FLAGS, Candidate, FeedbackEvent, HistoryEntry, Profile
-from models.signals import NO_SIGNALS, Signals
+from models.signals import NO_SIGNALS, Signals, with_signals
 from models.vocabulary import UNKNOWN, Vocabulary
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.int64]
@@ -206,26 +206,6 @@ def feedback_matrix(
     values = chain.from_iterable(map(_feedback_of, events))
     feedback = np.fromiter(values, np.float32, rows * columns).reshape(rows, columns)
     return with_signals(feedback, [e.signals for e in events], signals) if signals.names else feedback
-
-
-def with_signals(
-    feedback: npt.NDArray[np.float32],
-    given: Sequence[Mapping[str, bool | float] | None],
-    signals: Signals,
-) -> npt.NDArray[np.float32]:
-    """Return `[N, 8]` feedback with the columns of the signals, `[N, 8 + S]`.
-
-    Args:
-        feedback: of N exposures.
-        given: what each says of signals; may be empty where none says anything.
-        signals: those that the bundle declares.
-    """
-    out = np.zeros((len(feedback), feedback.shape[1] + len(signals.names)), np.float32)
-    out[:, : feedback.shape[1]] = feedback
-    for row, known in enumerate(given):
-        if known:
-            out[row, feedback.shape[1] :] = [known.get(name, 0.0) for name in signals.names]
-    return out
 
 
 def signal_columns(signals: Signals, names: Sequence[str]) -> list[int]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from models.schema import FeedbackEvent
@@ -92,3 +94,23 @@ class Signals(BaseModel):
 
 
 NO_SIGNALS: Final = Signals()
+
+
+def with_signals(
+    feedback: npt.NDArray[np.float32],
+    given: Sequence[Mapping[str, bool | float] | None],
+    signals: Signals,
+) -> npt.NDArray[np.float32]:
+    """Return `[N, 8]` feedback with the columns of the signals, `[N, 8 + S]`.
+
+    Args:
+        feedback: of N exposures.
+        given: what each says of signals; may be empty where none says anything.
+        signals: those that the bundle declares.
+    """
+    out = np.zeros((len(feedback), feedback.shape[1] + len(signals.names)), np.float32)
+    out[:, : feedback.shape[1]] = feedback
+    for row, known in enumerate(given):
+        if known:
+            out[row, feedback.shape[1] :] = [known.get(name, 0.0) for name in signals.names]
+    return out

@@ -35,10 +35,10 @@ from models.features import (
     columns_digest,
     context_arrays,
     history_feedback,
-    with_signals,
 )
 from models.manifest import EXPECTED_SECONDS, OBJECTIVES
 from models.runtime import Bundle
+from models.signals import with_signals
 from models.vocabulary import UNKNOWN, Vocabulary
 
 log = logging.getLogger("reelrank.traffic_sample")
