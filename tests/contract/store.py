@@ -140,12 +140,8 @@ class StoreContract:
     async def test_of_a_signal_the_most_that_any_version_says_is_kept(
         self, store: Store, context: dict[str, Any]
     ) -> None:
-        versions: list[dict[str, bool | float]] = [
-            {"stars": 2.0, "report": False},
-            {"Z": 1.0, "stars": 10.0, "favorite": True},
-            {"stars": 9.5, "favorite": 3.0},
-            {},
-        ]
+        first: dict[str, bool | float] = {"stars": 2.0, "report": False}
+        versions = [first, {"Z": 1.0, "stars": 10.0, "favorite": True}, {"stars": 9.5, "favorite": 3.0}, {}]
         kept = {"stars": 10.0, "favorite": True, "Z": 1.0}
         for name, order in (("e1", versions), ("e2", versions[::-1])):
             for signals in order:
