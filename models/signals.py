@@ -78,9 +78,9 @@ class Signals(BaseModel):
         """All, in the order of their columns."""
         return (*self.flags, *self.numbers)
 
-    def fault(self, given: Mapping[str, bool | float]) -> SignalFault | None:
+    def fault(self, values: Mapping[str, bool | float]) -> SignalFault | None:
         """Return the first signal of an event that breaks a rule; `None` if all is well."""
-        for name, value in given.items():
+        for name, value in values.items():
             if name in self.flags:
                 if not isinstance(value, bool):
                     return SignalFault(name, f"`signals.{name}` must be true or false, found {value:g}.")
@@ -98,19 +98,19 @@ NO_SIGNALS: Final = Signals()
 
 def with_signals(
     feedback: npt.NDArray[np.float32],
-    given: Sequence[Mapping[str, bool | float] | None],
+    values: Sequence[Mapping[str, bool | float] | None],
     signals: Signals,
 ) -> npt.NDArray[np.float32]:
     """Return `[N, 8]` feedback with the columns of the signals, `[N, 8 + S]`.
 
     Args:
         feedback: of N exposures.
-        given: what each says of signals; may be empty where none says anything.
+        values: what each says of signals; may be empty where none says anything.
         signals: those that the bundle declares.
     """
     out = np.zeros((len(feedback), feedback.shape[1] + len(signals.names)), np.float32)
     out[:, : feedback.shape[1]] = feedback
-    for row, known in enumerate(given):
+    for row, known in enumerate(values):
         if known:
             out[row, feedback.shape[1] :] = [known.get(name, 0.0) for name in signals.names]
     return out

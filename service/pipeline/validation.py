@@ -99,9 +99,9 @@ def validate_events(
     return out
 
 
-def _fault(given: Mapping[str, bool | float], signals: Sequence[Signals]) -> SignalFault | None:
+def _fault(values: Mapping[str, bool | float], signals: Sequence[Signals]) -> SignalFault | None:
     """Return what is wrong with an event's signals under every bundle, as the active one has it."""
-    faults = [known.fault(given) for known in signals]
+    faults = [known.fault(values) for known in signals]
     return faults[0] if all(faults) else None
 
 

@@ -78,7 +78,7 @@ def normalised(event: FeedbackEvent) -> FeedbackEvent:
     watch, duration = _seconds(_microseconds(event.watch_time_s)), event.duration_s
     rounded = None if duration is None else _seconds(_microseconds(duration))
     is_shown = event.request_id is not None or event.position is not None
-    signals = _said(event.signals)
+    signals = _nonzero(event.signals)
     if watch == event.watch_time_s and rounded == duration and not is_shown and signals == event.signals:
         return event
     return msgspec.structs.replace(
@@ -91,7 +91,7 @@ def normalised(event: FeedbackEvent) -> FeedbackEvent:
     )
 
 
-def _said(signals: Signals | None) -> Signals | None:
+def _nonzero(signals: Signals | None) -> Signals | None:
     """Return the signals that say more than no or 0, if there are any."""
     return {name: value for name, value in signals.items() if value} or None if signals else None
 
@@ -105,7 +105,7 @@ def pack_id(text: str) -> str | int:
 
 def encode_event(event: FeedbackEvent) -> bytes:
     """Encode one record."""
-    context, signals = _context_of(event), _said(event.signals)
+    context, signals = _context_of(event), _nonzero(event.signals)
     values = (
         pack_id(event.event_id),
         pack_id(event.video_id),

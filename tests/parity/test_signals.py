@@ -41,7 +41,7 @@ SIGNALS = Signals(positive=("favorite",), negative=("report",), numbers=("stars"
 OBJECTIVES = (WATCH_TIME, INTEREST, "favorite", "report")
 
 
-class Made(NamedTuple):
+class Exported(NamedTuple):
     bundle: Bundle
     folder: Path
     ranker: MultiObjectiveRanker
@@ -59,7 +59,7 @@ def log() -> Interactions:
 
 
 @pytest.fixture(scope="module")
-def made(log: Interactions, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def exported(log: Interactions, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     config = FeedbackEncoderConfig(width=8, token=8, heads=2, hidden=8)
     encoder = FeedbackEncoder((9, 5, 4, 4), 2, (4,), config, SIGNALS)
     ranker = MultiObjectiveRanker(encoder, Spread(8), Scale().fit(log.watch_time_s), OBJECTIVES)
@@ -74,12 +74,12 @@ def made(log: Interactions, tmp_path_factory: pytest.TempPathFactory) -> Made:
         ranker, folder, surface, SignalLabel("favorite", SIGNALS), weights=dict.fromkeys(OBJECTIVES, 1.0)
     )
     BundleStore(folder).promote(bundle.manifest.version)
-    return Made(bundle, folder, ranker, surface)
+    return Exported(bundle, folder, ranker, surface)
 
 
 @pytest.fixture(scope="module")
-def client(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
-    with served(made.folder, MemoryStore(), tmp_path_factory.mktemp("data")) as client:
+def client(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    with served(exported.folder, MemoryStore(), tmp_path_factory.mktemp("data")) as client:
         yield client
 
 
@@ -93,9 +93,9 @@ def labels_of(reply: httpx2.Response) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("steps", [0, 1, 20])
-def test_the_graph_reads_signals_as_torch_does(made: Made, steps: int) -> None:
-    assert made.bundle.manifest.signals == SIGNALS
-    assert_graph_answers_as_torch(made.bundle, made.ranker, 2, 3, steps)
+def test_the_graph_reads_signals_as_torch_does(exported: Exported, steps: int) -> None:
+    assert exported.bundle.manifest.signals == SIGNALS
+    assert_graph_answers_as_torch(exported.bundle, exported.ranker, 2, 3, steps)
 
 
 def test_a_signal_that_is_a_yes_or_no_is_an_outcome(log: Interactions) -> None:
@@ -103,7 +103,7 @@ def test_a_signal_that_is_a_yes_or_no_is_an_outcome(log: Interactions) -> None:
     np.testing.assert_array_equal(happened[:, -2:], log.feedback[:, 8:10])
 
 
-def test_labels_know_what_was_given(client: httpx2.Client, made: Made) -> None:
+def test_labels_know_what_was_given(client: httpx2.Client, exported: Exported) -> None:
     given: list[dict[str, bool | float]] = [{}, {"favorite": True}, {"report": True}, {"stars": 3.5}]
     found = labels_of(
         label(client, *(event(f"e{i}", "ann", signals=signals) for i, signals in enumerate(given)))
@@ -111,7 +111,7 @@ def test_labels_know_what_was_given(client: httpx2.Client, made: Made) -> None:
     plain, favorite, report, stars = (one["labelcraft"] for one in found)
     feedback = torch.zeros(2, 11)
     feedback[:, :2], feedback[0, 2], feedback[1, 6] = torch.tensor([12.0, 24.0]), 1.0, 1.0
-    liked, hated = made.surface(feedback).tolist()
+    liked, hated = exported.surface(feedback).tolist()
     assert favorite == pytest.approx(liked, abs=1e-5)
     assert report == pytest.approx(hated, abs=1e-5)
     assert len({plain, favorite, report}) == 3
@@ -147,7 +147,7 @@ def test_what_is_not_declared_is_refused_with_what_is(
     assert len(reply["labels"]) == 1
 
 
-def test_a_slate_is_ranked_by_what_was_given(client: httpx2.Client, made: Made) -> None:
+def test_a_slate_is_ranked_by_what_was_given(client: httpx2.Client, exported: Exported) -> None:
     sent = [
         event(f"s{i}", "dan", video_id=str(i), timestamp_ms=NOW_MS + i, author_id="1", signals=signals)
         for i, signals in enumerate([{"favorite": True}, {}, {"report": True, "stars": 4.0}])
@@ -157,7 +157,7 @@ def test_a_slate_is_ranked_by_what_was_given(client: httpx2.Client, made: Made) 
     body = {"user_id": "dan", "timestamp_ms": NOW_MS + 60_000, "candidates": slate}
     items = client.post("/rerank", json=body).json()["items"]
     exposures = Exposures.from_events([FeedbackEvent(**one) for one in sent])
-    vocabulary = made.bundle.vocabulary
+    vocabulary = exported.bundle.vocabulary
     inputs = (
         sequence_arrays(exposures, vocabulary, NOW_MS + 60_000, SIGNALS)
         | candidate_arrays(Candidates.from_rows([Candidate(**one) for one in slate]), vocabulary)
@@ -166,7 +166,7 @@ def test_a_slate_is_ranked_by_what_was_given(client: httpx2.Client, made: Made) 
     )
     assert inputs["sequence_feedback"][0, :, 8:].tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 4]]
     with torch.no_grad():
-        answered = made.ranker(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        answered = exported.ranker(**{name: torch.from_numpy(array) for name, array in inputs.items()})
     want = {
         one["video_id"]: dict(zip(OBJECTIVES, row, strict=True))
         for one, row in zip(slate, answered.objectives[0].tolist(), strict=True)
