@@ -15,19 +15,18 @@ from training.encoders._inputs import RankerInputs
 RECENT: Final = 3
 """How many of the newest steps are also read one by one."""
 
-
-def user_columns(done: int) -> int:
-    """Return how many columns `user_stats` has, of so many of what was done at a step."""
-    return 4 * (done + 1) + RECENT * (done + 3)
-
-
-def match_columns(done: int) -> int:
-    """Return how many columns `candidate_match_features` has."""
-    return 2 * (done + 1)
-
-
 _NO_ID: Final = -1
 """No index of any vocabulary."""
+
+
+def user_columns(outcome_columns: int) -> int:
+    """Return how many columns `user_stats` has, of so many of what was done at a step."""
+    return 4 * (outcome_columns + 1) + RECENT * (outcome_columns + 3)
+
+
+def match_columns(outcome_columns: int) -> int:
+    """Return how many columns `candidate_match_features` has."""
+    return 2 * (outcome_columns + 1)
 
 
 def step_columns(
