@@ -186,6 +186,9 @@ class Training(Part):
     users: Count
     watermark_ms: Moment
     """The newest row that weights or tables have seen; `evaluate` refuses a window before it."""
+    forgotten_until_ms: Moment | None = Field(default=None, exclude_if=lambda until: until is None)
+    """No user whom the unlearning ledger names up to then has been seen. `None`: no ledger was read. Left out
+    of the file where there is none, for services of former builds."""
     git_commit: str
     machine: str
 

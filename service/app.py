@@ -222,6 +222,15 @@ async def open_services(
             await catalogue.follow(guarded)
             metrics.videos.set(len(catalogue))
 
+    async def report_forget_waiting() -> None:
+        until_ms = serving_set.active().manifest.training.forgotten_until_ms
+        try:
+            waiting = await anyio.to_thread.run_sync(services.ledger.waiting, until_ms)
+        except (BadInput, OSError) as e:
+            log.error("%s The number of users who wait to be forgotten is not known.", e)
+            return
+        metrics.report_forget_waiting(*waiting)
+
     async def save_sample() -> None:
         await anyio.to_thread.run_sync(sample.save)
 
@@ -231,6 +240,7 @@ async def open_services(
         await _check_credentials(guarded)
         await store_health.check_policy()
         await follow_catalogue()
+        await report_forget_waiting()
         metrics.process.started(package_version())
         report_load()  # so that a scrape before the first report finds the series, too
         lag.start()
@@ -239,6 +249,7 @@ async def open_services(
             async with repeating(
                 (poll_s, bundles.follow),
                 (poll_s, follow_catalogue),
+                (poll_s, report_forget_waiting),
                 (SAVE_S, save_sample),
                 (POLICY_S, store_health.check_policy),
             ):

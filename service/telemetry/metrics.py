@@ -97,6 +97,10 @@ class Metrics:
         self.permits = summed("reelrank_in_flight", text, ["what"])
         self.bundles = BundleMetrics(registry)
         self.videos = largest("reelrank_catalogue_videos", "Videos of the in-process catalogue.")
+        text = "Users who asked to be forgotten after the ledger that the active bundle was fitted without."
+        self._forget_waiting = largest("reelrank_forget_waiting_users", text)
+        text = "When the first of them asked, Unix seconds; 0 without any."
+        self._forget_since = largest("reelrank_forget_waiting_since_seconds", text)
         text = "Time of one call of the store, failed ones too."
         self.store_seconds = histogram("reelrank_store_seconds", text, ["operation"])
         self.served_log = ServedLogMetrics(registry)
@@ -111,6 +115,11 @@ class Metrics:
         """Report which of the risks a store's configuration has."""
         for risk in RISKS:
             self._store_risks.labels(risk).set(risk in found)
+
+    def report_forget_waiting(self, users: int, since_ms: int | None) -> None:
+        """Report how many users wait for a bundle that has not seen them, and since when."""
+        self._forget_waiting.set(users)
+        self._forget_since.set((since_ms or 0) / 1000)
 
     def report_lag(self, lag_s: float) -> None:
         """Report the worst event-loop lag since the last call, `process.REPORTS_PER_S` times a second."""

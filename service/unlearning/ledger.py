@@ -7,16 +7,24 @@ import fcntl
 import os
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import anyio.to_thread
 import msgspec
 
 from models.errors import BadInput, StoreUnavailable
-from models.ledger import Entry
+from models.ledger import Entry, read
 
 FILE: Final = "unlearning.ndjson"
 """Its name in the data folder."""
+
+
+class Waiting(NamedTuple):
+    """Users whom the active bundle may have learned from, although they asked to be forgotten."""
+
+    users: int
+    since_ms: int | None
+    """The oldest of their requests, Unix milliseconds; `None` where none waits."""
 
 
 class Ledger:
@@ -29,6 +37,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._waiting: tuple[object, Waiting] | None = None
 
     def prepare(self) -> None:
         """Make the folder, and check that entries can be written, so that the start says it and not a user's
@@ -64,6 +73,27 @@ class Ledger:
                 "make room or set its permissions, and repeat the request.",
                 reason="ledger",
             ) from e
+
+    def waiting(self, forgotten_until_ms: int | None) -> Waiting:
+        """Return who waits for a bundle without them; the file is read again when it has changed.
+
+        Args:
+            forgotten_until_ms: of the active bundle: entries up to then do not wait.
+
+        Raises:
+            BadInput: the file cannot be read, or a line of it is no entry.
+        """
+        try:
+            state = self.path.stat()
+        except FileNotFoundError:
+            return Waiting(0, None)
+        key = (state.st_ino, state.st_size, state.st_mtime_ns, forgotten_until_ms)
+        if self._waiting is None or self._waiting[0] != key:
+            since_ms = 0 if forgotten_until_ms is None else forgotten_until_ms + 1
+            entries = read(self.path, since_ms=since_ms)
+            oldest_ms = min((entry.forgotten_at_ms for entry in entries), default=None)
+            self._waiting = key, Waiting(len({entry.user_id for entry in entries}), oldest_ms)
+        return self._waiting[1]
 
     def _write(self, line: bytes) -> None:
         fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

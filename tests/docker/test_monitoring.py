@@ -26,7 +26,18 @@ ADDED: Final = {"job", "instance", "le"}
 """Labels that Prometheus brings."""
 
 SERIES: Final = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{([^}]*)\})?")
-WORDS: Final = {"sum", "rate", "by", "max", "count", "increase", "deriv", "changes", "histogram_quantile"}
+WORDS: Final = {
+    "sum",
+    "rate",
+    "by",
+    "max",
+    "count",
+    "increase",
+    "deriv",
+    "changes",
+    "histogram_quantile",
+    "time",
+}
 WORDS_BETWEEN: Final = {"and", "or"}
 
 

@@ -29,6 +29,7 @@ from models.manifest import (
     Manifest,
     Tensor,
 )
+from tests.bundle_parts import TRAINING
 from tests.models import tiny
 
 
@@ -313,3 +314,9 @@ def test_a_graph_that_cannot_run_its_rows_fails_the_self_test() -> None:
         SelfTestFailed, match=r"g: its golden rows cannot be run: Got invalid dimensions for input$"
     ):
         GOLDEN.check("g", run)
+
+
+def test_a_manifest_names_the_ledger_only_where_one_was_honoured() -> None:
+    assert "forgotten_until_ms" not in TRAINING.model_dump()
+    later = TRAINING.model_copy(update={"forgotten_until_ms": 7})
+    assert type(later).model_validate_json(later.model_dump_json()) == later

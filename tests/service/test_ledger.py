@@ -11,8 +11,10 @@ import pytest
 from models import ledger
 from models.errors import BadInput
 from service.commands.ledger import export
-from service.unlearning.ledger import FILE
-from tests.service.running import START_S, command, running
+from service.unlearning.ledger import FILE, Ledger
+from tests.service.exchanges import metric
+from tests.service.memory_store import MemoryStore
+from tests.service.running import START_S, command, eventually, running, served
 
 
 def write(folder: Path, *entries: tuple[str, int]) -> None:
@@ -77,3 +79,28 @@ def test_no_ledger_yet_is_an_empty_one_and_a_missing_folder_is_not(
 def test_a_time_that_is_none_is_refused(since: str) -> None:
     with pytest.raises(BadInput, match="--since"):
         export(since, as_json=True)
+
+
+def test_users_of_lines_after_those_a_bundle_has_forgotten_wait(data_dir: Path) -> None:
+    own = Ledger(data_dir / FILE)
+    assert own.waiting(None) == (0, None)
+    write(data_dir, ("a", 3), ("b", 5), ("a", 7))
+    assert own.waiting(None) == (2, 3)
+    assert own.waiting(4) == (2, 5)
+    assert own.waiting(5) == (1, 7)
+    assert own.waiting(7) == (0, None)
+    write(data_dir, ("a", 3), ("b", 5), ("a", 7), ("c", 8))
+    assert own.waiting(7) == (1, 8)
+    (data_dir / FILE).write_text("{}")
+    with pytest.raises(BadInput, match="line 1"):
+        own.waiting(7)
+
+
+def test_the_metrics_say_how_many_users_wait_and_since_when(bundles: Path, data_dir: Path) -> None:
+    before = time.time()
+    with served(bundles, MemoryStore(), data_dir) as client:
+        assert metric(client, "reelrank_forget_waiting_users") == 0.0
+        for user in ("a", "b", "a"):
+            client.delete(f"/users/{user}").raise_for_status()
+        assert eventually(lambda: metric(client, "reelrank_forget_waiting_users") == 2.0)
+        assert before - 1 <= metric(client, "reelrank_forget_waiting_since_seconds") <= time.time()

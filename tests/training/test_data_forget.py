@@ -53,7 +53,18 @@ def test_a_note_that_leaves_no_user_out_is_recounted_to_the_same(tmp_path: Path)
     stranger = ledger(tmp_path / "ledger", "a stranger")
     recounted = prepare("synthetic", config, tmp_path / "out", forget=[stranger], progress=False).info
     assert recounted.rows.dropped == {"forgotten": 0}
-    assert recounted.model_copy(update={"rows": plain.rows}) == plain
+    assert recounted.forgotten_until_ms == 1
+    assert recounted.model_copy(update={"rows": plain.rows, "forgotten_until_ms": None}) == plain
+
+
+def test_a_log_is_free_of_forgotten_users_up_to_where_all_ledgers_were_read(tmp_path: Path) -> None:
+    lines = {"a": [3, 9], "b": [5], "empty": []}
+    for name, times in lines.items():
+        entries = [{"user_id": f"{name}{at}", "forgotten_at_ms": at} for at in times]
+        (tmp_path / name).write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    ledgers = [tmp_path / name for name in lines]
+    out = prepare("synthetic", small(tmp_path), tmp_path / "out", forget=ledgers, progress=False).out
+    assert load(out).info.forgotten_until_ms == 5
 
 
 def test_a_published_log_and_its_censored_history_are_left_without_them_too(tmp_path: Path) -> None:

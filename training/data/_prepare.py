@@ -12,7 +12,7 @@ from rich.console import Console
 
 from models.errors import BadInput
 from training.data._checks import check_interactions, check_joins
-from training.data._forget import forgotten_users, leave_out
+from training.data._forget import leave_out, read_ledgers
 from training.data._tables import HISTORY, INFO, INTERACTIONS, USERS, VIDEOS, Info, Tables
 from training.data.own_log import OwnLog, write_own_log
 from training.data.readers import (
@@ -106,7 +106,7 @@ def prepare(
             f"{dataset} has columns of its own; a mapping and further tables are for --dataset own."
         )
     refuse_existing(out)
-    forgotten = forgotten_users(forget)
+    forgotten = read_ledgers(forget)
     console = Console(stderr=True, quiet=not progress)
     with console.status(f"reading {dataset}") as status, atomic_folder(out) as folder:
         if dataset == OWN:
@@ -123,8 +123,8 @@ def prepare(
         log = pl.scan_parquet(folder / INTERACTIONS)
         for name, key in ((USERS, "user_id"), (VIDEOS, "video_id")):
             check_joins(log, pl.scan_parquet(folder / name), key, f"{dataset}: the table for {name}")
-        if forgotten:
-            status.update(f"leaving out {len(forgotten):,} users")
+        if forgotten.users:
+            status.update(f"leaving out {len(forgotten.users):,} users")
             info = leave_out(folder, info, forgotten)
         (folder / INFO).write_text(info.model_dump_json(indent=2) + "\n")
         files = tuple(sorted(path.name for path in folder.iterdir()))

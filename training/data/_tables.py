@@ -113,6 +113,8 @@ class Info(_Record):
     signals: Signals = NO_SIGNALS
     """Own feedback signals, each a column of `interactions.parquet` after those of every log."""
     history: CensoredHistory | None = None
+    forgotten_until_ms: int | None = None
+    """Users whom the unlearning ledgers name up to then are left out. `None`: no ledger was read."""
     notes: tuple[str, ...] = ()
     """Caveats for readers of the figures, one sentence each."""
 

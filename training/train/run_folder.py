@@ -136,6 +136,7 @@ def _write(
             rows=len(dataset.log),
             users=dataset.log["user_id"].n_unique(),
             watermark_ms=info.last_timestamp_ms,
+            forgotten_until_ms=info.forgotten_until_ms,
             git_commit=at_commit,
             machine=machine(),
         )
