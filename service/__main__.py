@@ -21,6 +21,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 EXTRAS: Final = {
     "onnxruntime": "pip install 'reelrank[cpu]' or 'reelrank[gpu]'",
+    "confluent_kafka": "pip install 'reelrank[kafka]'",
     "opentelemetry": "pip install 'reelrank[tracing]'",
 }
 """How to install a module that is not a dependency of every command."""
@@ -78,12 +79,28 @@ def serve(
 
 @app.command()
 def consume(
-    stream: Annotated[str, typer.Option(help="Stream of events; their field `event` is JSON.")] = (
-        "reelrank:events"
-    ),
+    source: Annotated[
+        str,
+        typer.Option(help=f"kafka://broker:9092,…/topic or redis://…; the store if left out. {LISTED}"),
+    ] = "",
+    sink: Annotated[
+        str, typer.Option(help="kafka://broker:9092,… or redis://…; the store if left out.")
+    ] = "",
+    kafka_properties: Annotated[
+        Path | None,
+        typer.Option(help="File of Kafka's options, name=value a line: sasl.username, sasl.password, …"),
+    ] = None,
+    stream: Annotated[
+        str, typer.Option(help="Stream of events in Redis; their field `event` is JSON.")
+    ] = "reelrank:events",
     group: Annotated[str, typer.Option(help="Consumer group, which shares the events.")] = "reelrank",
-    labels: Annotated[str, typer.Option(help="Stream the labels go to.")] = "reelrank:labels",
-    dead: Annotated[str, typer.Option(help="Stream of dead letters, with reasons.")] = "reelrank:dead",
+    labels: Annotated[
+        str | None, typer.Option(help="Stream or topic of labels: reelrank:labels, in Kafka reelrank.labels.")
+    ] = None,
+    dead: Annotated[
+        str | None,
+        typer.Option(help="Stream or topic of dead letters: reelrank:dead, in Kafka reelrank.dead."),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="Unique name of this consumer; HOST-PID if left out.")
     ] = None,
@@ -109,20 +126,30 @@ def consume(
         typer.Option(help=f"redis://… or unix://…: state and streams; same as the service's. {LISTED}"),
     ] = None,
 ) -> None:
-    """Label the events of a Redis Stream until Ctrl-C."""
+    """Label the events of a Redis Stream or a topic of Kafka until Ctrl-C."""
     from service.commands.consume import consume as run
     from service.settings import Settings
     from service.stream.consumer import ConsumerConfig
     from service.stream.redis_stream import Names
 
     wanted = tuple(filter(None, (part.strip() for part in labels_wanted.split(","))))
+    prefix = "reelrank." if sink.startswith("kafka:") else "reelrank:"
     run(
         Settings.read(bundle=bundle, store=store),
-        Names(stream, group, name or f"{socket.gethostname()}-{os.getpid()}", labels, dead),
+        Names(
+            stream,
+            group,
+            name or f"{socket.gethostname()}-{os.getpid()}",
+            labels or f"{prefix}labels",
+            dead or f"{prefix}dead",
+        ),
         ConsumerConfig(batch=batch, labels=wanted, idle_s=idle_s, deliveries=deliveries, trim=trim),
         maxlen=maxlen,
         metrics_host=metrics_host,
         metrics_port=metrics_port,
+        source=source,
+        sink=sink,
+        properties=kafka_properties,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Final, Self
@@ -21,13 +22,15 @@ class FaultProxy:
 
     Args:
         target: `("127.0.0.1", port)`, or the path of a Unix socket.
+        tls: what clients are met with; the target is reached in plain text. Without it neither has TLS.
 
     Attributes:
         port: where it listens.
     """
 
-    def __init__(self, target: tuple[str, int] | str) -> None:
+    def __init__(self, target: tuple[str, int] | str, *, tls: ssl.SSLContext | None = None) -> None:
         self._target = target
+        self._tls = tls
         self._delay_s = 0.0
         self._silent = False
         self._bytes_per_s: float | None = None
@@ -86,7 +89,7 @@ class FaultProxy:
 
     async def _listen(self) -> None:
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
@@ -106,6 +109,7 @@ class FaultProxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(SETTLE_S if self._tls else 0)  # layers below TLS end one after the other
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -155,5 +159,5 @@ class FaultProxy:
                 continue
             writer.write(chunk)
             await writer.drain()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, NotImplementedError):  # TLS has no half-closed connection
             writer.write_eof()

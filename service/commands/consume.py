@@ -1,4 +1,4 @@
-"""`python -m service consume`: labels for the events of a Redis Stream, without HTTP."""
+"""`python -m service consume`: labels for the events of a stream, without HTTP."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import uvloop
@@ -17,7 +18,8 @@ from service.settings import Settings
 from service.state import open_store
 from service.stream.consumer import Consumer, ConsumerConfig
 from service.stream.metrics import StreamMetrics
-from service.stream.redis_stream import EventStream, Names
+from service.stream.opening import open_source
+from service.stream.redis_stream import Names
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -30,19 +32,26 @@ def consume(
     maxlen: int,
     metrics_host: str,
     metrics_port: int,
+    source: str = "",
+    sink: str = "",
+    properties: Path | None = None,
 ) -> None:
     """Consume until SIGTERM or Ctrl-C, then finish the batch; a second signal ends at once and loses nothing.
 
     Args:
-        settings: as for `serve`; the store holds the streams too.
-        names: of the streams, the group and the consumer.
+        settings: as for `serve`; the store holds the streams too, unless `source` and `sink` say otherwise.
+        names: of the streams or topics, the group and the consumer.
         config: batch size, labels, and when entries are claimed or given up.
         maxlen: approximate length of the streams of labels and dead letters.
         metrics_host: address of /metrics.
         metrics_port: port of /metrics; 0 is none.
+        source: `kafka://brokers/topic` or a Redis URL; empty: the store.
+        sink: `kafka://brokers` or a Redis URL; empty: the store.
+        properties: file of Kafka's options.
 
     Raises:
-        BadInput: no store is configured, a key is not a stream, the port is taken, or a label is unknown.
+        BadInput: no store is configured, a key is not a stream, a topic is missing, the port is taken, or a
+            label is unknown.
         BundleError: the bundle cannot be used.
     """
     if settings.store is None:
@@ -50,6 +59,8 @@ def consume(
             "No store is configured: pass --store redis://… or unix://…, or set REELRANK_STORE. "
             f"The store of a running `serve` is unix://{settings.data_dir}/valkey.sock."
         )
+    if config.trim and source.startswith("kafka:"):
+        raise BadInput("--trim is of Redis Streams; a topic of Kafka has its own retention. Leave it out.")
     url, store = settings.store, open_store(settings)
 
     async def run() -> None:
@@ -59,11 +70,13 @@ def consume(
             registry = services.metrics.registry
             address = stack.enter_context(_metrics_server(registry, metrics_host, metrics_port))
             stop = stack.enter_context(_first_signal())
-            events = EventStream.open(url, names, maxlen=maxlen)
+            events = open_source(
+                names, store=url, source=source, sink=sink, properties=properties, maxlen=maxlen
+            )
             stack.push_async_callback(events.leave)
             consumer = Consumer(services.label, events, config, StreamMetrics(registry), stop)
             print(
-                f"reelrank consumes {names.stream} as {names.group}/{names.consumer} · "
+                f"reelrank consumes {events.name} as {names.group}/{names.consumer} · "
                 f"bundle {services.serving.version or 'none yet'}{address}",
                 flush=True,
             )

@@ -163,6 +163,7 @@ class Consumer:
                     "model_version": (label.model_version or version).encode(),
                 }
                 | ({"late": b"true"} if index in late else {}),
+                key=label.event_id.encode(),
             )
             for index, label in label_rows(done)
         ]
@@ -246,7 +247,7 @@ def dead(entry: Entry, code: str, detail: str) -> Output:
     others = {_text(name): _text(value) for name, value in entry.fields.items() if name != FIELD}
     if others:
         said["fields"] = _encode(others)
-    return Output(entry.id, "dead", said)
+    return Output(entry.id, "dead", said, entry.key)
 
 
 def _read(entry: Entry, index: int) -> FeedbackEvent | Rejected:

@@ -24,9 +24,7 @@ from service.state.connect import connect
 from service.state.failures import unavailable
 from service.state.multi_node_url import MultiNodeUrl, display_url
 from service.state.scripts import SETTLE
-from service.stream.source import Backlog
-from service.stream.source import Entry as Entry
-from service.stream.source import Output as Output
+from service.stream.source import Backlog, Entry, Output
 
 BLOCK_MS: Final = 500
 """How long a read waits for new entries."""
@@ -66,20 +64,12 @@ class EventStream:
     @classmethod
     def open(cls, url: str, names: Names, *, maxlen: int) -> Self:
         """Open the streams at a URL that `RedisStore.open` has accepted. Connects at first use."""
-        if nodes := MultiNodeUrl.parse(url):
-            client: aioredis.Redis = connect(nodes, timeout_s=TIMEOUT_S, connect_timeout_s=1.0, repeat=False)
-            return cls(client, names, display_url=display_url(url), maxlen=maxlen)
-        client = aioredis.Redis.from_url(
-            url,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=1.0,
-            # A read sent again could leave entries pending that were never seen; the caller finds them.
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            driver_info=None,
-        )
-        closed_is_broken(client.connection_pool)
-        return cls(client, names, display_url=display_url(url), maxlen=maxlen)
+        return cls(open_client(url), names, display_url=display_url(url), maxlen=maxlen)
+
+    @property
+    def name(self) -> str:
+        """Of the stream of events."""
+        return self._names.stream
 
     async def prepare(self) -> None:
         """Create stream and group if they are missing; a new group begins with the oldest event.
@@ -89,19 +79,7 @@ class EventStream:
         """
         names = self._names
         with self._unavailable("make the group"):
-            with contextlib.suppress(ResponseError):  # a user may lack the right to INFO
-                about = await self._client.info("cluster")
-                slots = {key_slot(key.encode()) for key in (names.stream, names.labels, names.dead)}
-                if about.get("cluster_enabled") and len(slots) > 1:
-                    raise BadInput(
-                        f"{names.stream}, {names.labels} and {names.dead} lie in different slots of the "
-                        "cluster; give them one hash tag, e.g. {reelrank}:events, {reelrank}:labels and "
-                        "{reelrank}:dead."
-                    )
-            for key in (names.stream, names.labels, names.dead):
-                kind = str(cast(bytes, await self._client.type(key)), "ascii")
-                if kind not in ("none", "stream"):
-                    raise BadInput(f"{key} is a {kind}, not a stream; name another key.")
+            await check_streams(self._client, (names.stream, names.labels, names.dead))
             try:
                 await self._client.xgroup_create(names.stream, names.group, id="0", mkstream=True)
             except ResponseError as e:
@@ -204,3 +182,40 @@ class EventStream:
 def _position(id_: bytes) -> tuple[int, int]:
     milliseconds, _, number = id_.partition(b"-")
     return int(milliseconds), int(number or 0)
+
+
+def open_client(url: str) -> aioredis.Redis:
+    """Open connections to streams at a URL that `RedisStore.open` has accepted."""
+    if nodes := MultiNodeUrl.parse(url):
+        several: aioredis.Redis = connect(nodes, timeout_s=TIMEOUT_S, connect_timeout_s=1.0, repeat=False)
+        return several
+    client = aioredis.Redis.from_url(
+        url,
+        socket_timeout=TIMEOUT_S,
+        socket_connect_timeout=1.0,
+        # A read sent again could leave entries pending that were never seen; the caller finds them.
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        driver_info=None,
+    )
+    closed_is_broken(client.connection_pool)
+    return client
+
+
+async def check_streams(client: aioredis.Redis, keys: Sequence[str]) -> None:
+    """Refuse keys that hold anything but a stream, or that a cluster has in several slots.
+
+    Raises:
+        BadInput: with the key, and what to do.
+    """
+    with contextlib.suppress(ResponseError):  # a user may lack the right to INFO
+        about = await client.info("cluster")
+        if about.get("cluster_enabled") and len({key_slot(key.encode()) for key in keys}) > 1:
+            raise BadInput(
+                f"{', '.join(keys[:-1])} and {keys[-1]} lie in different slots of the cluster; give them one "
+                "hash tag, e.g. {reelrank}:events, {reelrank}:labels and {reelrank}:dead."
+            )
+    for key in keys:
+        kind = str(cast(bytes, await client.type(key)), "ascii")
+        if kind not in ("none", "stream"):
+            raise BadInput(f"{key} is a {kind}, not a stream; name another key.")

@@ -15,6 +15,8 @@ class Entry(msgspec.Struct, frozen=True):
     id: bytes
     fields: dict[bytes, bytes]
     """Empty if it was deleted after it had been given out."""
+    key: bytes = b""
+    """Of its message in Kafka."""
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -24,6 +26,8 @@ class Output(msgspec.Struct, frozen=True):
     """Its id."""
     to: Literal["labels", "dead"]
     fields: dict[str, bytes]
+    key: bytes = b""
+    """Of its message in Kafka: the event's id for a label, that of the entry for a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,10 @@ class Source(Protocol):
     An entry is *pending* from when it was given out until it is settled. Every method but `leave` raises
     `StoreUnavailable` if the server does not answer.
     """
+
+    @property
+    def name(self) -> str:
+        """Of the stream or topic, for messages."""
 
     async def prepare(self) -> None:
         """Join the group, or go on after a failure.

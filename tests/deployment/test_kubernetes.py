@@ -18,7 +18,8 @@ import yaml
 
 from service.settings import Settings
 from service.state.multi_node_url import MultiNodeUrl
-from service.stream.redis_stream import EventStream, Names, Output
+from service.stream.redis_stream import EventStream, Names
+from service.stream.source import Output
 from tests.architecture.repository import ROOT
 from tests.deployment.pages import KUBERNETES, users_of_the_cluster
 from tests.service import clusters, tiny_bundle

@@ -12,7 +12,8 @@ import pytest
 import uvloop
 
 from models.errors import StoreUnavailable
-from service.stream.redis_stream import Entry, EventStream, Names
+from service.stream.redis_stream import EventStream, Names
+from service.stream.source import Entry
 from tests.service.stores import patient_store
 
 Call = Callable[[], Awaitable[None]]

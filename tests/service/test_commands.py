@@ -48,3 +48,12 @@ def test_a_missing_extra_is_one_line_with_its_name(
     assert line.startswith("reelrank: ")
     assert package in line
     assert extra in line
+
+
+def test_kafka_without_its_extra_is_one_line_with_its_name() -> None:
+    source = ("--source", "kafka://localhost:1/events", "--store", "redis://localhost:1")
+    done = run("consume", *source, missing=("confluent_kafka",))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("reelrank: confluent_kafka")
+    assert "reelrank[kafka]" in line

@@ -18,7 +18,8 @@ from models.errors import StoreUnavailable
 from models.schema import Video
 from service.state import GuardedStore, RedisStore
 from service.state.keys import user_digest
-from service.stream.redis_stream import EventStream, Names, Output
+from service.stream.redis_stream import EventStream, Names
+from service.stream.source import Output
 from tests.service import clusters
 from tests.service.clusters import Cluster, cluster
 from tests.service.stores import event, redis_store

@@ -13,7 +13,8 @@ from redis import Redis
 
 from models.errors import BadInput, StoreUnavailable
 from service.state.embedded import server_binary
-from service.stream.redis_stream import Entry, EventStream, Names, Output
+from service.stream.redis_stream import EventStream, Names
+from service.stream.source import Entry, Output
 from tests.service.stores import cluster, run
 
 _numbers = itertools.count()
