@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from service.state import _parent_guard
 
 WAIT_S = 60.0
 QUIET = {"log_level": 0}
+QUEUE = 50_000
+"""Messages that may wait to be sent."""
 
 
 class Broker:
@@ -60,12 +62,13 @@ class Broker:
         client.create_topics([NewTopic(topic, partitions, 1)])[topic].result(WAIT_S)
         return topic
 
-    def add(self, topic: str, messages: Sequence[tuple[str, bytes | None]]) -> None:
+    def add(self, topic: str, messages: Iterable[tuple[str, bytes]]) -> None:
         """Add messages, keys and values; a key's partition is always the same."""
         producer = Producer(self._config)
         for key, value in messages:
+            while len(producer) > QUEUE:
+                producer.poll(0.1)
             producer.produce(topic, value, key)
-            producer.poll(0)
         assert producer.flush(WAIT_S) == 0
 
     def read(self, topic: str, partitions: int = 1) -> list[Message]:

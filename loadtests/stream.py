@@ -65,7 +65,7 @@ async def stream(service: Service, count: int, store: bool) -> dict[str, Any]:
     start_s = time.perf_counter()
     async with (
         AsyncClient(service.url, timeout_s=60.0) as client,
-        aclosing(client.label_stream(_lines(count), store=store)) as replies,
+        aclosing(client.label_stream(event_lines(count), store=store)) as replies,
     ):
         async for reply in replies:
             if isinstance(reply, Label):
@@ -108,7 +108,7 @@ async def stream(service: Service, count: int, store: bool) -> dict[str, Any]:
     }
 
 
-def _lines(count: int) -> Iterator[bytes]:
+def event_lines(count: int) -> Iterator[bytes]:
     """Yield each event once, of users and videos that recur."""
     line = (
         b'{"event_id":"s%d","user_id":"su%d","video_id":"%d","timestamp_ms":%d,"watch_time_s":%d.5,'
