@@ -31,6 +31,7 @@ from rich.progress import (
 
 from models.errors import BadInput
 from models.schema import FLAGS
+from models.signals import Signals
 from service.client import Client, Refused, Retries, Unreachable
 from service.wire import milliseconds
 
@@ -226,7 +227,10 @@ def _cell(name: str, text: str) -> Any:
 
 
 def _parquet_events(path: Path) -> Iterator[NumberedEvent]:
-    """Yield rows as events, oldest first. polars reads them, which serving does not install."""
+    """Yield rows as events, oldest first. polars reads them, which serving does not install.
+
+    Columns of own signals are those that a `dataset.json` beside the file declares, as `prepare` writes it.
+    """
     try:
         polars = importlib.import_module("polars")
     except ImportError:
@@ -238,13 +242,25 @@ def _parquet_events(path: Path) -> Iterator[NumberedEvent]:
         rows = polars.scan_parquet(path)
         names = rows.collect_schema().names()
         _check_columns(names, str(path))
-        columns = [name for name in (*REQUIRED, *OPTIONAL) if name in names]
+        signals = _declared_signals(path.with_name("dataset.json"))
+        columns = [name for name in (*REQUIRED, *OPTIONAL, *signals) if name in names]
         frame = rows.select(columns).with_row_index("line", 1).sort("timestamp_ms").collect()
     except polars.exceptions.PolarsError as e:
         raise BadInput(f"{path} cannot be read as parquet: {str(e).splitlines()[0]}") from e
     for row in frame.iter_rows(named=True):
         line = row.pop("line")
+        if said := {name: value for name in signals if (value := row.pop(name, None))}:
+            row["signals"] = said
         yield line, _from_row({name: value for name, value in row.items() if value is not None})
+
+
+def _declared_signals(info: Path) -> tuple[str, ...]:
+    if not info.is_file():
+        return ()
+    try:
+        return Signals.model_validate(json.loads(info.read_bytes()).get("signals", {})).names
+    except (OSError, ValueError, AttributeError) as e:
+        raise BadInput(f"{info} cannot be read: {str(e).splitlines()[0]}.") from None
 
 
 def _check_columns(names: Sequence[str], source: str) -> None:

@@ -136,6 +136,16 @@ def test_parquet_as_prepare_writes_it(
     assert events[0]["event_id"] == f"{user}:v2:{NOW_MS}"
 
 
+def test_signals_that_the_log_declares_are_sent(service: Service, user: str, tmp_path: Path) -> None:
+    row = {"user_id": user, "video_id": "v", "timestamp_ms": NOW_MS, "watch_time_s": 1.0, "duration_s": 2.0}
+    table = polars.DataFrame([row | {"faved": False}, row | {"timestamp_ms": NOW_MS + 1, "faved": True}])
+    table.write_parquet(tmp_path / "interactions.parquet")
+    (tmp_path / "dataset.json").write_text('{"signals": {"positive": ["faved"]}}')
+    ended = invoke("replay", tmp_path / "interactions.parquet", "--url", service.url)
+    assert "1 accepted" in ended.out
+    assert "There is no signal 'faved'; this bundle has none." in ended.err
+
+
 @pytest.mark.parametrize(
     ("args", "word"),
     [

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.schema import FLAGS, FeedbackEvent
+from models.signals import Signals
 from service.state.codec import CONTEXT
 from tests.conftest import run_command
 from tests.service.merge import merge
-from training.data import load, prepare
+from training.data import OwnLog, load, prepare
 from training.data._tables import INTERACTION_SCHEMA
 from training.data.readers import _served
 
@@ -113,6 +114,28 @@ def test_the_tables_are_of_the_exposures_and_the_note_counts_the_lines(tmp_path:
     assert data.tables.users["user_id"].to_list() == ["u1", "u2"]
     videos = pl.read_parquet(summary.out / "videos.parquet")
     assert videos.rows() == [("v1", 9.0, "a", "t")]
+
+
+def test_signals_are_merged_and_of_the_kind_that_was_declared(tmp_path: Path) -> None:
+    given: list[dict[str, bool | float] | None] = [
+        None,
+        {"stars": 2.0, "dull": True},
+        {"stars": 4.0, "fav": True},
+    ]
+    folder = write(
+        tmp_path / "log", *(event(signals=s) for s in given), event("e2", signals={"report": True})
+    )
+    mapping = tmp_path / "mapping.json"
+    mapping.write_text('{"negative": {"dull": "dull"}, "positive": {"save": "saved"}}')
+    summary = prepare("served", folder, tmp_path / "out", own=OwnLog(mapping=mapping), progress=False)
+    data = load(summary.out)
+    assert data.signals == Signals(positive=("save", "fav"), negative=("dull", "report"), numbers=("stars",))
+    assert data.log.select(data.signals.names).rows() == [
+        (False, True, True, False, 4.0),
+        (False, False, False, True, 0.0),
+    ]
+    rows = _served.signals_of(_served.served_exposures(folder).sort("event_id"))
+    assert rows[0] == {"stars": 4.0, "dull": True, "fav": True, "report": False}
 
 
 def test_forgotten_users_are_left_out(tmp_path: Path) -> None:

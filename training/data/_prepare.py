@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from models.errors import BadInput
+from models.signals import NO_SIGNALS
 from training.data._checks import check_interactions, check_joins
 from training.data._forget import leave_out, read_ledgers
 from training.data._tables import HISTORY, INFO, INTERACTIONS, USERS, VIDEOS, Info, Tables
-from training.data.own_log import OwnLog, write_own_log
+from training.data.own_log import ColumnMapping, OwnLog, write_own_log
 from training.data.readers import (
     read_kuairand_pure,
     read_kuairec,
@@ -30,7 +31,6 @@ READERS: Final[Mapping[str, Callable[[Path | None, int], Tables]]] = {
     "kuairand-pure": read_kuairand_pure,
     "kuairec": read_kuairec,
     "wechat": read_wechat,
-    "served": read_served,
     "synthetic": read_synthetic,
 }
 """Readers of datasets that fit into memory. One more dataset is one file and one line here."""
@@ -43,7 +43,9 @@ STREAMED: Final[Mapping[str, Callable[[Path | None, Path], Info]]] = {
 
 OWN: Final = "own"
 """A log with columns of its own, of any size."""
-DATASETS: Final = (*READERS, *STREAMED, OWN)
+SERVED: Final = "served"
+"""What a service has logged."""
+DATASETS: Final = (*READERS, *STREAMED, SERVED, OWN)
 
 
 class Summary(BaseModel):
@@ -90,7 +92,8 @@ def prepare(
         out: a new folder, or an empty one.
         seed: of the synthetic log.
         forget: unlearning ledgers; the users in them are left out of every table.
-        own: for `own`, further tables and what is known of the columns.
+        own: for `own`, further tables and what is known of the columns; for `served`, the mapping of the log
+            that its bundle was fitted on, which says which signals are negative.
         report: for `own`, is called with its columns and what was dropped, as lines for people.
         progress: show the current step on standard error.
 
@@ -101,7 +104,8 @@ def prepare(
     """
     if dataset not in DATASETS:
         raise BadInput(f"unknown dataset {dataset!r}; choose one of {', '.join(DATASETS)}.")
-    if dataset != OWN and own not in (None, OwnLog()):
+    own = own or OwnLog()
+    if dataset != OWN and own != OwnLog(mapping=own.mapping if dataset == SERVED else None):
         raise BadInput(
             f"{dataset} has columns of its own; a mapping and further tables are for --dataset own."
         )
@@ -110,11 +114,11 @@ def prepare(
     console = Console(stderr=True, quiet=not progress)
     with console.status(f"reading {dataset}") as status, atomic_folder(out) as folder:
         if dataset == OWN:
-            info = write_own_log(source, folder, own or OwnLog(), report).info
+            info = write_own_log(source, folder, own, report).info
         elif dataset in STREAMED:
             info = STREAMED[dataset](source, folder)
         else:
-            tables = READERS[dataset](source, seed)
+            tables = _served(source, own) if dataset == SERVED else READERS[dataset](source, seed)
             status.update("checking")
             check_interactions(tables.interactions, dataset)
             status.update(f"writing {len(tables.interactions):,} rows")
@@ -129,6 +133,11 @@ def prepare(
         (folder / INFO).write_text(info.model_dump_json(indent=2) + "\n")
         files = tuple(sorted(path.name for path in folder.iterdir()))
     return Summary(out=out, info=info, files=files)
+
+
+def _served(source: Path | None, own: OwnLog) -> Tables:
+    declared = ColumnMapping.read(own.mapping).signals() if own.mapping else NO_SIGNALS
+    return read_served(source, declared)
 
 
 def _write(tables: Tables, folder: Path) -> None:

@@ -23,6 +23,7 @@ from models.features import (
 from models.manifest import EXPECTED_WATCH_TIME
 from models.runtime import Bundle
 from models.served_log import LoggedSlate
+from training.data.readers import signals_of
 
 
 class SlatePredictions:
@@ -103,4 +104,5 @@ def _exposures(rows: pl.DataFrame) -> Exposures:
         tab=rows["tab"].to_list(),
         feedback=rows.select(FEEDBACK_COLUMNS).cast(pl.Float32).to_numpy(),
         timestamp_ms=rows["timestamp_ms"].to_numpy(),
+        signals=signals_of(rows),
     )

@@ -2,7 +2,17 @@
 
 from training.data.own_log._columns import OwnLog
 from training.data.own_log._faults import Fault
+from training.data.own_log._guess import NAMES_OF_SIGNALS
 from training.data.own_log._mapping import MAPPING, ColumnMapping, Source
 from training.data.own_log._write import OwnInfo, write_own_log
 
-__all__ = ["MAPPING", "ColumnMapping", "Fault", "OwnInfo", "OwnLog", "Source", "write_own_log"]
+__all__ = [
+    "MAPPING",
+    "NAMES_OF_SIGNALS",
+    "ColumnMapping",
+    "Fault",
+    "OwnInfo",
+    "OwnLog",
+    "Source",
+    "write_own_log",
+]

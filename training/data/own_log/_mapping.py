@@ -47,7 +47,7 @@ MEANINGS: Final[dict[Unit, str]] = {
     "clock": "minutes:seconds, `watched/length` where there are two",
     "flag": "yes or no, or a count",
     "present": "yes where there is a value",
-    "number": "a number from 0 on",
+    "number": "a number",
 }
 
 
