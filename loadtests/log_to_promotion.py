@@ -1,11 +1,13 @@
 """`python -m loadtests.log_to_promotion`: the whole way from a log to a promotion, on simulated users.
 
-1. A service answers with a bundle that knows none of the videos, explores, and logs.
-2. Two bundles are fitted: one on the log, one on the log with feedback joined to the wrong exposures.
-3. Both are estimated from the log.
-4. An experiment compares the first with the active bundle, on the same users a week later.
-5. `promote --require` lets the first through and stops the second.
-6. Each bundle answers fresh users of the same population: the truth, which steps 1 to 5 do not see.
+1. A service starts with a bundle that knows none of the videos, and shows some users random slates. The first
+   bundle is fitted on their log, briefly, and promoted.
+2. The service answers all users with it, explores, and logs.
+3. Two bundles are fitted: one on that log, one on the log with feedback joined to the wrong exposures.
+4. Both are estimated from the log.
+5. An experiment compares the first of them with the active bundle, on the same users in the days after.
+6. `promote --require` lets the first through and stops the second.
+7. Each bundle answers fresh users of the same population: the truth, which nothing above has seen.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -37,8 +40,11 @@ from training.simulator import Population, PopulationConfig
 VIDEOS: Final = 400
 DAYS: Final = 6
 """Of the log, and of the experiment."""
-EPOCHS: Final = 6
+FIRST_USERS: Final = 130
+FIRST_EPOCHS: Final = 1
+EPOCHS: Final = 5
 START_MS: Final = int(datetime(2026, 1, 5, tzinfo=UTC).timestamp() * 1000)
+RANDOM: Final = "epsilon=1"
 EXPLORE: Final = "temperature=0.05,epsilon=0.2"
 EXPERIMENT: Final = "fitted"
 EFFECT: Final = 0.1
@@ -61,7 +67,7 @@ def main(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     bundle: BundleOption = None,
 ) -> None:
-    """Go the whole way and write a report; about five minutes of processor time. Needs the extra `train`."""
+    """Go the whole way and write a report; about ten minutes on two idle cores. Needs the extra `train`."""
     from training.experiments.engine import write_report  # imports the training stack
 
     if out.exists():
@@ -84,7 +90,7 @@ class LogToPromotion:
     """
 
     def __init__(self, folder: Path, version: Path, users: int, seed: int) -> None:
-        self._folder, self._seed, self._active = folder, seed, version.name
+        self._folder, self._seed = folder, seed
         self._bundles, self._log = folder / "bundles", folder / "log"
         shutil.copytree(version, self._bundles / version.name)
         BundleStore(self._bundles).promote(version.name)
@@ -93,23 +99,27 @@ class LogToPromotion:
 
     def go(self) -> dict[str, Any]:
         """Take all steps, and return what they found."""
+        first = Feed(self._population, START_MS - DAYS * DAY_MS, self._seed + 2)
+        first_log = self._folder / "first-log"
+        self._serve(first, START_MS, first_log, RANDOM, users=FIRST_USERS)
+        active = self._fit("first", first_log, FIRST_EPOCHS)
+        self._run("training", "promote", active, "--bundles", self._bundles)
+
         feed = Feed(self._population, START_MS, self._seed)
-        self._serve(feed, START_MS + DAYS * DAY_MS, REELRANK_EXPLORE=EXPLORE)
+        self._serve(feed, START_MS + DAYS * DAY_MS, self._log, EXPLORE)
         logged = {"sessions": len(feed.sessions), "exposures": len(feed.exposures)}
 
         mixed = self._folder / "mixed-log"
         mix_feedback_up(self._log, mixed, self._seed)
-        versions = {
-            "active": self._active,
-            "fitted": self._fit("fitted", self._log),
-            "fitted on mixed-up feedback": self._fit("mixed", mixed),
-        }
-        candidates = {name: version for name, version in versions.items() if name != "active"}
-        estimates = {name: self._estimate(version) for name, version in candidates.items()}
+        with ThreadPoolExecutor(2) as pool:
+            fitted = pool.map(self._fit, ("fitted", "mixed"), (self._log, mixed), (EPOCHS, EPOCHS))
+            candidates = dict(zip(("fitted", "fitted on mixed-up feedback"), fitted, strict=True))
+            estimates = dict(zip(candidates, pool.map(self._estimate, candidates.values()), strict=True))
+        versions = {"active": active, **candidates}
 
-        arms = f"active={self._active},fitted={versions['fitted']}"
+        arms = f"active={active},fitted={versions['fitted']}"
         self._run("service", "experiment", "start", EXPERIMENT, "--arms", arms, "--share", "1")
-        self._serve(feed, START_MS + 2 * DAYS * DAY_MS)
+        self._serve(feed, START_MS + 2 * DAYS * DAY_MS, self._log)
         experiment = self._folder / "experiment"
         self._run(
             *("training", "experiment", EXPERIMENT, "--log", self._log, "--out", experiment),
@@ -125,6 +135,8 @@ class LogToPromotion:
                 "positions": POSITIONS,
                 "explore": EXPLORE,
                 "epochs": EPOCHS,
+                "first_users": FIRST_USERS,
+                "first_epochs": FIRST_EPOCHS,
                 "effect": EFFECT,
                 "seed": self._seed,
             },
@@ -138,21 +150,25 @@ class LogToPromotion:
             "truth": {name: self._truth(version) for name, version in versions.items()},
         }
 
-    def _serve(self, feed: Feed, until_ms: int, **settings: str) -> None:
-        """Let the users use a service that answers from the folder of versions and adds to the log."""
+    def _serve(
+        self, feed: Feed, until_ms: int, log: Path, explore: str | None = None, users: int | None = None
+    ) -> None:
+        """Let users use a service that answers from the folder of versions and adds to a log."""
         self._starts += 1
+        env = {"REELRANK_LOG_DIR": str(log)}
+        if explore is not None:
+            env["REELRANK_EXPLORE"] = explore
         data = self._folder / f"data-{self._starts}"
-        env = {"REELRANK_LOG_DIR": str(self._log), **settings}
         with Service(self._bundles, data, env=env) as service, Client(service.url) as client:
-            feed.run(client, until_ms, most_sessions=100)
+            feed.run(client, until_ms, most_sessions=100, users=users)
         log_progress("log_to_promotion", f"{len(feed.sessions):,} sessions")
 
-    def _fit(self, name: str, log: Path) -> str:
+    def _fit(self, name: str, log: Path, epochs: int) -> str:
         data, fitted, note = (self._folder / f"{name}{suffix}" for suffix in ("-data", "-run", ".json"))
         self._run("training", "prepare", "--dataset", "served", "--source", log, "--out", data)
         self._run(
             *("training", "fit", "smoke_objectives", "--data", data, "--out", fitted, "--threads", 1),
-            *("--set", f"loop.epochs={EPOCHS}", "--set", f"seed={self._seed}"),
+            *("--set", f"loop.epochs={epochs}", "--set", f"seed={self._seed}"),
         )
         self._run(
             *("training", "export", fitted, "--to", self._bundles, "--allow-unlearned", "--json", note),
@@ -185,8 +201,7 @@ class LogToPromotion:
         BundleStore(self._bundles).promote(version)
         (self._bundles / "EXPERIMENTS").unlink(missing_ok=True)
         feed = Feed(self._population, START_MS, self._seed + 1)
-        self._log = self._folder / f"truth-{version}"
-        self._serve(feed, START_MS + DAYS * DAY_MS // 2)
+        self._serve(feed, START_MS + DAYS * DAY_MS // 2, self._folder / f"truth-{version}")
         watched_s = np.array([row["watch_time_s"] for row in feed.sessions])
         by_user: dict[str, float] = dict.fromkeys((row["user_id"] for row in feed.sessions), 0.0)
         for row in feed.sessions:

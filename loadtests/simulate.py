@@ -20,7 +20,6 @@ from loadtests.command import LoadtestError, log_progress, make_app, run
 from models.arrays import F64, I64
 from models.schema import FLAGS, Candidate, FeedbackEvent
 from service.client import Client
-from service.slate_rules import Explore
 from service.wire import RerankReply
 from training.simulator import Audience, Feedback, Population, PopulationConfig, Sessions
 
@@ -74,7 +73,7 @@ class Feed:
         until_ms: int,
         *,
         most_sessions: int,
-        explore: Explore | None = None,
+        users: int | None = None,
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Put the videos, and let every user open sessions until a moment of the simulation.
@@ -83,7 +82,7 @@ class Feed:
             client: of the service.
             until_ms: no session begins from then on.
             most_sessions: of a user, in this call.
-            explore: of every request; by default what the service is set to.
+            users: the first ones alone; by default all.
             on_progress: called with the sessions so far.
 
         Raises:
@@ -92,10 +91,12 @@ class Feed:
         """
         client.put_videos(self._videos)
         left = np.full(len(self._user_ids), most_sessions)
+        if users is not None:
+            left[users:] = 0
         with ThreadPoolExecutor(_THREADS) as pool:
-            while len(users := np.flatnonzero((self._next_ms < until_ms) & (left > 0))):
-                self._round(client, pool, users, explore)
-                left[users] -= 1
+            while len(due := np.flatnonzero((self._next_ms < until_ms) & (left > 0))):
+                self._round(client, pool, due)
+                left[due] -= 1
                 on_progress(len(self.sessions))
 
     def write(self, folder: Path) -> None:
@@ -108,7 +109,7 @@ class Feed:
         np.savez_compressed(folder / "population.npz", **arrays)
         (folder / "population.json").write_text(self.population.config.model_dump_json(indent=1) + "\n")
 
-    def _round(self, client: Client, pool: ThreadPoolExecutor, users: I64, explore: Explore | None) -> None:
+    def _round(self, client: Client, pool: ThreadPoolExecutor, users: I64) -> None:
         """Let each of some users have one session, side by side."""
         sessions = self._audience.open_sessions(users)
         begun_ms, exposures = self._next_ms[users], np.zeros(len(users), np.int64)
@@ -129,7 +130,6 @@ class Feed:
                     request_id=f"{self._user_ids[user]}-{self._count[user]}-{step}",
                     timestamp_ms=int(now_ms[row]),
                     top_k=POSITIONS,
-                    explore=explore,
                     deadline_ms=DEADLINE_MS,
                 )
 

@@ -116,5 +116,6 @@ def test_a_bundle_that_is_worse_than_a_constant_is_promoted_by_force_alone(
 @pytest.mark.slow
 def test_an_export_may_promote_at_once(smoke_run: Path, tmp_path: Path) -> None:
     out = run_ok("export", smoke_run, "--to", tmp_path, "--promote", "--allow-unlearned")
+    assert "| candidates that gain by a hate of their author | none |" in out
     assert "CURRENT names" in out
     assert BundleStore(tmp_path).versions() == [BundleStore(tmp_path).current()]
