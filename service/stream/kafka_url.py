@@ -17,6 +17,9 @@ from models.errors import BadInput
 FORM: Final = "kafka://broker:9092,broker:9092/topic?option=value"
 TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
 SECRET: Final = re.compile(r"password|passphrase|secret|key\.pem|oauthbearer\.config")
+CRITICAL: Final = 2
+"""As of syslog: below it the client repeats what its errors say, several times a second."""
+
 FIXED: Final = frozenset(
     {
         "auto.offset.reset",
@@ -86,7 +89,8 @@ class KafkaUrl:
     def config(self, **more: str | int | bool) -> dict[str, str | int | bool]:
         """Return the configuration of a client; `more` has _ for each dot."""
         fixed = {name.replace("_", "."): value for name, value in more.items()}
-        return {"client.id": "reelrank", **self.options, "bootstrap.servers": self.brokers, **fixed}
+        defaults = {"client.id": "reelrank", "log_level": str(CRITICAL)}
+        return defaults | self.options | {"bootstrap.servers": self.brokers} | fixed
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -38,7 +38,7 @@ class RedisSink:
 
     @classmethod
     def open(cls, url: str, names: Names, *, maxlen: int) -> Self:
-        """Open the streams at a URL that `RedisStore.open` has accepted. Connects at first use."""
+        """Open the streams at a URL as of a store; see `open_client`."""
         return cls(open_client(url), names, display_url=display_url(url), maxlen=maxlen)
 
     async def prepare(self) -> None:

@@ -63,7 +63,7 @@ class EventStream:
 
     @classmethod
     def open(cls, url: str, names: Names, *, maxlen: int) -> Self:
-        """Open the streams at a URL that `RedisStore.open` has accepted. Connects at first use."""
+        """Open the streams at a URL as of a store; see `open_client`."""
         return cls(open_client(url), names, display_url=display_url(url), maxlen=maxlen)
 
     @property
@@ -185,19 +185,32 @@ def _position(id_: bytes) -> tuple[int, int]:
 
 
 def open_client(url: str) -> aioredis.Redis:
-    """Open connections to streams at a URL that `RedisStore.open` has accepted."""
+    """Open connections to streams. They connect at first use.
+
+    Args:
+        url: as of a store.
+
+    Raises:
+        BadInput: this is no such URL.
+    """
     if nodes := MultiNodeUrl.parse(url):
         several: aioredis.Redis = connect(nodes, timeout_s=TIMEOUT_S, connect_timeout_s=1.0, repeat=False)
         return several
-    client = aioredis.Redis.from_url(
-        url,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=1.0,
-        # A read sent again could leave entries pending that were never seen; the caller finds them.
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-        driver_info=None,
-    )
+    try:
+        client = aioredis.Redis.from_url(
+            url,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=1.0,
+            # A read sent again could leave entries pending that were never seen; the caller finds them.
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            driver_info=None,
+        )
+    except ValueError:  # its text may hold a part of the password
+        raise BadInput(
+            f"The streams' URL ({display_url(url)}) cannot be used. Write redis://host:port/db, "
+            "rediss://…, unix:///path or kafka://broker:9092/topic."
+        ) from None
     closed_is_broken(client.connection_pool)
     return client
 

@@ -312,6 +312,33 @@ def test_kill_9_and_another_that_joins_lose_and_double_nothing(
     assert topic.labelled() == Counter(expected)
 
 
+def test_a_user_that_is_not_known_is_refused_in_one_line_without_the_password(
+    bundles: Path, tmp_path: Path, embedded_url: str
+) -> None:
+    secret = tmp_path / "client.properties"
+    secret.write_text(
+        "security.protocol=sasl_plaintext\nsasl.mechanism=SCRAM-SHA-256\n"
+        "sasl.username=reelrank\nsasl.password=hunter2\n"
+    )
+    with broker(tmp_path / "broker.log", authenticates=True) as strict:
+        options = {"source": f"kafka://{strict.brokers}/events", "store": embedded_url, "bundle": bundles}
+        options["kafka-properties"] = secret
+        done = subprocess.run(
+            [sys.executable, "-m", "service", "consume"]
+            + [str(part) for name, value in options.items() for part in (f"--{name}", value)],
+            env={"PATH": "", "REELRANK_DATA_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("reelrank: The brokers at kafka://")
+    assert "authentication" in last
+    assert "hunter2" not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("source", "sink", "message"),
     [
@@ -323,6 +350,7 @@ def test_kill_9_and_another_that_joins_lose_and_double_nothing(
         ("kafka://localhost:1/t?no.such=x", "", "no.such"),
         ("kafka://localhost:1/t", "kafka://elsewhere:1", "one transaction"),
         ("redis://localhost:1", "kafka://localhost:1", "same server"),
+        ("rabbit://u:hunter2@localhost:1", "", "redis://"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused_without_its_secrets(
