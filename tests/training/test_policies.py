@@ -14,7 +14,6 @@ from training.data import SyntheticConfig, simulate_log
 from training.experiments.policies.tabular import TabularProcess
 from training.policies import (
     SESSION_GAP_MS,
-    Policy,
     QLearningConfig,
     QNetwork,
     Steps,
@@ -43,11 +42,6 @@ def logged(process: TabularProcess, folder: Path, seed: int, sessions: int = 300
     policy = 0.75 * process.uniform() + 0.25 * process.best()
     write_steps(folder, iter([process.simulate(policy, sessions, seed)]))
     return folder
-
-
-def fixed(table: np.ndarray) -> Policy:
-    probability = torch.from_numpy(table.astype(np.float32))
-    return lambda state, _: probability[state.argmax(dim=-1)]
 
 
 def few_steps(**changes: np.ndarray) -> Steps:
@@ -80,7 +74,7 @@ def test_it_comes_near_the_best_policy_where_the_next_reward_misleads(tmp_path: 
 def test_both_estimates_are_near_the_true_value(tmp_path: Path, seed: int) -> None:
     process = TabularProcess.chain(seed)
     wanted = 0.5 * process.uniform() + 0.5 * process.best()
-    policy, truth = fixed(wanted), process.value(wanted)
+    policy, truth = process.as_policy(wanted), process.value(wanted)
     folder = logged(process, tmp_path / "fitted", seed)
     network = fitted_q_evaluation(folder, process.vectors(), policy, QUICK, seed=seed)
     others = next(read_steps(logged(process, tmp_path / "others", seed + 100)))
@@ -160,7 +154,9 @@ def test_estimates_of_the_logs_own_policy_are_what_it_earned() -> None:
     uniform = process.uniform()
     steps = process.simulate(uniform, 400, 0)
     network = fit_untrained(process)
-    found = doubly_robust_return(steps, network, fixed(uniform), None, QLearningConfig(), limit=1e9)
+    found = doubly_robust_return(
+        steps, network, process.as_policy(uniform), None, QLearningConfig(), limit=1e9
+    )
     first = np.append(True, steps.user[1:] != steps.user[:-1])
     earned = returns(steps, QLearningConfig())[first]
     np.testing.assert_allclose(found.overlap.max_weight, 1.0)

@@ -180,6 +180,27 @@ def forgetting(
     _compare(FORGETTING, data, out, methods, ablations, jobs, loaded.quick() if quick else loaded, figures)
 
 
+@app.command("policies")
+def policies(
+    data: Data,
+    out: Out,
+    methods: Methods = None,
+    ablations: Ablations = None,
+    seeds: Seeds = None,
+    ablation_seeds: AblationSeeds = None,
+    seed: Seed = None,
+    jobs: Jobs = CORES,
+    config: ConfigFile = None,
+    figures: Json = None,
+) -> None:
+    """Learn long-term value offline: where the best policy is known, in a simulator, and on the log."""
+    from training.experiments.policies.experiment import POLICIES
+
+    options = {"seeds": seeds, "ablation_seeds": ablation_seeds, "seed": seed}
+    loaded = load_config(POLICIES.config, config, options)
+    _compare(POLICIES, data, out, methods, ablations, jobs, loaded, figures)
+
+
 @app.command("search")
 def search(
     data: Data,

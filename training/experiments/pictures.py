@@ -26,6 +26,12 @@ def draw(folder: Path, kind: str, report: Json) -> None:
         case "objectives":
             titles = {"auc": "mean AUC over the objectives", "gauc": "mean GAUC over the objectives"}
             _metric_bars(folder / "bars.png", _fitted(report), titles, "gradcraft")
+        case "policies":
+            titles = {
+                "chain/share_of_best": "share of the best value",
+                "simulator/session_s": "watch time of a simulated session, s",
+            }
+            _metric_bars(folder / "bars.png", _fitted(report), titles, "q-learning")
         case "audit":
             _audit(folder, report)
         case "likes_hates":

@@ -19,6 +19,7 @@ from training.policies._q_network import QNetwork, Scores
 from training.policies._retrace import retrace
 from training.policies._self_supervised import self_supervised_loss
 from training.policies._steps import Steps, read_steps, write_steps
+from training.policies._windows import discounts
 
 __all__ = [
     "MOST_BYTES",
@@ -32,6 +33,7 @@ __all__ = [
     "conservative_loss",
     "dense_head_bytes",
     "dense_network",
+    "discounts",
     "doubly_robust_return",
     "fit_dense_dqn",
     "fit_q",

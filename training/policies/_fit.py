@@ -47,8 +47,8 @@ def fit_q(
     Source: double Q-learning: van Hasselt, Guez & Silver, AAAI 2016; the losses: see their files.
     """
     first = next(read_steps(folder))
-    estimated = bool(np.isnan(first.propensity).any())
-    if estimated and config.self_supervised == 0 and config.n > 1 and config.importance_limit > 0:
+    reads_propensities = config.gamma > 0 and config.n > 1 and config.importance_limit > 0
+    if reads_propensities and config.self_supervised == 0 and np.isnan(first.propensity).any():
         raise BadInput(
             "the log has no propensities, which returns of several steps need; set `self_supervised` above 0 "
             "to estimate them, or `n` to 1."

@@ -90,6 +90,11 @@ class TabularProcess:
         value_S = np.linalg.solve(np.eye(self.states) - self.gamma * move_SS, reward_S)
         return float(value_S[0])
 
+    def as_policy(self, policy_SA: F64) -> Policy:
+        """Return the policy of a table."""
+        table = torch.from_numpy(policy_SA.astype(np.float32))
+        return lambda state, _: table[state.argmax(dim=-1)]
+
     def table(self, policy: Policy) -> F64:
         """Return a fitted policy as `[S, A]` probabilities."""
         candidates = torch.arange(self.videos).expand(self.states, -1)
