@@ -22,6 +22,7 @@ MOST_BYTES: Final = 2 * 2**30
 """What the last layer may take."""
 _COPIES: Final = 4
 """Weights, their gradient, and two moments of Adam, four bytes each."""
+_BATCH: Final = 32
 _SYNC: Final = 100
 _RATE: Final = 1e-3
 _EPSILON: Final = 1e-2
@@ -61,7 +62,7 @@ def fit_dense_dqn(
     Args:
         folder: of `write_steps`.
         videos: V.
-        config: discounts and minibatches; everything else is the original's.
+        config: discounts; everything else is the original's.
         updates: minibatches.
         seed: of weights and minibatches.
 
@@ -78,7 +79,7 @@ def fit_dense_dqn(
         network = dense_network(states, videos)
     target = copy.deepcopy(network)
     optimiser = torch.optim.Adam(network.parameters(), lr=_RATE, eps=_EPSILON)
-    one_step = config.model_copy(update={"n": 1})
+    one_step = config.model_copy(update={"n": 1, "batch": _BATCH})
     for update, window in zip(range(updates), minibatches(folder, one_step, seed=seed), strict=False):
         if update % _SYNC == 0:
             target.load_state_dict(network.state_dict())

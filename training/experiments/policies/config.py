@@ -37,7 +37,7 @@ class SimulatorConfig(Config):
     tested_sessions: PositiveInt = 2
     """Of each user, under each policy."""
     learning: QLearningConfig = QLearningConfig(
-        gamma=0.95, n=2, conservative=0.02, hidden=48, average=0.95, updates=800
+        gamma=0.95, n=2, conservative=0.02, hidden=48, average=0.95, updates=800, batch=128
     )
 
 
@@ -50,7 +50,9 @@ class LogConfig(Config):
     """Seconds above it count as so many, since a few replays would decide a mean."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Of a policy in the estimates; the log's own policy decides the rest. A policy alone has no overlap."""
-    learning: QLearningConfig = QLearningConfig(next_session=0.9, n=2, average=0.95, updates=300)
+    learning: QLearningConfig = QLearningConfig(
+        next_session=0.9, n=2, average=0.9, updates=200, batch=192, learning_rate=6e-3
+    )
 
 
 class ScaleConfig(Config):
