@@ -56,7 +56,7 @@ class SessionStates:
         self._so_far = np.zeros((c.users, 3))
         """Recent share watched, recent skips, minutes."""
 
-    def of(self, users: I64) -> F32:
+    def rows(self, users: I64) -> F32:
         """Return the states of some users, `[U, D + T + 4]`."""
         p, c = self.population, self.population.config
         preferred = (p.preferred_log_duration[users, None] - c.duration_log_mean) / c.duration_log_std
@@ -93,7 +93,7 @@ def run_sessions(audience: Audience, policy: Policy, *, sessions: int, candidate
         opened = audience.open_sessions(everyone)
         while opened.is_open.any():
             users = np.flatnonzero(opened.is_open)
-            state_US = known.of(users)
+            state_US = known.rows(users)
             candidate_UC = population.draw_candidates(len(users), candidates, random)
             with torch.no_grad():
                 chance = policy(torch.from_numpy(state_US), torch.from_numpy(candidate_UC)).numpy()
