@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from models.arrays import I64
 from models.features import HISTORY_LENGTH
+from models.signals import Signals
 from models.vocabulary import PADDING, UNKNOWN
 from tests.training._builders import log_of, logs
 
@@ -109,3 +110,11 @@ def test_rows_out_of_order_are_refused() -> None:
     log = log_of([0, 0], [1, 2])
     with pytest.raises(ValueError, match="sorted by"):
         replace(log, timestamp_ms=log.timestamp_ms[::-1])
+
+
+def test_signals_are_laid_out_as_others_have_them() -> None:
+    log = log_of([0, 0, 1], [1, 2, 3]).with_signals(Signals(positive=("a", "b"), numbers=("n",)))
+    log.feedback[:, 8:] = np.arange(9).reshape(3, 3)
+    other = log.with_signals(Signals(positive=("b", "c"), negative=("a",)))
+    np.testing.assert_array_equal(other.feedback[:, :8], log.feedback[:, :8])
+    np.testing.assert_array_equal(other.feedback[:, 8:], [[1, 0, 0], [4, 0, 3], [7, 0, 6]])

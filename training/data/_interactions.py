@@ -124,9 +124,12 @@ class Interactions:
         return np.flatnonzero(inside).astype(np.int64)
 
     def with_signals(self, signals: Signals) -> Interactions:
-        """Return a log without signals with columns of these, at which nothing was given."""
-        missing = len(FEEDBACK_COLUMNS) + len(signals.names) - self.feedback.shape[1]
-        return replace(self, feedback=np.pad(self.feedback, ((0, 0), (0, missing))), signals=signals)
+        """Return the log with columns of these signals in place of its own, 0 where it has none of them."""
+        feedback = np.zeros((len(self), len(FEEDBACK_COLUMNS) + len(signals.names)), np.float32)
+        feedback[:, : len(FEEDBACK_COLUMNS)] = self.feedback[:, : len(FEEDBACK_COLUMNS)]
+        shared = [name for name in signals.names if name in self.signals.names]
+        feedback[:, signal_columns(signals, shared)] = self.feedback[:, signal_columns(self.signals, shared)]
+        return replace(self, feedback=feedback, signals=signals)
 
     def take(self, rows: I64) -> Interactions:
         """Return a log of the given rows (ascending) alone; sequences then consist of these rows, too."""

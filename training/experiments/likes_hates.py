@@ -33,6 +33,7 @@ from training.labels import PCR, heuristic_label_makers, labels_of
 from training.provenance import provenance
 from training.staging import refuse_existing
 from training.train import run_folder
+from training.train.run_folder import Saved
 
 LEARNED: Final = "labelcraft"
 Labelled = Callable[[Interactions], F32 | F64]
@@ -224,12 +225,17 @@ def _learned(
         labels.append(label(manifest.version, "the bundle's learned label", manifest.evaluation, graph))
     for folder in runs:
         saved = run_folder.read(folder, "evaluation")
-        maker = partial(labels_of, saved.fitted.labelcraft)
+        maker = partial(_by_torch, saved)
         labels.append(label(folder.name, "the run's learned label", saved.evaluation, maker))
     return labels
 
 
+def _by_torch(saved: Saved, log: Interactions) -> F32:
+    return labels_of(saved.fitted.labelcraft, log.with_signals(saved.signals))
+
+
 def _by_graph(bundle: Bundle, log: Interactions) -> F32:
+    log = log.with_signals(bundle.manifest.signals)
     found = bundle.run_labeler({"feedback": log.feedback, "group_ids": log.groups}, [LEARNED])
     return np.asarray(found[LEARNED], np.float32)
 
