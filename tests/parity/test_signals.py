@@ -30,6 +30,7 @@ from tests.service.running import NOW_MS, event, served
 from tests.training._builders import Spread, assert_graph_answers_as_torch, export_ranker, log_of
 from training.data import Interactions
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
+from training.gate import count_behaviours
 from training.labelcraft.closed_form import LabelSurface
 from training.labels import Scale, SignalLabel
 from training.rankers import INTEREST, WATCH_TIME, MultiObjectiveRanker, outcomes
@@ -96,6 +97,10 @@ def labels_of(reply: httpx2.Response) -> list[dict[str, float]]:
 def test_the_graph_reads_signals_as_torch_does(exported: Exported, steps: int) -> None:
     assert exported.bundle.manifest.signals == SIGNALS
     assert_graph_answers_as_torch(exported.bundle, exported.ranker, 2, 3, steps)
+
+
+def test_its_behaviour_is_counted_as_that_of_other_bundles(exported: Exported) -> None:
+    assert "gains_after_hate" in count_behaviours(exported.bundle)
 
 
 def test_a_signal_that_is_a_yes_or_no_is_an_outcome(log: Interactions) -> None:

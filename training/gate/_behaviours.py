@@ -72,7 +72,7 @@ def _reactions(bundle: Bundle, request: Mapping[str, Array], random: np.random.G
     glance_B = np.minimum(GLANCE_S, duration_B / 2)
 
     def score_after(watched_B: F32, *, hate: bool = False) -> F32:
-        feedback = np.zeros((_BATCH, len(FEEDBACK_COLUMNS)), np.float32)
+        feedback = np.zeros((_BATCH, _columns(bundle)), np.float32)
         feedback[:, _WATCHED], feedback[:, _DURATION], feedback[:, _HATE] = watched_B, duration_B, hate
         return _score(bundle, _with_step(request, feedback))
 
@@ -95,7 +95,7 @@ def _draw_request(bundle: Bundle, steps: int, random: np.random.Generator) -> di
     tab = vocabulary.index("tab", manifest.default_tab)
     ids = _draw_ids(bundle, SEQUENCE_ID_COLUMNS, shape, random)
     ids[..., SEQUENCE_ID_COLUMNS.index("tab")] = tab
-    feedback = np.zeros((*shape, len(FEEDBACK_COLUMNS)), np.float32)
+    feedback = np.zeros((*shape, _columns(bundle)), np.float32)
     feedback[..., _DURATION] = _draw_durations(random, shape)
     feedback[..., _WATCHED] = feedback[..., _DURATION] * random.choice([0.03, 0.2, 0.6, 1.0, 1.3], shape)
     age_s = np.sort(np.exp(random.uniform(np.log(2 * AGO_S), np.log(6e5), shape)), axis=1)[:, ::-1]
@@ -126,6 +126,11 @@ def _with_step(request: Mapping[str, Array], feedback: F32) -> dict[str, Array]:
     for name, column in step.items():
         joined[name] = np.concatenate([request[name], column[:, None]], axis=1)
     return joined
+
+
+def _columns(bundle: Bundle) -> int:
+    """Return the columns of feedback that a bundle reads; own signals are those of a user who gives none."""
+    return len(FEEDBACK_COLUMNS) + len(bundle.manifest.signals.names)
 
 
 def _draw_ids(
