@@ -19,7 +19,7 @@ from models.errors import BadInput
 from models.manifest import LabelEvidence, LearnedLabels, Manifest, Margin
 from tests.conftest import run_command, run_ok
 from training.data import Interactions, SyntheticConfig, day_numbers, simulate_log
-from training.export.learned_gate import LEAST_DISTANCE, check_learned
+from training.export.learned_gate import check_learned
 from training.labelcraft import RELATIVE_OBJECTIVES
 from training.labelcraft import evidence as evidence_module
 from training.labelcraft.closed_form import (
@@ -30,7 +30,7 @@ from training.labelcraft.closed_form import (
     learn_surface,
     ridge_windows,
 )
-from training.labelcraft.evidence import compare_with_twins
+from training.labelcraft.evidence import LEAST_DISTANCE, compare_with_twins
 
 SMALL = ClosedFormConfig(watch_knots=9, duration_knots=5, k=3, steps=25, ridge=300.0, redraws=1)
 SIMULATED = SyntheticConfig(users=250, videos=200, exposures=12_000, days=6, policy=0.2)

@@ -77,7 +77,9 @@ def fit(data: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
-    assert fit(tiny_data, out).returncode == 0
+    fitted = fit(tiny_data, out)
+    assert fitted.returncode == 0
+    assert "so export will ask for --allow-unlearned: they were not compared" in fitted.stderr
     return out
 
 

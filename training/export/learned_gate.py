@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from models.errors import BadInput
 from models.manifest import LearnedLabels
-
-LEAST_DISTANCE: Final = 0.1
-"""Root mean square change of the log's labels from their start, in their deviations. Labels that stayed at a
-start, but for rounding and smoothing, are closer."""
+from training.labelcraft.evidence import missing_evidence
 
 
 def check_learned(labels: LearnedLabels, *, allow: bool) -> LearnedLabels:
@@ -27,7 +22,7 @@ def check_learned(labels: LearnedLabels, *, allow: bool) -> LearnedLabels:
     Raises:
         BadInput: something is missing, and not allowed.
     """
-    missing = "; ".join(_missing(labels))
+    missing = "; ".join(missing_evidence(labels))
     if not missing:
         return labels
     if not allow:
@@ -36,26 +31,3 @@ def check_learned(labels: LearnedLabels, *, allow: bool) -> LearnedLabels:
             "hyperparameters, or export with --allow-unlearned; the manifest then says so."
         )
     return labels.model_copy(update={"allowed_unlearned": missing})
-
-
-def _missing(labels: LearnedLabels) -> list[str]:
-    found = []
-    if labels.gradient == "shuffled":
-        found.append("their gradients were shuffled")
-    if labels.distance < LEAST_DISTANCE:
-        found.append(
-            f"they moved by {labels.distance:.3f} deviations from their start, less than {LEAST_DISTANCE:g}"
-        )
-    if labels.evidence is None:
-        why = (
-            "the log has one window of days" if labels.learner == "closed_form" else "the learner has no twin"
-        )
-        return [*found, f"they were not compared with labels that were not learned, since {why}"]
-    margins = {"frozen": labels.evidence.over_frozen, "shuffled": labels.evidence.over_shuffled}
-    for twin, margin in margins.items():
-        if not margin.low > 0:
-            found.append(
-                f"on later days they are not better than their {twin} twin ({margin.difference:+.4f}, 95 %: "
-                f"{margin.low:+.4f} to {margin.high:+.4f})"
-            )
-    return found

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from models.arrays import F64, I64, Bools
-from models.manifest import LabelEvidence, Margin
+from models.manifest import LabelEvidence, LearnedLabels, Margin
 from training.data import Interactions, LikesHates
 from training.evaluation.bootstrap import paired_bootstrap
 from training.labelcraft._objectives import Objective
@@ -34,6 +34,9 @@ from training.labelcraft.closed_form import (
 )
 from training.labels import labels_of
 
+LEAST_DISTANCE: Final = 0.1
+"""Root mean square change of the log's labels from their start, in their deviations. Labels that stayed at a
+start, but for rounding and smoothing, are closer."""
 SHUFFLES: Final = 3
 """One shuffle alone says little: on KuaiRand-Pure labels learned from it are as good as from the gradient, or
 far below their start, as it happens."""
@@ -139,6 +142,32 @@ def compare_with_twins(
         over_shuffled=over_shuffled,
         halves_correlation=float(np.corrcoef(labels_of(one, log), labels_of(other, log))[0, 1]),
     )
+
+
+def missing_evidence(labels: LearnedLabels) -> list[str]:
+    """Return what is missing to call labels learned: that they moved, and are better than both twins."""
+    found = []
+    if labels.gradient == "shuffled":
+        found.append("their gradients were shuffled")
+    if labels.distance < LEAST_DISTANCE:
+        found.append(
+            f"they moved by {labels.distance:.3f} deviations from their start, less than {LEAST_DISTANCE:g}"
+        )
+    if labels.evidence is None:
+        why = (
+            "the log has one window of days, see closed_form.window_days"
+            if labels.learner == "closed_form"
+            else "the learner has no twin"
+        )
+        return [*found, f"they were not compared with labels that were not learned, since {why}"]
+    margins = {"frozen": labels.evidence.over_frozen, "shuffled": labels.evidence.over_shuffled}
+    for twin, margin in margins.items():
+        if not margin.low > 0:
+            found.append(
+                f"on later days they are not better than their {twin} twin ({margin.difference:+.4f}, 95 %: "
+                f"{margin.low:+.4f} to {margin.high:+.4f})"
+            )
+    return found
 
 
 def _halves(user_V: I64, seed: int) -> tuple[Bools, Bools]:

@@ -23,6 +23,7 @@ from models.manifest import Evaluation, LearnedLabels, Training
 from models.signals import Signals
 from models.vocabulary import Vocabulary
 from training.data import Dataset, LikesHates
+from training.labelcraft.evidence import missing_evidence
 from training.provenance import command, commit, machine
 from training.staging import atomic_folder
 from training.train.checkpoints import open_checkpoints
@@ -100,6 +101,11 @@ def fit(
             on_epoch=lambda stage, epoch, figures: on_epoch(f"1/2 {stage}", epoch, figures),
             checkpoints=checkpoints.part("evaluation"),
         )
+        if missing := missing_evidence(evaluated.learned_labels):
+            reasons = "; ".join(missing)
+            on_note(
+                f"labels are not shown to be learned, so export will ask for --allow-unlearned: {reasons}"
+            )
         released = refit(
             dataset,
             config,
