@@ -40,6 +40,12 @@ BENCH_STAGES: Final = {
     "/rerank": "rerank_stages_ms",
     "/label of 100 users": "label_100_users_stages_ms",
 }
+CONSUME_ROWS: Final = {
+    "redis": "Redis Stream",
+    "kafka": "Kafka topic",
+    "kafka_with_faults": "Kafka topic; one killed with -9 after {killed_at:,} labels while a fourth joined; "
+    "broker unreachable for {away_s:g} s after {away_at:,}",
+}
 EVENT_COUNTS: Final = ("acknowledged", "losses", "duplicates")
 FAULT_COLUMNS: Final = (
     "fault|requests|replies|/label ms|/rerank ms|recovery s|acknowledged events|lost|duplicated|"
@@ -206,6 +212,17 @@ def render_soak(report: Report) -> str:
     return render_template("soak", report, replies=_counts(figures["statuses"]), **figures)
 
 
+def render_consume(report: Report) -> str:
+    """Return the table of `loadtests.consume`."""
+    columns = ("labels", "lost", "doubled", "events_per_s", "consumer_cpu_us_per_event")
+    rows = []
+    for name, found in report["figures"].items():
+        cells = [f"{found[column]:,}" if column in found else "" for column in columns]
+        rows.append([CONSUME_ROWS[name].format(**report["setting"], **found), *cells])
+    table = markdown_table(("", "labels", "lost", "doubled", "events/s", "CPU µs an event"), rows)
+    return render_template("consume", report, table=table, **report["setting"])
+
+
 def render_peers(report: Report) -> str:
     """Return the tables of `loadtests.peers`."""
     parts = [render_template("peers", report)]
@@ -245,6 +262,7 @@ RENDERERS: Final[dict[str, Callable[[Report], str]]] = {
     "faults": render_faults,
     "fuzz": render_fuzz,
     "soak": render_soak,
+    "consume": render_consume,
     "peers": render_peers,
     "deployment": render_deployment,
 }
