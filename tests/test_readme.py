@@ -8,6 +8,7 @@ import re
 import runpy
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -42,6 +43,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     """`make serve` on the README's port, in a home of its own."""
     if not (ROOT / ".venv" / ".serve").exists():
         pytest.skip("no .venv here: `make test` makes the one that `make serve` uses")
+    with socket.socket() as other:
+        assert other.connect_ex(("127.0.0.1", 8000)), "port 8000 is taken; end what listens there"
     env = environment(tmp_path_factory.mktemp("home"))
     process = subprocess.Popen(["make", "serve"], cwd=ROOT, env=env, start_new_session=True)
     try:
