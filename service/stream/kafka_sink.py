@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from threading import Thread
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -17,8 +18,11 @@ from service.stream.source import Output
 
 log = logging.getLogger("reelrank.kafka")
 
-TIMEOUT_S: Final = 10.0
+TIMEOUT_S: Final = 5.0
 """For one request."""
+
+LIMIT_S: Final = 15.0
+"""For a transaction: the client does not always keep to the time-outs of its requests."""
 
 TRANSACTION_MS: Final = 30_000
 """The brokers end a transaction that a dead consumer left open after this; readers wait for that."""
@@ -44,6 +48,7 @@ class KafkaSink:
         self._topics = {"labels": labels, "dead": dead}
         self._transactional_id = transactional_id
         self._producer: Producer | None = None
+        self._brokers = f"The brokers at {url.display_url}"
 
     async def prepare(self) -> None:
         """Begin anew: a transaction that an earlier run or a failure left open is ended."""
@@ -54,7 +59,13 @@ class KafkaSink:
         self, outputs: Sequence[Output], offsets: Sequence[TopicPartition], group: Any
     ) -> list[Output]:
         """Write outputs and commit offsets in one transaction."""
-        await asyncio.to_thread(self._transact, outputs, offsets, group)
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                await _in_daemon(self._transact, outputs, offsets, group)
+        except TimeoutError as e:
+            self._producer = None
+            reason = f"no transaction within {LIMIT_S:g} s"
+            raise StoreUnavailable(f"{self._brokers} could not keep labels: {reason}", reason="other") from e
         return list(outputs)
 
     async def close(self) -> None:
@@ -95,10 +106,35 @@ class KafkaSink:
         except (KafkaException, BufferError) as e:
             # It may be committed or not: the brokers know. The next producer of this name has them end it,
             # and the source goes on from the offsets that are committed then.
-            self._producer = None
+            if self._producer is producer:  # it may be another's turn by now
+                self._producer = None
             with contextlib.suppress(KafkaException):
                 producer.abort_transaction(TIMEOUT_S)
             text = e.args[0].str() if isinstance(e, KafkaException) else str(e)
-            raise StoreUnavailable(
-                f"The brokers at {self._url.brokers} could not keep labels: {text}", reason="other"
-            ) from e
+            raise StoreUnavailable(f"{self._brokers} could not keep labels: {text}", reason="other") from e
+
+
+async def _in_daemon(call: Callable[..., None], *args: Any) -> None:
+    """Make a call that may never return in a thread that does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            call(*args)
+        except BaseException as e:
+            error = e
+        with contextlib.suppress(RuntimeError):  # the loop has ended without us
+            loop.call_soon_threadsafe(finish, error)
+
+    Thread(target=work, daemon=True, name="kafka-transaction").start()
+    await done
