@@ -31,7 +31,8 @@ def draw(folder: Path, kind: str, report: Json) -> None:
                 "chain/share_of_best": "share of the best value",
                 "simulator/session_s": "watch time of a simulated session, s",
             }
-            _metric_bars(folder / "bars.png", _fitted(report), titles, "q-learning")
+            title = "Mean ± standard deviation over the seeds; axes do not start at 0"
+            _metric_bars(folder / "bars.png", _fitted(report), titles, "q-learning", title)
         case "audit":
             _audit(folder, report)
         case "likes_hates":
@@ -195,7 +196,9 @@ def _users(path: Path, rows: Sequence[Json]) -> None:
     plots.intervals(path, {"NWTG": levels, "difference (95 % CI)": gaps}, title)
 
 
-def _metric_bars(path: Path, rows: Sequence[Json], titles: Mapping[str, str], reference: str) -> None:
+def _metric_bars(
+    path: Path, rows: Sequence[Json], titles: Mapping[str, str], reference: str, title: str | None = None
+) -> None:
     panels: dict[str, list[Interval]] = {title: [] for title in titles.values()}
     for row in rows:
         for metric, title in titles.items():
@@ -203,7 +206,7 @@ def _metric_bars(path: Path, rows: Sequence[Json], titles: Mapping[str, str], re
             value = float("nan") if mean is None else mean
             color = ORANGE if row["method"] == reference else _color(row["against"].get(metric))
             panels[title].append(Interval(row["method"], value, (value - std, value + std), color))
-    title = (
+    title = title or (
         f"Mean ± standard deviation over the seeds; axes do not start at 0. Against {reference} (orange): "
         "blue significantly worse, red significantly better, grey not significant"
     )
