@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from tests.training._experiments import read_rows, refusal, run_command, write_json, write_log
+from tests.training._experiments import (
+    assert_pictures,
+    read_rows,
+    refusal,
+    run_command,
+    write_json,
+    write_log,
+)
 from training.experiments.forgetting.config import FitConfig, ForgettingConfig, InfluenceConfig
 from training.experiments.forgetting.fit import fit_table
 from training.experiments.forgetting.id_model import IdModel, total_loss
@@ -149,6 +156,7 @@ def test_the_command_writes_a_report(tmp_path: Path) -> None:
     report = json.loads((out / "report.json").read_text())
     assert report["recovery"]["MF retrain"] == 1.0
     assert {row["method"] for row in report["rows"] if row["against"]}
+    assert_pictures(out, {"auc.png"})
     assert "distance of two retrainings" in (out / "report.md").read_text()
 
 

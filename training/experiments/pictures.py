@@ -41,6 +41,8 @@ def draw(folder: Path, kind: str, report: Json) -> None:
             _experiment(folder, report)
         case "log_to_promotion":
             _log_to_promotion(folder, report)
+        case "forgetting":
+            _forgetting(folder, report)
         case "validate_estimates":
             _validate_estimates(folder, report)
         case "validate_experiments":
@@ -303,6 +305,19 @@ def _log_to_promotion(folder: Path, report: Json) -> None:
     }
     plots.intervals(folder / "values.png", panels, "What the log says, and what is so; 95 % intervals")
     _experiment(folder, report["experiment"])
+
+
+def _forgetting(folder: Path, report: Json) -> None:
+    panels: dict[str, list[Interval]] = {}
+    for row in _fitted(report):
+        for lead in row["against"].values():
+            ends = (-lead["ci"][1], -lead["ci"][0])
+            panels.setdefault(row["model"], []).append(
+                Interval(row["way"], -lead["difference"], ends, _color(lead))
+            )
+    if panels:
+        title = "AUC less that of a fit without the wrong labels, 95 % intervals over users and seeds"
+        plots.intervals(folder / "auc.png", panels, title)
 
 
 def _percent(ends: Sequence[float]) -> tuple[float, float]:
