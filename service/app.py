@@ -223,6 +223,8 @@ async def open_services(
             metrics.videos.set(len(catalogue))
 
     async def report_forget_waiting() -> None:
+        if serving_set.version is None:  # no bundle is loaded
+            return
         until_ms = serving_set.active().manifest.training.forgotten_until_ms
         try:
             waiting = await anyio.to_thread.run_sync(services.ledger.waiting, until_ms)

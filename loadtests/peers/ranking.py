@@ -82,6 +82,7 @@ class Event(BaseModel):
     author_id: str | None = None
     tag: str | None = None
     tab: str | None = None
+    signals: dict[str, bool | float] | None = None
 
 
 _HISTORY: Final = TypeAdapter(list[Event])

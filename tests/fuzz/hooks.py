@@ -21,7 +21,7 @@ RULES_BEYOND_SCHEMA: Final = re.compile(
     r"|already names an exposure of"  # what the store holds
     r"|must be of different names"  # of arms
     r"|which is no candidate|a position takes one"  # of pins
-    r"|`weights` names"  # what the bundle has
+    r"|`weights` names|There is no signal"  # what the bundle has
     r"|names no `user` and no `session`"  # one of them, or a ranking of the same body
 )
 

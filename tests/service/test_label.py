@@ -277,4 +277,4 @@ def test_every_member_of_an_event_comes_back(client: httpx2.Client, user: str) -
     label(client, sent)
     (exposure,) = sequence(client, user)
     assert exposure == sent
-    assert {*sent, "request_id", "position"} == set(FeedbackEvent.__struct_fields__)
+    assert {*sent, "request_id", "position", "signals"} == set(FeedbackEvent.__struct_fields__)
