@@ -56,7 +56,7 @@ def read_served(source: Path | None, declared: Signals = NO_SIGNALS) -> Tables:
         raise BadInput(
             "served is read from a folder, REELRANK_LOG_DIR of the service; give it with --source."
         )
-    exposures = served_exposures(source)
+    exposures = served_exposures(source).sort("event_id")  # rows of one time have one order
     if exposures.is_empty():
         raise BadInput(f"{source} holds no event yet; was REELRANK_LOG_DIR set when the service took them?")
     lines = int(exposures["lines"].sum())
