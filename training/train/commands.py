@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -20,7 +21,14 @@ from training.provenance import provenance
 from training.train import run_folder
 from training.train.checkpoints import what_is_left
 from training.train.chosen_config import chosen_config
-from training.train.process_group import LOST, ProcessLost, launched_by_torchrun, process_group, rank
+from training.train.process_group import (
+    LOST,
+    LOST_WAITS_S,
+    ProcessLost,
+    launched_by_torchrun,
+    process_group,
+    rank,
+)
 from training.verdict import verdict
 
 
@@ -103,6 +111,7 @@ def fit(
                     resume=resume,
                 )
         except ProcessLost as e:
+            time.sleep(LOST_WAITS_S)
             raise typer.Exit(LOST) from e
         except (KeyboardInterrupt, SystemExit):
             if first:

@@ -27,6 +27,9 @@ _PATIENCE: Final = timedelta(hours=12)
 LOST: Final = 75
 """Exit code of a process that cannot go on, because another one has ended."""
 
+LOST_WAITS_S: Final = 30.0
+"""Before it exits, so that torchrun, which then ends it, learns first how the other one ended."""
+
 
 class ProcessLost(Exception):
     """Another process of the group has ended, so that this one cannot go on."""

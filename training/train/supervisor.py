@@ -18,6 +18,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from training.train.process_group import LOST
 
 MOST_RESTARTS: Final = 10
+_FOLLOWED: Final = (LOST, 128 + signal.SIGTERM)
+"""Exit codes of processes that end because another one has: they lost it, or torchrun ended them."""
 
 
 def fit_in_processes(processes: int, arguments: Sequence[str], report: Callable[[str], None]) -> int:
@@ -46,7 +48,7 @@ def fit_in_processes(processes: int, arguments: Sequence[str], report: Callable[
             return 128 + int(e.sigval)
         except ChildFailedError as e:
             codes = {rank: failure.exitcode for rank, failure in e.failures.items()}
-        failed = [code for code in codes.values() if code > 0 and code != LOST]
+        failed = [code for code in codes.values() if code > 0 and code not in _FOLLOWED]
         if failed:
             return failed[0]
         killed = [f"process {n} by {signal.Signals(-code).name}" for n, code in codes.items() if code < 0]
