@@ -196,7 +196,7 @@ class RedisStore:
                 args: list[bytes | str | int] = [self._ttl_ms, epoch]
                 for video in videos[at : at + PAGE]:
                     args += (video.video_id, codec.encode_video(video))
-                await self._run(CATALOGUE_PUT, self._keys.catalogue, *args)
+                await CATALOGUE_PUT.run(self._writes, self._keys.catalogue, *args)
 
     async def videos_since(self, cursor: str) -> tuple[str, list[Video]]:
         videos: dict[str, Video] = {}
@@ -219,7 +219,9 @@ class RedisStore:
         while True:
             with self._unavailable("read the catalogue"):
                 args = (self._ttl_ms, epoch, version or "0", PAGE)
-                new_epoch, new_version, *page = await self._run(CATALOGUE_SINCE, self._keys.catalogue, *args)
+                new_epoch, new_version, *page = await CATALOGUE_SINCE.run(
+                    self._writes, self._keys.catalogue, *args
+                )
                 epoch, version = new_epoch.decode(), new_version.decode()
                 ids = [id_.decode() for id_ in page[::2]]
                 videos = list(map(codec.decode_video, ids, map(upgrade.upgrade_video, page[1::2])))
@@ -343,8 +345,8 @@ class RedisStore:
         args = [(batch.claimed, codec.encode_events(batch.kept)) for batch in batches]
         if not self._one_slot:
             try:
-                answer: list[bytes] = await self._run(
-                    SEQUENCES, list(chain.from_iterable(users)), *limits, *chain.from_iterable(args)
+                answer: list[bytes] = await SEQUENCES.run(
+                    self._writes, list(chain.from_iterable(users)), *limits, *chain.from_iterable(args)
                 )
                 return answer
             except ClusterCrossSlotError:
@@ -352,25 +354,18 @@ class RedisStore:
         calls = [(keys, (*limits, *batch)) for keys, batch in zip(users, args, strict=True)]
         return [part for answer in await self._run_all(SEQUENCES, calls) for part in answer]
 
-    async def _run(self, script: Script, keys: list[str], *args: bytes | str | int) -> Any:
-        """Run a script by its digest, or by its text where the server does not have it yet."""
-        try:
-            return await self._writes.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
-        except NoScriptError:
-            return await self._writes.execute_command("EVAL", script.text, len(keys), *keys, *args)
-
     async def _run_all(
         self, script: Script, calls: Sequence[tuple[list[str], tuple[bytes | str | int, ...]]]
     ) -> list[Any]:
         """Run a script on several slots at once."""
         if len(calls) <= 1:
-            return [await self._run(script, keys, *args) for keys, args in calls]
+            return [await script.run(self._writes, keys, *args) for keys, args in calls]
         answers = await self._writes.send_many(
             [("EVALSHA", script.sha, len(keys), *keys, *args) for keys, args in calls]
         )
         for index, answer in enumerate(answers):
             if isinstance(answer, NoScriptError):
-                answers[index] = await self._run(script, calls[index][0], *calls[index][1])
+                answers[index] = await script.run(self._writes, calls[index][0], *calls[index][1])
             elif isinstance(answer, Exception):
                 raise answer
         return answers

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 from confluent_kafka import TopicPartition
 from redis import asyncio as aioredis
-from redis.exceptions import NoScriptError
 
 from service.state.failures import unavailable
 from service.state.multi_node_url import display_url
@@ -63,10 +62,7 @@ class RedisSink:
             args += (names.group.encode() + b"/" + partition, offset, which, len(fields), *fields)
         keys = (f"{names.labels}:offsets", names.labels, names.dead)
         with self._unavailable("keep labels"):
-            try:
-                now = await self._client.evalsha(WRITE_ONCE.sha, len(keys), *keys, *args)
-            except NoScriptError:
-                now = await self._client.eval(WRITE_ONCE.text, len(keys), *keys, *args)
+            now = await WRITE_ONCE.run(self._client, keys, *args)
         return [output for output, done in zip(outputs, now, strict=True) if done]
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from redis import asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from models.errors import BadInput
 from service.state.closed_transport import closed_is_broken
@@ -132,10 +132,7 @@ class EventStream:
                 args += (name, value)
         keys = (names.stream, names.labels, names.dead)
         with self._unavailable("keep labels"):
-            try:
-                now = await self._client.evalsha(SETTLE.sha, len(keys), *keys, *args)
-            except NoScriptError:
-                now = await self._client.eval(SETTLE.text, len(keys), *keys, *args)
+            now = await SETTLE.run(self._client, keys, *args)
         return [output for output, done in zip(outputs, now, strict=True) if done]
 
     async def backlog(self) -> Backlog:
