@@ -17,7 +17,7 @@ MAX_AMOUNT: Final = 1e9
 """Of a number. Above it, an id or a time was sent in its place."""
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
-OBJECTIVES: Final = (
+_OBJECTIVES: Final = (
     "watch_time",
     "expected_watch_time",
     "interest",
@@ -28,7 +28,7 @@ OBJECTIVES: Final = (
     "skip",
 )
 """Names of objectives that every log may have: no signal is named so."""
-_RESERVED: Final = frozenset((*FeedbackEvent.__struct_fields__, *OBJECTIVES))
+_RESERVED: Final = frozenset((*FeedbackEvent.__struct_fields__, *_OBJECTIVES))
 
 
 class SignalFault(NamedTuple):

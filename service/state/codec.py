@@ -37,7 +37,7 @@ import numpy as np
 from models.features import HISTORY_COLUMNS, Exposures, HistoryEntries
 from models.schema import FLAGS, FeedbackEvent, HistoryEntry, Profile, Video
 
-Signals = dict[str, bool | float]
+SignalValues = dict[str, bool | float]
 
 CONTEXT: Final = ("session_id", "tab", "device", "author_id", "tag")
 """Optional members of an event, in the order of a record."""
@@ -91,7 +91,7 @@ def normalised(event: FeedbackEvent) -> FeedbackEvent:
     )
 
 
-def _nonzero(signals: Signals | None) -> Signals | None:
+def _nonzero(signals: SignalValues | None) -> SignalValues | None:
     """Return the signals that say more than no or 0, if there are any."""
     return {name: value for name, value in signals.items() if value} or None if signals else None
 
@@ -118,7 +118,7 @@ def encode_event(event: FeedbackEvent) -> bytes:
     return _encode(values)[1:]  # without the head of an array of seven
 
 
-def _encode_context(context: tuple[str | None, ...], signals: Signals | None) -> str:
+def _encode_context(context: tuple[str | None, ...], signals: SignalValues | None) -> str:
     values = [value or "" for value in context]
     if signals:
         known = sorted(signals.items())
@@ -127,7 +127,7 @@ def _encode_context(context: tuple[str | None, ...], signals: Signals | None) ->
     return SEPARATOR.join(values)
 
 
-def _decode_signals(text: str) -> Signals:
+def _decode_signals(text: str) -> SignalValues:
     pairs = (part.split("=") for part in text.split(SIGNAL_SEPARATOR))
     return {name: True if value == YES else float(value) for name, value in pairs}
 
@@ -276,7 +276,7 @@ def _exposures(values: list[Any]) -> Exposures:
     feedback[:, 2:] = np.array(values[5::SIZE], np.int64)[:, None] >> _FLAG_SHIFTS & 1
     authors: list[str | None] = [None] * count
     tags, tabs = authors.copy(), authors.copy()
-    signals: list[Signals | None] = []
+    signals: list[SignalValues | None] = []
     for i, context in enumerate(values[6::SIZE]):
         if context:
             _, tab, _, author, tag, *own = str(context).split(SEPARATOR)
