@@ -25,8 +25,8 @@ from redis import Redis
 from loadtests.command import BundleOption, JsonOption, log_progress, make_app, print_report, run
 from loadtests.environment import ServerProcess, version_folder, wait_until
 from loadtests.faults.proxy import FaultProxy
-from loadtests.host import cpu_ms
-from loadtests.kafka_broker import Broker, broker, free_port
+from loadtests.host import cpu_ms, free_port
+from loadtests.kafka_broker import Broker, broker
 from loadtests.stream import event_lines
 from service.state import EmbeddedServer
 

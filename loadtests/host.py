@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -45,6 +46,12 @@ def rss_mib(pid: int | None) -> float | None:
         return None
     match = re.search(r"VmRSS:\s+(\d+) kB", status)
     return round(int(match[1]) / 1024, 1) if match else None
+
+
+def free_port() -> int:
+    """Return a port of loopback that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
 
 
 def child_processes(pid: int) -> dict[int, str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ import redis
 from loadtests.client import Address
 from loadtests.command import LoadtestError, log_progress
 from loadtests.environment import START_S, ServerProcess, Service, wait_until
+from loadtests.host import free_port
 from loadtests.peers.ranking import BUNDLE, PORT, STORE, WORKERS, history_key
 from loadtests.report import REELRANK
 from loadtests.traffic import label_requests
@@ -169,9 +169,3 @@ def _is_ready(server: Server) -> bool:
     with suppress(httpx2.TransportError):
         return httpx2.get(server.url + READY_PATHS[server.name], timeout=1.0).status_code == 200
     return False
-
-
-def free_port() -> int:
-    """Return a port of loopback that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])

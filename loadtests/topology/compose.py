@@ -20,7 +20,7 @@ import httpx2
 from loadtests.environment import copy_as_two_versions, version_folder
 from loadtests.faults.background_load import FULL, BackgroundLoad
 from loadtests.faults.ledger import Ledger
-from loadtests.peers.servers import free_port
+from loadtests.host import free_port
 from loadtests.topology.images import ROOT, StepFailed, docker
 
 README: Final = ROOT / "docker" / "README.md"

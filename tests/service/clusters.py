@@ -17,8 +17,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from loadtests.host import free_port
 from service.state import _parent_guard
-from tests.service.stores import free_port, until
+from tests.service.stores import until
 
 SLOTS: Final = 16384
 NODE_TIMEOUT_MS: Final = 1000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from redis import Redis
 from redis.cluster import RedisCluster
 from redis.exceptions import RedisError
 
+from loadtests.host import free_port
 from models.schema import FeedbackEvent
 from service.state import EmbeddedServer, RedisStore, _parent_guard
 from tests.service.memory_store import MemoryStore
@@ -132,9 +132,3 @@ def until(condition: Any, timeout_s: float = 20.0) -> None:
 
 def run(coroutine: Any) -> Any:
     return asyncio.run(coroutine)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])

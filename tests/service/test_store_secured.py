@@ -21,12 +21,13 @@ import uvloop
 from redis import Redis
 from redis.exceptions import ResponseError
 
+from loadtests.host import free_port
 from models.errors import BadInput, StoreUnavailable
 from service.state import EmbeddedServer, RedisStore
 from tests.architecture.repository import ROOT
 from tests.service import clusters, command_line
 from tests.service.running import NOW_MS, command, event, running
-from tests.service.stores import free_port, until
+from tests.service.stores import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clusters")]
 
