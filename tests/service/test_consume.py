@@ -10,15 +10,14 @@ import itertools
 import json
 import os
 import random
-import select
 import subprocess
 import sys
 import time
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,6 +37,7 @@ from service.stream.consumer import Consumer, ConsumerConfig
 from service.stream.metrics import StreamMetrics
 from service.stream.redis_stream import EventStream, Names
 from tests.service import tiny_bundle
+from tests.service.consuming import consume_program, events, running_consumers, until
 from tests.service.running import NOW_MS, START_S, event
 from tests.service.stores import patient_store, run
 
@@ -89,10 +89,6 @@ def streams(url: str) -> Iterator[Streams]:
         yield Streams(url, redis, Names(f"events-{n}", "g", "c", f"labels-{n}", f"dead-{n}"))
 
 
-def events(user: str, count: int) -> list[dict[str, Any]]:
-    return [event(f"{user}-e{i}", f"{user}-{i % 7}", timestamp_ms=NOW_MS + i) for i in range(count)]
-
-
 @asynccontextmanager
 async def consumers(
     streams: Streams, bundle: Path, data_dir: Path, count: int = 1, url: str = "", **options: Any
@@ -102,32 +98,13 @@ async def consumers(
     settings = Settings.read(
         bundle=bundle, data_dir=data_dir, poll_s=0.05, late_s=options.pop("late_s", None)
     )
-    store = patient_store(url)
-    async with open_services(settings, store) as services:
-        names, stop = streams.names, asyncio.Event()
-        metrics = StreamMetrics(services.metrics.registry)
+    async with open_services(settings, patient_store(url)) as services:
         opened = [
-            EventStream.open(
-                url, Names(names.stream, names.group, f"c{i}", names.labels, names.dead), maxlen=10_000
-            )
+            EventStream.open(url, replace(streams.names, consumer=f"c{i}"), maxlen=10_000)
             for i in range(count)
         ]
-        running = [Consumer(services.label, one, ConsumerConfig(**options), metrics, stop) for one in opened]
-        tasks = [asyncio.create_task(consumer.run()) for consumer in running]
-        try:
+        async with running_consumers(services, opened, ConsumerConfig(**options)) as running:
             yield running
-        finally:
-            stop.set()
-            await asyncio.gather(*tasks)
-            for one in opened:
-                await one.leave()
-
-
-async def until(holds: Any, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not come about"
-        await asyncio.sleep(0.02)
 
 
 def test_each_event_is_labelled_stored_and_acknowledged(
@@ -344,31 +321,13 @@ def test_a_stream_that_was_removed_is_made_again(streams: Streams, bundles: Path
 # --- the program
 
 
-@contextmanager
-def program(streams: Streams, bundle: Path, data_dir: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
-    """`python -m service consume`, once it consumes; killed at the end if it still runs."""
+def program(
+    streams: Streams, bundle: Path, data_dir: Path, *more: str
+) -> AbstractContextManager[subprocess.Popen[str]]:
     names = streams.names
-    options = {"store": streams.url, "bundle": str(bundle), "stream": names.stream, "group": names.group}
+    options = {"store": streams.url, "bundle": bundle, "stream": names.stream, "group": names.group}
     options |= {"labels": names.labels, "dead": names.dead}
-    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "consume", *arguments, *more],
-        env=os.environ | {"REELRANK_DATA_DIR": str(data_dir)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            there, _, _ = select.select([process.stdout], [], [], START_S)
-            if not (there and "consumes" in process.stdout.readline()):
-                process.kill()
-                raise AssertionError(process.stderr.read())
-            yield process
-        finally:
-            process.kill()
+    return consume_program(options, os.environ | {"REELRANK_DATA_DIR": str(data_dir)}, *more)
 
 
 def scraped(port: int) -> dict[str, float]:

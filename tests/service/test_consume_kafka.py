@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import select
 import ssl
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,17 +21,19 @@ from prometheus_client import CollectorRegistry
 from redis import Redis
 
 from loadtests.faults.proxy import FaultProxy
-from loadtests.kafka_broker import Broker, broker, free_port
+from loadtests.host import free_port
+from loadtests.kafka_broker import Broker, broker
 from models.errors import BadInput, StoreUnavailable
 from models.schema import FeedbackEvent
 from service.app import open_services
 from service.settings import Settings
 from service.state import Outcome, RedisStore
-from service.stream.consumer import Consumer, ConsumerConfig
-from service.stream.metrics import StreamMetrics
+from service.stream.consumer import ConsumerConfig
 from service.stream.opening import open_source
 from service.stream.redis_stream import Names
-from tests.service.running import NOW_MS, START_S, event
+from tests.service import consuming
+from tests.service.consuming import consume_program, events, running_consumers
+from tests.service.running import START_S, event
 from tests.service.stores import patient_store, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]
@@ -92,10 +93,6 @@ def topic(kafka: Broker, embedded_url: str) -> Iterator[Topic]:
         yield Topic(kafka, kafka.create("events", PARTITIONS), redis, embedded_url)
 
 
-def events(user: str, count: int) -> list[dict[str, Any]]:
-    return [event(f"{user}-e{i}", f"{user}-{i % 7}", timestamp_ms=NOW_MS + i) for i in range(count)]
-
-
 @asynccontextmanager
 async def consumers(
     topic: Topic,
@@ -111,7 +108,6 @@ async def consumers(
     settings = Settings.read(bundle=bundle, data_dir=data_dir, poll_s=0.05)
     url = url or topic.store
     async with open_services(settings, patient_store(url)) as services:
-        stop, metrics = asyncio.Event(), StreamMetrics(services.metrics.registry)
         sources = [
             open_source(
                 topic.names(f"c{number}", bool(sink)),
@@ -123,24 +119,11 @@ async def consumers(
             )
             for number in range(count)
         ]
-        running = [
-            Consumer(services.label, each, ConsumerConfig(**options), metrics, stop) for each in sources
-        ]
-        tasks = [asyncio.create_task(consumer.run()) for consumer in running]
-        try:
+        async with running_consumers(services, sources, ConsumerConfig(**options)):
             yield services.metrics.registry
-        finally:
-            stop.set()
-            await asyncio.gather(*tasks)
-            for source in sources:
-                await source.leave()
 
 
-async def until(holds: Callable[[], Any]) -> None:
-    end = time.monotonic() + WAIT_S
-    while not await asyncio.to_thread(holds):
-        assert time.monotonic() < end, "it did not come about"
-        await asyncio.sleep(0.05)
+until = partial(consuming.until, seconds=WAIT_S)
 
 
 def test_each_message_is_labelled_once_and_then_committed(
@@ -266,31 +249,13 @@ def test_brokers_that_are_away_are_waited_for(bundles: Path, tmp_path: Path, emb
 # --- the program
 
 
-@contextmanager
-def program(topic: Topic, bundle: Path, data_dir: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
-    """`python -m service consume`, once it consumes; killed at the end if it still runs."""
+def program(
+    topic: Topic, bundle: Path, data_dir: Path, *more: str
+) -> AbstractContextManager[subprocess.Popen[str]]:
     names = topic.names("")
-    options = {"source": topic.source, "store": topic.store, "bundle": str(bundle), "group": names.group}
+    options = {"source": topic.source, "store": topic.store, "bundle": bundle, "group": names.group}
     options |= {"labels": names.labels, "dead": names.dead}
-    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "consume", *arguments, *more],
-        env={"PATH": "", "REELRANK_DATA_DIR": str(data_dir)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            assert process.stderr is not None
-            there, _, _ = select.select([process.stdout], [], [], START_S)
-            if not (there and "consumes" in process.stdout.readline()):
-                process.kill()
-                raise AssertionError(process.stderr.read())
-            yield process
-        finally:
-            process.kill()
+    return consume_program(options, {"PATH": "", "REELRANK_DATA_DIR": str(data_dir)}, *more)
 
 
 def test_kill_9_and_another_that_joins_lose_and_double_nothing(
