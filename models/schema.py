@@ -33,6 +33,8 @@ MAX_TIMESTAMP_MS: Final = 253_402_300_799_999
 """End of the year 9999."""
 MAX_POSITION: Final = 1_000_000
 """Far below any feed that was scrolled to its end. Above it an id was sent in place of a position."""
+SESSION_GAP_MS: Final = 30 * 60 * 1000
+"""A longer pause between a user's exposures begins another session."""
 MIN_PUBLISHED_MS: Final = 10**11
 """Of the year 1973: a smaller number is in seconds."""
 

@@ -7,10 +7,8 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from models.metrics import SKIP_S
-from models.schema import FLAGS
+from models.schema import FLAGS, SESSION_GAP_MS
 
-SESSION_GAP_MS: Final = 30 * 60 * 1000
-"""A longer pause between the starts of two exposures begins another session."""
 DAY_MS: Final = 24 * 60 * 60 * 1000
 
 

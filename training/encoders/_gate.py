@@ -7,6 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from models.schema import SESSION_GAP_MS
 from training.encoders._steps import gap_s
 
 # Shape suffixes: B users, L steps, C columns of the context.
@@ -14,8 +15,7 @@ from training.encoders._steps import gap_s
 CONTEXT: Final = ("position", "streak", "gap", "hurried")
 """Columns of `skip_context`."""
 
-SESSION_GAP_S: Final = 1800.0
-"""A longer gap begins a new session."""
+SESSION_GAP_S: Final = SESSION_GAP_MS / 1000
 
 
 def skip_context(skipped_BL: Tensor, age_BL: Tensor, valid_BL: Tensor) -> Tensor:

@@ -10,12 +10,11 @@ from typing import Final
 import numpy as np
 
 from models.arrays import F32, I64
+from models.schema import SESSION_GAP_MS
 from models.vocabulary import PADDING
 from training.data import Interactions
 from training.policies._steps import Steps
 
-SESSION_GAP_MS: Final = 30 * 60 * 1000
-"""Silence that ends a session."""
 _HOUR_MS: Final = 3_600_000
 _ROWS: Final = 2048
 """Rows whose sequences are in memory at once."""
