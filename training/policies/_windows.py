@@ -46,10 +46,10 @@ def discounts(steps: Steps, config: QLearningConfig) -> F32:
     return (config.gamma * share).astype(np.float32)
 
 
-def windows(steps: Steps, config: QLearningConfig, start: I64 | None = None) -> Windows:
-    """Return the windows that start at some of the steps. Beyond the end of a block its last step repeats."""
-    first = np.arange(len(steps.action)) if start is None else start
-    rows = np.minimum(first[:, None] + np.arange(config.n + 1), len(steps.action) - 1)
+def windows(steps: Steps, discount_N: F32, n: int, start: I64) -> Windows:
+    """Return the windows of n + 1 steps that start at some of the steps. Beyond the end of a block its last
+    step repeats."""
+    rows = np.minimum(start[:, None] + np.arange(n + 1), len(steps.action) - 1)
     found = steps.take(rows)
     return Windows(
         torch.from_numpy(found.state),
@@ -57,7 +57,7 @@ def windows(steps: Steps, config: QLearningConfig, start: I64 | None = None) -> 
         torch.from_numpy(found.action[..., None]),
         torch.from_numpy(found.reward),
         torch.from_numpy(found.propensity),
-        torch.from_numpy(discounts(steps, config)[rows]),
+        torch.from_numpy(discount_N[rows]),
     )
 
 
@@ -66,6 +66,6 @@ def minibatches(folder: Path, config: QLearningConfig, *, seed: int) -> Iterator
     random = np.random.default_rng(seed)
     while True:
         for steps in read_steps(folder, random):
-            order = random.permutation(len(steps.action))
+            discount_N, order = discounts(steps, config), random.permutation(len(steps.action))
             for start in range(0, len(order), config.batch):
-                yield windows(steps, config, order[start : start + config.batch])
+                yield windows(steps, discount_N, config.n, order[start : start + config.batch])
