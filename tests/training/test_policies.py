@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from models.errors import BadInput
+from models.schema import SESSION_GAP_MS
 from training.data import SyntheticConfig, simulate_log
 from training.experiments.policies.tabular import TabularProcess
 from training.policies import (
-    SESSION_GAP_MS,
     QLearningConfig,
     QNetwork,
     Steps,

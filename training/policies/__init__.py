@@ -13,8 +13,8 @@ from training.policies._dense_dqn import MOST_BYTES, dense_head_bytes, dense_net
 from training.policies._doubly_robust_return import ReturnEstimate, doubly_robust_return
 from training.policies._fit import fit_q, returns
 from training.policies._fitted_q_evaluation import fitted_q_evaluation
-from training.policies._log import SESSION_GAP_MS, history_states, log_steps, session_numbers
-from training.policies._policy import Policy, greedy, imitation, mixture, one_hot_of_best
+from training.policies._log import history_states, log_steps, session_numbers
+from training.policies._policy import Policy, draw_choices, greedy, imitation, mixture, one_hot_of_best
 from training.policies._q_network import QNetwork, Scores
 from training.policies._retrace import retrace
 from training.policies._self_supervised import self_supervised_loss
@@ -23,7 +23,6 @@ from training.policies._windows import discounts
 
 __all__ = [
     "MOST_BYTES",
-    "SESSION_GAP_MS",
     "Policy",
     "QLearningConfig",
     "QNetwork",
@@ -35,6 +34,7 @@ __all__ = [
     "dense_network",
     "discounts",
     "doubly_robust_return",
+    "draw_choices",
     "fit_dense_dqn",
     "fit_q",
     "fitted_q_evaluation",

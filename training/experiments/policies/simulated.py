@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from models.arrays import F32, F64, I64, Bools
-from training.policies import Policy, Steps
+from models.metrics import SKIP_S, long_view
+from training.policies import Policy, Steps, draw_choices
 from training.simulator import Audience, Population
 
 _MEMORY: Final = 0.8
@@ -67,7 +68,7 @@ class SessionStates:
         """Take in one exposure of each of some users."""
         duration_s = self.population.duration_s[video]
         ratio = np.minimum(watch_time_s / duration_s, 1.0)
-        skip = watch_time_s < np.minimum(3.0, duration_s)
+        skip = watch_time_s < np.minimum(SKIP_S, duration_s)
         self._recent_tags[users] *= _MEMORY
         self._recent_tags[users, self.population.tag[video]] += 1
         self._so_far[users, :2] *= _MEMORY
@@ -97,7 +98,7 @@ def run_sessions(audience: Audience, policy: Policy, *, sessions: int, candidate
             candidate_UC = population.draw_candidates(len(users), candidates, random)
             with torch.no_grad():
                 chance = policy(torch.from_numpy(state_US), torch.from_numpy(candidate_UC)).numpy()
-            action = _draw(chance.astype(np.float64), random)
+            action = draw_choices(chance.astype(np.float64), random)
             slate = np.zeros((len(everyone), 1), np.int64)
             shown = candidate_UC[np.arange(len(users)), action]
             slate[users, 0] = shown
@@ -114,15 +115,8 @@ def run_sessions(audience: Audience, policy: Policy, *, sessions: int, candidate
                     propensity=chance[np.arange(len(users)), action],
                 )
             )
-            long_views.append(watch_time_s >= np.minimum(population.duration_s[shown], 18.0))
+            long_views.append(long_view(watch_time_s, population.duration_s[shown]))
         earned.append(opened.watch_time_s)
     steps = Steps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     order = np.argsort(steps.session, kind="stable")
     return Log(steps.take(order), np.concatenate(long_views)[order], np.concatenate(earned))
-
-
-def _draw(chance_UC: F64, random: np.random.Generator) -> I64:
-    drawn = random.random((len(chance_UC), 1)) * chance_UC.sum(axis=1, keepdims=True)
-    column = (np.cumsum(chance_UC, axis=1) < drawn).sum(axis=1)
-    out: I64 = np.minimum(column, chance_UC.shape[1] - 1)
-    return out

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from models.arrays import F32, F64, I64
-from training.policies import Policy, Steps
+from training.policies import Policy, Steps, draw_choices
 
 _TOLERANCE: Final = 1e-10
 _GO_ON: Final = 0.95
@@ -113,11 +113,11 @@ class TabularProcess:
         parts: list[tuple[I64, I64, I64, I64, F64]] = []
         for time in range(longest):
             at = state[going]
-            action = _draw(policy_SA[at], random)
+            action = draw_choices(policy_SA[at], random)
             reward = self.reward[at, action] + self.noise * random.normal(size=len(at))
             parts.append((going, np.full(len(at), time, np.int64), at, action, reward))
             rest = 1 - self.move[at, action].sum(axis=1, keepdims=True)
-            following = _draw(np.concatenate([self.move[at, action], rest], axis=1), random)
+            following = draw_choices(np.concatenate([self.move[at, action], rest], axis=1), random)
             state[going] = following
             going = going[following < self.states]
         user_N, time_N, at, action = (np.concatenate([part[i] for part in parts]) for i in range(4))
@@ -137,12 +137,4 @@ class TabularProcess:
 
 def _one_hot(score_SA: F64) -> F64:
     out: F64 = np.eye(score_SA.shape[1])[score_SA.argmax(axis=1)]
-    return out
-
-
-def _draw(probability_NA: F64, random: np.random.Generator) -> I64:
-    """Draw a column for each row."""
-    drawn = random.random((len(probability_NA), 1)) * probability_NA.sum(axis=1, keepdims=True)
-    column_N = (np.cumsum(probability_NA, axis=1) < drawn).sum(axis=1)
-    out: I64 = np.minimum(column_N, probability_NA.shape[1] - 1)
     return out
