@@ -41,10 +41,9 @@ def conjugate_gradients(
     Source: Hestenes & Stiefel, "Methods of conjugate gradients for solving linear systems", 1952.
     """
     x, rest, direction = torch.zeros_like(target), target.clone(), target.clone()
-    length = goal = float(target.square().sum())
-    goal *= tolerance**2
+    length = whole = float(target.square().sum())
     iterations, indefinite = 0, False
-    while length > goal and iterations < max_iterations:
+    while length > tolerance**2 * whole and iterations < max_iterations:
         image = product(direction) + damping * direction
         curvature = float((direction * image).sum())
         if not curvature > 0:
@@ -56,5 +55,4 @@ def conjugate_gradients(
         length, former = float(rest.square().sum()), length
         direction = rest + (length / former) * direction
         iterations += 1
-    whole = float(target.square().sum())
     return Solution(x, (length / whole) ** 0.5 if whole else 0.0, iterations, indefinite)

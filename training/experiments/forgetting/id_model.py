@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Protocol, Self
 
-import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -50,8 +49,3 @@ def affinity(vector_VD: Tensor, rows: Rows) -> Tensor:
 def total_loss(model: IdModel, table_VD: Tensor, rows: Rows) -> Tensor:
     """Return the cross entropy, summed over rows."""
     return softplus(-rows.sign * model.logits(table_VD, rows)).sum()
-
-
-def node_mask(index: Tensor, nodes: int) -> Tensor:
-    """Return nodes as a mask, bool `[V]`."""
-    return torch.zeros(nodes, dtype=torch.bool).index_fill(0, index, True)

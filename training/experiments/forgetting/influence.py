@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from training.experiments.forgetting.config import InfluenceConfig
-from training.experiments.forgetting.id_model import IdModel, node_mask, total_loss
-from training.experiments.forgetting.rows import Rows
+from training.experiments.forgetting.id_model import IdModel, total_loss
+from training.experiments.forgetting.rows import Rows, node_mask
 from training.forgetting import (
     Removal,
     hessian_product,

@@ -50,6 +50,11 @@ class Rows(NamedTuple):
         return node_V[self.user] | node_V[self.video]
 
 
+def node_mask(index: Tensor, nodes: int) -> Tensor:
+    """Return nodes as a mask, bool `[V]`."""
+    return torch.zeros(nodes, dtype=torch.bool).index_fill(0, index, True)
+
+
 class LongViews(NamedTuple):
     """The rows of an experiment."""
 
@@ -86,7 +91,7 @@ def load_long_views(folder: Path, config: ForgettingConfig) -> LongViews:
         if frequent.all():
             break
         train = train.take(frequent)
-    known_V = torch.zeros(nodes, dtype=torch.bool).index_fill(0, train.edges.reshape(-1), True)
+    known_V = node_mask(train.edges.reshape(-1), nodes)
     test = rows.take(torch.from_numpy(data.test))
     test = test.take(known_V[test.user] & known_V[test.video])
     left = len(torch.unique(train.user))
