@@ -15,13 +15,10 @@ from models.features import FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS
 from models.vocabulary import FIRST
 from training.data import Interactions
 from training.encoders import RankerInputs, inputs_for, with_step
+from training.gate import AGO_S, GLANCE_S
 
 KINDS: Final = ("hate", "skip", "whole_view")
 """What is done at the exposure: half a second and a hate; half a second; all of it."""
-GLANCE_S: Final = 0.5
-"""Seconds that a hate and a skip come after."""
-AGO_S: Final = 60.0
-"""Seconds between the exposure and the request."""
 MOST: Final = 4000
 """Histories that are tried."""
 
