@@ -96,16 +96,6 @@ class Lines:
         self._figures[stage] = _described(epoch, figures)
 
 
-class Silence:
-    """Shows nothing: of several processes one reports."""
-
-    def __call__(self, stage: str, share: float) -> None:
-        """Do nothing."""
-
-    def epoch(self, stage: str, epoch: int, figures: Mapping[str, float]) -> None:
-        """Do nothing."""
-
-
 @contextmanager
 def progress() -> Iterator[Display]:
     """Yield a display on stderr, so that stdout stays clean."""

@@ -16,7 +16,7 @@ import typer
 from training.command_line import Data, Json, Seed, print_metrics, write_json
 from training.data import load, read_likes_hates
 from training.loggers import Logger, open_logger
-from training.progress import Silence, progress
+from training.progress import Lines, progress
 from training.provenance import provenance
 from training.train import run_folder
 from training.train.checkpoints import what_is_left
@@ -87,7 +87,7 @@ def fit(
         first = rank() == 0
         try:
             with (
-                progress() if first else nullcontext(Silence()) as display,
+                progress() if first else nullcontext(Lines(lambda line: None)) as display,
                 open_logger(log if first else None, out, config) as send,
             ):
 
