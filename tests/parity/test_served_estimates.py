@@ -14,12 +14,17 @@ from typer.testing import CliRunner
 from models.errors import BadInput
 from models.runtime import Bundle
 from models.served_log import LoggedSlate, decoded_lines, log_files
+from models.store import BundleStore
+from tests.conftest import ROOT
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
 from tests.service.running import NOW_MS, served
 from training.__main__ import app
+from training.data.readers import served_exposures
+from training.export.batch_label import label_exposures
 from training.off_policy import PlackettLuce
 from training.served_estimates.estimate import estimate_bundle
+from training.served_estimates.explored_slates import ExploredSlates
 
 VIDEOS, SHOWN, USERS, SLATES_A_USER = 8, 3, 120, 3
 EXPLORE = {"temperature": 0.05, "epsilon": 0.1}
@@ -101,6 +106,19 @@ def test_a_reward_may_be_any_outcome(folder: Path) -> None:
     assert 0 <= found["value"] < found["logged"]["value"] <= 2
     with pytest.raises(BadInput, match="unknown reward 'joy'; known are watch_time_s, effective_view"):
         estimate_bundle(folder / "log", bundle, reward="joy")
+
+
+def test_a_reward_may_be_a_label_of_the_bundle(folder: Path) -> None:
+    released = BundleStore(ROOT / "models" / "bundles")
+    bundle = Bundle.load(released.path(released.current()))
+    exposures = served_exposures(folder / "log").filter(pl.col("request_id").is_not_null())
+    explored = ExploredSlates.read(folder / "log")
+    earned = explored.rewards(exposures, "labelcraft", SHOWN, bundle)
+    labels = label_exposures(bundle, exposures, "labelcraft")
+    assert earned.sum() == pytest.approx(labels.sum(), rel=1e-6)
+    assert 0 < labels.min() < labels.max() <= 1
+    with pytest.raises(BadInput, match="'rad' groups users by their profiles"):
+        explored.rewards(exposures, "rad", SHOWN, bundle)
 
 
 def test_the_command_prints_and_writes_what_was_estimated(folder: Path, tmp_path: Path) -> None:

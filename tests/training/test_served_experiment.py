@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from models.errors import BadInput
 from models.served_log import LoggedEvent, LoggedSlate
+from models.store import BundleStore
+from tests.conftest import ROOT
 from training.__main__ import app
 from training.data import DAY_MS
 from training.experiments.served_experiment import report_experiment
@@ -94,6 +96,17 @@ def test_the_command_prints_every_metric(log: Path, tmp_path: Path) -> None:
     found = json.loads(figures.read_text())["metrics"]["watch_time_s"]["new"]
     wanted = {"mean", "difference", "relative", "interval", "p_value", "always_valid_interval"}
     assert wanted <= set(found)
+
+
+def test_labels_are_a_metric_where_a_bundle_is_given(log: Path, tmp_path: Path) -> None:
+    bundle = BundleStore(ROOT / "models" / "bundles")
+    arguments = ["experiment", "longer", "--log", str(log), "--out", str(tmp_path / "report")]
+    ran = CliRunner().invoke(app, [*arguments, "--bundle", str(bundle.path(bundle.current()))])
+    assert ran.exit_code == 0, ran.output
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    found = report["metrics"]["label"]
+    assert found["new"]["mean"] > found["old"]["mean"] > 0
+    assert f"labels of bundle `{bundle.current()}`" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_an_unknown_experiment_is_refused_with_those_of_the_log(log: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from training.ab_tests._difference import SMALLEST_EFFECT, arm_difference
 from training.ab_tests._guardrail import Guardrail
 from training.ab_tests._power import days_needed, detectable_effect, users_per_arm
 from training.ab_tests._sample_ratio import SAMPLE_RATIO_ALPHA, sample_ratio_p
-from training.ab_tests._user_sums import DAY_MS, METRICS, Metric, user_sums
+from training.ab_tests._user_sums import DAY_MS, LABEL, METRICS, Metric, user_sums
 
 GUARDRAILS = (
     Guardrail("hate", 0.05, higher_is_better=False),
@@ -94,7 +94,8 @@ def analyse(exposures: pl.DataFrame, assigned: pl.DataFrame, analysis: Analysis)
     last = _look(exposures, assigned, analysis, analysis.end_ms)
     users = {arm: len(last.during[arm]) for arm in analysis.shares}
     ratio_p = sample_ratio_p(list(users.values()), list(analysis.shares.values()))
-    metrics = {metric.name: _figures(last, metric, analysis) for metric in METRICS}
+    known = (*METRICS, *((LABEL,) if LABEL.name in exposures.columns else ()))
+    metrics = {metric.name: _figures(last, metric, analysis) for metric in known}
     looks = []
     for end_ms in ends:
         until = assigned.filter(pl.col("first_ms") < end_ms)

@@ -33,16 +33,19 @@ METRICS: Final = (
 )
 """Per user, but the skip rate per exposure. Sessions and active days are usage of the app."""
 
+LABEL: Final = Metric("label", "label")
+"""Where exposures have one; the sum of a user's."""
+
 
 def user_sums(exposures: pl.DataFrame) -> pl.DataFrame:
     """Sum the exposures of each user.
 
     Args:
-        exposures: `user_id`, `timestamp_ms`, `watch_time_s`, `duration_s` and the flags.
+        exposures: `user_id`, `timestamp_ms`, `watch_time_s`, `duration_s` and the flags; maybe `label`.
 
     Returns:
         A row for each user with exposures: `user_id`, `exposures`, `watch_time_s`, `skips`, `sessions`,
-        `days_active` (UTC) and the flags.
+        `days_active` (UTC), the flags, and `label`.
     """
     pause = pl.col("timestamp_ms").diff().over("user_id")
     return (
@@ -58,6 +61,10 @@ def user_sums(exposures: pl.DataFrame) -> pl.DataFrame:
             pl.col("skip").sum().cast(pl.Float64).alias("skips"),
             pl.col("begins").sum().cast(pl.Float64).alias("sessions"),
             (pl.col("timestamp_ms") // DAY_MS).n_unique().cast(pl.Float64).alias("days_active"),
-            *(pl.col(flag).sum().cast(pl.Float64) for flag in FLAGS),
+            *(
+                pl.col(name).sum().cast(pl.Float64)
+                for name in (*FLAGS, LABEL.name)
+                if name in exposures.columns
+            ),
         )
     )

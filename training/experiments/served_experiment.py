@@ -10,15 +10,18 @@ import polars as pl
 import typer
 
 from models.errors import BadInput
+from models.runtime import Bundle
 from models.served_log import LoggedSlate, decoded_lines, log_files
 from training.ab_tests import SMALLEST_EFFECT, Analysis, analyse
 from training.command_line import write_json
 from training.data import DAY_MS
 from training.data.readers import served_exposures
+from training.evaluation.evaluate import open_bundle
 from training.experiments.engine import write_report
 from training.experiments.options import Json, Out
 from training.experiments.render import estimate as with_interval
 from training.experiments.render import number
+from training.export.batch_label import label_exposures
 from training.provenance import provenance
 from training.staging import refuse_existing
 
@@ -36,11 +39,15 @@ def experiment(
     effect: Annotated[
         float, typer.Option(min=0.0001, help="smallest relative effect of interest, fixed before the start")
     ] = SMALLEST_EFFECT,
+    bundle: Annotated[
+        Path | None, typer.Option(help="a version: the sum of its first label is one more metric of all arms")
+    ] = None,
     figures: Json = None,
 ) -> None:
     """Report how the arms of an experiment differ in every metric, as of now and on every day before."""
     names = None if arms is None else [arm.strip() for arm in arms.split(",") if arm.strip()]
-    report = report_experiment(name, log, out, arms=names, smallest_effect=effect)
+    opened = None if bundle is None else open_bundle(bundle)
+    report = report_experiment(name, log, out, arms=names, smallest_effect=effect, bundle=opened)
     write_json(figures, report)
     typer.echo(_table(report))
     typer.echo(f"wrote {out / 'report.md'} and report.json")
@@ -53,6 +60,7 @@ def report_experiment(
     *,
     arms: Sequence[str] | None = None,
     smallest_effect: float = SMALLEST_EFFECT,
+    bundle: Bundle | None = None,
 ) -> dict[str, Any]:
     """Compare the arms of an experiment, and write `report.json`, `report.md` and pictures.
 
@@ -65,6 +73,7 @@ def report_experiment(
         out: a new folder.
         arms: the control first; by default all of the log, sorted by name.
         smallest_effect: of `Analysis`.
+        bundle: whose first label is the metric `label`; none without it.
 
     Returns:
         The content of `report.json`.
@@ -76,6 +85,9 @@ def report_experiment(
     about = provenance()
     assigned, rankers, last_slate_ms = _assignments(log, name)
     exposures = served_exposures(log)
+    if bundle is not None:
+        label = label_exposures(bundle, exposures, bundle.manifest.labels[0])
+        exposures = exposures.with_columns(label=pl.Series(label))
     start_ms = int(assigned["first_ms"].to_numpy().min())
     end_ms = min(last_slate_ms + DAY_MS, max(last_slate_ms, *exposures["timestamp_ms"].top_k(1))) + 1
     shares = dict.fromkeys(arms or sorted(assigned["arm"].unique()), 1.0)
@@ -91,6 +103,7 @@ def report_experiment(
         "start_ms": start_ms,
         "end_ms": end_ms,
         "smallest_effect": smallest_effect,
+        "labels_of": None if bundle is None else bundle.manifest.version,
         **figures,
     }
     write_report(out, "report", report)

@@ -9,15 +9,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
 import polars as pl
 
-from models.arrays import I64
+from models.arrays import F32, I64
 from models.errors import BadInput
 from models.features import Array, group_matrix, user_group
 from models.manifest import PERCENTILES
 from models.runtime import Bundle
 from models.vocabulary import UNKNOWN
 from training.data import feedback_columns, profile_feature, scan_interactions
+from training.data.readers import with_signal_names
 
 BATCH_ROWS: Final = 262_144
 """Rows in memory at a time: some 100 MB with every label."""
@@ -99,6 +101,31 @@ def label_log(
         whole.rename(out)
     on_progress(1.0)
     return Labelled(done, names, bundle.manifest.version)
+
+
+def label_exposures(bundle: Bundle, exposures: pl.DataFrame, name: str) -> F32:
+    """Return the labels of exposures in memory, `[N]`, in [0, 1].
+
+    Args:
+        bundle: whose labels.
+        exposures: as `served_exposures` returns them.
+        name: of the label.
+
+    Raises:
+        BadInput: the bundle does not serve the label, or the label needs profiles of users, which a served
+            log does not have.
+    """
+    manifest = bundle.manifest
+    if name not in manifest.labels:
+        raise BadInput(
+            f"bundle {manifest.version} has no label {name!r}; it has {', '.join(manifest.labels)}."
+        )
+    if name in manifest.labels_by_user:
+        raise BadInput(f"label {name!r} groups users by their profiles, which a served log does not have.")
+    feedback = feedback_columns(with_signal_names(exposures), manifest.signals)
+    group_ids = group_matrix(bundle.vocabulary.encode("tag", exposures["tag"].to_list()), UNKNOWN)
+    label = bundle.run_labeler({"feedback": feedback, "group_ids": group_ids}, [name])[name]
+    return label.clip(0.0, 1.0).astype(np.float32)
 
 
 class _GroupIds:

@@ -82,7 +82,7 @@ def estimate_bundle(
     """
     explored, exposures = ExploredSlates.read(log), served_exposures(log)
     positions = min(positions, max(len(slate.propensity) for slate in explored.slates))
-    reward_NK = explored.rewards(exposures, reward, positions)
+    reward_NK = explored.rewards(exposures, reward, positions, bundle)
     predictions = SlatePredictions(bundle, exposures, videos)
     known_candidates = predictions.known_candidates(explored.slates)
     if known_candidates < LEAST_KNOWN:

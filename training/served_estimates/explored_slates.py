@@ -16,7 +16,9 @@ import polars as pl
 from models.arrays import F32, F64, I64
 from models.errors import BadInput
 from models.features import FEEDBACK_COLUMNS
+from models.runtime import Bundle
 from models.served_log import LoggedSlate, decoded_lines, log_files
+from training.export.batch_label import label_exposures
 from training.off_policy import PlackettLuce
 from training.rankers import OUTCOMES, outcomes
 
@@ -89,17 +91,26 @@ class ExploredSlates:
         rank_NM = np.argsort(np.argsort(-score_NM, axis=1, kind="stable"), axis=1)
         return PlackettLuce(np.where(np.isfinite(score_NM), -1e6 * rank_NM, -np.inf), 1.0, self.epsilon)
 
-    def rewards(self, exposures: pl.DataFrame, reward: str, positions: int) -> F64:
+    def rewards(self, exposures: pl.DataFrame, reward: str, positions: int, bundle: Bundle) -> F64:
         """Return what each shown video earned, `[N, K]`: 0 if no event says that it was watched.
+
+        Args:
+            exposures: from `served_exposures`.
+            reward: one of `REWARDS`, or a label of the bundle.
+            positions: K.
+            bundle: whose labels are meant.
 
         Raises:
             BadInput: the reward is unknown, or no event names a slate.
         """
-        if reward not in REWARDS:
-            raise BadInput(f"unknown reward {reward!r}; known are {', '.join(REWARDS)}.")
+        labels = bundle.manifest.labels
+        if reward not in (*REWARDS, *labels):
+            raise BadInput(f"unknown reward {reward!r}; known are {', '.join((*REWARDS, *labels))}.")
         answered = exposures.filter(pl.col("request_id").is_not_null())
-        feedback_E8 = answered.select(FEEDBACK_COLUMNS).cast(pl.Float32).to_numpy()
-        value_E = _reward(feedback_E8, reward)
+        if reward in labels:
+            value_E = label_exposures(bundle, answered, reward).astype(np.float64)
+        else:
+            value_E = _reward(answered.select(FEEDBACK_COLUMNS).cast(pl.Float32).to_numpy(), reward)
         keys = zip(*(answered[name] for name in ("request_id", "user_id", "video_id")), strict=True)
         earned = dict(zip(keys, value_E.tolist(), strict=True))
         rows = [

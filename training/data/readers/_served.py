@@ -132,6 +132,13 @@ def _with_signals(exposures: pl.DataFrame, declared: Signals) -> tuple[pl.DataFr
     return exposures.with_columns(columns), signals
 
 
+def with_signal_names(exposures: pl.DataFrame) -> pl.DataFrame:
+    """Return `served_exposures` with own signals in columns of their plain names."""
+    return exposures.rename(
+        {kind + name: name for kind in (_FLAG, _AMOUNT) for name in _names(exposures, kind)}
+    )
+
+
 def signals_of(exposures: pl.DataFrame) -> list[dict[str, bool | float]]:
     """Return the signals of each row of `served_exposures`, as an event has them."""
     columns = [name for name in exposures.columns if name.startswith((_FLAG, _AMOUNT))]
