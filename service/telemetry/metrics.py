@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import (
@@ -24,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from service.state.policy import RISKS
 from service.telemetry.bundles import BundleMetrics
+from service.telemetry.calibration import Calibration
 from service.telemetry.drift import Drift
 from service.telemetry.process import ProcessMetrics
 from service.telemetry.served_log import ServedLogMetrics
@@ -106,6 +108,7 @@ class Metrics:
         self.served_log = ServedLogMetrics(registry)
         self.process = ProcessMetrics(registry)
         self.drift = Drift(registry)
+        self.calibration = Calibration(registry, _shared_folder())
 
     def report_breaker(self, calls: str, state: str) -> None:
         """Report the state of a circuit breaker."""
@@ -144,7 +147,13 @@ class ExportedMetrics(Collector):
         self._drift = drift
 
     def collect(self) -> Iterable[Metric]:
-        if not os.path.isdir(os.environ.get(MULTIPROCESS_DIR, "")):  # one worker, or the folder was removed
+        if _shared_folder() is None:  # one worker, or the folder was removed
             return self._drift.with_index(self._own.collect())
         all_workers = MultiProcessCollector(None)  # type: ignore[no-untyped-call]
         return self._drift.with_index(all_workers.collect())  # type: ignore[no-untyped-call]
+
+
+def _shared_folder() -> Path | None:
+    """The folder in which workers share their metrics, if there are several."""
+    folder = os.environ.get(MULTIPROCESS_DIR, "")
+    return Path(folder) if os.path.isdir(folder) else None
