@@ -28,7 +28,7 @@ from service.endpoints.keys import key_routes
 from service.endpoints.label import label_routes
 from service.endpoints.previews import preview_routes
 from service.endpoints.rerank import rerank_routes
-from service.endpoints.slates import slate_routes
+from service.endpoints.served_log import served_log_routes
 from service.endpoints.users import user_routes
 from service.endpoints.versions import version_routes
 from service.endpoints.videos import video_routes
@@ -287,7 +287,7 @@ def create_app(services: Services) -> ASGIApp:
         version_routes(services),
         experiment_routes(services),
         preview_routes(services),
-        slate_routes(services),
+        served_log_routes(services),
         key_routes(services),
         health_routes(services),
         metarank_routes(services),

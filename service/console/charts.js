@@ -1,7 +1,7 @@
 // Charts as SVG. Each has axes with units and a sentence for those who do not see it.
 
 import { Component, html } from "./parts.js";
-import { percent, seconds, significant } from "./format.js";
+import { change, percent, seconds, significant } from "./format.js";
 
 /** Gives its child the width there is, in pixels, so that text in a chart keeps its size. */
 export class Sized extends Component {
@@ -123,6 +123,37 @@ export const Course = ({ of, label, format, height = 56 }) =>
     <text class="tick" x=${width - 54} y="12">${format(high)}</text><text class="tick" x=${width - 54} y=${height - 2}>0</text>
   </svg>`;
   }} />`;
+
+/** Differences with their intervals over time, newest right: `[{at, value, interval}, …]`, shares. */
+export const Intervals = ({ of, label }) => {
+  if (!of.length) return html`<p class="note">There is no day yet on which both arms had users.</p>`;
+  const last = of.at(-1);
+  const text = `${label}: ${change(last.value)}, ${change(last.interval[0])} to ${change(last.interval[1])}, after ${of.length} looks`;
+  return html`<${Sized} draw=${(width) => {
+    const height = 150,
+      left = 52,
+      top = 8,
+      bottom = height - 22;
+    // Wide intervals of the first days are cut, so that the last ones can be read.
+    const most = 2 * Math.max(0.005, ...last.interval.map(Math.abs));
+    const x = linear(-0.5, of.length - 0.5, left, width - 8),
+      y = linear(-most, most, bottom, top),
+      cut = (value) => y(Math.max(-most, Math.min(most, value)));
+    const names = Math.max(1, Math.ceil((of.length * 84) / (width - left)));
+    return html`<svg width=${width} height=${height} role="img" aria-label=${text}>
+      ${ticks(-most, most, 4).map(
+        (t) => html`<line class=${Math.abs(t) < 1e-9 ? "axis" : "grid"} x1=${left} x2=${width - 8} y1=${y(t)} y2=${y(t)} />
+        <text class="tick" x=${left - 6} y=${y(t) + 4} text-anchor="end">${change(t)}</text>`,
+      )}
+      ${of.map(
+        ({ at, value, interval }, i) => html`<g><title>${new Date(at).toISOString().slice(0, 10)}: ${change(value)}, ${change(interval[0])} to ${change(interval[1])}</title>
+        <rect class="band" x=${x(i) - 5} width="10" y=${cut(interval[1])} height=${Math.max(1, cut(interval[0]) - cut(interval[1]))} />
+        <circle class="stem" cx=${x(i)} cy=${cut(value)} r="3.5" /></g>
+        ${(of.length - 1 - i) % names === 0 && html`<text class="tick" x=${x(i)} y=${height - 6} text-anchor="middle">${new Date(at).toISOString().slice(5, 10)}</text>`}`,
+      )}
+    </svg>`;
+  }} />`;
+};
 
 /** How the order changes from one slate to another: a line for each video, ranks as on the page. */
 export const Slopes = ({ before, after, names, chosen, onChoose }) =>

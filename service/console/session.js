@@ -57,9 +57,24 @@ export const linesOf = (candidates) =>
     )
     .join("\n");
 
+/** What else a body of /rerank in place of candidates says: its rules, weights and so on. */
+export function otherMembers(text) {
+  try {
+    const { candidates, request_id, ...others } = JSON.parse(text);
+    return candidates ? others : {};
+  } catch {
+    return {};
+  }
+}
+
 /** The body of a request for the slate that is looked at. */
 export function requestBody(weights) {
-  const body = { user_id: session.user, candidates: candidatesIn(session.candidates) };
+  const { timestamp_ms, tab, ...others } = otherMembers(session.candidates); // they are in the form
+  const body = {
+    ...others,
+    user_id: session.user,
+    candidates: candidatesIn(session.candidates),
+  };
   if (session.at) body.timestamp_ms = Number(session.at);
   if (session.tab) body.tab = session.tab;
   if (weights) body.weights = weights;

@@ -3,7 +3,7 @@
 import { call, userPath } from "./api.js";
 import { age, short } from "./format.js";
 import { Component, Failure, html } from "./parts.js";
-import { candidatesIn, linesOf, look, session } from "./session.js";
+import { candidatesIn, linesOf, look, otherMembers, session } from "./session.js";
 
 // Videos, authors and tags that the released bundle knows; of other bundles they may be new ones.
 const VIDEOS = [
@@ -74,10 +74,17 @@ export class SlateForm extends Component {
     if (session.user && session.candidates) this.submit();
   }
 
-  /** Take a logged slate, at the moment it was ranked for. */
-  take(slate) {
-    const { user_id: user, timestamp_ms: at, tab } = slate;
-    this.fill(linesOf(slate.video_id.map((video_id) => ({ video_id }))), { user, at: String(at), tab: tab ?? "" });
+  /** Take a logged slate: its moment, weights and rules, too. */
+  take({ user_id: user, timestamp_ms: at, tab, weights, rules, video_id: candidates }) {
+    const body = rules ? { weights, rules, candidates } : { weights, candidates };
+    this.fill(JSON.stringify(body, null, 1), { user, at: String(at), tab: tab ?? "" });
+  }
+
+  /** Take what was typed or pasted; a whole body of a request says for whom and when, too. */
+  type(text) {
+    const { user_id: user, timestamp_ms: at, tab } = otherMembers(text);
+    const given = Object.entries({ user, at, tab }).filter(([, value]) => value != null);
+    this.fill(text, Object.fromEntries(given.map(([name, value]) => [name, String(value)])));
   }
 
   fill(candidates, more = {}) {
@@ -95,7 +102,7 @@ export class SlateForm extends Component {
       <label class="field"><span>Candidates${count ? ` (${count})` : ""}</span>
         <textarea name="candidates" rows="9" spellcheck="false" dir="auto" value=${session.candidates}
           placeholder=${"one a line: video duration author tag\nor JSON: a body of POST /rerank"}
-          onInput=${(e) => this.fill(e.currentTarget.value)} /></label>
+          onInput=${(e) => this.type(e.currentTarget.value)} /></label>
       <details><summary>Moment and place</summary>
         ${input("at", "Time, Unix ms", "now")}${input("tab", "Tab", "the bundle's")}</details>
       <p class="buttons"><button type="submit" class="primary" disabled=${busy}>Rank</button>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -36,13 +37,32 @@ def console(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield service
 
 
+@pytest.fixture(scope="package")
+def documented(console: ConsoleService) -> list[tuple[str, re.Pattern[str]]]:
+    """Method and path of every operation in the service's description."""
+    with console.client() as client:
+        paths = client.get("/openapi.json").json()["paths"]
+    return [
+        (method, re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))))
+        for path, operations in paths.items()
+        for method in operations
+    ]
+
+
 @pytest.fixture
-def tab(browser: Browser, console: ConsoleService) -> Iterator[ConsolePage]:
-    """A tab in which nothing may go wrong, whatever a test does."""
+def tab(
+    browser: Browser, console: ConsoleService, documented: list[tuple[str, re.Pattern[str]]]
+) -> Iterator[ConsolePage]:
+    """A tab in which nothing may go wrong, and that asks for nothing undocumented, whatever a test does."""
     with console_page(browser, console.url) as opened:
         yield opened
         assert opened.errors == []
         assert opened.foreign == []
+        assert not [
+            (method, path)
+            for method, path in opened.calls
+            if not any(method == m and pattern.fullmatch(path) for m, pattern in documented)
+        ]
 
 
 @pytest.fixture

@@ -42,6 +42,8 @@ class ConsoleService:
 
     url: str
     store: EmbeddedServer
+    log: Path
+    """Folder of the served log."""
 
     def client(self) -> httpx2.Client:
         return httpx2.Client(base_url=self.url, timeout=60)
@@ -84,7 +86,7 @@ def console_service(folder: Path) -> Iterator[ConsoleService]:
             bundles, folder / "data", REELRANK_STORE=store.url, REELRANK_LOG_DIR=str(folder / "log")
         ) as service,
     ):
-        yield ConsoleService(service.url, store)
+        yield ConsoleService(service.url, store, folder / "log")
 
 
 @contextmanager
@@ -109,6 +111,8 @@ class ConsolePage:
     """Errors of scripts and of the policy; replies of 4xx and 5xx are not."""
     foreign: list[str] = field(default_factory=list)
     """Requests to another origin."""
+    calls: set[tuple[str, str]] = field(default_factory=set)
+    """Method and path of each request for data."""
 
     def __post_init__(self) -> None:
         self.page.on("console", self._note_message)
@@ -122,6 +126,9 @@ class ConsolePage:
     def _note_request(self, request: Request) -> None:
         if not request.url.startswith(self.url):
             self.foreign.append(request.url)
+        elif request.resource_type == "fetch":
+            path = request.url.removeprefix(self.url).partition("?")[0]
+            self.calls.add((request.method.lower(), path))
 
     def open(self, view: str) -> Page:
         """Show a view."""

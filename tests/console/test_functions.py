@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -67,3 +68,32 @@ def test_an_iso_line_runs_where_the_value_is(evaluate: Evaluate) -> None:
 )
 def test_candidates_may_be_lines_or_json(evaluate: Evaluate, text: str, candidates: object) -> None:
     assert evaluate("session", f"m.candidatesIn({text!r})") == candidates
+
+
+def test_marks_are_of_what_came_again_and_of_what_came_after_newer_events(evaluate: Evaluate) -> None:
+    """c came in one request with b, which is newer; a came later than both and is older."""
+    lines = [
+        ("b", 3000, 9000, "accepted"),
+        ("c", 2000, 9000, "accepted"),
+        ("a", 1000, 9500, "accepted"),
+        ("b", 3000, 9600, "merged"),
+        ("b", 3000, 9700, "duplicate"),
+        ("b", 3000, 9800, "duplicate"),
+    ]
+    names = ("event_id", "timestamp_ms", "logged_at_ms", "outcome")
+    newest_first = json.dumps([dict(zip(names, line, strict=True)) for line in reversed(lines)])
+    marks = evaluate("marks", f"Object.fromEntries(m.marksOf({newest_first}))")
+    assert marks == {
+        "a": {"duplicate": 0, "merged": 0, "late_ms": 8500},
+        "b": {"duplicate": 2, "merged": 1, "late_ms": 0},
+        "c": {"duplicate": 0, "merged": 0, "late_ms": 0},
+    }
+
+
+def test_a_pasted_body_keeps_its_rules_and_weights(evaluate: Evaluate) -> None:
+    body = {"user_id": "u", "candidates": ["v"], "rules": {"author_decay": 0.5}, "request_id": "r"}
+    assert evaluate("session", f"m.otherMembers({json.dumps(json.dumps(body))})") == {
+        "user_id": "u",
+        "rules": {"author_decay": 0.5},
+    }
+    assert evaluate("session", "m.otherMembers('v1 20')") == {}

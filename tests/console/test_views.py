@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Response, Route, expect
 
-from tests.console.console_page import AUTHORS, NEXT, RELEASED, ConsolePage, ConsoleService, console_page
+from tests.console.console_page import AUTHORS, NEXT, ConsolePage, ConsoleService, console_page
 from tests.service import tiny_bundle
 from tests.service.memory_store import MemoryStore
 from tests.service.running import eventually, served
@@ -92,8 +92,13 @@ def test_what_cannot_be_ranked_is_explained(tab: ConsolePage, candidates: str, m
 
 
 def test_a_logged_slate_is_ranked_again(tab: ConsolePage, console: ConsoleService, user: str) -> None:
-    """At its moment, by the history of now, and without getting into the log again."""
-    body = {"user_id": user, "timestamp_ms": int(time.time() * 1000), "candidates": [{"video_id": "2303"}]}
+    """At its moment, with its rules, by the history of now, and without getting into the log again."""
+    body: dict[str, Any] = {
+        "user_id": user,
+        "candidates": [{"video_id": "2303"}],
+        "rules": {"diversity": 0.2},
+    }
+    body["timestamp_ms"] = int(time.time() * 1000)
     with console.client() as client:
         client.post("/rerank", json=body).raise_for_status()
         assert eventually(lambda: user in client.get("/v1/slates").text)
@@ -104,6 +109,18 @@ def test_a_logged_slate_is_ranked_again(tab: ConsolePage, console: ConsoleServic
     expect(page.get_by_label("User id")).to_have_value(user)
     page.get_by_role("button", name="Rank").click()
     expect(page.get_by_role("region", name="Slate").locator("tbody tr")).to_have_count(1)
+    expect(page.get_by_role("list", name="Rules")).to_contain_text("diversity")
+
+
+def test_a_pasted_body_says_for_whom_and_by_which_rules(tab: ConsolePage, user: str) -> None:
+    candidates = [{"video_id": f"v{i}", "duration_s": 20.0, "author_id": "a"} for i in range(3)]
+    body = {"user_id": user, "candidates": candidates, "rules": {"max_per_author": 2}}
+    page = tab.open("why")
+    page.get_by_label("Candidates").fill(json.dumps(body))
+    expect(page.get_by_label("User id")).to_have_value(user)
+    page.get_by_role("button", name="Rank").click()
+    expect(page.get_by_role("region", name="Slate").locator("tbody tr")).to_have_count(2)
+    expect(page.get_by_role("list", name="Rules")).to_contain_text("max per author: 1 of 3 left out")
 
 
 def test_texts_of_a_caller_stay_texts(tab: ConsolePage) -> None:
@@ -257,7 +274,9 @@ def test_an_event_sent_again_is_marked_and_a_user_can_be_forgotten(
     for outcome in ("Stored.", "A duplicate: nothing changed."):
         page.get_by_role("button", name="Send").click()
         expect(page.get_by_role("status").filter(has_text=outcome)).to_be_visible()
-    expect(page.get_by_text("duplicate", exact=True)).to_be_visible()
+    again = page.get_by_role("region", name="Sequence").locator("tbody tr").last
+    expect(again.get_by_text("duplicate", exact=True)).to_be_visible()
+    expect(again.get_by_text("late")).to_be_visible()
     forget = page.get_by_role("button", name="Forget this user")
     page.get_by_label("The user id again").fill("another")
     expect(forget).to_be_disabled()
@@ -268,69 +287,20 @@ def test_an_event_sent_again_is_marked_and_a_user_can_be_forgotten(
         assert client.get(f"/users/{user}/sequence").status_code == 404
 
 
-# --- 5 versions
-
-
-def test_a_promotion_changes_the_version_everywhere(tab: ConsolePage, console: ConsoleService) -> None:
-    page = tab.open("versions")
-    card = page.locator(".panel").filter(has=page.get_by_role("heading", name=NEXT))
-    card.get_by_role("button", name="Promote").click()
-    dialog = page.get_by_role("alertdialog")
-    expect(dialog).to_contain_text(f"instead of {RELEASED}")
-    page.keyboard.press("Escape")
-    expect(dialog).to_be_hidden()
-    card.get_by_role("button", name="Promote").click()
-    dialog.get_by_role("button", name="Promote").click()
-    expect(card.get_by_text("answers", exact=True)).to_be_visible()
-    expect(page.get_by_role("banner")).to_contain_text(NEXT)
-    page = tab.rank_example("ann")
-    expect(page.get_by_role("main")).to_contain_text(NEXT)
-    page = tab.open("versions")
-    page.get_by_role("button", name="Roll back").click()
-    page.get_by_role("alertdialog").get_by_role("button", name="Roll back").click()
-    expect(page.get_by_role("banner")).to_contain_text(RELEASED)
-
-
-def test_an_experiment_is_started_and_ended(tab: ConsolePage, console: ConsoleService) -> None:
-    page = tab.open("versions")
-    form = page.locator("form").filter(has_text="Start an experiment")
-    form.get_by_label("Name").fill("likes")
-    form.get_by_label("Version of arm B").select_option(NEXT)
-    form.get_by_label("Weights of arm B").fill('{"watch_time": 1, "like": 0.3}')
-    form.get_by_role("button").click()
-    page.get_by_role("alertdialog").get_by_role("button", name="Start").click()
-    arms = page.get_by_role("region", name="Arms of likes")
-    expect(arms).to_contain_text("watch time 1.0, like 0.30")
-    page.get_by_role("button", name="Stop").click()
-    page.get_by_role("alertdialog").get_by_role("button", name="Stop").click()
-    expect(page.get_by_text("ended", exact=True)).to_be_visible()
+def test_a_sequence_has_the_labels_of_chosen_makers(
+    tab: ConsolePage, console: ConsoleService, user: str
+) -> None:
+    page = tab.open("user")
+    page.get_by_label("User id", exact=True).fill(user)
+    page.get_by_role("button", name="Show").click()
+    page.get_by_text("Labels of: labelcraft").click()
+    page.locator("input[name=maker-wtg]").check()
     with console.client() as client:
-        (experiment,) = client.get("/v1/experiments").json()
-    assert [arm["name"] for arm in experiment["arms"]] == ["A", "B"]
-    assert experiment["stopped_ms"]
-
-
-# --- 6 health
-
-
-def test_health_counts_what_the_service_has_answered(tab: ConsolePage, console: ConsoleService) -> None:
-    with console.client() as client:
-        client.post("/rerank", json={"user_id": "u", "candidates": []})
-    page = tab.open("health")
-    page.get_by_role("button", name="Since the start").click()
-    routes = page.get_by_role("region", name="Requests by route")
-    expect(routes.get_by_role("row").filter(has_text="/rerank").first).to_be_visible()
-    expect(page.get_by_role("region", name="Refusals by reason")).to_contain_text("invalid")
-
-
-def test_a_dead_store_is_shown_and_its_return_too(tab: ConsolePage, console: ConsoleService) -> None:
-    page = tab.open("health")
-    expect(page.get_by_role("banner")).to_contain_text("ready")
-    console.store.terminate()
-    console.store.wait()
-    expect(page.get_by_role("alert").filter(has_text="the store does not answer")).to_be_visible()
-    console.store.restart()
-    expect(page.get_by_role("alert").filter(has_text="the store does not answer")).to_be_hidden()
+        newest = client.get(f"/users/{user}/sequence").json()["events"][-1]
+        reply = client.post("/label?store=false&labels=labelcraft,wtg", json=[newest]).json()
+    row = page.get_by_role("region", name="Sequence").locator("tbody tr").first
+    for label in reply["labels"][0]["labels"].values():
+        expect(row).to_contain_text(f"{label:.3f}")
 
 
 # --- everywhere

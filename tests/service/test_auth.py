@@ -31,6 +31,8 @@ NEEDS = [
     ("GET", "/v1/models/x", "read"),
     ("GET", "/metrics", "read"),
     ("GET", "/v1/slates", "read"),
+    ("GET", "/v1/events", "read"),
+    ("GET", "/v1/reports", "read"),
     ("POST", "/v1/preview/rerank", "read"),
     ("POST", "/v1/preview/influence", "read"),
     ("POST", "/v1/preview/label", "read"),

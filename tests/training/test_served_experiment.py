@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from models.errors import BadInput
+from models.experiment_report import ExperimentReport
 from models.served_log import LoggedEvent, LoggedSlate
 from models.store import BundleStore
 from tests.conftest import ROOT
@@ -84,6 +85,8 @@ def test_a_logged_experiment_is_reported_with_its_pictures(log: Path, tmp_path: 
     text = (tmp_path / "report" / "report.md").read_text()
     assert "The arms are as large as planned" in text
     json.loads((tmp_path / "report" / "report.json").read_text(), parse_constant=pytest.fail)
+    shown = msgspec.json.decode((tmp_path / "report" / "report.json").read_bytes(), type=ExperimentReport)
+    assert [look.arms["new"].relative for look in shown.looks][-1] == pytest.approx(found["relative"])
 
 
 def test_the_command_prints_every_metric(log: Path, tmp_path: Path) -> None:

@@ -24,28 +24,18 @@ const RULES = {
 };
 
 export class Compare extends Component {
-  render({ version }) {
+  render() {
     return html`<h1>Slate before and after</h1>
-      <${Loader} what="the versions" from=${async () => ({
-        models: await call("GET", "v1/models"),
-        document: await call("GET", "openapi.json"),
-      })}>${({ models, document }) => html`<${Comparison} models=${models} version=${version} rules=${rulesIn(document)} />`}<//>`;
+      <${Loader} what="the versions" from=${() => call("GET", "v1/models")}>${(models) => html`<${Comparison} models=${models} />`}<//>`;
   }
 }
-
-/** Rules that this service's requests have. */
-const rulesIn = (document) => {
-  const schemas = document.components.schemas;
-  const members = schemas.Rules?.properties ?? {};
-  return schemas.RerankRequest.properties.rules ? Object.keys(RULES).filter((name) => name in members) : [];
-};
 
 class Comparison extends Component {
   constructor(props) {
     super(props);
     const { active } = props.models;
     this.state = {
-      weights: { ...this.weightsOf(active) },
+      weights: this.weightsOf(active),
       rules: {},
       version: active,
       before: null,
@@ -58,9 +48,10 @@ class Comparison extends Component {
     this.copy = this.copy.bind(this);
   }
 
-  weightsOf(version) {
+  /** Weights of all objectives: those given, by default a version's own. */
+  weightsOf(version, given) {
     const model = this.props.models.models.find((m) => m.version === version);
-    return { ...Object.fromEntries(model.objectives.map((o) => [o, 0])), ...model.weights };
+    return { ...Object.fromEntries(model.objectives.map((o) => [o, 0])), ...(given ?? model.weights) };
   }
 
   componentWillUnmount() {
@@ -80,7 +71,7 @@ class Comparison extends Component {
         .filter((r) => this.state.rules[r])
         .map((r) => [r, RULES[r][0]]),
     );
-    return Object.keys(rules).length ? { ...body, rules } : body;
+    return Object.keys(rules).length ? { ...body, rules: { ...body.rules, ...rules } } : body;
   }
 
   async rank() {
@@ -108,12 +99,13 @@ class Comparison extends Component {
     }
   }
 
-  render({ models, rules }, { weights, version, before, after, error, chosen, candidates, copied }) {
+  render({ models }, { weights, version, before, after, error, chosen, candidates, copied }) {
     const loaded = [...new Set([models.active, models.split?.version, models.shadow?.version].filter(Boolean))];
     return html`<div class="columns three compare-view">
       <${SlateForm} onSubmit=${() => {
         this.at = undefined;
-        this.rank();
+        const { weights: given } = requestBody();
+        this.setState(given ? { weights: this.weightsOf(version, given) } : {}, this.rank);
       }} />
       <div class="stack">
         ${error && html`<${Failure} error=${error} retry=${this.rank} />`}
@@ -122,7 +114,7 @@ class Comparison extends Component {
           onChoose=${(c) => this.setState({ chosen: c })} />`}
       </div>
       <div class="stack">
-        <${Panel} title="After" note="Before is the active version with its own weights.">
+        <${Panel} title="After" note="Before is the request as it stands, by the active version.">
           <${Choice} label="Version (in memory)" value=${version} options=${loaded}
             onChange=${(v) => this.change({ version: v, weights: this.weightsOf(v) })} />
           ${loaded.length < 2 && html`<p class="note">To compare a second version, start a shadow of it under Versions.</p>`}
@@ -133,14 +125,11 @@ class Comparison extends Component {
                 onInput=${(e) => this.change({ weights: { ...this.state.weights, [name]: Number(e.currentTarget.value) } })} />
               <output>${signed(weight)}</output></label>`,
             )}</fieldset>
-          ${
-            rules.length > 0 &&
-            html`<fieldset><legend>Rules</legend>${rules.map(
-              (name) => html`<label class="check row">
+          <fieldset><legend>Rules</legend>${Object.entries(RULES).map(
+            ([name, [, text]]) => html`<label class="check row">
             <input type="checkbox" name=${name} checked=${this.state.rules[name]}
-              onChange=${(e) => this.change({ rules: { ...this.state.rules, [name]: e.currentTarget.checked } })} />${RULES[name][1]}</label>`,
-            )}</fieldset>`
-          }
+              onChange=${(e) => this.change({ rules: { ...this.state.rules, [name]: e.currentTarget.checked } })} />${text}</label>`,
+          )}</fieldset>
           <p class="buttons"><button type="button"
             onClick=${() => this.change({ weights: this.weightsOf(version), rules: {} })}>Reset</button>
             <button type="button" onClick=${this.copy}>Copy as request</button></p>

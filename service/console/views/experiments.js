@@ -2,17 +2,18 @@
 
 import { count, moment, percent, significant, words } from "../format.js";
 import { Component, Failure, Guarded, html, Panel, Table } from "../parts.js";
+import { Report } from "./experiment_report.js";
 
 /** All experiments, running ones first. `ask` confirms and sends a request. */
-export const Experiments = ({ experiments, samples, versions, rights, ask }) => {
+export const Experiments = ({ experiments, reports, samples, versions, rights, ask }) => {
   const ordered = experiments.toReversed().sort((a, b) => (a.stopped_ms ? 1 : 0) - (b.stopped_ms ? 1 : 0));
   return html`
     ${ordered.map((e) => html`<${ExperimentPanel} key=${`${e.name} ${e.started_ms}`} experiment=${e} samples=${samples}
-      rights=${rights} ask=${ask} />`)}
+      report=${reports.find((r) => r.name === e.name)} rights=${rights} ask=${ask} />`)}
     <${Start} versions=${versions} rights=${rights} ask=${ask} />`;
 };
 
-const ExperimentPanel = ({ experiment, samples, rights, ask }) => {
+const ExperimentPanel = ({ experiment, report, samples, rights, ask }) => {
   const { name, arms, share, started_ms, stopped_ms } = experiment;
   const slates = new Map(
     (samples.get("reelrank_experiment_slates_total") ?? [])
@@ -24,7 +25,7 @@ const ExperimentPanel = ({ experiment, samples, rights, ask }) => {
   const weights = (arm) =>
     arm.weights ? Object.entries(arm.weights).map(([o, w]) => `${words(o)} ${significant(w, 2)}`).join(", ") : "the version's";
   return html`<${Panel} title=${`Experiment ${name}`} tools=${tools}
-    note=${`${percent(share)} of the users, in equal parts, since ${moment(started_ms)}${stopped_ms ? ` until ${moment(stopped_ms)}` : ""}. The first arm is the control. Effects with their intervals: python -m training experiment --log DIR ${name}.`}>
+    note=${`${percent(share)} of the users, in equal parts, since ${moment(started_ms)}${stopped_ms ? ` until ${moment(stopped_ms)}` : ""}. The first arm is the control.`}>
     <${Table} label=${`Arms of ${name}`} head=${["Arm", "Version", "Weights", " Slates", " Part"]}>
       ${arms.map(
         (arm) => html`<tr><th scope="row">${arm.name}</th><td><code>${arm.version ?? "current"}</code></td><td>${weights(arm)}</td>
@@ -32,6 +33,12 @@ const ExperimentPanel = ({ experiment, samples, rights, ask }) => {
           <td class="number">${total ? percent((slates.get(arm.name) ?? 0) / total) : "–"}</td></tr>`,
       )}
     <//>
+    ${
+      report
+        ? html`<${Report} report=${report} />`
+        : html`<p class="note">No report of it yet. With LOG for the service's REELRANK_LOG_DIR:
+          <code>python -m training experiment ${name} --log LOG --out LOG/experiments/${name}/DATE</code></p>`
+    }
     ${
       !stopped_ms &&
       html`<p class="buttons"><${Guarded} rights=${rights} right="admin" onClick=${() =>

@@ -5,6 +5,7 @@ import { Course } from "../charts.js";
 import { count, latency, percent, significant, words } from "../format.js";
 import { gauge, parse, single, Window } from "../metrics.js";
 import { Component, Empty, Failure, html, Loading, Panel, Table } from "../parts.js";
+import { Calibration } from "./calibration.js";
 
 const POLL_MS = 5000; // a scrape of the metrics takes milliseconds of the event loop
 const KEPT = 13;
@@ -59,6 +60,7 @@ export class Health extends Component {
       newest.samples,
       recent ? (newest.at - oldest.at) / 1000 : NaN,
     );
+    const sinceStart = new Window(null, newest.samples);
     const rates = readings.slice(1).map((reading, i) => {
       const step = new Window(readings[i].samples, reading.samples, (reading.at - readings[i].at) / 1000);
       return (
@@ -84,7 +86,8 @@ export class Health extends Component {
         <${Stages} window=${window} />
         <${Refusals} window=${window} />
         <${StorePanel} samples=${newest.samples} window=${window} health=${health} />
-        <${Drift} samples=${newest.samples} window=${new Window(null, newest.samples)} model=${model} />
+        <${Calibration} window=${sinceStart} model=${model} />
+        <${Drift} samples=${newest.samples} window=${sinceStart} model=${model} />
       </div>`;
   }
 }

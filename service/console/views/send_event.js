@@ -28,11 +28,7 @@ export class SendEvent extends Component {
     try {
       const reply = await call("POST", "label", { events: [event] });
       this.setState({ reply, error: null });
-      const late = reply.rejected.some((r) => r.code === "late");
-      this.props.onSent(
-        event.event_id,
-        late ? "late" : reply.duplicates ? "duplicate" : reply.merged ? "merged" : "new",
-      );
+      this.props.onSent();
     } catch (error) {
       const rejected = error.rejected?.[0];
       this.setState({ error: rejected ? Object.assign(error, { message: rejected.detail }) : error, reply: null });

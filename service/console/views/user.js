@@ -2,7 +2,8 @@
 
 import { call, preview, userPath } from "../api.js";
 import { age, count, moment, percent, seconds, significant, words } from "../format.js";
-import { Choice, Component, Empty, Facts, Failure, html, Id, Loading, Panel, Table } from "../parts.js";
+import { marksOf } from "../marks.js";
+import { Component, Empty, Facts, Failure, html, Id, Loading, Panel, Table } from "../parts.js";
 import { look, session } from "../session.js";
 import { Forget } from "./forget.js";
 import { SendEvent } from "./send_event.js";
@@ -10,6 +11,7 @@ import { SlateNow } from "./slate_now.js";
 import { FLAGS } from "./surface.js";
 
 const SHOWN = 100;
+const LOGGED = 1000;
 
 export class User extends Component {
   constructor(props) {
@@ -19,11 +21,10 @@ export class User extends Component {
       held: null,
       error: null,
       labels: {},
-      maker: "",
+      chosen: [],
       makers: [],
       busy: false,
-      sent: null,
-      marks: {},
+      marks: new Map(),
     };
     this.read = this.read.bind(this);
   }
@@ -36,7 +37,7 @@ export class User extends Component {
     try {
       const { models } = await call("GET", "v1/models");
       const makers = models.find((m) => m.active).labels;
-      this.setState({ makers, maker: makers[0] });
+      this.setState({ makers, chosen: makers.slice(0, 1) });
     } catch (error) {
       this.setState({ error });
       return;
@@ -51,7 +52,8 @@ export class User extends Component {
     try {
       const held = await call("GET", `${userPath(user)}/sequence`);
       this.setState({ held, busy: false });
-      this.label(held.events, this.state.maker);
+      this.label(held.events, this.state.chosen);
+      this.mark(user);
     } catch (error) {
       this.setState({
         error: error.status === 404 ? null : error,
@@ -61,20 +63,28 @@ export class User extends Component {
     }
   }
 
-  async label(events, maker) {
-    this.setState({ maker });
-    if (!events.length) return;
+  async mark(user) {
+    try {
+      const lines = await call("GET", `v1/events?user_id=${encodeURIComponent(user)}&limit=${LOGGED}`);
+      this.setState({ marks: marksOf(lines) });
+    } catch (error) {
+      this.setState({ error });
+    }
+  }
+
+  async label(events, chosen) {
+    this.setState({ chosen });
+    if (!events.length || !chosen.length) return;
     try {
       const newest = events.slice(-SHOWN);
-      const reply = await preview(`label?labels=${encodeURIComponent(maker)}`, { events: newest });
+      const reply = await preview(`label?labels=${encodeURIComponent(chosen.join(","))}`, { events: newest });
       this.setState({ labels: Object.fromEntries(reply.labels.map((l) => [l.event_id, l])) });
     } catch (error) {
       this.setState({ error });
     }
   }
 
-  render({ rights }, { user, held, error, labels, maker, makers, busy, marks }) {
-    const marked = (id, mark) => this.setState({ marks: { ...this.state.marks, [id]: mark } });
+  render({ rights }, { user, held, error, labels, chosen, makers, busy, marks }) {
     return html`<h1>User</h1>
       <div class="columns three user-view">
         <div class="stack">
@@ -89,18 +99,15 @@ export class User extends Component {
           </form>
           ${
             held &&
-            html`<${SendEvent} rights=${rights} user=${held.user_id} onSent=${(id, mark) => {
-              marked(id, mark);
-              this.read();
-            }} />`
+            html`<${SendEvent} rights=${rights} user=${held.user_id} onSent=${this.read} />`
           }
         </div>
         <div class="stack">
           ${error && html`<${Failure} error=${error} retry=${held ? undefined : this.read} />`}
           ${!held && !error && (busy ? html`<${Loading}
             what="the sequence" />` : html`<${Empty}>Enter a user id to see what the service holds.<//>`)}
-          ${held && html`<${SequencePanel} held=${held} labels=${labels} marks=${marks} maker=${maker} makers=${makers}
-            onMaker=${(m) => this.label(held.events, m)} />`}
+          ${held && html`<${SequencePanel} held=${held} labels=${labels} marks=${marks} chosen=${chosen} makers=${makers}
+            onChosen=${(names) => this.label(held.events, names)} />`}
         </div>
         <div class="stack">
           ${
@@ -114,19 +121,23 @@ export class User extends Component {
   }
 }
 
-const SequencePanel = ({ held, labels, marks, maker, makers, onMaker }) => {
+const SequencePanel = ({ held, labels, marks, chosen, makers, onChosen }) => {
   const newest = held.events.slice(-SHOWN).toReversed();
+  const toggle = (name) => makers.filter((m) => (m === name) !== chosen.includes(m));
   return html`<${Panel} title=${html`Sequence of <${Id} of=${held.user_id} />`}
-    note="Newest first. An event sent again is a duplicate; one with more feedback merges into its exposure. Marks are of this page's events."
-    tools=${html`<${Choice} label="Label of" value=${maker} options=${makers} onChange=${onMaker} />`}>
+    note="Newest first. Marks are of the served log (REELRANK_LOG_DIR): an event that was sent again is a duplicate, one with more feedback was merged into its exposure, a late one came after a newer one.">
     <${Facts} of=${[
       ["Exposures", count(held.events.length)],
       ["Older, without events", held.history ? count(held.history.length) : null],
     ]} />
+    <details><summary>Labels of: ${chosen.join(", ") || "none"}</summary><fieldset><legend>Label makers</legend>${makers.map(
+      (m) => html`<label class="check"><input type="checkbox" name=${`maker-${m}`} checked=${chosen.includes(m)}
+        onChange=${() => onChosen(toggle(m))} />${m}</label>`,
+    )}</fieldset></details>
     ${held.unknown && html`<${Empty}>The service holds nothing on this user. Send an event to begin.<//>`}
     ${
       newest.length > 0 &&
-      html`<${Table} label="Sequence" head=${["When", "Video", "Author, tag", " Watched", "Feedback", ` ${maker}`, " Percentile"]}>
+      html`<${Table} label="Sequence" head=${["When", "Video", "Author, tag", " Watched", "Feedback", "Came", ...chosen.flatMap((m) => [` ${m}`, " Percentile"])]}>
       ${newest.map(
         (e) => html`<tr key=${e.event_id}>
         <td title=${moment(e.timestamp_ms)}>${age(e.timestamp_ms)} ago</td>
@@ -134,16 +145,27 @@ const SequencePanel = ({ held, labels, marks, maker, makers, onMaker }) => {
         <td>${e.author_id ? html`<${Id} of=${e.author_id} length=${12} />` : "–"}${e.tag ? html`, <${Id} of=${e.tag}
           length=${12} />` : ""}</td>
         <td class="number">${seconds(e.watch_time_s)} of ${seconds(e.duration_s)}</td>
-        <td>${FLAGS.filter((f) => e[f]).map((f) => html`<span
-          class=${`flag ${f}`}>${words(f)}</span> `)}${marks[e.event_id] && html`<span
-          class="flag late">${marks[e.event_id]}</span>`}</td>
-        <td class="number">${labels[e.event_id]?.label.toFixed(3) ?? "–"}</td>
-        <td class="number">${percent(labels[e.event_id]?.percentile)}</td>
+        <td>${FLAGS.filter((f) => e[f]).map((f) => html`<span class=${`flag ${f}`}>${words(f)}</span> `)}</td>
+        <td>${marksIn(marks.get(e.event_id)).map((mark) => html`<span class="flag late">${mark}</span> `)}</td>
+        ${chosen.map(
+          (m) => html`<td class="number">${labels[e.event_id]?.labels[m]?.toFixed(3) ?? "–"}</td>
+        <td class="number">${percent(labels[e.event_id]?.percentiles?.[m])}</td>`,
+        )}
       </tr>`,
       )}
     <//>`
     }
   <//>`;
+};
+
+/** Marks of one event, in words. */
+const marksIn = ({ merged, duplicate, late_ms } = {}) => {
+  const times = (word, n) => (n > 1 ? `${word} × ${n}` : word);
+  return [
+    merged && times("merged", merged),
+    duplicate && times("duplicate", duplicate),
+    late_ms && `${age(0, late_ms)} late`,
+  ].filter(Boolean);
 };
 
 const Profile = ({ held }) => {

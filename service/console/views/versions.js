@@ -21,9 +21,8 @@ async function load() {
   const models = await call("GET", "v1/models");
   const newest = models.models.toSorted((a, b) => b.active - a.active || b.version.localeCompare(a.version)).slice(0, SHOWN);
   const details = await Promise.all(newest.map((m) => (m.error ? m : call("GET", `v1/models/${m.version}`))));
-  const { paths } = await call("GET", "openapi.json");
-  const experiments = "/v1/experiments" in paths ? await call("GET", "v1/experiments") : null;
-  return { models, details, experiments, samples: parse(await text("metrics")) };
+  const [experiments, reports] = await Promise.all(["v1/experiments", "v1/reports"].map((path) => call("GET", path)));
+  return { models, details, experiments, reports, samples: parse(await text("metrics")) };
 }
 
 class Overview extends Component {
@@ -44,7 +43,7 @@ class Overview extends Component {
     }
   }
 
-  render({ models, details, experiments, samples, rights, reload }, { asked, error, done }) {
+  render({ models, details, experiments, reports, samples, rights, reload }, { asked, error, done }) {
     const ask = (request) => this.setState({ asked: request, error: null, done: null });
     return html`
       <p class="buttons"><${Guarded} rights=${rights} right="admin" onClick=${() =>
@@ -62,8 +61,9 @@ class Overview extends Component {
       <div class="flow">
         ${details.map((m) => html`<${Card} key=${m.version} model=${m} models=${models} rights=${rights} ask=${ask} />`)}
         ${models.shadow && html`<${ShadowPanel} shadow=${models.shadow} samples=${samples} />`}
-        ${experiments && html`<${Experiments} experiments=${experiments} samples=${samples} rights=${rights} ask=${ask}
-          versions=${models.models.filter((m) => !m.error).map((m) => m.version)} />`}
+        ${models.split && html`<${SplitPanel} split=${models.split} samples=${samples} />`}
+        <${Experiments} experiments=${experiments} reports=${reports} samples=${samples} rights=${rights} ask=${ask}
+          versions=${models.models.filter((m) => !m.error).map((m) => m.version)} />
       </div>`;
   }
 }
@@ -179,6 +179,21 @@ const Figures = ({ metrics, baselines }) => {
       return html`<tr><th scope="row">${title}</th><td class="number">${show(metrics[name], unit)}</td><td
         class="number">${baselines[kind]?.[member] != null ? `${show(baselines[kind][member], unit)} (${kind})` : "–"}</td></tr>`;
     })}<//>`;
+};
+
+const SplitPanel = ({ split, samples }) => {
+  const slates = new Map(
+    (samples.get("reelrank_answers_total") ?? [])
+      .filter((s) => s.labels.endpoint === "rerank")
+      .map((s) => [s.labels.version, s.value]),
+  );
+  const total = [...slates.values()].reduce((sum, n) => sum + n, 0);
+  return html`<${Panel} title=${html`Split of <code>${split.version}</code>`}
+    note=${`Planned: ${percent(split.share)} of the users. Slates since the service started, those from before the split too.`}>
+    <${Table} label="Split" head=${["Version", " Slates", " Part"]}>${[...slates].map(
+      ([version, n]) => html`<tr class=${version === split.version ? "chosen" : ""}><th scope="row"><code>${version}</code></th>
+        <td class="number">${count(n)}</td><td class="number">${percent(n / total)}</td></tr>`,
+    )}<//><//>`;
 };
 
 const ShadowPanel = ({ shadow, samples }) => {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from models import experiment_report
+from models.experiment_report import ArmFigures, ArmUsers, ExperimentReport, GuardrailVerdict, Look
 from models.manifest import Manifest
 from models.schema import Candidate, FeedbackEvent, HistoryEntry
-from models.served_log import LoggedSlate
+from models.served_log import LoggedEvent, LoggedSlate
 from service import slate_rules, wire
 from service.http.openapi.document import (
     BODY_ERRORS,
@@ -154,8 +156,29 @@ _LOGGED: Final = LoggedSlate(
     video_id=["v2", "v1"],
     score=[0.71, 0.43],
 )
-_LIMIT: Final = parameter("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20})
-SLATES: Final = operation([_LOGGED], "401", "403", "422", schema=array(ref(LoggedSlate)), parameters=[_LIMIT])
+_LIMIT: Final[Json] = {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}
+SLATES: Final = operation(
+    [_LOGGED], "401", "403", "422", schema=array(ref(LoggedSlate)), parameters=[parameter("limit", _LIMIT)]
+)
+_AGAIN: Final = LoggedEvent(
+    event_id="e1",
+    user_id="u1",
+    video_id="v1",
+    timestamp_ms=1651330969569,
+    watch_time_s=48.4,
+    duration_s=24.0,
+    outcome="duplicate",
+    logged_at_ms=1651330971210,
+)
+_USER: Final = parameter("user_id", {"type": "string"}) | {"required": True}
+LOGGED_EVENTS: Final = operation(
+    [_AGAIN],
+    "401",
+    "403",
+    "422",
+    schema=array(ref(LoggedEvent)),
+    parameters=[_USER, parameter("limit", _LIMIT | {"maximum": 1000})],
+)
 KEY: Final = operation(wire.KeyRights(["label", "rerank", "read"]), "401")
 
 _ROLLOUT: Final[Json] = {"anyOf": [ref(wire.OnTrial), {"type": "null"}]}
@@ -218,6 +241,29 @@ START_EXPERIMENT: Final = operation(
     _STARTED, *BODY_ERRORS, "404", "409", body=json(ref(NewExperiment), start=_NEW)
 )
 STOP_EXPERIMENT: Final = operation(_STARTED, "401", "403", "404", "409", "422", "503")
+_FOUND: Final = {
+    "A": ArmFigures(412.0, 5012),
+    "B": ArmFigures(420.2, 4987, 0.02, (0.004, 0.036), (-0.003, 0.043), 0.014),
+}
+REPORTS: Final = operation(
+    [
+        ExperimentReport(
+            name="next",
+            control="A",
+            start_ms=1764460800000,
+            end_ms=1764547200000,
+            arms=[ArmUsers("A", 0.5, 5012), ArmUsers("B", 0.5, 4987)],
+            sample_ratio_p=0.8,
+            sample_ratio_flagged=False,
+            metrics={"watch_time_s": _FOUND},
+            looks=[Look(1764547200000, _FOUND)],
+            guardrails=[GuardrailVerdict("hate", 0.05, "B", "holds")],
+        )
+    ],
+    "401",
+    "403",
+    schema=array(ref(ExperimentReport)),
+)
 SPLIT: Final = _rollout(wire.Traffic(VERSION, _SPLIT, None), 0.1)
 SHADOW: Final = _rollout(wire.Traffic(VERSION, None, wire.OnTrial(NEXT_VERSION, 0.05)), 0.05)
 
@@ -240,6 +286,7 @@ def _complete(document: Json, manifest: Manifest | None) -> None:
     schemas["UserProfile"]["anyOf"] = [{"required": [name]} for name in ("profile", "history")]
     for user in (paths["/users/{user_id}"]["delete"], paths["/users/{user_id}/sequence"]["get"]):
         user["parameters"][0] |= {"schema": text, "description": "Percent-encoded."}
+    paths["/v1/events"]["get"]["parameters"][0]["schema"] = text
     if manifest is None:
         return
     number: Json = {"type": "number"}
@@ -262,5 +309,15 @@ def _object(members: Json) -> Json:
 
 _ANSWERED: Final = [struct for struct in structs_in(wire) if struct not in (wire.Model, wire.Models)]
 SECTION: Final = Section(
-    [*_ANSWERED, *structs_in(slate_rules), LoggedSlate, Arm, NewExperiment, Experiment], _complete
+    [
+        *_ANSWERED,
+        *structs_in(slate_rules),
+        *structs_in(experiment_report),
+        LoggedSlate,
+        LoggedEvent,
+        Arm,
+        NewExperiment,
+        Experiment,
+    ],
+    _complete,
 )
