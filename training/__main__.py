@@ -44,6 +44,10 @@ class Commands(LazyGroup):
             "training.experiments.audit_command:audit",
             "Report what is shown more than the log has it, and who gets less.",
         ),
+        "backfill": (
+            "training.export.backfill_command:backfill_command",
+            "Label a log of many partitions by a new bundle, and report what changes.",
+        ),
         "bench": (
             "training.bench.commands:app",
             "Measure the expensive steps and the exported graphs, as JSON.",

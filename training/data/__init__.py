@@ -17,7 +17,7 @@ from training.data._split import (
     returned_next_day,
     split_by_time,
 )
-from training.data._tables import INTERACTIONS, Info, ProfileSchema, RowCounts, Tables
+from training.data._tables import INTERACTIONS, USERS, Info, ProfileSchema, RowCounts, Tables
 from training.data.own_log import OwnLog
 from training.data.synthetic import SyntheticConfig, SyntheticLog, planted_utility, simulate_log
 
@@ -27,6 +27,7 @@ __all__ = [
     "INTERACTIONS",
     "READERS",
     "STREAMED",
+    "USERS",
     "Boundaries",
     "Dataset",
     "History",

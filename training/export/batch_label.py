@@ -67,15 +67,11 @@ def label_log(
         BadInput: `out` exists, the bundle does not serve a label, or a row of the log breaks its rules; the
             message names the first.
     """
-    served = bundle.manifest.labels
-    for name in labels:
-        if name not in served:
-            raise BadInput(f"--labels names {name!r}; this bundle serves {', '.join(served)}.")
-    names = tuple(dict.fromkeys(labels)) or served
+    served, names = bundle.manifest.labels, chosen_labels(bundle, labels)
     if out.exists():
         raise BadInput(f"{out} exists already; name a new file, or remove it first.")
     outputs = (*names, *bundle.labeler_outputs & {PERCENTILES})
-    groups = _GroupIds(bundle, data, names)
+    groups = GroupIds(bundle, data, names)
     log = scan_interactions(data, batch_rows)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Parquet files cannot be appended to: batches are written one by one and then streamed into one file.
@@ -128,7 +124,20 @@ def label_exposures(bundle: Bundle, exposures: pl.DataFrame, name: str) -> F32:
     return label.clip(0.0, 1.0).astype(np.float32)
 
 
-class _GroupIds:
+def chosen_labels(bundle: Bundle, labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of labels without repetitions; none means all that the bundle serves.
+
+    Raises:
+        BadInput: the bundle does not serve one.
+    """
+    served = bundle.manifest.labels
+    for name in labels:
+        if name not in served:
+            raise BadInput(f"--labels names {name!r}; this bundle serves {', '.join(served)}.")
+    return tuple(dict.fromkeys(labels)) or served
+
+
+class GroupIds:
     """Groups of a log's rows, as `models.features.group_ids` returns them for events."""
 
     def __init__(self, bundle: Bundle, data: Path, names: Sequence[str]) -> None:
