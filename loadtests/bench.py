@@ -139,7 +139,7 @@ def ranker_inputs(bundle: Bundle, slate: dict[str, Any], history: Sequence[bytes
     inputs = sequence_arrays(exposures.newest(manifest.sequence_length), vocabulary, slate["timestamp_ms"])
     if manifest.reads_history:
         inputs |= history_arrays(exposures.older(manifest.sequence_length), NO_HISTORY, vocabulary)
-    return inputs | candidate_arrays(candidates, vocabulary) | context
+    return inputs | candidate_arrays(candidates, vocabulary, manifest.video_features) | context
 
 
 def bare_label_maker(bundle: Bundle, events: Sequence[bytes]) -> Callable[[], object]:

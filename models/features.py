@@ -4,6 +4,8 @@ Nothing here is learned or scaled: seconds stay seconds, and ids become indices 
 Normalisation, tables and statistics live inside the graphs, so that the training side and the service
 cannot disagree about them.
 
+This file is long because it is that place.
+
 Shape suffixes: B users, L sequence steps, H history entries (both oldest first), N rows or candidates.
 """
 
@@ -20,8 +22,17 @@ import numpy as np
 import numpy.typing as npt
 
 from models.metrics import long_view
-from models.schema import FLAGS, Candidate, FeedbackEvent, HistoryEntry, Profile
+from models.schema import (
+    FLAGS,
+    Candidate,
+    FeatureValue,
+    FeedbackEvent,
+    HistoryEntry,
+    Profile,
+    category_of,
+)
 from models.signals import NO_SIGNALS, Signals, with_signals
+from models.video_features import NO_VIDEO_FEATURES, VideoFeatures, video_feature_arrays
 from models.vocabulary import UNKNOWN, Vocabulary
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.int64]
@@ -69,6 +80,8 @@ class Candidates:
     tag: Sequence[str | None]
     published_ms: Sequence[int | None] = ()
     """For rules; no feature is made of it. May be empty."""
+    features: Sequence[Mapping[str, FeatureValue] | None] = ()
+    """Own features, which the catalogue knows. May be empty."""
 
     def __len__(self) -> int:
         return len(self.video_id)
@@ -104,6 +117,7 @@ class Candidates:
             [self.author_id[i] for i in indices],
             [self.tag[i] for i in indices],
             [self.published_ms[i] for i in indices] if self.published_ms else (),
+            [self.features[i] for i in indices] if self.features else (),
         )
 
 
@@ -306,18 +320,30 @@ def history_feedback(feedback: npt.NDArray[np.float32]) -> npt.NDArray[np.float3
     return out
 
 
-def candidate_arrays(candidates: Candidates, vocabulary: Vocabulary) -> dict[str, Array]:
+def candidate_arrays(
+    candidates: Candidates, vocabulary: Vocabulary, features: VideoFeatures = NO_VIDEO_FEATURES
+) -> dict[str, Array]:
     """Lay candidates out as the ranker takes them.
+
+    Args:
+        candidates: N of them.
+        vocabulary: the bundle's.
+        features: own features of videos that the bundle declares.
 
     Returns:
         `candidate_ids` `[1, N, 3]` int64 and `candidate_duration_s` `[1, N]` float32, where an
-        unknown duration is NaN: the graph puts the typical one in its place.
+        unknown duration is NaN: the graph puts the typical one in its place. If there are features,
+        `candidate_numbers` and `candidate_categories` too, see `video_feature_arrays`.
     """
     c = candidates
-    return {
+    arrays: dict[str, Array] = {
         "candidate_ids": _indices(vocabulary, CANDIDATE_ID_COLUMNS, (c.video_id, c.author_id, c.tag)),
         "candidate_duration_s": np.array([c.duration_s], np.float32),  # None becomes NaN
     }
+    if features.names:
+        numbers, categories = video_feature_arrays(c.features or [None] * len(c), vocabulary, features)
+        arrays |= {"candidate_numbers": numbers[None], "candidate_categories": categories[None]}
+    return arrays
 
 
 def _indices(
@@ -369,22 +395,20 @@ def _category(profile: Mapping[str, float | str], name: str, vocabulary: Vocabul
     return UNKNOWN if value is None else vocabulary.index(f"profile.{name}", category_of(value))
 
 
-def category_of(value: float | str) -> str:
-    """Return a categorical value as its vocabulary spells it: `3`, `3.0` and `"3"` are one category."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
 def columns_digest(
-    *, grouped: bool = False, reads_history: bool = False, signals: Signals = NO_SIGNALS
+    *,
+    grouped: bool = False,
+    reads_history: bool = False,
+    signals: Signals = NO_SIGNALS,
+    video_features: VideoFeatures = NO_VIDEO_FEATURES,
 ) -> str:
     """Return the fingerprint of every column order above, `GROUP_COLUMNS` too if the label graph takes
-    groups, `HISTORY_COLUMNS` if the ranker reads histories, and the signals if there are any. A bundle fitted
-    on another one refuses to load."""
+    groups, `HISTORY_COLUMNS` if the ranker reads histories, and the signals and features of videos if there
+    are any. A bundle fitted on another one refuses to load."""
     parts: tuple[tuple[str, ...], ...]
     parts = (FEEDBACK_COLUMNS, SEQUENCE_ID_COLUMNS, CANDIDATE_ID_COLUMNS, CONTEXT_ID_COLUMNS)
     parts += (GROUP_COLUMNS,) if grouped else ()
     parts += (HISTORY_COLUMNS,) if reads_history else ()
     parts += (signals.names,) if signals.names else ()
+    parts += (video_features.names,) if video_features.names else ()
     return hashlib.sha256("|".join(",".join(p) for p in parts).encode()).hexdigest()[:16]

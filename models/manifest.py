@@ -27,6 +27,7 @@ from models.histogram import Histogram
 from models.metrics import STATES
 from models.schema import MAX_TIMESTAMP_MS
 from models.signals import NO_SIGNALS, Signals
+from models.video_features import NO_VIDEO_FEATURES, VideoFeatures
 
 MANIFEST: Final = "manifest.json"
 LABELER: Final = "labeler.onnx"
@@ -330,6 +331,8 @@ class Manifest(Part):
     profile_categories: tuple[str, ...] = ()
     signals: Signals = NO_SIGNALS
     """Own feedback signals: columns of `feedback` and `sequence_feedback` after those of every bundle."""
+    video_features: VideoFeatures = NO_VIDEO_FEATURES
+    """Own features of videos: `candidate_numbers` and `candidate_categories` of the ranker."""
     default_tab: str | None = None
     """Taken for the slate's tab when a request names none."""
     training: Training
@@ -401,6 +404,7 @@ class Manifest(Part):
             grouped=any(spec.name == "group_ids" for spec in manifest.labeler.inputs),
             reads_history=manifest.reads_history,
             signals=manifest.signals,
+            video_features=manifest.video_features,
         )
         if manifest.columns_digest != ours:
             raise ContractMismatch(

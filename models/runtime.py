@@ -75,6 +75,7 @@ class Bundle:
         if vocabulary.digest() != manifest.vocabulary_digest:
             raise ContractMismatch(f"{folder}: the vocabulary is not the one the graphs were fitted with.")
         needed = {*SEQUENCE_ID_COLUMNS, *(f"profile.{name}" for name in manifest.profile_categories)}
+        needed.update(manifest.video_features.fields)
         if missing := sorted(needed - set(vocabulary.fields)):
             raise ContractMismatch(f"{folder}: the vocabulary has no field {missing[0]!r}; export it again.")
         providers = _providers(device, gpu_memory_mib)
@@ -98,6 +99,11 @@ class Bundle:
     def on_gpu(self) -> bool:
         """Whether the ranker runs on a GPU, where one run for many users takes as long as for one."""
         return self.provider != CPU
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether the ranker takes own features of videos."""
+        return bool(self.manifest.video_features.names)
 
     def run_labeler(
         self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None

@@ -195,8 +195,24 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             )
 
 
-Video = Candidate
-"""A catalogue entry has the same members as a candidate."""
+FeatureValue = float | str | list[float | str]
+"""A number, a category, or several values of one, or the components of an embedding."""
+
+
+class Video(Candidate, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A catalogue entry: what a candidate may lack, and what only the catalogue knows."""
+
+    features: dict[str, FeatureValue] | None = None
+    """A platform's own, of those that the bundle declares; what is left out is unknown."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in (self.features or {}).items():
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, str):
+                    checked_id(one, f"features.{name}")
+                elif not math.isfinite(one):
+                    raise ValueError(f"`features.{name}` must be finite")
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -213,3 +229,10 @@ class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 Profile = dict[str, float | str]
 """A user's profile features by name, as declared by a bundle's manifest; a missing name is unknown."""
+
+
+def category_of(value: float | str) -> str:
+    """Return a categorical value as its vocabulary spells it: `3`, `3.0` and `"3"` are one category."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)

@@ -24,7 +24,6 @@ from service.slate_rules import Applied, Explore, Rules
 MAX_TEXT: Final = 1000
 """Characters of one text in a reply: a client never gets back more than it has sent."""
 
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -269,7 +268,6 @@ class Sequence(msgspec.Struct, frozen=True, omit_defaults=True):
 
     user_id: str
     events: list[FeedbackEvent]
-    """Newest last."""
     profile: Profile
     history: list[HistoryEntry] = []
     """Exposures from before the events, as PUT /users gave them, newest last."""
@@ -361,6 +359,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     default_tab: str | None = None
     profile_numbers: list[str] = []
     profile_categories: list[str] = []
+    signals: dict[str, Any] = {}
+    video_features: dict[str, Any] = {}
     watermark_ms: int | None = None
     training: dict[str, Any] = {}
     metrics: dict[str, float] = {}

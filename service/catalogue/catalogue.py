@@ -121,6 +121,7 @@ class Catalogue:
             [f.author_id if own is None else own for own, f in zip(c.author_id, facts, strict=True)],
             [f.tag if own is None else own for own, f in zip(c.tag, facts, strict=True)],
             c.published_ms,
+            c.features,
         )
 
     def complete_published(self, candidates: Candidates) -> Candidates:
@@ -136,6 +137,15 @@ class Catalogue:
         facts = [known.get(video_id, _UNKNOWN) for video_id in c.video_id]
         published = [f.published_ms if own is None else own for own, f in zip(own_ms, facts, strict=True)]
         return replace(c, published_ms=published)
+
+    def complete_features(self, candidates: Candidates) -> Candidates:
+        """Fill in the candidates' own features, where the catalogue knows any."""
+        known: Mapping[str, Video | VideoFacts] = self._videos
+        if self._file is not None:
+            known = self._lookup(self._file, list(candidates.video_id))
+        return replace(
+            candidates, features=[known.get(video_id, _UNKNOWN).features for video_id in candidates.video_id]
+        )
 
     def complete_event(self, event: FeedbackEvent) -> FeedbackEvent:
         """Fill in what an event lacks and the catalogue knows; its duration may remain unknown."""

@@ -1,8 +1,8 @@
 """The catalogue file: a read-only LMDB database in one file, which all processes of a machine map.
 
-A key is a video id, its value `[duration_s, author_id, tag]` in MessagePack, and `published_ms` as the fourth
-if it is known. The key `\\0`, which no id has, holds the `Header`. LMDB has no checksum, so the file ends
-with the CRC-32 of everything before it.
+A key is a video id, its value `[duration_s, author_id, tag, published_ms, features]` in MessagePack, without
+the last two if they are unknown. The key `\\0`, which no id has, holds the `Header`. LMDB has no checksum,
+so the file ends with the CRC-32 of everything before it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import lmdb
 import msgspec
 
 from models.errors import BadInput
-from models.schema import Video
+from models.schema import FeatureValue, Video
 
 BATCH: Final = 100_000
 """Videos of one transaction while a file is written, which are held as objects."""
@@ -53,6 +53,7 @@ class VideoFacts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     author_id: str | None = None
     tag: str | None = None
     published_ms: int | None = None
+    features: dict[str, FeatureValue] | None = None
 
 
 _decode: Final = msgspec.msgpack.Decoder(VideoFacts).decode
@@ -193,9 +194,9 @@ class CatalogueWriter:
             raise BadInput(f"The catalogue {self._path} cannot be written: {reason}.") from None
 
 
-def _values(video: Video) -> tuple[float | str | None, ...]:
-    values = (video.duration_s, video.author_id, video.tag)
-    return values if video.published_ms is None else (*values, video.published_ms)
+def _values(video: Video) -> tuple[object, ...]:
+    values = (video.duration_s, video.author_id, video.tag, video.published_ms, video.features)
+    return values if video.features else values[:4] if video.published_ms is not None else values[:3]
 
 
 def _create(path: Path) -> lmdb.Environment:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from models.schema import Candidate, FeedbackEvent, HistoryEntry, Profile, Video
+from models.schema import Candidate, FeedbackEvent, HistoryEntry, Profile
 from service import wire
 from service.client._errors import Faulty
 from service.slate_rules import Explore, Rules
@@ -147,7 +147,7 @@ class Methods:
         return Call("POST", path, wire.RerankReply, encode(body), deadline_ms=deadline_ms)
 
     @_Method
-    def put_videos(self, videos: Sequence[Video]) -> Call[wire.Stored]:
+    def put_videos(self, videos: Sequence[Candidate]) -> Call[wire.Stored]:
         """Upsert catalogue entries, all or none."""
         return Call("PUT", "/videos", wire.Stored, encode(videos))
 

@@ -139,6 +139,8 @@ def _model(version: str, manifest: Manifest | str, active: str | None) -> dict[s
         "default_tab": m.default_tab,
         "profile_numbers": m.profile_numbers,
         "profile_categories": m.profile_categories,
+        "signals": m.signals.model_dump(),
+        "video_features": m.video_features.model_dump(),
         "created_at": m.created_at.isoformat(),
         "watermark_ms": m.training.watermark_ms,
         "training": m.training.model_dump(mode="json"),

@@ -32,7 +32,11 @@ DELAY_S: Final = 0.001
 
 _PADDED_IN_FRONT: Final = ("sequence_", "history_")
 """Begins the names of inputs whose newest step or entry stays the last."""
-_PADDING: Final[Mapping[str, float]] = {"candidate_ids": 1, "candidate_duration_s": np.nan}
+_PADDING: Final[Mapping[str, float]] = {
+    "candidate_ids": 1,
+    "candidate_duration_s": np.nan,
+    "candidate_numbers": np.nan,
+}
 """Padding that is not 0: unknown candidates."""
 
 

@@ -39,6 +39,7 @@ from models.features import (
 from models.manifest import EXPECTED_SECONDS, OBJECTIVES
 from models.runtime import Bundle
 from models.signals import with_signals
+from models.video_features import video_feature_arrays
 from models.vocabulary import UNKNOWN, Vocabulary
 
 log = logging.getLogger("reelrank.traffic_sample")
@@ -212,14 +213,18 @@ def _slate_inputs(bundle: Bundle, slate: SampledSlate, rng: np.random.Generator)
     manifest, vocabulary = bundle.manifest, bundle.vocabulary
     recent = slice(max(0, len(slate.feedback) - manifest.sequence_length), None)
     feedback = slate.feedback[recent]
+    candidates = len(slate.duration_s)
+    numbers, categories = video_feature_arrays([None] * candidates, vocabulary, manifest.video_features)
     return {
         "history_ids": _ids(vocabulary, ("video_id",), len(feedback), rng)[None, -HISTORY_LENGTH:, 0],
         "history_feedback": history_feedback(feedback)[None, -HISTORY_LENGTH:],
         "sequence_ids": _ids(vocabulary, SEQUENCE_ID_COLUMNS, len(feedback), rng)[None],
         "sequence_feedback": with_signals(feedback, (), manifest.signals)[None],
         "sequence_age_s": slate.age_s[recent][None],
-        "candidate_ids": _ids(vocabulary, CANDIDATE_ID_COLUMNS, len(slate.duration_s), rng)[None],
+        "candidate_ids": _ids(vocabulary, CANDIDATE_ID_COLUMNS, candidates, rng)[None],
         "candidate_duration_s": slate.duration_s[None],
+        "candidate_numbers": numbers[None],
+        "candidate_categories": categories[None],
         **context_arrays(
             {}, manifest.default_tab, vocabulary, manifest.profile_numbers, manifest.profile_categories
         ),

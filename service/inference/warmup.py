@@ -74,7 +74,7 @@ def warm_up(bundle: Bundle) -> None:
             inputs = (
                 sequence_arrays(sequence, bundle.vocabulary, 10**7, manifest.signals)
                 | (history_arrays(history, NO_HISTORY, bundle.vocabulary) if manifest.reads_history else {})
-                | candidate_arrays(Candidates.from_rows(slate), bundle.vocabulary)
+                | candidate_arrays(Candidates.from_rows(slate), bundle.vocabulary, manifest.video_features)
                 | context
             )
             if graph_inputs != set(inputs):
@@ -86,5 +86,6 @@ def warm_up(bundle: Bundle) -> None:
         for users, candidates in product(USERS, CANDIDATES):
             if users * candidates <= MAX_CANDIDATES:
                 filled_slate = Candidates.from_rows(slate[:1] * candidates)
-                filled = inputs | candidate_arrays(filled_slate, bundle.vocabulary)
+                known = candidate_arrays(filled_slate, bundle.vocabulary, manifest.video_features)
+                filled = inputs | known
                 rank_together(bundle, [filled] * users, outputs)

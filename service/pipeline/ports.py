@@ -36,6 +36,10 @@ class VideoLookup(Protocol):
         """Return the candidates with the publication times they lack, where these are known."""
         ...
 
+    def complete_features(self, candidates: Candidates) -> Candidates:
+        """Return the candidates with their own features, where these are known."""
+        ...
+
     def complete_event(self, event: FeedbackEvent) -> FeedbackEvent:
         """Return the event with the members it lacks, where these are known."""
         ...

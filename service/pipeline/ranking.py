@@ -172,7 +172,7 @@ def ranker_inputs(bundle: Bundle, context: RankingContext) -> dict[str, Array]:
     return (
         sequence_arrays(exposures.newest(length), vocabulary, context.now_ms, manifest.signals)
         | history
-        | candidate_arrays(context.candidates, vocabulary)
+        | candidate_arrays(context.candidates, vocabulary, manifest.video_features)
         | context_arrays(
             context.profile,
             manifest.default_tab if context.tab is None else context.tab,

@@ -160,6 +160,9 @@ class RerankPipeline:
             assigned = serving.assignment(query.user_id)
             bundle = serving.for_user(query.user_id)
             trace.version = bundle.manifest.version
+            shadow = serving.shadow
+            if bundle.reads_features or (shadow is not None and shadow.bundle.reads_features):
+                candidates = self._catalogue.complete_features(candidates)
             chosen = query.weights if query.weights is not None or assigned is None else assigned.arm.weights
             weights = fusion_weights(bundle.manifest, chosen)
             objectives = returned_objectives(bundle.manifest, query.objectives)

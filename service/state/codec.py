@@ -16,7 +16,7 @@ a hundred arrays. A *sequence* is [newest timestamp, values] with a head of fixe
 appends to it without unpacking it (`sequence.lua`). Equal ids have equal bytes. A change of this layout needs
 other first bytes of a sequence and of a page, and an addition to `upgrade.py`.
 
-A catalogue entry is [duration, author_id, tag], and published_ms as the fourth if it is known.
+A catalogue entry is [duration, author_id, tag, published_ms, features] without what is unknown at its end.
 
 A *history* is one flat array, too: for each entry the id of its video and a number whose bits are
 `HISTORY_COLUMNS` in order.
@@ -35,7 +35,7 @@ import msgspec
 import numpy as np
 
 from models.features import HISTORY_COLUMNS, Exposures, HistoryEntries
-from models.schema import FLAGS, FeedbackEvent, HistoryEntry, Profile, Video
+from models.schema import FLAGS, FeatureValue, FeedbackEvent, HistoryEntry, Profile, Video
 
 SignalValues = dict[str, bool | float]
 
@@ -182,6 +182,7 @@ class _StoredVideo(msgspec.Struct, array_like=True, gc=False):
     author_id: str
     tag: str
     published_ms: int | None = None
+    features: dict[str, FeatureValue] | None = None
 
 
 _decode_video: Final = msgspec.msgpack.Decoder(_StoredVideo).decode
@@ -189,8 +190,10 @@ _decode_video: Final = msgspec.msgpack.Decoder(_StoredVideo).decode
 
 def encode_video(video: Video) -> bytes:
     """Encode a catalogue entry without its id."""
-    values = (_microseconds(video.duration_s or 0.0), video.author_id or "", video.tag or "")
-    return _encode(values if video.published_ms is None else (*values, video.published_ms))
+    values = [_microseconds(video.duration_s or 0.0), video.author_id or "", video.tag or ""]
+    if video.features or video.published_ms is not None:
+        values.append(video.published_ms)
+    return _encode([*values, video.features] if video.features else values)
 
 
 def decode_video(video_id: str, data: bytes) -> Video:
@@ -209,6 +212,7 @@ def decode_video(video_id: str, data: bytes) -> Video:
         author_id=stored.author_id or None,
         tag=stored.tag or None,
         published_ms=stored.published_ms,
+        features=stored.features,
     )
 
 

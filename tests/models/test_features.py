@@ -20,7 +20,6 @@ from models.features import (
     Exposures,
     HistoryEntries,
     candidate_arrays,
-    category_of,
     columns_digest,
     context_arrays,
     feedback_matrix,
@@ -29,7 +28,7 @@ from models.features import (
     history_feedback,
     sequence_arrays,
 )
-from models.schema import FLAGS, Candidate, FeedbackEvent, Profile
+from models.schema import FLAGS, Candidate, FeedbackEvent, Profile, category_of
 from models.vocabulary import UNKNOWN, Vocabulary
 
 VOCABULARY = Vocabulary(

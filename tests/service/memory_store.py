@@ -6,6 +6,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from models.features import HISTORY_LENGTH, Exposures, HistoryEntries
 from models.schema import FeedbackEvent, HistoryEntry, Profile, Video
 from service.state.codec import normalised
@@ -140,7 +142,7 @@ class MemoryStore:
     async def put_videos(self, videos: Sequence[Video]) -> None:
         for video in videos:
             known = None if video.duration_s is None else round(video.duration_s, 6)
-            kept = Video(video_id=video.video_id, duration_s=known, author_id=video.author_id, tag=video.tag)
+            kept = msgspec.structs.replace(video, duration_s=known)
             if self._videos.get(video.video_id, (None, 0))[0] != kept:
                 self._version += 1
                 self._videos[video.video_id] = (kept, self._version)

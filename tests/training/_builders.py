@@ -249,12 +249,15 @@ def ranker_request(users: int, candidates: int, steps: int, seed: int = 0) -> Ra
         rows(4, users, 1),
         rows(ENCODER_SIZES[0], users, steps // 2),
         torch.randint(2, (users, steps // 2, 2), generator=random).float(),
+        torch.zeros(users, candidates, 0),
+        torch.zeros(users, candidates, 0, dtype=torch.int64),
     )
 
 
 def export_ranker(ranker: Ranker, folder: Path, *makers: LabelMaker, weights: dict[str, float]) -> Bundle:
     """Export an unfitted run of small tables, and load it as the service does."""
     fields = {"video_id": 7, "author_id": 3, "tag": 2, "tab": 2, "profile.kind": 2}
+    fields |= dict.fromkeys(ranker.encoder.video_features.fields, 3)
     training = Training(
         recipe="test", seed=0, dataset="made up", source="", licence="", rows=5, users=2, watermark_ms=3,
         git_commit="", machine="",
@@ -270,6 +273,7 @@ def export_ranker(ranker: Ranker, folder: Path, *makers: LabelMaker, weights: di
         profile_numbers=("one", "two"),
         profile_categories=("kind",),
         signals=ranker.encoder.signals,
+        video_features=ranker.encoder.video_features,
     )
     return Bundle.load(exported)
 
@@ -279,7 +283,8 @@ def assert_graph_answers_as_torch(
 ) -> None:
     """A bundle of `export_ranker` answers a request of this shape as its ranker does."""
     random = np.random.default_rng([users, candidates, steps])
-    made = SyntheticInputs(bundle.vocabulary, 2, ("kind",), random, bundle.manifest.signals)
+    own = bundle.manifest.signals, bundle.manifest.video_features
+    made = SyntheticInputs(bundle.vocabulary, 2, ("kind",), random, *own)
     request = made.request(users, candidates, steps)
     got = bundle.run_ranker(request)
     with torch.no_grad():

@@ -90,7 +90,8 @@ def synthetic_inputs(bundle: Bundle, seed: int) -> SyntheticInputs:
     manifest = bundle.manifest
     numbers, categories = len(manifest.profile_numbers), manifest.profile_categories
     random = np.random.default_rng(seed)
-    return SyntheticInputs(bundle.vocabulary, numbers, categories, random, manifest.signals)
+    own = manifest.signals, manifest.video_features
+    return SyntheticInputs(bundle.vocabulary, numbers, categories, random, *own)
 
 
 def time_in_turns(

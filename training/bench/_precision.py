@@ -50,7 +50,9 @@ def bench_precision(
     loaded = Bundle.load(folder)
     manifest = loaded.manifest
     request = synthetic_inputs(loaded, seed).request(1, CANDIDATES, HISTORY)
-    log = dataset.interactions(loaded.vocabulary, manifest.profile_numbers, manifest.signals)
+    log = dataset.interactions(
+        loaded.vocabulary, manifest.profile_numbers, manifest.signals, manifest.video_features
+    )
     rows = log.rows_between(*window)
     with tempfile.TemporaryDirectory(prefix="reelrank-precision-") as scratch:
         paths = {"float32": folder / RANKER}

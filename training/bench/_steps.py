@@ -108,6 +108,8 @@ def bench_encoder(
         _below(8, batch, 20),
         _below(sizes[0], batch, HISTORY_LENGTH),
         torch.rand(batch, HISTORY_LENGTH, len(HISTORY_COLUMNS)).round(),
+        torch.zeros(batch, candidates, 0),
+        torch.zeros(batch, candidates, 0, dtype=torch.int64),
     )
 
     def step(lap: Callable[[str], None]) -> None:

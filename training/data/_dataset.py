@@ -16,11 +16,12 @@ from models.features import (
     HISTORY_COLUMNS,
     HISTORY_LENGTH,
     SEQUENCE_ID_COLUMNS,
-    category_of,
 )
+from models.schema import category_of
 from models.signals import Signals
+from models.video_features import VideoFeatures, video_feature_arrays
 from models.vocabulary import PADDING, UNKNOWN, Vocabulary
-from training.data._interactions import Interactions
+from training.data._interactions import FeaturesOfVideos, Interactions
 from training.data._split import Boundaries
 from training.data._tables import Info, Tables
 
@@ -79,13 +80,18 @@ class Dataset:
 
         Returns:
             Fields `video_id`, `author_id`, `tag`, `tab`, and `profile.<name>` for every categorical
-            profile feature, fitted on the users who have such a row.
+            profile feature, fitted on the users who have such a row; likewise `video.<name>` for every
+            category of videos.
         """
         rows = self.log if before_ms is None else self.log.filter(pl.col("timestamp_ms") < before_ms)
         fields = {name: _by_count(rows[name], min_count) for name in SEQUENCE_ID_COLUMNS}
         users = self.tables.users.join(rows.select("user_id").unique(), on="user_id", how="semi")
         for name in self.profile_categories:
             fields[_PROFILE + name] = _by_count(_spelled(users[name]), min_count)
+        if self.video_features.categories:
+            videos = self.tables.videos.join(rows.select("video_id").unique(), on="video_id", how="semi")
+            for name, field in zip(self.video_features.categories, self.video_features.fields, strict=True):
+                fields[field] = _by_count(videos[name].explode(), min_count)
         return Vocabulary(fields)
 
     @property
@@ -93,11 +99,17 @@ class Dataset:
         """Own feedback signals, in the order of their columns of `Interactions.feedback`."""
         return self.info.signals
 
+    @property
+    def video_features(self) -> VideoFeatures:
+        """Own features of videos."""
+        return self.info.video_features
+
     def interactions(
         self,
         vocabulary: Vocabulary,
         numbers: Sequence[str] | None = None,
         signals: Signals | None = None,
+        video_features: VideoFeatures | None = None,
     ) -> Interactions:
         """Return the log as arrays, sorted by (user, timestamp, video).
 
@@ -110,8 +122,10 @@ class Dataset:
                 that a bundle reads another dataset's log in the layout it was fitted on.
             numbers: names of the numeric features, as in a bundle's manifest; `None` uses the dataset's.
             signals: likewise; those that the dataset does not have are 0.
+            video_features: likewise; those that the dataset does not have are unknown.
         """
         signals = self.signals if signals is None else signals
+        features = self.video_features if video_features is None else video_features
         ids = np.stack([self._codes[name].indices(name, vocabulary) for name in SEQUENCE_ID_COLUMNS], axis=1)
         user = self._codes["user_id"].code.astype(np.int64)
         time = self.log["timestamp_ms"].to_numpy()
@@ -128,7 +142,20 @@ class Dataset:
             history_ids=history_ids,
             history_feedback=history_feedback,
             signals=signals,
+            video_features=self._features_of_videos(vocabulary, features, order) if features.names else None,
         )
+
+    def _features_of_videos(
+        self, vocabulary: Vocabulary, features: VideoFeatures, order: I64
+    ) -> FeaturesOfVideos:
+        codes = self._codes["video_id"]
+        ids = pl.DataFrame({"video_id": codes.values}, schema={"video_id": pl.String})
+        names = [name for name in features.names if name in self.tables.videos.columns]
+        known = ids.join(self.tables.videos.select("video_id", *names), on="video_id", how="left",
+                         maintain_order="left")  # fmt: skip
+        values = known.select(names).to_dicts() if names else [{}] * len(ids)
+        numbers, categories = video_feature_arrays(values, vocabulary, features)
+        return FeaturesOfVideos(codes.code.astype(np.int64)[order], numbers, categories)
 
     def censored(self, vocabulary: Vocabulary) -> tuple[F64, F64, F64] | None:
         """Count long views before the log, whose watch times are unknown.

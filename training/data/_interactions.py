@@ -27,6 +27,17 @@ _HATE = FEEDBACK_COLUMNS.index("hate")
 _EXPLICIT_COLUMNS = [FEEDBACK_COLUMNS.index(name) for name in EXPLICIT]
 
 
+class FeaturesOfVideos(NamedTuple):
+    """Own features of videos, and which video each row of a log is of. V videos."""
+
+    video: I64
+    """`[N]` index of the row's video in the arrays."""
+    numbers: F32
+    """`[V, F]`, see `models.video_features.video_feature_arrays`."""
+    categories: I64
+    """`[V, K]`"""
+
+
 class History(NamedTuple):
     """Sequences of users before given moments, and what was before those, oldest first, left-padded with
     index 0.
@@ -74,6 +85,8 @@ class Interactions:
     """`[users, W, 2]` what is known of them, columns as `HISTORY_COLUMNS`."""
     signals: Signals = NO_SIGNALS
     """The S own signals."""
+    video_features: FeaturesOfVideos | None = None
+    """Where the log declares any."""
 
     def __post_init__(self) -> None:
         key = (self.ids[:, 0], self.timestamp_ms, self.user)
@@ -133,13 +146,23 @@ class Interactions:
 
     def take(self, rows: I64) -> Interactions:
         """Return a log of the given rows (ascending) alone; sequences then consist of these rows, too."""
+        features = self.video_features
         return replace(
             self,
             user=self.user[rows],
             ids=self.ids[rows],
             timestamp_ms=self.timestamp_ms[rows],
             feedback=self.feedback[rows],
+            video_features=None if features is None else features._replace(video=features.video[rows]),
         )
+
+    def features_of(self, rows: I64) -> tuple[F32, I64]:
+        """Return the own features of the videos of B rows, `[B, F]` and `[B, K]`; F and K may be 0."""
+        features = self.video_features
+        if features is None:
+            return np.zeros((len(rows), 0), np.float32), np.zeros((len(rows), 0), np.int64)
+        video = features.video[rows]
+        return features.numbers[video], features.categories[video]
 
     def first_row(self) -> I64:
         """Return the index of the first row of each row's user, `[N]`."""

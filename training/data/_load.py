@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from models.errors import BadInput
 from models.signals import NO_SIGNALS, Signals
+from models.video_features import VideoFeatures
 from training.data._checks import (
     check_ids,
     check_interactions,
@@ -99,6 +100,7 @@ def inspect(data: Path) -> Inspected:
         for name in info.profile.categories:
             if users[name].dtype == pl.String:
                 found.collect(check_ids, users, name, USERS)
+        found.lines.extend(_faults_of_features(info.video_features, videos))
         for name in info.profile.numbers:
             if not users[name].dtype.is_numeric() and users[name].dtype != pl.Boolean:
                 found.lines.append(f"{USERS}: `{name}` must be a number, found {users[name].dtype}.")
@@ -216,6 +218,21 @@ def _info(
     if missing:
         raise BadInput(f"{USERS} lacks `{missing[0]}`, which {INFO} declares; prepare the data again.")
     return info
+
+
+def _faults_of_features(features: VideoFeatures, videos: pl.DataFrame) -> Iterator[str]:
+    for name in features.names:
+        if name not in videos.columns:
+            yield f"{VIDEOS} lacks `{name}`, which {INFO} declares; prepare the data again."
+            continue
+        dtype = videos[name].dtype
+        inner = dtype.inner if isinstance(dtype, pl.List) else None
+        if name in features.numbers and not dtype.is_numeric():
+            yield f"{VIDEOS}: `{name}` must be a number, found {dtype}."
+        elif name in features.categories and inner not in (pl.String, pl.Null):
+            yield f"{VIDEOS}: `{name}` must be a list of texts, found {dtype}."
+        elif name in features.embeddings and not (inner is not None and inner.is_numeric()):
+            yield f"{VIDEOS}: `{name}` must be a list of numbers, found {dtype}."
 
 
 def _inferred(data: Path, log: pl.DataFrame, users: pl.DataFrame, videos: pl.DataFrame) -> Info:

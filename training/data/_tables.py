@@ -10,6 +10,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from models.signals import NO_SIGNALS, Signals
+from models.video_features import NO_VIDEO_FEATURES, VideoFeatures
 from training.data._split import DAY_MS
 
 INTERACTIONS: Final = "interactions.parquet"
@@ -112,6 +113,8 @@ class Info(_Record):
     profile: ProfileSchema = ProfileSchema()
     signals: Signals = NO_SIGNALS
     """Own feedback signals, each a column of `interactions.parquet` after those of every log."""
+    video_features: VideoFeatures = NO_VIDEO_FEATURES
+    """Own features, each a column of `videos.parquet`: a number, a list of texts, or a list of numbers."""
     history: CensoredHistory | None = None
     forgotten_until_ms: int | None = None
     """Users whom the unlearning ledgers name up to then are left out. `None`: no ledger was read."""

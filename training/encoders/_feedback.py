@@ -11,6 +11,7 @@ from torch.nn.functional import embedding
 from models.arrays import F32, F64, I64
 from models.features import FEEDBACK_COLUMNS, HISTORY_COLUMNS
 from models.signals import NO_SIGNALS, Signals
+from models.video_features import NO_VIDEO_FEATURES, VideoFeatures
 from models.vocabulary import FIRST, PADDING, UNKNOWN
 from training.data import Interactions
 from training.encoders._attention import CandidateAttention
@@ -30,6 +31,7 @@ from training.encoders._user_stats import (
     user_columns,
     user_stats,
 )
+from training.encoders._video_features import VideoFeatureColumns
 from training.strata import DurationGroups
 
 # Shape suffixes: B users, L sequence steps, N candidates, R = B·N, S interests, E token width, H hidden
@@ -71,6 +73,8 @@ class FeedbackEncoder(nn.Module):
         categories: rows of the vocabulary for each of the Q categorical ones.
         config: hyperparameters.
         signals: own signals of a step.
+        video_features: own features of candidates; a step has none.
+        values: rows of the vocabulary for each category of them.
     """
 
     typical_duration_s: Tensor
@@ -85,12 +89,16 @@ class FeedbackEncoder(nn.Module):
         categories: tuple[int, ...],
         config: FeedbackEncoderConfig,
         signals: Signals = NO_SIGNALS,
+        video_features: VideoFeatures = NO_VIDEO_FEATURES,
+        values: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         e, v, h = config.token, config.video_embedding, config.hidden
         full = config.tokens == "full"
         self.config = config
         self.signals = signals
+        self.video_features = video_features
+        self.own = VideoFeatureColumns(video_features, values) if video_features.names else None
         self.tables = EmbeddingTables(sizes, categories, v)
         self.co_visitation = CoVisitation(sizes[0])
         self.register_buffer("author_tag", torch.full((sizes[0], 2), UNKNOWN))
@@ -113,8 +121,9 @@ class FeedbackEncoder(nn.Module):
         self.user_scale = Standardised(user_columns(done))
         profile = 2 * numbers + CATEGORY_WIDTH * len(categories)
         self.user = nn.Linear(user_columns(done) + TAB_WIDTH + profile, h)
-        # a candidate: ids with their statistics, co-visitation, log duration, whether short; full: group
+        # a candidate: ids with their statistics, co-visitation, log duration, whether short; full: group; own
         known = KEYS * v + self.statistics.width + CO_VISITATION_WIDTH + 2 + group
+        known += 0 if self.own is None else self.own.width
         self.query = nn.Linear(known, e)
         self.candidate = nn.Linear(known, h, bias=False)
         self.match_scale = Standardised(match_columns(done))
@@ -152,6 +161,8 @@ class FeedbackEncoder(nn.Module):
         known = log.ids[rows]
         self.author_tag[known[:, 0]] = torch.from_numpy(known[:, 1:KEYS])
         self.author_tag[:FIRST] = UNKNOWN
+        if self.own is not None and (features := log.video_features) is not None:
+            self.own.fit(features.numbers[np.unique(features.video[rows])])
         self.co_visitation.fit(log, rows)
         self._fit_scales(log, rows)
         return self.statistics.fit(log, rows, censored)
@@ -281,7 +292,7 @@ class FeedbackEncoder(nn.Module):
         """What is known of each candidate by itself, `[B·N, X]`, and its duration in seconds, `[B, N]`.
 
         Columns: embedding and statistics of the video, of the author, of the tag; the video's co-visitation;
-        of the duration its logarithm, whether it is short, and with full tokens its group.
+        of the duration its logarithm, whether it is short, and with full tokens its group; its own features.
         """
         duration_BN = torch.where(
             torch.isnan(x.candidate_duration_s), self.typical_duration_s, x.candidate_duration_s
@@ -298,6 +309,9 @@ class FeedbackEncoder(nn.Module):
         ]
         if self.groups is not None and self.group is not None:
             known.append(self.group(self.groups(duration_R1[:, 0])))
+        if self.own is not None:
+            features = x.candidate_numbers, x.candidate_categories
+            known.append(self.own(*features, self.config.profile_dropout).flatten(0, 1))
         return torch.cat(known, dim=1), duration_BN
 
     def _interest_shares(self, x: RankerInputs, steps_BLF: Tensor, valid_BL: Tensor) -> Tensor | None:

@@ -40,7 +40,8 @@ class FeedbackEncoderConfig(Config):
     """Share of ids replaced by the unknown row while fitting, so that the unknown row is trained."""
 
     profile_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of users whose numbers are unknown while fitting, so that a user without any is trained."""
+    """Share of users whose numbers are unknown while fitting, so that a user without any is trained; and of
+    candidates whose own features are."""
 
     history: bool = True
     """Whether a candidate also attends over what was shown before the sequence, flags alone."""

@@ -41,6 +41,10 @@ class RankerInputs(NamedTuple):
     """`[B, H]` int64"""
     history_feedback: Tensor
     """`[B, H, 2]` float32"""
+    candidate_numbers: Tensor
+    """`[B, N, F]` float32, NaN where unknown; own features of videos, F may be 0"""
+    candidate_categories: Tensor
+    """`[B, N, K]` int64, K may be 0"""
 
 
 HistoryAt = Literal["row", "request"]
@@ -72,6 +76,7 @@ def inputs_for(
     """
     history = log.history(rows if history_rows is None else history_rows, length, first)
     user = log.user[rows]
+    numbers, categories = log.features_of(rows)
     return RankerInputs(
         sequence_ids=torch.from_numpy(history.sequence_ids),
         sequence_feedback=torch.from_numpy(history.sequence_feedback),
@@ -83,6 +88,8 @@ def inputs_for(
         profile_ids=torch.from_numpy(log.profile_ids[user]),
         history_ids=torch.from_numpy(history.history_ids),
         history_feedback=torch.from_numpy(history.history_feedback),
+        candidate_numbers=torch.from_numpy(numbers[:, None]),
+        candidate_categories=torch.from_numpy(categories[:, None]),
     )
 
 

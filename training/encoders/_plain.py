@@ -7,6 +7,7 @@ from torch import Tensor
 
 from models.features import SEQUENCE_ID_COLUMNS
 from models.signals import NO_SIGNALS, Signals
+from models.video_features import MAX_VALUES, NO_VIDEO_FEATURES, VideoFeatures
 from models.vocabulary import PADDING
 from training.encoders._feedback import FeedbackEncoder
 from training.encoders._inputs import RankerInputs
@@ -29,8 +30,9 @@ def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Te
     """Return `[B, N, F]` numbers and categories of each candidate, columns as `plain_names`.
 
     The user's running statistics and newest steps, what was done with the candidate's author and tag, the
-    frozen statistics of video, author and tag, the duration, the profile, and the ids of tab, video, author,
-    tag and profile categories as numbers. The same that the encoder reads, from the same code.
+    frozen statistics of video, author and tag, the duration, the profile, own features of the video, and the
+    ids of tab, video, author, tag and categories, of several values the first, as numbers. The same that the
+    encoder reads, from the same code.
 
     Args:
         encoder: its tables are fitted; its parameters have no part.
@@ -65,19 +67,25 @@ def plain_features(encoder: FeedbackEncoder, x: RankerInputs, statistics_BNS: Te
             statistics_BNS,
             x.candidate_duration_s[..., None],
             x.candidate_ids.float(),
+            x.candidate_numbers,
+            x.candidate_categories[..., ::MAX_VALUES].float(),
         ],
         dim=-1,
     )
 
 
 def plain_names(
-    numbers: tuple[str, ...], categories: tuple[str, ...], signals: Signals = NO_SIGNALS
+    numbers: tuple[str, ...],
+    categories: tuple[str, ...],
+    signals: Signals = NO_SIGNALS,
+    video_features: VideoFeatures = NO_VIDEO_FEATURES,
 ) -> tuple[list[str], list[int]]:
     """Return the columns of `plain_features`, and which of them are categories.
 
     Args:
         numbers, categories: names of the profile's.
         signals: own signals of a step.
+        video_features: own features of a candidate.
     """
     step = (*STEP_COLUMNS, *signals.names)
     done = [*step, "count"]
@@ -95,6 +103,8 @@ def plain_names(
         *(f"{name} of the {key.removesuffix('_id')}" for key in _IDS for name in COLUMNS),
         "duration",
         *_IDS,
+        *(f"number {n} of the video" for n in range(video_features.width)),
+        *video_features.fields,
     ]
-    chosen = {"tab", *categories, *_IDS}
+    chosen = {"tab", *categories, *_IDS, *video_features.fields}
     return named, [i for i, name in enumerate(named) if name in chosen]

@@ -35,7 +35,9 @@ def evaluate_bundle(
     manifest = bundle.manifest
     watermark_ms = manifest.training.watermark_ms
     window = parse_window(dataset, watermark_ms, start, end, allow_seen=allow_seen)
-    log = dataset.interactions(bundle.vocabulary, manifest.profile_numbers, manifest.signals)
+    log = dataset.interactions(
+        bundle.vocabulary, manifest.profile_numbers, manifest.signals, manifest.video_features
+    )
     metrics = evaluate(
         log,
         lambda rows: predict_onnx(bundle, log, rows, on_step),
@@ -62,7 +64,7 @@ def evaluate_run(
     saved = run_folder.read(folder, "evaluation")
     fitted, length = saved.fitted, saved.config.loop.sequence_length
     window = parse_window(dataset, saved.watermark_ms, start, end, allow_seen=allow_seen)
-    log = dataset.interactions(fitted.vocabulary, saved.profile_numbers, saved.signals)
+    log = dataset.interactions(fitted.vocabulary, saved.profile_numbers, saved.signals, saved.video_features)
     metrics = evaluate(
         log,
         lambda rows: predict_torch(fitted.ranker, log, rows, length),

@@ -50,7 +50,7 @@ class ExperimentData:
         """Return an unfitted encoder of the sizes that this log calls for."""
         dataset = self.dataset
         profile = dataset.profile_numbers, dataset.profile_categories
-        return new_encoder(config, self.vocabulary, *profile, dataset.signals)
+        return new_encoder(config, self.vocabulary, *profile, dataset.signals, dataset.video_features)
 
 
 def load_experiment_data(

@@ -19,6 +19,7 @@ from models.features import Array
 from models.fusion import fuse
 from models.runtime import Bundle
 from models.signals import Signals
+from models.video_features import VideoFeatures
 from models.vocabulary import Vocabulary
 from training.data import Interactions
 from training.encoders import RankerInputs
@@ -74,6 +75,7 @@ class _Served:
     vocabulary: Vocabulary
     profile_numbers: tuple[str, ...]
     signals: Signals
+    video_features: VideoFeatures
     weights: Mapping[str, float]
     length: int
     labels: tuple[str, ...]
@@ -116,6 +118,7 @@ def bundle_systems(
         bundle.vocabulary,
         manifest.profile_numbers,
         manifest.signals,
+        manifest.video_features,
         manifest.weights,
         manifest.sequence_length,
         manifest.labels,
@@ -152,6 +155,7 @@ def run_systems(
         fitted.vocabulary,
         saved.profile_numbers,
         saved.signals,
+        saved.video_features,
         fitted.weights,
         length,
         tuple(fitted.label_makers.names),
@@ -175,7 +179,9 @@ def _systems(
     for name in names:
         if name not in served.labels:
             raise BadInput(f"--labels names {name!r}; there are {', '.join(served.labels)}.")
-    log = data.dataset.interactions(served.vocabulary, served.profile_numbers, served.signals)
+    log = data.dataset.interactions(
+        served.vocabulary, served.profile_numbers, served.signals, served.video_features
+    )
     order = data.locate(served.vocabulary)
     predictions = served.predict(log, order.rows)
     values = predictions.slate.objectives

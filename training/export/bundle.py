@@ -42,6 +42,7 @@ from models.manifest import Tensor as TensorRows
 from models.runtime import Bundle, session_options
 from models.signals import NO_SIGNALS, Signals
 from models.store import BundleStore
+from models.video_features import NO_VIDEO_FEATURES, VideoFeatures
 from models.vocabulary import Vocabulary
 from training.export.synthetic_inputs import SyntheticInputs
 from training.labels import LabelMakers
@@ -73,9 +74,14 @@ RANKER_INPUTS: Final[dict[str, tuple[tuple[str | int, ...], Unit]]] = {
     "profile_ids": (("B", -1), "row"),
     "history_ids": (("B", "H"), "row"),
     "history_feedback": (("B", "H", len(HISTORY_COLUMNS)), "raw"),
+    "candidate_numbers": (("B", "N", -1), "raw"),
+    "candidate_categories": (("B", "N", -1), "row"),
 }
-"""Axes and units; -1 stands for however many profile features and signals the data set has. A graph takes the
-last two if its encoder reads them."""
+"""Axes and units; -1 stands for however many features and signals the data set has. A graph takes those of
+histories if its encoder reads them, and the last two if there are own features of videos."""
+
+_BY_NAME: Final = ("candidate_numbers", "candidate_categories")
+"""Inputs that follow optional ones among the arguments of a ranker."""
 
 RANKER_UNITS: Final[dict[str, Unit]] = {
     "watch_time_s": "s",
@@ -104,6 +110,7 @@ def export(
     profile_categories: Sequence[str] = (),
     default_tab: str | None = None,
     signals: Signals = NO_SIGNALS,
+    video_features: VideoFeatures = NO_VIDEO_FEATURES,
     learned_labels: LearnedLabels | None = None,
     evaluation: Evaluation | None = None,
     reference: Callable[[Bundle], Mapping[str, Histogram]] | None = None,
@@ -124,9 +131,9 @@ def export(
     with tempfile.TemporaryDirectory(prefix="reelrank-export-") as scratch:
         staging = Path(scratch) / "bundle"
         staging.mkdir()
-        rows = SyntheticInputs(
-            vocabulary, len(profile_numbers), profile_categories, np.random.default_rng(seed), signals
-        )
+        random = np.random.default_rng(seed)
+        numbers, categories = len(profile_numbers), profile_categories
+        rows = SyntheticInputs(vocabulary, numbers, categories, random, signals, video_features)
         label_makers.eval()
         ranker.eval()
         _write(label_makers, rows.exposures(label_makers, 5), staging / LABELER, list(label_makers.outputs))
@@ -142,7 +149,10 @@ def export(
             created_at=now,
             files=files,
             columns_digest=columns_digest(
-                grouped=label_makers.grouped, reads_history=ranker.encoder.reads_history, signals=signals
+                grouped=label_makers.grouped,
+                reads_history=ranker.encoder.reads_history,
+                signals=signals,
+                video_features=video_features,
             ),
             vocabulary_digest=vocabulary.digest(),
             labeler=Graph(
@@ -175,6 +185,7 @@ def export(
             profile_numbers=tuple(profile_numbers),
             profile_categories=tuple(profile_categories),
             signals=signals,
+            video_features=video_features,
             default_tab=default_tab,
             training=training,
             learned_labels=learned_labels,
@@ -211,25 +222,36 @@ def version_name(now: datetime, identity: str) -> str:
 def _request(
     rows: SyntheticInputs, ranker: Ranker, users: int, candidates: int, steps: int
 ) -> dict[str, Array]:
-    """Return inputs of the ranker's graph: those of histories only if its encoder reads them."""
+    """Return inputs of the ranker's graph: those that its encoder reads."""
     inputs = rows.request(users, candidates, steps)
     if not ranker.encoder.reads_history:
         del inputs["history_ids"], inputs["history_feedback"]
+    if ranker.encoder.own is None:
+        del inputs["candidate_numbers"], inputs["candidate_categories"]
     return inputs
 
 
+def _arguments(inputs: Mapping[str, Array]) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+    """Return inputs in order; by name those that follow others which a graph may not take."""
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    named: dict[str, torch.Tensor] = {name: tensors.pop(name) for name in _BY_NAME if name in tensors}
+    return tuple(tensors.values()), named
+
+
 def _torch(module: nn.Module, inputs: Mapping[str, Array]) -> list[Array]:
+    ordered, named = _arguments(inputs)
     with torch.no_grad():
-        return [t.numpy() for t in module(*(torch.from_numpy(a) for a in inputs.values()))]
+        return [t.numpy() for t in module(*ordered, **named)]
 
 
 def _write(module: nn.Module, example: Mapping[str, Array], path: Path, outputs: list[str]) -> None:
     """Export with the axes B, N, L and H free wherever the example's inputs have them."""
     axes = {name: shape for name, (shape, _) in (LABELER_INPUTS | RANKER_INPUTS).items()}
-    dynamic = tuple(
-        {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(axes[name]) if isinstance(axis, str)}
+    dynamic = {
+        name: {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(axes[name]) if isinstance(axis, str)}
         for name in example
-    )
+    }
+    ordered, named = _arguments(example)
     # Without torchvision, which nothing here needs, the exporter says so four times.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -237,11 +259,12 @@ def _write(module: nn.Module, example: Mapping[str, Array], path: Path, outputs:
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         program = torch.onnx.export(
             module,
-            tuple(torch.from_numpy(a) for a in example.values()),
+            ordered,
+            kwargs=named,
             input_names=list(example),
             output_names=outputs,
             opset_version=OPSET,
-            dynamic_shapes=dynamic,
+            dynamic_shapes=dynamic if named else tuple(dynamic.values()),
             dynamo=True,
             external_data=False,
             verbose=False,

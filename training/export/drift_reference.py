@@ -97,7 +97,7 @@ def republish(folder: Path, dataset: Dataset, to: Path, on_step: Callable[[float
     training = bundle.manifest.training
     manifest = bundle.manifest
     log = same_log(dataset, training).interactions(
-        bundle.vocabulary, manifest.profile_numbers, manifest.signals
+        bundle.vocabulary, manifest.profile_numbers, manifest.signals, manifest.video_features
     )
     found = reference(bundle, log, until_ms=training.watermark_ms, seed=training.seed, on_step=on_step)
     manifest = with_reference(manifest, found, datetime.now(UTC))

@@ -52,7 +52,7 @@ def export_run(
     log = None
     if dataset is not None:
         log = same_log(dataset, saved.training).interactions(
-            fitted.vocabulary, saved.profile_numbers, saved.signals
+            fitted.vocabulary, saved.profile_numbers, saved.signals, saved.video_features
         )
 
     def histograms(bundle: Bundle) -> Mapping[str, Histogram]:
@@ -71,6 +71,7 @@ def export_run(
         profile_numbers=saved.profile_numbers,
         profile_categories=saved.profile_categories,
         signals=saved.signals,
+        video_features=saved.video_features,
         default_tab=saved.default_tab,
         learned_labels=learned,
         evaluation=saved.evaluation,

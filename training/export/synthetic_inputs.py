@@ -8,6 +8,7 @@ import numpy as np
 
 from models.features import FEEDBACK_COLUMNS, HISTORY_COLUMNS, HISTORY_LENGTH, Array
 from models.signals import NO_SIGNALS, Signals
+from models.video_features import MAX_VALUES, NO_VIDEO_FEATURES, VideoFeatures
 from models.vocabulary import FIRST, PADDING, UNKNOWN, Vocabulary
 from training.labels import LabelMakers
 
@@ -22,12 +23,14 @@ class SyntheticInputs:
         categories: Sequence[str],
         random: np.random.Generator,
         signals: Signals = NO_SIGNALS,
+        video_features: VideoFeatures = NO_VIDEO_FEATURES,
     ) -> None:
         self._vocabulary = vocabulary
         self._numbers = numbers
         self._categories = categories
         self._random = random
         self._signals = signals
+        self._video_features = video_features
 
     def feedback(self, n: int) -> Array:
         """Return `[n, 8 + S]`: 0 s watches, loops, flags, short and long videos, signals."""
@@ -47,8 +50,9 @@ class SyntheticInputs:
         return label_makers.inputs(self.feedback(n), np.stack([self._ids("tag", (n,)), user], axis=1))
 
     def request(self, users: int, candidates: int, steps: int) -> dict[str, Array]:
-        """Return inputs of the ranker, those of histories too: as many entries as steps, at most
-        `HISTORY_LENGTH`. Of the users after the first both are shorter, padded on the left."""
+        """Return inputs of the ranker, also those that not every graph takes. Histories have as many entries
+        as sequences have steps, at most `HISTORY_LENGTH`. Of the users after the first both are shorter,
+        padded on the left."""
         feedback = self.feedback(users * steps)
         feedback = feedback.reshape(users, steps, feedback.shape[1])
         ids = np.stack(
@@ -81,6 +85,24 @@ class SyntheticInputs:
             "profile_ids": np.array(profile_ids, np.int64).reshape(len(self._categories), users).T.copy(),
             "history_ids": history_ids,
             "history_feedback": flags.astype(np.float32),
+            **self._features(users, candidates),
+        }
+
+    def _features(self, users: int, candidates: int) -> dict[str, Array]:
+        """Own features of candidates, some of them unknown. Nothing is drawn where there are none."""
+        features, shape = self._video_features, (users, candidates)
+        numbers = np.zeros((*shape, features.width), np.float32)
+        categories = np.full((*shape, len(features.fields), MAX_VALUES), PADDING, np.int64)
+        if features.names:
+            numbers[:] = self._random.normal(0, 3, numbers.shape)
+            numbers[self._random.random(shape) < 0.2] = np.nan
+        for column, field in enumerate(features.fields):
+            for value in range(MAX_VALUES // 2):
+                rows = self._ids(field, shape)
+                categories[..., column, value] = np.where(self._random.random(shape) < 0.7, rows, PADDING)
+        return {
+            "candidate_numbers": numbers,
+            "candidate_categories": categories.reshape(*shape, MAX_VALUES * len(features.fields)),
         }
 
     def _ids(self, field: str, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -21,6 +21,7 @@ from models.features import (
 from models.fusion import fuse
 from models.manifest import EXPECTED_SECONDS
 from models.runtime import Bundle
+from models.video_features import video_feature_arrays
 from models.vocabulary import FIRST, UNKNOWN
 
 REQUESTS: Final = 2_000
@@ -89,7 +90,7 @@ def _reactions(bundle: Bundle, request: Mapping[str, Array], random: np.random.G
 
 
 def _draw_request(bundle: Bundle, steps: int, random: np.random.Generator) -> dict[str, Array]:
-    """Draw `_BATCH` users with a candidate each; their profiles are unknown."""
+    """Draw `_BATCH` users with a candidate each; profiles and own features of videos are unknown."""
     manifest, vocabulary = bundle.manifest, bundle.vocabulary
     shape = (_BATCH, steps)
     tab = vocabulary.index("tab", manifest.default_tab)
@@ -99,6 +100,7 @@ def _draw_request(bundle: Bundle, steps: int, random: np.random.Generator) -> di
     feedback[..., _DURATION] = _draw_durations(random, shape)
     feedback[..., _WATCHED] = feedback[..., _DURATION] * random.choice([0.03, 0.2, 0.6, 1.0, 1.3], shape)
     age_s = np.sort(np.exp(random.uniform(np.log(2 * AGO_S), np.log(6e5), shape)), axis=1)[:, ::-1]
+    numbers, categories = video_feature_arrays([None] * _BATCH, vocabulary, manifest.video_features)
     return {
         "sequence_ids": ids,
         "sequence_feedback": feedback,
@@ -110,6 +112,8 @@ def _draw_request(bundle: Bundle, steps: int, random: np.random.Generator) -> di
         "profile_ids": np.full((_BATCH, len(manifest.profile_categories)), UNKNOWN),
         "history_ids": np.zeros((_BATCH, 0), np.int64),
         "history_feedback": np.zeros((_BATCH, 0, len(HISTORY_COLUMNS)), np.float32),
+        "candidate_numbers": numbers[:, None],
+        "candidate_categories": categories[:, None],
     }
 
 

@@ -82,9 +82,11 @@ class Ranker(nn.Module):
         profile_ids: Tensor,
         history_ids: Tensor | None = None,
         history_feedback: Tensor | None = None,
+        candidate_numbers: Tensor | None = None,
+        candidate_categories: Tensor | None = None,
     ) -> RankerOutputs:
-        """Run the served path; arguments as in `RankerInputs`. A graph whose encoder reads no history is
-        exported without the last two."""
+        """Run the served path; arguments as in `RankerInputs`. A graph is exported without those that its
+        encoder does not read."""
         return self.serve(
             RankerInputs(
                 sequence_ids,
@@ -97,6 +99,8 @@ class Ranker(nn.Module):
                 profile_ids,
                 sequence_ids[:, :0, 0] if history_ids is None else history_ids,
                 sequence_feedback[:, :0, :2] if history_feedback is None else history_feedback,
+                candidate_duration_s[..., None][..., :0] if candidate_numbers is None else candidate_numbers,
+                candidate_ids[..., :0] if candidate_categories is None else candidate_categories,
             )
         )
 

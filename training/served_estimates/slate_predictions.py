@@ -30,7 +30,7 @@ class SlatePredictions:
     """Runs a bundle's ranker on logged slates.
 
     A user's sequence is what the log has accepted of exposures that began before the slate. Profiles and
-    imported histories are not in the log, so they count as unknown.
+    imported histories and own features of videos are not in the log, so they count as unknown.
 
     Args:
         bundle: that predicts.
@@ -60,7 +60,7 @@ class SlatePredictions:
             sequence_arrays(
                 known.newest(manifest.sequence_length), vocabulary, slate.timestamp_ms, manifest.signals
             )
-            | candidate_arrays(self._candidates(slate), vocabulary)
+            | candidate_arrays(self._candidates(slate), vocabulary, manifest.video_features)
             | context_arrays(
                 {},
                 manifest.default_tab if slate.tab is None else slate.tab,

@@ -226,7 +226,7 @@ def _fit_tables(
     """The label makers with their tables, and a new ranker with those of its head."""
     dataset, known = windows.dataset, windows.log.take(windows.known)
     profile = dataset.profile_numbers, dataset.profile_categories
-    shapes = (config, windows.vocabulary, *profile, dataset.signals)
+    shapes = (config, windows.vocabulary, *profile, dataset.signals, dataset.video_features)
 
     def fit() -> Networks:
         _, ranker = new_networks(*shapes)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from models.manifest import LearnedLabels
 from models.signals import Signals
+from models.video_features import VideoFeatures
 from models.vocabulary import Vocabulary
 from training.data import Dataset
 from training.labels import LabelMaker, LabelMakers
@@ -40,11 +41,12 @@ class Networks(NamedTuple):
         numbers: tuple[str, ...],
         categories: tuple[str, ...],
         signals: Signals,
+        video_features: VideoFeatures,
         state: Mapping[str, Any],
     ) -> Networks:
         """Return what `to_state` was called on; the other arguments are those of `new_networks`."""
         label_makers, ranker = new_networks(
-            config, vocabulary, numbers, categories, signals, state["refused"]
+            config, vocabulary, numbers, categories, signals, video_features, state["refused"]
         )
         restore(label_makers, state["label_makers"])
         restore(ranker, state["ranker"])
@@ -89,7 +91,8 @@ class Fitted:
     def from_state(cls, config: RunConfig, dataset: Dataset, vocabulary: Vocabulary, state: State) -> Fitted:
         """Return what `to_state` was called on."""
         numbers, categories = dataset.profile_numbers, dataset.profile_categories
-        networks = Networks.from_state(config, vocabulary, numbers, categories, dataset.signals, state)
+        own = dataset.signals, dataset.video_features
+        networks = Networks.from_state(config, vocabulary, numbers, categories, *own, state)
         return cls(
             vocabulary,
             networks.label_makers,

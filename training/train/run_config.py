@@ -11,6 +11,7 @@ from torch import nn
 
 from models.features import SEQUENCE_ID_COLUMNS
 from models.signals import NO_SIGNALS, Signals
+from models.video_features import NO_VIDEO_FEATURES, VideoFeatures
 from models.vocabulary import Vocabulary
 from training.config import Config
 from training.encoders import FeedbackEncoder, FeedbackEncoderConfig
@@ -68,11 +69,15 @@ def new_encoder(
     numbers: tuple[str, ...],
     categories: tuple[str, ...],
     signals: Signals = NO_SIGNALS,
+    video_features: VideoFeatures = NO_VIDEO_FEATURES,
 ) -> FeedbackEncoder:
-    """Return an unfitted encoder of the sizes that a vocabulary, profile features and signals call for."""
+    """Return an unfitted encoder of the sizes that a vocabulary, features and signals call for."""
     video, author, tag, tab = (vocabulary.size(f) for f in SEQUENCE_ID_COLUMNS)
     sizes = tuple(vocabulary.size(f"profile.{name}") for name in categories)
-    return FeedbackEncoder((video, author, tag, tab), len(numbers), sizes, config, signals)
+    values = tuple(vocabulary.size(field) for field in video_features.fields)
+    return FeedbackEncoder(
+        (video, author, tag, tab), len(numbers), sizes, config, signals, video_features, values
+    )
 
 
 def new_label_maker(config: RunConfig) -> LabelMaker:
@@ -88,6 +93,7 @@ def new_networks(
     numbers: tuple[str, ...],
     categories: tuple[str, ...],
     signals: Signals = NO_SIGNALS,
+    video_features: VideoFeatures = NO_VIDEO_FEATURES,
     refused: Collection[str] = (),
 ) -> tuple[LabelMakers, Ranker]:
     """Return unfitted networks of the shapes that a config and a vocabulary call for.
@@ -97,10 +103,11 @@ def new_networks(
         vocabulary: whose sizes the tables have.
         numbers, categories: names of the profile's features.
         signals: own signals of the log.
+        video_features: its own features of videos.
         refused: names of the heuristic label makers to leave out.
     """
     torch.manual_seed(config.seed)
-    encoder = new_encoder(config.encoder, vocabulary, numbers, categories, signals)
+    encoder = new_encoder(config.encoder, vocabulary, numbers, categories, signals, video_features)
     ranker: Ranker
     if config.objectives is None:
         ranker = TwoObjectiveRanker(encoder, LDA(config.encoder.width, config.lda), Scale())

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from models.errors import BadInput
 from models.manifest import Evaluation, LearnedLabels, Training
 from models.signals import Signals
+from models.video_features import VideoFeatures
 from models.vocabulary import Vocabulary
 from training.data import Dataset, LikesHates
 from training.labelcraft.evidence import missing_evidence
@@ -51,6 +52,7 @@ class Saved:
     profile_numbers: tuple[str, ...]
     profile_categories: tuple[str, ...]
     signals: Signals
+    video_features: VideoFeatures
     default_tab: str | None
     training: Training
     evaluation: Evaluation
@@ -164,6 +166,7 @@ def _write(
             "profile_numbers": dataset.profile_numbers,
             "profile_categories": dataset.profile_categories,
             "signals": dataset.signals.model_dump(),
+            "video_features": dataset.video_features.model_dump(),
             "default_tab": info.main_tab,
         }
         (folder / CONFIG).write_text(config.model_dump_json(indent=1) + "\n")
@@ -188,7 +191,8 @@ def read(folder: Path, which: Which) -> Saved:
         numbers, categories = tuple(note["profile_numbers"]), tuple(note["profile_categories"])
         state["refused"] = note["refused"][which]
         signals = Signals.model_validate(note.get("signals", {}))
-        networks = Networks.from_state(config, vocabulary, numbers, categories, signals, state)
+        features = VideoFeatures.model_validate(note.get("video_features", {}))
+        networks = Networks.from_state(config, vocabulary, numbers, categories, signals, features, state)
         return Saved(
             config,
             Fitted(
@@ -205,6 +209,7 @@ def read(folder: Path, which: Which) -> Saved:
             numbers,
             categories,
             signals,
+            features,
             note["default_tab"],
             Training.model_validate(note["training"]),
             Evaluation.model_validate(note["evaluation"]),

@@ -33,7 +33,8 @@ def predict_by_trees(
     known, stop, test = rows
     numbers, categories = dataset.profile_numbers, dataset.profile_categories
     torch.manual_seed(config.seed)
-    encoder = new_encoder(config.encoder, vocabulary, numbers, categories, dataset.signals)
+    own = dataset.signals, dataset.video_features
+    encoder = new_encoder(config.encoder, vocabulary, numbers, categories, *own)
     seen = encoder.fit_tables(log, known, dataset.censored(vocabulary))
     encoder.eval()
     length, watched = config.loop.sequence_length, log.watch_time_s
@@ -41,7 +42,7 @@ def predict_by_trees(
         "l1",
         (features(encoder, log, known, length, seen), watched[known]),
         (features(encoder, log, stop, length), watched[stop]),
-        plain_names(numbers, categories, dataset.signals)[1],
+        plain_names(numbers, categories, *own)[1],
         trees,
         seed=config.seed,
     )

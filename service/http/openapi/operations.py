@@ -7,8 +7,9 @@ from typing import Final
 from models import experiment_report
 from models.experiment_report import ArmFigures, ArmUsers, ExperimentReport, GuardrailVerdict, Look
 from models.manifest import Manifest
-from models.schema import Candidate, FeedbackEvent, HistoryEntry
+from models.schema import Candidate, FeedbackEvent, HistoryEntry, Video
 from models.served_log import LoggedEvent, LoggedSlate
+from models.video_features import MAX_VALUES
 from service import slate_rules, wire
 from service.http.openapi.document import (
     BODY_ERRORS,
@@ -111,7 +112,7 @@ _SLATE_OF_VIDEOS: Final = {"user_id": "u1", "candidates": "$request.body"}
 VIDEOS: Final = operation(
     wire.Stored(1),
     *BODY_ERRORS,
-    body=json(array(ref(Candidate)), videos=[VIDEO]),
+    body=json(array(ref(Video)), videos=[VIDEO]),
     links={"rank": link("post /rerank", requestBody=_SLATE_OF_VIDEOS)},
 )
 
@@ -301,6 +302,12 @@ def _complete(document: Json, manifest: Manifest | None) -> None:
     schemas["UserProfile"]["properties"]["profile"] = _object(
         dict.fromkeys(manifest.profile_numbers, number) | dict.fromkeys(manifest.profile_categories, category)
     )
+    own = manifest.video_features
+    several: Json = {"anyOf": [category, array(category) | {"maxItems": MAX_VALUES}]}
+    features = dict.fromkeys(own.numbers, number) | dict.fromkeys(own.categories, several)
+    for name, width in own.embeddings.items():
+        features[name] = array(number) | {"minItems": width, "maxItems": width}
+    schemas["Video"]["properties"]["features"]["anyOf"] = [_object(features), {"type": "null"}]
 
 
 def _object(members: Json) -> Json:
@@ -315,6 +322,7 @@ SECTION: Final = Section(
         *structs_in(experiment_report),
         LoggedSlate,
         LoggedEvent,
+        Video,
         Arm,
         NewExperiment,
         Experiment,

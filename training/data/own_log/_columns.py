@@ -14,16 +14,20 @@ from training.data.own_log._guess import (
     guess_clock,
     guess_columns,
     guess_features,
+    guess_features_of_videos,
     guess_unit,
+    holds_several,
+    name_of_feature,
 )
 from training.data.own_log._mapping import (
+    COLUMNS_OF_VIDEOS,
     MAPPING,
     MEANINGS,
-    OF_VIDEOS,
     REQUIRED,
     SIGNALS,
     TARGETS,
     USERS,
+    VIDEOS,
     ColumnMapping,
     Source,
     left_out,
@@ -32,7 +36,7 @@ from training.data.own_log._values import seconds, text
 
 _SOUGHT: Final = {
     "interactions": TARGETS,
-    "videos": ("video_id", "duration_s", *OF_VIDEOS),
+    "videos": COLUMNS_OF_VIDEOS,
     "users": ("user_id",),
 }
 """Our columns by table, in the order in which they are guessed and shown."""
@@ -45,7 +49,7 @@ class OwnLog:
     """What `prepare --dataset own` takes beside the log itself."""
 
     videos: Path | None = None
-    """A table of videos: durations, authors and tags that rows of the log lack."""
+    """A table of videos: durations, authors and tags that rows of the log lack, and features."""
     users: Path | None = None
     mapping: Path | None = None
     """A `mapping.json`; without it the one beside the log, if there is one."""
@@ -104,8 +108,9 @@ def complete(
         for name, table in tables.items():
             _add_guesses(found[name], table, name, own)
         _add_clocks(found, opened.log, samples["interactions"], own)
-        if opened.users is not None:
-            _add_features(found["users"], opened.users, samples["users"], own)
+        for name in (VIDEOS, USERS):
+            if name in tables:
+                _add_features(found[name], tables[name], samples[name], name, own)
     problems = [
         *_wrong_columns(found, tables),
         *_other_tables(found["interactions"], opened.log),
@@ -122,10 +127,9 @@ def complete(
             source = found[name][target]
             known_s = duration_s if target == "watch_time_s" else None
             try:
-                is_feature = name == USERS and target != "user_id"
-                unit = source.unit or (
-                    "id" if is_feature else guess_unit(target, source, samples[name], known_s)
-                )
+                is_feature = name in (VIDEOS, USERS) and target not in _SOUGHT[name]
+                known_as = f"{name}.{target}" if is_feature else target
+                unit = source.unit or guess_unit(known_as, source, samples[name], known_s)
             except BadInput as e:
                 problems.append(str(e))
                 continue
@@ -138,7 +142,8 @@ def complete(
         name: {target: with_units[name][target] for target in sought if target in with_units[name]}
         for name, sought in _SOUGHT.items()
     }
-    ordered["users"] |= with_units["users"]
+    for name in (VIDEOS, USERS):
+        ordered[name] |= with_units[name]
     signals: dict[str, dict[str, Source]] = {kind: {} for kind in SIGNALS}
     for target, source in with_units["interactions"].items():
         kind, dot, name = target.partition(".")
@@ -149,18 +154,26 @@ def complete(
 
 def _add_guesses(found: dict[str, Source], table: TextTable, name: str, own: OwnLog) -> None:
     taken = [column for source in found.values() for column in source.columns]
-    without = left_out(own.changes) if name == "interactions" else set()
+    prefix = "" if name == "interactions" else f"{name}."
+    without = {target.removeprefix(prefix) for target in left_out(own.changes) if target.startswith(prefix)}
     declared = {target.rpartition(".")[2] for target in found}
     sought = (*_SOUGHT[name], *(NAMES_OF_SIGNALS if name == "interactions" else ()))
     targets = [t for t in sought if t.rpartition(".")[2] not in declared and t not in without]
     found.update(guess_columns(table.columns, targets, taken))
 
 
-def _add_features(found: dict[str, Source], table: TextTable, sample: Relation, own: OwnLog) -> None:
+def _add_features(
+    found: dict[str, Source], table: TextTable, sample: Relation, name: str, own: OwnLog
+) -> None:
     taken = {column for source in found.values() for column in source.columns}
-    features = guess_features([column for column in table.columns if column not in taken], sample)
+    free = [column for column in table.columns if column not in taken]
+    features = guess_features(free, sample) if name == USERS else guess_features_of_videos(free, sample)
+    tag = found.get("tag")
+    if name == VIDEOS and tag is not None and tag.unit is None and holds_several(tag, sample):
+        several = name_of_feature(tag.columns[0])  # the first of them is the tag
+        features["tags" if several == "tag" else several] = tag.model_copy(update={"unit": "ids"})
     without = left_out(own.changes)
-    found.update({n: s for n, s in features.items() if n not in found and f"{USERS}.{n}" not in without})
+    found.update({n: s for n, s in features.items() if n not in found and f"{name}.{n}" not in without})
 
 
 def _add_clocks(found: dict[str, dict[str, Source]], log: TextTable, sample: Relation, own: OwnLog) -> None:

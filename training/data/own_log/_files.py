@@ -205,8 +205,8 @@ def _parquet(connection: Connection, path: Path) -> Relation:
 
 def _text(name: str, kind: DuckDBPyType) -> str:
     column = quoted(name)
-    if kind.id == "list":
-        text = f"CAST({column}[1] AS VARCHAR)"
+    if kind.id in ("list", "array"):
+        text = f"CAST(to_json({column}) AS VARCHAR)"
     elif kind.id in ("float", "double"):
         most = 2**24 if kind.id == "float" else 2**53
         # Whole numbers from here on are not exact; written with an exponent they are refused as ids.

@@ -7,9 +7,10 @@ from collections.abc import Collection, Sequence
 from typing import Final, cast
 
 from models.errors import BadInput
+from models.schema import Video
 from training.data.own_log._files import Relation, first_row
-from training.data.own_log._mapping import TIMES, Source, Unit, units_of
-from training.data.own_log._values import FACTORS, flag, is_clock, number, text
+from training.data.own_log._mapping import TIMES, USERS, Source, Unit, units_of
+from training.data.own_log._values import FACTORS, flag, is_clock, is_several, number, text, vector
 
 NAMES: Final[dict[str, tuple[str, ...]]] = {
     "user_id": ("user", "userid", "uid", "member", "viewer", "visitor", "account", "customer", "device"),
@@ -77,6 +78,9 @@ _EPOCH_S: Final = (946_684_800.0, 4_102_444_800.0)
 """2000 to 2100."""
 _MOST: Final = 0.9
 """Share of a sample's values that must be of a kind."""
+_SOME: Final = 0.1
+"""Share of a sample's values that must hold several texts."""
+_FEATURE_OF_VIDEOS: Final = re.compile(r"[^A-Za-z0-9_]+")
 
 
 def guess_columns(
@@ -133,10 +137,18 @@ def guess_unit(target: str, source: Source, sample: Relation, duration_s: float 
         BadInput: more than one unit is plausible, or none.
     """
     units = units_of(target)
+    kind, dot, _ = target.partition(".")
+    if dot and kind == USERS:
+        return "id"
+    if "vector" in units:
+        guessed = guess_features_of_videos(source.columns[:1], sample)
+        return next((of.unit for of in guessed.values() if of.unit), "id")
     if "flag" in units:
         return _unit_of_flag(source, sample)
     if len(units) == 1:
         return units[0]
+    if "ids" in units:
+        return "ids" if holds_several(source, sample) else "id"
     known = sample.project(f"{text(source)} AS value").filter("value IS NOT NULL")
     counts = f"count(*), count({number('value')}), count(*) FILTER ({is_clock('value')})"
     rows, numbers, clocks = cast(tuple[int, int, int], first_row(known.aggregate(counts)))
@@ -173,6 +185,41 @@ def guess_features(columns: Sequence[str], sample: Relation) -> dict[str, Source
         elif rows and values <= MAX_CATEGORIES:
             found[_FEATURE.sub("_", column)] = source.model_copy(update={"unit": "id"})
     return found
+
+
+def guess_features_of_videos(columns: Sequence[str], sample: Relation) -> dict[str, Source]:
+    """Return the columns that are features of videos: embeddings, lists of texts, and what `guess_features`
+    takes."""
+    found: dict[str, Source] = {}
+    others = []
+    for column in columns:
+        source = Source(columns=(column,))
+        value = text(source)
+        if _share(f"{is_several(value)} AND {vector(value)} IS NOT NULL", source, sample) >= _MOST:
+            found[name_of_feature(column)] = source.model_copy(update={"unit": "vector"})
+        elif holds_several(source, sample):
+            found[name_of_feature(column)] = source.model_copy(update={"unit": "ids"})
+        else:
+            others.append(column)
+    plain = guess_features(others, sample)
+    found |= {name_of_feature(source.columns[0]): source for source in plain.values()}
+    return {name: source for name, source in found.items() if name not in Video.__struct_fields__}
+
+
+def name_of_feature(column: str) -> str:
+    """Return the name of the feature that a column of the table of videos becomes."""
+    name = _FEATURE_OF_VIDEOS.sub("_", column)[:50]
+    return name if name[:1].isalpha() else f"feature_{name}"
+
+
+def holds_several(source: Source, sample: Relation) -> bool:
+    """Whether some values of a column hold several texts."""
+    return _share(is_several(text(source)), source, sample) >= _SOME
+
+
+def _share(condition: str, source: Source, sample: Relation) -> float:
+    known = sample.filter(f"{text(source)} IS NOT NULL").aggregate(f"avg(CAST(({condition}) AS DOUBLE))")
+    return float((first_row(known) or (0,))[0] or 0.0)
 
 
 def _unit_of_time(source: Source, median: float) -> Unit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 
@@ -19,6 +19,7 @@ from pydantic import (
 from models.errors import BadInput
 from models.schema import FLAGS
 from models.signals import Signals
+from models.video_features import VideoFeatures
 
 MAPPING: Final = "mapping.json"
 
@@ -32,12 +33,19 @@ SIGNALS: Final = ("positive", "negative", "numbers")
 """The kinds of own signals, see `models.signals.Signals`; a signal is written `positive.favorite`."""
 USERS: Final = "users"
 """Features of users are written `users.age`."""
+VIDEOS: Final = "videos"
+"""Features of videos are written `videos.quality`."""
+COLUMNS_OF_VIDEOS: Final = ("video_id", "duration_s", *OF_VIDEOS)
+"""Of a table of videos; others are features."""
 
-Unit = Literal["id", "s", "ms", "us", "ns", "min", "datetime", "clock", "flag", "present", "number"]
+Unit = Literal[
+    "id", "ids", "s", "ms", "us", "ns", "min", "datetime", "clock", "flag", "present", "number", "vector"
+]
 TIMES: Final[tuple[Unit, ...]] = ("s", "ms", "us", "ns", "datetime")
 LENGTHS: Final[tuple[Unit, ...]] = ("s", "ms", "us", "min", "clock")
 MEANINGS: Final[dict[Unit, str]] = {
     "id": "text",
+    "ids": "texts, one or several",
     "s": "seconds",
     "ms": "milliseconds",
     "us": "microseconds",
@@ -48,6 +56,7 @@ MEANINGS: Final[dict[Unit, str]] = {
     "flag": "yes or no, or a count",
     "present": "yes where there is a value",
     "number": "a number",
+    "vector": "the numbers of an embedding",
 }
 
 
@@ -57,7 +66,11 @@ def units_of(target: str) -> tuple[Unit, ...]:
         return TIMES
     if target in ("watch_time_s", "duration_s"):
         return LENGTHS
-    kind = target.partition(".")[0]
+    kind, _, name = target.partition(".")
+    if kind == VIDEOS:
+        return units_of(name) if name in COLUMNS_OF_VIDEOS else ("number", "id", "ids", "vector")
+    if target == "tag":
+        return ("id", "ids")
     if kind == "numbers":
         return ("number",)
     if kind == USERS:
@@ -102,7 +115,8 @@ class ColumnMapping(_Record):
 
     interactions: dict[str, Source] = {}
     videos: dict[str, Source] = {}
-    """`video_id`, and what a row of the log does not say itself: `duration_s`, `author_id`, `tag`."""
+    """`video_id`; what a row of the log does not say itself: `duration_s`, `author_id`, `tag`; and features:
+    numbers, texts for categories, and embeddings."""
     users: dict[str, Source] = {}
     """`user_id`, and features: numbers, and text for categories."""
     positive: dict[str, Source] = {}
@@ -128,16 +142,14 @@ class ColumnMapping(_Record):
             raise BadInput(f"{path} is not a mapping: `{where}`: {e.errors()[0]['msg']}.") from e
         except OSError as e:
             raise BadInput(f"{path} cannot be read: {e.strerror}; give the mapping of an earlier run.") from e
-        for table, targets in (
-            ("interactions", TARGETS),
-            ("videos", ("video_id", "duration_s", *OF_VIDEOS)),
-        ):
-            for target, source in getattr(mapping, table).items():
-                _check(f"{path}: {table}", target, source.unit, targets)
+        for target, source in mapping.interactions.items():
+            _check(f"{path}: interactions", target, source.unit, TARGETS)
         features = {f"{USERS}.{name}": source for name, source in mapping.users.items() if name != "user_id"}
+        features |= {f"{VIDEOS}.{name}": source for name, source in mapping.videos.items()}
         for target, source in (mapping.signal_sources() | features).items():
             _check(str(path), target, source.unit, ())
         mapping.signals(str(path))
+        mapping.video_features(source=str(path))
         return mapping
 
     def signal_sources(self) -> dict[str, Source]:
@@ -158,6 +170,27 @@ class ColumnMapping(_Record):
         except ValidationError as e:
             raise BadInput(f"{source}: {e.errors()[0]['msg'].removeprefix('Value error, ')}.") from e
 
+    def video_features(self, widths: Mapping[str, int] | None = None, source: str = MAPPING) -> VideoFeatures:
+        """Return the features of videos that are declared.
+
+        Args:
+            widths: components of each embedding; without them only names are checked.
+            source: what declares them, for the message.
+
+        Raises:
+            BadInput: a name is none, or taken, or there are too many.
+        """
+        sources = {name: of for name, of in self.videos.items() if name not in COLUMNS_OF_VIDEOS}
+        named = [name for name, of in sources.items() if of.unit == "vector"]
+        try:
+            return VideoFeatures(
+                numbers=tuple(name for name, of in sources.items() if of.unit == "number"),
+                categories=tuple(n for n, of in sources.items() if of.unit not in ("number", "vector")),
+                embeddings=dict.fromkeys(named, 1) if widths is None else {n: widths[n] for n in named},
+            )
+        except ValidationError as e:
+            raise BadInput(f"{source}: {e.errors()[0]['msg'].removeprefix('Value error, ')}.") from e
+
     def with_changes(self, changes: Sequence[str]) -> Self:
         """Return the mapping with the changes of `--map`.
 
@@ -168,7 +201,7 @@ class ColumnMapping(_Record):
         Raises:
             BadInput: a change is spelled differently, or names a column or a unit that does not exist.
         """
-        found = {kind: dict(getattr(self, kind)) for kind in ("interactions", *SIGNALS, USERS)}
+        found = {kind: dict(getattr(self, kind)) for kind in ("interactions", *SIGNALS, USERS, VIDEOS)}
         for change in (part.strip() for changed in changes for part in changed.split(",")):
             target, equals, column = (part.strip() for part in change.partition("="))
             if not equals:
@@ -182,6 +215,7 @@ class ColumnMapping(_Record):
                 ours[name] = source
         changed_mapping = self.model_copy(update=found)
         changed_mapping.signals("--map")
+        changed_mapping.video_features(source="--map")
         return changed_mapping
 
 
@@ -192,10 +226,11 @@ def left_out(changes: Sequence[str]) -> set[str]:
 
 
 def _check(source: str, target: str, unit: str | None, targets: Sequence[str]) -> None:
-    if target not in targets and target.partition(".")[0] not in (*SIGNALS, USERS):
+    if target not in targets and target.partition(".")[0] not in (*SIGNALS, USERS, VIDEOS):
         raise BadInput(
             f"{source}: there is no column {target!r} of ours; there are {', '.join(targets)}, your own "
-            "signals as positive.NAME, negative.NAME or numbers.NAME, and features as users.NAME."
+            "signals as positive.NAME, negative.NAME or numbers.NAME, and features as users.NAME or "
+            "videos.NAME."
         )
     if unit is not None and unit not in units_of(target):
         raise BadInput(

@@ -18,7 +18,7 @@ from training.data.own_log._faults import (
 )
 from training.data.own_log._files import Connection, Relation, TextTable, first_row, quoted
 from training.data.own_log._mapping import OF_VIDEOS, ColumnMapping
-from training.data.own_log._values import bits, flag, identifier, milliseconds, number, seconds, text
+from training.data.own_log._values import bits, flag, milliseconds, number, one_identifier, seconds, text
 
 _KEY: Final = "user_id, video_id, timestamp_ms"
 _COLUMNS: Final = ("watch_time_s", "duration_s", "flags", "tab", "author_id", "tag")
@@ -116,7 +116,8 @@ def _typed(rows: Relation, mapping: ColumnMapping) -> Relation:
     of_flags = [column for name in names if name in ours for column in ours[name].columns]
     raw_flags = f"concat_ws(' ', {', '.join(map(quoted, of_flags))})" if of_flags else _NOTHING
     ids = ", ".join(
-        f"{identifier(raw(name))} AS {name}" for name in ("user_id", "video_id", "tab", *OF_VIDEOS)
+        f"{one_identifier(ours[name]) if name in ours else _NOTHING} AS {name}"
+        for name in ("user_id", "video_id", "tab", *OF_VIDEOS)
     )
     amounts = "".join(
         f", {raw(f'numbers.{name}')} AS {quoted(f'raw_{name}')}, "

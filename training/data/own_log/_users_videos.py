@@ -6,33 +6,72 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from models.errors import BadInput
+from models.video_features import NO_VIDEO_FEATURES, VideoFeatures
 from training.data._tables import ProfileSchema
 from training.data.own_log._files import Connection, Relation, TextTable, first_row, quoted
-from training.data.own_log._mapping import OF_VIDEOS, Source
-from training.data.own_log._values import category, identifier, number, seconds, text
+from training.data.own_log._mapping import COLUMNS_OF_VIDEOS, OF_VIDEOS, Source
+from training.data.own_log._values import (
+    categories,
+    category,
+    identifier,
+    number,
+    one_identifier,
+    seconds,
+    text,
+    vector,
+)
 
 
 def catalogue(table: TextTable | None, sources: Mapping[str, Source]) -> Relation | None:
-    """Return `video_id`, `duration_s`, `author_id`, `tag` of each video; of one listed twice the largest."""
+    """Return `video_id`, `duration_s`, `author_id`, `tag` and features of each video; of one listed twice the
+    largest of each."""
     if table is None:
         return None
 
     def column(name: str) -> str:
-        return f"{identifier(text(sources[name])) if name in sources else 'CAST(NULL AS VARCHAR)'} AS {name}"
+        return f"{one_identifier(sources[name]) if name in sources else 'CAST(NULL AS VARCHAR)'} AS {name}"
 
     duration = sources.get("duration_s")
     length = seconds(text(duration), duration.unit or "s", "duration_s") if duration else "NULL"
-    rows = table.rows.project(
-        f"{', '.join(map(column, ('video_id', *OF_VIDEOS)))}, CAST({length} AS DOUBLE) AS duration_s"
-    ).filter("video_id IS NOT NULL")
-    largest = ", ".join(f"max({name}) AS {name}" for name in OF_VIDEOS)
+    features = {name: source for name, source in sources.items() if name not in COLUMNS_OF_VIDEOS}
+    values = [f"{_feature(source)} AS {quoted(name)}" for name, source in features.items()]
+    columns = [*map(column, ("video_id", *OF_VIDEOS)), f"CAST({length} AS DOUBLE) AS duration_s", *values]
+    rows = table.rows.project(", ".join(columns)).filter("video_id IS NOT NULL")
+    largest = ", ".join(f"max({quoted(name)}) AS {quoted(name)}" for name in (*OF_VIDEOS, *features))
     return rows.aggregate(
         f"video_id, max(duration_s) FILTER (duration_s > 0) AS duration_s, {largest}", "video_id"
     )
 
 
-def write_videos(log: Relation, videos: Relation | None, out: Path) -> None:
-    """Write the videos of the log and of the catalogue, by id.
+def _feature(source: Source) -> str:
+    if source.unit == "number":
+        return number(text(source))
+    return vector(text(source)) if source.unit == "vector" else categories(source)
+
+
+def widths_of_embeddings(videos: Relation | None, sources: Mapping[str, Source]) -> dict[str, int]:
+    """Return how many numbers each embedding of the catalogue has: as many as most videos have.
+
+    Raises:
+        BadInput: no video has one.
+    """
+    widths: dict[str, int] = {}
+    for name, source in sources.items():
+        if videos is not None and source.unit == "vector":
+            (width,) = first_row(videos.aggregate(f"mode(len({quoted(name)}))")) or (None,)
+            if width is None:
+                raise BadInput(
+                    f"videos.{name}: no value of {str(source)!r} is a vector, numbers with `,`, `;`, `|` or "
+                    "spaces between; give it as :number, :id or :ids, or leave it out."
+                )
+            widths[name] = width
+    return widths
+
+
+def write_videos(
+    log: Relation, videos: Relation | None, out: Path, features: VideoFeatures = NO_VIDEO_FEATURES
+) -> None:
+    """Write the videos of the log and of the catalogue, by id, with their features.
 
     Raises:
         BadInput: the catalogue is of another log.
@@ -47,10 +86,10 @@ def write_videos(log: Relation, videos: Relation | None, out: Path) -> None:
                 f"the table of videos describes no video of the log: it has {example[0]!r}, the log has "
                 f"{example[1]!r}. Are ids spelled differently, or is it of another log?"
             )
-        columns = ("video_id", "duration_s", *OF_VIDEOS)
-        seen = ours.join(theirs, "seen.video_id = known.video_id", how="outer").project(
-            ", ".join(f"coalesce(known.{name}, seen.{name}) AS {name}" for name in columns)
-        )
+        columns = [f"coalesce(known.{name}, seen.{name}) AS {name}" for name in COLUMNS_OF_VIDEOS]
+        own = [f"known.{quoted(name)} AS {quoted(name)}" for name in features.names]
+        joined = ours.join(theirs, "seen.video_id = known.video_id", how="outer")
+        seen = joined.project(", ".join([*columns, *own]))
     seen.order("video_id").write_parquet(str(out))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from models.schema import CONTROL_CHARACTERS, MAX_ID_BYTES
+from models.video_features import MAX_VALUES
 from training.data.own_log._files import quoted
 from training.data.own_log._mapping import Source
 
@@ -14,6 +15,8 @@ FACTORS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0}
 
 _MISSING: Final = r"('', 'NULL', 'null', 'None', 'NaN', 'nan', '\N')"
 """What programs write for a missing value."""
+_QUOTES: Final = """' "'''"""
+"""A space and both quotation marks, as SQL writes them."""
 _YES: Final = "('true', 't', 'yes', 'y')"
 _NO: Final = "('false', 'f', 'no', 'n')"
 _CLOCK: Final = r"[0-9]+:[0-9]{1,2}(:[0-9]{1,2})?(\.[0-9]+)?"
@@ -41,6 +44,41 @@ def category(value: str) -> str:
         f"CASE WHEN strlen({spelled}) <= {MAX_ID_BYTES} "
         f"AND NOT regexp_matches({spelled}, '{CONTROL_CHARACTERS}') THEN {spelled} END"
     )
+
+
+def one_identifier(source: Source) -> str:
+    """The identifier that a column holds; of several the first."""
+    value = text(source)
+    return identifier(f"{_parts(value)}[1]" if source.unit == "ids" else value)
+
+
+def categories(source: Source) -> str:
+    """The categories that a column holds, as a list, at most as many as a video may have; null for none."""
+    value = text(source)
+    parts = _parts(value) if source.unit == "ids" else f"[{value}]"
+    known = f"list_filter(list_transform({parts}, lambda p: {category('p')}), lambda p: p IS NOT NULL)"
+    return f"nullif({known}[1:{MAX_VALUES}], [])"
+
+
+def vector(value: str) -> str:
+    """The numbers that a text holds, with brackets around or not, as a list; null if one is none."""
+    numbers = f"list_transform(regexp_split_to_array({_bare(value)}, '[,;| ]+'), lambda p: {number('p')})"
+    return f"CASE WHEN list_count({numbers}) = len({numbers}) AND len({numbers}) > 0 THEN {numbers} END"
+
+
+def is_several(value: str) -> str:
+    """Whether a text holds several: in brackets, or with `|` or `;` between."""
+    return f"({value} LIKE '[%]' OR contains({value}, '|') OR contains({value}, ';'))"
+
+
+def _bare(value: str) -> str:
+    return f"trim({value}, '[](){{}} ')"
+
+
+def _parts(value: str) -> str:
+    """The texts between `,`, `;` or `|`, without quotes."""
+    parts = f"regexp_split_to_array({_bare(value)}, '[,;|]')"
+    return f"list_filter(list_transform({parts}, lambda p: trim(p, {_QUOTES})), lambda p: p <> '')"
 
 
 def has_lost_digits(value: str) -> str:

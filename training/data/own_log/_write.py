@@ -23,7 +23,12 @@ from training.data.own_log._faults import Fault, refuse_lost_digits
 from training.data.own_log._files import Connection, Relation, open_table, unreadable
 from training.data.own_log._mapping import MAPPING, OF_VIDEOS, ColumnMapping
 from training.data.own_log._rows import merge, stage
-from training.data.own_log._users_videos import catalogue, write_users, write_videos
+from training.data.own_log._users_videos import (
+    catalogue,
+    widths_of_embeddings,
+    write_users,
+    write_videos,
+)
 
 MEMORY: Final = "1GB"
 """Of DuckDB; what does not fit goes to a folder beside the output."""
@@ -86,6 +91,7 @@ def _write(
     videos = catalogue(opened.videos, mapping.videos)
     if videos is not None:
         videos = _in_memory(connection, videos, "catalogue")
+    features = mapping.video_features(widths_of_embeddings(videos, mapping.videos))
     staged, faults = stage(connection, opened.log, mapping, videos, work)
     for fault in faults:
         report(f"dropped {fault}")
@@ -99,7 +105,7 @@ def _write(
     log = pl.scan_parquet(out / INTERACTIONS)
     check_medians(log.select("watch_time_s", "duration_s").head(1_000_000).collect(), source.name)
     log_of_ids = connection.read_parquet(str(out / INTERACTIONS))
-    write_videos(log_of_ids, videos, out / VIDEOS)
+    write_videos(log_of_ids, videos, out / VIDEOS, features)
     profile = write_users(connection, opened.users, mapping.users, out / USERS)
     dropped: dict[str, int] = {}
     for fault in faults:
@@ -118,6 +124,7 @@ def _write(
         main_tab=mapping.main_tab,
         profile=profile,
         signals=mapping.signals(),
+        video_features=features,
         notes=notes,
     )
     return OwnInfo(info, tuple(faults))

@@ -169,7 +169,10 @@ def _fit_trees(data: ExperimentData, fit: Fit, config: WatchTimeConfig, seed: in
     encoder, log, length = data.new_encoder(config.encoder), data.log, config.loop.sequence_length
     seen = encoder.fit_tables(log, data.fitted, data.dataset.censored(data.vocabulary))
     encoder.eval()
-    names, categories = plain_names(data.dataset.profile_numbers, data.dataset.profile_categories)
+    declared = data.dataset
+    names, categories = plain_names(
+        declared.profile_numbers, declared.profile_categories, declared.signals, declared.video_features
+    )
     train = features(encoder, log, data.fitted, length, seen)
     stop = features(encoder, log, data.stop, length)
     watched = log.watch_time_s
