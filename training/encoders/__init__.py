@@ -1,5 +1,6 @@
 """Sequence and candidates -> states: the served encoder, and LabelCraft's DIN."""
 
+from training.encoders._co_visitation import CoVisitation
 from training.encoders._din import DIN, Dice, DinConfig, DinInputs
 from training.encoders._din_rows import DinRows, Slates, slates
 from training.encoders._feedback import FeedbackEncoder
@@ -10,6 +11,7 @@ from training.encoders._sasrec import SASRec, SASRecConfig, SequenceInputs
 
 __all__ = [
     "DIN",
+    "CoVisitation",
     "Dice",
     "DinConfig",
     "DinInputs",

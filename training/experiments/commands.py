@@ -201,6 +201,30 @@ def policies(
     _compare(POLICIES, data, out, methods, ablations, jobs, loaded, figures)
 
 
+@app.command("language")
+def language(
+    data: Data,
+    out: Out,
+    methods: Methods = None,
+    ablations: Ablations = None,
+    seeds: Seeds = None,
+    ablation_seeds: AblationSeeds = None,
+    seed: Seed = None,
+    jobs: Jobs = CORES,
+    test_days: TestDays = None,
+    stop_days: StopDays = None,
+    config: ConfigFile = None,
+    figures: Json = None,
+) -> None:
+    """Predict the next long view by a model of video tokens, with and without its counterfactual term."""
+    from training.experiments.language.experiment import LANGUAGE
+
+    options: dict[str, Any] = {"seeds": seeds, "ablation_seeds": ablation_seeds, "seed": seed}
+    options |= {"test_days": test_days, "stop_days": stop_days}
+    loaded = load_config(LANGUAGE.config, config, options)
+    _compare(LANGUAGE, data, out, methods, ablations, jobs, loaded, figures)
+
+
 @app.command("search")
 def search(
     data: Data,

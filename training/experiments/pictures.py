@@ -33,6 +33,9 @@ def draw(folder: Path, kind: str, report: Json) -> None:
             }
             title = "Mean ± standard deviation over the seeds; axes do not start at 0"
             _metric_bars(folder / "bars.png", _fitted(report), titles, "q-learning", title)
+        case "language":
+            titles = {"ndcg@10": "NDCG@10", "reliance": "NDCG@10 lost with histories of others"}
+            _metric_bars(folder / "bars.png", _fitted(report), titles, "cft")
         case "audit":
             _audit(folder, report)
         case "likes_hates":

@@ -26,6 +26,7 @@ the rank distance in the transport cost; L1, the rank and a proper score of F in
 """
 
 from training.lda._anchors import Anchors, AnchorsConfig, fit_anchors, random_anchors
+from training.lda._codebook import k_means, nearest_codes
 from training.lda._head import LDA, LDAConfig
 from training.lda._sampling import Sampling, sample_sequences
 from training.lda._sinkhorn import sinkhorn
@@ -40,6 +41,8 @@ __all__ = [
     "Quantised",
     "Sampling",
     "fit_anchors",
+    "k_means",
+    "nearest_codes",
     "random_anchors",
     "sample_sequences",
     "sinkhorn",

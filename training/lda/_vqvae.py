@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
+
+from training.lda._codebook import k_means, moved_codes, nearest_codes, random_codes
 
 
 class Quantised(NamedTuple):
@@ -83,9 +84,7 @@ class VQVAE(nn.Module):
 
     def nearest(self, encoded_GLC: Tensor) -> Tensor:
         """`[G, L]` index of each vector's nearest code."""
-        book = self.codebook.detach()
-        dots_GLK = torch.baddbmm((book**2).sum(-1)[:, None, :], encoded_GLC.detach(), book.mT, alpha=-2)
-        return dots_GLK.argmin(-1)
+        return nearest_codes(encoded_GLC.detach(), self.codebook.detach())
 
     def forward(self, sequence_GLS: Tensor) -> Quantised:
         """Encode, quantise and decode `[G, L, S]`, straight through."""
@@ -107,10 +106,8 @@ class VQVAE(nn.Module):
     @torch.no_grad()
     def initialise_codes(self, sequence_GLS: Tensor, *, rounds: int, generator: torch.Generator) -> None:
         """Put the codes where the encodings are: k-means from random encodings."""
-        encoded = self.encode(sequence_GLS)
-        self._restart(torch.ones_like(self.codebook[..., 0]).bool(), encoded, generator)
-        for _ in range(rounds):
-            self.move_codes(encoded, self.nearest(encoded), rate=1.0)
+        codes = self.codebook.shape[1]
+        self.codebook.copy_(k_means(self.encode(sequence_GLS), codes, rounds=rounds, generator=generator))
 
     @torch.no_grad()
     def move_codes(self, encoded_GLC: Tensor, code_GL: Tensor, *, rate: float) -> None:
@@ -120,10 +117,7 @@ class VQVAE(nn.Module):
         usual moving average). Adam's steps have the same length however close the encodings lie; where a
         mode is narrow it would throw the codes out of it, and leave one.
         """
-        member_GLK = one_hot(code_GL, self.codebook.shape[1]).to(encoded_GLC.dtype)
-        count_GK1 = member_GLK.sum(1)[..., None]
-        mean_GKC = member_GLK.mT @ encoded_GLC / count_GK1.clamp(min=1)
-        self.codebook.add_(torch.where(count_GK1 > 0, rate * (mean_GKC - self.codebook), 0.0))
+        self.codebook.copy_(moved_codes(self.codebook, encoded_GLC, code_GL, rate=rate))
 
     @torch.no_grad()
     def restart_dead_codes(self, count_GK: Tensor, sequence_GLS: Tensor, generator: torch.Generator) -> int:
@@ -133,10 +127,6 @@ class VQVAE(nn.Module):
             How many were moved.
         """
         dead_GK = count_GK < 0.3 * count_GK.mean(-1, keepdim=True)
-        self._restart(dead_GK, self.encode(sequence_GLS), generator)
+        fresh = random_codes(self.encode(sequence_GLS), dead_GK.shape[1], generator)
+        self.codebook.copy_(torch.where(dead_GK[..., None], fresh, self.codebook))
         return int(dead_GK.sum())
-
-    def _restart(self, which_GK: Tensor, encoded_GLC: Tensor, generator: torch.Generator) -> None:
-        pick_GK = torch.randint(encoded_GLC.shape[1], which_GK.shape, generator=generator)
-        fresh = encoded_GLC.gather(1, pick_GK[..., None].expand_as(self.codebook))
-        self.codebook.copy_(torch.where(which_GK[..., None], fresh, self.codebook))

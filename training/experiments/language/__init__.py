@@ -1,0 +1,1 @@
+"""`compare language`: the next long view by a language model, with and without the counterfactual term."""
