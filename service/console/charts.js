@@ -37,7 +37,7 @@ export function ticks(low, high, count = 5) {
 const linear = (low, high, from, to) => (value) => from + ((value - low) / (high - low || 1)) * (to - from);
 
 /** How long a candidate may be watched: the weights of the anchors, the quantiles, median and mean. */
-export const Distribution = ({ anchors, p10, p50, p90, mean, duration }) => {
+export const Distribution = ({ anchors, p10, p50, p90, predicted, mean, duration }) => {
   const likely = anchors.filter((a) => a.weight > 0.004);
   const high = Math.max(p90, mean || 0, duration || 0, ...likely.map((a) => a.seconds)) * 1.06;
   const top = Math.max(...anchors.map((a) => a.weight)) * 1.1;
@@ -46,20 +46,21 @@ export const Distribution = ({ anchors, p10, p50, p90, mean, duration }) => {
     (mean == null ? "" : `, mean ${seconds(mean)}`) +
     (duration == null ? "." : `; the video lasts ${seconds(duration)}.`);
   return html`<${Sized} draw=${(width) => {
-    const height = 214,
+    const height = 228,
       left = 44,
-      over = 48,
-      bottom = height - 34,
-      x = linear(0, high, left, width - 10),
-      y = linear(0, top, bottom, over);
+      x = linear(0, high, left, width - 10);
     // The names stand in rows above the bars, that of the leftmost mark on top, so that no line crosses a name.
     const marks = [
+      [Math.abs(predicted - p50) > 0.05 ? predicted : null, "predicted", "of-predicted"],
       [p50, "median", "of-median"],
       [mean, "mean", "of-mean"],
       [duration, "video", "of-video"],
     ]
       .filter(([value]) => value != null && value <= high)
       .sort((a, b) => a[0] - b[0]);
+    const over = 3 + 15 * marks.length,
+      bottom = height - 34,
+      y = linear(0, top, bottom, over);
     const mark = ([value, name, kind], row) => html`
       <line class=${`mark ${kind}`} x1=${x(value)} x2=${x(value)} y1=${6 + 15 * row} y2=${bottom} />
       <text class=${`mark-name ${kind}`} y=${15 + 15 * row} x=${x(value) + (x(value) > width - 120 ? -5 : 5)}
@@ -77,7 +78,7 @@ export const Distribution = ({ anchors, p10, p50, p90, mean, duration }) => {
       <line class="axis" x1=${left} x2=${width - 10} y1=${bottom} y2=${bottom} />
       ${marks.map(mark)}
       <text class="tick" x=${(left + width) / 2} y=${height - 4}
-        text-anchor="middle">watch time, s · bars: probability · shaded: p10 to p90</text>
+        text-anchor="middle">watch time, s${width < 340 ? "" : " · bars: probability · shaded: p10 to p90"}</text>
     </svg>`;
   }} />`;
 };
@@ -135,19 +136,19 @@ export const Intervals = ({ of, label }) => {
       top = 8,
       bottom = height - 22;
     // Wide intervals of the first days are cut, so that the last ones can be read.
-    const most = 2 * Math.max(0.005, ...last.interval.map(Math.abs));
+    const most = 1.6 * Math.max(0.005, ...last.interval.map(Math.abs));
     const x = linear(-0.5, of.length - 0.5, left, width - 8),
       y = linear(-most, most, bottom, top),
       cut = (value) => y(Math.max(-most, Math.min(most, value)));
     const names = Math.max(1, Math.ceil((of.length * 84) / (width - left)));
     return html`<svg width=${width} height=${height} role="img" aria-label=${text}>
-      ${ticks(-most, most, 4).map(
+      ${ticks(-most, most, 6).map(
         (t) => html`<line class=${Math.abs(t) < 1e-9 ? "axis" : "grid"} x1=${left} x2=${width - 8} y1=${y(t)} y2=${y(t)} />
         <text class="tick" x=${left - 6} y=${y(t) + 4} text-anchor="end">${change(t)}</text>`,
       )}
       ${of.map(
         ({ at, value, interval }, i) => html`<g><title>${new Date(at).toISOString().slice(0, 10)}: ${change(value)}, ${change(interval[0])} to ${change(interval[1])}</title>
-        <rect class="band" x=${x(i) - 5} width="10" y=${cut(interval[1])} height=${Math.max(1, cut(interval[0]) - cut(interval[1]))} />
+        <rect class="interval" x=${x(i) - 5} width="10" y=${cut(interval[1])} height=${Math.max(1, cut(interval[0]) - cut(interval[1]))} />
         <circle class="stem" cx=${x(i)} cy=${cut(value)} r="3.5" /></g>
         ${(of.length - 1 - i) % names === 0 && html`<text class="tick" x=${x(i)} y=${height - 6} text-anchor="middle">${new Date(at).toISOString().slice(5, 10)}</text>`}`,
       )}

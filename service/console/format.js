@@ -5,7 +5,7 @@ const NONE = "–";
 /** Seconds: `0.4 s`, `12.3 s`, `2 min 05 s`. */
 export function seconds(value) {
   if (!Number.isFinite(value)) return NONE;
-  if (Math.abs(value) < 100) return `${value.toFixed(1)} s`;
+  if (Math.abs(value) < 100) return `${minus(value.toFixed(1))} s`;
   const whole = Math.round(Math.abs(value));
   return `${value < 0 ? "−" : ""}${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
 }
@@ -64,8 +64,8 @@ export function age(ms, now = Date.now()) {
   return `${Math.floor(s)} s`;
 }
 
-/** `watch_time` as it is read: `watch time`. */
-export const words = (name) => name.replaceAll("_", " ");
+/** `watch_time_s` as it is read: `watch time, s`. */
+export const words = (name) => name.replace(/_s$/, ", s").replaceAll("_", " ");
 
 /** A text of any length, shortened in the middle. Whoever shows it gives the whole as title. */
 export function short(text, length = 32) {

@@ -59,11 +59,17 @@ export const Choice = ({ label, value, options, onChange }) => html`
       })}
     </select></label>`;
 
+/** Heads a column of bars, which repeat the number beside them and are left out on a narrow screen. */
+export const BARS = "bars";
+
 /** A table that scrolls within itself on a narrow screen. */
 export const Table = ({ label, head, children }) => html`
   <div class="scroll" tabindex="0" role="region" aria-label=${label}>
-    <table><thead><tr>${head.map((c) => html`<th scope="col"
-      class=${c.startsWith(" ") ? "number" : ""}>${c.trim()}</th>`)}</tr></thead>
+    <table><thead><tr>${head.map((c) =>
+      c === BARS
+        ? html`<td class="wide-bar"></td>`
+        : html`<th scope="col" class=${c.startsWith(" ") ? "number" : ""}>${c.trim()}</th>`,
+    )}</tr></thead>
     <tbody>${children}</tbody></table>
   </div>`;
 

@@ -46,6 +46,11 @@ export function candidatesIn(text) {
     });
 }
 
+/** Refuse what is no moment in Unix milliseconds, which would be taken for none. */
+export function checkTime(text) {
+  if (!/^\d+$/.test(text)) throw new Error(`The time must be whole Unix milliseconds, found “${text.slice(0, 20)}”.`);
+}
+
 /** Candidates as lines. */
 export const linesOf = (candidates) =>
   candidates

@@ -3,7 +3,7 @@
 import { call, userPath } from "./api.js";
 import { age, short } from "./format.js";
 import { Component, Failure, html } from "./parts.js";
-import { candidatesIn, linesOf, look, otherMembers, session } from "./session.js";
+import { candidatesIn, checkTime, linesOf, look, otherMembers, session } from "./session.js";
 
 // Videos, authors and tags that the released bundle knows; of other bundles they may be new ones.
 const VIDEOS = [
@@ -44,6 +44,7 @@ export class SlateForm extends Component {
         if (!session.user) throw new Error("Enter a user id. It may be a new one.");
         if (!candidatesIn(session.candidates).length)
           throw new Error("Enter at least one candidate, or take the example.");
+        if (session.at) checkTime(session.at);
       } catch (error) {
         this.setState({ error });
         return;

@@ -8,10 +8,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from models.experiment_report import FOLDER
 from tests.conftest import ROOT
 from tests.console.console_page import (
     AUTHORS,
@@ -24,17 +26,23 @@ from tests.console.console_page import (
     console_page,
     console_service,
 )
+from training.data import DAY_MS
+from training.experiments.served_experiment import report_experiment
 
 USER = "ann"
+EXPERIMENT = "likes"
+USERS, DAYS, WATCHED = 240, 6, 12
+"""Who watch how many videos of a slate a day."""
+LABELS = "labelcraft,d2q,wtg"
 COLOURS = 256
 """Of a picture, which is then half as large."""
 SIZES: dict[str, tuple[int, int, Theme]] = {
     "why": (1400, 980, "light"),
     "compare": (1400, 860, "light"),
     "label": (1400, 780, "light"),
-    "user": (1400, 800, "light"),
-    "versions": (1400, 980, "dark"),
-    "health": (1400, 900, "dark"),
+    "user": (1600, 960, "light"),
+    "versions": (1400, 1130, "dark"),
+    "health": (1400, 1250, "dark"),
 }
 """Pixels and theme of each picture."""
 
@@ -48,22 +56,26 @@ def main() -> None:
         chromium() as browser,
         console_service(Path(data)) as service,
     ):
-        service.add_history(USER)
+        add_user(service)
         with service.client() as client:
             arms = [{"name": "A"}, {"name": "B", "weights": {"watch_time": 1.0, "like": 0.3}}]
-            experiment = {"name": "likes", "share": 0.5, "arms": arms}
+            experiment = {"name": EXPERIMENT, "share": 1, "arms": arms}
             client.post("/v1/experiments", json=experiment).raise_for_status()
-            client.post(f"/v1/models/{NEXT}:shadow", json={"share": 1}).raise_for_status()
-        add_traffic(service)
+            client.post(f"/v1/models/{NEXT}:shadow", json={"share": 0.1}).raise_for_status()
+        add_traffic(service, USERS, DAYS)
+        out = service.log / FOLDER / EXPERIMENT / "1"
+        report_experiment(EXPERIMENT, service.log, out, arms=["A", "B"], smallest_effect=0.1)
         for view, (width, height, theme) in SIZES.items():
             with console_page(browser, service.url, width, height, theme) as tab:
                 page = show(tab, view)
                 if view == "health":
-                    add_traffic(service)
+                    add_traffic(service, USERS, 1)
                     page.wait_for_timeout(6000)
                 page.mouse.move(0, 0)
                 picture = Image.open(io.BytesIO(page.screenshot()))
-                picture.quantize(COLOURS).save(folder / f"console-{view}.png", optimize=True)
+                picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(
+                    folder / f"console-{view}.png", optimize=True
+                )
         print(f"wrote {len(SIZES)} pictures to {folder}")
 
 
@@ -100,38 +112,55 @@ def show(tab: ConsolePage, view: str) -> Page:
     return page
 
 
-def add_traffic(service: ConsoleService, requests: int = 100) -> None:
-    """Send bodies of 20 events and slates of 60 candidates, as a small feed does."""
-    draw = random.Random(1)
-    now = int(time.time() * 1000)
-
-    def video() -> dict[str, object]:
-        return {
-            "video_id": draw.choice(VOCABULARY["video_id"]),
-            "author_id": draw.choice(VOCABULARY["author_id"]),
-            "tag": draw.choice(VOCABULARY["tag"]),
-            "duration_s": min(900.0, 2 + draw.lognormvariate(4.0, 0.9)),
-        }
-
+def add_user(service: ConsoleService) -> None:
+    """Give the user a history in which one event came twice, one with more feedback, and one late."""
+    events = service.add_history(USER)
+    late = events[0] | {"event_id": "late", "timestamp_ms": events[4]["timestamp_ms"] - 60_000}
     with service.client() as client:
-        for request in range(requests):
-            user = f"u{request % 40}"
-            events = [
-                video()
-                | {
-                    "event_id": f"{request}-{i}",
-                    "user_id": user,
-                    "timestamp_ms": now - 60_000 * (requests - request) - 1000 * i,
-                    "watch_time_s": min(900.0, draw.expovariate(0.08)),
-                    "like": draw.random() < 0.03,
-                }
-                for i in range(20)
-            ]
-            client.post("/label", params={"labels": "labelcraft,d2q,wtg"}, json=events).raise_for_status()
-            ids = draw.sample(VOCABULARY["video_id"], 60)
-            candidates = [video() | {"video_id": video_id} for video_id in ids]
-            client.post("/rerank", json={"user_id": user, "candidates": candidates}).raise_for_status()
+        for event in (events[11], events[9] | {"like": True}, late):
+            client.post("/label", json=[event]).raise_for_status()
+
+
+def add_traffic(service: ConsoleService, users: int, days: int) -> None:
+    """Let users watch one slate each on each of the last days: for about as long as was predicted, and longer
+    in arm B."""
+    draw = random.Random(1)
+    habits = [draw.lognormvariate(-0.2, 0.4) for _ in range(users)]
+    now = int(time.time() * 1000)
+    with service.client() as client:
+        for day in range(days):
+            for user, habit in enumerate(habits):
+                moment = now - (days - day) * DAY_MS + user * 60_000
+                candidates = [video(draw, video_id) for video_id in draw.sample(VOCABULARY["video_id"], 40)]
+                body = {"user_id": f"u{user}", "timestamp_ms": moment, "candidates": candidates}
+                slate = client.post("/rerank", json=body).raise_for_status().json()
+                mean = habit * (1.3 if slate["arm"] == "B" else 1.0)
+                known = {candidate["video_id"]: candidate for candidate in candidates}
+                events = [
+                    known[item["video_id"]]
+                    | {
+                        "event_id": f"{slate['request_id']}-{position}",
+                        "user_id": f"u{user}",
+                        "timestamp_ms": moment + 1000 * position,
+                        "watch_time_s": draw.expovariate(1 / (mean * item["expected_watch_time_s"])),
+                        "like": draw.random() < item["objectives"]["like"],
+                        "request_id": slate["request_id"],
+                        "position": position,
+                    }
+                    for position, item in enumerate(slate["items"][:WATCHED], 1)
+                ]
+                client.post("/label", params={"labels": LABELS}, json=events).raise_for_status()
         client.post("/rerank", json={"user_id": "u", "candidates": []})
+
+
+def video(draw: random.Random, video_id: str) -> dict[str, Any]:
+    """A candidate of a length that feeds have."""
+    return {
+        "video_id": video_id,
+        "author_id": draw.choice(VOCABULARY["author_id"]),
+        "tag": draw.choice(VOCABULARY["tag"]),
+        "duration_s": min(900.0, 2 + draw.lognormvariate(4.0, 0.9)),
+    }
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import httpx2
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
@@ -48,10 +48,10 @@ class ConsoleService:
     def client(self) -> httpx2.Client:
         return httpx2.Client(base_url=self.url, timeout=60)
 
-    def add_history(self, user: str) -> None:
-        """Store 14 exposures of a user, the last half an hour ago."""
+    def add_history(self, user: str) -> list[dict[str, Any]]:
+        """Store 14 exposures of a user, the last half an hour ago, and return them."""
         now = int(time.time() * 1000)
-        events = [
+        events: list[dict[str, Any]] = [
             {
                 "event_id": f"{user}-{i}",
                 "user_id": user,
@@ -70,6 +70,7 @@ class ConsoleService:
         ]
         with self.client() as client:
             client.post("/label", json={"events": events}).raise_for_status()
+        return events
 
 
 @contextmanager

@@ -97,3 +97,11 @@ def test_a_pasted_body_keeps_its_rules_and_weights(evaluate: Evaluate) -> None:
         "rules": {"author_decay": 0.5},
     }
     assert evaluate("session", "m.otherMembers('v1 20')") == {}
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "1.5", "2026-12-01"])
+def test_what_is_no_time_is_not_taken_for_now(evaluate: Evaluate, text: str) -> None:
+    message = evaluate(
+        "session", f"(() => {{ try {{ m.checkTime({text!r}); }} catch (e) {{ return e.message; }} }})()"
+    )
+    assert message == f"The time must be whole Unix milliseconds, found “{text}”."

@@ -2,7 +2,7 @@
 
 import { Diverging } from "../charts.js";
 import { change, count, percent, seconds, signed } from "../format.js";
-import { Empty, html, Panel, Table } from "../parts.js";
+import { BARS, Empty, html, Panel, Table } from "../parts.js";
 
 const ENOUGH = 30; // exposures, below which a mean says little
 
@@ -21,14 +21,14 @@ export const Calibration = ({ window, model }) => {
   const most = Math.max(0.1, ...rows.filter((r) => r.n >= ENOUGH).map((r) => Math.min(1, Math.abs(r.off))));
   const evaluated = model?.metrics?.bias_mean_s;
   return html`<${Panel} title="Predicted seconds and what came back"
-    note="Means of exposures whose events name their slate (request_id), of a sample of the slates, since the start of the service. As many should be watched for longer than the predicted watch time as for less.">
+    note="Means of exposures whose events name their slate (request_id), of a sample of the slates, since the start of the service. About half should be watched for longer than the predicted watch time, which is near the median.">
     ${
       all.n
-        ? html`<${Table} label="Calibration" head=${["Predicted", " Exposures", " Predicted, mean", " Watched, mean", " Predicted too much", "", " Watched longer"]}>
+        ? html`<${Table} label="Calibration" head=${["Predicted mean", " Exposures", " Predicted", " Watched", " Too much", BARS, " Watched longer"]}>
       ${[...rows, all].map(
         (r) => html`<tr class=${r.n < ENOUGH ? "faint" : ""}><th scope="row">${r.name}</th>
         <td class="number">${count(r.n)}</td><td class="number">${seconds(r.predicted)}</td>
-        <td class="number">${seconds(r.watched)}</td><td class="number">${change(r.off)}</td>
+        <td class="number">${seconds(r.watched)}</td><td class="number">${r.n < ENOUGH ? "–" : change(r.off)}</td>
         <td class="wide-bar">${r.n >= ENOUGH && html`<${Diverging} value=${r.off} most=${most} />`}</td>
         <td class="number">${percent(r.longer)}</td></tr>`,
       )}<//>

@@ -3,7 +3,7 @@
 
 import { address, call, preview } from "../api.js";
 import { Slopes } from "../charts.js";
-import { percent, seconds, signed, significant, words } from "../format.js";
+import { seconds, signed, significant, words } from "../format.js";
 import { kendallTau, mixOf } from "../mix.js";
 import { Applied, Choice, Component, Empty, Facts, Failure, html, Loader, Panel, Table } from "../parts.js";
 import { requestBody, session } from "../session.js";
@@ -155,7 +155,7 @@ const Result = ({ before, after, candidates, chosen, onChoose }) => {
     key,
     format,
   ) => html`<tr><th scope="row">${text}</th><td class="number">${format(left[key])}</td><td class="number">${format(right[key])}</td>
-    <td class="number">${signed(right[key] - left[key])}</td></tr>`;
+    <td class="number">${right[key] > left[key] ? "+" : ""}${format(right[key] - left[key])}</td></tr>`;
   return html`
     <${Panel} title="Order" note=${html`<span class="key-rises">Solid blue rises</span>, <span
       class="key-falls">dashed orange falls</span>, grey stays.`}
@@ -175,7 +175,7 @@ const Result = ({ before, after, candidates, chosen, onChoose }) => {
       <${Table} label="Figures of both slates" head=${["Mean of", " Before", " After", " Change"]}>
         ${row("predicted watch time", "predicted", seconds)}
         ${row("expected watch time", "expected", seconds)}
-        ${row("label", "label", percent)}
+        ${row("label", "label", significant)}
         ${row("duration", "duration", seconds)}
         ${row("authors", "authors", (v) => significant(v, 2))}
         ${row("effective authors", "effective", (v) => significant(v, 2))}

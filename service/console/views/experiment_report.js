@@ -12,7 +12,7 @@ export const Report = ({ report }) => {
   const users = report.arms.map((a) => `${a.arm} ${count(a.users)}`).join(", ");
   return html`
     <h3>Watch time a user, against ${report.control}</h3>
-    <p class="note">Report as of ${moment(report.end_ms)}; users: ${users}. Bars: intervals of 95 % that hold whenever one looks.</p>
+    <p class="note">Report as of ${moment(report.end_ms)}; users: ${users}. Bars: intervals of 95 % that hold whenever one looks. Badges: guardrails.</p>
     ${
       report.sample_ratio_flagged &&
       html`<p class="notice bad">The arms are not as large as planned (p = ${significant(report.sample_ratio_p, 2)}). Find out why before anything below is believed.</p>`
@@ -30,19 +30,18 @@ const looksOf = ({ looks }, arm) =>
 const Figures = ({ report, arm }) => {
   const guardrails = new Map(report.guardrails.filter((g) => g.arm === arm).map((g) => [g.metric, g]));
   const range = (interval) => (interval ? `${change(interval[0])} to ${change(interval[1])}` : "–");
-  return html`<${Table} label=${`Metrics of ${arm}`} head=${[`${arm}, a user`, " Mean", " Difference", " At one look", " Whenever one looks", "Guardrail"]}>
+  return html`<${Table} label=${`Metrics of ${arm}`} head=${[`${arm}, a user`, " Mean", " Difference", " At one look", " Whenever one looks"]}>
     ${Object.entries(report.metrics).map(([metric, arms]) => {
       const found = arms[arm],
         guardrail = guardrails.get(metric);
       return (
         found &&
-        html`<tr class=${metric === METRIC ? "chosen" : ""}><th scope="row">${words(metric)}</th>
+        html`<tr class=${metric === METRIC ? "chosen" : ""}><th scope="row">${words(metric)}${guardrail && html` <span class=${`badge ${KINDS[guardrail.verdict] ?? ""}`}
+          title=${`A guardrail: harm of at most ${percent(guardrail.tolerance)} is tolerated.`}>${guardrail.verdict}</span>`}</th>
         <td class="number">${significant(found.mean)}</td>
         <td class="number">${found.relative == null ? "–" : change(found.relative)}</td>
         <td class="number">${range(found.relative_interval)}</td>
-        <td class="number">${range(found.always_valid_relative_interval)}</td>
-        <td>${guardrail && html`<span class=${`badge ${KINDS[guardrail.verdict] ?? ""}`}
-          title=${`Harm of at most ${percent(guardrail.tolerance)} is tolerated.`}>${guardrail.verdict}</span>`}</td></tr>`
+        <td class="number">${range(found.always_valid_relative_interval)}</td></tr>`
       );
     })}<//>`;
 };

@@ -66,6 +66,7 @@ class Start extends Component {
     try {
       if (form.get("weights").trim()) arm.weights = JSON.parse(form.get("weights"));
     } catch (error) {
+      this.props.ask(null); // what was refused before is not the matter any more
       this.setState({ error: new Error(`The weights are not JSON: ${error.message}.`) });
       return;
     }

@@ -3,6 +3,7 @@
 import { call } from "../api.js";
 import { percent, words } from "../format.js";
 import { Component, Failure, html } from "../parts.js";
+import { checkTime } from "../session.js";
 import { FLAGS } from "./surface.js";
 
 export class SendEvent extends Component {
@@ -26,6 +27,7 @@ export class SendEvent extends Component {
     if (form.get("duration_s")) event.duration_s = Number(form.get("duration_s"));
     for (const flag of FLAGS) if (form.get(flag)) event[flag] = true;
     try {
+      if (form.get("timestamp_ms")) checkTime(form.get("timestamp_ms"));
       const reply = await call("POST", "label", { events: [event] });
       this.setState({ reply, error: null });
       this.props.onSent();

@@ -108,7 +108,10 @@ class Explorer extends Component {
   async labelPoint() {
     const turn = (this.pointTurn = (this.pointTurn ?? 0) + 1);
     const { watch, duration, flags, version } = this.state;
-    if (!(duration > 0) || !(watch >= 0)) return;
+    if (!(duration > 0) || !(watch >= 0)) {
+      this.setState({ point: null });
+      return;
+    }
     try {
       const reply = await preview(
         `label?labels=${this.props.active.labels.join(",")}`,
@@ -192,6 +195,7 @@ class Explorer extends Component {
           )}
         </div>
         <p class="note">${seconds(watch)} of ${seconds(duration)}, ${percent(watch / duration)} watched${FLAGS.filter((f) => flags[f]).map((f) => `, ${words(f)}`)}.</p>
+        ${!(duration > 0 && watch >= 0) && html`<p class="notice bad" role="alert">Enter a duration above 0 s and a watch time of 0 s or more.</p>`}
         ${
           point &&
           html`<${Table} label="Labels of the event" head=${["Label maker", " Label", " Percentile"]}>

@@ -137,7 +137,7 @@ const SequencePanel = ({ held, labels, marks, chosen, makers, onChosen }) => {
     ${held.unknown && html`<${Empty}>The service holds nothing on this user. Send an event to begin.<//>`}
     ${
       newest.length > 0 &&
-      html`<${Table} label="Sequence" head=${["When", "Video", "Author, tag", " Watched", "Feedback", "Came", ...chosen.flatMap((m) => [` ${m}`, " Percentile"])]}>
+      html`<${Table} label="Sequence" head=${["When", "Video", "Author, tag", " Watched", "Feedback, marks", ...chosen.flatMap((m) => [` ${m}`, " Percentile"])]}>
       ${newest.map(
         (e) => html`<tr key=${e.event_id}>
         <td title=${moment(e.timestamp_ms)}>${age(e.timestamp_ms)} ago</td>
@@ -145,8 +145,7 @@ const SequencePanel = ({ held, labels, marks, chosen, makers, onChosen }) => {
         <td>${e.author_id ? html`<${Id} of=${e.author_id} length=${12} />` : "–"}${e.tag ? html`, <${Id} of=${e.tag}
           length=${12} />` : ""}</td>
         <td class="number">${seconds(e.watch_time_s)} of ${seconds(e.duration_s)}</td>
-        <td>${FLAGS.filter((f) => e[f]).map((f) => html`<span class=${`flag ${f}`}>${words(f)}</span> `)}</td>
-        <td>${marksIn(marks.get(e.event_id)).map((mark) => html`<span class="flag late">${mark}</span> `)}</td>
+        <td>${FLAGS.filter((f) => e[f]).map((f) => html`<span class=${`flag ${f}`}>${words(f)}</span> `)}${marksIn(marks.get(e.event_id)).map((mark) => html`<span class="flag late">${mark}</span> `)}</td>
         ${chosen.map(
           (m) => html`<td class="number">${labels[e.event_id]?.labels[m]?.toFixed(3) ?? "–"}</td>
         <td class="number">${percent(labels[e.event_id]?.percentiles?.[m])}</td>`,

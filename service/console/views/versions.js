@@ -74,6 +74,11 @@ class Confirm extends Component {
     super(props);
     this.state = { share: props.share };
     this.focus = (node) => node?.focus();
+    this.opener = document.activeElement;
+  }
+
+  componentWillUnmount() {
+    this.opener?.focus();
   }
 
   render({ title, text: what, share: asksShare, onYes, onNo }, { share }) {
@@ -111,6 +116,7 @@ const Card = ({ model, models, rights, ask }) => {
       ["Reads", `${model.sequence_length} exposures`],
     ]} />
     <${Figures} metrics=${model.metrics} baselines=${baseline} />
+    <${Comparisons} of=${model.evaluation?.comparisons ?? []} />
     ${
       evidence &&
       html`<h3>Labels learned</h3><p
@@ -180,6 +186,17 @@ const Figures = ({ metrics, baselines }) => {
         class="number">${baselines[kind]?.[member] != null ? `${show(baselines[kind][member], unit)} (${kind})` : "–"}</td></tr>`;
     })}<//>`;
 };
+
+/** What the verdict of a fit rests on: figures beside those of simple predictors, by 95 % intervals over users. */
+const Comparisons = ({ of }) =>
+  of.length > 0 &&
+  html`<h3>Against simple predictors</h3><${Table} label="Against simple predictors" head=${["", " This version", " Simple", "Outcome"]}>
+    ${of.map(
+      (c) => html`<tr><th scope="row">${words(c.figure)}, ${c.baseline}</th><td class="number">${significant(c.ranker)}</td>
+      <td class="number">${significant(c.simple)}</td><td><span class=${`badge ${OUTCOMES[c.outcome]}`}>${c.outcome}</span></td></tr>`,
+    )}<//>`;
+
+const OUTCOMES = { better: "good", worse: "bad", undecided: "warn" };
 
 const SplitPanel = ({ split, samples }) => {
   const slates = new Map(

@@ -3,7 +3,7 @@
 import { call, preview, userPath } from "../api.js";
 import { Bar, Distribution, Diverging, Shares } from "../charts.js";
 import { age, change, moment, percent, seconds, significant, words } from "../format.js";
-import { Applied, Component, Empty, Facts, Failure, html, Id, Loading, Panel, Table } from "../parts.js";
+import { Applied, BARS, Component, Empty, Facts, Failure, html, Id, Loading, Panel, Table } from "../parts.js";
 import { requestBody } from "../session.js";
 import { SlateForm } from "../slate_form.js";
 
@@ -96,7 +96,7 @@ const SlatePanel = ({ slate, chosen, onChoose }) => {
     ${slate.degraded.length > 0 && html`<p class="notice bad"
       role="alert">Degraded: the slate was ranked without ${slate.degraded.join(", ")}. See Health.</p>`}
     ${slate.warnings.map((w) => html`<p class="notice">${w}</p>`)}
-    <${Table} label="Slate" head=${[" #", "Video", " Score", "", " Predicted", " Mean"]}>
+    <${Table} label="Slate" head=${[" #", "Video", " Score", BARS, " Predicted", " Mean"]}>
       ${slate.items.map(
         (item) => html`<tr class=${item.video_id === chosen ? "chosen" : ""} key=${item.video_id}>
         <td class="number">${item.rank}</td>
@@ -121,7 +121,7 @@ const WatchTime = ({ item }) => {
     ${
       duration &&
       html`<${Distribution} anchors=${anchors.map((a) => ({ seconds: a.watch_ratio * duration, weight: a.weight }))}
-      p10=${quantiles.p10} p50=${quantiles.p50} p90=${quantiles.p90} mean=${item.expected_watch_time_s} duration=${duration} />`
+      p10=${quantiles.p10} p50=${quantiles.p50} p90=${quantiles.p90} predicted=${item.watch_time_s} mean=${item.expected_watch_time_s} duration=${duration} />`
     }
     ${
       states &&
@@ -148,7 +148,7 @@ const Objectives = ({ item, items }) => {
   const most = Math.max(0.01, ...rows.map((r) => Math.abs(Math.log1p(r.effect))));
   return html`<${Panel} title="Objectives against the slate's mean"
       note="Effect: what the objective does to the score, against a candidate with the slate's typical value. Objectives of weight 0 have none.">
-    <${Table} label="Objectives" head=${["Objective", " Value", " Slate's mean", " Effect on the score", ""]}>
+    <${Table} label="Objectives" head=${["Objective", " Value", " Slate's mean", " Effect on the score", BARS]}>
       ${rows.map(
         (r) => html`<tr class=${r.weighted ? "" : "faint"} key=${r.name}>
         <th scope="row">${words(r.name)}</th>
@@ -179,7 +179,7 @@ const InfluencePanel = ({ item, influence, error, events, now }) => {
       event: known.get(`${e.video_id} ${e.timestamp_ms}`),
     }));
     const most = Math.max(0.001, ...rows.map((r) => Math.abs(r.share)));
-    content = html`<${Table} label="Influence" head=${["Exposure", "What happened", " Effect on the score", "", " On the prediction"]}>
+    content = html`<${Table} label="Influence" head=${["Exposure", "What happened", " Effect on the score", BARS, " On the prediction"]}>
       ${rows.map(
         (r) => html`<tr>
         <th scope="row"><${Id} of=${r.video_id} length=${14} /> <small
