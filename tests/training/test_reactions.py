@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from training.rankers import TwoObjectiveRanker
 from training.train.counterfactual import MARGIN, Counterfactuals
 from training.train.rankers import TrainerConfig, fit_ranker
 
-WATCHED, HATE = (FEEDBACK_COLUMNS.index(name) for name in ("watch_time_s", "hate"))
+WATCHED, DURATION, HATE = (FEEDBACK_COLUMNS.index(name) for name in ("watch_time_s", "duration_s", "hate"))
 USERS, EACH = 20, 6
 
 
@@ -76,21 +77,30 @@ def test_the_added_step_is_the_newest_and_in_the_tab_of_the_request(log: Interac
     torch.testing.assert_close(longer.sequence_ids[:, :-1], x.sequence_ids)
 
 
+def loss_of(of_share: Callable[[Tensor], Tensor], log: Interactions) -> float:
+    """The loss of a ranker that adds up a function of the watched share of the author's steps."""
+
+    def appeal(x: RankerInputs) -> Tensor:
+        share = x.sequence_feedback[..., WATCHED] / x.sequence_feedback[..., DURATION].clamp(min=0.1)
+        return (similar(x) * of_share(share)).sum(dim=1, keepdim=True)
+
+    rows = np.arange(len(log))
+    return float(Counterfactuals(log, rows).loss(appeal, inputs_for(log, rows, 50), np.random.default_rng(0)))
+
+
 def test_the_loss_is_0_for_who_falls_by_skips_and_gains_by_views_and_not_for_the_opposite(
     log: Interactions,
 ) -> None:
-    rows = np.arange(len(log))
-    counterfactuals, x = Counterfactuals(log, rows), inputs_for(log, rows, 50)
+    assert loss_of(lambda share: share - 0.5, log) == 0.0
+    assert loss_of(lambda share: 0.5 - share, log) > 2 * MARGIN
 
-    def loss(sign: float) -> float:
-        def appeal(x: RankerInputs) -> Tensor:
-            whole = (x.sequence_feedback[..., WATCHED] >= 3.0).float() * 2 - 1
-            return sign * (similar(x) * whole).sum(dim=1, keepdim=True)
 
-        return float(counterfactuals.loss(appeal, x, np.random.default_rng(0)))
-
-    assert loss(1.0) == 0.0
-    assert loss(-1.0) == pytest.approx(2 * (1 + MARGIN))
+@pytest.mark.parametrize(("least", "most"), [(0.5, 0.8), (1.1, 3.0)])
+def test_a_ranker_that_takes_more_watched_for_less_has_a_loss(
+    log: Interactions, least: float, most: float
+) -> None:
+    """Skips fall and whole views rise with it; what lies between, or a replay, falls back to little."""
+    assert loss_of(lambda share: torch.where((share > least) & (share < most), 0.2, share - 0.25), log) > 0
 
 
 def test_a_ranker_is_fitted_on_a_log_without_known_authors(log: Interactions) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -31,10 +32,14 @@ _AUTHOR: Final = SEQUENCE_ID_COLUMNS.index("author_id")
 class Counterfactuals:
     """Requests to which one exposure is added: of a video of the candidate's author, within the last hour.
 
-        L = mean relu(after a skip - before + m) + mean relu(before - after a whole view + m)
+        L = Σ mean relu(s(less) - s(more) + m)
 
-    A log says little of it: a feed follows a skip with other authors. Without this loss the running
-    statistics, which say "active again", often outweigh what was skipped.
+    over skip < none, none < whole view, and skip < third < most < whole view < replay; s is what a candidate
+    is ordered by. So a skip lowers it, a whole view raises it, and more of the author watched never lowers
+    it. A log says little of it: a feed follows a skip with other authors. Without this loss the running
+    statistics, which say "active again", often outweigh what was skipped. How much was watched is drawn: of
+    fixed shares a ranker learns these alone, and takes a replay, which it is not shown, for less than a whole
+    view.
 
     Args:
         log: the exposures.
@@ -66,15 +71,22 @@ class Counterfactuals:
         high = np.maximum(np.searchsorted(self._author, author_B[known], side="right"), low + 1)
         other = self._by_author[np.minimum(random.integers(low, high), len(self._by_author) - 1)]
         duration = self._log.duration_s[other]
-        draw = random.random((2, len(other)), dtype=np.float32)
-        skipped = np.minimum(SKIPPED_S * draw[0], 0.9 * duration)
-        age = torch.from_numpy(LONGEST_AGO_S * draw[1])
-        before = appeal(x)
-        fell, rose = (
+        age = torch.from_numpy(LONGEST_AGO_S * random.random(len(other), dtype=np.float32))
+        skip, third, most, whole, replay = (
             appeal(with_step(x, self._log.ids[other], _watched(watched, duration), age))
-            for watched in (skipped, duration)
+            for watched in _draw_watch_times(duration, random)
         )
-        return F.relu(fell - before + MARGIN).mean() + F.relu(before - rose + MARGIN).mean()
+        none = appeal(x)
+        pairs = [(skip, none), (none, whole), *pairwise((skip, third, most, whole, replay))]
+        return torch.stack([F.relu(less - more + MARGIN).mean() for less, more in pairs]).sum()
+
+
+def _draw_watch_times(duration_B: F32, random: np.random.Generator) -> tuple[F32, ...]:
+    """Draw the seconds of a skip, a third and most of a video, a whole view and a replay, in this order."""
+    draw = random.random((5, len(duration_B)), dtype=np.float32)
+    skip = np.minimum(SKIPPED_S * draw[0], 0.15 * duration_B)
+    shares = (0.2 + 0.25 * draw[1], 0.5 + 0.4 * draw[2], 0.98 + 0.1 * draw[3], 1.1 + 1.9 * draw[4])
+    return (skip, *(share * duration_B for share in shares))
 
 
 def _watched(watched_B: F32, duration_B: F32) -> F32:
