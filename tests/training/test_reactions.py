@@ -77,12 +77,13 @@ def test_the_added_step_is_the_newest_and_in_the_tab_of_the_request(log: Interac
     torch.testing.assert_close(longer.sequence_ids[:, :-1], x.sequence_ids)
 
 
-def loss_of(of_share: Callable[[Tensor], Tensor], log: Interactions) -> float:
+def loss_of(of_share: Callable[[Tensor], Tensor], log: Interactions, aversion: float = 9.0) -> float:
     """The loss of a ranker that adds up a function of the watched share of the author's steps."""
 
     def appeal(x: RankerInputs) -> Tensor:
         share = x.sequence_feedback[..., WATCHED] / x.sequence_feedback[..., DURATION].clamp(min=0.1)
-        return (similar(x) * of_share(share)).sum(dim=1, keepdim=True)
+        hate = aversion * x.sequence_feedback[..., HATE]
+        return (similar(x) * (of_share(share) - hate)).sum(dim=1, keepdim=True)
 
     rows = np.arange(len(log))
     return float(Counterfactuals(log, rows).loss(appeal, inputs_for(log, rows, 50), np.random.default_rng(0)))
@@ -93,6 +94,10 @@ def test_the_loss_is_0_for_who_falls_by_skips_and_gains_by_views_and_not_for_the
 ) -> None:
     assert loss_of(lambda share: share - 0.5, log) == 0.0
     assert loss_of(lambda share: 0.5 - share, log) > 2 * MARGIN
+
+
+def test_a_ranker_whose_hates_do_not_outweigh_a_whole_view_has_a_loss(log: Interactions) -> None:
+    assert loss_of(lambda share: share - 0.5, log, aversion=0.1) > 0
 
 
 @pytest.mark.parametrize(("least", "most"), [(0.5, 0.8), (1.1, 3.0)])

@@ -34,12 +34,12 @@ class Counterfactuals:
 
         L = Σ mean relu(s(less) - s(more) + m)
 
-    over skip < none, none < whole view, and skip < third < most < whole view < replay; s is what a candidate
-    is ordered by. So a skip lowers it, a whole view raises it, and more of the author watched never lowers
-    it. A log says little of it: a feed follows a skip with other authors. Without this loss the running
-    statistics, which say "active again", often outweigh what was skipped. How much was watched is drawn: of
-    fixed shares a ranker learns these alone, and takes a replay, which it is not shown, for less than a whole
-    view.
+    over skip < none, none < whole view, whole view and then a hate < none, and skip < third < most < whole
+    view < replay; s is what a candidate is ordered by. So a skip lowers it, a whole view raises it less than
+    a hate lowers it, and more of the author watched never lowers it. A log says little of it: a feed follows
+    a skip with other authors. Without this loss the running statistics, which say "active again", often
+    outweigh what was skipped. How much was watched is drawn: of fixed shares a ranker learns these alone, and
+    takes a replay, which it is not shown, for less than a whole view.
 
     Args:
         log: the exposures.
@@ -72,12 +72,13 @@ class Counterfactuals:
         other = self._by_author[np.minimum(random.integers(low, high), len(self._by_author) - 1)]
         duration = self._log.duration_s[other]
         age = torch.from_numpy(LONGEST_AGO_S * random.random(len(other), dtype=np.float32))
-        skip, third, most, whole, replay = (
-            appeal(with_step(x, self._log.ids[other], _watched(watched, duration), age))
-            for watched in _draw_watch_times(duration, random)
+        watched = _draw_watch_times(duration, random)
+        longer = [with_step(x, self._log.ids[other], _feedback(w, duration), age) for w in watched]
+        hated = with_step(
+            longer[3], self._log.ids[other], _feedback(watched[0], duration, hate=True), age / 2
         )
-        none = appeal(x)
-        pairs = [(skip, none), (none, whole), *pairwise((skip, third, most, whole, replay))]
+        none, view_and_hate, after = appeal(x), appeal(hated), [appeal(each) for each in longer]
+        pairs = [(after[0], none), (none, after[3]), (view_and_hate, none), *pairwise(after)]
         return torch.stack([F.relu(less - more + MARGIN).mean() for less, more in pairs]).sum()
 
 
@@ -89,9 +90,10 @@ def _draw_watch_times(duration_B: F32, random: np.random.Generator) -> tuple[F32
     return (skip, *(share * duration_B for share in shares))
 
 
-def _watched(watched_B: F32, duration_B: F32) -> F32:
+def _feedback(watched_B: F32, duration_B: F32, *, hate: bool = False) -> F32:
     """Feedback of exposures at which nothing else was done, `[B, 8]`."""
     feedback = np.zeros((len(watched_B), len(FEEDBACK_COLUMNS)), np.float32)
     feedback[:, FEEDBACK_COLUMNS.index("watch_time_s")] = watched_B
     feedback[:, FEEDBACK_COLUMNS.index("duration_s")] = duration_B
+    feedback[:, FEEDBACK_COLUMNS.index("hate")] = hate
     return feedback

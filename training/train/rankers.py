@@ -56,7 +56,7 @@ class TrainerConfig(Config):
     counterfactual: Annotated[float, Field(ge=0)] = 0.0
     """Weight of what one more exposure must do to its author's candidates, see `Counterfactuals`."""
     counterfactual_rows: PositiveInt = 64
-    """Rows of a batch that this is asked of: each takes six more passes."""
+    """Rows of a batch that this is asked of: each takes seven more passes."""
     sequence_length: PositiveInt = 100
     """Most steps of a sequence, the newest."""
 
