@@ -44,6 +44,7 @@ async function refuse(response) {
   const problem = await response.json().catch(() => ({}));
   let detail = problem.detail ?? `${response.status} ${response.statusText}`;
   if (response.status === 401) detail += " Enter an API key (top right).";
+  if (response.status === 403) detail += " Enter a key that has it (top right).";
   throw new CallFailed(response.status, detail, problem.errors, problem.rejected);
 }
 
@@ -59,6 +60,32 @@ export async function text(path) {
   const response = await send("GET", path);
   if (!response.ok) await refuse(response);
   return response.text();
+}
+
+/** Calls again and again, each time so long after the answer. A page in the background asks for nothing. */
+export class Poll {
+  constructor(ask, every_ms) {
+    this.ask = ask;
+    this.every_ms = every_ms;
+    this.next = this.next.bind(this);
+    document.addEventListener("visibilitychange", this.next);
+    this.next();
+  }
+
+  async next() {
+    clearTimeout(this.timer);
+    if (document.hidden || this.asking) return;
+    this.asking = true;
+    await this.ask();
+    this.asking = false;
+    if (!this.ended) this.timer = setTimeout(this.next, this.every_ms);
+  }
+
+  end() {
+    this.ended = true;
+    clearTimeout(this.timer);
+    document.removeEventListener("visibilitychange", this.next);
+  }
 }
 
 // Previews are limited to a few at a time: one after the other never meets that limit.

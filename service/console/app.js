@@ -1,6 +1,6 @@
 // The page: navigation, the key, the state of the service, and the view that is chosen.
 
-import { call, key } from "./api.js";
+import { call, key, Poll } from "./api.js";
 import { Component, Failure, html, render } from "./parts.js";
 import { Compare } from "./views/compare.js";
 import { Health } from "./views/health.js";
@@ -34,7 +34,7 @@ class Console extends Component {
   componentDidMount() {
     addEventListener("hashchange", this.onAddress);
     this.askRights();
-    this.askHealth();
+    new Poll(this.askHealth, HEALTH_MS);
   }
 
   async askRights() {
@@ -56,7 +56,6 @@ class Console extends Component {
     } catch (healthError) {
       this.setState({ healthError });
     }
-    setTimeout(this.askHealth, HEALTH_MS);
   }
 
   render(_, { view, rights, health, healthError, keyOpen, turn }) {

@@ -49,6 +49,10 @@ export const Guarded = ({ rights, right, onClick, children, kind }) => {
     title=${allowed ? undefined : `Needs a key with the right “${right}”.`}>${children}</button>`;
 };
 
+/** Says what cannot be done here, and why: a button that is off cannot be asked. */
+export const ReadOnly = ({ rights, right, to }) =>
+  !rights.includes(right) && html`<p class="note">To ${to} needs a key with the right “${right}” (top right).</p>`;
+
 /** A select of names. */
 export const Choice = ({ label, value, options, onChange }) => html`
   <label class="field"><span>${label}</span>

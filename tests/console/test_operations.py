@@ -129,3 +129,23 @@ def test_a_dead_store_is_shown_and_its_return_too(tab: ConsolePage, console: Con
     expect(page.get_by_role("alert").filter(has_text="the store does not answer")).to_be_visible()
     console.store.restart()
     expect(page.get_by_role("alert").filter(has_text="the store does not answer")).to_be_hidden()
+
+
+def test_a_page_in_the_background_asks_for_nothing(tab: ConsolePage) -> None:
+    tab.page.clock.install()
+    page = tab.open("health")
+    page.get_by_role("region", name="Requests by route").wait_for()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    def be_hidden(hidden: str) -> None:
+        page.evaluate(f"Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}})")
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    be_hidden("true")
+    page.wait_for_load_state("networkidle")
+    asked.clear()
+    page.clock.run_for(60_000)
+    assert asked == []
+    with page.expect_request("**/health/ready"), page.expect_request("**/metrics"):
+        be_hidden("false")

@@ -1,7 +1,7 @@
 // Forgetting a user: asks for the id again, because it cannot be undone.
 
 import { call, userPath } from "../api.js";
-import { Component, Failure, html, Panel } from "../parts.js";
+import { Component, Failure, html, Panel, ReadOnly } from "../parts.js";
 
 export class Forget extends Component {
   constructor(props) {
@@ -34,7 +34,7 @@ export class Forget extends Component {
           disabled=${!allowed} onInput=${(e) => this.setState({ typed: e.currentTarget.value })} /></label>
         <button type="submit" class="danger" disabled=${!allowed || typed !== user}>Forget this user</button>
       </form>
-      ${!allowed && html`<p class="note">Needs a key with the right “admin”.</p>`}
+      <${ReadOnly} rights=${rights} right="admin" to="forget a user" />
       ${error && html`<${Failure} error=${error} />`}
       ${done && html`<p class="notice" role="status">${done}</p>`}
     <//>`;

@@ -1,6 +1,6 @@
 // View 6: how the service does. Rates and times of the last minute, or since its start.
 
-import { call, text } from "../api.js";
+import { call, Poll, text } from "../api.js";
 import { Course } from "../charts.js";
 import { count, latency, percent, significant, words } from "../format.js";
 import { gauge, parse, single, Window } from "../metrics.js";
@@ -23,7 +23,7 @@ export class Health extends Component {
   }
 
   componentDidMount() {
-    this.read();
+    this.poll = new Poll(this.read, POLL_MS);
     call("GET", "v1/models")
       .then(({ active }) => call("GET", `v1/models/${active}`))
       .then(
@@ -33,7 +33,7 @@ export class Health extends Component {
   }
 
   componentWillUnmount() {
-    clearTimeout(this.timer);
+    this.poll.end();
     this.gone = true;
   }
 
@@ -45,7 +45,6 @@ export class Health extends Component {
     } catch (error) {
       if (!this.gone) this.setState({ error });
     }
-    if (!this.gone) this.timer = setTimeout(this.read, POLL_MS);
   }
 
   render({ health }, { readings, error, minute, model }) {

@@ -2,7 +2,7 @@
 
 import { call } from "../api.js";
 import { percent, words } from "../format.js";
-import { Component, Failure, html } from "../parts.js";
+import { Component, Failure, html, ReadOnly } from "../parts.js";
 import { checkTime } from "../session.js";
 import { FLAGS } from "./surface.js";
 
@@ -51,7 +51,8 @@ export class SendEvent extends Component {
       <fieldset><legend>Feedback</legend>${FLAGS.map((f) => html`<label class="check"><input type="checkbox"
         name=${f} />${words(f)}</label>`)}</fieldset>
       <details><summary>Id and moment</summary>${input("event_id", "Event id", { placeholder: "a new one" })}${input("timestamp_ms", "Time, Unix ms", { placeholder: "now", inputmode: "numeric" })}</details>
-      <p class="buttons"><${GuardedSubmit} rights=${rights} /></p>
+      <p class="buttons"><button class="primary" type="submit" disabled=${!rights.includes("label")}>Send</button></p>
+      <${ReadOnly} rights=${rights} right="label" to="send events" />
       ${error && html`<${Failure} error=${error} />`}
       ${
         label &&
@@ -61,6 +62,3 @@ export class SendEvent extends Component {
     </form>`;
   }
 }
-
-const GuardedSubmit = ({ rights }) => html`<button class="primary" type="submit" disabled=${!rights.includes("label")}
-  title=${rights.includes("label") ? undefined : "Needs a key with the right “label”."}>Send</button>`;

@@ -152,6 +152,7 @@ class Explorer extends Component {
         <${Choice} label="Label maker" value=${maker} options=${active.labels} onChange=${(v) => this.change({ maker: v })} />
         <${Choice} label="Version (in memory)" value=${version} options=${this.versions}
           onChange=${(v) => this.change({ version: v })} />
+        ${this.versions.length < 2 && html`<p class="note">To see another version, start a shadow of it under Versions.</p>`}
         <fieldset><legend>Feedback beside the watch time</legend>${FLAGS.map(
           (f) => html`<label class="check">
           <input type="checkbox" name=${f} checked=${flags[f]}

@@ -3,7 +3,7 @@
 import { call, text } from "../api.js";
 import { count, moment, percent, signed, significant, words } from "../format.js";
 import { parse, gauge } from "../metrics.js";
-import { Component, Facts, Failure, Guarded, html, Loader, Panel, Table } from "../parts.js";
+import { Component, Facts, Failure, Guarded, html, Loader, Panel, ReadOnly, Table } from "../parts.js";
 import { Experiments } from "./experiments.js";
 
 const SHOWN = 12;
@@ -54,6 +54,7 @@ class Overview extends Component {
           text: `The version that was current before ${models.active} is tested and answers all users from then on, in every worker within a second, also after a restart.`,
         })}>Roll back</>
         <button type="button" onClick=${reload}>Read again</button></p>
+      <${ReadOnly} rights=${rights} right="admin" to="change which version answers, or start or end an experiment," />
       ${error && html`<${Failure} error=${error} />`}
       ${done && html`<p class="notice" role="status">${done}</p>`}
       ${asked && html`<${Confirm} ...${asked} key=${asked.path} onYes=${this.confirm} onNo=${() => this.setState({ asked: null })} />`}
