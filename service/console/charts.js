@@ -1,7 +1,7 @@
 // Charts as SVG. Each has axes with units and a sentence for those who do not see it.
 
 import { Component, html } from "./parts.js";
-import { change, percent, seconds, significant } from "./format.js";
+import { change, percent, seconds, short, significant } from "./format.js";
 
 /** Gives its child the width there is, in pixels, so that text in a chart keeps its size. */
 export class Sized extends Component {
@@ -156,15 +156,20 @@ export const Intervals = ({ of, label }) => {
   }} />`;
 };
 
+const NAMED = 18; // characters of an id in a chart
+const SPOKEN = 20; // videos of an order that is read out
+
 /** How the order changes from one slate to another: a line for each video, ranks as on the page. */
-export const Slopes = ({ before, after, names, chosen, onChoose }) =>
+export const Slopes = ({ before, after, chosen, onChoose }) =>
   html`<${Sized} draw=${(width) => {
     const rows = Math.max(before.length, after.length),
       row = 22,
       height = rows * row + 26;
-    const side = Math.min(230, width * 0.36),
+    // As wide as the longest name, so that the lines have the rest.
+    const longest = Math.max(...[...before, ...after].map((id) => short(id, NAMED).length)),
+      side = Math.min(width * 0.36, 7 * longest + 36),
       x1 = side + 8,
-      x2 = width - side - 8;
+      x2 = width - side - 36; // with room for how far each has moved
     const y = (rank) => 26 + rank * row + row / 2;
     const where = new Map(after.map((id, rank) => [id, rank]));
     const kind = (move) => (move === 0 ? "same" : move > 0 ? "rises" : "falls");
@@ -174,20 +179,24 @@ export const Slopes = ({ before, after, names, chosen, onChoose }) =>
       return html`<path class=${`slope ${kind(move)} ${id === chosen ? "chosen" : ""}`}
       d=${`M${x1},${y(rank)} C${x1 + (x2 - x1) / 3},${y(rank)} ${x2 - (x2 - x1) / 3},${y(to ?? rows)} ${x2},${y(to ?? rows)}`} />`;
     };
-    const entry = (
-      id,
-      rank,
-      x,
-      anchor,
-      move,
-    ) => html`<text class=${`entry ${kind(move)} ${id === chosen ? "chosen" : ""}`}
-    x=${x} y=${y(rank) + 4} text-anchor=${anchor} onClick=${() => onChoose(id)}>${names(id, rank, move)}</text>`;
+    const entry = (id, rank, x, towards, anchor, move, moved) => html`<g><title>${id}</title>
+    <text class="tick" x=${x} y=${y(rank) + 4} text-anchor=${anchor}>${rank + 1}</text>
+    <text class=${`entry ${kind(move)} ${id === chosen ? "chosen" : ""}`} x=${x + 26 * towards} y=${y(rank) + 4}
+      text-anchor=${anchor} onClick=${() => onChoose(id)}>${short(id, NAMED)}${moved}</text></g>`;
+    const moveOf = (id, rank) => (before.includes(id) ? before.indexOf(id) - rank : 1);
     const moved = before.filter((id, rank) => where.get(id) !== rank).length;
+    const order = after.slice(0, SPOKEN).map((id, rank) => {
+      const move = moveOf(id, rank);
+      return `${rank + 1}. ${id}${move ? (move > 0 ? ` up ${move}` : ` down ${-move}`) : ""}`;
+    });
     return html`<svg width=${width} height=${height} role="img"
-      aria-label=${`${moved} of ${before.length} videos change their rank; the table below has the figures.`}>
-    <text class="tick" x=${x1} y="14" text-anchor="end">before</text><text class="tick" x=${x2} y="14">after</text>
+      aria-label=${`${moved} of ${before.length} videos change their rank. After: ${order.join(", ")}${after.length > SPOKEN ? " …" : "."}`}>
+    <text class="tick" x=${x1 - 6} y="14" text-anchor="end">before</text><text class="tick" x=${x2 + 6} y="14">after</text>
     ${before.map(line)}
-    ${before.map((id, rank) => entry(id, rank, x1 - 6, "end", where.has(id) ? rank - where.get(id) : -1))}
-    ${after.map((id, rank) => entry(id, rank, x2 + 6, "start", before.includes(id) ? before.indexOf(id) - rank : 1))}
+    ${before.map((id, rank) => entry(id, rank, x1 - 6, -1, "end", where.has(id) ? rank - where.get(id) : -1, ""))}
+    ${after.map((id, rank) => {
+      const move = moveOf(id, rank);
+      return entry(id, rank, x2 + 6, 1, "start", move, move ? ` ${move > 0 ? "▲" : "▼"}${Math.abs(move)}` : "");
+    })}
   </svg>`;
   }} />`;

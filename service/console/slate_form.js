@@ -104,7 +104,7 @@ export class SlateForm extends Component {
         <textarea name="candidates" rows="9" spellcheck="false" dir="auto" value=${session.candidates}
           placeholder=${"one a line: video duration author tag\nor JSON: a body of POST /rerank"}
           onInput=${(e) => this.type(e.currentTarget.value)} /></label>
-      <details><summary>Moment and place</summary>
+      <details><summary>Time and tab</summary>
         ${input("at", "Time, Unix ms", "now")}${input("tab", "Tab", "the bundle's")}</details>
       <p class="buttons"><button type="submit" class="primary" disabled=${busy}>Rank</button>
         <button type="button" onClick=${() => this.fill(linesOf(EXAMPLE), { user: session.user || "ann" })}>Example</button>

@@ -69,7 +69,7 @@ def test_the_newest_report_of_an_experiment_is_shown(tab: ConsolePage, console: 
         page.get_by_role("button", name="Read again").click()
         metrics = page.get_by_role("region", name="Metrics of B")
         expect(metrics.get_by_role("row").filter(has_text="watch time")).to_contain_text("−0.30 % to +4.3 %")
-        chart = page.get_by_role("img", name="Watch time a user of B against A: +2.0 %, −0.30 % to +4.3 %")
+        chart = page.get_by_role("img", name="Watch time per user of B against A: +2.0 %, −0.30 % to +4.3 %")
         expect(chart).to_be_visible()
         client.post("/v1/experiments/longer:stop").raise_for_status()
 
@@ -83,6 +83,20 @@ def test_a_split_is_shown_with_what_it_has_answered(tab: ConsolePage, console: C
             page.get_by_role("region", name="Split").get_by_role("row").filter(has_text=NEXT)
         ).to_be_visible()
         client.post(f"/v1/models/{NEXT}:split", json={"share": 0}).raise_for_status()
+
+
+def test_a_shadow_is_shown_with_how_its_answers_would_differ(
+    tab: ConsolePage, console: ConsoleService
+) -> None:
+    candidates = [{"video_id": f"v{i}", "duration_s": 5.0 + i} for i in range(12)]
+    with console.client() as client:
+        client.post(f"/v1/models/{NEXT}:shadow", json={"share": 1}).raise_for_status()
+        client.post("/rerank", json={"user_id": "u", "candidates": candidates}).raise_for_status()
+        assert eventually(lambda: "reelrank_shadow_order_sum{" in client.get("/metrics").text)
+        page = tab.open("versions")
+        shadow = page.get_by_role("region", name="Shadow")
+        expect(shadow.get_by_role("row").filter(has_text="overlap of the best 10")).to_contain_text("1.00")
+        client.post(f"/v1/models/{NEXT}:shadow", json={"share": 0}).raise_for_status()
 
 
 # --- 6 health
@@ -121,14 +135,24 @@ def test_what_came_back_stands_beside_what_was_predicted(
     expect(total).to_contain_text("12.0 s")
 
 
-def test_a_dead_store_is_shown_and_its_return_too(tab: ConsolePage, console: ConsoleService) -> None:
+def test_a_dead_store_is_shown_within_two_seconds_and_its_return_too(
+    tab: ConsolePage, console: ConsoleService
+) -> None:
+    """Seconds of the page's own clock, which stands still but for them."""
+    tab.page.clock.install()
     page = tab.open("health")
     expect(page.get_by_role("banner")).to_contain_text("ready")
+    page.clock.pause_at(page.evaluate("Date.now() / 1000 + 1"))
+    page.wait_for_load_state("networkidle")
     console.store.terminate()
     console.store.wait()
-    expect(page.get_by_role("alert").filter(has_text="the store does not answer")).to_be_visible()
+    alert = page.get_by_role("alert").filter(has_text="the store does not answer")
+    expect(alert).to_be_hidden()
+    page.clock.run_for(2000)
+    expect(alert).to_be_visible()
     console.store.restart()
-    expect(page.get_by_role("alert").filter(has_text="the store does not answer")).to_be_hidden()
+    page.clock.resume()
+    expect(alert).to_be_hidden()
 
 
 def test_a_page_in_the_background_asks_for_nothing(tab: ConsolePage) -> None:

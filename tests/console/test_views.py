@@ -56,7 +56,9 @@ def test_the_slate_is_the_services_answer(tab: ConsolePage, console: ConsoleServ
     expect(page.get_by_role("heading", name=f"Watch time of {best['video_id']}")).to_be_visible()
     skip = f"{best['explanation']['states']['skip'] * 100:.0f} %"
     expect(page.get_by_text(f"skip (under 3 s) {skip}")).to_be_visible()
-    expect(page.get_by_role("region", name="Objectives").locator("tbody tr")).to_have_count(11)
+    objectives = page.get_by_role("region", name="Objectives").locator("tbody tr")
+    expect(objectives).to_have_count(11)
+    expect(objectives.first).to_contain_text(f"{best['watch_time_s']:.1f} s")
     expect(page.get_by_role("region", name="Influence").locator("tbody tr")).to_have_count(14)
 
 
@@ -159,6 +161,7 @@ def test_a_slider_changes_the_order_as_the_api_says(
     after = page.locator("svg text.entry[text-anchor=start]")
     expect(page.get_by_text("0 of 16")).to_be_hidden()
     assert [text.split()[0] for text in after.all_text_contents()] == order
+    expect(page.get_by_role("img", name=f"After: 1. {order[0]}")).to_be_visible()
 
 
 def test_a_rule_changes_the_slate_as_the_api_says(
@@ -268,7 +271,7 @@ def test_an_event_sent_again_is_marked_and_a_user_can_be_forgotten(
     page.get_by_role("button", name="Show").click()
     expect(page.get_by_role("region", name="Sequence").locator("tbody tr")).to_have_count(14)
     page.get_by_label("Video id").fill("v")
-    page.get_by_text("Id and moment").click()
+    page.get_by_text("Event id and time").click()
     page.get_by_label("Event id").fill(f"{user}-again")
     page.get_by_label("Time, Unix ms").fill(str(1_790_000_000_000))
     for outcome in ("Stored.", "A duplicate: nothing changed."):
@@ -335,8 +338,9 @@ def test_a_key_is_asked_for_and_without_a_right_the_page_only_reads(browser: Bro
         expect(page.get_by_role("alert").filter(has_text="Enter an API key")).to_be_visible()
         page.get_by_label("API key").fill("good")
         page.get_by_role("button", name="Use").click()
-        promote = page.get_by_role("button", name="Promote")
-        expect(promote).to_be_disabled()
-        expect(promote).to_have_attribute("title", "Needs a key with the right “admin”.")
+        roll_back = page.get_by_role("button", name="Roll back")
+        expect(roll_back).to_be_disabled()
+        expect(roll_back).to_have_attribute("title", "Needs a key with the right “admin”.")
+        expect(page.get_by_text("needs a key with the right “admin”")).to_be_visible()
         assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
         assert tab.errors == []

@@ -20,11 +20,11 @@ export const Calibration = ({ window, model }) => {
   const all = row("all", sum(exposures), sum(predicted), sum(watched), sum(longer));
   const most = Math.max(0.1, ...rows.filter((r) => r.n >= ENOUGH).map((r) => Math.min(1, Math.abs(r.off))));
   const evaluated = model?.metrics?.bias_mean_s;
-  return html`<${Panel} title="Predicted seconds and what came back"
-    note="Means of exposures whose events name their slate (request_id), of a sample of the slates, since the start of the service. About half should be watched for longer than the predicted watch time, which is near the median.">
+  return html`<${Panel} title="Calibration: predicted and watched seconds"
+    note="Means of exposures whose events name their slate (request_id), of a sample of the slates, since the service started. Bias: by how much the expected watch time exceeds what was watched. Watched longer: than the predicted watch time; about half should be.">
     ${
       all.n
-        ? html`<${Table} label="Calibration" head=${["Predicted mean", " Exposures", " Predicted", " Watched", " Too much", BARS, " Watched longer"]}>
+        ? html`<${Table} label="Calibration" head=${["Predicted mean", " Exposures", " Predicted", " Watched", " Bias", BARS, " Watched longer"]}>
       ${[...rows, all].map(
         (r) => html`<tr class=${r.n < ENOUGH ? "faint" : ""}><th scope="row">${r.name}</th>
         <td class="number">${count(r.n)}</td><td class="number">${seconds(r.predicted)}</td>
@@ -32,7 +32,7 @@ export const Calibration = ({ window, model }) => {
         <td class="wide-bar">${r.n >= ENOUGH && html`<${Diverging} value=${r.off} most=${most} />`}</td>
         <td class="number">${percent(r.longer)}</td></tr>`,
       )}<//>
-    <p class="note">Of all: ${signed(all.predicted - all.watched, 1)} s${evaluated != null ? `; on the evaluation's days of the log it was ${signed(evaluated, 1)} s` : ""}. Rows of fewer than ${ENOUGH} exposures are grey.</p>`
+    <p class="note">Overall ${signed(all.predicted - all.watched, 1)} s${evaluated != null ? `; in the evaluation ${signed(evaluated, 1)} s` : ""}. Rows of fewer than ${ENOUGH} exposures are grey.</p>`
         : html`<${Empty}>No event has named its slate yet. Send the slate's request_id with its events (POST /label).<//>`
     }<//>`;
 };

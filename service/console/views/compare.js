@@ -1,9 +1,9 @@
 // View 2: the slate before and after. Weights, rules and the version change on one side; every order shown is
 // the service's answer.
 
-import { address, call, preview } from "../api.js";
+import { address, call, key, preview } from "../api.js";
 import { Slopes } from "../charts.js";
-import { seconds, signed, significant, words } from "../format.js";
+import { count, seconds, signed, significant, words } from "../format.js";
 import { kendallTau, mixOf } from "../mix.js";
 import { Applied, Choice, Component, Empty, Facts, Failure, html, Loader, Panel, Table } from "../parts.js";
 import { requestBody, session } from "../session.js";
@@ -90,10 +90,11 @@ class Comparison extends Component {
 
   async copy() {
     const text = JSON.stringify(this.request(), null, 1);
-    const command = `curl -s ${address("rerank")} -H 'content-type: application/json' -d '${text.replaceAll("'", "'\\''")}'`;
+    const authorized = key.get() ? " -H \"authorization: Bearer $KEY\"" : "";
+    const command = `curl -s ${address("rerank")}${authorized} -H 'content-type: application/json' -d '${text.replaceAll("'", "'\\''")}'`;
     try {
       await navigator.clipboard.writeText(command);
-      this.setState({ copied: "Copied: a curl command for POST /rerank." });
+      this.setState({ copied: `Copied: a curl command for POST /rerank${authorized && ", with your API key as $KEY"}.` });
     } catch {
       this.setState({ copied: command });
     }
@@ -114,7 +115,7 @@ class Comparison extends Component {
           onChoose=${(c) => this.setState({ chosen: c })} />`}
       </div>
       <div class="stack">
-        <${Panel} title="After" note="Before is the request as it stands, by the active version.">
+        <${Panel} title="Changes" note="Before: the request as it stands, by the active version. After: with what is chosen here.">
           <${Choice} label="Version (in memory)" value=${version} options=${loaded}
             onChange=${(v) => this.change({ version: v, weights: this.weightsOf(v) })} />
           ${loaded.length < 2 && html`<p class="note">To compare a second version, start a shadow of it under Versions.</p>`}
@@ -148,8 +149,6 @@ const Result = ({ before, after, candidates, chosen, onChoose }) => {
   const k = Math.min(K, Math.ceil(before.items.length * SHARE));
   const left = mixOf(before.items, k, candidates),
     right = mixOf(after.items, k, candidates);
-  const name = (id, rank, move) =>
-    `${id.length > 18 ? `${id.slice(0, 17)}…` : id}  ${rank + 1}${move ? (move > 0 ? " ▲" : " ▼") + Math.abs(move) : ""}`;
   const row = (
     text,
     key,
@@ -168,16 +167,16 @@ const Result = ({ before, after, candidates, chosen, onChoose }) => {
         ["After", html`<code>${after.model_version}</code>`],
       ]} />
       <${Applied} of=${after.applied} />
-      <${Slopes} before=${a} after=${b} names=${name} chosen=${chosen} onChoose=${onChoose} />
+      <${Slopes} before=${a} after=${b} chosen=${chosen} onChoose=${onChoose} />
     <//>
     <${Panel} title=${`The best ${k}`}
-      note="Means over the best videos. Label: the predicted label of the bundle's label maker (interest). Effective authors: as many with equal parts would be as diverse.">
-      <${Table} label="Figures of both slates" head=${["Mean of", " Before", " After", " Change"]}>
+      note="Means over the best videos, and their authors. Label: the predicted label (interest), 0 to 1. Effective authors: so many with equal shares would be as diverse.">
+      <${Table} label="Figures of both slates" head=${["", " Before", " After", " Change"]}>
         ${row("predicted watch time", "predicted", seconds)}
         ${row("expected watch time", "expected", seconds)}
-        ${row("label", "label", significant)}
+        ${row("label", "label", (v) => v.toFixed(3).replace("-", "−"))}
         ${row("duration", "duration", seconds)}
-        ${row("authors", "authors", (v) => significant(v, 2))}
+        ${row("authors", "authors", count)}
         ${row("effective authors", "effective", (v) => significant(v, 2))}
       <//>
     <//>`;

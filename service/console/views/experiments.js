@@ -26,9 +26,9 @@ const ExperimentPanel = ({ experiment, report, samples, rights, ask }) => {
     arm.weights ? Object.entries(arm.weights).map(([o, w]) => `${words(o)} ${significant(w, 2)}`).join(", ") : "the version's";
   return html`<${Panel} title=${`Experiment ${name}`} tools=${tools}
     note=${`${percent(share)} of the users, in equal parts, since ${moment(started_ms)}${stopped_ms ? ` until ${moment(stopped_ms)}` : ""}. The first arm is the control.`}>
-    <${Table} label=${`Arms of ${name}`} head=${["Arm", "Version", "Weights", " Slates", " Part"]}>
+    <${Table} label=${`Arms of ${name}`} head=${["Arm", "Version", "Weights", " Slates", " Share"]}>
       ${arms.map(
-        (arm) => html`<tr><th scope="row">${arm.name}</th><td><code>${arm.version ?? "current"}</code></td><td>${weights(arm)}</td>
+        (arm) => html`<tr><th scope="row">${arm.name}</th><td><code>${arm.version ?? "current"}</code></td><td class="wraps">${weights(arm)}</td>
           <td class="number">${count(slates.get(arm.name) ?? 0)}</td>
           <td class="number">${total ? percent((slates.get(arm.name) ?? 0) / total) : "–"}</td></tr>`,
       )}

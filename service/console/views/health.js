@@ -104,11 +104,11 @@ const Figures = ({ samples, window, rates, health }) => {
     html`<section class=${bad ? "figure bad" : "figure"}><h2>${title}</h2><p>${value}</p>${more}</section>`;
   const lag = single(samples, "reelrank_loop_lag_seconds");
   return html`<div class="figures">
-    ${figure("Requests besides this page's", `${significant(rates.at(-1) ?? NaN, 2)} /s`, false, rates.length > 1 && html`<${Course} of=${rates} label="Requests per second" format=${(v) => `${significant(v, 2)} /s`} height=${36} />`)}
+    ${figure("Requests besides this page's", rates.length ? `${significant(rates.at(-1), 2)} /s` : "counting …", false, rates.length > 1 && html`<${Course} of=${rates} label="Requests per second" format=${(v) => `${significant(v, 2)} /s`} height=${36} />`)}
     ${figure("Slate, p99", latency(window.quantile("reelrank_request_seconds", { route: "/rerank", stage: "total" }, 0.99)))}
     ${figure("Labels, p99", latency(window.quantile("reelrank_request_seconds", { route: "/label", stage: "total" }, 0.99)))}
     ${figure("Store", store, store !== "answers", html`<small>circuit: reads ${BREAKERS[breakers.get("reads")] ?? "–"}, writes ${BREAKERS[breakers.get("writes")] ?? "–"}</small>`)}
-    ${figure("Event-loop lag, 10 s", latency(lag), lag > 0.1)}
+    ${figure("Event-loop lag, worst of 10\u00a0s", latency(lag), lag > 0.1)}
     ${figure("Memory", `${count(single(samples, "reelrank_process_resident_bytes") / 2 ** 20)} MiB`, false, html`<small>${count(single(samples, "reelrank_workers") || 1)} worker${single(samples, "reelrank_workers") > 1 ? "s" : ""}</small>`)}
   </div>`;
 };
@@ -117,10 +117,11 @@ const Routes = ({ window }) => {
   const routes = [...window.by("reelrank_requests_total", "route")]
     .filter(([, n]) => n > 0)
     .sort((a, b) => b[1] - a[1]);
-  return html`<${Panel} title="Requests by route" note="Times are from the first byte of a request to the first of its reply.">
+  const rated = window.seconds > 0;
+  return html`<${Panel} title="Requests by route" note="Times are from the first byte of a request to the first of its reply. Grey: this page's own.">
     ${
       routes.length
-        ? html`<${Table} label="Requests by route" head=${["Route", " Requests", " Per s", " p50", " p99", " Refused"]}>
+        ? html`<${Table} label="Requests by route" head=${["Route", " Requests", ...(rated ? [" Per s"] : []), " p50", " p99", " Refused"]}>
       ${routes.map(([route, n]) => {
         const refused = [...window.by("reelrank_requests_total", "status", { route })].reduce(
           (sum, [status, m]) => sum + (status >= "400" ? m : 0),
@@ -129,7 +130,7 @@ const Routes = ({ window }) => {
         const q = (level) => latency(window.quantile("reelrank_request_seconds", { route, stage: "total" }, level));
         return html`<tr class=${OWN.test(route) ? "faint" : ""}><th scope="row"><code>${route}</code></th><td
           class="number">${count(n)}</td>
-          <td class="number">${significant(n / window.seconds, 2)}</td><td class="number">${q(0.5)}</td><td
+          ${rated && html`<td class="number">${significant(n / window.seconds, 2)}</td>`}<td class="number">${q(0.5)}</td><td
             class="number">${q(0.99)}</td><td class="number">${refused ? percent(refused / n) : "0"}</td></tr>`;
       })}
     <//>`
@@ -140,7 +141,7 @@ const Routes = ({ window }) => {
 const Stages = ({
   window,
 }) => html`<${Panel} title="Time by stage" note="p50 and p99 of each stage of a request; rest is what no stage covers.">
-  <${Table} label="Time by stage" head=${["Stage", " Slate p50", " p99", " Labels p50", " p99"]}>
+  <${Table} label="Time by stage" head=${["Stage", " Slate p50", " Slate p99", " Labels p50", " Labels p99"]}>
     ${STAGES.map(
       (stage) =>
         html`<tr><th scope="row">${stage}</th>${["/rerank", "/label"].flatMap((route) =>
@@ -202,16 +203,16 @@ const Drift = ({ samples, window, model }) => {
     .filter((r) => r.bins.size)
     .sort((a, b) => (b.psi ?? -1) - (a.psi ?? -1));
   return html`<${Panel} title="Drift"
-    note="Values of requests (bars) in the bins of the training rows (line). Index under 0.1: no drift; above 0.25: another distribution; there is none below 1,000 values.">
+    note="Values of requests since the service started (bars) in the bins of the training rows (line). Population stability index (PSI) of the newest: stable up to 0.1, shifted above 0.25, none below 1,000 values.">
     ${
       rows.length
-        ? html`<${Table} label="Drift" head=${["Of", " Values", " Index", "", "Distribution"]}>
+        ? html`<${Table} label="Drift" head=${["Distribution of", " Values", " PSI", "", "Now and in training"]}>
       ${rows.map(
         ({ what, psi, bins }) => html`<tr><th scope="row">${words(what)}</th>
         <td class="number">${count([...bins.values()].reduce((a, b) => a + b, 0))}</td>
         <td class="number">${psi === undefined ? "–" : psi.toFixed(2)}</td>
         <td>${psi !== undefined && html`<span
-          class=${`badge ${psi > DRIFTED ? "bad" : psi > DRIFTS ? "warn" : "good"}`}>${psi > DRIFTED ? "other" : psi > DRIFTS ? "moves" : "same"}</span>`}</td>
+          class=${`badge ${psi > DRIFTED ? "bad" : psi > DRIFTS ? "warn" : "good"}`}>${psi > DRIFTED ? "shifted" : psi > DRIFTS ? "shifting" : "stable"}</span>`}</td>
         <td><${Bins} now=${bins} then=${reference[what].shares} /></td></tr>`,
       )}
     <//>`

@@ -50,7 +50,7 @@ export class SendEvent extends Component {
       <div class="pair">${input("author_id", "Author id")}${input("tag", "Tag")}</div>
       <fieldset><legend>Feedback</legend>${FLAGS.map((f) => html`<label class="check"><input type="checkbox"
         name=${f} />${words(f)}</label>`)}</fieldset>
-      <details><summary>Id and moment</summary>${input("event_id", "Event id", { placeholder: "a new one" })}${input("timestamp_ms", "Time, Unix ms", { placeholder: "now", inputmode: "numeric" })}</details>
+      <details><summary>Event id and time</summary>${input("event_id", "Event id", { placeholder: "a new one" })}${input("timestamp_ms", "Time, Unix ms", { placeholder: "now", inputmode: "numeric" })}</details>
       <p class="buttons"><button class="primary" type="submit" disabled=${!rights.includes("label")}>Send</button></p>
       <${ReadOnly} rights=${rights} right="label" to="send events" />
       ${error && html`<${Failure} error=${error} />`}

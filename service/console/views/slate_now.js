@@ -36,7 +36,7 @@ export class SlateNow extends Component {
     const old = new Map(before?.items.map((i) => [i.video_id, i]));
     return html`<${Panel} title="Slate"
       note=${before ? "Now, and how it was before the last event." : "Now. After an event it is compared with this one."}>
-      <${Table} label="Slate" head=${[" #", "Video", " Score", " Change", " Predicted"]}>
+      <${Table} label="Slate" head=${[" #", "Video", " Score", " Change", " Watch time"]}>
         ${now.items.map((item) => {
           const was = old.get(item.video_id),
             move = was ? was.rank - item.rank : 0;

@@ -2,7 +2,7 @@
 
 import { call, text } from "../api.js";
 import { count, moment, percent, signed, significant, words } from "../format.js";
-import { parse, gauge } from "../metrics.js";
+import { parse, Window } from "../metrics.js";
 import { Component, Facts, Failure, Guarded, html, Loader, Panel, ReadOnly, Table } from "../parts.js";
 import { Experiments } from "./experiments.js";
 
@@ -113,38 +113,41 @@ const Card = ({ model, models, rights, ask }) => {
       ["Log", model.training.dataset],
       ["Exposures", count(model.training.rows)],
       ["Users", count(model.training.users)],
-      ["Up to", moment(model.watermark_ms)],
-      ["Reads", `${model.sequence_length} exposures`],
+      ["Log until", moment(model.watermark_ms)],
+      ["Sequence", `${model.sequence_length} exposures`],
     ]} />
     <${Figures} metrics=${model.metrics} baselines=${baseline} />
     <${Comparisons} of=${model.evaluation?.comparisons ?? []} />
     ${
       evidence &&
       html`<h3>Labels learned</h3><p
-        class="note">Composite of ${evidence.objectives.map(words).join(", ")} on ${evidence.windows} later windows (${count(evidence.users)} users); intervals are of 95 %.</p>
-      <${Table} label="Learned labels" head=${["Against labels", " Difference", " From", " to", "Gate"]}>
+        class="note">Composite of ${evidence.objectives.map(words).join(", ")} on ${evidence.windows} later windows (${count(evidence.users)} users).</p>
+      <${Table} label="Learned labels" head=${["Against labels", " Difference", " 95 % interval", "Gate"]}>
         ${[
           ["at their start", evidence.over_frozen],
           ["learned from shuffled gradients", evidence.over_shuffled],
         ].map(
           ([name, m]) => html`<tr><th scope="row">${name}</th>
-          <td class="number">${signed(m.difference, 3)}</td><td class="number">${signed(m.low, 3)}</td><td
-            class="number">${signed(m.high, 3)}</td>
+          <td class="number">${signed(m.difference, 3)}</td><td class="number">${signed(m.low, 3)} to ${signed(m.high, 3)}</td>
           <td><span class=${`badge ${m.low > 0 ? "good" : "bad"}`}>${m.low > 0 ? "passed" : "not passed"}</span></td></tr>`,
         )}
       <//>`
     }
     ${model.learned_labels?.allowed_unlearned && html`<p
       class="notice">Exported with unlearned labels: ${model.learned_labels.allowed_unlearned}</p>`}
-    <p class="buttons">
+    ${!model.active && html`<${Actions} version=${version} active=${models.active} rights=${rights} ask=${ask} />`}
+  <//>`;
+};
+
+/** What can be done with a version that is not active. */
+const Actions = ({ version, active, rights, ask }) => html`
+  <p class="buttons">
       <${Guarded} rights=${rights} right="admin" onClick=${() =>
         ask({
           path: `v1/models/${version}:activate`,
           title: "Promote",
           done: `${version} answers.`,
-          text: model.active
-            ? `${version} answers already; nothing changes.`
-            : `${version} is loaded, self-tested and warmed up; then it answers all users instead of ${models.active}, in every worker within a second, also after a restart. If any test fails, ${models.active} goes on.`,
+          text: `${version} is loaded, self-tested and warmed up; then it answers all users instead of ${active}, in every worker within a second, also after a restart. If any test fails, ${active} goes on.`,
         })}>Promote</>
       ${["split", "shadow"].map(
         (role) =>
@@ -156,13 +159,11 @@ const Card = ({ model, models, rights, ask }) => {
               done: `The ${role} is set.`,
               text:
                 role === "split"
-                  ? `${version} answers this share of the users, chosen by a hash, instead of ${models.active}.`
+                  ? `${version} answers this share of the users, chosen by a hash, instead of ${active}.`
                   : `${version} scores this share of the requests after they were answered. No answer changes or waits.`,
             })}>${role === "split" ? "Split …" : "Shadow …"}</>`,
       )}
-    </p>
-  <//>`;
-};
+  </p>`;
 
 const ROWS = [
   ["mae_s", "MAE", "s", "median"],
@@ -208,27 +209,29 @@ const SplitPanel = ({ split, samples }) => {
   const total = [...slates.values()].reduce((sum, n) => sum + n, 0);
   return html`<${Panel} title=${html`Split of <code>${split.version}</code>`}
     note=${`Planned: ${percent(split.share)} of the users. Slates since the service started, those from before the split too.`}>
-    <${Table} label="Split" head=${["Version", " Slates", " Part"]}>${[...slates].map(
+    <${Table} label="Split" head=${["Version", " Slates", " Share"]}>${[...slates].map(
       ([version, n]) => html`<tr class=${version === split.version ? "chosen" : ""}><th scope="row"><code>${version}</code></th>
         <td class="number">${count(n)}</td><td class="number">${percent(n / total)}</td></tr>`,
     )}<//><//>`;
 };
 
+const COMPARED = { kendall_tau: "Kendall's τ", overlap_at_10: "overlap of the best 10" };
+
 const ShadowPanel = ({ shadow, samples }) => {
   const means = (name) => {
-    const sums = gauge(samples, `${name}_sum`, "what"),
-      counts = gauge(samples, `${name}_count`, "what");
-    return [...sums].map(([what, sum]) => [what, sum / counts.get(what), counts.get(what)]);
+    const its = (member) => (samples.get(`${name}_${member}`) ?? []).filter((s) => s.labels.version === shadow.version);
+    const counts = new Map(its("count").map((s) => [s.labels.what, s.value]));
+    return its("sum").map(({ labels: { what }, value }) => [what, value / counts.get(what), counts.get(what)]);
   };
   const rows = [...means("reelrank_shadow_order"), ...means("reelrank_shadow_difference")];
-  const outcomes = gauge(samples, "reelrank_shadow_total", "outcome");
+  const outcomes = new Window(null, samples).by("reelrank_shadow_total", "outcome", { version: shadow.version });
   return html`<${Panel} title=${html`Shadow of <code>${shadow.version}</code>`}
-    note="How its answers would differ, since the service started.">
-    <${Facts} of=${["compared", "dropped", "failed"].map((o) => [o, count(outcomes.get(o) ?? 0)])} />
+    note="How its answers would differ from those that were given, since the service started. Kendall's τ and the overlap of the best 10 are 1 where the order is the same.">
+    <${Facts} of=${["compared", "dropped", "failed"].map((o) => [`Requests ${o}`, count(outcomes.get(o) ?? 0)])} />
     ${
       rows.length
-        ? html`<${Table} label="Shadow" head=${["", " Mean", " Requests"]}>${rows.map(([what, value, n]) => html`<tr><th
-          scope="row">${words(what)}</th><td class="number">${significant(value)}</td><td class="number">${count(n)}</td></tr>`)}<//>`
+        ? html`<${Table} label="Shadow" head=${["Mean of", " Value", " Requests"]}>${rows.map(([what, value, n]) => html`<tr><th
+          scope="row">${COMPARED[what] ?? `difference in ${words(what.replace(".", " "))}`}</th><td class="number">${significant(value)}</td><td class="number">${count(n)}</td></tr>`)}<//>`
         : html`<p class="note">Nothing compared yet.</p>`
     }<//>`;
 };

@@ -86,17 +86,17 @@ export class Why extends Component {
 
 const SlatePanel = ({ slate, chosen, onChoose }) => {
   const most = Math.max(...slate.items.map((i) => i.score));
-  return html`<${Panel} title="Slate" note="Best first. Choose a video to see what its score is made of.">
+  return html`<${Panel} title="Slate" note="Best first. Choose a video to see what its score is made of. Watch time is the prediction that is ranked by, expected watch time the mean.">
     <${Facts} of=${[
       ["Version", html`<code>${slate.model_version}</code>`],
-      ["Read", `${slate.history_length} exposures`],
+      ["Sequence", `${slate.history_length} exposures`],
       ["Computed in", `${significant(slate.took_ms, 2)} ms`],
     ]} />
     <${Applied} of=${slate.applied} />
     ${slate.degraded.length > 0 && html`<p class="notice bad"
       role="alert">Degraded: the slate was ranked without ${slate.degraded.join(", ")}. See Health.</p>`}
     ${slate.warnings.map((w) => html`<p class="notice">${w}</p>`)}
-    <${Table} label="Slate" head=${[" #", "Video", " Score", BARS, " Predicted", " Mean"]}>
+    <${Table} label="Slate" head=${[" #", "Video", " Score", BARS, " Watch time", " Expected watch time"]}>
       ${slate.items.map(
         (item) => html`<tr class=${item.video_id === chosen ? "chosen" : ""} key=${item.video_id}>
         <td class="number">${item.rank}</td>
@@ -117,7 +117,7 @@ const WatchTime = ({ item }) => {
   const duration = item.watch_ratio > 0 ? item.watch_time_s / item.watch_ratio : null;
   const partial = states && Math.max(0, 1 - states.skip - states.complete - states.replay);
   return html`<${Panel} title=${html`Watch time of <${Id} of=${item.video_id} />`}
-      note=${html`Rank ${item.rank}, score ${significant(item.score)}. Predicted <b>${seconds(item.watch_time_s)}</b> (near the median), mean <b>${seconds(item.expected_watch_time_s)}</b>, of a video of ${seconds(duration)}.`}>
+      note=${html`Rank ${item.rank}, score ${significant(item.score)}. Predicted watch time <b>${seconds(item.watch_time_s)}</b>, median ${seconds(quantiles.p50)}, mean (expected) <b>${seconds(item.expected_watch_time_s)}</b>, of a video of ${seconds(duration)}.`}>
     ${
       duration &&
       html`<${Distribution} anchors=${anchors.map((a) => ({ seconds: a.watch_ratio * duration, weight: a.weight }))}
@@ -135,25 +135,32 @@ const WatchTime = ({ item }) => {
   <//>`;
 };
 
+/** Objectives that are no probability: what is shown of an item instead, and how. */
+const UNITS = {
+  watch_time: [(i) => i.watch_time_s, seconds],
+  expected_watch_time: [(i) => i.expected_watch_time_s, seconds],
+  interest: [(i) => i.objectives.interest, significant],
+};
+
 /** Each objective's value beside the slate's mean, and by what factor it moves the score against a candidate
  * of the slate's (geometric) mean. */
 const Objectives = ({ item, items }) => {
   const mean = (of) => items.reduce((sum, i) => sum + of(i), 0) / items.length;
-  const rows = Object.entries(item.objectives).map(([name, value]) => {
+  const rows = Object.keys(item.objectives).map((name) => {
     const part = item.explanation.parts[name] ?? 0;
-    const average = mean((i) => i.objectives[name]);
+    const [of, format] = UNITS[name] ?? [(i) => i.objectives[name], percent];
     const effect = Math.exp(part - mean((i) => i.explanation.parts[name] ?? 0)) - 1;
-    return { name, value, average, effect, weighted: items.some((i) => i.explanation.parts[name]) };
+    return { name, value: format(of(item)), average: format(mean(of)), effect, weighted: items.some((i) => i.explanation.parts[name]) };
   });
   const most = Math.max(0.01, ...rows.map((r) => Math.abs(Math.log1p(r.effect))));
   return html`<${Panel} title="Objectives against the slate's mean"
-      note="Effect: what the objective does to the score, against a candidate with the slate's typical value. Objectives of weight 0 have none.">
+      note="Effect: what the objective does to the score, against a candidate with the slate's typical value. Objectives of weight 0 have none. Interest is a label from 0 to 1.">
     <${Table} label="Objectives" head=${["Objective", " Value", " Slate's mean", " Effect on the score", BARS]}>
       ${rows.map(
         (r) => html`<tr class=${r.weighted ? "" : "faint"} key=${r.name}>
         <th scope="row">${words(r.name)}</th>
-        <td class="number">${percent(r.value)}</td>
-        <td class="number">${percent(r.average)}</td>
+        <td class="number">${r.value}</td>
+        <td class="number">${r.average}</td>
         <td class="number">${r.weighted ? change(r.effect) : "weight 0"}</td>
         <td class="wide-bar">${r.weighted && html`<${Diverging} value=${Math.log1p(r.effect)} most=${most} />`}</td>
       </tr>`,
@@ -179,12 +186,12 @@ const InfluencePanel = ({ item, influence, error, events, now }) => {
       event: known.get(`${e.video_id} ${e.timestamp_ms}`),
     }));
     const most = Math.max(0.001, ...rows.map((r) => Math.abs(r.share)));
-    content = html`<${Table} label="Influence" head=${["Exposure", "What happened", " Effect on the score", BARS, " On the prediction"]}>
+    content = html`<${Table} label="Influence" head=${["Exposure", "What happened", " Effect on the score", BARS, " Effect on watch time"]}>
       ${rows.map(
         (r) => html`<tr>
         <th scope="row"><${Id} of=${r.video_id} length=${14} /> <small
           title=${moment(r.timestamp_ms)}>${age(r.timestamp_ms, now)} ago</small></th>
-        <td>${r.event ? `${seconds(r.event.watch_time_s)} of ${seconds(r.event.duration_s)}` : ""}
+        <td class="wraps">${r.event ? `${seconds(r.event.watch_time_s)} of ${seconds(r.event.duration_s)}` : ""}
           ${FLAGS.filter((f) => r.event?.[f]).map((f) => html` <span class=${`flag ${f}`}>${words(f)}</span>`)}</td>
         <td class="number">${change(r.share)}</td>
         <td class="wide-bar"><${Diverging} value=${r.share} most=${most} /></td>
