@@ -36,8 +36,10 @@ import json, subprocess, sys, urllib.parse, urllib.request as u
 key = sys.stdin.readline().strip()
 ledger = [sys.executable, "-m", "service", "ledger", "--json", "--since", sys.argv[1]]
 for line in subprocess.run(ledger, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines():
-    path = "/users/" + urllib.parse.quote(json.loads(line)["user_id"], safe="")
+    entry = json.loads(line)
+    if set(entry) != {"user_id", "forgotten_at_ms"}: continue
+    path = "/users/" + urllib.parse.quote(entry["user_id"], safe="")
     u.urlopen(u.Request("http://127.0.0.1:8000" + path, method="DELETE", headers={"Authorization": f"Bearer {key}"}))
-    print("forgotten again:", json.loads(line)["user_id"])' "$1" < "${SECRETS:-docker/secrets}/key_admin" || return
+    print("forgotten again:", entry["user_id"])' "$1" < "${SECRETS:-docker/secrets}/key_admin" || return
   done
 }

@@ -155,7 +155,9 @@ def prepare(
     seed: Seed = 0,
     forget: Annotated[
         list[Path] | None,
-        typer.Option(help="a ledger of `python -m service ledger --json`: leave its users out; repeatable"),
+        typer.Option(
+            help="a ledger of `python -m service ledger --json`: leave out what it names; repeatable"
+        ),
     ] = None,
     figures: Json = None,
 ) -> None:

@@ -18,7 +18,8 @@ from service.wire import milliseconds
 
 
 def export(since: str | None, *, as_json: bool) -> None:
-    """Print the ledger of the data folder: each user once, at their last request, oldest first.
+    """Print the ledger of the data folder: each user, and what else it names, once, at the last request,
+    oldest first.
 
     Args:
         since: only requests from then on: a date or time in ISO 8601 (UTC without a zone), or Unix ms.
@@ -29,20 +30,26 @@ def export(since: str | None, *, as_json: bool) -> None:
     """
     path = Settings.read().data_dir / FILE
     since_ms = 0 if since is None else _milliseconds(since)
-    last: dict[str, ledger.Entry] = {}
+    last: dict[tuple[tuple[str, str | int], ...], ledger.Entry] = {}
     for entry in _entries(path, since_ms):
-        last[entry.user_id] = max(entry, last.get(entry.user_id, entry), key=lambda e: e.forgotten_at_ms)
-    for entry in sorted(last.values(), key=lambda e: (e.forgotten_at_ms, e.user_id)):
+        key = tuple(entry.ids.items())
+        last[key] = max(entry, last.get(key, entry), key=lambda e: e.forgotten_at_ms)
+    for key, entry in sorted(last.items(), key=lambda item: (item[1].forgotten_at_ms, str(item[0]))):
         if as_json:
             print(msgspec.json.encode(entry).decode())
         else:
             time = datetime.fromtimestamp(entry.forgotten_at_ms / 1000, UTC)
-            print(f"{time:%Y-%m-%dT%H:%M:%SZ}  {entry.user_id}")
-    print(f"{len(last)} users in {path}", file=sys.stderr)
+            named = entry.user_id if entry.is_of_a_user else " ".join(f"{name}={v}" for name, v in key)
+            print(f"{time:%Y-%m-%dT%H:%M:%SZ}  {named}")
+    users = sum(entry.is_of_a_user for entry in last.values())
+    others = f" and {len(last) - users} other entries" if len(last) > users else ""
+    print(f"{users} users{others} in {path}", file=sys.stderr)
 
 
 def purge(ledgers: Sequence[Path]) -> None:
     """Remove all lines of the ledger's users from the served log, and print what was removed.
+
+    What the ledger names besides users is for training alone.
 
     Args:
         ledgers: further ones.
@@ -57,7 +64,7 @@ def purge(ledgers: Sequence[Path]) -> None:
     entries = _entries(settings.data_dir / FILE)
     for path in ledgers:
         entries += ledger.read(path)
-    users = {entry.user_id for entry in entries}
+    users = {entry.user_id for entry in entries if entry.user_id is not None and entry.is_of_a_user}
     counts = list(ended_files.purge(settings.log_dir, users))
     print(f"{sum(counts)} lines of {len(users)} users removed from {len(counts)} files in {settings.log_dir}")
 

@@ -23,6 +23,7 @@ class Waiting(NamedTuple):
     """Users whom the active bundle may have learned from, although they asked to be forgotten."""
 
     users: int
+    """And what else a line names, each counted once."""
     since_ms: int | None
     """The oldest of their requests, Unix milliseconds; `None` where none waits."""
 
@@ -64,7 +65,7 @@ class Ledger:
         Raises:
             StoreUnavailable: it could not be written.
         """
-        line = msgspec.json.encode(Entry(user_id, int(time.time() * 1000))) + b"\n"
+        line = msgspec.json.encode(Entry(user_id=user_id, forgotten_at_ms=int(time.time() * 1000))) + b"\n"
         try:
             await anyio.to_thread.run_sync(self._write, line)
         except OSError as e:
@@ -92,7 +93,7 @@ class Ledger:
             since_ms = 0 if forgotten_until_ms is None else forgotten_until_ms + 1
             entries = read(self.path, since_ms=since_ms)
             oldest_ms = min((entry.forgotten_at_ms for entry in entries), default=None)
-            self._waiting = key, Waiting(len({entry.user_id for entry in entries}), oldest_ms)
+            self._waiting = key, Waiting(len({tuple(entry.ids.items()) for entry in entries}), oldest_ms)
         return self._waiting[1]
 
     def _write(self, line: bytes) -> None:

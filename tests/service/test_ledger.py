@@ -66,6 +66,25 @@ def test_each_user_is_printed_once_at_their_last_request(
     assert capsys.readouterr().out.splitlines() == ["1970-01-02T00:00:00Z  b", "1970-01-04T00:00:00Z  a"]
 
 
+def test_what_an_operator_added_is_printed_too_and_waits(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        '{"user_id": "u", "forgotten_at_ms": 0}\n{"author_id": "a", "forgotten_at_ms": 1}\n'
+        '{"user_id": "u", "video_id": "v", "timestamp_ms": 3, "forgotten_at_ms": 2}\n'
+    )
+    (data_dir / FILE).write_text(text + text)
+    export(None, as_json=False)
+    printed = capsys.readouterr()
+    assert [line.split("  ")[1] for line in printed.out.splitlines()] == [
+        "u",
+        "author_id=a",
+        "user_id=u video_id=v timestamp_ms=3",
+    ]
+    assert "1 users and 2 other entries" in printed.err
+    assert Ledger(data_dir / FILE).waiting(None) == (3, 0)
+
+
 def test_no_ledger_yet_is_an_empty_one_and_a_missing_folder_is_not(
     data_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

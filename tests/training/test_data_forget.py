@@ -1,4 +1,4 @@
-"""`prepare --forget`: nothing is learned from users who asked to be forgotten."""
+"""`prepare --forget`: nothing is learned from what unlearning ledgers name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from models.errors import BadInput
 from tests.conftest import cli, cli_ok
 from tests.training.kuairand_csv import write_kuairand
-from training.data import SyntheticConfig, load, prepare
+from training.data import SyntheticConfig, load, prepare, read_ledgers, without
 
 
 def small(folder: Path) -> Path:
@@ -83,6 +83,27 @@ def test_a_published_log_and_its_censored_history_are_left_without_them_too(tmp_
     left = load(out)
     assert left.info.history is not None
     assert (left.info.history.rows, left.info.history.users) == (1, 1)
+
+
+def test_a_video_an_author_or_one_exposure_leaves_the_rows_that_have_all_of_its_ids(tmp_path: Path) -> None:
+    whole = load(prepare("synthetic", small(tmp_path), tmp_path / "whole", progress=False).out)
+    row = whole.log.row(7, named=True)
+    exposure = ["user_id", "video_id", "timestamp_ms"]
+    for columns in (["video_id"], ["author_id"], exposure):
+        named = {name: row[name] for name in columns}
+        names = tmp_path / "names"
+        names.write_text(json.dumps({**named, "forgotten_at_ms": 1}) + "\n")
+        has_all = pl.all_horizontal(pl.col(name) == value for name, value in named.items())
+        out = tmp_path / "-".join(columns)
+        left = load(prepare("synthetic", small(tmp_path), out, forget=[names], progress=False).out)
+        assert left.log.equals(whole.log.filter(~has_all))
+        assert left.tables.users.equals(whole.tables.users)
+        videos = whole.tables.videos
+        assert left.tables.videos.equals(videos if columns == exposure else videos.filter(~has_all))
+        again = without(whole, read_ledgers([names]))
+        assert again.log.equals(left.log)
+        assert again.tables.videos.equals(left.tables.videos)
+        assert again.info == left.info
 
 
 def test_a_log_of_forgotten_users_only_and_a_bad_ledger_leave_nothing_behind(tmp_path: Path) -> None:

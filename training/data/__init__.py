@@ -2,6 +2,7 @@
 
 from training.data._dataset import Dataset, feedback_columns
 from training.data._fetch import ARCHIVES, fetch
+from training.data._forget import Forgotten, read_ledgers, without
 from training.data._interactions import History, Interactions
 from training.data._likes_hates import LikesHates, read_likes_hates
 from training.data._load import Inspected, inspect, load, profile_feature, scan_interactions
@@ -30,6 +31,7 @@ __all__ = [
     "USERS",
     "Boundaries",
     "Dataset",
+    "Forgotten",
     "History",
     "Info",
     "Inspected",
@@ -55,9 +57,11 @@ __all__ = [
     "planted_utility",
     "prepare",
     "profile_feature",
+    "read_ledgers",
     "read_likes_hates",
     "returned_next_day",
     "scan_interactions",
     "simulate_log",
     "split_by_time",
+    "without",
 ]

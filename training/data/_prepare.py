@@ -91,7 +91,7 @@ def prepare(
         source: the files of the dataset; for `synthetic`, none or a JSON file with a `SyntheticConfig`.
         out: a new folder, or an empty one.
         seed: of the synthetic log.
-        forget: unlearning ledgers; the users in them are left out of every table.
+        forget: unlearning ledgers; what they name is left out of every table.
         own: for `own`, further tables and what is known of the columns; for `served`, the mapping of the log
             that its bundle was fitted on, which says which signals are negative.
         report: for `own`, is called with its columns and what was dropped, as lines for people.
@@ -127,8 +127,8 @@ def prepare(
         log = pl.scan_parquet(folder / INTERACTIONS)
         for name, key in ((USERS, "user_id"), (VIDEOS, "video_id")):
             check_joins(log, pl.scan_parquet(folder / name), key, f"{dataset}: the table for {name}")
-        if forgotten.users:
-            status.update(f"leaving out {len(forgotten.users):,} users")
+        if forgotten.entries:
+            status.update("leaving out what the ledgers name")
             info = leave_out(folder, info, forgotten)
         (folder / INFO).write_text(info.model_dump_json(indent=2) + "\n")
         files = tuple(sorted(path.name for path in folder.iterdir()))
