@@ -206,13 +206,13 @@ def _metric_bars(
 ) -> None:
     panels: dict[str, list[Interval]] = {title: [] for title in titles.values()}
     for row in rows:
-        for metric, title in titles.items():
+        for metric, panel in titles.items():
             mean, std = row["metrics"][metric]["mean"], row["metrics"][metric]["std"] or 0.0
             value = float("nan") if mean is None else mean
             color = ORANGE if row["method"] == reference else _color(row["against"].get(metric))
-            panels[title].append(Interval(row["method"], value, (value - std, value + std), color))
+            panels[panel].append(Interval(row["method"], value, (value - std, value + std), color))
     title = title or (
-        f"Mean ± standard deviation over the seeds; axes do not start at 0. Against {reference} (orange): "
+        f"Mean ± standard deviation over the seeds; axes do not start at 0. Against {reference} (orange):\n"
         "blue significantly worse, red significantly better, grey not significant"
     )
     plots.bars(path, panels, title)
