@@ -43,8 +43,8 @@ class Overlap:
             )
         if self.effective_sample_size < LEAST_EFFECTIVE_SAMPLE:
             return (
-                f"the weighted log is worth {self.effective_sample_size:.0f} slates, at least "
-                f"{LEAST_EFFECTIVE_SAMPLE:.0f} are needed (largest weight {self.max_weight:.3g}); collect a "
+                f"the effective sample size is {self.effective_sample_size:.0f}, at least "
+                f"{LEAST_EFFECTIVE_SAMPLE:.0f} is needed (largest weight {self.max_weight:.3g}); collect a "
                 "longer log, explore more, or estimate a policy closer to the logged one."
             )
         return None
