@@ -65,7 +65,10 @@ def test_the_released_ranker_answers_feedback_as_it_is_meant() -> None:
     assert counted["gains_after_hate"] == 0
     assert counted["gains_after_skip"] < 0.02
     assert counted["gains_after_whole_view"] > 0.9
+    assert counted["gains_after_view_and_hate"] < 0.02
+    assert counted["loses_by_more_watch"] == counted["loses_by_replay"] == 0
     assert counted["longer_gets_more_seconds"] > 0.9
+    assert set(Requirements.read(DEFAULT).behaviours) == set(counted), "those that ship name every behaviour"
 
 
 def test_a_score_that_is_turned_round_is_found_out_and_promoted_by_force_alone(tmp_path: Path) -> None:
@@ -214,7 +217,3 @@ def test_requirements_are_checked_without_the_training_stack() -> None:
     code = "import sys, training.gate; print({'torch', 'polars', 'scipy'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout == "set()\n"
-
-
-def test_the_requirements_that_ship_name_every_behaviour() -> None:
-    assert len(Requirements.read(DEFAULT).behaviours) == 6

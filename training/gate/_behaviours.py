@@ -50,8 +50,9 @@ def count_behaviours(bundle: Bundle, *, seed: int = 0) -> dict[str, float]:
     Returns:
         `gains_after_hate`, `gains_after_skip`, `gains_after_whole_view`: the share of candidates that score
         higher than without the exposure, of which half a second and a hate, half a second, and all was
-        watched. `loses_by_more_watch`: the share that scores lower with half of it watched than with half a
-        second, or with all than with half. `loses_by_replay`: lower with twice than with all of it.
+        watched; `gains_after_view_and_hate`: after both, the hate the later. `loses_by_more_watch`: the share
+        that scores lower with half of it watched than with half a second, or with all than with half.
+        `loses_by_replay`: lower with twice than with all of it.
         `longer_gets_more_seconds`: the share that is expected to be watched longer when it is twice as long.
         The last alone where the bundle knows no authors.
     """
@@ -72,18 +73,30 @@ def _reactions(bundle: Bundle, request: Mapping[str, Array], random: np.random.G
     duration_B = _draw_durations(random, _BATCH)
     glance_B = np.minimum(GLANCE_S, duration_B / 2)
 
-    def score_after(watched_B: F32, *, hate: bool = False) -> F32:
+    def feedback(watched_B: F32, *, hate: bool = False) -> F32:
         feedback = np.zeros((_BATCH, _columns(bundle)), np.float32)
         feedback[:, _WATCHED], feedback[:, _DURATION], feedback[:, _HATE] = watched_B, duration_B, hate
-        return _score(bundle, _with_step(request, feedback))
+        return feedback
+
+    def score_after(*steps: F32) -> F32:
+        longer = request
+        for number, step in enumerate(steps, 1):
+            longer = _with_step(longer, step, AGO_S * (1 + len(steps) - number))
+        return _score(bundle, longer)
 
     before = _score(bundle, request)
-    hate, skip = score_after(glance_B, hate=True), score_after(glance_B)
-    half, whole, twice = (score_after(share * duration_B) for share in (0.5, 1.0, 2.0))
+    hated, viewed = feedback(glance_B, hate=True), feedback(duration_B)
+    hate, view_and_hate, skip = (
+        score_after(hated),
+        score_after(viewed, hated),
+        score_after(feedback(glance_B)),
+    )
+    half, whole, twice = (score_after(feedback(share * duration_B)) for share in (0.5, 1.0, 2.0))
     return {
         "gains_after_hate": _is_above(hate, before),
         "gains_after_skip": _is_above(skip, before),
         "gains_after_whole_view": _is_above(whole, before),
+        "gains_after_view_and_hate": _is_above(view_and_hate, before),
         "loses_by_more_watch": _is_above(skip, half) | _is_above(half, whole),
         "loses_by_replay": _is_above(whole, twice),
     }
@@ -117,14 +130,14 @@ def _draw_request(bundle: Bundle, steps: int, random: np.random.Generator) -> di
     }
 
 
-def _with_step(request: Mapping[str, Array], feedback: F32) -> dict[str, Array]:
+def _with_step(request: Mapping[str, Array], feedback: F32, ago_s: float) -> dict[str, Array]:
     """Append an exposure of a new video by the candidate's author, with the candidate's tag."""
     ids = np.concatenate([request["candidate_ids"][:, 0], request["context_ids"]], axis=1)
     ids[:, 0] = UNKNOWN
     step: dict[str, Array] = {
         "sequence_ids": ids,
         "sequence_feedback": feedback,
-        "sequence_age_s": np.full(_BATCH, AGO_S, np.float32),
+        "sequence_age_s": np.full(_BATCH, ago_s, np.float32),
     }
     joined = dict(request)
     for name, column in step.items():

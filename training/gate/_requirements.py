@@ -21,6 +21,7 @@ BEHAVIOURS: Final = {
     "gains_after_hate": "candidates that gain by a hate of their author",
     "gains_after_skip": "candidates that gain by a skip",
     "gains_after_whole_view": "candidates that gain by a whole view",
+    "gains_after_view_and_hate": "candidates that gain by a whole view and a later hate",
     "loses_by_more_watch": "candidates that lose by more of their author watched",
     "loses_by_replay": "candidates that lose by a replay of their author",
     "longer_gets_more_seconds": "candidates expected to be watched longer if twice as long",
