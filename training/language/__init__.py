@@ -1,13 +1,16 @@
 """Language: videos as short sequences of tokens, and a causal transformer that predicts the next video.
 
     tokens of a video     residual vector quantisation, and a last token        _semantic_ids.py
-    prompt                START, tokens of a video, what the user did, ...      _long_views.py
-    L = L_n + λ L_c       L_c by logits less those without the history          _loss.py _fit.py
+    prompt                START, tokens of a video, what the user did, ...       _long_views.py
+    L = L_n + λ L_c       L_c by logits less those without the history           _loss.py _fit.py
+    model from scratch    a small causal transformer                            _transformer.py
+    pretrained model      SmolLM2-135M with low-rank adapters, an extra         _pretrained.py
     next video            beam search along the trie of all videos, or exactly  _trie.py _decode.py
 
 Source: CFT (counterfactual fine-tuning), https://github.com/itsmeyjt/CFT; semantic ids as in Rajput et al.,
 TIGER, NeurIPS 2023. Deviations: a transformer from scratch over semantic ids in place of a large language
-model over titles; a row has a prompt for each of its videos; the running mean of the weights is kept.
+model over titles, and a small pretrained one reads the same ids; a row has a prompt for each of its videos;
+the running mean of the weights is kept.
 """
 
 from training.language._decode import Beams, beam_search, exact_scores
@@ -28,6 +31,7 @@ from training.language._long_views import (
     training_windows,
 )
 from training.language._loss import counterfactual_loss, token_weights, weighted_cross_entropy
+from training.language._pretrained import PretrainedTransformer, load_smollm2
 from training.language._semantic_ids import (
     ACTIONS,
     START,
@@ -38,7 +42,7 @@ from training.language._semantic_ids import (
     one_token_ids,
     video_features,
 )
-from training.language._transformer import CausalTransformer, Prompt, Suffix, TransformerConfig
+from training.language._transformer import CausalTransformer, LanguageModel, Prompt, Suffix, TransformerConfig
 from training.language._trie import NONE, Trie
 
 __all__ = [
@@ -49,7 +53,9 @@ __all__ = [
     "CausalTransformer",
     "FittedLanguage",
     "LanguageConfig",
+    "LanguageModel",
     "LongViews",
+    "PretrainedTransformer",
     "Prompt",
     "SemanticIds",
     "SemanticIdsConfig",
@@ -65,6 +71,7 @@ __all__ = [
     "fit_language",
     "fit_semantic_ids",
     "histories",
+    "load_smollm2",
     "logits_without_history",
     "one_token_ids",
     "read_long_views",

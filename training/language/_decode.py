@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training.language._transformer import CausalTransformer, Prompt, Suffix
+from training.language._transformer import LanguageModel, Prompt, Suffix
 from training.language._trie import NONE, Trie
 
 
@@ -23,7 +23,7 @@ class Beams(NamedTuple):
 
 
 @torch.no_grad()
-def beam_search(model: CausalTransformer, trie: Trie, prompt: Prompt, width: int) -> Beams:
+def beam_search(model: LanguageModel, trie: Trie, prompt: Prompt, width: int) -> Beams:
     """Return about the W most probable videos of each prompt.
 
     Of every level of the trie the W most probable nodes are followed. The probability of a token is among
@@ -56,7 +56,7 @@ def beam_search(model: CausalTransformer, trie: Trie, prompt: Prompt, width: int
 
 
 @torch.no_grad()
-def exact_scores(model: CausalTransformer, trie: Trie, prompt: Prompt) -> Tensor:
+def exact_scores(model: LanguageModel, trie: Trie, prompt: Prompt) -> Tensor:
     """Return the log-probability of every video of the trie after each prompt, `[B, V]`, as `trie.video`.
 
     Every node with more than one video below it is read once. A trie of candidates alone gives their

@@ -1,4 +1,4 @@
-"""Fit the transformer on windows of long views, with or without the counterfactual term."""
+"""Fit a language model on windows of long views, with or without the counterfactual term."""
 
 # Shape suffixes: B rows, M videos of a row, T tokens of a video, N targets, Z tokens of the vocabulary.
 
@@ -20,8 +20,9 @@ from models.vocabulary import PADDING
 from training.config import Config
 from training.language._long_views import Windows, token_rows
 from training.language._loss import counterfactual_loss, token_weights, weighted_cross_entropy
+from training.language._pretrained import PretrainedTransformer, load_smollm2
 from training.language._semantic_ids import START, SemanticIds
-from training.language._transformer import CausalTransformer, Prompt, TransformerConfig
+from training.language._transformer import CausalTransformer, LanguageModel, Prompt, TransformerConfig
 from training.train.trainer import Evaluation, StepResult, batches_by_length, train
 
 
@@ -29,6 +30,8 @@ class LanguageConfig(Config):
     """Hyperparameters of `fit_language`."""
 
     transformer: TransformerConfig = TransformerConfig()
+    adapter_rank: PositiveInt | None = None
+    """Of low-rank adapters to SmolLM2-135M, which is then fitted in place of `transformer`."""
     effect_weight: NonNegativeFloat = 0.1
     """λ; 0 leaves the counterfactual term out."""
     last_weight: float = Field(default=0.25, ge=0, le=1)
@@ -57,9 +60,9 @@ class Targets(NamedTuple):
 
 @dataclass(frozen=True)
 class FittedLanguage:
-    """A fitted transformer."""
+    """A fitted language model."""
 
-    model: CausalTransformer
+    model: LanguageModel
     ids: SemanticIds
     config: LanguageConfig
     losses: list[float]
@@ -79,7 +82,7 @@ class FittedLanguage:
 
 
 def targets_with_history(
-    model: CausalTransformer, windows: Windows, config: LanguageConfig, ids: SemanticIds
+    model: LanguageModel, windows: Windows, config: LanguageConfig, ids: SemanticIds
 ) -> Targets:
     """Read windows once, and return their targets.
 
@@ -97,7 +100,7 @@ def targets_with_history(
     return Targets(model.logits(state_BMTD[is_target]), target_NT)
 
 
-def logits_without_history(model: CausalTransformer, target_NT: Tensor) -> Tensor:
+def logits_without_history(model: LanguageModel, target_NT: Tensor) -> Tensor:
     """Return z⁰ `[N, T, Z]`: the same targets after the prompt without a history.
 
     Each distinct target is read once; targets share its gradient.
@@ -128,16 +131,15 @@ def fit_language(
         on_progress: called with the finished share.
 
     Raises:
-        BadInput: no user has two long views.
+        BadInput: no user has two long views, or SmolLM2-135M is wanted and not installed.
     """
     if not len(windows.video):
         raise BadInput("no user has two long views to learn from; use a longer log.")
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    model = CausalTransformer(ids.tokens, config.transformer)
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
+    model = _new_model(ids.tokens, config)
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=config.weight_decay)
     weight_T = token_weights(ids.token.shape[1], config.last_weight)
     length_B = (windows.video != PADDING).sum(axis=1)
     seconds: list[float] = []
@@ -177,8 +179,14 @@ def fit_language(
     )
 
 
+def _new_model(tokens: int, config: LanguageConfig) -> LanguageModel:
+    if config.adapter_rank is None:
+        return CausalTransformer(tokens, config.transformer)
+    return PretrainedTransformer(tokens, load_smollm2(), config.adapter_rank)
+
+
 @torch.no_grad()
-def _last_loss(model: CausalTransformer, stop: Windows, config: LanguageConfig, ids: SemanticIds) -> float:
+def _last_loss(model: LanguageModel, stop: Windows, config: LanguageConfig, ids: SemanticIds) -> float:
     """Return the mean cross entropy of the targets, summed over their tokens."""
     model.eval()
     total, count = 0.0, 0

@@ -1,10 +1,11 @@
-"""A small causal transformer over tokens, and its continuation of a prompt along a trie."""
+"""What a language model answers, and a small causal transformer from scratch that does."""
 
 # Shape suffixes: B rows, L positions, D width, H heads, K width of a head, W continuations of a prompt,
 # S tokens of a continuation.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
@@ -79,11 +80,47 @@ class _Block(nn.Module):
         return out
 
 
-class CausalTransformer(nn.Module):
-    """Logits of the next token from all tokens before it.
+class LanguageModel(nn.Module, ABC):
+    """Logits of the next token from all tokens before it; the output is tied to the embedding.
 
-    Pre-norm blocks, rotary positions counted from the first token that is no padding, tied output. Padding
-    is on the left and changes nothing.
+    Padding is on the left and changes nothing.
+    """
+
+    embedding: nn.Embedding
+
+    def forward(self, token_BL: Tensor) -> Tensor:
+        """Return the state of every position, `[B, L, D]`; what stands on padding means nothing."""
+        return self._states(token_BL)[0]
+
+    def logits(self, state: Tensor) -> Tensor:
+        """`[..., D]` states -> `[..., tokens]`."""
+        return state @ self.embedding.weight.T
+
+    def read(self, token_BL: Tensor) -> Prompt:
+        """Read prompts, padded on the left."""
+        state_BLD, keys, values = self._states(token_BL)
+        return Prompt(keys, values, token_BL != PADDING, state_BLD[:, -1])
+
+    @abstractmethod
+    def extend(self, prompt: Prompt, suffix: Suffix | None, token_BW: Tensor) -> tuple[Tensor, Suffix]:
+        """Add a token to each continuation.
+
+        Args:
+            prompt: of B.
+            suffix: W continuations of each; `None` for the first token.
+            token_BW: their next tokens.
+
+        Returns:
+            States `[B, W, D]`, and the continuations.
+        """
+
+    @abstractmethod
+    def _states(self, token_BL: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Return states `[B, L, D]`, and by block the keys and values of `Prompt`."""
+
+
+class CausalTransformer(LanguageModel):
+    """Pre-norm blocks with rotary positions, counted from the first token that is no padding.
 
     Args:
         tokens: how many there are.
@@ -101,30 +138,7 @@ class CausalTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, token_BL: Tensor) -> Tensor:
-        """Return the state of every position, `[B, L, D]`; what stands on padding means nothing."""
-        return self._states(token_BL)[0]
-
-    def logits(self, state: Tensor) -> Tensor:
-        """`[..., D]` states -> `[..., tokens]`."""
-        return state @ self.embedding.weight.T
-
-    def read(self, token_BL: Tensor) -> Prompt:
-        """Read prompts, padded on the left."""
-        state_BLD, keys, values = self._states(token_BL)
-        return Prompt(keys, values, token_BL != PADDING, state_BLD[:, -1])
-
     def extend(self, prompt: Prompt, suffix: Suffix | None, token_BW: Tensor) -> tuple[Tensor, Suffix]:
-        """Add a token to each continuation.
-
-        Args:
-            prompt: of B.
-            suffix: W continuations of each; `None` for the first token.
-            token_BW: their next tokens.
-
-        Returns:
-            States `[B, W, D]`, and the continuations.
-        """
         length = 0 if suffix is None else suffix.keys[0].shape[2]
         position_B1 = prompt.real.sum(1, keepdim=True) + length
         x_BWD = self.embedding(token_BW)
@@ -153,12 +167,7 @@ class CausalTransformer(nn.Module):
         return cast(Sequence[_Block], self.blocks)
 
     def _states(self, token_BL: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        real_BL = token_BL != PADDING
-        position_BL = (real_BL.cumsum(1) - 1).clamp(min=0)
-        length = token_BL.shape[1]
-        causal_LL = torch.ones(length, length, dtype=torch.bool).tril()
-        # A padded position attends to itself: with no key a softmax is NaN.
-        open_B1LL = (causal_LL & real_BL[:, None] | torch.eye(length, dtype=torch.bool))[:, None]
+        position_BL, open_B1LL = causal_attention(token_BL)
         x_BLD = self.dropout(self.embedding(token_BL))
         keys, values = [], []
         for block in self._each_block():
@@ -170,6 +179,16 @@ class CausalTransformer(nn.Module):
             attended = F.scaled_dot_product_attention(query, key, value, attn_mask=open_B1LL)
             x_BLD = block.finish(x_BLD, attended.transpose(1, 2).flatten(2))
         return self.norm(x_BLD), keys, values
+
+
+def causal_attention(token_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Return positions that count no padding `[B, L]`, and what may be attended to, `[B, 1, L, L]`."""
+    real_BL = token_BL != PADDING
+    length = token_BL.shape[1]
+    causal_LL = torch.ones(length, length, dtype=torch.bool).tril()
+    # A padded position attends to itself: with no key a softmax is NaN.
+    open_BLL = causal_LL & real_BL[:, None] | torch.eye(length, dtype=torch.bool)
+    return (real_BL.cumsum(1) - 1).clamp(min=0), open_BLL[:, None]
 
 
 def _rotated(x: Tensor, position: Tensor) -> Tensor:
