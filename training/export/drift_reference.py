@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrays import I64
-from models.errors import BadInput
 from models.histogram import Histogram
-from models.manifest import DURATION, HISTORY_LENGTH, LABEL, MANIFEST, RANKED, WATCH_RATIO, Training
+from models.manifest import DURATION, HISTORY_LENGTH, LABEL, MANIFEST, RANKED, WATCH_RATIO
 from models.runtime import Bundle
 from models.store import BundleStore
 from models.vocabulary import PADDING
@@ -23,31 +22,13 @@ from training.data import Dataset, Interactions
 from training.encoders import batches_for
 from training.evaluation.predict import BATCH
 from training.export.bundle import with_reference
+from training.train.identity import same_log
 
 ROWS: Final = 50_000
 """Exposures of the sample: chance then moves a share of 10 % by about 0.1 %."""
 
 Column = npt.NDArray[Any]
 """`[N]` numbers of any kind."""
-
-
-def same_log(dataset: Dataset, training: Training) -> Dataset:
-    """Return `dataset` if it is the one that was fitted on.
-
-    Raises:
-        BadInput: it has another name, another number of rows, or ends at another moment.
-    """
-    info = dataset.info
-    fitted = (training.dataset, training.rows, training.watermark_ms)
-    found = (info.dataset, len(dataset.log), info.last_timestamp_ms)
-    if found != fitted:
-        name, rows, last = found
-        raise BadInput(
-            f"the run was fitted on {training.rows:,} rows of {training.dataset} up to "
-            f"{training.watermark_ms}, --data holds {rows:,} of {name} up to {last}. "
-            "Give the folder that `fit` was given."
-        )
-    return dataset
 
 
 def reference(

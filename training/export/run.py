@@ -13,10 +13,11 @@ from training.data import Dataset
 from training.export.bundle import (
     export,
 )
-from training.export.drift_reference import reference, same_log
+from training.export.drift_reference import reference
 from training.export.learned_gate import check_learned
 from training.export.reaction_gate import check_reactions
 from training.train import run_folder
+from training.train.identity import same_log
 
 WHICH: Final[Mapping[str, run_folder.Which]] = {
     "final": "release",

@@ -54,11 +54,13 @@ OnEpoch = Callable[[str, int, Mapping[str, float]], None]
 Epochs = Sequence[RankerEpoch] | Sequence[ObjectivesEpoch]
 
 
-class _Windows(NamedTuple):
+class Windows(NamedTuple):
     """A log cut at the boundaries of a fit."""
 
     dataset: Dataset
     vocabulary: Vocabulary
+    """Of the days before the early-stop ones."""
+    boundaries: Boundaries
     log: Interactions
     split: Split
 
@@ -92,7 +94,7 @@ def fit_for_evaluation(
     """
     checkpoints = checkpoints or Checkpoints()
     boundaries = evaluation_boundaries(dataset, config)
-    windows = _cut(dataset, config, boundaries)
+    windows = cut_windows(dataset, config, boundaries)
     if not len(_stop_rows(windows, config)):
         tab = f" of the main tab {dataset.info.main_tab!r}" if len(windows.split.early_stop) else ""
         raise BadInput(
@@ -111,7 +113,7 @@ def fit_for_evaluation(
 
 
 def _fit_and_evaluate(
-    windows: _Windows,
+    windows: Windows,
     config: RunConfig,
     boundaries: Boundaries,
     progress: Progress,
@@ -119,7 +121,7 @@ def _fit_and_evaluate(
     on_epoch: OnEpoch,
     checkpoints: Checkpoints,
 ) -> tuple[Fitted, Evaluation]:
-    dataset, _, log, split = windows
+    dataset, _, _, log, split = windows
     before = rows_in_main_tab(dataset, log, log.rows_between(0, boundaries.test_ms), windows.vocabulary)
     offset = dataset.info.utc_offset_hours
     learned = labels.learn(log, before, split, config, offset, progress, likes_hates, checkpoints)
@@ -144,7 +146,7 @@ def _fit_and_evaluate(
         networks.refused,
     )
     trees_s = None if config.trees is None else _predict_by_trees(windows, config, progress, checkpoints)
-    return fitted, on_first(lambda: _evaluate(windows, config, fitted, boundaries.test_ms, trees_s))
+    return fitted, on_first(lambda: evaluate_fit(windows, config, fitted, boundaries.test_ms, trees_s))
 
 
 def refit(
@@ -163,8 +165,7 @@ def refit(
     and no rows are left to choose a good end by.
     """
     checkpoints = checkpoints or Checkpoints()
-    days = dataset.last_days(test_days=0, stop_days=0, meta_days=config.meta_days)
-    windows = _cut(dataset, config, days)
+    windows = cut_windows(dataset, config, release_boundaries(dataset, config))
     networks = _fit_tables(windows, config, from_.labelcraft, progress, checkpoints)
     epochs = _fit_ranker(
         windows,
@@ -195,6 +196,11 @@ def evaluation_boundaries(dataset: Dataset, config: RunConfig) -> Boundaries:
     )
 
 
+def release_boundaries(dataset: Dataset, config: RunConfig) -> Boundaries:
+    """Return the windows of the release fit, which ends with the log."""
+    return dataset.last_days(test_days=0, stop_days=0, meta_days=config.meta_days)
+
+
 def rows_in_main_tab(dataset: Dataset, log: Interactions, rows: I64, vocabulary: Vocabulary) -> I64:
     """Return the rows of the main tab, in which results are reported; all where the data set has none."""
     main = dataset.info.main_tab
@@ -204,24 +210,29 @@ def rows_in_main_tab(dataset: Dataset, log: Interactions, rows: I64, vocabulary:
     return rows[log.tab[rows] == index] if index != UNKNOWN else rows[:0]
 
 
-def _cut(dataset: Dataset, config: RunConfig, boundaries: Boundaries) -> _Windows:
+def cut_windows(dataset: Dataset, config: RunConfig, boundaries: Boundaries) -> Windows:
+    """Cut a log at the boundaries of a fit.
+
+    Raises:
+        BadInput: nothing is left to train on.
+    """
     vocabulary = dataset.vocabulary(boundaries.early_stop_ms, config.min_count)
     log = dataset.interactions(vocabulary)
-    windows = _Windows(dataset, vocabulary, log, split_by_time(log.timestamp_ms, boundaries))
+    windows = Windows(dataset, vocabulary, boundaries, log, split_by_time(log.timestamp_ms, boundaries))
     if not len(windows.split.train):
         raise BadInput("no exposures are left to train on before the meta hold-out; use a longer log.")
     return windows
 
 
-def _stop_rows(windows: _Windows, config: RunConfig) -> I64:
+def _stop_rows(windows: Windows, config: RunConfig) -> I64:
     """The early-stop rows that choose the ranker's epoch. Seconds are those of the main tab alone."""
-    dataset, vocabulary, log, split = windows
+    dataset, vocabulary, _, log, split = windows
     rows = split.early_stop
     return rows if config.objectives is not None else rows_in_main_tab(dataset, log, rows, vocabulary)
 
 
 def _fit_tables(
-    windows: _Windows, config: RunConfig, learned: LabelMaker, progress: Progress, checkpoints: Checkpoints
+    windows: Windows, config: RunConfig, learned: LabelMaker, progress: Progress, checkpoints: Checkpoints
 ) -> Networks:
     """The label makers with their tables, and a new ranker with those of its head."""
     dataset, known = windows.dataset, windows.log.take(windows.known)
@@ -244,7 +255,7 @@ def _fit_tables(
 
 
 def _fit_ranker(
-    windows: _Windows,
+    windows: Windows,
     config: RunConfig,
     ranker: Ranker,
     learned: LabelMaker,
@@ -254,7 +265,7 @@ def _fit_ranker(
     from_: Fitted | None = None,
 ) -> Epochs:
     """Fit the ranker and its calibration with early stopping, or as `from_` was fitted."""
-    dataset, vocabulary, log, split = windows
+    dataset, vocabulary, _, log, split = windows
     label, censored = _labels(learned, log, windows.known), dataset.censored(vocabulary)
     stop_after = None if from_ is None else from_.ranker_epochs
     stop_rows = _stop_rows(windows, config) if from_ is None else None
@@ -331,10 +342,10 @@ def _labels(learned: LabelMaker, log: Interactions, rows: I64) -> F32:
 
 
 def _predict_by_trees(
-    windows: _Windows, config: RunConfig, progress: Progress, checkpoints: Checkpoints
+    windows: Windows, config: RunConfig, progress: Progress, checkpoints: Checkpoints
 ) -> F32:
     """Seconds of the test rows."""
-    dataset, vocabulary, log, split = windows
+    dataset, vocabulary, _, log, split = windows
     assert config.trees is not None
     trees, rows = config.trees, (windows.known, _stop_rows(windows, config), split.test)
     progress("trees", 0.0)
@@ -348,10 +359,10 @@ def _predict_by_trees(
     return seconds
 
 
-def _evaluate(
-    windows: _Windows, config: RunConfig, fitted: Fitted, from_ms: int, trees_s: F32 | None
+def evaluate_fit(
+    windows: Windows, config: RunConfig, fitted: Fitted, from_ms: int, trees_s: F32 | None
 ) -> Evaluation:
-    """The metrics of a fit on the days after it."""
+    """Return the metrics of a fit on the days after it."""
     log, rows = windows.log, windows.split.test
     length, before = config.loop.sequence_length, log.rows_between(0, from_ms)
     predictions = predict_torch(fitted.ranker, log, rows, length)

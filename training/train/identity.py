@@ -9,9 +9,30 @@ import numpy as np
 import polars as pl
 import torch
 
+from models.errors import BadInput
+from models.manifest import Training
 from training.data import Dataset, LikesHates
 from training.provenance import code_digest
 from training.train.run_config import RunConfig
+
+
+def same_log(dataset: Dataset, training: Training) -> Dataset:
+    """Return `dataset` if it is the one that was fitted on.
+
+    Raises:
+        BadInput: it has another name, another number of rows, or ends at another moment.
+    """
+    info = dataset.info
+    fitted = (training.dataset, training.rows, training.watermark_ms)
+    found = (info.dataset, len(dataset.log), info.last_timestamp_ms)
+    if found != fitted:
+        name, rows, last = found
+        raise BadInput(
+            f"the run was fitted on {training.rows:,} rows of {training.dataset} up to "
+            f"{training.watermark_ms}, --data holds {rows:,} of {name} up to {last}. "
+            "Give the folder that `fit` was given."
+        )
+    return dataset
 
 
 def fit_identity(
