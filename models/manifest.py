@@ -175,6 +175,24 @@ class Graph(Part):
         return self
 
 
+class Forgetting(Part):
+    """How rows left a run that had been fitted on them."""
+
+    method: Literal["none", "tables", "retraining"]
+    """Nothing where the ledger names no row; tables and vocabulary without the rows, around weights that were
+    fitted with them; or everything fitted anew."""
+    weights: Sha256
+    """Of the run's former `release.pt`."""
+    ledger: Sha256
+    """Of the lines, in order, each once."""
+    lines: Count
+    rows: Count
+    """Exposures that they name."""
+    seconds: float
+    figures: dict[str, Figure]
+    """What was verified, as `NAME_before` and `NAME_after`."""
+
+
 class Training(Part):
     """Where the weights come from."""
 
@@ -190,6 +208,8 @@ class Training(Part):
     forgotten_until_ms: Moment | None = Field(default=None, exclude_if=lambda until: until is None)
     """No user whom the unlearning ledger names up to then has been seen. `None`: no ledger was read. Left out
     of the file where there is none, for services of former builds."""
+    forgetting: Forgetting | None = Field(default=None, exclude_if=lambda done: done is None)
+    """`None` of runs of `fit`. Left out likewise."""
     git_commit: str
     machine: str
 

@@ -64,6 +64,10 @@ class Commands(LazyGroup):
             "training.train.commands:fit",
             "Fit a recipe, evaluate it on days it has not seen, and fit it again on all days for release.",
         ),
+        "forget": (
+            "training.train.forget_command:forget",
+            "Take what unlearning ledgers name out of a run's tables, or with --retrain out of all of it.",
+        ),
         "estimate": (
             "training.served_estimates.commands:estimate",
             "Estimate what a bundle would have earned, from a service's log.",

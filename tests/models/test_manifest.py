@@ -317,6 +317,6 @@ def test_a_graph_that_cannot_run_its_rows_fails_the_self_test() -> None:
 
 
 def test_a_manifest_names_the_ledger_only_where_one_was_honoured() -> None:
-    assert "forgotten_until_ms" not in TRAINING.model_dump()
+    assert not {"forgotten_until_ms", "forgetting"} & set(TRAINING.model_dump())
     later = TRAINING.model_copy(update={"forgotten_until_ms": 7})
     assert type(later).model_validate_json(later.model_dump_json()) == later

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from models.arrays import F32, I64
+from models.arrays import F32, F64, I64
 from models.metrics import long_view
 from models.vocabulary import FIRST
 from training.data import Interactions
@@ -51,34 +52,99 @@ class CoVisitation(nn.Module):
 
     def fit(self, log: Interactions, rows: I64) -> Self:
         """Compute the vectors from `rows` and the history of their users."""
-        user_E, video_E, long_view_E = _exposures(log, rows)
-        if not len(user_E):
-            return self
-        videos = len(self.vector)
-        count_V = np.bincount(video_E, minlength=videos)
-        overall = float(long_view_E.mean())
-        long_views_V = np.bincount(video_E, long_view_E, minlength=videos) + _RATE_SHRINKAGE * overall
-        share_V = long_views_V / (count_V + _RATE_SHRINKAGE)
-        weight_E = (np.bincount(user_E) + _USER_SHRINKAGE)[user_E] ** -0.5
-        weight_E *= (count_V + _VIDEO_SHRINKAGE)[video_E] ** -0.5
-        shape = (int(user_E.max()) + 1, videos)
-        shown, _ = _right_vectors(user_E, video_E, weight_E, shape, EXPOSURE_WIDTH + 1)
-        taste, strength = _right_vectors(
-            user_E, video_E, weight_E * (long_view_E - share_V[video_E]), shape, TASTE_WIDTH
-        )
-        shown = nn.functional.normalize(shown[:, 1:], dim=1) * (EXPOSURE_WIDTH**0.5 / 2)
-        taste = taste * strength.sqrt()
-        taste = taste / taste.std().clamp(min=1e-9)
-        popular = torch.from_numpy((share_V - overall) / 0.2).to(torch.float32)
-        known_V1 = torch.from_numpy(count_V > 0)[:, None]
-        vector = torch.cat([shown, taste, popular[:, None]], dim=1) * known_V1
+        audience = _Audience.from_log(log, rows, len(self.vector))
+        if len(audience.user):
+            exposure, _ = _right_vectors(audience, audience.weight, EXPOSURE_WIDTH + 1)
+            taste, strength = _right_vectors(audience, audience.taste, TASTE_WIDTH)
+            taste = taste * strength.sqrt()
+            self._assemble(audience, exposure, taste / taste.std().clamp(min=1e-9))
+        return self
+
+    def refit(
+        self,
+        log: Interactions,
+        rows: I64,
+        former: CoVisitation,
+        former_log: Interactions,
+        former_rows: I64,
+        row_V: I64,
+    ) -> Self:
+        """Compute the vectors from fewer rows, in the coordinates of vectors that were fitted on more.
+
+            V' = X'ᵀ X' V Σ⁻²      X = U Σ Vᵀ of the former rows, X' of those that remain
+
+        With X' = X it is V: what users who are left out add to a video's vector is subtracted. A
+        decomposition of X' alone would have axes of its own, which weights fitted before do not know.
+
+        Args:
+            log, rows: what remains.
+            former: the former vectors, by a vocabulary of their own.
+            former_log, former_rows: what they were fitted on.
+            row_V: the row of each video in `former`.
+        """
+        before = _Audience.from_log(former_log, former_rows, len(former.vector))
+        audience = _Audience.from_log(log, rows, len(self.vector))
+        self.vector.zero_()
+        if len(audience.user):
+            exposure, scale = _right_vectors(before, before.weight, EXPOSURE_WIDTH + 1)
+            taste, strength = _right_vectors(before, before.taste, TASTE_WIDTH)
+            deviation = (taste * strength.sqrt()).std().clamp(min=1e-9)
+            at = torch.from_numpy(row_V)
+            exposure = _projected(audience, audience.weight, exposure[at], scale)
+            taste = _projected(audience, audience.taste, taste[at], strength)
+            self._assemble(audience, exposure, taste * strength.sqrt() / deviation)
+        return self
+
+    def _assemble(self, audience: _Audience, exposure: Tensor, taste: Tensor) -> None:
+        exposure = nn.functional.normalize(exposure[:, 1:], dim=1) * (EXPOSURE_WIDTH**0.5 / 2)
+        popular = torch.from_numpy((audience.share - audience.overall) / 0.2).to(torch.float32)
+        known_V1 = torch.from_numpy(audience.count > 0)[:, None]
+        vector = torch.cat([exposure, taste, popular[:, None]], dim=1) * known_V1
         vector[:FIRST] = 0.0
         self.vector.copy_(vector)
-        return self
 
     def forward(self, video_N: Tensor) -> Tensor:
         """Return `[..., C]` from `[...]` indices of videos."""
         return embedding(video_N, self.vector)
+
+
+@dataclass(frozen=True)
+class _Audience:
+    """Who was shown what, and the weights of both matrices."""
+
+    user: I64
+    """`[E]`"""
+    video: I64
+    """`[E]`"""
+    weight: F64
+    """`[E]` entries of X."""
+    taste: F64
+    """`[E]` entries of Y."""
+    count: I64
+    """`[V]` exposures."""
+    share: F64
+    """`[V]` share of long views, shrunk towards `overall`."""
+    overall: float
+
+    @classmethod
+    def from_log(cls, log: Interactions, rows: I64, videos: int) -> Self:
+        """Count the exposures of rows of a log and those of their users' history."""
+        user, video, long_view_E = _exposures(log, rows)
+        count = np.bincount(video, minlength=videos)
+        overall = float(long_view_E.mean()) if len(user) else 0.0
+        long_views = np.bincount(video, long_view_E, minlength=videos) + _RATE_SHRINKAGE * overall
+        share = long_views / (count + _RATE_SHRINKAGE)
+        weight = (np.bincount(user) + _USER_SHRINKAGE)[user] ** -0.5
+        weight *= (count + _VIDEO_SHRINKAGE)[video] ** -0.5
+        taste = (weight * (long_view_E - share[video])).astype(np.float64)
+        return cls(user, video, weight.astype(np.float64), taste, count, share.astype(np.float64), overall)
+
+    def matrix(self, value_E: F64) -> Tensor:
+        """Return a sparse matrix of users and videos."""
+        index = torch.from_numpy(np.stack([self.user, self.video]))
+        values = torch.from_numpy(value_E.astype(np.float32))
+        shape = (int(self.user.max()) + 1, len(self.count))
+        return torch.sparse_coo_tensor(index, values, shape, check_invariants=True).coalesce()
 
 
 def _exposures(log: Interactions, rows: I64) -> tuple[I64, I64, F32]:
@@ -95,21 +161,23 @@ def _exposures(log: Interactions, rows: I64) -> tuple[I64, I64, F32]:
     )
 
 
-def _right_vectors(
-    user_E: I64, video_E: I64, value_E: F32, shape: tuple[int, int], width: int
-) -> tuple[Tensor, Tensor]:
+def _right_vectors(audience: _Audience, value_E: F64, width: int) -> tuple[Tensor, Tensor]:
     """The leading right singular vectors `[V, width]` of a sparse matrix, and its singular values.
 
     Zeros where the matrix has fewer than `width`.
     """
-    index = torch.from_numpy(np.stack([user_E, video_E]))
-    matrix = torch.sparse_coo_tensor(
-        index, torch.from_numpy(value_E.astype(np.float32)), shape, check_invariants=True
-    )
-    rank = min(width, *shape)
+    matrix = audience.matrix(value_E)
+    rank = min(width, *matrix.shape)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        _, strength, vectors = torch.svd_lowrank(matrix.coalesce(), q=min(rank + 8, *shape), niter=_ROUNDS)
-    out, values = torch.zeros(shape[1], width), torch.zeros(width)
+        _, strength, vectors = torch.svd_lowrank(matrix, q=min(rank + 8, *matrix.shape), niter=_ROUNDS)
+    out, values = torch.zeros(matrix.shape[1], width), torch.zeros(width)
     out[:, :rank], values[:rank] = vectors[:, :rank], strength[:rank]
     return out, values
+
+
+def _projected(audience: _Audience, value_E: F64, vectors_VC: Tensor, strength_C: Tensor) -> Tensor:
+    """XᵀX V Σ⁻², 0 in columns without strength."""
+    matrix = audience.matrix(value_E)
+    inverse_C = torch.where(strength_C > 1e-6, strength_C.clamp(min=1e-6) ** -2.0, 0.0)
+    return (matrix.T @ (matrix @ vectors_VC)) * inverse_C

@@ -13,6 +13,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import embedding, softplus
 
+from models.arrays import F32
 from training.config import Config
 from training.data import Interactions
 from training.lda._anchors import AnchorsConfig, fit_anchors, random_anchors
@@ -171,19 +172,28 @@ class LDA(DistributionModule):
         if not len(train):
             raise ValueError("`train` has no rows to fit LDA's groups and anchors on.")
         c = self.config
-        ratio = train.watch_time_s / train.duration_s
-        group = self.groups.fit(train.duration_s)(torch.from_numpy(train.duration_s)).numpy()
-        # A group that merged edges left empty is never looked up; it gets the anchors of all rows.
-        ratios = [ratio[group == g] if (group == g).any() else ratio for g in range(c.groups)]
+        ratios = self._fit_groups(train)
         fit = random_anchors if c.random_anchors else fit_anchors
         self.anchors.fit(fit(ratios, c.anchors, seed=seed), ratios)
-        self.scale.fill_(max(float(train.watch_time_s.mean()), 1e-3))
-        self.rank_loss.fit(train.watch_time_s)
         with torch.no_grad():  # start at the typical prediction
-            unit = 1.0 if c.target == "time" else float(np.median(ratio))
+            unit = 1.0 if c.target == "time" else float(np.median(train.watch_time_s / train.duration_s))
             self.g_out.bias.fill_(float(np.log(np.expm1(max(unit, 1e-3)))))
         self.freeze_anchors()
         return self
+
+    def refit_tables(self, train: Interactions) -> Self:
+        """Fit the tables to other rows around the same anchors, for a head whose weights are kept."""
+        self.anchors.refit(self._fit_groups(train))
+        return self
+
+    def _fit_groups(self, train: Interactions) -> list[F32]:
+        """Fit everything but the anchors, and return each group's watch ratios."""
+        ratio: F32 = train.watch_time_s / train.duration_s
+        group = self.groups.fit(train.duration_s)(torch.from_numpy(train.duration_s)).numpy()
+        self.scale.fill_(max(float(train.watch_time_s.mean()), 1e-3))
+        self.rank_loss.fit(train.watch_time_s)
+        # A group that merged edges left empty is never looked up; it gets the anchors of all rows.
+        return [ratio[group == g] if (group == g).any() else ratio for g in range(self.config.groups)]
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

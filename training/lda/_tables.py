@@ -71,6 +71,16 @@ class AnchorTables(nn.Module):
         self.rank.copy_(self.share.cumsum(-1) - self.share / 2)
         return self
 
+    def refit(self, ratios: Sequence[F32]) -> Self:
+        """Fill the tables from other training ratios of each group, for the same anchors and their parts."""
+        edge_GM1 = torch.cat([self.start, self.start + self.width.cumsum(-1)], dim=1).double().numpy()
+        for g, (edge_M1, ratio) in enumerate(zip(edge_GM1, ratios, strict=True)):
+            cuts = np.clip(_CUTS, edge_M1[0], edge_M1[-1])
+            edge_K1 = np.delete(edge_M1, [int(np.abs(edge_M1 - cut).argmin()) for cut in cuts])
+            self._fit_group(g, edge_K1, np.sort(ratio).astype(np.float64))
+        self.rank.copy_(self.share.cumsum(-1) - self.share / 2)
+        return self
+
     def _fit_group(self, g: int, edge_K1: F64, ratio: F64) -> None:
         edge_M1 = np.sort([*edge_K1, *np.clip(_CUTS, edge_K1[0], edge_K1[-1])])
         beyond = ratio[ratio > edge_M1[-2]]

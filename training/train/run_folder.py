@@ -10,7 +10,8 @@ release.pt         those of the release fit, on all days
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,7 +20,7 @@ import torch
 from pydantic import ValidationError
 
 from models.errors import BadInput
-from models.manifest import Evaluation, LearnedLabels, Training
+from models.manifest import Evaluation, Forgetting, LearnedLabels, Training
 from models.signals import Signals
 from models.video_features import VideoFeatures
 from models.vocabulary import Vocabulary
@@ -69,6 +70,7 @@ def fit(
     on_epoch: OnEpoch = lambda stage, epoch, figures: None,
     on_note: Callable[[str], None] = lambda note: None,
     resume: bool = False,
+    forgetting: Forgetting | None = None,
 ) -> Evaluation:
     """Fit a recipe for evaluation and for release, and write a run folder.
 
@@ -82,6 +84,7 @@ def fit(
         on_epoch: called after each epoch of a ranker.
         on_note: called with what a reader should know of the log, in a sentence.
         resume: continue from what a stopped fit into `out` has finished.
+        forgetting: recorded as the reason of a fit that replaces another one, with the seconds that it took.
 
     Returns:
         The metrics of the evaluation fit on the test days.
@@ -89,7 +92,7 @@ def fit(
     Raises:
         BadInput: `out` exists, the log is too short for the recipe, or what was stopped is another fit.
     """
-    at_commit = commit()  # now: it may change during a long fit
+    began, at_commit = time.monotonic(), commit()  # now: it may change during a long fit
     config, left_out = choose_objectives(dataset, config, evaluation_boundaries(dataset, config).test_ms)
     if left_out and config.objectives is not None:
         on_note(describe_left_out(left_out, config.objectives.least))
@@ -117,21 +120,39 @@ def fit(
             checkpoints=checkpoints.part("release"),
         )
         if rank() == 0:
-            _write(out, dataset, recipe, config, left_out, at_commit, evaluated, released, evaluation)
+            seconds = time.monotonic() - began
+            made = None if forgetting is None else forgetting.model_copy(update={"seconds": seconds})
+            fits: dict[Which, Fitted] = {"evaluation": evaluated, "release": released}
+            write(out, dataset, recipe, config, left_out, at_commit, fits, evaluation, seconds, made)
     return evaluation
 
 
-def _write(
+def write(
     out: Path,
     dataset: Dataset,
     recipe: str,
     config: RunConfig,
     left_out: dict[str, int],
     at_commit: str,
-    evaluated: Fitted,
-    released: Fitted,
+    fits: Mapping[Which, Fitted],
     evaluation: Evaluation,
+    seconds: float | None,
+    forgetting: Forgetting | None,
 ) -> None:
+    """Write a run folder.
+
+    Args:
+        out: a new folder.
+        dataset: what both fits know of.
+        recipe: the name of `config`.
+        config: the run's.
+        left_out: objectives that the log does not allow, and how often each happened.
+        at_commit: of the code.
+        fits: both.
+        evaluation: of the first one.
+        seconds: that fitting took, if it is known.
+        forgetting: how rows left the weights, if any did.
+    """
     with atomic_folder(out) as folder:
         info = dataset.info
         times = dataset.log["timestamp_ms"]
@@ -145,12 +166,14 @@ def _write(
             users=dataset.log["user_id"].n_unique(),
             watermark_ms=info.last_timestamp_ms,
             forgotten_until_ms=info.forgotten_until_ms,
+            forgetting=forgetting,
             git_commit=at_commit,
             machine=machine(),
         )
-        fits: dict[Which, Fitted] = {"evaluation": evaluated, "release": released}
+        evaluated = fits["evaluation"]
         note = {
             "command": command(),
+            "seconds": seconds,
             "training": training.model_dump(),
             "evaluation": evaluation.model_dump(),
             "watermark_ms": {
