@@ -43,3 +43,18 @@ for line in subprocess.run(ledger, check=True, stdout=subprocess.PIPE, text=True
     print("forgotten again:", entry["user_id"])' "$1" < "${SECRETS:-docker/secrets}/key_admin" || return
   done
 }
+
+# forget_ledgers RUN DATA [OPTION...]: make a bundle without what the replicas' ledgers name, of the run and the log that
+# the active one was made of, and activate it. The same ledgers again change nothing. Options (--retrain) are `forget`'s.
+forget_ledgers() {
+  run=$(realpath "$1") data=$(realpath "$2") bundles=$(realpath "${BUNDLES:-models/bundles}") forgotten="$(realpath "$1")-forgotten"
+  shift 2
+  (umask 077 && mkdir -p "$forgotten" && for replica in a b; do
+    dc exec -T "service-$replica" python -m service ledger --json < /dev/null > "$forgotten/ledger-$replica.ndjson" || exit
+  done) || return
+  name=$({ sort "$forgotten"/ledger-?.ndjson; echo "$@"; } | sha256sum | cut -c-16)
+  docker run --rm --read-only --tmpfs /tmp --network none --user "$(id -u):$(id -g)" -e HOME=/tmp \
+    -v "$run:/run-folder:ro" -v "$data:/log:ro" -v "$forgotten:/forgotten" -v "$bundles:/bundles" \
+    "${TRAINING_IMAGE:-reelrank-training}" forget --run /run-folder --data /log --out "/forgotten/$name" \
+    --ledger /forgotten/ledger-a.ndjson --ledger /forgotten/ledger-b.ndjson --to /bundles --promote "$@"
+}
