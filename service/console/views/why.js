@@ -86,7 +86,7 @@ export class Why extends Component {
 
 const SlatePanel = ({ slate, chosen, onChoose }) => {
   const most = Math.max(...slate.items.map((i) => i.score));
-  return html`<${Panel} title="Slate" note="Best first. Choose a video to see what its score is made of. Watch time is the prediction that is ranked by, expected watch time the mean.">
+  return html`<${Panel} title="Slate" note="Best first. Choose a video to see what its score is made of. Watch time: the point prediction. Expected watch time: the mean.">
     <${Facts} of=${[
       ["Version", html`<code>${slate.model_version}</code>`],
       ["Sequence", `${slate.history_length} exposures`],
