@@ -19,6 +19,8 @@ from models.served_log import LoggedSlate, decoded_lines, log_files
 from tests.conftest import ROOT, run_ok
 from tests.service.running import Service, eventually, running
 from training.data import load
+from training.train.identity import fit_identity
+from training.train.recipes import any_log
 
 RELEASED = ROOT / "models" / "bundles"
 ROWS = 1_500
@@ -85,8 +87,14 @@ def test_a_log_prepared_from_a_killed_service_is_the_log_that_was_sent(
         send(service, batches, kills=0)
         run_ok("prepare", "--dataset", "served", "--source", folder, "--out", tmp_path / "running")
     run_ok("prepare", "--dataset", "served", "--source", folder, "--out", tmp_path / "ended")
+    rows.write_csv(tmp_path / "log.csv")
+    run_ok("prepare", "--dataset", "own", "--source", tmp_path / "log.csv", "--out", tmp_path / "own")
+    fit_of = [fit_identity(load(tmp_path / way), "any_log", any_log()) for way in ("own", "ended")]
     for out in (tmp_path / "running", tmp_path / "ended"):
         assert load(out).log.equals(rows)
+    # What a fit reads is the same, so its figures are: these logs have no features of users.
+    own, ended = ({**fit, "data": {**fit["data"], "users": None}} for fit in fit_of)
+    assert own == ended
     slates = [slate for path in log_files(folder, "slates") for slate in decoded_lines(path, LoggedSlate)]
     assert slates
     assert all(len(slate.video_id) == len(slate.score) for slate in slates)

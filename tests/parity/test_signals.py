@@ -152,6 +152,23 @@ def test_what_is_not_declared_is_refused_with_what_is(
     assert len(reply["labels"]) == 1
 
 
+def test_interactions_of_metarank_carry_them_by_type_and_field(client: httpx2.Client) -> None:
+    def interaction(number: int, kind: str, *fields: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "event": "interaction", "id": f"i{number}", "type": kind, "user": "eva", "item": "7",
+            "timestamp": str(NOW_MS), "ranking": "r1",
+            "fields": [{"name": "duration_s", "value": 9.0}, *fields],
+        }  # fmt: skip
+
+    given = [interaction(1, "favorite"), interaction(2, "rate", {"name": "stars", "value": 4})]
+    assert client.post("/feedback", json=[*given, interaction(3, "report")]).json()["updated"] == 3
+    [kept] = client.get("/users/eva/sequence").json()["events"]
+    assert kept["signals"] == {"favorite": True, "report": True, "stars": 4.0}
+    assert "hate" not in kept
+    refused = client.post("/feedback", json=[interaction(4, "rate", {"name": "stars", "value": -1})]).json()
+    assert "`signals.stars` must be a number" in str(refused)
+
+
 def test_a_slate_is_ranked_by_what_was_given(client: httpx2.Client, exported: Exported) -> None:
     sent = [
         event(f"s{i}", "dan", video_id=str(i), timestamp_ms=NOW_MS + i, author_id="1", signals=signals)

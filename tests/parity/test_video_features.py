@@ -171,6 +171,26 @@ def test_what_is_not_declared_is_refused_with_what_is(
     assert error == {"loc": f"videos[1].features.{next(iter(features))}", "msg": why}
 
 
+def test_items_of_metarank_add_to_them(client: httpx2.Client) -> None:
+    def item(name: str, value: object) -> dict[str, Any]:
+        fields = [{"name": name, "value": value}]
+        return {
+            "event": "item",
+            "id": f"of {name}",
+            "item": "v3",
+            "timestamp": "1700000000000",
+            "fields": fields,
+        }
+
+    slate = {"user_id": "ben", "candidates": [{"video_id": "v3"}]}
+    before = client.post("/rerank", json=slate).json()["items"][0]["score"]
+    assert (
+        client.post("/feedback", json=[item("quality", 99), item("topics", ["news"])]).json()["updated"] == 1
+    )
+    assert client.post("/rerank", json=slate).json()["items"][0]["score"] != before
+    assert "must be 3 numbers" in client.post("/feedback", json=[item("clip", [1])]).text
+
+
 def test_store_and_file_keep_them(tmp_path: Path) -> None:
     videos = [Video(video_id=f"v{n}", published_ms=None if n else 10**12, features=features_of(n) or None)
               for n in range(VIDEOS)]  # fmt: skip

@@ -97,13 +97,14 @@ def sort_events(events: Sequence[Event | Rejected], manifest: Manifest) -> Chang
             change: Video | Profile | FeedbackEvent | None = None
             match event:
                 case ItemEvent():
-                    if change := mapping.to_video(event):
+                    if change := mapping.to_video(event, manifest):
                         changes.videos.append(change)
                 case UserEvent():
                     if change := mapping.to_profile(event, manifest):
                         changes.profiles.setdefault(event.user, {}).update(change)
                 case InteractionEvent():
-                    if change := mapping.to_exposure(event, users.get(event.ranking or "")):
+                    user = users.get(event.ranking or "")
+                    if change := mapping.to_exposure(event, user, manifest.signals):
                         changes.exposures.append((index, change))
             changes.ignored += not change
         except Invalid as e:
@@ -133,6 +134,8 @@ async def _put_videos(services: Services, videos: Sequence[Video]) -> int:
         known = merged.get(video.video_id) or services.catalogue.video(video.video_id)
         members = msgspec.structs.asdict(video)
         new = {name: value for name, value in members.items() if value is not None}
+        if video.features and known.features:
+            new["features"] = known.features | video.features
         merged[video.video_id] = msgspec.structs.replace(known, **new)
     await services.store.put_videos(list(merged.values()))
     await services.catalogue.follow(services.store)

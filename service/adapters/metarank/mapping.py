@@ -10,6 +10,7 @@ from typing import Any, Final
 from models.errors import Invalid, UnknownModel
 from models.manifest import Manifest
 from models.schema import FLAGS, Candidate, FeedbackEvent, Profile, Video, checked_id
+from models.signals import NO_SIGNALS, Signals
 from service.adapters.metarank.docs import DEFAULT
 from service.adapters.metarank.wire import (
     Field,
@@ -64,13 +65,20 @@ CATALOGUE: Final = ("duration_s", "author_id", "tag")
 """Members of a catalogue entry, and of a candidate."""
 
 
-def to_video(event: ItemEvent) -> Video | None:
-    """Return the catalogue entry of an item event; `None` if no field is a member of it.
+def to_video(event: ItemEvent, manifest: Manifest) -> Video | None:
+    """Return the catalogue entry of an item event; `None` if no field is a member of it, or a feature that
+    the bundle declares.
 
     Raises:
         Invalid: a field's value breaks the rule of its member.
     """
     members = _members(event.fields, CATALOGUE)
+    declared = manifest.video_features
+    features = _declared(event.fields, declared.names)
+    if (fault := declared.fault(features)) is not None:
+        raise Invalid(fault.detail, loc=f"fields.{fault.name}")
+    if features:
+        members["features"] = features
     return convert({"video_id": event.item, **members}, Video) if members else None
 
 
@@ -90,14 +98,17 @@ def to_profile(event: UserEvent, manifest: Manifest) -> Profile:
     return convert({"user_id": event.user, "profile": profile}, UserProfile).profile or {}
 
 
-def to_exposure(event: InteractionEvent, ranked_for: str | None) -> FeedbackEvent | None:
+def to_exposure(
+    event: InteractionEvent, ranked_for: str | None, signals: Signals = NO_SIGNALS
+) -> FeedbackEvent | None:
     """Return what an interaction adds to the exposure it belongs to.
 
-    `None` if it has neither a watch time nor a flag: such an exposure would read as a skipped video.
+    `None` if it has neither a watch time nor feedback: such an exposure would read as a skipped video.
 
     Args:
         event: the interaction.
         ranked_for: user of its ranking, if that is in the same body.
+        signals: own ones that the bundle declares: by the type, or by a field.
 
     Raises:
         Invalid: the user is unknown, or a field's value breaks the rule of its member.
@@ -108,9 +119,13 @@ def to_exposure(event: InteractionEvent, ranked_for: str | None) -> FeedbackEven
         raise Invalid(detail, loc="user")
     members = _members(event.fields, ("watch_time_s", "duration_s", *IDS.values()))
     members |= {f.name: True for f in event.fields if f.name in FLAGS and f.value is True}
-    if flag := TYPES.get(event.type.lower()):
-        members[flag] = True
-    if "watch_time_s" not in members and members.keys().isdisjoint(FLAGS):
+    kind = event.type.lower()
+    own = _declared(event.fields, signals.names) | ({kind: True} if kind in signals.flags else {})
+    if own:
+        members["signals"] = own
+    if kind in TYPES and kind not in signals.flags:
+        members[TYPES[kind]] = True
+    if "watch_time_s" not in members and members.keys().isdisjoint((*FLAGS, "signals")):
         return None
     exposure = {
         "event_id": _exposure_id(event, user_id),
@@ -228,6 +243,10 @@ def _members(fields: Sequence[Field], names: Sequence[str]) -> dict[str, Any]:
         if member in names and value not in (None, "", []):
             members[member] = value
     return members
+
+
+def _declared(fields: Sequence[Field], names: Sequence[str]) -> dict[str, Any]:
+    return {field.name: field.value for field in fields if field.name in names and field.value is not None}
 
 
 def _number(field: Field) -> float:
