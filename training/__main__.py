@@ -15,7 +15,12 @@ import typer
 from models.errors import BadInput, ReelrankError
 from models.store import BundleStore
 from training.command_line import Data, Json, Seed, print_metrics, write_json
-from training.export.promotion import DEFAULT, promote_version, requirements_table
+from training.export.promotion import (
+    DEFAULT,
+    promote_version,
+    requirements_table,
+    unmet_by_default,
+)
 from training.lazy_commands import LazyGroup
 from training.own_log_options import Columns, MainTab, MappingFile, Users, UtcOffset, Videos
 
@@ -299,11 +304,15 @@ def export(
     size = sum(f.stat().st_size for f in folder.iterdir())
     write_json(figures, {"version": folder.name, "folder": str(folder), "bytes": size})
     typer.echo(f"wrote {folder} ({size / 1e6:.1f} MB)")
+    unmet: list[str] = []
     if require is None or not promoted:
-        typer.echo(requirements_table(folder.name, to, require or DEFAULT)[0])
+        table, unmet = requirements_table(folder.name, to, require or DEFAULT)
+        typer.echo(table)
     if promoted:
         promote_version(folder.name, to, require=require, force=force, on_note=typer.echo)
         typer.echo(f"{to / 'CURRENT'} names {folder.name}")
+        if unmet:
+            typer.echo(unmet_by_default(folder.name, unmet), err=True)
 
 
 @app.command("reference")

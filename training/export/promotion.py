@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -68,6 +68,18 @@ def requirements_table(version: str, bundles: Path, require: Path = DEFAULT) -> 
     return table(found), [each.about for each in found if not each.is_met]
 
 
+def unmet_by_default(version: str, unmet: Sequence[str]) -> str:
+    """Return the warning for a version that was promoted without `--require` and does not meet what ships."""
+    return (
+        f"warning: {version} is active although {_count(unmet)} ({'; '.join(unmet)}). `--require default` "
+        "holds a bundle to them; `rollback` takes this one back."
+    )
+
+
+def _count(unmet: Sequence[str]) -> str:
+    return f"{len(unmet)} {'requirement is' if len(unmet) == 1 else 'requirements are'} not met"
+
+
 def _refuse_unmet(
     version: str, bundles: Path, require: Path, *, force: bool, on_note: Callable[[str], None]
 ) -> None:
@@ -75,7 +87,7 @@ def _refuse_unmet(
     on_note(written)
     if not unmet:
         return
-    count = f"{len(unmet)} {'requirement is' if len(unmet) == 1 else 'requirements are'} not met"
+    count = _count(unmet)
     if not force:
         raise BadInput(
             f"{version} was not promoted: {count} ({'; '.join(unmet)}). Fit or choose another one, or "
