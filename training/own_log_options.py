@@ -15,9 +15,10 @@ Columns = Annotated[
     ),
 ]
 MappingFile = Annotated[
-    Path | None, typer.Option("--mapping", help="own: a mapping.json; by default the one beside the log")
+    Path | None,
+    typer.Option("--mapping", help="own, served: a mapping.json; own finds one beside the log"),
 ]
-Videos = Annotated[Path | None, typer.Option(help="own: a table of videos, joined by video_id")]
-Users = Annotated[Path | None, typer.Option(help="own: a table of users, joined by user_id")]
+Videos = Annotated[Path | None, typer.Option(help="own, served: a table of videos, joined by video_id")]
+Users = Annotated[Path | None, typer.Option(help="own, served: a table of users, joined by user_id")]
 UtcOffset = Annotated[float | None, typer.Option(help="own: hours by which the log's days are ahead of UTC")]
 MainTab = Annotated[str | None, typer.Option(help="own: the tab in which watch time is evaluated")]

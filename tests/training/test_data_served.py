@@ -9,9 +9,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.errors import BadInput
 from models.schema import FLAGS, FeedbackEvent
 from models.signals import Signals
 from service.state.codec import CONTEXT
@@ -34,7 +35,7 @@ VERSIONS = st.lists(
         video_id=st.sampled_from(["v1", "é"]),
         timestamp_ms=st.integers(NOW_MS, NOW_MS + DAY_MS),
         watch_time_s=st.floats(1, 30),
-        duration_s=st.floats(1, 30),
+        duration_s=st.floats(2, 30),
         **FEEDBACK,
         **IN_CONTEXT,
     ),
@@ -66,6 +67,7 @@ def event(event_id: str = "e1", user_id: str = "u1", **members: Any) -> Feedback
     return FeedbackEvent(event_id=event_id, user_id=user_id, **whole)
 
 
+@settings(max_examples=30)
 @given(versions=VERSIONS, batch=st.integers(1, 5))
 def test_versions_merge_as_in_the_service_in_any_order_and_any_number_of_batches(
     versions: list[FeedbackEvent], batch: int, tmp_path_factory: pytest.TempPathFactory
@@ -80,8 +82,11 @@ def test_versions_merge_as_in_the_service_in_any_order_and_any_number_of_batches
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_served, "BATCH_LINES", batch)
         exposures = _served.served_exposures(folder)
+        written = prepare("served", folder, folder / "out", progress=False)
     assert sorted(exposures.select(columns).rows()) == expected
-    assert exposures["lines"].sum() == len(versions)
+    assert exposures["lines"].sum() == len(versions) == written.info.rows.read
+    log = pl.read_parquet(folder / "out" / "interactions.parquet")
+    assert log.rows() == [e[1:] for e in sorted(expected, key=lambda e: (e[3], e[1], e[2], e[0]))]
 
 
 def test_an_exposure_has_the_slate_that_was_given_first(tmp_path: Path) -> None:
@@ -136,6 +141,26 @@ def test_signals_are_merged_and_of_the_kind_that_was_declared(tmp_path: Path) ->
     ]
     rows = _served.signals_of(_served.served_exposures(folder).sort("event_id"))
     assert rows[0] == {"stars": 4.0, "dull": True, "fav": True, "report": False}
+
+
+def test_features_come_from_the_tables_of_the_log_before(tmp_path: Path) -> None:
+    folder = write(tmp_path / "log", event(), event("e2", "u2", video_id="v2"))
+    (tmp_path / "videos.csv").write_text("vid,length,labels\nv1,9000,a|b\nv3,1000,\n")
+    (tmp_path / "users.csv").write_text("uid,age\nu1,30\n")
+    (tmp_path / "mapping.json").write_text(
+        '{"videos": {"video_id": "vid", "duration_s": "length:ms", "labels": "labels:ids"},'
+        ' "users": {"user_id": "uid", "age": "age:number"}}'
+    )
+    own = OwnLog(tmp_path / "videos.csv", tmp_path / "users.csv", tmp_path / "mapping.json")
+    data = load(prepare("served", folder, tmp_path / "out", own=own, progress=False).out)
+    assert data.profile_numbers == ("age",)
+    assert data.video_features.categories == ("labels",)
+    assert data.tables.videos.select("video_id", "labels").rows() == [
+        ("v1", ["a", "b"]), ("v2", None), ("v3", None),
+    ]  # fmt: skip
+    assert data.tables.users.rows() == [("u1", 30.0)]
+    with pytest.raises(BadInput, match="give it with --mapping"):
+        prepare("served", folder, tmp_path / "again", own=OwnLog(tmp_path / "videos.csv"), progress=False)
 
 
 def test_forgotten_users_are_left_out(tmp_path: Path) -> None:

@@ -11,18 +11,17 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from models.errors import BadInput
-from models.signals import NO_SIGNALS
 from training.data._checks import check_interactions, check_joins
 from training.data._forget import leave_out, read_ledgers
 from training.data._tables import HISTORY, INFO, INTERACTIONS, USERS, VIDEOS, Info, Tables
-from training.data.own_log import ColumnMapping, OwnLog, write_own_log
+from training.data.own_log import OwnLog, write_own_log
 from training.data.readers import (
     read_kuairand_pure,
     read_kuairec,
-    read_served,
     read_wechat,
     write_kuairand_1k,
     write_kuairand_27k,
+    write_served,
 )
 from training.data.synthetic import read_synthetic
 from training.staging import atomic_folder, refuse_existing
@@ -92,8 +91,8 @@ def prepare(
         out: a new folder, or an empty one.
         seed: of the synthetic log.
         forget: unlearning ledgers; what they name is left out of every table.
-        own: for `own`, further tables and what is known of the columns; for `served`, the mapping of the log
-            that its bundle was fitted on, which says which signals are negative.
+        own: for `own`, further tables and what is known of the columns; for `served`, the mapping and tables
+            of the log that its bundle was fitted on.
         report: for `own`, is called with its columns and what was dropped, as lines for people.
         progress: show the current step on standard error.
 
@@ -105,7 +104,8 @@ def prepare(
     if dataset not in DATASETS:
         raise BadInput(f"unknown dataset {dataset!r}; choose one of {', '.join(DATASETS)}.")
     own = own or OwnLog()
-    if dataset != OWN and own != OwnLog(mapping=own.mapping if dataset == SERVED else None):
+    allowed = OwnLog(own.videos, own.users, own.mapping) if dataset == SERVED else OwnLog()
+    if dataset != OWN and own != allowed:
         raise BadInput(
             f"{dataset} has columns of its own; a mapping and further tables are for --dataset own."
         )
@@ -115,10 +115,12 @@ def prepare(
     with console.status(f"reading {dataset}") as status, atomic_folder(out) as folder:
         if dataset == OWN:
             info = write_own_log(source, folder, own, report).info
+        elif dataset == SERVED:
+            info = write_served(source, folder, own)
         elif dataset in STREAMED:
             info = STREAMED[dataset](source, folder)
         else:
-            tables = _served(source, own) if dataset == SERVED else READERS[dataset](source, seed)
+            tables = READERS[dataset](source, seed)
             status.update("checking")
             check_interactions(tables.interactions, dataset)
             status.update(f"writing {len(tables.interactions):,} rows")
@@ -133,11 +135,6 @@ def prepare(
         (folder / INFO).write_text(info.model_dump_json(indent=2) + "\n")
         files = tuple(sorted(path.name for path in folder.iterdir()))
     return Summary(out=out, info=info, files=files)
-
-
-def _served(source: Path | None, own: OwnLog) -> Tables:
-    declared = ColumnMapping.read(own.mapping).signals() if own.mapping else NO_SIGNALS
-    return read_served(source, declared)
 
 
 def _write(tables: Tables, folder: Path) -> None:

@@ -4,7 +4,7 @@ from training.data.own_log._columns import OwnLog
 from training.data.own_log._faults import Fault
 from training.data.own_log._guess import NAMES_OF_SIGNALS
 from training.data.own_log._mapping import MAPPING, ColumnMapping, Source
-from training.data.own_log._write import OwnInfo, write_own_log
+from training.data.own_log._write import OwnInfo, database, write_own_log, write_users_and_videos
 
 __all__ = [
     "MAPPING",
@@ -14,5 +14,7 @@ __all__ = [
     "OwnInfo",
     "OwnLog",
     "Source",
+    "database",
     "write_own_log",
+    "write_users_and_videos",
 ]

@@ -192,6 +192,22 @@ def _add_clocks(found: dict[str, dict[str, Source]], log: TextTable, sample: Rel
             ours["duration_s"] = clock
 
 
+def check_columns(found: Mapping[str, Mapping[str, Source]], tables: Mapping[str, TextTable]) -> None:
+    """Check a mapping of tables of videos and users.
+
+    Raises:
+        BadInput: a column is not there, or none is the id.
+    """
+    ids = {"videos": "video_id", "users": "user_id"}
+    missing = [
+        f"the mapping does not say which column of {tables[name].files[0].name} is {ids[name]}."
+        for name, sources in found.items()
+        if ids[name] not in sources
+    ]
+    if problems := [*_wrong_columns(found, tables), *missing]:
+        raise BadInput(" Also: ".join(problems))
+
+
 def _wrong_columns(
     found: Mapping[str, Mapping[str, Source]], tables: Mapping[str, TextTable]
 ) -> Iterator[str]:

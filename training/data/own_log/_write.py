@@ -7,7 +7,8 @@ beyond it, and streams compressed CSV.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,9 +17,26 @@ import polars as pl
 
 from models.errors import BadInput
 from models.schema import EXPLICIT, FLAGS
+from models.video_features import NO_VIDEO_FEATURES, VideoFeatures
 from training.data._checks import check_medians
-from training.data._tables import INTERACTIONS, USERS, VIDEOS, Info, LogExtent, RowCounts
-from training.data.own_log._columns import SAMPLE_ROWS, Opened, OwnLog, complete, described, known_mapping
+from training.data._tables import (
+    INTERACTIONS,
+    USERS,
+    VIDEOS,
+    Info,
+    LogExtent,
+    ProfileSchema,
+    RowCounts,
+)
+from training.data.own_log._columns import (
+    SAMPLE_ROWS,
+    Opened,
+    OwnLog,
+    check_columns,
+    complete,
+    described,
+    known_mapping,
+)
 from training.data.own_log._faults import Fault, refuse_lost_digits
 from training.data.own_log._files import Connection, Relation, open_table, unreadable
 from training.data.own_log._mapping import MAPPING, OF_VIDEOS, ColumnMapping
@@ -57,11 +75,22 @@ def write_own_log(source: Path | None, out: Path, own: OwnLog, report: Callable[
     """
     if source is None:
         raise BadInput("own is read from a file or folder of a log; give it with --source.")
+    with database(source, out) as (connection, work):
+        return _write(connection, source, out, work, own, report)
+
+
+@contextmanager
+def database(source: Path, out: Path) -> Iterator[tuple[Connection, Path]]:
+    """Open DuckDB with at most `MEMORY`, and a folder in `out` for what does not fit, which goes at the end.
+
+    Raises:
+        BadInput: within it, a file of `source` cannot be read, or the disk is full.
+    """
     work = out / ".work"
     work.mkdir()
     connection = duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": str(work)})
     try:
-        return _write(connection, source, out, work, own, report)
+        yield connection, work
     except duckdb.Error as e:
         raise unreadable(source, e) from e
     except RuntimeError as e:
@@ -71,6 +100,39 @@ def write_own_log(source: Path | None, out: Path, own: OwnLog, report: Callable[
     finally:
         connection.close()
         shutil.rmtree(work, ignore_errors=True)
+
+
+def write_users_and_videos(
+    connection: Connection, own: OwnLog, mapping: ColumnMapping, out: Path
+) -> tuple[ProfileSchema, VideoFeatures]:
+    """Write the tables of users and videos beside a log that is written already.
+
+    Args:
+        connection: of DuckDB.
+        own: the tables of one's own, if there are any.
+        mapping: what their columns are.
+        out: the folder with `interactions.parquet`.
+
+    Returns:
+        The features of users and of videos.
+
+    Raises:
+        BadInput: a table or a column is not there, or is of another log.
+    """
+    users = open_table(connection, "users", own.users) if own.users else None
+    table = open_table(connection, "videos", own.videos) if own.videos else None
+    tables = {name: found for name, found in (("videos", table), ("users", users)) if found is not None}
+    check_columns({name: getattr(mapping, name) for name in tables}, tables)
+    videos, features = catalogue(table, mapping.videos), NO_VIDEO_FEATURES
+    if videos is not None:
+        videos = _in_memory(connection, videos, "catalogue")
+        features = mapping.video_features(widths_of_embeddings(videos, mapping.videos))
+    log = connection.read_parquet(str(out / INTERACTIONS))
+    write_videos(log, videos, out / VIDEOS, features)
+    if users is not None:
+        return write_users(connection, users, mapping.users, out / USERS), features
+    log.aggregate("user_id", "user_id").order("user_id").write_parquet(str(out / USERS))
+    return ProfileSchema(), features
 
 
 def _write(

@@ -2,7 +2,7 @@
 
 One exposure has a line for each version and repetition of its event. They become one row by the service's
 rule (`models/event_schema.md`), so a log that was written by several workers, some of which were killed, is
-read to what was sent. Profiles and histories are not in the log.
+read to what was sent. Profiles, histories and features of videos are not in the log.
 """
 
 from __future__ import annotations
@@ -18,9 +18,24 @@ import polars as pl
 from models.errors import BadInput
 from models.schema import FLAGS
 from models.served_log import LoggedEvent, decoded_lines, log_files
-from models.signals import NO_SIGNALS, Signals
-from training.data._tables import INTERACTION_SCHEMA, NULLABLE, Info, LogExtent, RowCounts, Tables, in_order
-from training.data.own_log import NAMES_OF_SIGNALS
+from models.signals import Signals
+from training.data._load import scan_interactions
+from training.data._tables import (
+    INTERACTION_SCHEMA,
+    INTERACTIONS,
+    NULLABLE,
+    Info,
+    LogExtent,
+    RowCounts,
+    interaction_schema,
+)
+from training.data.own_log import (
+    NAMES_OF_SIGNALS,
+    ColumnMapping,
+    OwnLog,
+    database,
+    write_users_and_videos,
+)
 
 BATCH_LINES: Final = 500_000
 """Lines that are objects at a time, some 500 MB."""
@@ -41,13 +56,15 @@ _FLAG, _AMOUNT = "flag.", "amount."
 _values: Final = attrgetter("event_id", *INTERACTION_SCHEMA, "request_id", "position")
 
 
-def read_served(source: Path | None, declared: Signals = NO_SIGNALS) -> Tables:
-    """Read the events of a served log.
+def write_served(source: Path | None, out: Path, own: OwnLog) -> Info:
+    """Read the events of a served log, which need not fit into memory, and write the tables of a dataset.
 
     Args:
         source: the folder that was given to the service as `REELRANK_LOG_DIR`. The service may run.
-        declared: own signals as the log that the service's bundle was fitted on has them. A yes or no that is
-            not among them counts as positive, unless its name is that of a usual negative one.
+        out: an existing folder with room for twice the log while it is written.
+        own: the mapping of the log that the service's bundle was fitted on, which says which own signals are
+            negative, and its tables of users and videos. A yes or no that is not in the mapping counts as
+            positive, unless its name is that of a usual negative one.
 
     Raises:
         BadInput: as `training.data.prepare`, or a line that is none.
@@ -56,27 +73,56 @@ def read_served(source: Path | None, declared: Signals = NO_SIGNALS) -> Tables:
         raise BadInput(
             "served is read from a folder, REELRANK_LOG_DIR of the service; give it with --source."
         )
-    exposures = served_exposures(source).sort("event_id")  # rows of one time have one order
-    if exposures.is_empty():
-        raise BadInput(f"{source} holds no event yet; was REELRANK_LOG_DIR set when the service took them?")
-    lines = int(exposures["lines"].sum())
-    exposures, signals = _with_signals(exposures, declared)
-    log = in_order(exposures, signals)
-    users = log.select(pl.col("user_id").unique().sort())
-    videos = log.group_by("video_id").agg(pl.col("duration_s", "author_id", "tag").max()).sort("video_id")
-    info = Info(
+    if (own.videos or own.users) and not own.mapping:
+        raise BadInput(
+            "what the columns of --videos and --users are is read from the mapping.json of the log that the "
+            "service's bundle was fitted on; give it with --mapping."
+        )
+    mapping = ColumnMapping.read(own.mapping) if own.mapping else ColumnMapping()
+    lines = 0
+    with database(source, out) as (connection, work):
+        for number, batch in enumerate(_batches(_events(source))):
+            lines += len(batch)
+            _merged(batch).write_parquet(work / f"{number}.parquet")
+        if not lines:
+            raise BadInput(
+                f"{source} holds no event yet; was REELRANK_LOG_DIR set when the service took them?"
+            )
+        versions = connection.read_parquet(str(work / "*.parquet"), union_by_name=True)
+        signals = _signals(versions.columns, mapping.signals())
+        versions.create_view("versions")
+        merged = connection.sql(_merging(versions.columns, signals))
+        merged.write_parquet(str(out / INTERACTIONS))
+        for _ in scan_interactions(out, BATCH_LINES).batches:  # which checks them
+            pass
+        profile, features = write_users_and_videos(connection, own, mapping, out)
+    extent = LogExtent.from_log(pl.scan_parquet(out / INTERACTIONS), 0.0)
+    return Info(
         dataset="served",
         source="events that a service of one's own has accepted",
         licence="one's own",
         citation="",
-        rows=RowCounts(read=lines, kept=len(log), dropped={"merged_or_repeated": lines - len(log)}),
-        **LogExtent.from_log(log.lazy(), 0.0).as_info(),
+        rows=RowCounts(read=lines, kept=extent.rows, dropped={"merged_or_repeated": lines - extent.rows}),
+        **extent.as_info(),
         utc_offset_hours=0.0,
         main_tab=None,
+        profile=profile,
         signals=signals,
+        video_features=features,
         notes=("Profiles and histories that the service was given are not in its log.",),
     )
-    return Tables(log, users, videos, info)
+
+
+def _merging(columns: Sequence[str], signals: Signals) -> str:
+    """The query that merges versions of exposures, oldest first; rows of one time have one order."""
+    largest = [f'max("{name}") AS "{name}"' for name in INTERACTION_SCHEMA if name not in EXPOSURE]
+    for kind, own in ((_FLAG, signals.flags), (_AMOUNT, signals.numbers)):
+        for name in own:
+            given = f'coalesce(max("{kind}{name}"), 0)' if kind + name in columns else "0.0"
+            largest.append(f'{given}{" > 0" if kind == _FLAG else ""} AS "{name}"')
+    chosen = ", ".join(f'"{name}"' for name in interaction_schema(signals))
+    exposures = f"SELECT {', '.join(EXPOSURE)}, {', '.join(largest)} FROM versions GROUP BY ALL"
+    return f"SELECT {chosen} FROM ({exposures}) ORDER BY timestamp_ms, user_id, video_id, event_id"
 
 
 def served_exposures(folder: Path) -> pl.DataFrame:
@@ -90,10 +136,13 @@ def served_exposures(folder: Path) -> pl.DataFrame:
     Raises:
         BadInput: there is no such folder, or a line of it is none.
     """
-    files = log_files(folder, "events")
-    events = (event for path in files for event in decoded_lines(path, LoggedEvent))
-    batches = [_merged(batch) for batch in _batches(events)]
+    batches = [_merged(batch) for batch in _batches(_events(folder))]
     return _merged(pl.concat([pl.DataFrame(schema=_SCHEMA), *batches], how="diagonal"))
+
+
+def _events(folder: Path) -> Iterator[LoggedEvent]:
+    for path in log_files(folder, "events"):
+        yield from decoded_lines(path, LoggedEvent)
 
 
 def _batches(events: Iterator[LoggedEvent]) -> Iterator[pl.DataFrame]:
@@ -112,30 +161,24 @@ def _signal_columns(events: Sequence[LoggedEvent]) -> list[pl.Series]:
     return [pl.Series(name, values, pl.Float64) for name, values in columns.items()]
 
 
-def _with_signals(exposures: pl.DataFrame, declared: Signals) -> tuple[pl.DataFrame, Signals]:
-    """Name the columns of signals as a log does, and say of what kind each is."""
-    given = {kind: _names(exposures, kind) for kind in (_FLAG, _AMOUNT)}
+def _signals(columns: Sequence[str], declared: Signals) -> Signals:
+    """Say of what kind each of the own signals in these columns is."""
+    given = {kind: _names(columns, kind) for kind in (_FLAG, _AMOUNT)}
     flags = [*declared.flags, *(name for name in given[_FLAG] if name not in declared.names)]
     numbers = [*declared.numbers, *given[_AMOUNT]]
     usual = {name.removeprefix("negative.") for name in NAMES_OF_SIGNALS if name.startswith("negative.")}
     negative = {*declared.negative, *(usual - set(declared.positive))}
-    signals = Signals(
+    return Signals(
         positive=tuple(name for name in flags if name not in negative),
         negative=tuple(name for name in flags if name in negative),
         numbers=tuple(name for name in dict.fromkeys(numbers) if name not in flags),
     )
-    columns = [
-        (pl.col(kind + name) if name in given[kind] else pl.lit(0.0)).cast(dtype).alias(name)
-        for kind, names, dtype in ((_FLAG, signals.flags, pl.Boolean), (_AMOUNT, signals.numbers, pl.Float64))
-        for name in names
-    ]
-    return exposures.with_columns(columns), signals
 
 
 def with_signal_names(exposures: pl.DataFrame) -> pl.DataFrame:
     """Return `served_exposures` with own signals in columns of their plain names."""
     return exposures.rename(
-        {kind + name: name for kind in (_FLAG, _AMOUNT) for name in _names(exposures, kind)}
+        {kind + name: name for kind in (_FLAG, _AMOUNT) for name in _names(exposures.columns, kind)}
     )
 
 
@@ -147,8 +190,8 @@ def signals_of(exposures: pl.DataFrame) -> list[dict[str, bool | float]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _names(exposures: pl.DataFrame, kind: str) -> list[str]:
-    return sorted(name.removeprefix(kind) for name in exposures.columns if name.startswith(kind))
+def _names(columns: Sequence[str], kind: str) -> list[str]:
+    return sorted(name.removeprefix(kind) for name in columns if name.startswith(kind))
 
 
 def _given_at_ms(event: LoggedEvent) -> int | None:
