@@ -17,6 +17,7 @@ from tests.conftest import run_command, run_ok
 from training.data import Interactions, SyntheticConfig, simulate_log
 from training.evaluation.comparisons import compare_with_baselines
 from training.evaluation.predict import Outputs
+from training.export.promotion import unmet_by_default
 from training.verdict import refuse_worse_than_constant, verdict
 
 
@@ -115,7 +116,15 @@ def test_a_bundle_that_is_worse_than_a_constant_is_promoted_by_force_alone(
 
 @pytest.mark.slow
 def test_an_export_may_promote_at_once(smoke_run: Path, tmp_path: Path) -> None:
-    out = run_ok("export", smoke_run, "--to", tmp_path, "--promote", "--allow-unlearned")
-    assert "| candidates that gain by a hate of their author | none |" in out
-    assert "CURRENT names" in out
+    done = run_command("export", smoke_run, "--to", tmp_path, "--promote", "--allow-unlearned")
+    assert "| candidates that gain by a hate of their author | none |" in done.stdout
+    assert "CURRENT names" in done.stdout
     assert BundleStore(tmp_path).versions() == [BundleStore(tmp_path).current()]
+    warned = f"warning: {BundleStore(tmp_path).current()} is active although" in done.stderr
+    assert warned == ("| **no** |" in done.stdout)
+
+
+def test_a_promotion_without_requirements_says_which_are_not_met() -> None:
+    warning = unmet_by_default("20260101-00000001", ["`mae_s`", "candidates that gain by a hate"])
+    assert "although 2 requirements are not met (`mae_s`; candidates that gain by a hate)" in warning
+    assert "`--require default`" in warning
