@@ -46,6 +46,10 @@ class RankerInputs(NamedTuple):
     candidate_categories: Tensor
     """`[B, N, K]` int64, K may be 0"""
 
+    def to(self, device: torch.device) -> RankerInputs:
+        """Return the same inputs on a device."""
+        return RankerInputs(*(column.to(device) for column in self))
+
 
 HistoryAt = Literal["row", "request"]
 """Which history each row of a user is predicted with.

@@ -14,6 +14,7 @@ from models.arrays import F32, I64
 from models.fusion import fuse
 from models.runtime import Bundle
 from training.data import Interactions
+from training.device import constants_on
 from training.encoders import HistoryAt, RankerInputs, batches_for
 from training.rankers import MultiObjectiveRanker, Ranker, TwoObjectiveRanker
 
@@ -173,9 +174,10 @@ def predict_seconds(
 ) -> F32:
     """Return the `[R]` predicted watch times of rows of a log, whatever the ranker's head."""
     ranker.eval()
-    with torch.no_grad():
+    device = _device(ranker)
+    with torch.no_grad(), constants_on(device):
         batches = batches_for(log, rows, length, history_at=history_at)
-        parts = [ranker.seconds(x)[:, 0].numpy() for x in batches]
+        parts = [ranker.seconds(x.to(device))[:, 0].cpu().numpy() for x in batches]
     return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
@@ -185,10 +187,15 @@ def predict_objectives(
     """Return every objective of rows of a log, whatever the ranker's head."""
     ranker.eval()
     seconds, probability = [], [np.zeros((0, len(ranker.likely)), np.float32)]
-    with torch.no_grad():
+    device = _device(ranker)
+    with torch.no_grad(), constants_on(device):
         for x in batches_for(log, rows, length, history_at=history_at):
-            out = ranker.predict(x)
-            probability.append(out.probability[:, 0].numpy())
+            out = ranker.predict(x.to(device))
+            probability.append(out.probability[:, 0].cpu().numpy())
             if out.seconds is not None:
-                seconds.append(out.seconds[:, 0].numpy())
+                seconds.append(out.seconds[:, 0].cpu().numpy())
     return ObjectivePredictions(np.concatenate(seconds) if seconds else None, np.concatenate(probability))
+
+
+def _device(ranker: Ranker) -> torch.device:
+    return next(ranker.parameters()).device

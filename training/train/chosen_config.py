@@ -31,6 +31,7 @@ def chosen_config(
     *,
     seed: int = 0,
     test_days: int | None = None,
+    device: str | None = None,
     file: Path | None = None,
     assignments: Sequence[str] = (),
 ) -> RunConfig:
@@ -40,6 +41,7 @@ def chosen_config(
         recipe: its name.
         seed: of the run.
         test_days: the last days; `None` leaves those of the recipe.
+        device: where the ranker's steps are computed; `None` leaves that of the recipe.
         file: JSON of the fields to change, nested as the config is.
         assignments: `name=value` each, names of nested fields with dots, values as JSON or as plain text.
 
@@ -47,7 +49,9 @@ def chosen_config(
         BadInput: there is no such recipe or field, a value breaks its rule, or the file is no JSON object.
     """
     config = recipe_config(recipe)
-    first: dict[str, Any] = {"seed": seed} | ({} if test_days is None else {"test_days": test_days})
+    first: dict[str, Any] = {"seed": seed}
+    first |= {} if test_days is None else {"test_days": test_days}
+    first |= {} if device is None else {"loop": {"device": device}}
     config = override(config, first, {} if file is None else _read(file), owner=f"the recipe {recipe!r}")
     return override(config, *map(_assignment, assignments), owner=f"the recipe {recipe!r}")
 

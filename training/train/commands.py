@@ -61,6 +61,10 @@ def fit(
         int, typer.Option(min=1, help="fit the ranker in so many processes, which share each batch")
     ] = 1,
     threads: Annotated[int, typer.Option(help="of torch, a process; 0 leaves it to torch")] = 0,
+    device: Annotated[
+        str | None,
+        typer.Option(help="where the ranker's steps are computed, by torch's name: cpu, cuda, cuda:1"),
+    ] = None,
     log: Annotated[Logger | None, typer.Option(help="send the figures of each epoch there, too")] = None,
     likes_hates: Annotated[
         Path | None,
@@ -73,7 +77,12 @@ def fit(
     `torchrun -m training fit ...` fits on several machines: each reads the log, the first one writes the run.
     """
     config = chosen_config(
-        recipe, seed=seed, test_days=test_days, file=config_file, assignments=changes or ()
+        recipe,
+        seed=seed,
+        test_days=test_days,
+        device=device,
+        file=config_file,
+        assignments=changes or (),
     )
     if processes > 1 and not launched_by_torchrun():
         from training.train.supervisor import fit_in_processes  # torch.distributed.elastic takes a second

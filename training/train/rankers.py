@@ -16,6 +16,7 @@ from models.arrays import F32, F64, I64
 from models.metrics import auc, mae_s, xauc
 from training.config import Config
 from training.data import Interactions
+from training.device import checked_device, constants_on
 from training.encoders import RankerInputs, inputs_for
 from training.evaluation.predict import ObjectivePredictions, predict_objectives, predict_seconds
 from training.rankers import (
@@ -59,6 +60,8 @@ class TrainerConfig(Config):
     """Rows of a batch that this is asked of: each takes seven more passes."""
     sequence_length: PositiveInt = 100
     """Most steps of a sequence, the newest."""
+    device: str = "cpu"
+    """Where the steps are computed, by PyTorch's name. Labels, tables and boosted trees are the CPU's."""
 
 
 class RankerEpoch(NamedTuple):
@@ -218,7 +221,8 @@ def fit_objectives(
     def backward(x: RankerInputs, statistics: Tensor, watch_time: Tensor, target: Tensor) -> Sequence[float]:
         losses = ranker.losses(x, statistics, watch_time, target)
         if balancer is None:
-            (torch.stack(losses.each) @ weights).backward()  # type: ignore[no-untyped-call]
+            loss = torch.stack(losses.each)
+            (loss @ weights.to(loss.device)).backward()  # type: ignore[no-untyped-call]
         else:
             # TorchJD, with the solvers behind CAGrad, takes more than a second to import.
             from training.balance import balanced_backward
@@ -303,7 +307,9 @@ def _fit(
 
     `backward` fills the gradients of one batch and returns its losses."""
     first = log.first_row()
+    device = checked_device(config.device)
     statistics = torch.from_numpy(ranker.encoder.fit_tables(log, rows, censored))
+    ranker.to(device)
     watch_time = torch.from_numpy(log.watch_time_s)
     parameters = [p for p in ranker.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -318,21 +324,27 @@ def _fit(
     def batches() -> list[I64]:
         nonlocal draws
         picks = np.array_split(random.permutation(len(rows)), steps)
-        if processes() > 1:  # each draws its own dropout and exposures, the same after a checkpoint
+        if processes() > 1 or device.type != "cpu":  # each draws its own, the same after a checkpoint
             own = int(random.integers(2**31)) + rank()
             torch.manual_seed(own)
             draws = np.random.default_rng(own)
         return picks
 
+    def appeal(x: RankerInputs) -> Tensor:
+        with constants_on(device):
+            return ranker.appeal(x.to(device))[:, 0]
+
     def step(pick: I64) -> StepResult:
         pick = share_of(pick)
         batch = rows[pick]
         optimiser.zero_grad()
-        x, seen = inputs_for(log, batch, config.sequence_length, first), statistics[pick][:, None]
-        losses = backward(x, seen, watch_time[batch][:, None], target_RT[pick][:, None])
+        x = inputs_for(log, batch, config.sequence_length, first)
+        known = statistics[pick], watch_time[batch], target_RT[pick]
+        with constants_on(device):
+            losses = backward(x.to(device), *(each[:, None].to(device) for each in known))
         if config.counterfactual:
             some = RankerInputs(*(column[: -(-counterfactual_rows // processes())] for column in x))
-            moved = counterfactuals.loss(lambda x: ranker.appeal(x)[:, 0], some, draws)
+            moved = counterfactuals.loss(appeal, some, draws)
             (config.counterfactual * moved).backward()  # type: ignore[no-untyped-call]
         losses = average(losses, parameters, len(pick))
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -354,6 +366,7 @@ def _fit(
         checkpoint=checkpoint,
         stateful=(optimiser, schedule, RandomState(random)),
     )
+    ranker.cpu()
     return fitted.epochs
 
 

@@ -25,6 +25,7 @@ from models.signals import Signals
 from models.video_features import VideoFeatures
 from models.vocabulary import Vocabulary
 from training.data import Dataset, LikesHates
+from training.device import checked_device
 from training.labelcraft.evidence import missing_evidence
 from training.provenance import command, commit, machine
 from training.staging import atomic_folder
@@ -33,7 +34,7 @@ from training.train.fit import OnEpoch, Progress, evaluation_boundaries, fit_for
 from training.train.fitted import Fitted, Networks
 from training.train.identity import fit_identity
 from training.train.objectives import choose_objectives, describe_left_out
-from training.train.process_group import rank
+from training.train.process_group import processes, rank
 from training.train.run_config import RunConfig
 
 Which = Literal["evaluation", "release"]
@@ -90,8 +91,10 @@ def fit(
         The metrics of the evaluation fit on the test days.
 
     Raises:
-        BadInput: `out` exists, the log is too short for the recipe, or what was stopped is another fit.
+        BadInput: `out` exists, the device is not there, the log is too short for the recipe, or what was
+            stopped is another fit.
     """
+    _check_device(config)
     began, at_commit = time.monotonic(), commit()  # now: it may change during a long fit
     config, left_out = choose_objectives(dataset, config, evaluation_boundaries(dataset, config).test_ms)
     if left_out and config.objectives is not None:
@@ -125,6 +128,15 @@ def fit(
             fits: dict[Which, Fitted] = {"evaluation": evaluated, "release": released}
             write(out, dataset, recipe, config, left_out, at_commit, fits, evaluation, seconds, made)
     return evaluation
+
+
+def _check_device(config: RunConfig) -> None:
+    device = checked_device(config.loop.device)
+    if device.type != "cpu" and processes() > 1:
+        raise BadInput(
+            f"processes that fit together exchange gradients on the CPU, and loop.device is {device}; fit in "
+            "one process, or take cpu."
+        )
 
 
 def write(
