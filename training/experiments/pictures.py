@@ -21,7 +21,7 @@ def draw(folder: Path, kind: str, report: Json) -> None:
     match kind:
         case "labels":
             _labels(folder, report)
-        case "watch_time" | "watch_time_one_window":
+        case "watch_time":
             _watch_time(folder, report)
         case "objectives":
             titles = {"auc": "mean AUC over the objectives", "gauc": "mean GAUC over the objectives"}

@@ -77,7 +77,10 @@ def kind_of(source: str, report: Json) -> str:
     if "kind" in report:
         return str(report["kind"])
     members = {"costs": "objectives", "window": "audit"}
-    return next((kind for member, kind in members.items() if member in report), "watch_time_one_window")
+    for member, kind in members.items():
+        if member in report:
+            return kind
+    raise BadInput(f"{source} does not say its kind, so no template is known for it; is it that of a report?")
 
 
 def _read(folder: Path) -> tuple[str, Json]:
