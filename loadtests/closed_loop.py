@@ -78,34 +78,50 @@ def closed_loop(
     Raises:
         LoadtestError: a command or a request fails.
     """
-    log, served, bundles = folder / "log.csv", folder / "served", folder / "bundles"
+    found = there_and_back(folder, events, slates, seed, version)
+    figures = {way: _fit(folder, way, settings) for way in found["rows"]}
+    forced = ("--allow-unlearned", "--force")  # a fit as brief as this may be worse than the median
+    bundles = folder / "bundles"
+    exported = ("--data", folder / "served-data", "--to", bundles, "--promote", *forced)
+    _run("export", folder / "served-run", *exported)
+    promoted = BundleStore(bundles).current()
+    video = str(pl.read_parquet(folder / "served-data" / "interactions.parquet")["video_id"][0])
+    with Service(bundles, folder / "data-after") as service, Client(service.url) as client:
+        answered = client.rerank("u1", [Candidate(video_id=video)]).model_version
+    return {
+        **found,
+        "config": {**found["config"], "fit": list(settings)},
+        "figures": figures,
+        "figures_are_the_same": figures["own"] == figures["served"],
+        "promoted": promoted,
+        "answered_by_the_promoted": answered == promoted,
+    }
+
+
+def there_and_back(folder: Path, events: int, slates: int, seed: int, version: Path) -> dict[str, Any]:
+    """Send a simulated log to a service, and prepare both it and what the service has logged.
+
+    Args: as of `closed_loop`.
+    """
+    log, served = folder / "log.csv", folder / "served"
     rows = _simulated(folder, log, events, seed)
     sent = versions_of(rows, random.Random(seed))
     with Service(version, folder / "data", env={"REELRANK_LOG_DIR": str(served)}) as service:
         _send(service.url, sent, slates)
     _run("prepare", "--dataset", "own", "--source", log, "--out", folder / "own-data")
     _run("prepare", "--dataset", "served", "--source", served, "--out", folder / "served-data")
-    figures = {way: _fit(folder, way, settings) for way in ("own", "served")}
-    forced = ("--allow-unlearned", "--force")  # a fit as brief as this may be worse than the median
-    exported = ("--data", folder / "served-data", "--to", bundles, "--promote", *forced)
-    _run("export", folder / "served-run", *exported)
-    promoted = BundleStore(bundles).current()
-    with Service(bundles, folder / "data-after") as service, Client(service.url) as client:
-        answered = client.rerank("u1", [Candidate(video_id=rows[0]["vid"])]).model_version
-    tables = [pl.read_parquet(folder / f"{way}-data" / "interactions.parquet") for way in figures]
+    tables = {
+        way: pl.read_parquet(folder / f"{way}-data" / "interactions.parquet") for way in ("own", "served")
+    }
     return {
-        "config": {"events": len(rows), "slates": slates, "seed": seed, "fit": list(settings)},
+        "config": {"events": len(rows), "slates": slates, "seed": seed},
         "sent_events": len(sent),
         "logged": {
             "events": _count(served, "events", LoggedEvent),
             "slates": _count(served, "slates", LoggedSlate),
         },
-        "rows": {way: len(table) for way, table in zip(figures, tables, strict=True)},
-        "rows_are_the_same": tables[0].equals(tables[1]),
-        "figures": figures,
-        "figures_are_the_same": figures["own"] == figures["served"],
-        "promoted": promoted,
-        "answered_by_the_promoted": answered == promoted,
+        "rows": {way: len(table) for way, table in tables.items()},
+        "rows_are_the_same": tables["own"].equals(tables["served"]),
     }
 
 
