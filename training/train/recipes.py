@@ -107,7 +107,7 @@ def smoke() -> RunConfig:
         lda=watch_time_of_a_small_log().model_copy(
             update={"anchors": AnchorsConfig(sequences=512, epochs=10)}
         ),
-        loop=TrainerConfig(epochs=1, learning_rate=3e-3, sequence_length=50),
+        loop=TrainerConfig(epochs=2, learning_rate=3e-3, sequence_length=50),
     )
 
 
