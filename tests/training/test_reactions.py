@@ -96,6 +96,10 @@ def test_the_loss_is_0_for_who_falls_by_skips_and_gains_by_views_and_not_for_the
     assert loss_of(lambda share: 0.5 - share, log) > 2 * MARGIN
 
 
+def test_a_ranker_that_rises_little_by_a_whole_view_has_a_loss(log: Interactions) -> None:
+    assert loss_of(lambda share: 0.3 * (share - 0.5), log) > 0
+
+
 def test_a_ranker_whose_hates_do_not_outweigh_a_whole_view_has_a_loss(log: Interactions) -> None:
     assert loss_of(lambda share: share - 0.5, log, aversion=0.1) > 0
 
