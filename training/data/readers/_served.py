@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import polars as pl
+from duckdb import DuckDBPyRelation
 
 from models.errors import BadInput
 from models.schema import FLAGS
@@ -90,9 +91,7 @@ def write_served(source: Path | None, out: Path, own: OwnLog) -> Info:
             )
         versions = connection.read_parquet(str(work / "*.parquet"), union_by_name=True)
         signals = _signals(versions.columns, mapping.signals())
-        versions.create_view("versions")
-        merged = connection.sql(_merging(versions.columns, signals))
-        merged.write_parquet(str(out / INTERACTIONS))
+        _merged_versions(versions, signals).write_parquet(str(out / INTERACTIONS))
         for _ in scan_interactions(out, BATCH_LINES).batches:  # which checks them
             pass
         profile, features = write_users_and_videos(connection, own, mapping, out)
@@ -113,16 +112,16 @@ def write_served(source: Path | None, out: Path, own: OwnLog) -> Info:
     )
 
 
-def _merging(columns: Sequence[str], signals: Signals) -> str:
-    """The query that merges versions of exposures, oldest first; rows of one time have one order."""
+def _merged_versions(versions: DuckDBPyRelation, signals: Signals) -> DuckDBPyRelation:
+    """Merge versions of exposures, and put these in order, oldest first; rows of one time have one order."""
     largest = [f'max("{name}") AS "{name}"' for name in INTERACTION_SCHEMA if name not in EXPOSURE]
     for kind, own in ((_FLAG, signals.flags), (_AMOUNT, signals.numbers)):
         for name in own:
-            given = f'coalesce(max("{kind}{name}"), 0)' if kind + name in columns else "0.0"
+            given = f'coalesce(max("{kind}{name}"), 0)' if kind + name in versions.columns else "0.0"
             largest.append(f'{given}{" > 0" if kind == _FLAG else ""} AS "{name}"')
-    chosen = ", ".join(f'"{name}"' for name in interaction_schema(signals))
-    exposures = f"SELECT {', '.join(EXPOSURE)}, {', '.join(largest)} FROM versions GROUP BY ALL"
-    return f"SELECT {chosen} FROM ({exposures}) ORDER BY timestamp_ms, user_id, video_id, event_id"
+    exposures = versions.aggregate(", ".join((*EXPOSURE, *largest)), ", ".join(EXPOSURE))
+    ordered = exposures.order("timestamp_ms, user_id, video_id, event_id")
+    return ordered.project(", ".join(f'"{name}"' for name in interaction_schema(signals)))
 
 
 def served_exposures(folder: Path) -> pl.DataFrame:
