@@ -138,5 +138,8 @@ def load_smollm2() -> nn.Module:
     from transformers import AutoModel
 
     folder = Path(package.origin or "").parent
-    body: nn.Module = AutoModel.from_pretrained(folder, gguf_file=_WEIGHTS, dtype=torch.float32)
+    # It reads a folder of the installed package and downloads nothing.
+    body: nn.Module = AutoModel.from_pretrained(  # nosec B615
+        folder, gguf_file=_WEIGHTS, dtype=torch.float32, local_files_only=True
+    )
     return body
