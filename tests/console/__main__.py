@@ -92,7 +92,7 @@ def show(tab: ConsolePage, view: str) -> Page:
             page.locator("svg .entry").first.wait_for()
             page.locator("input[name=weight-like]").fill("0.5")
             page.locator("input[name=weight-complete_view]").fill("0.45")
-            expect(page.get_by_text("0 of 16")).to_be_hidden()
+            expect(page.get_by_text("0 of 16", exact=True)).to_be_hidden()
         case "label":
             page.get_by_label("like").check()
             page.locator("svg.surface").wait_for()

@@ -149,7 +149,7 @@ def test_a_slider_changes_the_order_as_the_api_says(
     tab: ConsolePage, console: ConsoleService, user: str
 ) -> None:
     page = tab.rank_example(user, "compare")
-    expect(page.get_by_text("0 of 16")).to_be_visible()
+    expect(page.get_by_text("0 of 16", exact=True)).to_be_visible()
     with page.expect_response(
         lambda r: "preview/rerank" in r.url and "hate" in (r.request.post_data or "")
     ) as r:
@@ -159,7 +159,7 @@ def test_a_slider_changes_the_order_as_the_api_says(
     with console.client() as client:
         order = [item["video_id"] for item in client.post("/rerank", json=body).json()["items"]]
     after = page.locator("svg text.entry[text-anchor=start]")
-    expect(page.get_by_text("0 of 16")).to_be_hidden()
+    expect(page.get_by_text("0 of 16", exact=True)).to_be_hidden()
     assert [text.split()[0] for text in after.all_text_contents()] == order
     expect(page.get_by_role("img", name=f"After: 1. {order[0]}")).to_be_visible()
 
@@ -168,7 +168,7 @@ def test_a_rule_changes_the_slate_as_the_api_says(
     tab: ConsolePage, console: ConsoleService, user: str
 ) -> None:
     page = tab.rank_example(user, "compare")
-    expect(page.get_by_text("0 of 16")).to_be_visible()
+    expect(page.get_by_text("0 of 16", exact=True)).to_be_visible()
     with page.expect_response(lambda r: '"rules"' in (r.request.post_data or "")) as answered:
         page.get_by_label("At most 2 of one author").check()
     with console.client() as client:
@@ -186,7 +186,7 @@ def test_a_second_version_is_compared_with_the_active_one(
     with console.client() as client:
         client.post(f"/v1/models/{NEXT}:shadow", json={"share": 0.01}).raise_for_status()
         page = tab.rank_example(user, "compare")
-        expect(page.get_by_text("0 of 16")).to_be_visible()
+        expect(page.get_by_text("0 of 16", exact=True)).to_be_visible()
         with page.expect_response(lambda r: f"version={NEXT}" in r.url) as answered:
             page.get_by_label("Version (in memory)").select_option(NEXT)
         assert answered.value.json()["model_version"] == NEXT
@@ -195,7 +195,7 @@ def test_a_second_version_is_compared_with_the_active_one(
 
 def test_the_request_can_be_copied(tab: ConsolePage, user: str) -> None:
     page = tab.rank_example(user, "compare")
-    page.get_by_text("0 of 16").wait_for()
+    page.get_by_text("0 of 16", exact=True).wait_for()
     page.locator("input[name=weight-like]").fill("0.5")
     page.get_by_role("button", name="Copy as request").click()
     expect(page.get_by_role("status").filter(has_text="curl")).to_be_visible()
