@@ -147,7 +147,7 @@ def test_the_effective_sample_size_is_that_of_the_worst_position() -> None:
     assert overlap.effective_sample_size == pytest.approx(1.0)
     assert overlap.max_weight == 100.0
     assert overlap.refusal is not None
-    assert "worth 1 slates" in overlap.refusal
+    assert "effective sample size is 1," in overlap.refusal
 
 
 def test_without_support_the_log_refuses_to_answer() -> None:
