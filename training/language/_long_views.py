@@ -30,7 +30,7 @@ class LongViews(NamedTuple):
     row: I64
     """`[E]` of the log, or `BEFORE_THE_LOG`."""
     timestamp_ms: I64
-    """`[E]`; -1 before the log."""
+    """`[E]`, or `BEFORE_THE_LOG`."""
 
 
 class Windows(NamedTuple):
@@ -61,13 +61,13 @@ def read_long_views(log: Interactions) -> LongViews:
     flag = log.history_feedback[..., HISTORY_COLUMNS.index("long_view")] > 0
     user_M, at_M = np.nonzero((log.history_ids >= FIRST) & flag)
     liked_M: F32 = log.history_feedback[user_M, at_M, HISTORY_COLUMNS.index("like")]
-    earlier = np.full(len(user_M), -1, np.int64)
+    earlier_M = np.full(len(user_M), BEFORE_THE_LOG, np.int64)
     out = LongViews(
         user=np.concatenate([user_M, log.user[row_N]]),
         video=np.concatenate([log.history_ids[user_M, at_M], log.ids[row_N, 0]]),
         action=np.concatenate([np.where(liked_M > 0, 2, len(ACTIONS) - 1), action_N]),
-        row=np.concatenate([earlier + 1 + BEFORE_THE_LOG, row_N]),
-        timestamp_ms=np.concatenate([earlier, log.timestamp_ms[row_N]]),
+        row=np.concatenate([earlier_M, row_N]),
+        timestamp_ms=np.concatenate([earlier_M, log.timestamp_ms[row_N]]),
     )
     order = np.argsort(out.user, kind="stable")
     return LongViews(*(column[order] for column in out))

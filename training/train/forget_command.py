@@ -87,10 +87,8 @@ def forget(
 
 
 def _print(forgetting: Forgetting) -> None:
-    method = forgetting.method.replace("_", "-")
-    typer.echo(
-        f"{forgetting.rows:,} rows of {forgetting.lines:,} lines, {method}, {forgetting.seconds:.1f} s"
-    )
+    what = f"{forgetting.rows:,} rows of {forgetting.lines:,} lines"
+    typer.echo(f"{what}, {forgetting.method}, {forgetting.seconds:.1f} s")
     typer.echo(f"{'':26}{'before':>10}{'after':>10}")
     for name, digits in _DIGITS.items():
         pair = [forgetting.figures.get(f"{name}_{when}") for when in ("before", "after")]

@@ -20,7 +20,7 @@ from training.staging import refuse_existing
 from training.train import run_folder
 from training.train.fit import OnEpoch, Progress
 from training.train.forget import Fits, forget
-from training.train.identity import same_log
+from training.train.identity import is_log_of, same_log
 from training.train.run_folder import METRICS, Saved
 from training.train.verification import too_bad, verify
 
@@ -156,13 +156,8 @@ def forget_run(
 
 def _knows_no_more_than(training: Training, remaining: Dataset) -> bool:
     """Whether a run was fitted on nothing but these rows, and knows the ledger as far as they do."""
-    info = remaining.info
-    same = (training.dataset, training.rows, training.watermark_ms) == (
-        info.dataset,
-        len(remaining.log),
-        info.last_timestamp_ms,
-    )
-    return same and (training.forgotten_until_ms or 0) >= (info.forgotten_until_ms or 0)
+    knows_ledger = (training.forgotten_until_ms or 0) >= (remaining.info.forgotten_until_ms or 0)
+    return knows_ledger and is_log_of(training, remaining)
 
 
 def _digest(forgotten: Forgotten) -> str:

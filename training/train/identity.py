@@ -23,16 +23,19 @@ def same_log(dataset: Dataset, training: Training) -> Dataset:
         BadInput: it has another name, another number of rows, or ends at another moment.
     """
     info = dataset.info
-    fitted = (training.dataset, training.rows, training.watermark_ms)
-    found = (info.dataset, len(dataset.log), info.last_timestamp_ms)
-    if found != fitted:
-        name, rows, last = found
+    if not is_log_of(training, dataset):
         raise BadInput(
             f"the run was fitted on {training.rows:,} rows of {training.dataset} up to "
-            f"{training.watermark_ms}, --data holds {rows:,} of {name} up to {last}. "
-            "Give the folder that `fit` was given."
+            f"{training.watermark_ms}, --data holds {len(dataset.log):,} of {info.dataset} up to "
+            f"{info.last_timestamp_ms}. Give the folder that `fit` was given."
         )
     return dataset
+
+
+def is_log_of(training: Training, dataset: Dataset) -> bool:
+    """Return whether a data set has the name, the rows and the last moment of what was fitted on."""
+    fitted = (training.dataset, training.rows, training.watermark_ms)
+    return (dataset.info.dataset, len(dataset.log), dataset.info.last_timestamp_ms) == fitted
 
 
 def fit_identity(
