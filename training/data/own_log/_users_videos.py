@@ -22,11 +22,9 @@ from training.data.own_log._values import (
 )
 
 
-def catalogue(table: TextTable | None, sources: Mapping[str, Source]) -> Relation | None:
+def catalogue(table: TextTable, sources: Mapping[str, Source]) -> Relation:
     """Return `video_id`, `duration_s`, `author_id`, `tag` and features of each video; of one listed twice the
     largest of each."""
-    if table is None:
-        return None
 
     def column(name: str) -> str:
         return f"{one_identifier(sources[name]) if name in sources else 'CAST(NULL AS VARCHAR)'} AS {name}"
@@ -49,7 +47,7 @@ def _feature(source: Source) -> str:
     return vector(text(source)) if source.unit == "vector" else categories(source)
 
 
-def widths_of_embeddings(videos: Relation | None, sources: Mapping[str, Source]) -> dict[str, int]:
+def widths_of_embeddings(videos: Relation, sources: Mapping[str, Source]) -> dict[str, int]:
     """Return how many numbers each embedding of the catalogue has: as many as most videos have.
 
     Raises:
@@ -57,7 +55,7 @@ def widths_of_embeddings(videos: Relation | None, sources: Mapping[str, Source])
     """
     widths: dict[str, int] = {}
     for name, source in sources.items():
-        if videos is not None and source.unit == "vector":
+        if source.unit == "vector":
             (width,) = first_row(videos.aggregate(f"mode(len({quoted(name)}))")) or (None,)
             if width is None:
                 raise BadInput(

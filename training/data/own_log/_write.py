@@ -38,7 +38,7 @@ from training.data.own_log._columns import (
     known_mapping,
 )
 from training.data.own_log._faults import Fault, refuse_lost_digits
-from training.data.own_log._files import Connection, Relation, open_table, unreadable
+from training.data.own_log._files import Connection, Relation, TextTable, open_table, unreadable
 from training.data.own_log._mapping import MAPPING, OF_VIDEOS, ColumnMapping
 from training.data.own_log._rows import merge, stage
 from training.data.own_log._users_videos import (
@@ -123,10 +123,7 @@ def write_users_and_videos(
     table = open_table(connection, "videos", own.videos) if own.videos else None
     tables = {name: found for name, found in (("videos", table), ("users", users)) if found is not None}
     check_columns({name: getattr(mapping, name) for name in tables}, tables)
-    videos, features = catalogue(table, mapping.videos), NO_VIDEO_FEATURES
-    if videos is not None:
-        videos = _in_memory(connection, videos, "catalogue")
-        features = mapping.video_features(widths_of_embeddings(videos, mapping.videos))
+    videos, features = _catalogue(connection, table, mapping)
     log = connection.read_parquet(str(out / INTERACTIONS))
     write_videos(log, videos, out / VIDEOS, features)
     if users is not None:
@@ -150,10 +147,7 @@ def _write(
     (out / MAPPING).write_text(mapping.model_dump_json(indent=1, exclude_none=True) + "\n")
     # Headers and samples are read in the order of the files; rows are sorted, so theirs is of no use.
     connection.execute("SET preserve_insertion_order = false")
-    videos = catalogue(opened.videos, mapping.videos)
-    if videos is not None:
-        videos = _in_memory(connection, videos, "catalogue")
-    features = mapping.video_features(widths_of_embeddings(videos, mapping.videos))
+    videos, features = _catalogue(connection, opened.videos, mapping)
     staged, faults = stage(connection, opened.log, mapping, videos, work)
     for fault in faults:
         report(f"dropped {fault}")
@@ -190,6 +184,16 @@ def _write(
         notes=notes,
     )
     return OwnInfo(info, tuple(faults))
+
+
+def _catalogue(
+    connection: Connection, table: TextTable | None, mapping: ColumnMapping
+) -> tuple[Relation | None, VideoFeatures]:
+    """Return the videos of a table, in memory, and their features."""
+    if table is None:
+        return None, NO_VIDEO_FEATURES
+    videos = _in_memory(connection, catalogue(table, mapping.videos), "catalogue")
+    return videos, mapping.video_features(widths_of_embeddings(videos, mapping.videos))
 
 
 def _open(connection: Connection, source: Path, own: OwnLog) -> Opened:
