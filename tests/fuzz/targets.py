@@ -6,11 +6,12 @@ import json
 import struct
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlencode
 
 Json = dict[str, Any]
 
-PATH_VALUES: Final = {"user_id": "u1", "version": "20260101-00000001"}
-"""Values of parameters for which the description lists no names."""
+VALUES: Final = {"user_id": "u1", "version": "20260101-00000001"}
+"""Values of required parameters for which the description lists no names."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,12 @@ def targets(document: Json) -> list[Target]:
     found = [_binary()]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            whole = path.format(**{p["name"]: _path_value(p) for p in operation.get("parameters", ())})
+            parameters = operation.get("parameters", ())
+            whole = path.format(**{p["name"]: _value(p) for p in parameters})
+            query = urlencode(
+                {p["name"]: _value(p) for p in parameters if p["in"] == "query" and p.get("required")}
+            )
+            whole = f"{whole}?{query}" if query else whole
             content = operation.get("requestBody", {}).get("content", {})
             bodies = [(kind, body) for kind, media in content.items() for body in _bodies(kind, media)]
             for kind, body in bodies or [("", b"")]:
@@ -37,9 +43,9 @@ def targets(document: Json) -> list[Target]:
     return found
 
 
-def _path_value(parameter: Json) -> str:
+def _value(parameter: Json) -> str:
     schema = parameter["schema"]
-    return str(schema["enum"][0]) if "enum" in schema else PATH_VALUES.get(parameter["name"], "x")
+    return str(schema["enum"][0]) if "enum" in schema else VALUES.get(parameter["name"], "x")
 
 
 def _bodies(kind: str, media: Json) -> list[bytes]:

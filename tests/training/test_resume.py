@@ -99,7 +99,7 @@ def stopped(
 
 def without_origin(run: Path) -> dict[str, Any]:
     note: dict[str, Any] = json.loads((run / "metrics.json").read_text())
-    del note["command"]
+    del note["command"], note["seconds"]
     return note
 
 
