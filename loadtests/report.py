@@ -223,6 +223,20 @@ def render_consume(report: Report) -> str:
     return render_template("consume", report, table=table, **report["setting"])
 
 
+def render_closed_loop(report: Report) -> str:
+    """Return the table of `loadtests.closed_loop`."""
+    columns = ("mae_s", "xauc", "gauc_long_view")
+    titles = {"own": "from its CSV", "served": "from the service's log"}
+    rows = [
+        [titles[way], f"{report['rows'][way]:,}", *(f"{figures[column]:.4f}" for column in columns)]
+        for way, figures in report["figures"].items()
+    ]
+    table = markdown_table(("", "rows", "MAE s", "XAUC", "GAUC of long views"), rows)
+    same = "the same" if report["rows_are_the_same"] and report["figures_are_the_same"] else "**not the same**"
+    answered = "answered" if report["answered_by_the_promoted"] else "**did not answer**"
+    return render_template("closed_loop", report, table=table, same=same, answered=answered)
+
+
 def render_peers(report: Report) -> str:
     """Return the tables of `loadtests.peers`."""
     parts = [render_template("peers", report)]
@@ -263,6 +277,7 @@ RENDERERS: Final[dict[str, Callable[[Report], str]]] = {
     "fuzz": render_fuzz,
     "soak": render_soak,
     "consume": render_consume,
+    "closed_loop": render_closed_loop,
     "peers": render_peers,
     "deployment": render_deployment,
 }
