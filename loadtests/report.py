@@ -232,7 +232,9 @@ def render_closed_loop(report: Report) -> str:
         for way, figures in report["figures"].items()
     ]
     table = markdown_table(("", "rows", "MAE s", "XAUC", "GAUC of long views"), rows)
-    same = "the same" if report["rows_are_the_same"] and report["figures_are_the_same"] else "**not the same**"
+    same = (
+        "the same" if report["rows_are_the_same"] and report["figures_are_the_same"] else "**not the same**"
+    )
     answered = "answered" if report["answered_by_the_promoted"] else "**did not answer**"
     return render_template("closed_loop", report, table=table, same=same, answered=answered)
 
