@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import time
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, ClassVar, NoReturn
@@ -72,6 +71,10 @@ class Commands(LazyGroup):
         "forget": (
             "training.train.forget_command:forget",
             "Take what unlearning ledgers name out of a run's tables, or with --retrain out of all of it.",
+        ),
+        "label": (
+            "training.export.label_command:label",
+            "Write the labels of a whole log of any size, to train a model of one's own on.",
         ),
         "estimate": (
             "training.served_estimates.commands:estimate",
@@ -223,36 +226,6 @@ def evaluate(
         typer.echo("the weights have SEEN rows of this window: these figures say nothing about new days.")
     if figures:
         typer.echo(f"wrote {figures}")
-
-
-@app.command()
-def label(
-    bundle: Annotated[Path, typer.Option(help="a version's folder, or the folder of versions")],
-    data: Data,
-    out: Annotated[Path, typer.Option(help="a new parquet file")],
-    labels: Annotated[str | None, typer.Option(help="names, separated by commas; by default all")] = None,
-    figures: Json = None,
-) -> None:
-    """Write the labels of a whole log of any size, to train a model of one's own on."""
-    from training.evaluation.evaluate import open_bundle
-    from training.export.batch_label import label_log
-    from training.progress import progress
-    from training.provenance import provenance
-
-    began = time.monotonic()
-    with progress() as report:
-        summary = label_log(
-            open_bundle(bundle),
-            data,
-            out,
-            labels=[name.strip() for name in labels.split(",")] if labels is not None else [],
-            note={f"reelrank.{name}": value for name, value in provenance().items()},
-            on_progress=lambda share: report("label", share),
-        )
-    seconds = round(time.monotonic() - began, 1)
-    write_json(figures, {**provenance(), **summary._asdict(), "seconds": seconds})
-    typer.echo(f"{summary.rows:,} rows, bundle {summary.version}: {', '.join(summary.labels)}")
-    typer.echo(f"wrote {out} in {seconds} s")
 
 
 @app.command()

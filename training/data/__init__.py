@@ -1,11 +1,12 @@
 """Logs in, columns out: the readers, the synthetic world, and the splits by time."""
 
+from training.data._checks import check_medians
 from training.data._dataset import Dataset, feedback_columns
 from training.data._fetch import ARCHIVES, fetch
 from training.data._forget import Forgotten, read_ledgers, without
 from training.data._interactions import History, Interactions
 from training.data._likes_hates import LikesHates, read_likes_hates
-from training.data._load import Inspected, inspect, load, profile_feature, scan_interactions
+from training.data._load import Inspected, checked_rows, inspect, load, profile_feature, scan_interactions
 from training.data._prepare import READERS, STREAMED, Summary, prepare
 from training.data._published_splits import Protocol, cut
 from training.data._split import (
@@ -18,7 +19,15 @@ from training.data._split import (
     returned_next_day,
     split_by_time,
 )
-from training.data._tables import INTERACTIONS, USERS, Info, ProfileSchema, RowCounts, Tables
+from training.data._tables import (
+    INTERACTION_SCHEMA,
+    INTERACTIONS,
+    USERS,
+    Info,
+    ProfileSchema,
+    RowCounts,
+    Tables,
+)
 from training.data.own_log import OwnLog
 from training.data.synthetic import SyntheticConfig, SyntheticLog, planted_utility, simulate_log
 
@@ -26,6 +35,7 @@ __all__ = [
     "ARCHIVES",
     "DAY_MS",
     "INTERACTIONS",
+    "INTERACTION_SCHEMA",
     "READERS",
     "STREAMED",
     "USERS",
@@ -46,6 +56,8 @@ __all__ = [
     "SyntheticConfig",
     "SyntheticLog",
     "Tables",
+    "check_medians",
+    "checked_rows",
     "cut",
     "day_numbers",
     "day_to_ms",

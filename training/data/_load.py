@@ -13,6 +13,7 @@ from models.errors import BadInput
 from models.signals import NO_SIGNALS, Signals
 from models.video_features import VideoFeatures
 from training.data._checks import (
+    check_each_row,
     check_ids,
     check_interactions,
     check_joins,
@@ -176,11 +177,22 @@ def scan_interactions(data: Path, batch_rows: int) -> Scan:
             except UNREADABLE as e:
                 raise BadInput(f"{path} is damaged after row {start:,}: {first_line(e)}.") from e
             file = f"{INTERACTIONS} after row {start:,}" if start else INTERACTIONS
-            part = _typed(part, INTERACTION_SCHEMA, file)
-            check_interactions(part, file)
+            part = checked_rows(part, file)
+            check_medians(part, file)
             yield part
 
     return Scan(rows, batches())
+
+
+def checked_rows(rows: pl.DataFrame, file: str) -> pl.DataFrame:
+    """Return rows of a log with the columns of `INTERACTION_SCHEMA` in its types, and their other columns.
+
+    Raises:
+        BadInput: as `load`; `file` is named.
+    """
+    rows = _typed(rows, INTERACTION_SCHEMA, file)
+    check_each_row(rows, file)
+    return rows
 
 
 def profile_feature(data: Path, name: str) -> dict[str, str | float | int | bool]:

@@ -183,7 +183,7 @@ def _changes(partition: Partition, task: Task, labels: Path) -> dict[str, LabelC
     written = pl.scan_parquet(labels)
     names = [name for name in written.collect_schema().names() if name in served]
     outputs = [*names, *bundle.labeler_outputs & {PERCENTILES}]
-    groups = GroupIds(bundle, partition.folder, names)
+    groups = GroupIds.of_log(bundle, partition.folder, names)
     changes = {name: LabelChange() for name in names}
     start = 0
     for part in scan_interactions(partition.folder, BATCH_ROWS).batches:

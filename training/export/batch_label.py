@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import polars as pl
@@ -67,27 +67,17 @@ def label_log(
         BadInput: `out` exists, the bundle does not serve a label, or a row of the log breaks its rules; the
             message names the first.
     """
-    served, names = bundle.manifest.labels, chosen_labels(bundle, labels)
+    names = chosen_labels(bundle, labels)
     if out.exists():
         raise BadInput(f"{out} exists already; name a new file, or remove it first.")
-    outputs = (*names, *bundle.labeler_outputs & {PERCENTILES})
-    groups = GroupIds(bundle, data, names)
+    groups = GroupIds.of_log(bundle, data, names)
     log = scan_interactions(data, batch_rows)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Parquet files cannot be appended to: batches are written one by one and then streamed into one file.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
         done = 0
         for number, part in enumerate(log.batches):
-            feedback = feedback_columns(part, bundle.manifest.signals)
-            found = bundle.run_labeler({"feedback": feedback, "group_ids": groups(part)}, outputs)
-            columns: dict[str, Array] = {}
-            for name in names:
-                columns[name] = found[name].clip(0.0, 1.0)
-                if PERCENTILES in found:
-                    columns[f"{name}_percentile"] = found[PERCENTILES][:, served.index(name)]
-            labelled = part.select(*KEYS).with_columns(
-                pl.Series(name, column, pl.Float32) for name, column in columns.items()
-            )
+            labelled = label_rows(bundle, part, names, groups(part))
             labelled.write_parquet(Path(folder) / f"{number:08d}.parquet")
             done += len(part)
             on_progress(0.95 * done / log.rows)
@@ -97,6 +87,29 @@ def label_log(
         whole.rename(out)
     on_progress(1.0)
     return Labelled(done, names, bundle.manifest.version)
+
+
+def label_rows(bundle: Bundle, rows: pl.DataFrame, names: Sequence[str], group_ids: I64) -> pl.DataFrame:
+    """Return the columns that `label_log` writes, of N rows of a log.
+
+    Args:
+        bundle: whose labels.
+        rows: as `scan_interactions` yields them.
+        names: of the labels.
+        group_ids: `[N, 2]`, as `GroupIds` returns them.
+    """
+    served = bundle.manifest.labels
+    feedback = feedback_columns(rows, bundle.manifest.signals)
+    outputs = (*names, *bundle.labeler_outputs & {PERCENTILES})
+    found = bundle.run_labeler({"feedback": feedback, "group_ids": group_ids}, outputs)
+    columns: dict[str, Array] = {}
+    for name in names:
+        columns[name] = found[name].clip(0.0, 1.0)
+        if PERCENTILES in found:
+            columns[f"{name}_percentile"] = found[PERCENTILES][:, served.index(name)]
+    return rows.select(*KEYS).with_columns(
+        pl.Series(name, column, pl.Float32) for name, column in columns.items()
+    )
 
 
 def label_exposures(bundle: Bundle, exposures: pl.DataFrame, name: str) -> F32:
@@ -138,15 +151,26 @@ def chosen_labels(bundle: Bundle, labels: Sequence[str]) -> tuple[str, ...]:
 
 
 class GroupIds:
-    """Groups of a log's rows, as `models.features.group_ids` returns them for events."""
+    """Groups of a log's rows, as `models.features.group_ids` returns them for events.
 
-    def __init__(self, bundle: Bundle, data: Path, names: Sequence[str]) -> None:
+    Args:
+        bundle: whose groups.
+        values: by user, of the feature that groups users; see `grouping_feature`.
+    """
+
+    def __init__(self, bundle: Bundle, values: Mapping[str, str | float]) -> None:
         self._vocabulary = bundle.vocabulary
-        self._user_group: dict[str, int] = {}  # of every user with a profile: as large as users.parquet
         categories = bundle.manifest.profile_categories
-        if categories and not set(names).isdisjoint(bundle.manifest.labels_by_user):
-            for user, value in profile_feature(data, categories[0]).items():
-                self._user_group[user] = user_group({categories[0]: value}, categories, bundle.vocabulary)
+        self._user_group = {
+            user: user_group({categories[0]: value}, categories, bundle.vocabulary)
+            for user, value in values.items()
+        }
+
+    @classmethod
+    def of_log(cls, bundle: Bundle, data: Path, names: Sequence[str]) -> Self:
+        """Read the users of a log, all with a profile into memory, if a label needs them."""
+        feature = grouping_feature(bundle, names)
+        return cls(bundle, {} if feature is None else profile_feature(data, feature))
 
     def __call__(self, part: pl.DataFrame) -> I64:
         """`[N, 2]`"""
@@ -156,3 +180,10 @@ class GroupIds:
         return group_matrix(
             tag_N, [self._user_group.get(user, UNKNOWN) for user in part["user_id"].to_list()]
         )
+
+
+def grouping_feature(bundle: Bundle, names: Sequence[str]) -> str | None:
+    """Return the profile feature that groups users, if one of the labels needs it."""
+    categories = bundle.manifest.profile_categories
+    needed = bool(categories) and not set(names).isdisjoint(bundle.manifest.labels_by_user)
+    return categories[0] if needed else None
