@@ -213,24 +213,45 @@ class LDA(DistributionModule):
             raise ValueError("LDA has no anchors yet, call `fit_tables` first.")
         c = self.config
         attended = self.attend(state_ND, duration_N)
-        predicted_N = self._point_s(attended, state_ND, duration_N)
-        loss = regression_loss(c.loss, predicted_N / self.scale, watch_time_N / self.scale, delta=c.delta)
-        if c.rank:
-            order: Tensor = self.rank_loss(predicted_N, watch_time_N)
-            loss = loss + c.rank * order
-        if c.alignment:
-            label_NK = self.pseudo_labels(attended, duration_N, watch_time_N)
-            loss = loss - c.alignment * (label_NK * attended.log_weight).sum(-1).mean()
-        ratio_N = watch_time_N / duration_N
-        if c.crps:
-            score_N: Tensor = self.anchors.crps(ratio_N, self._cells(attended), attended.group)
-            loss = loss + c.crps * (score_N * duration_N).mean() / self.scale
-        if c.states:
-            rank_N3 = self.anchors.ranks(state_edges(duration_N), self._cells(attended), attended.group)
-            loss = loss + c.states * state_loss(state_probabilities(rank_N3), ratio_N, duration_N)
+        label_NK = self.pseudo_labels(attended, duration_N, watch_time_N) if c.alignment else None
+        point_N = self.point_s(attended, state_ND, duration_N)
+        loss = self.loss_of(attended.log_weight, point_N, label_NK, duration_N, watch_time_N)
         if c.compactness:
             away_N = 1 - torch.cosine_similarity(attended.state, attended.pooled, dim=-1)
             loss = loss + c.compactness * away_N.mean()
+        return loss
+
+    def loss_of(
+        self,
+        log_weight_NK: Tensor,
+        point_N: Tensor,
+        label_NK: Tensor | None,
+        duration_N: Tensor,
+        watch_time_N: Tensor,
+    ) -> Tensor:
+        """Return the loss, compactness aside, of what was predicted.
+
+        Args:
+            log_weight_NK: log β.
+            point_N: seconds.
+            label_NK: `pseudo_labels`; not read without alignment.
+            duration_N, watch_time_N: seconds.
+        """
+        c = self.config
+        loss = regression_loss(c.loss, point_N / self.scale, watch_time_N / self.scale, delta=c.delta)
+        if c.rank:
+            order: Tensor = self.rank_loss(point_N, watch_time_N)
+            loss = loss + c.rank * order
+        if label_NK is not None:
+            loss = loss - c.alignment * (label_NK * log_weight_NK).sum(-1).mean()
+        ratio_N, group_N = watch_time_N / duration_N, self.groups(duration_N)
+        cell_NM = self.anchors.cells(log_weight_NK.exp(), group_N)
+        if c.crps:
+            score_N: Tensor = self.anchors.crps(ratio_N, cell_NM, group_N)
+            loss = loss + c.crps * (score_N * duration_N).mean() / self.scale
+        if c.states:
+            rank_N3 = self.anchors.ranks(state_edges(duration_N), cell_NM, group_N)
+            loss = loss + c.states * state_loss(state_probabilities(rank_N3), ratio_N, duration_N)
         return loss
 
     def attend(self, state_ND: Tensor, duration_N: Tensor) -> Attended:
@@ -263,15 +284,13 @@ class LDA(DistributionModule):
             cost_NK, attended.group, c.groups, epsilon=c.epsilon, kappa=c.kappa, iterations=c.iterations
         )
 
-    def _point_s(self, attended: Attended, state_ND: Tensor, duration_N: Tensor) -> Tensor:
+    def point_s(self, attended: Attended, state_ND: Tensor, duration_N: Tensor) -> Tensor:
+        """Return the point prediction of each row, `[N]` seconds."""
         if self.config.point == "median":
-            cell_NM = self._cells(attended)
+            cell_NM = self.anchors.cells(attended.log_weight.exp(), attended.group)
             return duration_N * self.anchors.quantiles(cell_NM, attended.group, (0.5,)).squeeze(-1)
         read = state_ND if self.config.regressor == "state" else attended.pooled
         return self._regress(self.g[0](read), duration_N)
-
-    def _cells(self, attended: Attended) -> Tensor:
-        return self.anchors.cells(attended.log_weight.exp(), attended.group)
 
     # --- the served path
 

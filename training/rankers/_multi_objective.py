@@ -97,7 +97,7 @@ class MultiObjectiveRanker(Ranker):
             is fitted afterwards, on other rows.
         """
         state_RD, duration_BN, dislike_R3 = self.encoder.rows(x, statistics_BNS)
-        logit_BNT = self._logits(state_RD, dislike_R3).reshape(target_BNT.shape)
+        logit_BNT = self.logits(state_RD, dislike_R3).reshape(target_BNT.shape)
         each = []
         for name in self.objectives:
             if name == WATCH_TIME:
@@ -109,7 +109,7 @@ class MultiObjectiveRanker(Ranker):
 
     def appeal(self, x: RankerInputs) -> Tensor:
         state_RD, duration_BN, dislike_R3 = self.encoder.rows(x)
-        found_RT = self._logits(state_RD, dislike_R3) * -self.aversion.sign
+        found_RT = self.logits(state_RD, dislike_R3) * -self.aversion.sign
         if WATCH_TIME in self.objectives:
             log_s_R = torch.log1p(self.head.seconds(state_RD, duration_BN.flatten()))
             found_RT = torch.cat([log_s_R[:, None], found_RT], dim=1)
@@ -122,17 +122,17 @@ class MultiObjectiveRanker(Ranker):
         if WATCH_TIME in self.objectives:
             seconds_R = self.head.seconds(state_RD, duration_BN.flatten())
             seconds = (seconds_R * self.aversion.watch_share(dislike_R3)).reshape(duration_BN.shape)
-        probability_RT = torch.sigmoid(self.platt(self._logits(state_RD, dislike_R3)))
+        probability_RT = torch.sigmoid(self.platt(self.logits(state_RD, dislike_R3)))
         return Estimates(seconds, probability_RT.reshape(*duration_BN.shape, len(self.likely)))
 
     def serve(self, x: RankerInputs) -> RankerOutputs:
         """Run the served path: no transport, no VQ encoder, no batch statistics."""
         state_RD, duration_BN, dislike_R3 = self.encoder.rows(x)
         found = cast(DistributionHead, self.head).predict(state_RD, duration_BN.flatten())
-        probability_RT = torch.sigmoid(self.platt(self._logits(state_RD, dislike_R3)))
+        probability_RT = torch.sigmoid(self.platt(self.logits(state_RD, dislike_R3)))
         return self.served(found.cut(self.aversion.watch_share(dislike_R3)), duration_BN, probability_RT)
 
-    def _logits(self, state_RD: Tensor, dislike_R3: Tensor) -> Tensor:
-        """`[R, D]` -> `[R, T]`, columns as `likely`."""
+    def logits(self, state_RD: Tensor, dislike_R3: Tensor) -> Tensor:
+        """Return the logits before calibration, `[R, D]` -> `[R, T]`, columns as `likely`."""
         logit_RT: Tensor = self.logit(state_RD)[:, : len(self.likely)]
         return logit_RT + self.aversion.shift(dislike_R3)

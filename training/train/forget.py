@@ -11,7 +11,7 @@ the number of epochs, and the scales through which layers read their inputs. Onl
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple, cast
 
@@ -96,13 +96,13 @@ def forget(
         if not len(rows):
             raise BadInput(f"no exposures remain in the {name} days; fit a longer log without the rows.")
     progress("1/2 tables", 0.0)
-    evaluated = _forget_in(fits.evaluation, before, after, config)
+    evaluated = forget_in(fits.evaluation, before, after, config)
     if isinstance(evaluated.ranker, MultiObjectiveRanker):
         stop = after.split.early_stop
         label = labels_of(evaluated.labelcraft, after.log.take(stop))
         calibrate(evaluated.ranker, after.log, stop, config.loop.sequence_length, label)
     progress("2/2 tables", 0.0)
-    released = _forget_in(fits.release, *cut(release_boundaries(dataset, config)), config)
+    released = forget_in(fits.release, *cut(release_boundaries(dataset, config)), config)
     progress("2/2 tables", 1.0)
     if isinstance(released.ranker, MultiObjectiveRanker):
         platt = cast(MultiObjectiveRanker, evaluated.ranker).platt
@@ -111,7 +111,15 @@ def forget(
     return WithoutRows(Fits(evaluated, released), evaluation, before, after)
 
 
-def _forget_in(fitted: Fitted, before: Windows, after: Windows, config: RunConfig) -> Fitted:
+def forget_in(fitted: Fitted, before: Windows, after: Windows, config: RunConfig) -> Fitted:
+    """Take rows out of one fit.
+
+    Args:
+        fitted: it is left as it is.
+        before: what it was fitted on.
+        after: what is left of it.
+        config: the run's.
+    """
     known = after.log.take(after.known)
     heuristics, refused = fit_heuristics(known)
     makers: list[LabelMaker] = [fitted.labelcraft, *heuristics]
@@ -119,12 +127,11 @@ def _forget_in(fitted: Fitted, before: Windows, after: Windows, config: RunConfi
     numbers, categories = after.dataset.profile_numbers, after.dataset.profile_categories
     own = after.dataset.signals, after.dataset.video_features
     ranker.encoder = new_encoder(config.encoder, after.vocabulary, numbers, categories, *own)
-    rows = rows_by_field(fitted.vocabulary, after.vocabulary)
-    fields = tuple(f"profile.{name}" for name in categories), after.dataset.video_features.fields
-    _carry_weights(fitted.ranker.encoder, ranker.encoder, rows, *fields)
+    _carry_weights(fitted.ranker.encoder, ranker.encoder, rows_by_table(fitted, after))
     ranker.scale.fit(known.watch_time_s)
     cast(LDA, ranker.head).refit_tables(known)
-    _fit_tables_of(ranker.encoder, fitted.ranker.encoder, before, after, rows["video_id"])
+    video_rows = rows_by_field(fitted.vocabulary, after.vocabulary)["video_id"]
+    _fit_tables_of(ranker.encoder, fitted.ranker.encoder, before, after, video_rows)
     ranker.eval()
     return replace(
         fitted,
@@ -144,21 +151,25 @@ def rows_by_field(former: Vocabulary, vocabulary: Vocabulary) -> dict[str, I64]:
     }
 
 
-def _carry_weights(
-    former: FeedbackEncoder,
-    encoder: FeedbackEncoder,
-    rows: Mapping[str, I64],
-    profile: tuple[str, ...],
-    own: tuple[str, ...],
-) -> None:
-    """Take over parameters: embeddings of ids that are still known, everything else as it is."""
+def rows_by_table(fitted: Fitted, after: Windows) -> dict[str, I64]:
+    """Return for each row of an encoder's embeddings the row of the same id in those of a fit on more rows.
 
-    def stacked(fields: tuple[str, ...], offset: Tensor) -> I64:
+    Args:
+        fitted: the fit on more rows.
+        after: whose vocabulary the encoder is for.
+
+    Returns:
+        By the name of the parameter.
+    """
+    rows, former = rows_by_field(fitted.vocabulary, after.vocabulary), fitted.ranker.encoder
+
+    def stacked(fields: Iterable[str], offset: Tensor) -> I64:
         """Rows of a table that holds several fields, each at an offset."""
         starts = offset.flatten().tolist()
         parts = [rows[field] + start for field, start in zip(fields, starts, strict=True)]
         return np.concatenate(parts) if parts else np.zeros(1, np.int64)
 
+    profile = [f"profile.{name}" for name in after.dataset.profile_categories]
     of_table = {
         "tables.video.weight": rows["video_id"],
         "tables.author.weight": rows["author_id"],
@@ -167,11 +178,16 @@ def _carry_weights(
         "tables.category.weight": stacked(profile, former.tables.category_offset),
     }
     if former.own is not None:
-        of_table["own.table.weight"] = stacked(own, former.own.offset)
+        of_table["own.table.weight"] = stacked(after.dataset.video_features.fields, former.own.offset)
+    return of_table
+
+
+def _carry_weights(former: FeedbackEncoder, encoder: FeedbackEncoder, rows: Mapping[str, I64]) -> None:
+    """Take over parameters: embeddings of ids that are still known, everything else as it is."""
     known = dict(former.named_parameters())
     with torch.no_grad():
         for name, parameter in encoder.named_parameters():
-            row = of_table.get(name)
+            row = rows.get(name)
             parameter.copy_(known[name] if row is None else known[name][torch.from_numpy(row)])
 
 

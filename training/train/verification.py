@@ -66,7 +66,7 @@ def verify(
         figures[f"mae_s_{name}"] = mae_s(out.watch_time_s, watched)
         figures[f"xauc_{name}"] = xauc(out.watch_time_s, watched)
     # Vocabularies order the rows of one moment.
-    orders = _order(log, stop), _order(after.log, after.split.early_stop)
+    orders = order_of_rows(log, stop), order_of_rows(after.log, after.split.early_stop)
     moved = distance(*(out.take(order) for out, order in zip((out_before, out_after), orders, strict=True)))
     figures |= {f"moved_{name}": value for name, value in moved._asdict().items()}
     gone = taken_out(before, remaining)
@@ -125,7 +125,7 @@ def _in_rows_of(
     """Return a mask of the rows of one log for the same rows in the order of another."""
     every = np.arange(len(log))
     out = np.zeros(len(log), bool)
-    out[every[_order(log, every)]] = mask[_order(former, every)]
+    out[every[order_of_rows(log, every)]] = mask[order_of_rows(former, every)]
     return out
 
 
@@ -139,12 +139,12 @@ def _membership(
     sides = [np.sort(random.choice(side, min(len(side), _PROBED), replace=False)) for side in (seen, later)]
     if not all(map(len, sides)):
         return None
-    loss = [_loss(ranker, log, side, length) for side in sides]
+    loss = [row_losses(ranker, log, side, length) for side in sides]
     return auc(np.repeat([1, 0], [len(side) for side in sides]), -np.concatenate(loss))
 
 
-def _loss(ranker: Ranker, log: Interactions, rows: I64, length: int) -> F64:
-    """`[R]` |log error| of the seconds, and the cross-entropy of every outcome."""
+def row_losses(ranker: Ranker, log: Interactions, rows: I64, length: int) -> F64:
+    """Return `[R]` |log error| of the seconds and the cross-entropy of every outcome, added up."""
     out = run_torch(ranker, log, rows, length)
     off = np.log1p(out.watch_time_s) - np.log1p(log.watch_time_s[rows])
     loss: F64 = np.abs(off.astype(np.float64))
@@ -161,8 +161,8 @@ def _span(windows: Windows) -> tuple[int, int]:
     return windows.boundaries.early_stop_ms, windows.boundaries.test_ms
 
 
-def _order(log: Interactions, rows: I64) -> I64:
-    """Sort rows of one moment by what was watched of them, whatever the vocabulary."""
+def order_of_rows(log: Interactions, rows: I64) -> I64:
+    """Return the order of rows by user, moment and what was watched, which is that of any vocabulary."""
     keys = (log.duration_s[rows], log.watch_time_s[rows], log.timestamp_ms[rows], log.user[rows])
     return np.lexsort(keys).astype(np.int64)
 
