@@ -16,7 +16,6 @@ from training.forgetting import (
     Loss,
     Removal,
     conjugate_gradients,
-    error_estimate,
     gauss_newton_product,
     hessian_product,
     influence_update,
@@ -97,14 +96,6 @@ def test_a_logistic_model_forgets_one_percent_nearly_as_a_fit_without_it() -> No
     assert second.residual < update.residual
     wrong_sign = fitted - moved
     assert error(wrong_sign, retrained, fitted) > 1.9
-
-
-def test_the_error_is_estimated_without_a_fit() -> None:
-    removal, fitted, retrained = logistic_removal(0.05)
-    update = influence_update(removal, fitted)
-    estimated = error_estimate(removal, fitted, update.parameters)
-    assert estimated == pytest.approx(error(update.parameters, retrained, fitted), rel=0.1)
-    assert error_estimate(removal, fitted, fitted) == pytest.approx(1.0)
 
 
 def test_removing_nothing_changes_nothing() -> None:

@@ -15,7 +15,7 @@ True
 
 from training.forgetting._conjugate_gradients import Solution, conjugate_gradients
 from training.forgetting._importance import keep_important, node_importance
-from training.forgetting._influence import Removal, Update, error_estimate, influence_update
+from training.forgetting._influence import Removal, Update, influence_update
 from training.forgetting._products import LinearMap, Loss, gauss_newton_product, hessian_product
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "Solution",
     "Update",
     "conjugate_gradients",
-    "error_estimate",
     "gauss_newton_product",
     "hessian_product",
     "influence_update",

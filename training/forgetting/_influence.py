@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torch.func import grad
 
-from training.forgetting._conjugate_gradients import Solution, conjugate_gradients
+from training.forgetting._conjugate_gradients import conjugate_gradients
 from training.forgetting._products import LinearMap, Loss, hessian_product
 
 
@@ -100,35 +99,6 @@ def influence_update(
     whole = float(change.norm())
     residual = float(missing.norm()) / whole if whole else 0.0
     return Update(parameters, residual, iterations, indefinite)
-
-
-def error_estimate(
-    removal: Removal,
-    fitted: Tensor,
-    updated: Tensor,
-    *,
-    curvature: Curvature | None = None,
-    damping: float = 0.0,
-    tolerance: float = 1e-3,
-    max_iterations: int = 100,
-) -> float:
-    """Return the length of the step that would follow an update, as a share of the whole way.
-
-    It estimates ‖θ - θ*‖ / ‖θ̂ - θ*‖ for the parameters θ* of a fit without the forgotten rows, by which
-    updates are accepted or refused.
-
-    Args:
-        removal: which rows, as losses.
-        fitted, updated: parameters before and after the update.
-        curvature, damping, tolerance, max_iterations: as in `influence_update`.
-    """
-    curvature = curvature or partial(hessian_product, removal.remaining)
-    missing = _missing(removal, fitted, updated, removal.gradient(fitted))
-    following: Solution = conjugate_gradients(
-        curvature(updated), missing, damping=damping, tolerance=tolerance, max_iterations=max_iterations
-    )
-    whole = float(torch.linalg.vector_norm(updated + following.x - fitted))
-    return float(torch.linalg.vector_norm(following.x)) / whole if whole else 0.0
 
 
 def _missing(removal: Removal, fitted: Tensor, parameters: Tensor, change: Tensor) -> Tensor:

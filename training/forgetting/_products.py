@@ -47,11 +47,12 @@ def gauss_newton_product(outputs: Callable[[Tensor], Tensor], loss: Loss, parame
         parameters: θ.
     """
     predicted, pull_back = vjp(outputs, parameters)[:2]
-    curvature = hessian_product(loss, predicted)
+    # Reverse over reverse: forward mode lacks derivatives that losses of rankers have.
+    curvature = vjp(grad(loss), predicted)[1]
 
     def product(vector: Tensor) -> Tensor:
         along = jvp(outputs, (parameters,), (vector,))[1]
-        back: Tensor = pull_back(curvature(along))[0]
+        back: Tensor = pull_back(*curvature(along))[0]
         return back
 
     return product
