@@ -180,6 +180,25 @@ def forgetting(
     _compare(FORGETTING, data, out, methods, ablations, jobs, loaded.quick() if quick else loaded, figures)
 
 
+@app.command("forgetting-ranker")
+def forgetting_ranker(
+    data: Data,
+    out: Out,
+    methods: Methods = None,
+    ablations: Ablations = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="fits of each method (default 3)")] = None,
+    seed: Seed = None,
+    jobs: Jobs = CORES,
+    config: ConfigFile = None,
+    figures: Json = None,
+) -> None:
+    """Forget wrong rows, users and videos in the served ranker, in every way, next to fits without them."""
+    from training.experiments.forgetting_ranker.experiment import FORGETTING_RANKER
+
+    loaded = load_config(FORGETTING_RANKER.config, config, {"seeds": seeds, "seed": seed})
+    _compare(FORGETTING_RANKER, data, out, methods, ablations, jobs, loaded, figures)
+
+
 @app.command("policies")
 def policies(
     data: Data,
