@@ -199,7 +199,11 @@ def _json(connection: Connection, path: Path) -> Relation:
 
 
 def _parquet(connection: Connection, path: Path) -> Relation:
-    rows = connection.read_parquet(str(path))
+    return as_text(connection.read_parquet(str(path)))
+
+
+def as_text(rows: Relation) -> Relation:
+    """Return rows of Parquet or Arrow with every column as text."""
     return rows.project(", ".join(_text(n, t) for n, t in zip(rows.columns, rows.types, strict=True)))
 
 

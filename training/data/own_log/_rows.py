@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from training.data.own_log._faults import (
     LOGGED_TWICE,
     UNREADABLE_LINE,
     Fault,
+    Rule,
     first_reason,
     rules,
     wrong_value,
@@ -20,7 +22,11 @@ from training.data.own_log._files import Connection, Relation, TextTable, first_
 from training.data.own_log._mapping import OF_VIDEOS, ColumnMapping
 from training.data.own_log._values import bits, flag, milliseconds, number, one_identifier, seconds, text
 
-_KEY: Final = "user_id, video_id, timestamp_ms"
+KEY: Final = ("user_id", "video_id", "timestamp_ms")
+"""What an exposure is known by."""
+FROM_VIDEOS: Final = ("duration_s", *OF_VIDEOS)
+"""Columns that the table of videos may fill."""
+_KEY: Final = ", ".join(KEY)
 _COLUMNS: Final = ("watch_time_s", "duration_s", "flags", "tab", "author_id", "tag")
 _NOTHING: Final = "CAST(NULL AS VARCHAR)"
 
@@ -41,24 +47,48 @@ def stage(
         The rows that can be used, and why the others cannot.
     """
     numbers = mapping.signals().numbers
-    columns = ", ".join((_KEY, *_COLUMNS, *map(quoted, numbers)))
     checked = rules(numbers)
-    rows = _typed(log.rows, mapping)
+    rows = typed(log.rows, mapping)
     if videos is not None:
         rows = _joined(rows, videos)
     path = work / "staged.parquet"
     if log.rejects is not None:
         connection.execute(f"TRUNCATE {log.rejects}")  # the sample has filled it, too
-    rows.project(f"*, {first_reason(checked)} AS reason").project(
-        f"{columns}, reason, {wrong_value(checked)} AS found"
-    ).write_parquet(str(path), compression="lz4")
+    judged(rows, checked, numbers).write_parquet(str(path), compression="lz4")
     staged = connection.read_parquet(str(path))
     counts = (
         staged.filter("reason IS NOT NULL").aggregate("reason, count(*), min(found)", "reason").fetchall()
     )
-    faults = [Fault(checked[n].reason, checked[n].text, rows, found) for n, rows, found in sorted(counts)]
-    faults += _rejected(connection, log)
-    return staged.filter("reason IS NULL").project(columns), faults
+    faults = faults_of(counts, checked) + _rejected(connection, log)
+    return staged.filter("reason IS NULL").project(", ".join(map(quoted, staged_columns(numbers)))), faults
+
+
+def staged_columns(numbers: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of a row that is typed and checked.
+
+    Args:
+        numbers: own signals with amounts.
+    """
+    return (*KEY, *_COLUMNS, *numbers)
+
+
+def judged(rows: Relation, checked: tuple[Rule, ...], numbers: Sequence[str]) -> Relation:
+    """Return typed rows with the number of the first rule each breaks (`reason`) and the value (`found`)."""
+    columns = ", ".join(map(quoted, staged_columns(numbers)))
+    return rows.project(f"*, {first_reason(checked)} AS reason").project(
+        f"{columns}, reason, {wrong_value(checked)} AS found"
+    )
+
+
+def faults_of(counts: Iterable[tuple[int, int, str | None]], checked: tuple[Rule, ...]) -> list[Fault]:
+    """Return the faults of rows, by the number of the rule, how many rows break it, and an example."""
+    return [Fault(checked[n].reason, checked[n].text, rows, found) for n, rows, found in sorted(counts)]
+
+
+def faults_of_repeats(read: int, unique: int, kept: int) -> list[Fault]:
+    """Return the faults of rows that are there twice, and of exposures that are."""
+    faults = [Fault(*EXACT_DUPLICATE, read - unique), Fault(*LOGGED_TWICE, unique - kept)]
+    return [fault for fault in faults if fault.rows]
 
 
 def merge(
@@ -94,11 +124,11 @@ def merge(
     columns = (_KEY, "watch_time_s", "duration_s", *flags, "tab", "author_id", "tag", *own, *numbers)
     exposures.project(", ".join(columns)).order("timestamp_ms, user_id, video_id").write_parquet(str(out))
     read, unique, kept = _count(rows), _count(distinct), _count(connection.read_parquet(str(out)))
-    faults = [Fault(*EXACT_DUPLICATE, read - unique), Fault(*LOGGED_TWICE, unique - kept)]
-    return kept, [fault for fault in faults if fault.rows]
+    return kept, faults_of_repeats(read, unique, kept)
 
 
-def _typed(rows: Relation, mapping: ColumnMapping) -> Relation:
+def typed(rows: Relation, mapping: ColumnMapping) -> Relation:
+    """Return rows of text in our columns and units, beside the text of what a rule may name."""
     ours, signals = mapping.interactions | mapping.signal_sources(), mapping.signals()
 
     def raw(target: str) -> str:
@@ -136,13 +166,21 @@ def _typed(rows: Relation, mapping: ColumnMapping) -> Relation:
 
 
 def _joined(rows: Relation, videos: Relation) -> Relation:
-    """What a row does not say itself is its video's."""
-    log, known = rows.set_alias("log"), videos.set_alias("known")
-    of_video = ", ".join(f"coalesce(log.{name}, known.{name}) AS {name}" for name in OF_VIDEOS)
-    return log.join(known, "log.video_id = known.video_id", how="left").project(
-        f"log.* EXCLUDE (duration_s, {', '.join(OF_VIDEOS)}), {of_video}, "
-        "CASE WHEN log.duration_s > 0 THEN log.duration_s ELSE coalesce(known.duration_s, log.duration_s) "
-        "END AS duration_s"
+    known = videos.project(
+        "video_id AS known_video_id, " + ", ".join(f"{name} AS known_{name}" for name in FROM_VIDEOS)
+    )
+    return filled(rows.join(known, "video_id = known_video_id", how="left")).project(
+        "* EXCLUDE (known_video_id)"
+    )
+
+
+def filled(rows: Relation) -> Relation:
+    """Return rows with what they do not say themselves from their videos, which stands in `known_…`."""
+    of_video = ", ".join(f"coalesce({name}, known_{name}) AS {name}" for name in OF_VIDEOS)
+    others = ", ".join((*FROM_VIDEOS, *(f"known_{name}" for name in FROM_VIDEOS)))
+    return rows.project(
+        f"* EXCLUDE ({others}), {of_video}, CASE WHEN duration_s > 0 THEN duration_s "
+        "ELSE coalesce(known_duration_s, duration_s) END AS duration_s"
     )
 
 

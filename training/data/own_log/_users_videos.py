@@ -66,16 +66,20 @@ def widths_of_embeddings(videos: Relation, sources: Mapping[str, Source]) -> dic
     return widths
 
 
+def seen_videos(log: Relation) -> Relation:
+    """Return the videos of a log: the largest duration of each, its newest author and tag."""
+    newest = ", ".join(f"arg_max({name}, timestamp_ms) AS {name}" for name in OF_VIDEOS)
+    return log.aggregate(f"video_id, max(duration_s) AS duration_s, {newest}", "video_id")
+
+
 def write_videos(
-    log: Relation, videos: Relation | None, out: Path, features: VideoFeatures = NO_VIDEO_FEATURES
+    seen: Relation, videos: Relation | None, out: Path, features: VideoFeatures = NO_VIDEO_FEATURES
 ) -> None:
     """Write the videos of the log and of the catalogue, by id, with their features.
 
     Raises:
         BadInput: the catalogue is of another log.
     """
-    newest = ", ".join(f"arg_max({name}, timestamp_ms) AS {name}" for name in OF_VIDEOS)
-    seen = log.aggregate(f"video_id, max(duration_s) AS duration_s, {newest}", "video_id")
     if videos is not None:
         ours, theirs = seen.set_alias("seen"), videos.set_alias("known")
         if first_row(ours.join(theirs, "seen.video_id = known.video_id", how="semi")) is None:

@@ -7,7 +7,7 @@ beyond it, and streams compressed CSV.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -43,6 +43,7 @@ from training.data.own_log._mapping import MAPPING, OF_VIDEOS, ColumnMapping
 from training.data.own_log._rows import merge, stage
 from training.data.own_log._users_videos import (
     catalogue,
+    seen_videos,
     widths_of_embeddings,
     write_users,
     write_videos,
@@ -125,7 +126,7 @@ def write_users_and_videos(
     check_columns({name: getattr(mapping, name) for name in tables}, tables)
     videos, features = _catalogue(connection, table, mapping)
     log = connection.read_parquet(str(out / INTERACTIONS))
-    write_videos(log, videos, out / VIDEOS, features)
+    write_videos(seen_videos(log), videos, out / VIDEOS, features)
     if users is not None:
         return write_users(connection, users, mapping.users, out / USERS), features
     log.aggregate("user_id", "user_id").order("user_id").write_parquet(str(out / USERS))
@@ -161,29 +162,41 @@ def _write(
     log = pl.scan_parquet(out / INTERACTIONS)
     check_medians(log.select("watch_time_s", "duration_s").head(1_000_000).collect(), source.name)
     log_of_ids = connection.read_parquet(str(out / INTERACTIONS))
-    write_videos(log_of_ids, videos, out / VIDEOS, features)
+    write_videos(seen_videos(log_of_ids), videos, out / VIDEOS, features)
     profile = write_users(connection, opened.users, mapping.users, out / USERS)
+    extent = LogExtent.from_log(log, mapping.utc_offset_hours)
+    info = describe(mapping, opened, faults, extent, profile, features)
+    for note in info.notes:
+        report(note)
+    return OwnInfo(info, tuple(faults))
+
+
+def describe(
+    mapping: ColumnMapping,
+    opened: Opened,
+    faults: Sequence[Fault],
+    extent: LogExtent,
+    profile: ProfileSchema,
+    features: VideoFeatures,
+) -> Info:
+    """Return what `dataset.json` says of a log of one's own."""
     dropped: dict[str, int] = {}
     for fault in faults:
         dropped[fault.reason] = dropped.get(fault.reason, 0) + fault.rows
-    notes = tuple(_missing(mapping, opened))
-    for note in notes:
-        report(note)
-    info = Info(
+    return Info(
         dataset="own",
         source=", ".join(path.name for path in opened.log.files[:10]),
         licence="unknown",
         citation="unknown",
-        rows=RowCounts(read=kept + sum(dropped.values()), kept=kept, dropped=dropped),
-        **LogExtent.from_log(log, mapping.utc_offset_hours).as_info(),
+        rows=RowCounts(read=extent.rows + sum(dropped.values()), kept=extent.rows, dropped=dropped),
+        **extent.as_info(),
         utc_offset_hours=mapping.utc_offset_hours,
         main_tab=mapping.main_tab,
         profile=profile,
         signals=mapping.signals(),
         video_features=features,
-        notes=notes,
+        notes=tuple(_missing(mapping, opened)),
     )
-    return OwnInfo(info, tuple(faults))
 
 
 def _catalogue(
