@@ -14,6 +14,7 @@ import typer
 from models.errors import BadInput, ReelrankError
 from models.store import BundleStore
 from training.command_line import Data, Json, Seed, print_metrics, write_json
+from training.engine_options import Engine, Master, Remote, refuse_cluster
 from training.export.promotion import (
     DEFAULT,
     promote_version,
@@ -152,10 +153,10 @@ def prepare(
     ],
     out: Annotated[Path, typer.Option(help="a new folder")],
     source: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="the data set's files; for own a file, a folder or a quoted pattern; for synthetic a "
-            "config.json, or nothing"
+            help="the data set's files; for own a file, a folder, a quoted pattern, or with spark a URL; for "
+            "synthetic a config.json, or nothing"
         ),
     ] = None,
     columns: Columns = None,
@@ -171,16 +172,31 @@ def prepare(
             help="a ledger of `python -m service ledger --json`: leave out what it names; repeatable"
         ),
     ] = None,
+    engine: Engine = "single",
+    master: Master = None,
+    remote: Remote = None,
     figures: Json = None,
 ) -> None:
     """Turn a data set's files into DATA: checked, in seconds, without duplicates."""
     from training import data
 
     own = data.OwnLog(videos, users, mapping, tuple(columns or ()), utc_offset, main_tab)
-    summary = data.prepare(dataset, source, out, seed=seed, forget=forget or (), own=own, report=typer.echo)
+    if engine == "spark":
+        from training import spark
+
+        if dataset != "own" or source is None or forget:
+            raise BadInput("--engine spark is for --dataset own with a --source, and without --forget.")
+        with spark.spark_session(master, remote) as session:
+            summary = spark.prepare_own(session, source, out, own, report=typer.echo)
+    else:
+        refuse_cluster(master, remote)
+        files = None if source is None else Path(source)
+        summary = data.prepare(
+            dataset, files, out, seed=seed, forget=forget or (), own=own, report=typer.echo
+        )
     write_json(figures, json.loads(summary.model_dump_json()))
     typer.echo(str(summary))
-    typer.echo(f"wrote {out}")
+    typer.echo(f"wrote {out}" if summary.files else f"nothing to do in {out}")
 
 
 @app.command()

@@ -15,10 +15,12 @@ from polars.testing import assert_frame_equal
 from models.errors import BadInput
 from models.store import BundleStore
 from tests.conftest import ROOT
+from tests.training.own_csv import row, write
+from training.data import OwnLog, load, prepare
 from training.evaluation.evaluate import open_bundle
 from training.export.batch_label import label_log
 from training.spark import label_log as label_log_by_spark
-from training.spark import session, spark_session
+from training.spark import prepare_own, session, spark_session
 
 KEYS = ["timestamp_ms", "user_id", "video_id"]
 LABELS = ("labelcraft", "rad")
@@ -89,6 +91,44 @@ def days(bundle: Path, tmp_path: Path) -> Path:
 
 def files_of(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.slow
+def test_a_log_is_prepared_as_on_one_machine_and_written_once(spark: Any, tmp_path: Path) -> None:
+    table = [
+        row(f"u{n % 7}", f"v{n % 5}", 60 * n, play_seconds=float(n % 9), shares=n % 3) for n in range(600)
+    ]
+    again = [r | {"liked": 1, "play_seconds": 99.0, "shares": 5} for r in table[10:40]]
+    wrong = [
+        row(None, "v1", 1, shares=0),
+        row("u1", "v1", 2, play_seconds=-1.0, shares=0),
+        row("u1", "v2", 3, length=None, shares=0),
+    ]
+    log, videos = (
+        tmp_path / "log",
+        write(tmp_path / "videos.csv", [{"vid": "v2", "length": 30.0, "quality": 0.5}]),
+    )
+    log.mkdir()
+    for number, rows in enumerate((table + again, table[:20] + wrong)):
+        pl.DataFrame(rows, infer_schema_length=None).write_parquet(log / f"{number}.parquet")
+    changes = ("numbers.shares=shares", "videos.quality=quality:number")
+    one = prepare("own", log, tmp_path / "one", own=OwnLog(videos, changes=changes), progress=False)
+    own = OwnLog(videos, mapping=one.out / "mapping.json")
+    ours = prepare_own(spark, str(log), tmp_path / "ours", own)
+    assert ours.info == one.info
+    assert ours.info.rows.dropped == {
+        "no_user_id": 1,
+        "negative_watch_time": 1,
+        "exact_duplicate": 20,
+        "logged_twice": 30,
+    }
+    found, expected = load(ours.out).tables, load(one.out).tables
+    assert_frame_equal(found.interactions, expected.interactions)
+    assert_frame_equal(found.videos, expected.videos)
+
+    before = files_of(ours.out)
+    assert prepare_own(spark, str(log), ours.out, own).files == ()
+    assert files_of(ours.out).items() <= before.items()
 
 
 @pytest.mark.slow

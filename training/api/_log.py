@@ -64,7 +64,7 @@ def read_log(source: Any, columns: Mapping[str, str] | None = None) -> Log:
     """
     if isinstance(source, str | Path):
         path = Path(source)
-        if not columns and (path / "interactions.parquet").is_file() and not (path / MAPPING).is_file():
+        if not columns and (path / "interactions.parquet").exists() and not (path / MAPPING).is_file():
             return Log(load(path))
         return _read(path, columns)
     with tempfile.TemporaryDirectory(prefix="reelrank-log-") as folder:

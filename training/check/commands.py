@@ -37,7 +37,7 @@ def check(
     if out is not None:
         refuse_existing(out)
     own = OwnLog(videos, users, mapping, tuple(columns or ()), utc_offset, main_tab)
-    if (log / INTERACTIONS).is_file():
+    if (log / INTERACTIONS).exists():
         if own != OwnLog():
             raise BadInput(f"{log} is prepared already; a mapping is for a log of one's own.")
         _check(log, out)

@@ -1,6 +1,6 @@
 """Logs in, columns out: the readers, the synthetic world, and the splits by time."""
 
-from training.data._checks import check_medians
+from training.data._checks import check_joins, check_medians
 from training.data._dataset import Dataset, feedback_columns
 from training.data._fetch import ARCHIVES, fetch
 from training.data._forget import Forgotten, read_ledgers, without
@@ -20,10 +20,13 @@ from training.data._split import (
     split_by_time,
 )
 from training.data._tables import (
+    INFO,
     INTERACTION_SCHEMA,
     INTERACTIONS,
     USERS,
+    VIDEOS,
     Info,
+    LogExtent,
     ProfileSchema,
     RowCounts,
     Tables,
@@ -34,11 +37,13 @@ from training.data.synthetic import SyntheticConfig, SyntheticLog, planted_utili
 __all__ = [
     "ARCHIVES",
     "DAY_MS",
+    "INFO",
     "INTERACTIONS",
     "INTERACTION_SCHEMA",
     "READERS",
     "STREAMED",
     "USERS",
+    "VIDEOS",
     "Boundaries",
     "Dataset",
     "Forgotten",
@@ -47,6 +52,7 @@ __all__ = [
     "Inspected",
     "Interactions",
     "LikesHates",
+    "LogExtent",
     "OwnLog",
     "ProfileSchema",
     "Protocol",
@@ -56,6 +62,7 @@ __all__ = [
     "SyntheticConfig",
     "SyntheticLog",
     "Tables",
+    "check_joins",
     "check_medians",
     "checked_rows",
     "cut",

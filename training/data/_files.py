@@ -218,3 +218,9 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, without the full stop."""
     text = str(error).strip()
     return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+
+
+def parts_of(path: Path) -> Path:
+    """Return what polars reads of a Parquet file, or of a folder of them, one a day, that Spark has written:
+    in order."""
+    return path / "*" / "*.parquet" if path.is_dir() else path

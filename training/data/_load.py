@@ -22,7 +22,7 @@ from training.data._checks import (
     row_rules,
 )
 from training.data._dataset import Dataset
-from training.data._files import UNREADABLE, first_line
+from training.data._files import UNREADABLE, first_line, parts_of
 from training.data._tables import (
     HISTORY,
     HISTORY_SCHEMA,
@@ -74,7 +74,7 @@ class Inspected(NamedTuple):
 def inspect(data: Path) -> Inspected:
     """Read a folder as `load` does, and find all of its faults instead of the first."""
     found = _Faults()
-    if not (data / INTERACTIONS).is_file():
+    if not (data / INTERACTIONS).exists():
         return Inspected(
             None,
             (
@@ -160,10 +160,10 @@ def scan_interactions(data: Path, batch_rows: int) -> Scan:
         BadInput: as `load`; the iterator raises it for the rows of its batch.
     """
     path = data / INTERACTIONS
-    if not path.is_file():
+    if not path.exists():
         raise BadInput(f"{data} holds no {INTERACTIONS}.")
     try:
-        lazy = pl.scan_parquet(path)
+        lazy = pl.scan_parquet(parts_of(path))
         rows = int(lazy.select(pl.len()).collect().item())
     except UNREADABLE as e:
         raise BadInput(f"{path} is not a readable parquet file: {first_line(e)}.") from e
@@ -269,7 +269,7 @@ def _inferred(data: Path, log: pl.DataFrame, users: pl.DataFrame, videos: pl.Dat
 
 def _read(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(parts_of(path))
     except UNREADABLE as e:
         raise BadInput(f"{path} is not a readable parquet file: {first_line(e)}.") from e
 

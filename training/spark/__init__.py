@@ -5,6 +5,7 @@ DataFrames are used, so that Spark Connect will do.
 """
 
 from training.spark.labels import label_log
+from training.spark.own_log import prepare_own
 from training.spark.session import spark_session
 
-__all__ = ["label_log", "spark_session"]
+__all__ = ["label_log", "prepare_own", "spark_session"]

@@ -127,7 +127,7 @@ def _check_sample(rows: DataFrame, partition: Partition) -> None:
 
 
 def _with_groups(spark: SparkSession, rows: DataFrame, partition: Partition, feature: str) -> DataFrame:
-    users = read_parquet(spark, f"{partition.folder}/{USERS}")
+    users = read_parquet(spark.read, f"{partition.folder}/{USERS}")
     if users is None or feature not in users.columns:
         return rows
     of_user = users.selectExpr("user_id", f"`{feature}` AS {GROUP}").dropna()

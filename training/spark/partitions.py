@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
@@ -55,9 +56,9 @@ def read_partitions(spark: SparkSession, data: str) -> list[Partition]:
     Raises:
         BadInput: there is none.
     """
-    log = read_parquet(spark, f"{data}/{INTERACTIONS}")
+    log = read_parquet(spark.read, f"{data}/{INTERACTIONS}")
     if log is None:
-        log = read_parquet(spark, f"{data}/*/{INTERACTIONS}")
+        log = read_parquet(spark.read, f"{data}/*/{INTERACTIONS}")
     if log is None:
         raise BadInput(f"{data} holds neither {INTERACTIONS} nor folders with one; write it by `prepare`.")
     files = log.selectExpr(
@@ -99,7 +100,13 @@ def read_manifest(spark: SparkSession, out: str) -> dict[str, Written]:
 
 
 def write_partition(
-    spark: SparkSession, rows: DataFrame, out: str, name: str, note: Mapping[str, Any]
+    spark: SparkSession,
+    rows: DataFrame,
+    out: str,
+    name: str,
+    note: Mapping[str, Any],
+    *,
+    column: str = "partition",
 ) -> Written:
     """Write a partition in place of what is there, read it back, and add it to the manifest.
 
@@ -112,18 +119,29 @@ def write_partition(
         out: folder of all partitions.
         name: of the partition.
         note: of the manifest, beside rows and checksum.
+        column: whose value the partition's name is.
     """
-    folder = f"{out}/partition={name}"
+    folder = f"{out}/{column}={name}"
     rows.write.mode("overwrite").parquet(folder)
     written = checksum(spark.read.parquet(folder))._replace(note=note)
     line = json.dumps({"partition": name, "rows": written.rows, "checksum": written.checksum, **note})
     manifest = spark.createDataFrame([(line,)], "value string").coalesce(1)
-    manifest.write.mode("overwrite").text(f"{out}/{MANIFEST}/partition={name}")
+    manifest.write.mode("overwrite").text(f"{out}/{MANIFEST}/{column}={name}")
     return written
 
 
 def checksum(rows: DataFrame) -> Written:
     """Return the number of rows and their checksum."""
-    columns = ", ".join(f"`{name}`" for name in rows.columns)
-    (found,) = rows.selectExpr("count(*)", f"sum(CAST(xxhash64({columns}) AS DECIMAL(38, 0)))").collect()
-    return Written(found[0], f"{int(found[1] or 0) % 2**64:016x}", {})
+    (found,) = rows.selectExpr(*rows_and_checksum(rows.columns)).collect()
+    return Written(found[0], hexadecimal(found[1]), {})
+
+
+def rows_and_checksum(columns: Sequence[str]) -> tuple[str, str]:
+    """Return the aggregates that count rows and sum up their hashes."""
+    quoted = ", ".join(f"`{name}`" for name in columns)
+    return "count(*)", f"sum(CAST(xxhash64({quoted}) AS DECIMAL(38, 0)))"
+
+
+def hexadecimal(total: Decimal | None) -> str:
+    """Return a sum of hashes as the manifest has it."""
+    return f"{int(total or 0) % 2**64:016x}"

@@ -8,14 +8,16 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from models.errors import BadInput
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 
-_REFUSED = re.compile(r"models\.errors\.BadInput: (.+)")
+BATCH_ROWS: Final = 65_536
+"""That a task computes at a time; Spark's own 10,000 make DuckDB plan its query more often."""
+_REFUSED: Final = re.compile(r"models\.errors\.BadInput: (.+)")
 """In the traceback of a task."""
 
 
@@ -47,6 +49,7 @@ def spark_session(master: str | None = None, remote: str | None = None) -> Itera
     if not remote and (master or "local").startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # of the executors; otherwise `python3`
     builder = SparkSession.builder.appName("reelrank").config("spark.ui.showConsoleProgress", "false")
+    builder = builder.config("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
     if "SPARK_ENV_LOADED" not in os.environ:  # not by spark-submit, whose log is the operator's
         builder = builder.config("spark.log.level", "FATAL")
     if remote:
@@ -72,12 +75,19 @@ def has_java() -> bool:
     return shutil.which(f"{home}/bin/java" if home else "java") is not None
 
 
-def read_parquet(spark: SparkSession, *paths: str) -> DataFrame | None:
+def expressions(*texts: str) -> list[Column]:
+    """Return columns of SQL, for aggregates of groups."""
+    from pyspark.sql import functions
+
+    return [functions.expr(text) for text in texts]
+
+
+def read_parquet(reader: DataFrameReader, *paths: str) -> DataFrame | None:
     """Return what Parquet files hold, or nothing if there are none."""
     from pyspark.errors import AnalysisException
 
     try:
-        return spark.read.parquet(*paths)
+        return reader.parquet(*paths)
     except AnalysisException as e:
         if e.getCondition() == "PATH_NOT_FOUND":
             return None

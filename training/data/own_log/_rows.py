@@ -1,4 +1,4 @@
-"""The rows of a log of one's own: typed, checked, without duplicates and in order."""
+"""The rows of a log of one's own: type_rows, checked, without duplicates and in order."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def stage(
     """
     numbers = mapping.signals().numbers
     checked = rules(numbers)
-    rows = typed(log.rows, mapping)
+    rows = type_rows(log.rows, mapping)
     if videos is not None:
         rows = _joined(rows, videos)
     path = work / "staged.parquet"
     if log.rejects is not None:
         connection.execute(f"TRUNCATE {log.rejects}")  # the sample has filled it, too
-    judged(rows, checked, numbers).write_parquet(str(path), compression="lz4")
+    check_rules(rows, checked, numbers).write_parquet(str(path), compression="lz4")
     staged = connection.read_parquet(str(path))
     counts = (
         staged.filter("reason IS NOT NULL").aggregate("reason, count(*), min(found)", "reason").fetchall()
@@ -72,7 +72,7 @@ def staged_columns(numbers: Sequence[str]) -> tuple[str, ...]:
     return (*KEY, *_COLUMNS, *numbers)
 
 
-def judged(rows: Relation, checked: tuple[Rule, ...], numbers: Sequence[str]) -> Relation:
+def check_rules(rows: Relation, checked: tuple[Rule, ...], numbers: Sequence[str]) -> Relation:
     """Return typed rows with the number of the first rule each breaks (`reason`) and the value (`found`)."""
     columns = ", ".join(map(quoted, staged_columns(numbers)))
     return rows.project(f"*, {first_reason(checked)} AS reason").project(
@@ -127,7 +127,7 @@ def merge(
     return kept, faults_of_repeats(read, unique, kept)
 
 
-def typed(rows: Relation, mapping: ColumnMapping) -> Relation:
+def type_rows(rows: Relation, mapping: ColumnMapping) -> Relation:
     """Return rows of text in our columns and units, beside the text of what a rule may name."""
     ours, signals = mapping.interactions | mapping.signal_sources(), mapping.signals()
 
@@ -169,12 +169,12 @@ def _joined(rows: Relation, videos: Relation) -> Relation:
     known = videos.project(
         "video_id AS known_video_id, " + ", ".join(f"{name} AS known_{name}" for name in FROM_VIDEOS)
     )
-    return filled(rows.join(known, "video_id = known_video_id", how="left")).project(
+    return fill_from_videos(rows.join(known, "video_id = known_video_id", how="left")).project(
         "* EXCLUDE (known_video_id)"
     )
 
 
-def filled(rows: Relation) -> Relation:
+def fill_from_videos(rows: Relation) -> Relation:
     """Return rows with what they do not say themselves from their videos, which stands in `known_…`."""
     of_video = ", ".join(f"coalesce({name}, known_{name}) AS {name}" for name in OF_VIDEOS)
     others = ", ".join((*FROM_VIDEOS, *(f"known_{name}" for name in FROM_VIDEOS)))

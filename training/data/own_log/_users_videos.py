@@ -66,14 +66,14 @@ def widths_of_embeddings(videos: Relation, sources: Mapping[str, Source]) -> dic
     return widths
 
 
-def seen_videos(log: Relation) -> Relation:
+def videos_of(log: Relation) -> Relation:
     """Return the videos of a log: the largest duration of each, its newest author and tag."""
     newest = ", ".join(f"arg_max({name}, timestamp_ms) AS {name}" for name in OF_VIDEOS)
     return log.aggregate(f"video_id, max(duration_s) AS duration_s, {newest}", "video_id")
 
 
 def write_videos(
-    seen: Relation, videos: Relation | None, out: Path, features: VideoFeatures = NO_VIDEO_FEATURES
+    of_log: Relation, videos: Relation | None, out: Path, features: VideoFeatures = NO_VIDEO_FEATURES
 ) -> None:
     """Write the videos of the log and of the catalogue, by id, with their features.
 
@@ -81,7 +81,7 @@ def write_videos(
         BadInput: the catalogue is of another log.
     """
     if videos is not None:
-        ours, theirs = seen.set_alias("seen"), videos.set_alias("known")
+        ours, theirs = of_log.set_alias("seen"), videos.set_alias("known")
         if first_row(ours.join(theirs, "seen.video_id = known.video_id", how="semi")) is None:
             example = [(first_row(table.project("video_id")) or ("nothing",))[0] for table in (theirs, ours)]
             raise BadInput(
@@ -91,8 +91,8 @@ def write_videos(
         columns = [f"coalesce(known.{name}, seen.{name}) AS {name}" for name in COLUMNS_OF_VIDEOS]
         own = [f"known.{quoted(name)} AS {quoted(name)}" for name in features.names]
         joined = ours.join(theirs, "seen.video_id = known.video_id", how="outer")
-        seen = joined.project(", ".join([*columns, *own]))
-    seen.order("video_id").write_parquet(str(out))
+        of_log = joined.project(", ".join([*columns, *own]))
+    of_log.order("video_id").write_parquet(str(out))
 
 
 def write_users(

@@ -43,7 +43,7 @@ from training.data.own_log._mapping import MAPPING, OF_VIDEOS, ColumnMapping
 from training.data.own_log._rows import merge, stage
 from training.data.own_log._users_videos import (
     catalogue,
-    seen_videos,
+    videos_of,
     widths_of_embeddings,
     write_users,
     write_videos,
@@ -124,9 +124,9 @@ def write_users_and_videos(
     table = open_table(connection, "videos", own.videos) if own.videos else None
     tables = {name: found for name, found in (("videos", table), ("users", users)) if found is not None}
     check_columns({name: getattr(mapping, name) for name in tables}, tables)
-    videos, features = _catalogue(connection, table, mapping)
+    videos, features = open_videos(connection, table, mapping)
     log = connection.read_parquet(str(out / INTERACTIONS))
-    write_videos(seen_videos(log), videos, out / VIDEOS, features)
+    write_videos(videos_of(log), videos, out / VIDEOS, features)
     if users is not None:
         return write_users(connection, users, mapping.users, out / USERS), features
     log.aggregate("user_id", "user_id").order("user_id").write_parquet(str(out / USERS))
@@ -148,7 +148,7 @@ def _write(
     (out / MAPPING).write_text(mapping.model_dump_json(indent=1, exclude_none=True) + "\n")
     # Headers and samples are read in the order of the files; rows are sorted, so theirs is of no use.
     connection.execute("SET preserve_insertion_order = false")
-    videos, features = _catalogue(connection, opened.videos, mapping)
+    videos, features = open_videos(connection, opened.videos, mapping)
     staged, faults = stage(connection, opened.log, mapping, videos, work)
     for fault in faults:
         report(f"dropped {fault}")
@@ -162,7 +162,7 @@ def _write(
     log = pl.scan_parquet(out / INTERACTIONS)
     check_medians(log.select("watch_time_s", "duration_s").head(1_000_000).collect(), source.name)
     log_of_ids = connection.read_parquet(str(out / INTERACTIONS))
-    write_videos(seen_videos(log_of_ids), videos, out / VIDEOS, features)
+    write_videos(videos_of(log_of_ids), videos, out / VIDEOS, features)
     profile = write_users(connection, opened.users, mapping.users, out / USERS)
     extent = LogExtent.from_log(log, mapping.utc_offset_hours)
     info = describe(mapping, opened, faults, extent, profile, features)
@@ -199,7 +199,7 @@ def describe(
     )
 
 
-def _catalogue(
+def open_videos(
     connection: Connection, table: TextTable | None, mapping: ColumnMapping
 ) -> tuple[Relation | None, VideoFeatures]:
     """Return the videos of a table, in memory, and their features."""
