@@ -76,9 +76,12 @@ export class Poll {
     clearTimeout(this.timer);
     if (document.hidden || this.asking) return;
     this.asking = true;
-    await this.ask();
-    this.asking = false;
-    if (!this.ended) this.timer = setTimeout(this.next, this.every_ms);
+    try {
+      await this.ask();
+    } finally {
+      this.asking = false;
+      if (!this.ended) this.timer = setTimeout(this.next, this.every_ms);
+    }
   }
 
   end() {
