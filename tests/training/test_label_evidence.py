@@ -17,6 +17,7 @@ from torch import Tensor
 from models.arrays import I64
 from models.errors import BadInput
 from models.manifest import LabelEvidence, LearnedLabels, Manifest, Margin
+from models.store import BundleStore
 from tests.conftest import run_command, run_ok
 from training.data import Interactions, SyntheticConfig, day_numbers, simulate_log
 from training.export.learned_gate import check_learned
@@ -194,18 +195,22 @@ def test_a_run_records_its_labels(smoke_run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_export_refuses_unlearned_labels_and_says_what_was_allowed(smoke_run: Path, tmp_path: Path) -> None:
+def test_export_refuses_unlearned_labels_says_what_was_allowed_and_may_promote(
+    smoke_run: Path, tmp_path: Path
+) -> None:
     run, bundles = unlearned(smoke_run, tmp_path), tmp_path / "bundles"
     refused = run_command("export", run, "--to", bundles)
     assert refused.returncode == 2
     assert "moved by 0.010 deviations" in refused.stderr
     assert not bundles.exists()
-    note = tmp_path / "note.json"
-    run_ok("export", run, "--to", bundles, "--allow-unlearned", "--json", note)
-    version = json.loads(note.read_text())["version"]
+    done = run_command("export", run, "--to", bundles, "--promote", "--allow-unlearned")
+    assert "| candidates that gain by a hate of their author | none |" in done.stdout
+    assert "CURRENT names" in done.stdout
+    (version,) = BundleStore(bundles).versions()
+    assert BundleStore(bundles).current() == version
+    assert (f"warning: {version} is active although" in done.stderr) == ("| **no** |" in done.stdout)
     labels = Manifest.read(bundles / version).learned_labels
     assert labels is not None
     assert labels.allowed_unlearned is not None
     assert "moved by 0.010 deviations" in labels.allowed_unlearned
-    run_ok("promote", version, "--bundles", bundles)
     assert "**Not shown to be learned**: they moved by 0.010" in run_ok("card", "--bundles", bundles)

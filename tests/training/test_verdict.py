@@ -114,16 +114,6 @@ def test_a_bundle_that_is_worse_than_a_constant_is_promoted_by_force_alone(
     assert "worse than the mean (RMSE 2.00 against 1.00 s)" in run_ok("card", "--bundles", root)
 
 
-@pytest.mark.slow
-def test_an_export_may_promote_at_once(smoke_run: Path, tmp_path: Path) -> None:
-    done = run_command("export", smoke_run, "--to", tmp_path, "--promote", "--allow-unlearned")
-    assert "| candidates that gain by a hate of their author | none |" in done.stdout
-    assert "CURRENT names" in done.stdout
-    assert BundleStore(tmp_path).versions() == [BundleStore(tmp_path).current()]
-    warned = f"warning: {BundleStore(tmp_path).current()} is active although" in done.stderr
-    assert warned == ("| **no** |" in done.stdout)
-
-
 def test_a_promotion_without_requirements_says_which_are_not_met() -> None:
     warning = unmet_by_default("20260101-00000001", ["`mae_s`", "candidates that gain by a hate"])
     assert "although 2 requirements are not met (`mae_s`; candidates that gain by a hate)" in warning
