@@ -13,12 +13,15 @@ import pytest
 import torch
 
 from models.ledger import Entry
-from models.manifest import Manifest
+from models.manifest import Manifest, Training
 from models.store import BundleStore
-from tests.training._experiments import refusal, run_command
+from models.vocabulary import Vocabulary
+from tests.models import tiny
+from tests.training._experiments import refusal, run_command, write_json, write_log
 from training.data import Dataset, Forgotten, load, without
-from training.labels import fit_heuristics
+from training.labels import LabelMakers, fit_heuristics
 from training.lda import LDA
+from training.rankers import Ranker
 from training.train import run_folder
 from training.train.fit import cut_windows, evaluation_boundaries
 from training.train.forget import Fits, WithoutRows, forget, rows_by_field
@@ -26,7 +29,32 @@ from training.train.run_config import new_networks
 from training.train.verification import LARGEST_LOSS, taken_out, too_bad
 
 pytestmark = pytest.mark.slow
-FORGOTTEN_AT = 1_900_000_000_000
+FORGOTTEN_BEFORE, FORGOTTEN_AT = 1_800_000_000_000, 1_900_000_000_000
+
+
+BRIEF = {
+    "closed_form": {"steps": 2, "redraws": 1, "watch_knots": 5, "duration_knots": 3},
+    "lda": {"anchors": {"epochs": 2, "sequences": 64}},
+    "loop": {"epochs": 1},
+}
+"""Changes of the smoke recipe: what is forgotten does not depend on how well was fitted."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DATA of a small simulated log that has forgotten before."""
+    folder = tmp_path_factory.mktemp("forget")
+    data = write_log(folder, users=60, videos=80, exposures=2000, days=8)
+    info = json.loads((data / "dataset.json").read_text())
+    return write_json(data / "dataset.json", info | {"forgotten_until_ms": FORGOTTEN_BEFORE}).parent
+
+
+@pytest.fixture(scope="module")
+def run(data: Path) -> Path:
+    """A run that was fitted on it."""
+    out, config = data.with_name("run"), write_json(data.with_name("brief.json"), BRIEF)
+    run_command("fit", "smoke", "--data", data, "--out", out, "--config", config)
+    return out
 
 
 def users_of(data: Path, count: int) -> list[str]:
@@ -44,6 +72,15 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
+def write_version(
+    makers: LabelMakers, ranker: Ranker, vocabulary: Vocabulary, to: Path, *, training: Training, **_: object
+) -> Path:
+    """Write a version of small graphs instead of those of a ranker, which take many seconds to trace."""
+    folder = to / "20260101-00000000"
+    tiny.rewrite(folder, tiny.write(folder, folder.name).model_copy(update={"training": training}))
+    return folder
+
+
 def fits_of(run: Path) -> tuple[run_folder.Saved, Fits]:
     saved = run_folder.read(run, "evaluation")
     return saved, Fits(saved.fitted, run_folder.read(run, "release").fitted)
@@ -59,20 +96,20 @@ def corrected(run: Path, dataset: Dataset, remaining: Dataset) -> WithoutRows:
 
 
 @pytest.fixture(scope="module")
-def one_user(smoke_run: Path, synthetic_data: Path) -> tuple[Dataset, WithoutRows]:
+def one_user(run: Path, data: Path) -> tuple[Dataset, WithoutRows]:
     """What remains without a user, and the run without them."""
-    dataset = load(synthetic_data)
-    entry = Entry(user_id=users_of(synthetic_data, 1)[0], forgotten_at_ms=1)
+    dataset = load(data)
+    entry = Entry(user_id=users_of(data, 1)[0], forgotten_at_ms=1)
     remaining = without_entry(dataset, entry)
-    return remaining, corrected(smoke_run, dataset, remaining)
+    return remaining, corrected(run, dataset, remaining)
 
 
 def test_tables_equal_a_rebuild_from_the_remaining_rows(
-    one_user: tuple[Dataset, WithoutRows], smoke_run: Path, synthetic_data: Path
+    one_user: tuple[Dataset, WithoutRows], run: Path, data: Path
 ) -> None:
     remaining, found = one_user
-    saved = run_folder.read(smoke_run, "evaluation")
-    boundaries = evaluation_boundaries(load(synthetic_data), saved.config)
+    saved = run_folder.read(run, "evaluation")
+    boundaries = evaluation_boundaries(load(data), saved.config)
     windows = cut_windows(remaining, saved.config, boundaries)
     known = windows.log.take(windows.known)
     assert found.fits.evaluation.vocabulary.fields == windows.vocabulary.fields
@@ -95,10 +132,10 @@ def test_tables_equal_a_rebuild_from_the_remaining_rows(
             torch.testing.assert_close(maker.state_dict()[name], table, rtol=1e-6, atol=1e-6)
 
 
-def test_anchors_keep_their_parts_and_count_the_remaining_rows(smoke_run: Path, synthetic_data: Path) -> None:
+def test_anchors_keep_their_parts_and_count_the_remaining_rows(run: Path, data: Path) -> None:
     """Around the same anchors, tables of the same rows are the same, and shares are those of the rows."""
-    saved, fits = fits_of(smoke_run)
-    dataset = load(synthetic_data)
+    saved, fits = fits_of(run)
+    dataset = load(data)
     windows = cut_windows(dataset, saved.config, evaluation_boundaries(dataset, saved.config))
     head = fits.evaluation.ranker.head
     assert isinstance(head, LDA)
@@ -113,11 +150,11 @@ def test_anchors_keep_their_parts_and_count_the_remaining_rows(smoke_run: Path, 
 
 
 def test_co_visitation_of_all_rows_is_what_it_was_and_of_fewer_stays_near(
-    one_user: tuple[Dataset, WithoutRows], smoke_run: Path
+    one_user: tuple[Dataset, WithoutRows], run: Path
 ) -> None:
     _, found = one_user
     before, after = found.before, found.after
-    fitted = run_folder.read(smoke_run, "evaluation").fitted
+    fitted = run_folder.read(run, "evaluation").fitted
     former = fitted.ranker.encoder.co_visitation
     rows = rows_by_field(fitted.vocabulary, after.vocabulary)["video_id"]
     shrunk = found.fits.evaluation.ranker.encoder.co_visitation.vector
@@ -130,10 +167,10 @@ def test_co_visitation_of_all_rows_is_what_it_was_and_of_fewer_stays_near(
 
 
 def test_weights_of_layers_and_of_ids_that_remain_are_bit_identical(
-    one_user: tuple[Dataset, WithoutRows], smoke_run: Path
+    one_user: tuple[Dataset, WithoutRows], run: Path
 ) -> None:
     _, found = one_user
-    former, fit = run_folder.read(smoke_run, "release").fitted, found.fits.release
+    former, fit = run_folder.read(run, "release").fitted, found.fits.release
     rows = rows_by_field(former.vocabulary, fit.vocabulary)
     of_table = {"video": "video_id", "author": "author_id", "tag": "tag", "tab": "tab"}
     taken = {f"encoder.tables.{name}.weight": rows[field] for name, field in of_table.items()}
@@ -143,13 +180,11 @@ def test_weights_of_layers_and_of_ids_that_remain_are_bit_identical(
             assert torch.equal(parameter, before[taken[name]] if name in taken else before), name
 
 
-def test_a_forgotten_author_and_their_videos_leave_the_vocabulary(
-    smoke_run: Path, synthetic_data: Path
-) -> None:
-    dataset = load(synthetic_data)
+def test_a_forgotten_author_and_their_videos_leave_the_vocabulary(run: Path, data: Path) -> None:
+    dataset = load(data)
     author = str(dataset.log["author_id"].value_counts().sort("count", "author_id")["author_id"][0])
     remaining = without_entry(dataset, Entry(author_id=author, forgotten_at_ms=1))
-    found = corrected(smoke_run, dataset, remaining)
+    found = corrected(run, dataset, remaining)
     gone = dataset.log.filter(pl.col("author_id") == author)
     for fit in found.fits:
         assert author not in fit.vocabulary.fields["author_id"]
@@ -159,58 +194,60 @@ def test_a_forgotten_author_and_their_videos_leave_the_vocabulary(
 
 
 def test_the_way_from_a_ledger_to_the_active_bundle_and_the_same_ledger_again(
-    smoke_run: Path, synthetic_data: Path, tmp_path: Path
+    run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = digests(smoke_run)
-    names = ledger(tmp_path / "ledger", *({"user_id": user} for user in users_of(synthetic_data, 2)))
+    monkeypatch.setitem(LARGEST_LOSS, "xauc", 1.0)  # so few early-stop rows are ordered by chance
+    monkeypatch.setattr("training.export.run.export", write_version)
+    before = digests(run)
+    names = ledger(tmp_path / "ledger", *({"user_id": user} for user in users_of(data, 2)))
     out, bundles = tmp_path / "run2", tmp_path / "bundles"
-    forgetting = ("forget", "--run", smoke_run, "--data", synthetic_data, "--out", out)
+    forgetting = ("forget", "--run", run, "--data", data, "--out", out)
     releasing = ("--to", bundles, "--promote", "--allow-unlearned", "--force")
     printed = run_command(*forgetting, "--ledger", names, *releasing)
     assert "membership_auc" in printed
     store = BundleStore(bundles)
     manifest = Manifest.read(store.path(store.current()))
     made = manifest.training.forgetting
-    assert manifest.training.forgotten_until_ms is None  # weights were fitted with the rows
+    assert manifest.training.forgotten_until_ms == FORGOTTEN_BEFORE  # weights were fitted with the rows
     assert made is not None
     assert (made.method, made.lines) == ("tables", 2)
     assert made.weights == before["release.pt"]
-    assert manifest.training.rows == run_folder.read(smoke_run, "release").training.rows - made.rows
+    assert manifest.training.rows == run_folder.read(run, "release").training.rows - made.rows
     assert {"mae_s_before", "mae_s_after", "moved_logit"} <= set(made.figures)
-    assert digests(smoke_run) == before
+    assert digests(run) == before
     # the same ledger again, of the former run and of the new one, changes nothing
     whole = digests(out), store.versions()
-    for run in (smoke_run, out):
-        again = ("forget", "--run", run, "--data", synthetic_data, "--out", out, "--ledger", names)
+    for either in (run, out):
+        again = ("forget", "--run", either, "--data", data, "--out", out, "--ledger", names)
         assert "nothing to forget" in run_command(*again, *releasing)
         assert (digests(out), store.versions()) == whole
     # rows are taken out of what `fit` wrote
-    more = ledger(tmp_path / "more", {"user_id": users_of(synthetic_data, 3)[2]})
-    third = ("--run", out, "--data", synthetic_data, "--out", tmp_path / "run3")
+    more = ledger(tmp_path / "more", {"user_id": users_of(data, 3)[2]})
+    third = ("--run", out, "--data", data, "--out", tmp_path / "run3")
     assert "fitted on more rows than it knows of" in refusal(
         "forget", *third, "--ledger", names, "--ledger", more
     )
 
 
 def test_a_ledger_of_strangers_moves_only_how_far_the_ledger_is_known(
-    smoke_run: Path, synthetic_data: Path, tmp_path: Path
+    run: Path, data: Path, tmp_path: Path
 ) -> None:
     names = ledger(tmp_path / "ledger", {"user_id": "a stranger"})
     out = tmp_path / "out"
-    run_command("forget", "--run", smoke_run, "--data", synthetic_data, "--out", out, "--ledger", names)
+    run_command("forget", "--run", run, "--data", data, "--out", out, "--ledger", names)
     for name in ("evaluation.pt", "release.pt"):
-        former, state = (torch.load(folder / name, weights_only=True) for folder in (smoke_run, out))
+        former, state = (torch.load(folder / name, weights_only=True) for folder in (run, out))
         for part in ("label_makers", "ranker"):
             torch.testing.assert_close(state[part], former[part], rtol=0, atol=0, equal_nan=True)
     assert run_folder.read(out, "release").training.forgotten_until_ms == FORGOTTEN_AT
 
 
 def test_a_result_that_predicts_worse_is_refused_and_how_long_a_fit_takes_is_said(
-    smoke_run: Path, synthetic_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    args = ("forget", "--run", smoke_run, "--data", synthetic_data, "--out", tmp_path / "out")
+    args = ("forget", "--run", run, "--data", data, "--out", tmp_path / "out")
     monkeypatch.setitem(LARGEST_LOSS, "mae_s", -1.0)
-    few = ledger(tmp_path / "few", {"user_id": users_of(synthetic_data, 1)[0]})
+    few = ledger(tmp_path / "few", {"user_id": users_of(data, 1)[0]})
     assert "--retrain, which takes" in refusal(*args, "--ledger", few)
     assert not (tmp_path / "out").exists()
 
@@ -224,9 +261,9 @@ def test_predictions_that_became_worse_are_refused() -> None:
 
 @pytest.mark.parametrize("nth", [0, 1])
 def test_a_stop_while_the_new_run_is_written_leaves_the_old_one_alone(
-    nth: int, smoke_run: Path, synthetic_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nth: int, run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, save = digests(smoke_run), torch.save
+    before, save = digests(run), torch.save
     written: list[Path] = []
 
     def stopped(state: object, path: Path) -> None:
@@ -237,8 +274,8 @@ def test_a_stop_while_the_new_run_is_written_leaves_the_old_one_alone(
 
     monkeypatch.setattr(torch, "save", stopped)
     names = ledger(tmp_path / "ledger", {"user_id": "a stranger"})
-    args = ("--run", smoke_run, "--data", synthetic_data, "--out", tmp_path / "out", "--ledger", names)
+    args = ("--run", run, "--data", data, "--out", tmp_path / "out", "--ledger", names)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run_command("forget", *args)
-    assert digests(smoke_run) == before
+    assert digests(run) == before
     assert [path.name for path in tmp_path.iterdir()] == ["ledger"]
