@@ -1,12 +1,8 @@
-"""Logs, jobs and commands that tests of experiments share."""
+"""Logs and commands that tests of experiments share."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +13,8 @@ from typer.testing import CliRunner
 from models.errors import BadInput
 from training.__main__ import app
 from training.data import SyntheticConfig, prepare
-from training.experiments.jobs import Checkpoint, Job, Outcome, Progress, Result, Work, run_jobs
 
 DAY_MS = 86_400_000
-JOBS = [Job(method, seed) for method in ("a", "b") for seed in (0, 1)]
 
 
 def write_log(folder: Path, **options: Any) -> Path:
@@ -77,51 +71,3 @@ def assert_pictures(report: Path, names: set[str]) -> None:
     for name in names:
         assert f"({name})" in text
         assert 2_000 < (report / name).stat().st_size < 150_000
-
-
-# --- jobs that write a line into a diary when they are done
-
-
-def prepare_diary(folder: Path) -> Work:
-    """Return work that some methods refuse, fail, are killed in, or wait in."""
-
-    def work(job: Job, progress: Progress) -> Result:
-        if job.method == "refused":
-            raise BadInput("no explicit feedback")
-        if job.method == "broken":
-            raise ZeroDivisionError("a bug")
-        if job.method == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        while job.method == "waits" and not (folder / "gate").exists():
-            time.sleep(0.01)
-        progress(0.5)
-        with (folder / "diary").open("a") as file:
-            file.write(f"{job.method} {job.seed}\n")
-        # Ctrl-C is for the command, which ends its processes itself: they must not receive it.
-        return {
-            "seed": job.seed,
-            "interruptible": signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []),
-        }
-
-    return work
-
-
-def checkpoint(folder: Path, digest: str = "d") -> Checkpoint:
-    """Return the checkpoint of `run_diary`."""
-    return Checkpoint(folder / "deep" / ".partial.jsonl", digest)
-
-
-def run_diary(folder: Path, jobs: list[Job], shares: list[float] | None = None) -> dict[Job, Outcome]:
-    """Run jobs that keep a diary in a folder, in two processes."""
-    record = ([] if shares is None else shares).append
-    return run_jobs(jobs, partial(prepare_diary, folder), checkpoint(folder), processes=2, on_progress=record)
-
-
-def wait_until_ended(group: int) -> None:
-    """Wait until no process of a group is left; the test's time-out fires if one stays."""
-    while True:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.01)

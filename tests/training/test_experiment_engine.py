@@ -16,17 +16,8 @@ import pytest
 
 from models.errors import BadInput
 from tests.conftest import ROOT
-from tests.training._experiments import (
-    JOBS,
-    checkpoint,
-    read_rows,
-    refusal,
-    run_command,
-    run_diary,
-    wait_until_ended,
-    write_json,
-    write_log,
-)
+from tests.training._diary import JOBS, checkpoint, run_diary, wait_until_ended
+from tests.training._experiments import read_rows, refusal, run_command, write_json, write_log
 from training.experiments.config import ExperimentConfig, MethodSpec, load_config, select_methods
 from training.experiments.engine import digest, grid, partial_path
 from training.experiments.jobs import Job, Outcome
@@ -49,10 +40,13 @@ def read_diary(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_every_job_is_done_once_a_refusal_is_an_outcome_and_progress_reaches_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_job_is_done_once_a_refusal_is_an_outcome_and_progress_reaches_one(
+    processes: int, tmp_path: Path
+) -> None:
     shares: list[float] = []
-    outcomes = run_diary(tmp_path, [REFUSED, *JOBS], shares)
-    done = {job: Outcome({"seed": job.seed, "interruptible": False}, None) for job in JOBS}
+    outcomes = run_diary(tmp_path, [REFUSED, *JOBS], shares, processes=processes)
+    done = {job: Outcome({"seed": job.seed, "interruptible": processes == 1}, None) for job in JOBS}
     assert outcomes == done | {REFUSED: Outcome({}, "no explicit feedback")}
     assert read_diary(tmp_path) == ["a 0", "a 1", "b 0", "b 1"]
     assert (shares[0], shares[-1]) == (0.0, 1.0)
@@ -61,10 +55,9 @@ def test_every_job_is_done_once_a_refusal_is_an_outcome_and_progress_reaches_one
     assert read_diary(tmp_path) == ["a 0", "a 1", "b 0", "b 1"]
 
 
-@pytest.mark.slow
 def test_a_bug_is_reported_with_its_traceback(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"(?s)broken with seed 0.*line.*ZeroDivisionError: a bug"):
-        run_diary(tmp_path, [Job("broken", 0)])
+        run_diary(tmp_path, [Job("broken", 0)], processes=1)
 
 
 @pytest.mark.slow
@@ -78,9 +71,7 @@ def test_a_process_that_is_killed_is_one_line_and_loses_nothing(tmp_path: Path) 
 @pytest.mark.slow
 def test_a_killed_command_continues_and_its_processes_end(tmp_path: Path) -> None:
     waits = Job("waits", 0)
-    code = (
-        f"from tests.training._experiments import *\nrun_diary(Path({str(tmp_path)!r}), [JOBS[0], {waits!r}])"
-    )
+    code = f"from tests.training._diary import *\nrun_diary(Path({str(tmp_path)!r}), [JOBS[0], {waits!r}])"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
     while not checkpoint(tmp_path).read():
         assert process.poll() is None
@@ -89,7 +80,7 @@ def test_a_killed_command_continues_and_its_processes_end(tmp_path: Path) -> Non
     process.wait()
     (tmp_path / "gate").touch()
     wait_until_ended(process.pid)  # the worker found its connection closed before it wrote into the diary
-    assert set(run_diary(tmp_path, [JOBS[0], waits])) == {JOBS[0], waits}
+    assert set(run_diary(tmp_path, [JOBS[0], waits], processes=1)) == {JOBS[0], waits}
     assert read_diary(tmp_path) == ["a 0", "waits 0"]
 
 
@@ -196,7 +187,7 @@ def command(data: Path, out: Path, *options: str | Path) -> list[str | Path]:
 @pytest.mark.slow
 def test_ctrl_c_ends_every_process_and_the_same_command_continues(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "report"
-    arguments = [sys.executable, "-m", "training", *map(str, command(data, out, "--jobs", "1"))]
+    arguments = [sys.executable, "-m", "training", *map(str, command(data, out, "--jobs", "2"))]
     process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     partial = partial_path(out)
     while not partial.exists() or not partial.read_text().endswith("}\n"):
@@ -212,7 +203,7 @@ def test_ctrl_c_ends_every_process_and_the_same_command_continues(data: Path, tm
     entry = json.loads(partial.read_text().splitlines()[1])
     partial.write_text(json.dumps(entry | {"result": entry["result"] | {"parameters": 10**9}}) + "\n")
     # Two seeds of one method: their median shows the changed parameters, so the first fit was not repeated.
-    assert f"wrote {out / 'report.md'}" in run_command(*command(data, out, "--jobs", "2"))
+    assert f"wrote {out / 'report.md'}" in run_command(*command(data, out, "--jobs", "1"))
     assert read_rows(out)[entry["method"]]["parameters"] > 10**8
     assert list(out.parent.iterdir()) == [out]
     before = (out / "report.json").read_bytes()

@@ -1,4 +1,4 @@
-"""Fits side by side: each a job of one single-threaded process, finished ones kept on disk."""
+"""Fits side by side: each a job of one thread, in another process or this one, finished ones kept on disk."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def run_jobs(
     processes: int,
     on_progress: Progress = lambda _: None,
 ) -> dict[Job, Outcome]:
-    """Return the outcome of every job, from the checkpoint where it is there, otherwise from a process.
+    """Return the outcome of every job, from the checkpoint where it is there, otherwise from running it.
+
+    One at a time they run in this process, so that no other has to import everything again.
 
     Args:
         jobs: in the order in which they start.
@@ -111,6 +113,20 @@ def run_jobs(
     waiting = [job for job in jobs if job not in outcomes]
     on_progress(len(outcomes) / max(len(jobs), 1))
     if not waiting:
+        return outcomes
+
+    def keep(job: Job, kind: str, content: Any) -> None:
+        if kind == "error":
+            raise RuntimeError(f"{job.method} with seed {job.seed} failed:\n{content}")
+        outcomes[job] = Outcome(content, None) if kind == "result" else Outcome({}, content)
+        checkpoint.add(job, outcomes[job])
+
+    if processes == 1:
+        with _one_thread():
+            do = _worker(prepare)
+            for job in waiting:
+                keep(job, *do(job, lambda share: on_progress((len(outcomes) + share) / len(jobs))))
+                on_progress(len(outcomes) / len(jobs))
         return outcomes
     with _pool(min(processes, len(waiting)), prepare) as pool:
         running: dict[Connection, tuple[Job, float]] = {}
@@ -131,8 +147,7 @@ def run_jobs(
                     running[connection] = (job, content)
                     continue
                 del running[connection]
-                outcomes[job] = Outcome(content, None) if kind == "result" else Outcome({}, content)
-                checkpoint.add(job, outcomes[job])
+                keep(job, kind, content)
                 start_next(connection)
             on_progress((len(outcomes) + sum(share for _, share in running.values())) / len(jobs))
     return outcomes
@@ -151,8 +166,6 @@ def _receive(connection: Connection, process: BaseProcess, job: Job) -> tuple[st
             f"{-code}), mostly for lack of memory; use fewer --jobs. Finished fits are kept: the same "
             "command continues from there."
         ) from None
-    if kind == "error":
-        raise RuntimeError(f"{job.method} with seed {job.seed} failed:\n{content}")
     return kind, content
 
 
@@ -191,20 +204,39 @@ def _pool(processes: int, prepare: Prepare) -> Iterator[dict[Connection, BasePro
 def _serve(connection: Connection, prepare: Prepare) -> None:
     """Do jobs until the other end of the connection closes."""
     torch.set_num_threads(1)
-    work: Work | None = None
+    do = _worker(prepare)
     with suppress(EOFError, BrokenPipeError):  # the command was killed: no process reads the reply
         while True:
-            job = connection.recv()
-            try:
-                work = work or prepare()
-                reply: tuple[str, Any] = ("result", work(job, _send_progress(connection)))
-            except BadInput as e:
-                reply = ("refused", str(e))
-            except BrokenPipeError:
-                raise
-            except Exception:
-                reply = ("error", traceback.format_exc())
-            connection.send(reply)
+            connection.send(do(connection.recv(), _send_progress(connection)))
+
+
+def _worker(prepare: Prepare) -> Callable[[Job, Progress], tuple[str, Any]]:
+    """Return a function that does a job and returns how it ended, and its result or the reason."""
+    work: Work | None = None
+
+    def do(job: Job, progress: Progress) -> tuple[str, Any]:
+        nonlocal work
+        try:
+            work = work or prepare()
+            return "result", work(job, progress)
+        except BadInput as e:
+            return "refused", str(e)
+        except BrokenPipeError:
+            raise
+        except Exception:
+            return "error", traceback.format_exc()
+
+    return do
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _send_progress(connection: Connection) -> Progress:
