@@ -48,7 +48,10 @@ CONFIG: dict[str, Any] = {
     "k": 3,
     "closed_form": {"watch_knots": 7, "duration_knots": 5, "k": 3, "steps": 8, "ridge": 300.0, "redraws": 2},
     "trees": {"rounds": 5, "rows_per_leaf": 20},
-    "network": {"epochs": 1, "sasrec": {"head": "ratio"}},
+    "network": {
+        "epochs": 1,
+        "sasrec": {"head": "ratio", "embedding": 4, "blocks": 1, "heads": 2, "feedforward": 8, "length": 20},
+    },
     "one_step": {"epochs": 2, "k": 3, "shared_hold_out": True},
 }
 
@@ -189,7 +192,7 @@ def test_users_who_are_not_drawn_teach_nothing(origin: RollingOrigin) -> None:
 
 
 def test_a_network_does_not_see_the_other_candidates_of_a_request(origin: RollingOrigin) -> None:
-    window, config = origin.windows[1], LabelsConfig().network.model_copy(update={"epochs": 1})
+    window, config = origin.windows[1], LabelsConfig.model_validate(CONFIG).network
     label_N = labels_of(WT().fit(origin.log), origin.log.take(window.known))
     feedback = origin.log.feedback.copy()
     feedback[window.rows, 2:] = 1.0  # what users did in the window
