@@ -22,6 +22,8 @@ from training.export.batch_label import label_log
 from training.spark import label_log as label_log_by_spark
 from training.spark import prepare_own, session, spark_session
 
+pytestmark = pytest.mark.xdist_group("spark")  # one session for all
+
 KEYS = ["timestamp_ms", "user_id", "video_id"]
 LABELS = ("labelcraft", "rad")
 """The second groups users."""
