@@ -46,6 +46,13 @@ CONSUME_ROWS: Final = {
     "kafka_with_faults": "Kafka topic; one killed with -9 after {killed_at:,} labels while a fourth joined; "
     "broker unreachable for {away_s:g} s after {away_at:,}",
 }
+SPARK_ROWS: Final = {
+    "one_process": "one process, no Spark",
+    "one_executor": "one executor",
+    "two_executors": "two executors",
+    "two_executors_killed": "two executors, killed with -9 after {tasks}",
+}
+SPARK_STEPS: Final = ("prepare", "label")
 EVENT_COUNTS: Final = ("acknowledged", "losses", "duplicates")
 FAULT_COLUMNS: Final = (
     "fault|requests|replies|/label ms|/rerank ms|recovery s|acknowledged events|lost|duplicated|"
@@ -239,6 +246,27 @@ def render_closed_loop(report: Report) -> str:
     return render_template("closed_loop", report, table=table, same=same, answered=answered)
 
 
+def render_spark(report: Report) -> str:
+    """Return the table of `loadtests.spark`."""
+    rows = []
+    for name, found in report["figures"].items():
+        killed = {step: found[step].get("killed_after_tasks") for step in SPARK_STEPS}
+        tasks = ", ".join(
+            f"{' and '.join(map(str, counts))} tasks of `{step}`" for step, counts in killed.items() if counts
+        )
+        cells = [
+            f"{found[step][column]:,}"
+            for step in SPARK_STEPS
+            for column in ("seconds", "rows_per_s", "cpu_s")
+        ]
+        same = "" if "equal" not in found else "yes" if found["equal"] else "**no**"
+        again = "" if "equal" not in found else "yes" if found["second_run_writes_nothing"] else "**no**"
+        rows.append([SPARK_ROWS[name].format(tasks=tasks), *cells, same, again])
+    steps = [f"`{step}` {unit}" for step in SPARK_STEPS for unit in ("s", "rows/s", "CPU s")]
+    table = markdown_table(("", *steps, "equal", "a second run writes nothing"), rows)
+    return render_template("spark", report, table=table, **report["setting"])
+
+
 def render_peers(report: Report) -> str:
     """Return the tables of `loadtests.peers`."""
     parts = [render_template("peers", report)]
@@ -280,6 +308,7 @@ RENDERERS: Final[dict[str, Callable[[Report], str]]] = {
     "soak": render_soak,
     "consume": render_consume,
     "closed_loop": render_closed_loop,
+    "spark": render_spark,
     "peers": render_peers,
     "deployment": render_deployment,
 }

@@ -48,6 +48,8 @@ def test_nothing_was_lost_and_nothing_broke() -> None:
         assert "500" not in row["answers"], row["name"]
     for run in read_report("consume")["figures"].values():
         assert (run["lost"], run["doubled"], run["dead"]) == (0, 0, 0)
+    _, *clusters = read_report("spark")["figures"].values()
+    assert all(run["equal"] and run["second_run_writes_nothing"] for run in clusters)
     fuzz = read_report("fuzz")
     assert fuzz["cases"] >= 50_000
     assert not any(fuzz[part]["statuses"].get("500") for part in ("from_the_description", "broken"))
