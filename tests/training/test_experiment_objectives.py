@@ -13,6 +13,7 @@ from models.metrics import auc, gauc, xauc, xgauc
 from models.schema import FLAGS
 from tests.training._experiments import assert_pictures, run_command, write_json, write_log
 from training.evaluation.objective_scores import FREQUENT
+from training.experiments import cost
 from training.experiments.objectives import ObjectivesEvaluator, ObjectivesExperimentConfig, load_evaluator
 from training.rankers import NAMES, WATCH_TIME
 
@@ -107,7 +108,12 @@ def test_a_users_part_is_what_the_figure_moves_by_when_the_user_counts_more(
     np.testing.assert_allclose(moved, parts, atol=0.25 * np.abs(parts).max())
 
 
-def test_a_report_contains_every_method_its_costs_and_its_pictures(data: Path) -> None:
+def test_a_report_contains_every_method_its_costs_and_its_pictures(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        cost, "ROUNDS", 3
+    )  # a step with a gradient of each objective costs many times as much
     out, config = data.parent / "report", write_json(data.parent / "config.json", CONFIG)
     options = ("--methods", ",".join(SELECTED), "--config", config, "--jobs", "1")
     run_command("compare", "objectives", "--data", data, "--out", out, *options)
@@ -120,7 +126,7 @@ def test_a_report_contains_every_method_its_costs_and_its_pictures(data: Path) -
         assert row["metrics"]["auc/follow"]["mean"] is None  # it never happens in this log
         assert row["metrics"]["auc"]["mean"] is not None
         assert set(row["against"]) == (set() if row["method"] == "gradcraft" else MEANS)
-    costs = {cost["method"]: cost for cost in content["costs"]}
+    costs = {row["method"]: row for row in content["costs"]}
     assert set(costs) == {"gradcraft", "equal", "pcgrad"}
     assert costs["pcgrad"]["ratio"] == 1.0
     assert costs["equal"]["step_ms"] < costs["gradcraft"]["step_ms"]
