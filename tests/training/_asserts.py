@@ -42,16 +42,16 @@ def assert_does_not_fall_with_watch_time(maker: LabelMaker, duration_s: float) -
 
 def assert_exports(
     maker: LabelMaker, feedback_NF: Tensor, folder: Path, groups_NG: Tensor | None = None
-) -> None:
-    """The ONNX graph labels 0, 1 and 7 rows as torch does, to 1e-6."""
+) -> ort.InferenceSession:
+    """The ONNX graph, which is returned, labels 0, 1, 7 and 50 rows as torch does, to 1e-6."""
     inputs = {"feedback": feedback_NF} | ({} if groups_NG is None else {"group_ids": groups_NG})
-    assert_onnx_agrees_with_torch(maker.eval(), inputs, folder, atol=1e-6)
+    return assert_onnx_agrees_with_torch(maker.eval(), inputs, folder, atol=1e-6)
 
 
 def assert_onnx_agrees_with_torch(
     module: nn.Module, inputs: dict[str, Tensor], folder: Path, *, atol: float
-) -> None:
-    """The ONNX graph of a module of rows answers 0, 1, 7 and 50 of them as torch does."""
+) -> ort.InferenceSession:
+    """The ONNX graph of a module of rows, which is returned, answers 0, 1, 7 and 50 of them as torch does."""
     path = folder / "module.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, of its dependencies
@@ -75,6 +75,7 @@ def assert_onnx_agrees_with_torch(
         assert got.shape == want.shape
         assert got.shape[-1] == rows
         np.testing.assert_allclose(got, want, rtol=0, atol=atol)
+    return session
 
 
 def _some(groups_NG: Tensor | None, rows: Tensor | slice) -> Tensor | None:

@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from models.arrays import F32, I64
 from models.errors import BadInput
-from models.features import FEEDBACK_COLUMNS, GROUP_COLUMNS, Array
+from models.features import FEEDBACK_COLUMNS
 from models.metrics import auc
-from models.runtime import Bundle
-from models.vocabulary import UNKNOWN
-from tests.training._builders import Spread, encoder_of, export_ranker, liked_and_hated, log_of
+from tests.training._asserts import assert_exports
+from tests.training._builders import liked_and_hated, log_of
 from training.data import (
     Interactions,
     LikesHates,
@@ -45,8 +44,7 @@ from training.labelcraft.closed_form import (
 from training.labelcraft.closed_form._drawn_users import draw_users
 from training.labelcraft.closed_form._lagged_features import lagged_features, with_products
 from training.labelcraft.closed_form._likes_above_hates import LikesHatesObjective
-from training.labels import Scale, labels_of
-from training.rankers import TwoObjectiveRanker
+from training.labels import labels_of
 
 SMALL = ClosedFormConfig(
     watch_knots=9, duration_knots=5, k=3, steps=25, window_days=1, ridge=300.0, redraws=1, objectives="paper"
@@ -351,26 +349,18 @@ def test_pairs_of_a_like_and_a_hate_know_the_watch_alone(likes_hates: LikesHates
 
 @pytest.mark.slow
 def test_its_graph_answers_as_torch_and_keeps_the_order_on_a_grid(tmp_path: Path) -> None:
-    ranker = TwoObjectiveRanker(encoder_of(), Spread(8), Scale().fit(planted()[0].watch_time_s))
-    bundle = export_ranker(ranker, tmp_path, learned().label_maker, weights={"watch_time": 1.0})
-    assert "labelcraft" in bundle.manifest.labels
+    maker = learned().label_maker
     watched_s = np.linspace(0, 700, 150, dtype=np.float32)
+    graph = assert_exports(maker, feedback(watched_s, 30.0, Sheet.EXPLICIT), tmp_path)
     for duration_s in (1.0, 8.0, 30.0, 95.0, 600.0):
-        rows = [feedback(watched_s, duration_s, sheet).numpy() for sheet in Sheet]
-        plain, like, hate = (bundle.run_labeler(_request(bundle, part))["labelcraft"] for part in rows)
-        for label in (plain, like, hate):
+        rows = [feedback(watched_s, duration_s, sheet) for sheet in Sheet]
+        plain, like, hate = (graph.run(None, {"feedback": part.numpy()})[0] for part in rows)
+        for label, part in zip((plain, like, hate), rows, strict=True):
+            np.testing.assert_allclose(label, maker(part).numpy(), rtol=0, atol=1e-6)
             assert (np.diff(label) >= -1e-6).all()
         assert (like >= plain - 1e-6).all()
         assert (hate < plain).all()
         assert hate.max() <= plain[0] + 1e-6
-
-
-def _request(bundle: Bundle, rows: F32) -> dict[str, Array]:
-    """The labeler's inputs; of groups nothing is known."""
-    request: dict[str, Array] = {"feedback": rows}
-    if any(spec.name == "group_ids" for spec in bundle.manifest.labeler.inputs):
-        request["group_ids"] = np.full((len(rows), len(GROUP_COLUMNS)), UNKNOWN, np.int64)
-    return request
 
 
 def test_labels_fill_0_to_1_and_no_rows_have_none() -> None:
