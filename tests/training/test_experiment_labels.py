@@ -52,7 +52,14 @@ CONFIG: dict[str, Any] = {
         "epochs": 1,
         "sasrec": {"head": "ratio", "embedding": 4, "blocks": 1, "heads": 2, "feedforward": 8, "length": 20},
     },
-    "one_step": {"epochs": 2, "k": 3, "shared_hold_out": True},
+    "one_step": {
+        "epochs": 2,
+        "k": 3,
+        "shared_hold_out": True,
+        "hidden": 16,
+        "history": 10,
+        "recommender": {"embedding": 4, "attention": 4, "tower": [8, 5]},
+    },
 }
 
 
