@@ -17,6 +17,8 @@ from training.evaluation.bootstrap import paired_bootstrap
 from training.evaluation.predict import Outputs
 from training.evaluation.seconds import SecondsEvaluator
 
+LEAST_USERS: Final = 20
+"""Of the test days. The bootstrap over fewer is too sure of itself: over one user it always is."""
 _PRIOR: Final = 5.0
 """Exposures of the overall mean that are added to those of each video: a rare one has no mean of its own."""
 _FIGURES: Final[Mapping[str, Callable[[F32, F32], float | None]]] = {
@@ -89,9 +91,10 @@ def _compared(evaluator: SecondsEvaluator, pair: _Pair) -> Comparison | None:
         evaluator.values(pair.ranker, pair.ranker)[pair.figure]
         - evaluator.values(pair.simple, pair.simple)[pair.figure]
     )
-    margin = paired_bootstrap(gain_U[None], evaluator.measures[pair.figure].weight)[0]
+    weight_U = evaluator.measures[pair.figure].weight
+    margin = paired_bootstrap(gain_U[None], weight_U)[0]
     outcome = "undecided"
-    if margin is not None:
+    if margin is not None and np.count_nonzero(weight_U) >= LEAST_USERS:
         outcome = "better" if margin.ci[0] > 0 else "worse" if margin.ci[1] < 0 else "undecided"
     return Comparison.model_validate(
         {
