@@ -125,6 +125,29 @@ def test_versions_of_other_data_sets_are_not_compared(manifest: Manifest) -> Non
     assert only(Requirements(not_worse_by={"xauc": 0.0})).found == "no other version is active"
 
 
+def test_an_evaluation_on_the_same_days_takes_the_place_of_the_active_versions_own(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    assert manifest.evaluation is not None
+    days = {"from_ms": manifest.evaluation.from_ms, "to_ms": manifest.evaluation.to_ms, "tab": None}
+    evaluated = {
+        **manifest.evaluation.metrics,
+        "xauc": figure(manifest, "xauc") / 2,
+        "baselines": manifest.evaluation.baselines,
+        "evaluated": ACTIVE,
+        "window": days,
+    }
+    active, file = changed(manifest, ACTIVE, xauc=0.99), tmp_path / "active.json"
+
+    def found(**other: Any) -> Expectation:
+        file.write_text(json.dumps(evaluated | other))
+        return only(Requirements(not_worse_by={"xauc": 0.0}, active_evaluation=file), active)
+
+    assert (found().is_met, found().found) == (True, f"100.0% better than {ACTIVE}")
+    for other in ({"evaluated": VERSION}, {"window": days | {"tab": "1"}}, {"window": days | {"from_ms": 0}}):
+        assert (found(**other).is_met, "on this version's test days" in found(**other).found) == (False, True)
+
+
 # --- an estimate, an experiment
 
 

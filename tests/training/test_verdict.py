@@ -15,7 +15,7 @@ from models.manifest import Comparison
 from models.store import BundleStore
 from tests.conftest import run_command, run_ok
 from training.data import Interactions, SyntheticConfig, simulate_log
-from training.evaluation.comparisons import compare_with_baselines
+from training.evaluation.comparisons import LEAST_USERS, compare_with_baselines
 from training.evaluation.predict import Outputs
 from training.export.promotion import unmet_by_default
 from training.verdict import refuse_worse_than_constant, verdict
@@ -60,6 +60,12 @@ def test_a_baseline_is_undecided_against_itself(window: tuple[Interactions, I64,
         "trees mae_s",
         "trees xauc",
     }
+
+
+def test_users_too_few_to_resample_decide_nothing(window: tuple[Interactions, I64, I64]) -> None:
+    log, rows, before = window
+    few = rows[log.user[rows] < LEAST_USERS - 1]
+    assert set(outcomes((log, few, before), log.watch_time_s[few]).values()) == {"undecided"}
 
 
 def compared(baseline: str, figure: str, ranker: float, simple: float, outcome: str) -> Comparison:

@@ -40,8 +40,9 @@ def check_requirements(
 ) -> list[Expectation]:
     """Hold a version to requirements.
 
-    Figures are compared with those of the active version if both were fitted on the same data set. Errors are
-    taken as shares of those of a constant, since days differ in how hard they are.
+    Figures are compared with those of the active version on the same days where `active_evaluation` has them,
+    otherwise on its own test days if both were fitted on the same data set. Errors are taken as shares of
+    those of a constant, since days differ in how hard they are.
 
     Args:
         requirements: what is asked for.
@@ -53,7 +54,7 @@ def check_requirements(
         BadInput: a file of an estimate or experiment cannot be read.
     """
     manifest = Manifest.read(folder)
-    found = [*_metrics(requirements.not_worse_by, manifest, active)]
+    found = [*_metrics(requirements, manifest, active)]
     if requirements.behaviours:
         found += _behaviours(requirements.behaviours, count_behaviours(Bundle.load(folder)))
     if requirements.estimate is not None:
@@ -73,17 +74,25 @@ def table(expectations: Sequence[Expectation]) -> str:
 
 
 def _metrics(
-    not_worse_by: Mapping[str, float], manifest: Manifest, active: Manifest | None
+    requirements: Requirements, manifest: Manifest, active: Manifest | None
 ) -> Iterator[Expectation]:
-    for metric, tolerance in not_worse_by.items():
+    file = requirements.active_evaluation
+    for metric, tolerance in requirements.not_worse_by.items():
         about, expected = f"`{metric}`", f"at most {tolerance:.1%} worse than the active version's"
-        if (reason := _incomparable(metric, manifest, active)) is not None:
+        if active is None:
+            yield Expectation(about, expected, "no other version is active", is_met=True)
+            continue
+        other = active.evaluation
+        if file is not None:
+            other = _on_the_same_days(file, manifest, active)
+            if other is None:
+                missing = f"{file.name} is not of {active.version} on this version's test days"
+                yield Expectation(about, expected, missing, is_met=False)
+                continue
+        elif (reason := _incomparable(metric, manifest, active)) is not None:
             yield Expectation(about, expected, reason, is_met=True)
             continue
-        assert active is not None
-        assert active.evaluation is not None
-        old = _figure(metric, active.evaluation)
-        new = None if manifest.evaluation is None else _figure(metric, manifest.evaluation)
+        old, new = (None if one is None else _figure(metric, one) for one in (other, manifest.evaluation))
         if old is None or new is None:
             yield Expectation(about, expected, "it was not evaluated", is_met=False)
             continue
@@ -92,9 +101,19 @@ def _metrics(
         yield Expectation(about, expected, found, is_met=worse_by <= tolerance)
 
 
-def _incomparable(metric: str, manifest: Manifest, active: Manifest | None) -> str | None:
-    if active is None:
-        return "no other version is active"
+def _on_the_same_days(file: Path, manifest: Manifest, active: Manifest) -> Evaluation | None:
+    """Return what `evaluate` found of the active version, if that was on the other version's test days."""
+    found = _read(file)
+    if manifest.evaluation is None or found.get("evaluated") != active.version:
+        return None
+    days = {"from_ms": manifest.evaluation.from_ms, "to_ms": manifest.evaluation.to_ms, "tab": None}
+    if found.get("window") != days:
+        return None
+    figures = {name: found.get(name) for name in manifest.evaluation.metrics}
+    return manifest.evaluation.model_copy(update={"metrics": figures, "baselines": found["baselines"]})
+
+
+def _incomparable(metric: str, manifest: Manifest, active: Manifest) -> str | None:
     if active.training.dataset != manifest.training.dataset:
         return f"{active.version} was fitted on {active.training.dataset}"
     if active.evaluation is None or active.evaluation.metrics.get(metric) is None:

@@ -66,6 +66,9 @@ class Requirements(_Part):
 
     not_worse_by: dict[str, Annotated[float, Field(ge=0)]] = {}
     """By metric of the evaluation: the share of the active version's by which it may be worse."""
+    active_evaluation: Path | None = None
+    """What `evaluate --bundle ACTIVE --json` found on the bundle's test days, relative to the file of
+    requirements. Without it, the active version's figures are those of its own test days."""
     behaviours: dict[str, Bounds] = {}
     """By name in `BEHAVIOURS`: the share of drawn requests."""
     estimate: EstimateRequirement | None = None
@@ -96,9 +99,11 @@ class Requirements(_Part):
             first = e.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the whole"
             raise BadInput(f"{path} holds no requirements: {where}: {first['msg']}.") from None
-        located = {
+        located: dict[str, object] = {
             name: part.model_copy(update={"file": path.parent / part.file})
             for name in ("estimate", "experiment")
             if (part := getattr(requirements, name)) is not None
         }
+        if requirements.active_evaluation is not None:
+            located["active_evaluation"] = path.parent / requirements.active_evaluation
         return requirements.model_copy(update=located)

@@ -26,6 +26,7 @@ from models.video_features import VideoFeatures
 from models.vocabulary import Vocabulary
 from training.data import Dataset, LikesHates
 from training.device import checked_device
+from training.evaluation.comparisons import LEAST_USERS
 from training.labelcraft.evidence import missing_evidence
 from training.provenance import command, commit, machine
 from training.staging import atomic_folder
@@ -96,7 +97,14 @@ def fit(
     """
     _check_device(config)
     began, at_commit = time.monotonic(), commit()  # now: it may change during a long fit
-    config, left_out = choose_objectives(dataset, config, evaluation_boundaries(dataset, config).test_ms)
+    test_ms = evaluation_boundaries(dataset, config).test_ms
+    tested = dataset.log.filter(dataset.log["timestamp_ms"] >= test_ms)
+    if (users := tested["user_id"].n_unique()) < LEAST_USERS:
+        on_note(
+            f"the test days hold {len(tested):,} exposures of {users} users, and under {LEAST_USERS} users "
+            "decide no comparison: take more with --test-days, or leave out a last day that has only begun"
+        )
+    config, left_out = choose_objectives(dataset, config, test_ms)
     if left_out and config.objectives is not None:
         on_note(describe_left_out(left_out, config.objectives.least))
     identity = fit_identity(dataset, recipe, config, likes_hates)
