@@ -18,7 +18,7 @@ class ChainConfig(Config):
     states: PositiveInt = 40
     sessions: PositiveInt = 3000
     """Logged by a policy that is the best one a quarter of the time, and random otherwise."""
-    learning: QLearningConfig = QLearningConfig(updates=200, average=0.9, batch=192, learning_rate=6e-3)
+    learning: QLearningConfig = QLearningConfig(updates=400, average=0.9, batch=192, learning_rate=6e-3)
 
 
 class SimulatorConfig(Config):
