@@ -50,7 +50,7 @@ def spark_session(master: str | None = None, remote: str | None = None) -> Itera
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # of the executors; otherwise `python3`
     builder = SparkSession.builder.appName("reelrank").config("spark.ui.showConsoleProgress", "false")
     builder = builder.config("spark.sql.execution.arrow.maxRecordsPerBatch", str(BATCH_ROWS))
-    if "SPARK_ENV_LOADED" not in os.environ:  # not by spark-submit, whose log is the operator's
+    if not remote and "SPARK_ENV_LOADED" not in os.environ:  # spark-submit logs as the operator says
         builder = builder.config("spark.log.level", "FATAL")
     if remote:
         builder = builder.remote(remote)
@@ -87,11 +87,13 @@ def read_parquet(reader: DataFrameReader, *paths: str) -> DataFrame | None:
     from pyspark.errors import AnalysisException
 
     try:
-        return reader.parquet(*paths)
+        found = reader.parquet(*paths)
+        found.schema  # noqa: B018 - Connect asks its server only now
     except AnalysisException as e:
         if e.getCondition() == "PATH_NOT_FOUND":
             return None
         raise
+    return found
 
 
 def _first_line(error: Exception) -> str:
