@@ -6,7 +6,7 @@
 3. Two bundles are fitted: one on that log, one on the log with feedback joined to the wrong exposures.
 4. Both are estimated from the log.
 5. An experiment compares the first of them with the active bundle, on the same users in the days after.
-6. `promote --require` lets the first through and stops the second.
+6. `promote --require` stops the second and lets the first through.
 7. Each bundle answers fresh users of the same population: the truth, which nothing above has seen.
 """
 
@@ -129,10 +129,10 @@ class LogToPromotion:
             *("training", "experiment", EXPERIMENT, "--log", self._log, "--out", experiment),
             *("--arms", "active,fitted", "--effect", EFFECT),
         )
-        gates = {
-            name: self._promote(version, self._data(fitted))
-            for (name, version), fitted in zip(candidates.items(), ("fitted", "mixed"), strict=True)
-        }
+        # The worse one first: once the other is active, it has seen the days of the comparison.
+        mixed_up = self._promote(candidates["fitted on mixed-up feedback"], self._data("mixed"))
+        gates = {"fitted": self._promote(candidates["fitted"], self._data("fitted"))}
+        gates["fitted on mixed-up feedback"] = mixed_up
         return {
             "config": {
                 "users": self._population.config.users,
