@@ -10,16 +10,22 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
 from loadtests.command import write_atomically
+from loadtests.report import markdown_table
 from models.errors import BadInput
 
 FOLDER: Final = Path(__file__).parent
 TEMPLATE: Final = FOLDER / "templates" / "capacity.md"
+OFFLINE: Final = FOLDER / "templates" / "capacity_offline.md"
+OFFLINE_COLUMNS: Final = (
+    *("", "CPU µs a row", "core-hours for 10^9 rows", "for 10^10", "GB read for 10^9 rows", "GB written"),
+    *("memory, MiB", "at rows", "more a row, bytes", "rows that a machine holds"),
+)
 DAY_S: Final = 86_400
 GIB: Final = 2**30
 
@@ -53,6 +59,7 @@ class Assumptions:
     event_bytes: float = _assume(200.0, "an event as JSON", 1)
     disk_mb_per_s: float = _assume(200.0, "sustained writes of a shard's (network) disk", 1)
     network_gbit_per_s: float = _assume(10.0, "network of a machine", 0.1)
+    offline_gib: float = _assume(64.0, "memory of a machine that prepares, labels and fits", 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +243,35 @@ def render_page(command: str, m: Measured, assumptions: Assumptions, p: Plan) ->
     )
 
 
+def render_offline(report: Mapping[str, Any], assumptions: Assumptions) -> str:
+    """Return what offline.json says of larger logs, by the line through both sizes of each command."""
+    rows, held = [], {}
+    for step, (small, large) in report["figures"].items():
+        more = large["rows"] - small["rows"]
+        cpu_s, read, written, mib = (
+            (large[name] - small[name]) / more
+            for name in ("cpu_s", "bytes_read", "bytes_written", "peak_mib")
+        )
+        left_mib = assumptions.offline_gib * 1024 - large["peak_mib"]
+        held[step] = large["rows"] + left_mib / mib if mib > 0 else math.inf
+        rows.append(
+            [
+                f"`{step}`",
+                f"{cpu_s * 1e6:,.1f}",
+                *(f"{cpu_s * count / 3600:,.1f}" for count in (1e9, 1e10)),
+                *(f"{a_row:,.0f}" for a_row in (read, written)),
+                f"{large['peak_mib']:,.0f}",
+                f"{large['rows']:,}",
+                f"{mib * 2**20:,.0f}",
+                f"{held[step]:,.0f}" if mib > 0 else "any",
+            ]
+        )
+    first = min(held, key=lambda step: held[step])
+    return OFFLINE.read_text().format(
+        table=markdown_table(OFFLINE_COLUMNS, rows), first=first, most=held[first], a=assumptions, **report
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Plan for an audience, print the working, and name the bottleneck."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.capacity", description=main.__doc__)
@@ -260,6 +296,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(e))
     changed = [f" {o} {values[m.name]:g}" for o, m in options.items() if values[m.name] != m.default]
     page = render_page("python -m loadtests.capacity" + "".join(changed), measured, assumptions, plan)
+    if (offline := given["reports"] / "offline.json").exists():
+        page += render_offline(json.loads(offline.read_text()), assumptions)
     out = given["out"] or (FOLDER / "CAPACITY.md" if not changed and given["reports"] == FOLDER else None)
     if out is not None:
         write_atomically(out, page)

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.capacity import GIB, Assumptions, Measured, Plan, main, read_reports, render_page
+from loadtests.capacity import (
+    GIB,
+    Assumptions,
+    Measured,
+    Plan,
+    main,
+    read_reports,
+    render_offline,
+    render_page,
+)
 from models.errors import BadInput
 from tests.conftest import ROOT
 
@@ -131,7 +140,21 @@ def test_the_committed_page_is_that_of_the_committed_reports() -> None:
     """`python -m loadtests.capacity` writes it again when a report has changed."""
     measured, assumed = read_reports(REPORTS), Assumptions()
     page = render_page("python -m loadtests.capacity", measured, assumed, Plan(measured, assumed))
+    page += render_offline(json.loads((REPORTS / "offline.json").read_text()), assumed)
     assert (REPORTS / "CAPACITY.md").read_text() == page
+
+
+def test_a_larger_log_is_on_the_line_through_both_sizes() -> None:
+    small = {"rows": 1_000, "cpu_s": 3.0, "peak_mib": 200.0, "bytes_read": 10_000, "bytes_written": 5_000}
+    large = {"rows": 2_000, "cpu_s": 4.0, "peak_mib": 201.0, "bytes_read": 30_000, "bytes_written": 6_000}
+    flat = large | {"peak_mib": 200.0}
+    report = {"figures": {"label": [small, flat], "fit": [small, large]}, "config": {"epochs": 2}}
+    report |= dict.fromkeys(("command", "date", "commit", "machine"), "x")
+    page = render_offline(report, replace(ASSUMED, offline_gib=1))
+    # 1 ms a row: 10^6 s; 1 MiB in 1,000 rows; 823 MiB are left
+    assert "| `label` | 1,000.0 | 277.8 | 2,777.8 | 20 | 1 | 200 | 2,000 | 0 | any |" in page
+    assert "| `fit` | 1,000.0 | 277.8 | 2,777.8 | 20 | 1 | 201 | 2,000 | 1,049 | 825,000 |" in page
+    assert "memory of `fit`: 1 GiB hold 825,000 rows" in page
 
 
 def test_a_page_for_another_audience_has_its_command(
