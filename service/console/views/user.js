@@ -34,6 +34,7 @@ export class User extends Component {
   }
 
   async start() {
+    const known = session.user; // now: another view may be looking at a user once the models are there
     try {
       const { models } = await call("GET", "v1/models");
       const makers = models.find((m) => m.active).labels;
@@ -42,7 +43,7 @@ export class User extends Component {
       this.setState({ error });
       return;
     }
-    if (session.user) this.read();
+    if (known) this.read();
   }
 
   async read() {
