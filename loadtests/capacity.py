@@ -268,7 +268,12 @@ def render_offline(report: Mapping[str, Any], assumptions: Assumptions) -> str:
         )
     first = min(held, key=lambda step: held[step])
     return OFFLINE.read_text().format(
-        table=markdown_table(OFFLINE_COLUMNS, rows), first=first, most=held[first], a=assumptions, **report
+        table=markdown_table(OFFLINE_COLUMNS, rows),
+        fit=", ".join(f"`{setting}`" for setting in report["config"]["fit"]),
+        first=first,
+        most=held[first],
+        a=assumptions,
+        **report,
     )
 
 

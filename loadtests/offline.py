@@ -1,6 +1,6 @@
 """`python -m loadtests.offline`: what it costs to prepare, label and fit a log, by the row, as JSON.
 
-Each command runs alone on two simulated logs of different sizes. The line through both tells what a larger
+Each command runs alone on two simulated logs of different sizes. The line through both says what a larger
 log takes, and `python -m loadtests.capacity` draws it to 10^10 rows.
 """
 
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from loadtests.closed_loop import FIT
 from loadtests.command import (
     BundleOption,
     JsonOption,
@@ -27,9 +28,6 @@ from loadtests.command import (
 )
 from loadtests.environment import version_folder
 
-EPOCHS: Final = 2
-FIT: Final = ("--set", f"loop.epochs={EPOCHS}", "--threads", "1")
-"""The recipe `any_log` otherwise; an epoch more adds its share."""
 ROWS_A_USER: Final = 60
 ROWS_A_VIDEO: Final = 50
 DAYS: Final = 10
@@ -42,8 +40,8 @@ def main(
         tuple[int, int], typer.Option(min=10_000, help="Of the logs that are prepared and labelled.")
     ] = (250_000, 1_000_000),
     fit_rows: Annotated[tuple[int, int], typer.Option(min=10_000, help="Of the logs that are fitted.")] = (
-        10_000,
-        30_000,
+        20_000,
+        60_000,
     ),
     bundle: BundleOption = None,
     report: JsonOption = None,
@@ -62,10 +60,11 @@ def main(
         for count in fit_rows:
             data = _prepared(Path(folder), count, [])
             out = data.with_suffix(".run")
-            costs = _costs(count, "fit", "any_log", "--data", data, "--out", out, *FIT)
+            changes = [part for setting in FIT for part in ("--set", setting)]
+            costs = _costs(count, "fit", "any_log", "--data", data, "--out", out, "--threads", 1, *changes)
             figures["fit"].append(costs | _bytes(data, out))
     command = "python -m loadtests.offline --json loadtests/offline.json"
-    print_report(command, {"config": {"epochs": EPOCHS}, "figures": figures}, report)
+    print_report(command, {"config": {"fit": list(FIT)}, "figures": figures}, report)
 
 
 def _prepared(folder: Path, rows: int, figures: list[Costs]) -> Path:

@@ -148,7 +148,10 @@ def test_a_larger_log_is_on_the_line_through_both_sizes() -> None:
     small = {"rows": 1_000, "cpu_s": 3.0, "peak_mib": 200.0, "bytes_read": 10_000, "bytes_written": 5_000}
     large = {"rows": 2_000, "cpu_s": 4.0, "peak_mib": 201.0, "bytes_read": 30_000, "bytes_written": 6_000}
     flat = large | {"peak_mib": 200.0}
-    report = {"figures": {"label": [small, flat], "fit": [small, large]}, "config": {"epochs": 2}}
+    report = {
+        "figures": {"label": [small, flat], "fit": [small, large]},
+        "config": {"fit": ["loop.epochs=2"]},
+    }
     report |= dict.fromkeys(("command", "date", "commit", "machine"), "x")
     page = render_offline(report, replace(ASSUMED, offline_gib=1))
     # 1 ms a row: 10^6 s; 1 MiB in 1,000 rows; 823 MiB are left
