@@ -6,6 +6,7 @@ log takes, and `python -m loadtests.capacity` draws it to 10^10 rows.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -68,15 +69,14 @@ def main(
 
 
 def _prepared(folder: Path, rows: int, figures: list[Costs]) -> Path:
-    """Simulate a log, prepare it, and add what that cost to the figures."""
-    from training.data import SyntheticConfig, simulate_log  # imports the training stack
-
-    log = folder / f"{rows}.parquet"
-    data = Path(tempfile.mkdtemp(dir=folder)) / "data"
-    config = SyntheticConfig(
-        users=rows // ROWS_A_USER, videos=rows // ROWS_A_VIDEO, exposures=rows, days=DAYS
-    )
-    simulate_log(config, seed=0).dataset().log.write_parquet(log)
+    """Simulate a log, prepare it as one's own, and add what that cost to the figures."""
+    made = Path(tempfile.mkdtemp(dir=folder))
+    config, simulated, data = made / "config.json", made / "simulated", made / "data"
+    size = {"users": rows // ROWS_A_USER, "videos": rows // ROWS_A_VIDEO, "exposures": rows, "days": DAYS}
+    config.write_text(json.dumps(size))
+    # By a process of its own: a child's peak memory begins with that of the process that starts it.
+    _costs(rows, "prepare", "--dataset", "synthetic", "--source", config, "--out", simulated)
+    log = simulated / "interactions.parquet"
     costs = _costs(rows, "prepare", "--dataset", "own", "--source", log, "--out", data)
     figures.append(costs | _bytes(log, data))
     return data
