@@ -77,19 +77,19 @@ def _metrics(
     requirements: Requirements, manifest: Manifest, active: Manifest | None
 ) -> Iterator[Expectation]:
     file = requirements.active_evaluation
+    other = None if active is None else active.evaluation
+    if file is not None and active is not None:
+        other = _on_the_same_days(file, manifest, active)
     for metric, tolerance in requirements.not_worse_by.items():
         about, expected = f"`{metric}`", f"at most {tolerance:.1%} worse than the active version's"
         if active is None:
             yield Expectation(about, expected, "no other version is active", is_met=True)
             continue
-        other = active.evaluation
-        if file is not None:
-            other = _on_the_same_days(file, manifest, active)
-            if other is None:
-                missing = f"{file.name} is not of {active.version} on this version's test days"
-                yield Expectation(about, expected, missing, is_met=False)
-                continue
-        elif (reason := _incomparable(metric, manifest, active)) is not None:
+        if file is not None and other is None:
+            missing = f"{file.name} is not of {active.version} on this version's test days"
+            yield Expectation(about, expected, missing, is_met=False)
+            continue
+        if file is None and (reason := _incomparable(metric, manifest, active)) is not None:
             yield Expectation(about, expected, reason, is_met=True)
             continue
         old, new = (None if one is None else _figure(metric, one) for one in (other, manifest.evaluation))
