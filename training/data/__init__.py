@@ -3,11 +3,12 @@
 from training.data._checks import check_joins, check_medians
 from training.data._dataset import Dataset, feedback_columns
 from training.data._fetch import ARCHIVES, fetch
+from training.data._files import parts_of
 from training.data._forget import Forgotten, read_ledgers, without
 from training.data._interactions import History, Interactions
 from training.data._likes_hates import LikesHates, read_likes_hates
 from training.data._load import Inspected, checked_rows, inspect, load, profile_feature, scan_interactions
-from training.data._prepare import READERS, STREAMED, Summary, prepare
+from training.data._prepare import READERS, STREAMED, Summary, prepare, write_tables
 from training.data._published_splits import Protocol, cut
 from training.data._split import (
     DAY_MS,
@@ -73,6 +74,7 @@ __all__ = [
     "inspect",
     "load",
     "ms_to_day",
+    "parts_of",
     "planted_utility",
     "prepare",
     "profile_feature",
@@ -83,4 +85,5 @@ __all__ = [
     "simulate_log",
     "split_by_time",
     "without",
+    "write_tables",
 ]

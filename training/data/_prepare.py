@@ -124,7 +124,7 @@ def prepare(
             status.update("checking")
             check_interactions(tables.interactions, dataset)
             status.update(f"writing {len(tables.interactions):,} rows")
-            _write(tables, folder)
+            write_tables(tables, folder)
             info = tables.info
         log = pl.scan_parquet(folder / INTERACTIONS)
         for name, key in ((USERS, "user_id"), (VIDEOS, "video_id")):
@@ -137,7 +137,8 @@ def prepare(
     return Summary(out=out, info=info, files=files)
 
 
-def _write(tables: Tables, folder: Path) -> None:
+def write_tables(tables: Tables, folder: Path) -> None:
+    """Write the tables of a dataset folder, each into its file."""
     tables.interactions.write_parquet(folder / INTERACTIONS)
     tables.users.write_parquet(folder / USERS)
     tables.videos.write_parquet(folder / VIDEOS)

@@ -136,14 +136,29 @@ def _membership(
     rows = np.flatnonzero(mask)
     random = np.random.default_rng(0)
     seen, later = rows[log.timestamp_ms[rows] < fitted_until], rows[log.timestamp_ms[rows] >= fitted_until]
-    sides = [np.sort(random.choice(side, min(len(side), _PROBED), replace=False)) for side in (seen, later)]
-    if not all(map(len, sides)):
+    seen, later = (
+        np.sort(random.choice(side, min(len(side), _PROBED), replace=False)) for side in (seen, later)
+    )
+    if not len(seen) or not len(later):
         return None
-    loss = [row_losses(ranker, log, side, length) for side in sides]
-    return auc(np.repeat([1, 0], [len(side) for side in sides]), -np.concatenate(loss))
+    return membership_auc(ranker, log, seen, later, length)
 
 
-def row_losses(ranker: Ranker, log: Interactions, rows: I64, length: int) -> F64:
+def membership_auc(ranker: Ranker, log: Interactions, rows: I64, others: I64, length: int) -> float | None:
+    """Return how well the loss distinguishes rows from others, which have the greater one; .5 is not at all.
+
+    Args:
+        ranker: whose loss.
+        log: with its vocabulary.
+        rows: `[R]` that it was perhaps fitted on.
+        others: `[R]` that it was not.
+        length: of the sequences.
+    """
+    loss = [_row_losses(ranker, log, side, length) for side in (rows, others)]
+    return auc(np.repeat([1, 0], [len(rows), len(others)]), -np.concatenate(loss))
+
+
+def _row_losses(ranker: Ranker, log: Interactions, rows: I64, length: int) -> F64:
     """Return `[R]` |log error| of the seconds and the cross-entropy of every outcome, added up."""
     out = run_torch(ranker, log, rows, length)
     off = np.log1p(out.watch_time_s) - np.log1p(log.watch_time_s[rows])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from training.data import Dataset
+from training.data import INFO, Dataset, write_tables
 from training.experiments.forgetting_ranker.config import RankerForgettingConfig
 from training.experiments.forgetting_ranker.removals import USERS, draw_removals
 from training.train import run_folder
@@ -27,7 +27,9 @@ def time_commands(dataset: Dataset, config: RankerForgettingConfig, *, seed: int
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data, run = folder / "data", folder / "run"
-        _write(removals.fitted, data)
+        data.mkdir()
+        write_tables(removals.fitted.tables, data)
+        (data / INFO).write_text(removals.fitted.info.model_dump_json())
         fitted_s = _seconds(
             lambda: run_folder.fit(
                 removals.fitted, "kuairand_objectives", config.recipe(seed), run, lambda stage, share: None
@@ -49,13 +51,3 @@ def _seconds(work: Callable[[], object]) -> float:
     began = time.process_time()
     work()
     return time.process_time() - began
-
-
-def _write(dataset: Dataset, folder: Path) -> None:
-    tables = dataset.tables
-    folder.mkdir()
-    for name in ("interactions", "users", "videos", "history"):
-        table = getattr(tables, name)
-        if table is not None:
-            table.write_parquet(folder / f"{name}.parquet")
-    (folder / "dataset.json").write_text(tables.info.model_dump_json())

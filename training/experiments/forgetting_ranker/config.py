@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from training.experiments.config import ExperimentConfig
 from training.train.recipes import kuairand_objectives, smoke
@@ -34,10 +34,6 @@ class RankerForgettingConfig(ExperimentConfig):
     """Share of the train rows with the feedback of other rows."""
     share: float = Field(0.01, gt=0, lt=0.25)
     """Of the users, and of the videos, that are forgotten."""
-    network_dampings: tuple[NonNegativeFloat, ...] = (0.3, 1.0, 3.0)
-    """δ a remaining row, where all weights are updated."""
-    output_dampings: tuple[NonNegativeFloat, ...] = (0.03, 0.3, 3.0)
-    """The same where the encoder is left as it is."""
     curvature_rows: PositiveInt = 1024
     """Remaining rows that stand for all of them in the curvature and in the residual."""
     tolerance: PositiveFloat = 0.05

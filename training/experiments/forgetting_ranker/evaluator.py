@@ -21,7 +21,7 @@ from training.experiments.forgetting_ranker.removals import Removal
 from training.rankers import Ranker, outcomes, outcomes_with
 from training.train.fit import Windows, cut_windows, evaluation_boundaries
 from training.train.run_config import RunConfig
-from training.train.verification import order_of_rows, row_losses, taken_out
+from training.train.verification import membership_auc, order_of_rows, taken_out
 
 
 class SampledLog:
@@ -118,7 +118,7 @@ class Predicted(NamedTuple):
         }
 
 
-def membership_auc(
+def removal_membership_auc(
     ranker: Ranker, windows: Windows, complete: Dataset, removal: Removal, run: RunConfig
 ) -> float | None:
     """Return how well the loss distinguishes forgotten train rows from their control; .5 is not at all.
@@ -138,6 +138,5 @@ def membership_auc(
         gone: npt.NDArray[np.bool_] = taken_out(everything, without(complete, named))
         return np.flatnonzero(gone & (log.timestamp_ms < until_ms))
 
-    sides = rows(removal.forgotten), rows(removal.control)
-    loss = [row_losses(ranker, log, side, run.loop.sequence_length) for side in sides]
-    return auc(np.repeat([1, 0], [len(side) for side in sides]), -np.concatenate(loss))
+    forgotten, control = rows(removal.forgotten), rows(removal.control)
+    return membership_auc(ranker, log, forgotten, control, run.loop.sequence_length)

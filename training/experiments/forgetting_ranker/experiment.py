@@ -24,7 +24,7 @@ from training.experiments.forgetting_ranker.evaluator import (
     Predicted,
     SampledLog,
     load_sample,
-    membership_auc,
+    removal_membership_auc,
 )
 from training.experiments.forgetting_ranker.influence import Change
 from training.experiments.forgetting_ranker.removals import draw_removals
@@ -73,17 +73,20 @@ def _influence(damping: float, *, is_network: bool, spillover: bool = True) -> M
     )
 
 
-_DEFAULT: Final = RankerForgettingConfig()
+_NETWORK_DAMPINGS: Final = (0.3, 1.0, 3.0)
+"""δ a remaining row, where all weights are updated."""
+_OUTPUT_DAMPINGS: Final = (0.03, 0.3, 3.0)
+"""The same where the encoder is left as it is."""
 METHODS: Final = (
     Method("retrain", "the recipe again without the rows, same seed", fit=RANKER),
     Method("retrain, other seed", "the recipe again without the rows, another seed", fit=RANKER),
     Method("nothing", "the fitted ranker as it is", fit=RANKER),
     Method("tables", "tables, vocabulary and calibration of the remaining rows: `forget`", fit=RANKER),
-    *(_influence(damping, is_network=True) for damping in _DEFAULT.network_dampings),
-    *(_influence(damping, is_network=False) for damping in _DEFAULT.output_dampings),
+    *(_influence(damping, is_network=True) for damping in _NETWORK_DAMPINGS),
+    *(_influence(damping, is_network=False) for damping in _OUTPUT_DAMPINGS),
     Method("fine-tuning", "one epoch more on the remaining rows", fit=RANKER),
-    _influence(_DEFAULT.network_dampings[1], is_network=True, spillover=False),
-    _influence(_DEFAULT.output_dampings[1], is_network=False, spillover=False),
+    _influence(_NETWORK_DAMPINGS[1], is_network=True, spillover=False),
+    _influence(_OUTPUT_DAMPINGS[1], is_network=False, spillover=False),
     Method(FIT, "the recipe: both fits", fit=COMMANDS, constant=True),
     Method(ONE_USER, "tables of both fits, checked and written", fit=COMMANDS, constant=True),
     Method(SOME_USERS, "the same", fit=COMMANDS, constant=True),
@@ -134,7 +137,7 @@ def fit_model(
                 "times_faster": ways["retrain"].seconds / way.seconds if way.seconds else None,
                 "distance_log_s": None if method == "retrain" else apart.log_seconds,
                 "distance_logit": None if method == "retrain" else apart.logit,
-                "membership_auc": membership_auc(way.ranker, way.windows, *known),
+                "membership_auc": removal_membership_auc(way.ranker, way.windows, *known),
                 **found.figures(),
                 "refused": float(too_bad(found.checked(former)) is not None),
             }
