@@ -196,13 +196,17 @@ def _share(number: int, parts: int, count: int) -> Iterator[int]:
 
 def _fit(folder: Path, way: str, settings: tuple[str, ...]) -> dict[str, float | None]:
     note = folder / f"{way}.json"
-    changes = [part for setting in settings for part in ("--set", setting)]
     _run(
         *("fit", "any_log", "--data", folder / f"{way}-data", "--out", folder / f"{way}-run"),
-        *("--threads", 1, "--json", note, *changes),
+        *("--threads", 1, "--json", note, *set_options(settings)),
     )
     figures: dict[str, float | None] = json.loads(note.read_text())["metrics"]
     return figures
+
+
+def set_options(settings: tuple[str, ...]) -> list[str]:
+    """Return settings as options of `fit`."""
+    return [part for setting in settings for part in ("--set", setting)]
 
 
 def _run(*arguments: object) -> None:

@@ -30,7 +30,7 @@ from loadtests.command import BundleOption, LoadtestError, log_progress, make_ap
 from loadtests.environment import Service, version_folder
 from loadtests.host import run_metadata
 from loadtests.simulate import CANDIDATES, DAY_MS, POSITIONS, Feed
-from models.manifest import Manifest
+from models.manifest import Evaluation, Manifest
 from models.schema import FLAGS
 from models.served_log import LoggedEvent, decoded_lines, log_files
 from models.store import BundleStore
@@ -194,11 +194,10 @@ class LogToPromotion:
 
     def _promote(self, version: str, data: Path) -> dict[str, Any]:
         folder = self._evidence(version)
-        evaluation = Manifest.read(self._bundles / version).evaluation
-        assert evaluation is not None
+        first_day = datetime.fromtimestamp(self._evaluation(version).from_ms / 1000, UTC)
         self._run(
             *("training", "evaluate", "--bundle", self._bundles, "--data", data),
-            *("--from", f"{datetime.fromtimestamp(evaluation.from_ms / 1000, UTC):%Y-%m-%d}"),
+            *("--from", f"{first_day:%Y-%m-%d}"),
             *("--json", folder / "active.json"),
         )
         shutil.copytree(self._folder / "experiment", folder / "experiment")
@@ -230,10 +229,14 @@ class LogToPromotion:
         }
 
     def _figures(self, version: str) -> dict[str, float | None]:
+        names = ("mae_s", "xauc", "gains_after_hate", "gains_after_skip", "gains_after_whole_view")
+        metrics = self._evaluation(version).metrics
+        return {name: metrics.get(name) for name in names}
+
+    def _evaluation(self, version: str) -> Evaluation:
         evaluation = Manifest.read(self._bundles / version).evaluation
         assert evaluation is not None
-        names = ("mae_s", "xauc", "gains_after_hate", "gains_after_skip", "gains_after_whole_view")
-        return {name: evaluation.metrics.get(name) for name in names}
+        return evaluation
 
     def _data(self, name: str) -> Path:
         return self._folder / f"{name}-data"

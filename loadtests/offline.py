@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from loadtests.closed_loop import FIT
+from loadtests.closed_loop import FIT, set_options
 from loadtests.command import (
     BundleOption,
     JsonOption,
@@ -61,8 +61,8 @@ def main(
         for count in fit_rows:
             data = _prepared(Path(folder), count, [])
             out = data.with_suffix(".run")
-            changes = [part for setting in FIT for part in ("--set", setting)]
-            costs = _costs(count, "fit", "any_log", "--data", data, "--out", out, "--threads", 1, *changes)
+            options = ("--threads", 1, *set_options(FIT))
+            costs = _costs(count, "fit", "any_log", "--data", data, "--out", out, *options)
             figures["fit"].append(costs | _bytes(data, out))
     command = "python -m loadtests.offline --json loadtests/offline.json"
     print_report(command, {"config": {"fit": list(FIT)}, "figures": figures}, report)

@@ -30,6 +30,13 @@ def refuse_existing(out: Path) -> None:
         raise BadInput(f"{out} exists already; give a new folder, or remove it first.")
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text)
+    draft.replace(path)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder's lock, which the kernel lets go of when its holder dies.

@@ -34,6 +34,7 @@ from training.data import (
     Summary,
     check_joins,
     check_medians,
+    parts_of,
 )
 from training.data.own_log import (
     FROM_VIDEOS,
@@ -75,7 +76,7 @@ from training.spark.partitions import (
     write_partition,
 )
 from training.spark.session import expressions, read_parquet
-from training.staging import refuse_existing
+from training.staging import refuse_existing, replace_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,7 +116,7 @@ class Staged(NamedTuple):
 
     def write(self, out: Path) -> None:
         """Write it whole or not at all."""
-        _replace(out / f"{STAGED}.json", json.dumps(self._asdict()))
+        replace_text(out / f"{STAGED}.json", json.dumps(self._asdict()))
 
 
 def prepare_own(
@@ -193,13 +194,13 @@ def prepare_own(
         extent = _extent(written, sorted(staged.days))
         faults = (*staged.faults, *repeats)
         info = describe(mapping, opened, faults, extent, profile, features)
-    days = pl.scan_parquet(out / INTERACTIONS / "*" / "*.parquet", hive_partitioning=False)
+    days = pl.scan_parquet(parts_of(out / INTERACTIONS))
     for name, key in ((USERS, "user_id"), (VIDEOS, "video_id")):
         check_joins(days, pl.scan_parquet(out / name), key, f"own: the table for {name}")
     for note in info.notes:
         report(note)
-    _replace(out / MAPPING, text)
-    _replace(out / INFO, info.model_dump_json(indent=2) + "\n")
+    replace_text(out / MAPPING, text)
+    replace_text(out / INFO, info.model_dump_json(indent=2) + "\n")
     shutil.rmtree(out / STAGED)
     return Summary(out=out, info=info, files=tuple(sorted(path.name for path in out.iterdir())))
 
@@ -368,10 +369,3 @@ def _compute_batches(
 
 def _relation(connection: Connection, table: pa.Table) -> Relation:
     return connection.from_arrow(table)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text)
-    draft.replace(path)

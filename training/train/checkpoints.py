@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from models.errors import BadInput
-from training.staging import locked, refuse_existing
+from training.staging import locked, refuse_existing, replace_text
 from training.train.process_group import on_first, processes, rank
 
 T = TypeVar("T")
@@ -229,9 +229,7 @@ def _begin(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
                 f"the fit that was stopped is another one: `{changed}` was {before.get(changed)!r} and is "
                 f"{now.get(changed)!r} now. Resume with what it had, or remove {folder} to begin anew."
             )
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(identity, indent=1) + "\n")
-    draft.replace(path)
+    replace_text(path, json.dumps(identity, indent=1) + "\n")
 
 
 def _leaves(document: Any, name: str = "") -> dict[str, Any]:
